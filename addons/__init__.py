@@ -1,0 +1,1 @@
+"""Everything of vmgateway that touches mitmproxy. Installed under the package name ``vmgw_addons``."""

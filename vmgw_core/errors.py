@@ -1,0 +1,255 @@
+"""Every error of the gateway, in one file.
+
+    VmgwError
+    ├── ConfigurationError            a flag, file or key that cannot be used: the start stops, a reload is dropped
+    └── Refusal                       a request that is answered by the gateway itself
+        ├── BadRequest           400  bad_request
+        │   ├── AmbiguousPath         ambiguous_path
+        │   └── MalformedHead         malformed_head
+        ├── TokenRefused         401  (its subclasses are the reasons)
+        │   ├── MissingToken          missing_token
+        │   ├── MalformedToken        malformed_token
+        │   ├── UnsupportedAlgorithm  unsupported_algorithm
+        │   ├── UnknownKey            unknown_key
+        │   ├── BadSignature          bad_signature
+        │   ├── TokenExpired          expired
+        │   ├── TokenNotYetValid      not_yet_valid
+        │   └── InvalidClaims         invalid_claims
+        ├── Forbidden            403  forbidden
+        │   ├── AccessDenied          access_denied
+        │   ├── FiltersIgnored        filters_ignored
+        │   ├── ForeignTenant         foreign_tenant
+        │   └── NotServed             not_served
+        ├── UnknownRoute         404  unknown_route
+        ├── MethodNotAllowed     405  method_not_allowed
+        ├── RequestTimeout       408  request_timeout
+        ├── BodyTooLarge         413  body_too_large
+        ├── UnsupportedBody      415  unsupported_body
+        ├── HeadTooLarge         431  head_too_large
+        ├── InternalError        500  internal_error
+        ├── BackendUnreachable   502  backend_unreachable
+        ├── KeysUnavailable      503  keys_unavailable
+        └── BackendTimeout       504  backend_timeout
+
+``code`` is stable: it is the value of ``reason`` in metrics and logs. ``status`` is the HTTP status (RFC 9110,
+section 15). A message never holds a token, a key or a password; it may hold text the client sent, so whoever
+logs it escapes it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class VmgwError(Exception):
+    """The root of all errors of the gateway."""
+
+
+class ConfigurationError(VmgwError):
+    """A configuration that cannot be used. The message is one readable line that names the thing and the place."""
+
+
+class Refusal(VmgwError):
+    """A request that the gateway answers itself, without asking a backend."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+
+    @property
+    def message(self) -> str:
+        """One line for the client."""
+        return str(self)
+
+
+# --- 400 -----------------------------------------------------------------------------------------------------------
+
+
+class BadRequest(Refusal):
+    """The request cannot be understood in exactly one way."""
+
+    status = 400
+    code = "bad_request"
+
+
+class AmbiguousPath(BadRequest):
+    """A path with more than one reading: double slashes, dot segments, encoded slashes, double encoding."""
+
+    code = "ambiguous_path"
+
+
+class MalformedHead(BadRequest):
+    """A request line or a header that two parsers could read in two ways."""
+
+    code = "malformed_head"
+
+
+# --- 401 -----------------------------------------------------------------------------------------------------------
+
+
+class TokenRefused(Refusal):
+    """A token that does not authenticate. The message is told to the client only with ``-logInvalidAuthTokens``."""
+
+    status = 401
+    code = "invalid_token"
+
+
+class MissingToken(TokenRefused):
+    """No token, or one without the ``Bearer `` prefix."""
+
+    code = "missing_token"
+
+
+class MalformedToken(TokenRefused):
+    """Not a compact JWS (RFC 7515, section 7.1) with JSON objects for header and payload."""
+
+    code = "malformed_token"
+
+
+class UnsupportedAlgorithm(TokenRefused):
+    """``alg`` is none of RS/ES/PS 256, 384 and 512."""
+
+    code = "unsupported_algorithm"
+
+
+class UnknownKey(TokenRefused):
+    """No configured key may verify this token (``kid``, ``alg`` and ``iss`` considered)."""
+
+    code = "unknown_key"
+
+
+class BadSignature(TokenRefused):
+    """No candidate key verifies the signature."""
+
+    code = "bad_signature"
+
+
+class TokenExpired(TokenRefused):
+    """``now >= exp`` (RFC 7519, section 4.1.4)."""
+
+    code = "expired"
+
+
+class TokenNotYetValid(TokenRefused):
+    """``now < nbf`` (RFC 7519, section 4.1.5)."""
+
+    code = "not_yet_valid"
+
+
+class InvalidClaims(TokenRefused):
+    """A claim is missing, of the wrong type, or cannot be enforced."""
+
+    code = "invalid_claims"
+
+
+# --- 403 -----------------------------------------------------------------------------------------------------------
+
+
+class Forbidden(Refusal):
+    """The token is good, and does not allow this."""
+
+    status = 403
+    code = "forbidden"
+
+
+class AccessDenied(Forbidden):
+    """The token's ``mode`` does not cover the route's access."""
+
+    code = "access_denied"
+
+
+class FiltersIgnored(Forbidden):
+    """The backend ignores filters on this route, and the token carries some."""
+
+    code = "filters_ignored"
+
+
+class ForeignTenant(Forbidden):
+    """A cluster path that names another tenant than the token does."""
+
+    code = "foreign_tenant"
+
+
+class NotServed(Forbidden):
+    """No backend is configured for this access (``-read.url`` or ``-write.url`` is missing)."""
+
+    code = "not_served"
+
+
+# --- other 4xx -----------------------------------------------------------------------------------------------------
+
+
+class UnknownRoute(Refusal):
+    """The path is not in the route table."""
+
+    status = 404
+    code = "unknown_route"
+
+
+class MethodNotAllowed(Refusal):
+    """The route exists, the method is not listed for it. ``allow`` lists those that are."""
+
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, allow: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+
+class RequestTimeout(Refusal):
+    """The client did not send its request in time."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class BodyTooLarge(Refusal):
+    """A form is larger than ``-maxFormSize``."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class UnsupportedBody(Refusal):
+    """A body on a read or delete route that is no form the gateway can inspect."""
+
+    status = 415
+    code = "unsupported_body"
+
+
+class HeadTooLarge(Refusal):
+    """The request line and headers are larger than ``-http.maxHeadSize``."""
+
+    status = 431
+    code = "head_too_large"
+
+
+# --- 5xx -----------------------------------------------------------------------------------------------------------
+
+
+class InternalError(Refusal):
+    """The gateway failed before it could take a decision: nothing was sent to a backend."""
+
+    status = 500
+    code = "internal_error"
+
+
+class BackendUnreachable(Refusal):
+    """The backend refused the connection, broke it, or answered no HTTP."""
+
+    status = 502
+    code = "backend_unreachable"
+
+
+class KeysUnavailable(Refusal):
+    """Keys are configured by endpoint, and none could be fetched so far."""
+
+    status = 503
+    code = "keys_unavailable"
+
+
+class BackendTimeout(Refusal):
+    """The backend did not accept the connection or did not answer in time."""
+
+    status = 504
+    code = "backend_timeout"
