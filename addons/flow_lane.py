@@ -1,0 +1,41 @@
+"""The flow lane: HTTP through mitmproxy's own layer and flows, with the holes in it closed."""
+
+from __future__ import annotations
+
+import asyncio
+from mitmproxy.connection import Client
+from mitmproxy.http import HTTPFlow
+from mitmproxy.proxy.layer import NextLayer
+from mitmproxy.proxy.layers.http import HTTPMode
+from mitmproxy.proxy.layers.modes import ReverseProxy
+
+from .http_layer import GatewayHttpLayer
+from .runtime import Runtime
+from .upstream_connections import UpstreamConnections, transports
+
+
+class FlowLane:
+    """Puts the gateway's HTTP layer under every connection, and lets answers stream."""
+
+    def __init__(self, runtime: Runtime, connections: UpstreamConnections) -> None:
+        self.runtime = runtime
+        self.connections = connections
+
+    def next_layer(self, nextlayer: NextLayer) -> None:
+        """Runs before mitmproxy's own NextLayer, which leaves a layer that is set alone."""
+        if nextlayer.layer is None and isinstance(nextlayer.context.layers[-1], ReverseProxy):
+            nextlayer.layer = GatewayHttpLayer(
+                nextlayer.context, HTTPMode.transparent, self.runtime, self.connections.timed_out
+            )
+
+    def responseheaders(self, flow: HTTPFlow) -> None:
+        if flow.response is not None and flow in self.runtime.decisions:
+            flow.response.stream = True
+            if self.runtime.draining:
+                flow.response.headers["Connection"] = "close"
+
+    def client_disconnected(self, client: Client) -> None:
+        """Close the socket that mitmproxy 12 forgets when it closes a client that is still sending."""
+        io = transports(client).get(client)
+        if io is not None and isinstance(io.writer, asyncio.StreamWriter):
+            io.writer.close()

@@ -1,0 +1,63 @@
+"""Forwarding: the one place that writes a backend's address into a request."""
+
+from __future__ import annotations
+
+import logging
+
+from mitmproxy.http import Headers, HTTPFlow
+
+from vmgw_core.errors import Refusal
+from vmgw_core.gateway import Body, UpstreamRequest, rewrite
+
+from .refusing import refuse
+from .runtime import Decision, Runtime
+
+logger = logging.getLogger(__name__)
+
+
+class Forwarding:
+    """Makes labels, filters and tenant binding, and sends the request on; nothing else does."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def requestheaders(self, flow: HTTPFlow) -> None:
+        decision = self.runtime.decisions.get(flow)
+        if flow.response is not None or decision is None or decision.grant is None:
+            return
+        if decision.grant.body is not Body.HOLD:
+            self.forward(flow, decision, None)
+
+    def request(self, flow: HTTPFlow) -> None:
+        decision = self.runtime.decisions.get(flow)
+        if flow.response is not None or decision is None or decision.grant is None:
+            return
+        if decision.grant.body is Body.HOLD and decision.upstream is None:
+            self.forward(flow, decision, flow.request.raw_content)
+
+    def forward(self, flow: HTTPFlow, decision: Decision, form: bytes | None) -> None:
+        """Rewrite the request and send it on, or refuse it."""
+        policy, grant = self.runtime.policy, decision.grant
+        assert policy is not None
+        assert grant is not None
+        try:
+            upstream = rewrite(policy, grant, decision.head, form)
+        except Refusal as refusal:
+            decision.refusal = refusal
+            refuse(flow, refusal, access=grant.route.access)
+            return
+        apply(flow, upstream)
+        flow.request.stream = grant.body is Body.STREAM
+        decision.upstream = upstream
+
+
+def apply(flow: HTTPFlow, upstream: UpstreamRequest) -> None:
+    """Replace everything a backend sees of the request. An absolute-form or HTTP/2 authority goes with it."""
+    request = flow.request
+    request.headers = Headers(upstream.headers)
+    request.data.authority = b""
+    request.data.scheme = upstream.backend.scheme.encode()
+    request.data.host, request.data.port = upstream.backend.address
+    request.data.path = upstream.target.encode("ascii")
+    if upstream.body is not None:
+        request.data.content = upstream.body

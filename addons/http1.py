@@ -1,0 +1,140 @@
+"""HTTP/1.1 on both sides, with bounds: mitmproxy's parsers, behind the core's strict reading of a head.
+
+mitmproxy sets no bound on heads, chunk lines, trailers and pipelined requests, accepts folded headers and bare line
+feeds, and crashes on trailers. Each of these is closed here, before or around its own code.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+import h11
+from h11._readers import ChunkedReader
+from h11._receivebuffer import ReceiveBuffer
+from mitmproxy.http import Headers, Response
+from mitmproxy.net.http import http1
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
+from mitmproxy.proxy.layers.http._events import ResponseProtocolError
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
+
+from vmgw_core.answers import answer
+from vmgw_core.errors import BackendUnreachable, BadRequest, Refusal
+from vmgw_core.head import check_head, find_head
+
+_MAX_CHUNK_LINE: Final = 64 * 1024  # bytes of a chunk's size, extensions or trailers held at once
+_MAX_PIPELINED: Final = 256 * 1024  # bytes a client may send ahead of the answer it waits for
+_MAX_RESPONSE_HEAD: Final = 1 << 20  # bytes
+
+
+class TrailerDroppingReader:
+    """A chunked body without its trailers, which may be discarded (RFC 9110, section 6.5.1)."""
+
+    def __init__(self) -> None:
+        self.reader = ChunkedReader()
+
+    def __call__(self, buffer: ReceiveBuffer) -> h11.Data | h11.EndOfMessage | None:
+        event = self.reader(buffer)
+        if isinstance(event, h11.EndOfMessage):
+            return h11.EndOfMessage()
+        if event is None and len(buffer) > _MAX_CHUNK_LINE:
+            raise h11.RemoteProtocolError("a chunk's head or the trailers are too large")
+        return event
+
+    def read_eof(self) -> h11.EndOfMessage:
+        self.reader.read_eof()
+        raise h11.RemoteProtocolError("the body ended before its last chunk")
+
+
+class _BoundedBodies(Http1Connection):
+    """What both sides share: chunked bodies are read with bounds."""
+
+    def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(self.body_reader, ChunkedReader):
+            self.body_reader = TrailerDroppingReader()  # type: ignore[assignment]
+        yield from super().read_body(event)
+
+
+class GatewayHttp1Server(_BoundedBodies, Http1Server):
+    """The side of the client: a head reaches mitmproxy only when the core has checked it byte by byte."""
+
+    def __init__(self, context: Context, max_head: int) -> None:
+        super().__init__(context)
+        self.max_head = max_head
+
+    def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.DataReceived):
+            # RFC 9112, section 2.2: an empty line before the request line is ignored.
+            if self.buf and bytes(self.buf[:2]) == b"\r\n":
+                self.buf.maybe_extract_at_most(2)
+            received = bytes(self.buf)
+            try:
+                end = find_head(received, self.max_head)
+                if not end:
+                    return
+                check_head(received[:end])
+            except Refusal as refusal:
+                yield from self.refuse(refusal)
+                return
+        yield from super().read_headers(event)
+
+    def refuse(self, refusal: Refusal) -> layer.CommandGenerator[None]:
+        """Answer what is no request, and close: where the next one would begin is not known."""
+        yield commands.SendData(self.conn, _closing(refusal))
+        yield commands.CloseConnection(self.conn)
+        self.state = self.done
+
+    def wait(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.DataReceived) and len(self.buf) > _MAX_PIPELINED:
+            event = events.ConnectionClosed(self.conn)
+        yield from super().wait(event)
+
+    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        """As mitmproxy, but errors it finds itself are told in JSON, like all others."""
+        status = _status(event) if isinstance(event, ResponseProtocolError) and self.response is None else None
+        if status is None:
+            yield from super().send(event)
+        elif status < 500:
+            yield from self.refuse(BadRequest("the request is no valid HTTP"))
+        else:
+            yield from self.refuse(BackendUnreachable("the backend's answer is no valid HTTP"))
+
+
+class GatewayHttp1Client(_BoundedBodies, Http1Client):
+    """The side of the backend: interim answers are skipped, and an endless head is given up."""
+
+    def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.DataReceived) and self.request is not None:
+            self.skip_interim()
+            if len(self.buf) > _MAX_RESPONSE_HEAD and b"\r\n\r\n" not in bytes(self.buf):
+                yield commands.CloseConnection(self.conn)
+                assert self.stream_id is not None
+                yield ReceiveHttp(ResponseProtocolError(self.stream_id, "the head of the answer is too large"))
+                return
+        yield from super().read_headers(event)
+
+    def skip_interim(self) -> None:
+        """Drop 1xx answers but 101 (RFC 9110, section 15.2): mitmproxy would take one for the answer."""
+        while (head := bytes(self.buf[:13])).startswith(b"HTTP/1.1 1") and not head.startswith(b"HTTP/1.1 101"):
+            end = bytes(self.buf).find(b"\r\n\r\n")
+            if end < 0:
+                return
+            self.buf.maybe_extract_at_most(end + 4)
+
+
+def _status(event: ResponseProtocolError) -> int | None:
+    """The status mitmproxy would answer, or None where it closes without a word (a killed flow, a client that left).
+
+    The code is an enum in mitmproxy 12 and the status itself in 11, with 444 and 499 for no answer.
+    """
+    code: object = event.code
+    status = code.http_status_code() if isinstance(code, Enum) else code  # type: ignore[attr-defined]
+    return status if isinstance(status, int) and status not in (444, 499) else None
+
+
+def _closing(refusal: Refusal) -> bytes:
+    response = answer(refusal)
+    headers = Headers([*response.headers, (b"Connection", b"close")])
+    return http1.assemble_response(Response.make(response.status, response.body, headers))

@@ -1,0 +1,106 @@
+"""Key refresh: fetching JWKS and OIDC documents in the background, never in a request's way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+
+import requests
+
+from vmgw_core.discovery import Fetch
+
+from .runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+_MAX_DOCUMENT = 1 << 20  # bytes; the largest public key set seen in the field has a few dozen kilobytes
+_CONNECT_TIMEOUT = 5.0  # seconds
+_DEADLINE = 15.0  # seconds for a whole fetch, however slowly it trickles in
+
+
+class KeyRefresh:
+    """Does what the key ring asks for, when it is due, in threads."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.wake = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+        self.fetches: set[asyncio.Task[None]] = set()
+
+    def running(self) -> None:
+        self.wake = asyncio.Event()
+        self.task = asyncio.get_running_loop().create_task(self.run())
+
+    def done(self) -> None:
+        for task in (self.task, *self.fetches):
+            if task is not None:
+                task.cancel()
+
+    def unknown_key(self) -> None:
+        """A token came whose key is not among the known ones: its issuer may have new ones."""
+        if self.runtime.keyring is not None:
+            self.runtime.keyring.unknown_key(time.time())
+            self.wake.set()
+
+    async def run(self) -> None:
+        """Start what is due, then wait for the next thing to be."""
+        while True:
+            self.wake.clear()
+            keyring = self.runtime.keyring
+            pause = None
+            if keyring is not None:
+                for fetch in keyring.due(time.time()):
+                    task = asyncio.get_running_loop().create_task(self.fetch(fetch))
+                    self.fetches.add(task)
+                    task.add_done_callback(self.fetches.discard)
+                pause = keyring.next_due(time.time())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.wake.wait(), pause)
+
+    async def fetch(self, fetch: Fetch) -> None:
+        """Fetch one document and hand it to the key ring."""
+        keyring = self.runtime.keyring
+        if keyring is None:
+            return
+        before = keyring.generation
+        try:
+            document = await asyncio.to_thread(download, fetch.url)
+        except (OSError, ValueError) as error:
+            keyring.failed(fetch, describe(error), time.time())
+            logger.warning(f"cannot fetch keys, the old ones stay in use: {fetch.source}: {describe(error)}")
+        else:
+            keyring.received(fetch, document, time.time())
+        if keyring.generation != before:
+            self.runtime.use_keys()
+            logger.info(f"{len(keyring.keyset or ())} keys in use after a refresh of {fetch.source}")
+        self.wake.set()
+
+
+def download(url: str) -> bytes:
+    """Fetch a document of at most 1 MiB. Redirects are not followed: they could lead from https to anywhere.
+
+    Raises:
+        OSError: no connection, or it broke (requests' errors are OSErrors).
+        ValueError: an answer that is no such document.
+    """
+    deadline = time.monotonic() + _DEADLINE
+    timeouts = (_CONNECT_TIMEOUT, _DEADLINE)
+    headers = {"Accept": "application/json"}
+    with requests.get(url, timeout=timeouts, stream=True, allow_redirects=False, headers=headers) as answer:
+        if answer.status_code != 200:
+            raise ValueError(f"status {answer.status_code}")
+        document = b""
+        for chunk in answer.iter_content(16384):
+            document += chunk
+            if len(document) > _MAX_DOCUMENT:
+                raise ValueError("the document is larger than 1 MiB")
+            if time.monotonic() > deadline:
+                raise ValueError(f"the document took longer than {_DEADLINE:.0f} seconds")
+    return document
+
+
+def describe(error: Exception) -> str:
+    """The error without the URL, which may hold a password: our own words, or the class of requests'."""
+    return str(error) if type(error) is ValueError else type(error).__name__

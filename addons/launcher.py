@@ -1,0 +1,83 @@
+"""The ``vmgateway`` command: flags as the specification has them, on mitmproxy's master in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from mitmproxy.options import Options
+
+from vmgw_core import __version__
+from vmgw_core.commandline import help_text, parse
+from vmgw_core.errors import ConfigurationError
+
+from . import chain
+from .configuration import Configuration, build_keyring, build_policy
+from .listener import parse_listen_address
+from .logs import set_up_logging
+from .master import GatewayMaster
+from .runtime import Settings
+from .upstream_tls import contexts
+
+def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Run the gateway until a signal ends it.
+
+    Returns the exit code: 0 after a signal, ``-help``, ``-version`` or a good ``-dryRun``, 2 for a configuration that
+    cannot be used (one line on standard error says why), 1 for a failure at run time.
+    """
+    try:
+        parsed = parse(sys.argv[1:] if arguments is None else arguments, os.environ if environ is None else environ)
+        settings = parsed.values
+        if parsed.help_wanted:
+            print(help_text(addon_list()), end="")
+            return 0
+        if settings["version"]:
+            print(f"vmgateway {__version__}")
+            return 0
+        check(settings)
+    except ConfigurationError as error:
+        print(f"vmgateway: {error}", file=sys.stderr)
+        return 2
+    if settings["dryRun"]:
+        print("the configuration is good")
+        return 0
+    set_up_logging()
+    try:
+        return asyncio.run(serve(settings))
+    except KeyboardInterrupt:
+        return 0
+
+
+def addon_list() -> list[tuple[str, str]]:
+    """The name and the first line of each addon class, for ``-help``."""
+    return [(type(addon).__name__, (inspect.getdoc(addon) or "").partition("\n")[0]) for addon in chain.build()]
+
+
+def check(settings: Settings) -> None:
+    """Everything that can be known to be wrong before the start.
+
+    Raises:
+        ConfigurationError: names the flag and the reason.
+    """
+    parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
+    build_policy(settings, build_keyring(settings))
+    contexts(settings)
+
+
+async def serve(settings: Settings) -> int:
+    """Run until shut down. Returns the exit code."""
+    addons = chain.build()
+    master = GatewayMaster(Options(), addons, asyncio.get_running_loop())
+    try:
+        next(addon for addon in addons if isinstance(addon, Configuration)).start(settings)
+        await master.run()
+    except SystemExit as end:  # mitmproxy's way to say that the listener could not start
+        return int(str(end.code)) if end.code else 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

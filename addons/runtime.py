@@ -1,0 +1,71 @@
+"""What the addons share: the policy in force, the keys behind it, and the decision taken for each flow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
+
+from mitmproxy.http import HTTPFlow
+
+from vmgw_core.discovery import KeyRing
+from vmgw_core.errors import Refusal
+from vmgw_core.gateway import Grant, Policy, UpstreamRequest
+from vmgw_core.head import RequestHead
+
+Settings = Mapping[str, object]
+"""Flag name to parsed value, as :mod:`vmgw_core.commandline` returns them."""
+
+
+@dataclass(slots=True)
+class Decision:
+    """How far one request came. Each addon writes its own part, and none acts without the part before it."""
+
+    head: RequestHead
+    started: float
+    own_page: bool = False
+    grant: Grant | None = None
+    upstream: UpstreamRequest | None = None
+    refusal: Refusal | None = None
+
+
+class Runtime:
+    """The state of one gateway process.
+
+    ``policy`` is None until a configuration was accepted: then every request is refused.
+    """
+
+    def __init__(self) -> None:
+        self.settings: Settings = {}
+        self.policy: Policy | None = None
+        self.keyring: KeyRing | None = None
+        self.draining = False
+        self.reloads = {"success": 0, "error": 0}
+        # Flows are saved to files with their metadata, so what is no plain data is kept beside them.
+        self.decisions: WeakKeyDictionary[HTTPFlow, Decision] = WeakKeyDictionary()
+
+    def use_keys(self) -> None:
+        """Put the key ring's present keys in force, and so drop the tokens verified with the old ones."""
+        if self.policy is not None and self.keyring is not None:
+            self.policy.verifier.replace_keys(self.keyring.keyset)
+            self.policy = replace(self.policy, keys_awaited=self.keyring.waiting)
+
+    def decide(self, flow: HTTPFlow) -> Decision:
+        """The decision of ``flow``, begun where there is none yet."""
+        decision = self.decisions.get(flow)
+        if decision is None:
+            decision = self.decisions[flow] = Decision(head=head_of(flow), started=time.perf_counter())
+        return decision
+
+
+def head_of(flow: HTTPFlow) -> RequestHead:
+    """The head of a flow's request, as the core reads it."""
+    data = flow.request.data
+    peer = flow.client_conn.peername
+    return RequestHead(
+        method=data.method.decode("ascii", "replace"),
+        target=data.path.decode("utf-8", "surrogateescape"),
+        headers=data.headers.fields,
+        client=peer[0] if peer else "unknown",
+    )

@@ -1,0 +1,138 @@
+"""Telemetry: the gateway's own metrics, in the Prometheus text format."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from mitmproxy.http import HTTPFlow
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from vmgw_core import __version__
+from vmgw_core.errors import TokenRefused
+
+from .runtime import Decision, Runtime
+
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_OTHER = "other"
+
+
+class Telemetry:
+    """Counts every answered request once: by access, outcome and tenant, the number of tenants bounded."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "vmgateway_requests_total",
+            "Requests by access (read, write, delete, none), outcome (admitted, refused, failed) and tenant",
+            ["access", "outcome", "tenant"],
+            registry=self.registry,
+        )
+        self.refusals = Counter(
+            "vmgateway_refusals_total", "Requests the gateway refused, by reason", ["reason"], registry=self.registry
+        )
+        self.auth_rejects = Counter(
+            "vmgateway_auth_rejects_total", "Tokens refused, by reason", ["reason"], registry=self.registry
+        )
+        self.duration = Histogram(
+            "vmgateway_request_duration_seconds",
+            "From the request's head to the end of its answer",
+            ["access"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        for collector in (_State(runtime), _collector(ProcessCollector), _collector(GCCollector)):
+            self.registry.register(collector)
+        PlatformCollector(registry=self.registry)
+        self.tenants: set[str] = set()
+
+    def response(self, flow: HTTPFlow) -> None:
+        decision = self.runtime.decisions.get(flow)
+        if decision is not None and not decision.own_page and flow.response is not None:
+            self.count(decision, flow.response.status_code)
+
+    def error(self, flow: HTTPFlow) -> None:
+        decision = self.runtime.decisions.get(flow)
+        if decision is not None:
+            self.count(decision, None)
+
+    def count(self, decision: Decision, status: int | None) -> None:
+        """Count one finished request. ``status`` is None where its client or backend broke it off."""
+        grant, refusal = decision.grant, decision.refusal
+        access, tenant = "none", "none"
+        if grant is not None:
+            access = grant.route.access.value
+            tenant = self.tenant_label(str(grant.token.access.tenant))
+        if refusal is not None:
+            self.refusals.labels(refusal.code).inc()
+            if isinstance(refusal, TokenRefused):
+                self.auth_rejects.labels(refusal.code).inc()
+        if refusal is not None and refusal.status < 500:
+            outcome = "refused"
+        else:
+            outcome = "admitted" if refusal is None and status is not None else "failed"
+        self.requests.labels(access, outcome, tenant).inc()
+        self.duration.labels(access).observe(time.perf_counter() - decision.started)
+
+    def tenant_label(self, tenant: str) -> str:
+        """The tenant, or ``other`` once ``-metrics.maxTenants`` of them have metrics of their own."""
+        if tenant not in self.tenants:
+            if len(self.tenants) >= int(str(self.runtime.settings["metrics.maxTenants"])):
+                return _OTHER
+            self.tenants.add(tenant)
+        return tenant
+
+    def exposition(self) -> tuple[bytes, str]:
+        """The page and its content type."""
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
+
+def _collector(kind: type[Collector]) -> Collector:
+    return kind(registry=None)  # type: ignore[call-arg]
+
+
+class _State(Collector):
+    """What is read from the runtime when the page is asked for."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def collect(self) -> Iterator[Metric]:
+        keyring, policy = self.runtime.keyring, self.runtime.policy
+        info = GaugeMetricFamily("vmgateway_info", "The running version", labels=["version"])
+        info.add_metric([__version__], 1)
+        yield info
+        keyset = keyring.keyset if keyring is not None else None
+        yield GaugeMetricFamily(
+            "vmgateway_signatures_verified",
+            "1 where the signatures of tokens are verified, 0 where no key is configured",
+            value=float(keyset is not None),
+        )
+        yield GaugeMetricFamily("vmgateway_keys_loaded", "Keys that tokens are verified with", value=len(keyset or ()))
+        cached = policy.verifier.cached if policy is not None else 0
+        yield GaugeMetricFamily("vmgateway_tokens_cached", "Verified tokens kept", value=cached)
+        if keyring is not None:
+            yield from self._sources()
+        reloads = CounterMetricFamily("vmgateway_config_reloads", "Reloads by result", labels=["result"])
+        for result, number in self.runtime.reloads.items():
+            reloads.add_metric([result], number)
+        yield reloads
+
+    def _sources(self) -> Iterator[Metric]:
+        assert self.runtime.keyring is not None
+        keys = GaugeMetricFamily("vmgateway_key_source_keys", "Usable keys of a source", labels=["source"])
+        success = GaugeMetricFamily(
+            "vmgateway_key_source_last_success_timestamp_seconds", "Last good fetch, 0 for none", labels=["source"]
+        )
+        for status in self.runtime.keyring.status():
+            keys.add_metric([status.name], status.keys)
+            success.add_metric([status.name], status.last_success or 0)
+        yield keys
+        yield success

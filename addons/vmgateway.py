@@ -1,0 +1,26 @@
+"""vmgateway for ``mitmdump -s``, ``mitmproxy -s`` and ``mitmweb -s``: the addons, and nothing else.
+
+``mitmdump -s addons/vmgateway.py --set vmgw_enable_auth=true --set vmgw_read_url=http://localhost:8428``
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+_HERE = Path(__file__).resolve().parent
+
+if "vmgw_addons" not in sys.modules:
+    # In a checkout the package vmgw_addons is this folder, whether or not it is installed.
+    sys.path.append(str(_HERE.parent))
+    _spec = spec_from_file_location("vmgw_addons", _HERE / "__init__.py", submodule_search_locations=[str(_HERE)])
+    assert _spec is not None
+    assert _spec.loader is not None
+    _package = module_from_spec(_spec)
+    sys.modules["vmgw_addons"] = _package
+    _spec.loader.exec_module(_package)
+
+from vmgw_addons.chain import build  # noqa: E402
+
+addons = build()

@@ -1,0 +1,112 @@
+"""Fixtures of the wire tests: real servers once per run, gateways per test.
+
+Servers are shared, so each test writes metrics of its own name (``metric``) and never counts anything else.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.wire.certificates import Authority
+from tests.wire.processes import Gateway, Program
+from tests.wire.servers import Cluster, OidcProvider, VictoriaMetrics
+from tests.wire.tokens import FULL, SigningKey, team, tenant
+from tests.wire.upstream import RecordingUpstream
+
+StartGateway = Callable[..., Gateway]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.wire)
+
+
+# --- real servers, once per run -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def victoria_metrics() -> Iterator[VictoriaMetrics]:
+    with VictoriaMetrics() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Tenants 0:0, 1:5 and 15:0."""
+    with Cluster() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def oidc() -> Iterator[OidcProvider]:
+    """Clients ``admin``, ``dev`` (label team=dev), ``text`` (the claim as a string) and ``tenant`` (1:5)."""
+    clients = {
+        "admin": FULL,
+        "dev": team("dev"),
+        "text": '{"tenant_id":{},"extra_labels":{"team":"dev"}}',
+        "tenant": tenant(1, 5),
+    }
+    with OidcProvider(clients) as server:
+        yield server
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def key() -> SigningKey:
+    """The key whose public half ``key_file`` holds."""
+    return SigningKey.generate("ES256")
+
+
+@pytest.fixture(scope="session")
+def key_file(key: SigningKey, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("keys") / "public.pem"
+    path.write_text(key.public_pem)
+    return path
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority for backends and listeners with TLS."""
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+# --- per test -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["vmgateway", "mitmdump"])
+def program(request: pytest.FixtureRequest) -> Program:
+    """Both ways to launch the product."""
+    chosen: Program = request.param
+    return chosen
+
+
+@pytest.fixture
+def start_gateway() -> Iterator[StartGateway]:
+    """``Gateway(...)``; those started are closed behind the test, and must end in order."""
+    with ExitStack() as stack:
+
+        def start(*flags: str, **options: object) -> Gateway:
+            return stack.enter_context(Gateway(*flags, **options))  # type: ignore[arg-type]
+
+        yield start
+
+
+@pytest.fixture
+def upstream() -> Iterator[RecordingUpstream]:
+    with RecordingUpstream() as server:
+        yield server
+
+
+@pytest.fixture
+def metric() -> str:
+    """A metric name that no other test uses."""
+    return f"m_{uuid.uuid4().hex[:12]}"

@@ -1,0 +1,64 @@
+"""The one place that turns a refusal into the answer a client gets.
+
+Bodies are what the Prometheus HTTP API answers on errors, so that Grafana shows the text:
+``{"status":"error","errorType":…,"error":…}`` (https://prometheus.io/docs/prometheus/latest/querying/api/#format-overview).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from .access import Access
+from .errors import BackendUnreachable, KeysUnavailable, MethodNotAllowed, Refusal, TokenRefused
+
+_ERROR_TYPES: Final = {
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    408: "timeout",
+    413: "bad_data",
+    500: "internal",
+    502: "unavailable",
+    503: "unavailable",
+    504: "timeout",
+}
+# vmagent drops a block for good on these (and retries on all others), so on writes another status stands in.
+_DROPPED_BY_WRITERS: Final = {400: 403, 409: 403, 415: 403}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A whole response of the gateway's own."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+def answer(refusal: Refusal, *, access: Access | None = None, tell_why: bool = False) -> Answer:
+    """The response for ``refusal``.
+
+    Args:
+        access: what the route is for, where it is known; writes are never answered 400, 409 or 415.
+        tell_why: whether the client learns why its token was refused (``-logInvalidAuthTokens``).
+    """
+    status = refusal.status
+    if access is Access.WRITE:
+        status = _DROPPED_BY_WRITERS.get(status, status)
+    text = refusal.message
+    headers: list[tuple[bytes, bytes]] = [(b"Content-Type", b"application/json")]
+    if isinstance(refusal, TokenRefused):
+        # RFC 6750, section 3: the challenge; section 3.1: no error code where no token was sent.
+        headers.append((b"WWW-Authenticate", b"Bearer"))
+        if not tell_why:
+            text = "a valid token is needed"
+    elif isinstance(refusal, MethodNotAllowed):
+        headers.append((b"Allow", ", ".join(refusal.allow).encode()))
+    elif isinstance(refusal, KeysUnavailable | BackendUnreachable):
+        headers.append((b"Retry-After", b"5"))
+    document = {"status": "error", "errorType": _ERROR_TYPES.get(status, "bad_data"), "error": text}
+    body = json.dumps(document, ensure_ascii=True).encode()
+    headers.append((b"Content-Length", str(len(body)).encode()))
+    return Answer(status=status, headers=tuple(headers), body=body)

@@ -1,0 +1,230 @@
+"""Typed readers for untrusted mappings: claims, JOSE headers, key documents, configuration files.
+
+The rules:
+
+- A value is what it says it is: a bool is no integer, ``1.0`` is no integer, ``"1"`` is no integer.
+- Absent and null differ. A getter gives ``None`` only for a field that is absent; null is a value of the wrong type.
+- An error names the path of the value and its type, never the value: it may be a secret.
+- JSON has exactly one reading (RFC 8259, sections 4 and 6 to 8): no duplicate names, no NaN, no lone surrogates.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+MAX_DEPTH: Final = 32
+
+_NAMES_SHOWN: Final = 40
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_$-]+", re.ASCII)
+# A string is one token, so that brackets inside of it do not count. The alternatives of the inner group exclude each
+# other, so there is nothing to backtrack into.
+_DEPTH_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+_SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class FieldError(ValueError):
+    """A field is missing or has a value that cannot be used.
+
+    ``path`` says where, such as ``vm_access.tenant_id.account_id``; ``message`` says what was expected and which type
+    was found.
+    """
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+        self.message = message
+
+
+def child(path: str, key: str | int) -> str:
+    """The path of one member of ``path``: ``path.key``, ``path[3]``, or ``path["odd name"]``, shortened and escaped."""
+    if isinstance(key, int):
+        return f"{path}[{key}]"
+    if len(key) <= _NAMES_SHOWN and _PLAIN_NAME.fullmatch(key):
+        return f"{path}.{key}" if path else key
+    return f"{path}[{json.dumps(key[:_NAMES_SHOWN])}]"
+
+
+def kind(value: object) -> str:
+    """The JSON type of ``value`` in words, with an article."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int():
+            return "an integer"
+        case float():
+            return "a number with a fraction or an exponent"
+        case str():
+            return "a string"
+        case Mapping():
+            return "an object"
+        case list() | tuple():
+            return "a list"
+        case _:
+            return f"a value of type {type(value).__name__}"
+
+
+# --- values --------------------------------------------------------------------------------------------------------
+
+
+def as_object(value: object, path: str) -> Mapping[str, object]:
+    """``value`` as a mapping with text keys. Raises ``FieldError``."""
+    if not isinstance(value, Mapping):
+        raise FieldError(path, f"expected an object, got {kind(value)}")
+    for key in value:
+        # JSON has only text keys; YAML, which configuration files are written in, has others.
+        if not isinstance(key, str):
+            raise FieldError(path, f"expected text keys, got {kind(key)}")
+    return value
+
+
+def as_list(value: object, path: str) -> Sequence[object]:
+    """``value`` as a sequence; a string is none. Raises ``FieldError``."""
+    if not isinstance(value, list | tuple):
+        raise FieldError(path, f"expected a list, got {kind(value)}")
+    return value
+
+
+def as_text(value: object, path: str) -> str:
+    """``value`` as text that UTF-8 can encode (no lone surrogates). Raises ``FieldError``."""
+    if not isinstance(value, str):
+        raise FieldError(path, f"expected a string, got {kind(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise FieldError(path, "expected text, got a string with a lone surrogate") from None
+    return value
+
+
+def as_integer(value: object, path: str, *, minimum: int | None = None, maximum: int | None = None) -> int:
+    """``value`` as an integer within the bounds, both inclusive; a bool is none. Raises ``FieldError``."""
+    expected = "an integer"
+    if minimum is not None and maximum is not None:
+        expected += f" of {minimum} to {maximum}"
+    elif minimum is not None:
+        expected += f" of at least {minimum}"
+    elif maximum is not None:
+        expected += f" of at most {maximum}"
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise FieldError(path, f"expected {expected}, got {kind(value)}")
+    if (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
+        raise FieldError(path, f"expected {expected}, got one out of range")
+    return value
+
+
+# --- fields of a mapping -------------------------------------------------------------------------------------------
+
+
+def get_object(fields: Mapping[str, object], name: str, path: str = "") -> Mapping[str, object] | None:
+    """The object at ``name``, or ``None`` where the field is absent. Raises ``FieldError``, for null too."""
+    return as_object(fields[name], child(path, name)) if name in fields else None
+
+
+def get_list(fields: Mapping[str, object], name: str, path: str = "") -> Sequence[object] | None:
+    """The list at ``name``, or ``None`` where the field is absent. Raises ``FieldError``, for null too."""
+    return as_list(fields[name], child(path, name)) if name in fields else None
+
+
+def get_text(fields: Mapping[str, object], name: str, path: str = "") -> str | None:
+    """The text at ``name``, or ``None`` where the field is absent. Raises ``FieldError``, for null too."""
+    return as_text(fields[name], child(path, name)) if name in fields else None
+
+
+def get_integer(
+    fields: Mapping[str, object], name: str, path: str = "", *, minimum: int | None = None, maximum: int | None = None
+) -> int | None:
+    """The integer at ``name``, or ``None`` where the field is absent. Raises ``FieldError``, for null too."""
+    if name not in fields:
+        return None
+    return as_integer(fields[name], child(path, name), minimum=minimum, maximum=maximum)
+
+
+def require(fields: Mapping[str, object], name: str, path: str = "") -> object:
+    """The value at ``name``, of whatever type. Raises ``FieldError`` where the field is absent."""
+    if name not in fields:
+        raise FieldError(child(path, name), "missing")
+    return fields[name]
+
+
+# --- JSON ----------------------------------------------------------------------------------------------------------
+
+
+class _NotStrict(ValueError):
+    """JSON that Python's parser would read and that has more than one reading."""
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        # RFC 8259, section 4: which of two equal names counts differs from parser to parser.
+        raise _NotStrict("a name occurs twice in one object")
+    return result
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise _NotStrict("a number is out of range")
+    return number
+
+
+def _no_constant(text: str) -> float:
+    raise _NotStrict(f"{text} is no JSON number")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)
+
+
+def load_object(data: bytes | str, what: str, *, max_depth: int = MAX_DEPTH) -> dict[str, object]:
+    """The JSON object (RFC 8259, section 4) that is the whole of ``data``.
+
+    ``what`` names the text in errors; ``max_depth`` counts nested objects and lists, the outermost as 1. Refused, with
+    a ``FieldError`` and nothing else: what is no UTF-8, no JSON or no object; duplicate names; NaN, Infinity and
+    numbers that Python turns into them; integers of more digits than Python reads; nesting that is too deep; a lone
+    surrogate anywhere.
+    """
+    try:
+        text = data.decode() if isinstance(data, bytes) else data
+        text.encode()
+    except UnicodeError:
+        raise FieldError(what, "not valid UTF-8") from None
+    # Counted before parsing: the parser's own guard depends on the Python version and on the size of the stack.
+    if _depth(text) > max_depth:
+        raise FieldError(what, f"nested deeper than {max_depth} levels")
+    try:
+        value: object = _DECODER.decode(text)
+    except _NotStrict as error:
+        raise FieldError(what, str(error)) from None
+    except json.JSONDecodeError as error:
+        raise FieldError(what, f"not valid JSON (line {error.lineno}, column {error.colno})") from None
+    except (ValueError, RecursionError):
+        # int() refuses more than sys.get_int_max_str_digits() digits with a bare ValueError.
+        raise FieldError(what, "a number or the nesting is beyond what can be read") from None
+    if not isinstance(value, dict):
+        raise FieldError(what, f"expected an object, got {kind(value)}")
+    if _SURROGATE_ESCAPE.search(text):
+        # A pair of escapes is one character by now, and what is left of them cannot be encoded.
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise FieldError(what, "a string has a lone surrogate") from None
+    return value
+
+
+def _depth(text: str) -> int:
+    """How deep the brackets of ``text`` nest, strings left out."""
+    if text.count("{") + text.count("[") <= 1:
+        return 1
+    deepest = depth = 0
+    for match in _DEPTH_TOKEN.finditer(text):
+        token = match[0]
+        if token in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token in "]}":
+            depth -= 1
+    return deepest

@@ -1,0 +1,247 @@
+"""From the text of a flag to its value: Go's spellings, with VictoriaMetrics' additions.
+
+Rules of this file:
+
+- A parser takes the whole text and gives a value or a ``ValueError``, nothing else.
+- The error reads ``expected <what>, got <text>``. Whoever parses a secret keeps the first half only.
+- Digits are ASCII, no space is trimmed, and nothing is guessed.
+
+Sources: Go's ``strconv`` and ``time.ParseDuration``, VictoriaMetrics' ``lib/flagutil``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Final, TypeAlias
+
+Value: TypeAlias = bool | int | float | str | tuple[str, ...]
+"""What a flag holds: durations are float seconds, sizes are int bytes, arrays are tuples."""
+
+A_BOOL: Final = "true or false"
+AN_INT: Final = "an integer such as 10"
+A_FLOAT: Final = "a number such as 0.5"
+A_DURATION: Final = "a duration such as 5s or 1m30s"
+A_SIZE: Final = "a size such as 65536 or 16MiB"
+
+_LONGEST_SHOWN: Final = 60
+_MAX_INT64: Final = 2**63 - 1
+_MAX_SECONDS: Final = Decimal(_MAX_INT64).scaleb(-9)
+"""Go counts durations in int64 nanoseconds: about 292 years. Every clock and timer of Python takes this much."""
+
+
+def refused(expected: str, text: str) -> ValueError:
+    """The error of a parser: one line, however long and strange the text is."""
+    shown = repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
+    return ValueError(f"expected {expected}, got {shown}")
+
+
+# --- scalars -------------------------------------------------------------------------------------------------------
+
+_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+
+
+def parse_bool(text: str) -> bool:
+    """As ``strconv.ParseBool``: these twelve spellings and no other."""
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise refused(A_BOOL, text)
+
+
+_INT: Final = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|0|[1-9][0-9]*)")
+
+
+def parse_int(text: str) -> int:
+    """A signed 64 bit integer, decimal or with ``0x``, ``0o`` or ``0b``.
+
+    Unlike Go, a bare leading zero is refused: Go reads ``010`` as 8, most people read 10.
+    """
+    # int64 needs 19 decimal digits or 64 binary ones; the bound keeps int() from working on anything longer.
+    if len(text) > 80 or not _INT.fullmatch(text):
+        raise refused(AN_INT, text)
+    value = int(text, 0)
+    if not -_MAX_INT64 - 1 <= value <= _MAX_INT64:
+        raise refused("an integer of 64 bits", text)
+    return value
+
+
+_DECIMAL: Final = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+_FLOAT: Final = re.compile(rf"[+-]?{_DECIMAL}(?:[eE][+-]?[0-9]+)?")
+
+
+def parse_float(text: str) -> float:
+    """A finite decimal number. Unlike Go, ``inf`` and ``nan`` are refused: no flag can mean them."""
+    if not _FLOAT.fullmatch(text) or not math.isfinite(value := float(text)):
+        raise refused(A_FLOAT, text)
+    return value
+
+
+def parse_string(text: str) -> str:
+    """Any text is a string; here so that every kind has a parser."""
+    return text
+
+
+_UNIT_SECONDS: Final = {
+    "ns": Decimal("1e-9"),
+    "us": Decimal("1e-6"),
+    "\u00b5s": Decimal("1e-6"),  # micro sign
+    "\u03bcs": Decimal("1e-6"),  # Greek small letter mu
+    "ms": Decimal("1e-3"),
+    "s": Decimal(1),
+    "m": Decimal(60),
+    "h": Decimal(3600),
+    "d": Decimal(86400),
+    "w": Decimal(7 * 86400),
+    "y": Decimal(365 * 86400),
+    "": Decimal(1),
+}
+_DURATION_PART: Final = re.compile(rf"({_DECIMAL})(ns|us|\u00b5s|\u03bcs|ms|s|m|h|d|w|y)")
+_DURATION: Final = re.compile(rf"{_DECIMAL}|(?:{_DURATION_PART.pattern})+")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds, from ``1h2m3.5s`` or ``300ms`` (Go), ``1d``, ``2w``, ``1y`` or plain seconds (VictoriaMetrics).
+
+    Zero is a duration. A sign is not part of one.
+    """
+    if not _DURATION.fullmatch(text):
+        raise refused(A_DURATION, text)
+    parts = _DURATION_PART.findall(text) or [(text, "")]
+    # Decimal, so that 300ms is the float nearest to 0.3.
+    seconds = sum((Decimal(number) * _UNIT_SECONDS[unit] for number, unit in parts), Decimal(0))
+    if seconds > _MAX_SECONDS:
+        raise refused("a duration of at most 292 years", text)
+    return float(seconds)
+
+
+_SUFFIX_BYTES: Final = {
+    "": 1,
+    "kb": 1000,
+    "mb": 1000**2,
+    "gb": 1000**3,
+    "tb": 1000**4,
+    "kib": 1024,
+    "mib": 1024**2,
+    "gib": 1024**3,
+    "tib": 1024**4,
+}
+_SIZE: Final = re.compile(rf"({_DECIMAL})((?:[KMGT]i?B)?)", re.IGNORECASE | re.ASCII)
+
+
+def parse_size(text: str) -> int:
+    """Bytes, from ``65536``, ``64KiB`` or ``1.5GB``; the case of the suffix does not matter, as in VictoriaMetrics."""
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise refused(A_SIZE, text)
+    size = Decimal(match[1]) * _SUFFIX_BYTES[match[2].lower()]
+    if size > _MAX_INT64:
+        raise refused("a size of at most 8EiB", text)
+    return int(size)
+
+
+# --- arrays --------------------------------------------------------------------------------------------------------
+
+_BRACKETS: Final = {"{": "}", "[": "]", "(": ")"}
+_COMPLETE_QUOTE: Final = r""""[^"\\]*+(?:\\.[^"\\]*+)*+"|'[^'\\]*+(?:\\.[^'\\]*+)*+'|`[^`]*+`"""
+_GROUP_TOKEN: Final = re.compile(rf"""{_COMPLETE_QUOTE}|[\[\]{{}}()"'`]""", re.DOTALL)
+_ITEM_TOKEN: Final = re.compile(r"""[,"'`{\[(]""")
+
+
+def parse_array(text: str) -> tuple[str, ...]:
+    r"""The items of an array flag, by VictoriaMetrics' rules.
+
+    - Commas separate items; a comma inside quotes (double, single, back) or brackets (``{}``, ``[]``, ``()``) does not.
+    - A quote or a bracket that is never closed is an ordinary character.
+    - Quotes that wrap a whole item are removed: double quotes with Go's escapes, single ones with ``\'`` and ``\\``,
+      backquotes as they are.
+    - Nothing is trimmed, so PEM text keeps its newlines; ``""`` is one empty item, an empty text is no item.
+    """
+    return tuple(_unwrapped(item) for item in _items(text)) if text else ()
+
+
+def format_array(items: Iterable[str]) -> str:
+    """The text that `parse_array` reads as these items."""
+    return ",".join(_wrapped(item) if not item or _ITEM_TOKEN.search(item) else item for item in items)
+
+
+def _items(text: str) -> Iterator[str]:
+    begin = position = 0
+    while token := _ITEM_TOKEN.search(text, position):
+        if token[0] == ",":
+            yield text[begin : token.start()]
+            begin = position = token.end()
+        else:
+            position = _group_end(text, token.start()) or token.end()
+    yield text[begin:]
+
+
+def _group_end(text: str, start: int) -> int | None:
+    """The position behind whatever closes the quote or bracket at ``start``; None if nothing does."""
+    awaited: list[str] = []
+    for token in _GROUP_TOKEN.finditer(text, start):
+        symbol = token[0]
+        if symbol in _BRACKETS:
+            awaited.append(_BRACKETS[symbol])
+        elif len(symbol) == 1 and (not awaited or symbol != awaited.pop()):
+            return None  # a lone quote, or a bracket that closes another one
+        if not awaited:
+            return token.end()
+    return None
+
+
+def _wrapped(item: str) -> str:
+    escaped = item.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def _unwrapped(item: str) -> str:
+    if not item.startswith(('"', "'", "`")) or _group_end(item, 0) != len(item):
+        return item
+    quote, inner = item[0], item[1:-1]
+    if quote == "`":
+        return inner
+    if quote == '"':
+        try:
+            return _go_unquoted(inner)
+        except ValueError:
+            pass  # Go would refuse it; VictoriaMetrics then undoes the two escapes that quoting needs.
+    return re.sub(rf"\\([{quote}\\])", r"\1", inner)
+
+
+_ESCAPE: Final = re.compile(
+    rb'\\(?:([abfnrtv\\"])|([0-3][0-7]{2})|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))?'
+)
+_ESCAPED: Final = dict(zip(b'abfnrtv\\"', b'\a\b\f\n\r\t\v\\"', strict=True))
+
+
+def _go_unquoted(inner: str) -> str:
+    """What ``strconv.Unquote`` makes of ``inner`` in double quotes; ValueError where it refuses."""
+    if "\n" in inner:
+        raise ValueError("a newline inside double quotes")
+    # On bytes, since \x and octal escapes are bytes of UTF-8; the decoder judges what they add up to.
+    return _ESCAPE.sub(_escaped_bytes, inner.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+
+
+def _escaped_bytes(escape: re.Match[bytes]) -> bytes:
+    single, octal, byte, short, long = escape.groups()
+    if single:
+        return bytes([_ESCAPED[single[0]]])
+    if octal:
+        return bytes([int(octal, 8)])
+    if byte:
+        return bytes([int(byte, 16)])
+    if code_point := short or long:
+        return chr(_code_point(code_point)).encode()
+    raise ValueError("an unknown escape inside double quotes")
+
+
+def _code_point(digits: bytes) -> int:
+    value = int(digits, 16)
+    if value > 0x10FFFF:  # asked first: before Python 3.13 chr() may raise OverflowError here
+        raise ValueError("no Unicode character")
+    return value

@@ -1,0 +1,99 @@
+"""Arguments in a URL query and in the two body types VictoriaMetrics reads arguments from.
+
+Go, and so VictoriaMetrics, drops an argument with a raw ``;`` or a bad escape and goes on without it. A filter that
+is lost that way answers with everybody's data, so such arguments are refused here instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import quote, quote_plus, unquote_plus
+
+import multipart
+
+from .errors import BadRequest, BodyTooLarge, UnsupportedBody
+
+URLENCODED: Final = "application/x-www-form-urlencoded"
+MULTIPART: Final = "multipart/form-data"
+_MAX_PARTS: Final = 1000
+
+_MALFORMED: Final = re.compile(r";|%(?![0-9A-Fa-f]{2})")
+_UNPRINTABLE: Final = re.compile(r"[^\x21-\x7e]")
+
+
+def split_pairs(arguments: str, place: str) -> list[str]:
+    """Split urlencoded ``arguments`` into raw ``key=value`` pairs; empty ones are left out.
+
+    Args:
+        place: where they stand, for the message: ``URL`` or ``form``.
+
+    Raises:
+        BadRequest: a pair that Go would drop without a word, or bytes that belong into no urlencoded text.
+    """
+    if not arguments:
+        return []
+    if _MALFORMED.search(arguments):
+        raise BadRequest(f"the {place} has a raw semicolon or a percent sign that escapes nothing: encode them")
+    if _UNPRINTABLE.search(arguments):
+        raise BadRequest(f"the {place} has a character that must be percent-encoded")
+    return [pair for pair in arguments.split("&") if pair]
+
+
+def key_of(pair: str) -> str:
+    """The decoded key of a raw pair, folded so that no spelling of it slips through a comparison."""
+    key = pair.partition("=")[0]
+    if "%" in key or "+" in key:
+        key = unquote_plus(key, errors="replace")
+    return key.strip().lower()
+
+
+def encode_pair(key: str, value: str) -> str:
+    """One ``key=value``, strictly percent-encoded: only RFC 3986 unreserved characters stay as they are."""
+    return f"{quote(key, safe='[]')}={quote(value, safe='')}"
+
+
+def is_form(content_type: str) -> bool:
+    """Whether a body of this type is a form. Go ignores case, blanks and malformed parameters here; so do we."""
+    return content_type.partition(";")[0].strip().lower() in (URLENCODED, MULTIPART)
+
+
+def read_form(content_type: str, body: bytes) -> str:
+    """The arguments of a form body as urlencoded text.
+
+    A multipart body is turned into an urlencoded one, which every release of VictoriaMetrics reads the same way.
+    Parts with a file name are no arguments and are left out.
+
+    Raises:
+        BadRequest: the multipart body does not parse.
+        BodyTooLarge: the multipart body has more than 1,000 parts.
+        UnsupportedBody: the type is not a form's.
+    """
+    main, options = multipart.parse_options_header(content_type)
+    if main == URLENCODED:
+        return body.decode("latin-1")
+    if main == MULTIPART:
+        return "&".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in _parts(body, options))
+    raise UnsupportedBody(f"a body here must be {URLENCODED} or {MULTIPART}")
+
+
+def _parts(body: bytes, options: Mapping[str, str]) -> list[tuple[str, bytes]]:
+    parts: list[tuple[str, bytes]] = []
+    segment, value = None, b""
+    try:
+        with multipart.PushMultipartParser(
+            options.get("boundary", ""), max_segment_count=_MAX_PARTS, strict=True
+        ) as parser:
+            for event in parser.parse(body):
+                if isinstance(event, multipart.MultipartSegment):
+                    segment, value = event, b""
+                elif event:
+                    value += event
+                elif segment is not None and not segment.filename:
+                    parts.append((segment.name, value))
+    except multipart.ParserLimitReached:
+        raise BodyTooLarge(f"the multipart form has more than {_MAX_PARTS} parts, or headers without end") from None
+    except (multipart.MultipartError, ValueError):
+        raise BadRequest("the multipart form cannot be read") from None
+    return parts

@@ -1,0 +1,191 @@
+"""The decision: may this request pass, and if so, as what does it go upstream?
+
+    head -> route -> token -> authorise -> Grant -> labels -> tenant URL -> UpstreamRequest
+
+Two pure functions, :func:`admit` and :func:`rewrite`, that every lane calls: no rule stands twice. Deny is the
+default, and only a complete :class:`Grant` leads to an address.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from .access import Access
+from .errors import AccessDenied, BodyTooLarge, FiltersIgnored, KeysUnavailable, NotServed, UnknownKey, UnsupportedBody
+from .forms import URLENCODED, is_form, read_form
+from .head import Headers, RequestHead
+from .jwt import Token, TokenVerifier, token_from_header
+from .labels import enforce
+from .path import decode_path
+from .routes import Filters, Match, Route, match_route
+from .tenancy import Backend, check_tenant, upstream_path
+
+
+class Body(Enum):
+    """What a lane does with the body of an admitted request."""
+
+    NONE = "none"
+    STREAM = "stream"  # passed through as it comes
+    HOLD = "hold"  # a form: held, at most Policy.max_form_size bytes, and given to rewrite()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Everything a decision depends on, apart from the request and the time.
+
+    ``token_header`` is in lower case; ``keys_awaited`` says that keys come from endpoints and none has come yet.
+    """
+
+    verifier: TokenVerifier
+    token_header: bytes
+    allow_without_prefix: bool
+    cluster: bool
+    read: Backend | None
+    write: Backend | None
+    max_form_size: int
+    tell_why: bool
+    keys_awaited: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """A request that may pass: for whom, where, and what becomes of its body."""
+
+    token: Token
+    match: Match
+    backend: Backend
+    body: Body
+
+    @property
+    def route(self) -> Route:
+        """The row of the table."""
+        return self.match.route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamRequest:
+    """What the backend receives. ``body`` is None where the client's body is streamed or there is none."""
+
+    backend: Backend
+    method: str
+    target: str
+    headers: Headers
+    body: bytes | None
+
+
+def access_of(policy: Policy, head: RequestHead) -> Access | None:
+    """What the route of ``head`` is for, or None where it has none; for wording an answer, never for a decision."""
+    try:
+        return match_route(decode_path(_path(head)), head.method, cluster=policy.cluster).route.access
+    except Exception:  # whatever is wrong with the path was already the refusal
+        return None
+
+
+def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
+    """Decide on the head alone.
+
+    Args:
+        now: Unix time in seconds.
+
+    Raises:
+        Refusal: one of its subclasses says why the request does not pass.
+    """
+    match = match_route(decode_path(_path(head)), head.method, cluster=policy.cluster)
+    token = _authenticate(policy, head, now)
+    route = match.route
+    claim = token.access
+    if not claim.mode.allows(route.access):
+        raise AccessDenied(f"the token gives no {route.access} access")
+    if route.filters is Filters.LEAK and claim.restricted:
+        raise FiltersIgnored("VictoriaMetrics ignores labels and filters here, so a token that carries some may not")
+    check_tenant(match, claim.tenant)
+    backend = policy.write if route.inserts else policy.read
+    if backend is None:
+        raise NotServed(f"no -{'write' if route.inserts else 'read'}.url is configured")
+    return Grant(token=token, match=match, backend=backend, body=_body(policy, route, head))
+
+
+def _path(head: RequestHead) -> str:
+    return head.target.partition("?")[0]
+
+
+def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
+    values = [value.decode("latin-1") for value in head.values(policy.token_header)]
+    text = token_from_header(values, allow_without_prefix=policy.allow_without_prefix)
+    try:
+        return policy.verifier.verify(text, now)
+    except UnknownKey:
+        if policy.keys_awaited:
+            raise KeysUnavailable("no key to verify tokens with could be fetched so far") from None
+        raise
+
+
+def _body(policy: Policy, route: Route, head: RequestHead) -> Body:
+    if not head.has_body:
+        return Body.NONE
+    if route.inserts:
+        return Body.STREAM
+    types = head.values(b"content-type")
+    encodings = head.values(b"content-encoding")
+    if len(types) != 1 or not is_form(types[0].decode("latin-1")) or any(e.lower() != b"identity" for e in encodings):
+        raise UnsupportedBody("a body here must be a form, urlencoded or multipart, and not compressed")
+    length = head.values(b"content-length")
+    if length and int(length[0]) > policy.max_form_size:
+        raise too_large(policy)
+    return Body.HOLD
+
+
+def too_large(policy: Policy) -> BodyTooLarge:
+    """The refusal for a form beyond the limit."""
+    return BodyTooLarge(f"the form is larger than {policy.max_form_size} bytes")
+
+
+def rewrite(policy: Policy, grant: Grant, head: RequestHead, form: bytes | None) -> UpstreamRequest:
+    """Write the request the backend gets, anew.
+
+    Args:
+        form: the whole body where ``grant.body`` is ``Body.HOLD``, else None.
+
+    Raises:
+        Refusal: the arguments cannot be made binding, or the form cannot be read.
+    """
+    claim = grant.token.access
+    query = head.target.partition("?")[2]
+    text = None
+    if grant.body is Body.HOLD:
+        text = read_form(head.values(b"content-type")[0].decode("latin-1"), form or b"")
+    query, text = enforce(grant.route, claim, query, text)
+    path = upstream_path(grant.match, claim.tenant, grant.backend, cluster=policy.cluster)
+    body = None if text is None else text.encode("ascii")
+    return UpstreamRequest(
+        backend=grant.backend,
+        method=head.method,
+        target=f"{path}?{query}" if query else path,
+        headers=_headers(policy, grant, head, body),
+        body=body,
+    )
+
+
+# RFC 9110, section 7.6.1, and what never leaves the gateway: whose request it was, and what could choose a tenant.
+_NEVER_FORWARDED: Final = frozenset(
+    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade expect host "
+    b"authorization cookie accountid projectid x-forwarded-for".split()
+)
+_FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"))
+
+
+def _headers(policy: Policy, grant: Grant, head: RequestHead, body: bytes | None) -> Headers:
+    named = {name.strip().lower() for value in head.values(b"connection") for name in value.split(b",")}
+    # Framing that Connection names would change where the message ends for the backend: it is not theirs to name.
+    dropped = _NEVER_FORWARDED | {policy.token_header} | (named - _FRAMING)
+    if grant.body is Body.HOLD:
+        dropped |= _FRAMING
+    fields = [(b"Host", grant.backend.host_header.encode())]
+    fields += [(name, value) for name, value in head.headers if name.lower() not in dropped]
+    if body is not None:
+        fields += [(b"Content-Type", URLENCODED.encode()), (b"Content-Length", str(len(body)).encode())]
+    hops = [value.decode("latin-1") for value in head.values(b"x-forwarded-for")]
+    fields.append((b"X-Forwarded-For", ", ".join([*hops, head.client]).encode("latin-1")))
+    return tuple(fields)

@@ -1,0 +1,101 @@
+"""The head of a request: its strict reading, byte by byte, and the value the rest of the core works on.
+
+Rules of this file:
+- what two parsers could read in two ways is refused (RFC 9112, sections 2.2, 3, 5 and 6), never repaired;
+- only origin-form targets pass (RFC 9112, section 3.2.1): the gateway is no forward proxy;
+- every check is linear in the size of the head, so a hostile head costs no more than a long one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from .errors import HeadTooLarge, MalformedHead
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Header fields in the order they came, names as the client wrote them."""
+
+END_OF_HEAD: Final = b"\r\n\r\n"
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+# RFC 9112, section 3: method SP request-target SP HTTP-version. A fragment never belongs on the wire.
+_REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") (/[!-\"$-~]*+) HTTP/1\.([01])\r\n")
+# RFC 9112, section 5: no space before the colon, no folding, no control character other than a tab in a value.
+_FIELDS: Final = re.compile(rb"(?:" + _TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+\r\n")
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*+([0-9]{1,18})[ \t]*+\r\n")
+_CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*+chunked[ \t]*+\r\n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestHead:
+    """What a decision needs of a request.
+
+    ``target`` is the origin-form target as sent; ``client`` the address of the peer, without its port.
+    """
+
+    method: str
+    target: str
+    headers: Headers
+    client: str
+
+    def values(self, name: bytes) -> list[bytes]:
+        """All values of the header ``name`` (given in lower case), in order, without surrounding blanks."""
+        return [value.strip() for key, value in self.headers if key.lower() == name]
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the framing announces content (RFC 9112, section 6.3). Chunked counts, even if it ends empty."""
+        length = self.values(b"content-length")
+        return bool(self.values(b"transfer-encoding")) or (bool(length) and length[0].strip(b"0") != b"")
+
+
+def find_head(received: bytes, max_size: int) -> int:
+    """The length in bytes of the complete head that ``received`` begins with, or 0 while it is incomplete.
+
+    Raises:
+        HeadTooLarge: the head is, or can only become, larger than ``max_size`` bytes.
+        MalformedHead: the bytes can no longer become a head that :func:`check_head` accepts.
+    """
+    end = received.find(END_OF_HEAD, 0, max_size + len(END_OF_HEAD))
+    if end < 0:
+        if len(received) > max_size:
+            raise HeadTooLarge(f"the request line and headers are larger than {max_size} bytes")
+        if b"\n" in received.replace(b"\r\n", b"") or b"\0" in received:
+            raise MalformedHead("a bare line feed or NUL in the request head")
+        return 0
+    return end + len(END_OF_HEAD)
+
+
+def check_head(head: bytes) -> None:
+    """Check a complete head, from the request line to the empty line.
+
+    Raises:
+        MalformedHead: the head is not exactly one unambiguous HTTP/1.x request head.
+    """
+    line = _REQUEST_LINE.match(head)
+    if line is None:
+        raise MalformedHead("the request line is not of the form METHOD /path HTTP/1.1")
+    if _FIELDS.fullmatch(head, line.end()) is None:
+        raise MalformedHead("a header is not of the form Name: value, or holds a control character")
+    lowered = head.lower()
+    hosts = lowered.count(b"\r\nhost:")
+    old = line.group(3) == b"0"
+    if hosts > 1 or (hosts == 0 and not old):
+        raise MalformedHead("exactly one Host header is needed")
+    _check_framing(lowered, old)
+
+
+def _check_framing(lowered: bytes, old: bool) -> None:
+    """RFC 9112, section 6: one Content-Length of digits, or one Transfer-Encoding that is exactly chunked."""
+    lengths = lowered.count(b"\r\ncontent-length:")
+    codings = lowered.count(b"\r\ntransfer-encoding:")
+    if lengths and codings:
+        raise MalformedHead("both Content-Length and Transfer-Encoding")
+    if lengths > 1 or codings > 1:
+        raise MalformedHead("more than one Content-Length or Transfer-Encoding header")
+    if lengths and _LENGTH.search(lowered) is None:
+        raise MalformedHead("the Content-Length is not a number of bytes")
+    if codings and (old or _CHUNKED.search(lowered) is None):
+        raise MalformedHead("the Transfer-Encoding is not chunked, or the request is HTTP/1.0")

@@ -1,0 +1,270 @@
+"""Series selectors, as ``extra_filters`` holds them: a tokenizer, and a parser with one method per production.
+
+https://prometheus.io/docs/prometheus/latest/querying/basics/#time-series-selectors, with what MetricsQL adds to it:
+``or`` inside of the braces, quoted label names, backslash escapes in names.
+
+A selector from a token is passed on as it was written. It is parsed to be sure that it *is* one selector and nothing
+else, so the grammar is never wider than VictoriaMetrics' own, and in places narrower: comments, ``WITH`` templates,
+string concatenation and any white space but the space are refused. A regular expression is not compiled: its language
+is RE2, and VictoriaMetrics refuses a broken one itself.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal, NoReturn
+
+MAX_BYTES: Final = 64 * 1024
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_BARE_NAME: Final = re.compile(r"[A-Za-z_:][A-Za-z0-9_:.]*", re.ASCII)
+_OPERATOR: Final = re.compile(r"=~|!~|!=|=")
+_STRING: Final = {
+    '"': re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"', re.DOTALL),
+    "'": re.compile(r"'([^'\\]*(?:\\.[^'\\]*)*)'", re.DOTALL),
+    "`": re.compile(r"`([^`]*)`"),
+}
+# Go's escapes (https://go.dev/ref/spec#String_literals), which VictoriaMetrics reads strings with. The last, empty
+# alternative finds every backslash that is none of them.
+_ESCAPE: Final = re.compile(
+    r"\\(?:([abfnrtv\\\"'])|x([0-9a-fA-F]{2})|([0-7]{3})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|)"
+)
+_SIMPLE_ESCAPES: Final = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\"}
+_NAME_ESCAPE: Final = re.compile(r"\\(?:[xX]([0-9a-fA-F]{2})|[uU]([0-9a-fA-F]{4})|([^xXuU]))", re.DOTALL)
+
+
+class SelectorError(ValueError):
+    """A text that is no selector. ``column`` counts characters from 1. The text itself is not in the message."""
+
+    def __init__(self, column: int, message: str) -> None:
+        super().__init__(f"column {column}: {message}")
+        self.column = column
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matcher:
+    """One label matcher: ``name operator "value"``."""
+
+    name: str
+    operator: str
+    value: str
+
+    def __str__(self) -> str:
+        name = self.name if _BARE_NAME.fullmatch(self.name) else _quote(self.name)
+        return f"{name}{self.operator}{_quote(self.value)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selector:
+    """Alternatives, of which a series has to match one; within an alternative it has to match all matchers.
+
+    A metric name is the matcher ``__name__="..."`` of every alternative, so two spellings of one selector are equal.
+    """
+
+    alternatives: tuple[tuple[Matcher, ...], ...]
+
+    def __str__(self) -> str:
+        return "{" + " or ".join(",".join(map(str, matchers)) for matchers in self.alternatives) + "}"
+
+
+def parse_selector(text: str) -> Selector:
+    """``text`` as exactly one selector of at least one matcher. Raises ``SelectorError``."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise SelectorError(error.start + 1, "a lone surrogate") from None
+    if size > MAX_BYTES:
+        raise SelectorError(1, f"a selector of more than {MAX_BYTES} bytes")
+    return _Parser(_tokens(text)).selector()
+
+
+def _quote(text: str) -> str:
+    escaped = text.replace("\\", r"\\").replace('"', r"\"")
+    return '"' + _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", escaped) + '"'
+
+
+# --- tokenizer -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Token:
+    kind: Literal["name", "string", "operator", "{", "}", ",", "end"]
+    raw: str
+    value: str
+    column: int
+
+
+def _tokens(text: str) -> list[_Token]:
+    tokens: list[_Token] = []
+    position = 0
+    while position < len(text):
+        if text[position] == " ":
+            position += 1
+            continue
+        token = _token(text, position)
+        tokens.append(token)
+        position += len(token.raw)
+    tokens.append(_Token(kind="end", raw="", value="", column=position + 1))
+    return tokens
+
+
+def _token(text: str, start: int) -> _Token:
+    character = text[start]
+    if character == "{" or character == "}" or character == ",":
+        return _Token(kind=character, raw=character, value=character, column=start + 1)
+    if operator := _OPERATOR.match(text, start):
+        return _Token(kind="operator", raw=operator[0], value=operator[0], column=start + 1)
+    if character in _STRING:
+        return _string(text, start)
+    if _begins_name(character) or character == "\\":
+        return _name(text, start)
+    what = "a control character" if _CONTROL.match(character) else "a character that begins nothing here"
+    raise SelectorError(start + 1, what)
+
+
+def _begins_name(character: str) -> bool:
+    return character.isalpha() or character in "_:"
+
+
+def _name(text: str, start: int) -> _Token:
+    """A name: letters, ``_``, ``:``, then also digits and ``.``; anything else as ``\\-``, ``\\x2d`` or ``\\u002d``."""
+    pieces: list[str] = []
+    position = start
+    while position < len(text):
+        character = text[position]
+        if character == "\\":
+            escape = _NAME_ESCAPE.match(text, position)
+            if escape is None:
+                raise SelectorError(position + 1, "a broken escape in a name")
+            character = escape[3] or _character(escape[1] or escape[2], position + 1)
+            if not character.isprintable():
+                raise SelectorError(position + 1, "a name with a character that cannot be printed")
+            position = escape.end()
+        elif _begins_name(character) or character in "0123456789.":
+            position += 1
+        else:
+            break
+        pieces.append(character)
+    return _Token(kind="name", raw=text[start:position], value="".join(pieces), column=start + 1)
+
+
+def _string(text: str, start: int) -> _Token:
+    quote = text[start]
+    match = _STRING[quote].match(text, start)
+    if match is None:
+        raise SelectorError(start + 1, "a string without its end")
+    body = match[1]
+    if quote == "`":
+        if "\r" in body:
+            # Go drops it from raw strings: the value would not be what is written.
+            raise SelectorError(start + 1, "a carriage return in a backquoted string")
+        if (len(body) - len(body.rstrip("\\"))) % 2:
+            # VictoriaMetrics' tokenizer does not end the string there, other tokenizers do.
+            raise SelectorError(start + 1, "a backslash at the end of a backquoted string")
+        value = body
+    else:
+        if "\n" in body:
+            raise SelectorError(start + 1, "a line break in a quoted string")
+        value = _ESCAPE.sub(lambda escape: _unescape(escape, quote, start + 2), body)
+    return _Token(kind="string", raw=match[0], value=value, column=start + 1)
+
+
+def _unescape(escape: re.Match[str], quote: str, first_column: int) -> str:
+    column = first_column + escape.start()
+    simple, byte, octal, short, long = escape.groups()
+    if simple == quote:
+        return quote
+    if simple in _SIMPLE_ESCAPES:
+        return _SIMPLE_ESCAPES[simple]
+    if byte or octal:
+        number = int(byte, 16) if byte else int(octal, 8)
+        if number > 0x7F:
+            # It stands for one byte, not for one character, and a value is text.
+            raise SelectorError(column, "a byte escape beyond ASCII")
+        return chr(number)
+    if short or long:
+        return _character(short or long, column)
+    raise SelectorError(column, "an unknown escape in a string")
+
+
+def _character(digits: str, column: int) -> str:
+    number = int(digits, 16)
+    if number > 0x10FFFF or 0xD800 <= number <= 0xDFFF:
+        raise SelectorError(column, "an escape that is no character")
+    return chr(number)
+
+
+# --- parser --------------------------------------------------------------------------------------------------------
+
+
+class _Parser:
+    def __init__(self, tokens: list[_Token]) -> None:
+        self._tokens = tokens
+        self._position = 0
+
+    @property
+    def _next(self) -> _Token:
+        return self._tokens[self._position]
+
+    def _take(self) -> _Token:
+        token = self._next
+        self._position += 1
+        return token
+
+    def _fail(self, expected: str) -> NoReturn:
+        raise SelectorError(self._next.column, f"expected {expected}")
+
+    def selector(self) -> Selector:
+        """``selector = ( name [ braces ] | braces ) end``; ``{}`` alone selects everything, and is refused."""
+        named: tuple[Matcher, ...] = ()
+        if self._next.kind == "name":
+            named = (Matcher(name="__name__", operator="=", value=self._take().value),)
+        elif self._next.kind != "{":
+            self._fail("a metric name or {")
+        alternatives = self.braces(named) if self._next.kind == "{" else (named,)
+        if self._next.kind != "end":
+            self._fail("nothing after the selector")
+        return Selector(alternatives=alternatives)
+
+    def braces(self, named: tuple[Matcher, ...]) -> tuple[tuple[Matcher, ...], ...]:
+        """``braces = "{" [ matchers { "or" matchers } ] "}"``"""
+        self._take()
+        if named and self._next.kind == "}":
+            self._take()
+            return (named,)
+        alternatives = [named + self.matchers()]
+        while self._next.kind == "name" and self._next.raw.lower() == "or":
+            self._take()
+            alternatives.append(named + self.matchers())
+        if self._next.kind != "}":
+            self._fail("a comma, or, or }")
+        self._take()
+        return tuple(alternatives)
+
+    def matchers(self) -> tuple[Matcher, ...]:
+        """``matchers = matcher { "," matcher } [ "," ]``, where a last comma stands only before ``}``"""
+        matchers = [self.matcher()]
+        while self._next.kind == ",":
+            self._take()
+            if self._next.kind == "}":
+                break
+            matchers.append(self.matcher())
+        return tuple(matchers)
+
+    def matcher(self) -> Matcher:
+        """``matcher = ( name | string ) operator string | string``, where a string alone is a metric name"""
+        if self._next.kind not in ("name", "string"):
+            self._fail("a label name")
+        name = self._take()
+        if not name.value or _CONTROL.search(name.value):
+            # VictoriaMetrics takes the empty name for the metric name.
+            raise SelectorError(name.column, "a name that is empty or has a control character")
+        if name.kind == "string" and self._next.kind != "operator":
+            return Matcher(name="__name__", operator="=", value=name.value)
+        if self._next.kind != "operator":
+            self._fail("one of = != =~ !~")
+        operator = self._take()
+        if self._next.kind != "string":
+            self._fail("a quoted string")
+        return Matcher(name=name.value, operator=operator.value, value=self._take().value)
