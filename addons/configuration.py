@@ -10,6 +10,7 @@ from typing import Any
 from mitmproxy import ctx
 from mitmproxy.addonmanager import Loader
 from mitmproxy.exceptions import OptionsError
+from mitmproxy.proxy.mode_specs import ProxyMode
 
 from vmgw_core import __version__
 from vmgw_core.commandline import settings_from_options
@@ -53,10 +54,13 @@ class Configuration:
                 raise OptionsError(str(error)) from None
             logger.error(str(error))  # at start: mitmproxy stops, and every request before that is refused
 
-    def running(self) -> None:
+    async def running(self) -> None:
         if self.runtime.policy is None:
             logger.error("vmgateway has no usable configuration: set at least vmgw_enable_auth and vmgw_read_url")
             return
+        # mitmproxy 12 opens its listener while it loads scripts, so in the mode that was set before.
+        proxyserver = ctx.master.addons.get("proxyserver")
+        await proxyserver.servers.update([ProxyMode.parse(mode) for mode in ctx.options.mode])
         verified = self.runtime.keyring is not None and self.runtime.keyring.keyset is not None
         logger.log(logging.INFO if verified else logging.WARNING, describe_keys(self.runtime))
         address = f"{ctx.options.listen_host or '*'}:{ctx.options.listen_port}"
@@ -78,11 +82,12 @@ class Configuration:
             ConfigurationError: names the flag or file that cannot be used.
         """
         runtime = self.runtime
-        keyring = build_keyring(settings)
+        static = read_static_keys(settings)
+        keyring = build_keyring(settings, static)
         policy = build_policy(settings, keyring)
         upstream_tls.contexts(settings)
-        if runtime.keyring is not None and keyring.same_endpoints(runtime.keyring):
-            runtime.keyring.replace_static(keyring.static)
+        if runtime.keyring is not None and all(settings[flag] == runtime.settings[flag] for flag in _ENDPOINT_FLAGS):
+            runtime.keyring.replace_static(static)  # what was fetched stays
         else:
             runtime.keyring = keyring
         runtime.settings, runtime.policy = settings, policy
@@ -125,21 +130,33 @@ def _set_up_mitmproxy(settings: Settings) -> None:
     ctx.options.update(**options)
 
 
-def build_keyring(settings: Settings) -> KeyRing:
-    """Read the key files and flags.
+_ENDPOINT_FLAGS = ("auth.jwksEndpoints", "auth.oidcDiscoveryEndpoints", "auth.keysRefreshInterval")
+
+
+def read_static_keys(settings: Settings) -> list[VerificationKey]:
+    """The public keys of files and flags.
 
     Raises:
         ConfigurationError: a file cannot be read, or holds no usable public key.
     """
-    static: list[VerificationKey] = []
+    keys: list[VerificationKey] = []
     for path in _texts(settings, "auth.publicKeyFiles"):
         try:
             data = Path(path).read_bytes()
         except OSError as error:
             raise ConfigurationError(f"-auth.publicKeyFiles: cannot read {path}: {error.strerror}") from None
-        static += keys_from_pem(data, f"-auth.publicKeyFiles {path}")
+        keys += keys_from_pem(data, f"-auth.publicKeyFiles {path}")
     for index, text in enumerate(_texts(settings, "auth.publicKeys")):
-        static += keys_from_pem(text, f"-auth.publicKeys[{index}]")
+        keys += keys_from_pem(text, f"-auth.publicKeys[{index}]")
+    return keys
+
+
+def build_keyring(settings: Settings, static: Sequence[VerificationKey]) -> KeyRing:
+    """The keys and the endpoints that give more.
+
+    Raises:
+        ConfigurationError: an endpoint is no URL.
+    """
     return KeyRing(
         static=static,
         jwks_endpoints=_texts(settings, "auth.jwksEndpoints"),

@@ -7,9 +7,9 @@ from mitmproxy.connection import Client
 from mitmproxy.http import HTTPFlow
 from mitmproxy.proxy.layer import NextLayer
 from mitmproxy.proxy.layers.http import HTTPMode
-from mitmproxy.proxy.layers.modes import ReverseProxy
 
 from .http_layer import GatewayHttpLayer
+from .listener import DEAD_ADDRESS
 from .runtime import Runtime
 from .upstream_connections import UpstreamConnections, transports
 
@@ -22,11 +22,15 @@ class FlowLane:
         self.connections = connections
 
     def next_layer(self, nextlayer: NextLayer) -> None:
-        """Runs before mitmproxy's own NextLayer, which leaves a layer that is set alone."""
-        if nextlayer.layer is None and isinstance(nextlayer.context.layers[-1], ReverseProxy):
-            nextlayer.layer = GatewayHttpLayer(
-                nextlayer.context, HTTPMode.transparent, self.runtime, self.connections.timed_out
-            )
+        """Runs before mitmproxy's own NextLayer, which leaves a layer that is set alone.
+
+        Whatever the mode of the listener, a client meets this layer: it never finds an open proxy.
+        """
+        context = nextlayer.context
+        if nextlayer.layer is None:
+            context.server.address = context.server.address or DEAD_ADDRESS
+            timed_out = self.connections.timed_out
+            nextlayer.layer = GatewayHttpLayer(context, HTTPMode.transparent, self.runtime, timed_out)
 
     def responseheaders(self, flow: HTTPFlow) -> None:
         if flow.response is not None and flow in self.runtime.decisions:

@@ -66,10 +66,10 @@ class GatewayHttp1Server(_BoundedBodies, Http1Server):
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         if isinstance(event, events.DataReceived):
-            # RFC 9112, section 2.2: an empty line before the request line is ignored.
-            if self.buf and bytes(self.buf[:2]) == b"\r\n":
-                self.buf.maybe_extract_at_most(2)
             received = bytes(self.buf)
+            if received.startswith(b"\r\n"):  # RFC 9112, section 2.2: an empty line before a request is ignored
+                self.buf.maybe_extract_at_most(2)
+                received = received[2:]
             try:
                 end = find_head(received, self.max_head)
                 if not end:
@@ -117,11 +117,13 @@ class GatewayHttp1Client(_BoundedBodies, Http1Client):
 
     def skip_interim(self) -> None:
         """Drop 1xx answers but 101 (RFC 9110, section 15.2): mitmproxy would take one for the answer."""
-        while (head := bytes(self.buf[:13])).startswith(b"HTTP/1.1 1") and not head.startswith(b"HTTP/1.1 101"):
-            end = bytes(self.buf).find(b"\r\n\r\n")
-            if end < 0:
+        received = bytes(self.buf)
+        while received.startswith(b"HTTP/1.1 1") and not received.startswith(b"HTTP/1.1 101"):
+            end = received.find(b"\r\n\r\n") + 4
+            if end < 4:
                 return
-            self.buf.maybe_extract_at_most(end + 4)
+            self.buf.maybe_extract_at_most(end)
+            received = received[end:]
 
 
 def _status(event: ResponseProtocolError) -> int | None:

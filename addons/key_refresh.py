@@ -72,6 +72,11 @@ class KeyRefresh:
             logger.warning(f"cannot fetch keys, the old ones stay in use: {fetch.source}: {describe(error)}")
         else:
             keyring.received(fetch, document, time.time())
+            for status in keyring.status():
+                if status.name == fetch.source and status.last_error is not None:
+                    logger.warning(f"keys of no use, the old ones stay: {status.name}: {status.last_error}")
+                elif status.name == fetch.source and status.skipped:
+                    logger.warning(f"keys left out: {status.name}: {'; '.join(status.skipped)}")
         if keyring.generation != before:
             self.runtime.use_keys()
             logger.info(f"{len(keyring.keyset or ())} keys in use after a refresh of {fetch.source}")

@@ -15,7 +15,7 @@ from vmgw_core.commandline import help_text, parse
 from vmgw_core.errors import ConfigurationError
 
 from . import chain
-from .configuration import Configuration, build_keyring, build_policy
+from .configuration import Configuration, build_keyring, build_policy, read_static_keys
 from .listener import parse_listen_address
 from .logs import set_up_logging
 from .master import GatewayMaster
@@ -63,7 +63,7 @@ def check(settings: Settings) -> None:
         ConfigurationError: names the flag and the reason.
     """
     parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
-    build_policy(settings, build_keyring(settings))
+    build_policy(settings, build_keyring(settings, read_static_keys(settings)))
     contexts(settings)
 
 

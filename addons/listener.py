@@ -6,6 +6,7 @@ from typing import Final
 
 from vmgw_core.errors import ConfigurationError
 
+DEAD_ADDRESS: Final = ("127.0.0.1", 1)
 DEAD_TARGET: Final = "http://127.0.0.1:1"
 """The target of mitmproxy's reverse mode. No connection is ever made to it: see ``UpstreamConnections``."""
 

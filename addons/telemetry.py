@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from mitmproxy.http import HTTPFlow
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -28,6 +28,7 @@ class Telemetry:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        disable_created_metrics()  # a second series beside each, which nobody asks for
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "vmgateway_requests_total",
@@ -48,8 +49,9 @@ class Telemetry:
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        for collector in (_State(runtime), _collector(ProcessCollector), _collector(GCCollector)):
-            self.registry.register(collector)
+        self.registry.register(_State(runtime))
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self.tenants: set[str] = set()
 
@@ -92,10 +94,6 @@ class Telemetry:
     def exposition(self) -> tuple[bytes, str]:
         """The page and its content type."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
-
-
-def _collector(kind: type[Collector]) -> Collector:
-    return kind(registry=None)  # type: ignore[call-arg]
 
 
 class _State(Collector):

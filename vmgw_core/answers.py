@@ -59,6 +59,6 @@ def answer(refusal: Refusal, *, access: Access | None = None, tell_why: bool = F
     elif isinstance(refusal, KeysUnavailable | BackendUnreachable):
         headers.append((b"Retry-After", b"5"))
     document = {"status": "error", "errorType": _ERROR_TYPES.get(status, "bad_data"), "error": text}
-    body = json.dumps(document, ensure_ascii=True).encode()
+    body = json.dumps(document, separators=(",", ":")).encode()
     headers.append((b"Content-Length", str(len(body)).encode()))
     return Answer(status=status, headers=tuple(headers), body=body)

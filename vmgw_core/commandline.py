@@ -55,7 +55,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
             value = previous + value
         given[flag.name] = value
     if given.get("envflag.enable") and not help_wanted:
-        given = _from_environment(environ, str(given.get("envflag.prefix", ""))) | given
+        given |= _from_environment(environ, str(given.get("envflag.prefix", "")), but=frozenset(given))
     values = {flag.name: given.get(flag.name, flag.default) for flag in FLAGS}
     return Settings(values=MappingProxyType(values), given=frozenset(given), help_wanted=help_wanted)
 
@@ -146,12 +146,13 @@ def _value(flag: Flag, text: str, environ: Mapping[str, str], *, place: str) -> 
     raise ConfigurationError(f"{place}: {reason}")
 
 
-def _from_environment(environ: Mapping[str, str], prefix: str) -> dict[str, Value]:
+def _from_environment(environ: Mapping[str, str], prefix: str, *, but: frozenset[str]) -> dict[str, Value]:
+    """The values of all flags that have a variable, but for those that the command line has given."""
     values: dict[str, Value] = {}
     for flag in FLAGS:
         variable = variable_name(flag, prefix)
         # Whether and how the environment is read is decided on the command line alone.
-        if variable in environ and not flag.name.startswith("envflag."):
+        if variable in environ and flag.name not in but and not flag.name.startswith("envflag."):
             place = f"flag -{flag.name} (environment variable {variable!r})"
             values[flag.name] = _value(flag, environ[variable], environ, place=place)
     return values

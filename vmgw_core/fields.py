@@ -221,10 +221,10 @@ def _depth(text: str) -> int:
         return 1
     deepest = depth = 0
     for match in _DEPTH_TOKEN.finditer(text):
-        token = match[0]
-        if token in "[{":
+        bracket = match[0]
+        if bracket in "[{":
             depth += 1
             deepest = max(deepest, depth)
-        elif token in "]}":
+        elif bracket in "]}":
             depth -= 1
     return deepest

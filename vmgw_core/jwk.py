@@ -216,7 +216,7 @@ def _jwk(jwk: Mapping[str, object], source: str, issuer: IssuerPattern | None) -
 
 def _kid_shown(member: object) -> str:
     kid = member.get("kid") if isinstance(member, Mapping) else None
-    return f" (kid {ascii(kid[:64])})" if isinstance(kid, str) else ""
+    return f" (kid {kid[:64]!a})" if isinstance(kid, str) else ""
 
 
 # --- both ----------------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ class TokenVerifier:
 
 
 def _token(jws: CompactJWS, key: VerificationKey | None) -> Token:
-    """The claims of RFC 7519, section 4.1 that are read, and ``vm_access``. Raises ``FieldError``, ``InvalidClaims``."""
+    """Read ``vm_access`` and the claims of RFC 7519, section 4.1. Raises ``FieldError`` and ``InvalidClaims``."""
     claims = jws.payload
     expires_at = as_integer(require(claims, "exp"), "exp")
     get_integer(claims, "iat")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, Literal, NoReturn
+from typing import Final, NoReturn
 
 MAX_BYTES: Final = 64 * 1024
 
@@ -27,9 +27,7 @@ _STRING: Final = {
 }
 # Go's escapes (https://go.dev/ref/spec#String_literals), which VictoriaMetrics reads strings with. The last, empty
 # alternative finds every backslash that is none of them.
-_ESCAPE: Final = re.compile(
-    r"\\(?:([abfnrtv\\\"'])|x([0-9a-fA-F]{2})|([0-7]{3})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|)"
-)
+_ESCAPE: Final = re.compile(r"\\(?:([abfnrtv\\\"'])|x([0-9a-fA-F]{2})|([0-7]{3})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|)")
 _SIMPLE_ESCAPES: Final = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\"}
 _NAME_ESCAPE: Final = re.compile(r"\\(?:[xX]([0-9a-fA-F]{2})|[uU]([0-9a-fA-F]{4})|([^xXuU]))", re.DOTALL)
 
@@ -89,7 +87,8 @@ def _quote(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Token:
-    kind: Literal["name", "string", "operator", "{", "}", ",", "end"]
+    kind: str
+    """``name``, ``string``, ``operator``, ``end``, or the character itself."""
     raw: str
     value: str
     column: int
@@ -111,7 +110,7 @@ def _tokens(text: str) -> list[_Token]:
 
 def _token(text: str, start: int) -> _Token:
     character = text[start]
-    if character == "{" or character == "}" or character == ",":
+    if character in "{},":
         return _Token(kind=character, raw=character, value=character, column=start + 1)
     if operator := _OPERATOR.match(text, start):
         return _Token(kind="operator", raw=operator[0], value=operator[0], column=start + 1)
@@ -203,41 +202,44 @@ class _Parser:
         self._tokens = tokens
         self._position = 0
 
-    @property
-    def _next(self) -> _Token:
-        return self._tokens[self._position]
+    def _at(self, kind: str) -> bool:
+        return self._tokens[self._position].kind == kind
+
+    def _at_or(self) -> bool:
+        # By its raw text: an escaped spelling is a name like any other.
+        return self._tokens[self._position].raw.lower() == "or"
 
     def _take(self) -> _Token:
-        token = self._next
+        token = self._tokens[self._position]
         self._position += 1
         return token
 
     def _fail(self, expected: str) -> NoReturn:
-        raise SelectorError(self._next.column, f"expected {expected}")
+        raise SelectorError(self._tokens[self._position].column, f"expected {expected}")
 
     def selector(self) -> Selector:
         """``selector = ( name [ braces ] | braces ) end``; ``{}`` alone selects everything, and is refused."""
         named: tuple[Matcher, ...] = ()
-        if self._next.kind == "name":
+        if self._at("name"):
             named = (Matcher(name="__name__", operator="=", value=self._take().value),)
-        elif self._next.kind != "{":
+        elif not self._at("{"):
             self._fail("a metric name or {")
-        alternatives = self.braces(named) if self._next.kind == "{" else (named,)
-        if self._next.kind != "end":
+        alternatives = self.braces(named) if self._at("{") else (named,)
+        if not self._at("end"):
             self._fail("nothing after the selector")
         return Selector(alternatives=alternatives)
 
     def braces(self, named: tuple[Matcher, ...]) -> tuple[tuple[Matcher, ...], ...]:
         """``braces = "{" [ matchers { "or" matchers } ] "}"``"""
         self._take()
-        if named and self._next.kind == "}":
+        if named and self._at("}"):
             self._take()
             return (named,)
         alternatives = [named + self.matchers()]
-        while self._next.kind == "name" and self._next.raw.lower() == "or":
+        while self._at_or():
             self._take()
             alternatives.append(named + self.matchers())
-        if self._next.kind != "}":
+        if not self._at("}"):
             self._fail("a comma, or, or }")
         self._take()
         return tuple(alternatives)
@@ -245,26 +247,26 @@ class _Parser:
     def matchers(self) -> tuple[Matcher, ...]:
         """``matchers = matcher { "," matcher } [ "," ]``, where a last comma stands only before ``}``"""
         matchers = [self.matcher()]
-        while self._next.kind == ",":
+        while self._at(","):
             self._take()
-            if self._next.kind == "}":
+            if self._at("}"):
                 break
             matchers.append(self.matcher())
         return tuple(matchers)
 
     def matcher(self) -> Matcher:
         """``matcher = ( name | string ) operator string | string``, where a string alone is a metric name"""
-        if self._next.kind not in ("name", "string"):
+        if not (self._at("name") or self._at("string")):
             self._fail("a label name")
         name = self._take()
         if not name.value or _CONTROL.search(name.value):
             # VictoriaMetrics takes the empty name for the metric name.
             raise SelectorError(name.column, "a name that is empty or has a control character")
-        if name.kind == "string" and self._next.kind != "operator":
+        if name.kind == "string" and not self._at("operator"):
             return Matcher(name="__name__", operator="=", value=name.value)
-        if self._next.kind != "operator":
+        if not self._at("operator"):
             self._fail("one of = != =~ !~")
         operator = self._take()
-        if self._next.kind != "string":
+        if not self._at("string"):
             self._fail("a quoted string")
         return Matcher(name=name.value, operator=operator.value, value=self._take().value)

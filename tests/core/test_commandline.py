@@ -234,7 +234,7 @@ def test_environment_has_a_prefix() -> None:
 
 
 def test_command_line_wins_over_the_environment() -> None:
-    environ = {"httpListenAddr": ":1", "auth_publicKeyFiles": "a", "dryRun": "true", "read_url": URL}
+    environ = {"httpListenAddr": ":1", "auth_publicKeyFiles": "a", "dryRun": "not even read", "read_url": URL}
     argv = ["-envflag.enable", "-httpListenAddr=:2", "-auth.publicKeyFiles=b", "-dryRun=false"]
     settings = parse(argv, environ)
     assert settings.values["httpListenAddr"] == ":2"

@@ -12,6 +12,7 @@ from vmgw_core.errors import ConfigurationError
 from vmgw_core.flags import FLAGS, Flag, Kind, option_name
 
 DEFAULTS: Mapping[str, object] = {flag.name: flag.default for flag in FLAGS}
+SUFFIXES = "Supports the following optional suffixes for size values: KB, MB, GB, TB, KiB, MiB, GiB, TiB"
 URL = "http://localhost:8428"
 PEM = "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCg\n-----END PUBLIC KEY-----\n"
 
@@ -139,8 +140,7 @@ def test_examples_of_the_help_work() -> None:
             "-maxFormSize size (vmgw_max_form_size)",
             [
                 "A form on a read route that is larger is answered 413.",
-                "Supports the following optional suffixes for size values: KB, MB, GB, TB, KiB, MiB, GiB, TiB"
-                + " (default 16MiB)",
+                f"{SUFFIXES} (default 16MiB)",
             ],
         ),
         ("-dryRun (vmgw_dry_run)", ["Check flags, files and keys, then exit."]),

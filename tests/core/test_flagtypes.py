@@ -173,6 +173,7 @@ def test_any_text_gives_a_value_or_a_value_error(parser: Callable[[str], Value],
         (r'''"it's","`","{"''', ("it's", "`", "{")),
         # what Go would not unquote loses its quotes and the two escapes that quoting needs
         ('"two\nlines \\" \\\\"', ('two\nlines " \\',)),
+        ('"a\nb,\\n"', ("a\nb,\\n",)),
         (r'"\q,\xff"', (r"\q,\xff",)),
         (r'"a,\xff"', (r"a,\xff",)),
         (r'"a,\ud800"', (r"a,\ud800",)),

@@ -1,0 +1,120 @@
+"""SIGTERM: what is in flight is answered, nothing new is taken, and the program ends in order."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.wire.client import Answer
+from tests.wire.conftest import StartGateway
+from tests.wire.processes import Gateway, Program
+from tests.wire.tokens import SigningKey
+from tests.wire.upstream import RecordingUpstream, Reply
+from tests.wire.waiting import eventually
+
+
+class InFlight:
+    """A request in a thread of its own, and what became of it."""
+
+    def __init__(self, gateway: Gateway, token: str, *, method: str = "GET", body: bytes | None = None) -> None:
+        self.answer: Answer | None = None
+        self.error: Exception | None = None
+        self._ask = (gateway.client(token), method, body)
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        client, method, body = self._ask
+        path = "/api/v1/query?query=slow" if method == "GET" else "/api/v1/import"
+        try:
+            self.answer = client.ask(method, path, body=body)
+        except (OSError, http.client.HTTPException) as error:
+            self.error = error
+
+    def join(self) -> None:
+        self._thread.join()
+
+
+def refuses(gateway: Gateway) -> bool:
+    try:
+        gateway.client().get("/health")
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.fixture
+def gate(upstream: RecordingUpstream) -> threading.Event:
+    """What the upstream waits for before it answers."""
+    opened = threading.Event()
+    upstream.responder = lambda _: Reply(gate=opened)
+    return opened
+
+
+@pytest.fixture
+def gateway(start_gateway: StartGateway, upstream: RecordingUpstream, key_file: Path, program: Program) -> Gateway:
+    flags = ("-enable.auth", f"-read.url={upstream.url}", f"-write.url={upstream.url}")
+    return start_gateway(
+        *flags, f"-auth.publicKeyFiles={key_file}", "-http.maxGracefulShutdownDuration=5s", program=program
+    )
+
+
+def test_requests_in_flight_are_answered(
+    gateway: Gateway, upstream: RecordingUpstream, gate: threading.Event, key: SigningKey
+) -> None:
+    flights = [InFlight(gateway, key.mint()), InFlight(gateway, key.mint(), method="POST", body=b"{}" * 1000)]
+    eventually(lambda: len(upstream.requests) == 2, what="both requests reached the upstream")
+    gateway.signal(signal.SIGTERM)
+    gateway.wait_until(lambda: refuses(gateway), what="refuses new connections")
+    assert gateway.exit_code is None
+    assert all(flight.answer is None for flight in flights)
+    gate.set()
+    for flight in flights:
+        flight.join()
+        assert flight.error is None
+        assert flight.answer is not None
+        assert flight.answer.status == 200
+    assert gateway.wait() == 0
+
+
+def test_idle_connections_do_not_hold_the_end_up(
+    gateway: Gateway, upstream: RecordingUpstream, key: SigningKey
+) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port)
+    connection.request("GET", "/api/v1/labels", headers={"Authorization": f"Bearer {key.mint()}"})
+    assert connection.getresponse().read()
+    gateway.signal(signal.SIGTERM)
+    assert gateway.wait(within=4) == 0
+    connection.close()
+
+
+def test_the_drain_has_an_end(
+    gateway: Gateway, upstream: RecordingUpstream, gate: threading.Event, key: SigningKey
+) -> None:
+    flight = InFlight(gateway, key.mint())
+    eventually(lambda: upstream.requests, what="the request reached the upstream")
+    gateway.signal(signal.SIGTERM)
+    assert gateway.wait(within=12) == 0
+    flight.join()
+    assert flight.error is not None or (flight.answer is not None and flight.answer.status >= 500)
+
+
+def test_health_tells_load_balancers_first(
+    start_gateway: StartGateway, upstream: RecordingUpstream, key: SigningKey, key_file: Path, program: Program
+) -> None:
+    flags = ("-enable.auth", f"-read.url={upstream.url}", f"-auth.publicKeyFiles={key_file}")
+    gateway = start_gateway(*flags, "-http.shutdownDelay=2s", program=program)
+    gateway.signal(signal.SIGTERM)
+    gateway.wait_until(lambda: gateway.client().get("/health").status == 503, what="is no longer healthy")
+    assert gateway.client(key.mint()).get("/api/v1/labels").status == 200
+    assert gateway.wait() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_gateway_without_work_ends_at_once(gateway: Gateway, number: signal.Signals) -> None:
+    gateway.signal(number)
+    assert gateway.wait(within=4) == 0
