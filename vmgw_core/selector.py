@@ -12,6 +12,7 @@ is RE2, and VictoriaMetrics refuses a broken one itself.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -94,18 +95,16 @@ class _Token:
     column: int
 
 
-def _tokens(text: str) -> list[_Token]:
-    tokens: list[_Token] = []
+def _tokens(text: str) -> Iterator[_Token]:
     position = 0
     while position < len(text):
         if text[position] == " ":
             position += 1
             continue
         token = _token(text, position)
-        tokens.append(token)
         position += len(token.raw)
-    tokens.append(_Token(kind="end", raw="", value="", column=position + 1))
-    return tokens
+        yield token
+    yield _Token(kind="end", raw="", value="", column=position + 1)
 
 
 def _token(text: str, start: int) -> _Token:
@@ -198,24 +197,26 @@ def _character(digits: str, column: int) -> str:
 
 
 class _Parser:
-    def __init__(self, tokens: list[_Token]) -> None:
+    """Looks one token ahead, so the first thing that is wrong is the one that is named."""
+
+    def __init__(self, tokens: Iterator[_Token]) -> None:
         self._tokens = tokens
-        self._position = 0
+        self._next = next(tokens)
 
     def _at(self, kind: str) -> bool:
-        return self._tokens[self._position].kind == kind
+        return self._next.kind == kind
 
     def _at_or(self) -> bool:
         # By its raw text: an escaped spelling is a name like any other.
-        return self._tokens[self._position].raw.lower() == "or"
+        return self._next.raw.lower() == "or"
 
     def _take(self) -> _Token:
-        token = self._tokens[self._position]
-        self._position += 1
+        # The parser takes no token after the end, so there always is a next one.
+        token, self._next = self._next, next(self._tokens)
         return token
 
     def _fail(self, expected: str) -> NoReturn:
-        raise SelectorError(self._tokens[self._position].column, f"expected {expected}")
+        raise SelectorError(self._next.column, f"expected {expected}")
 
     def selector(self) -> Selector:
         """``selector = ( name [ braces ] | braces ) end``; ``{}`` alone selects everything, and is refused."""

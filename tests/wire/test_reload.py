@@ -56,7 +56,9 @@ def test_a_changed_file_changes_the_keys(gateway: Gateway, file: Path, first: Si
 
 
 @pytest.mark.parametrize(
-    "content", ["", "nonsense", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", None]
+    "content",
+    ["", "nonsense", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", None],
+    ids=["empty", "no-pem", "broken-pem", "gone"],
 )
 def test_a_bad_file_keeps_the_old_keys(gateway: Gateway, file: Path, first: SigningKey, content: str | None) -> None:
     if content is None:

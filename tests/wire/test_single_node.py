@@ -128,14 +128,14 @@ def test_reads_that_ignore_filters_need_a_token_without_any(dev: Client, admin: 
         ("/prometheus/api/v1/import/prometheus", '{metric}{{team="ops",k="v"}} 7\n'),
         (
             "/api/v1/import",
-            '{{"metric":{{"__name__":"{metric}","team":"ops","k":"v"}},"values":[7],"timestamps":[{now}]}}',
+            '{{"metric":{{"__name__":"{metric}","team":"ops","k":"v"}},"values":[7],"timestamps":[{seconds}000]}}',
         ),
         ("/api/v1/import/csv?format=1:label:k,2:label:team,3:metric:{metric}", "v,ops,7\n"),
         ("/influx/write", "{metric},team=ops,k=v value=7\n"),
         ("/write", "{metric},team=ops,k=v value=7\n"),
         (
             "/datadog/api/v1/series",
-            '{{"series":[{{"metric":"{metric}","points":[[{now},7]],"tags":["team:ops","k:v"]}}]}}',
+            '{{"series":[{{"metric":"{metric}","points":[[{seconds},7]],"tags":["team:ops","k:v"]}}]}}',
         ),
     ],
     ids=["prometheus", "prometheus-prefix", "json-lines", "csv", "influx", "influx-alias", "datadog"],
@@ -147,7 +147,7 @@ def test_writes_get_the_label_of_the_token(
     target = target.format(metric=metric)
     if client_label:
         target += ("&" if "?" in target else "?") + client_label
-    answer = dev.post(target, body=body.format(metric=metric, now=int(time.time()) * 1000))
+    answer = dev.post(target, body=body.format(metric=metric, seconds=int(time.time())))
     assert answer.status in (200, 202, 204), answer
     stored = victoria_metrics.series(f'{{__name__=~"{metric}.*"}}')
     assert [(labels["team"], labels["k"]) for labels in stored] == [("dev", "v")]

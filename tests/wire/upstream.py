@@ -67,7 +67,7 @@ class Reply:
     """What to answer. An iterable body is sent chunked unless ``headers`` has a Content-Length.
 
     ``gate``: answer once this event is set. ``early``: answer on the head, before the body is read. ``close``: close
-    the connection behind the answer, and say so.
+    the connection behind the answer, and say so. ``interim``: raw bytes to send before the answer.
     """
 
     status: int = 200
@@ -76,6 +76,7 @@ class Reply:
     gate: threading.Event | None = None
     early: bool = False
     close: bool = False
+    interim: bytes = b""
 
 
 HANG_UP: Final = Reply(status=0)
@@ -249,7 +250,7 @@ class _Connection:
         if reply.close:
             headers.append(("Connection", "close"))
         lines = [f"HTTP/1.1 {reply.status} Scripted", *(f"{name}: {value}" for name, value in headers)]
-        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        head = reply.interim + ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
         if request.method == "HEAD":
             self.sock.sendall(head)
         elif isinstance(reply.body, bytes):
