@@ -49,6 +49,8 @@ class GatewayHttpLayer(HttpLayer):
         if isinstance(event, events.Start):
             max_head = int(str(self.runtime.settings["http.maxHeadSize"]))
             self.connections[self.context.client] = GatewayHttp1Server(self.context.fork(), max_head)
+        if isinstance(event, events.ConnectionEvent) and event.connection not in self.connections:
+            return  # the last words of a backend connection that was given up
         try:
             yield from super()._handle_event(event)
         except Exception:

@@ -141,7 +141,9 @@ class GatewayStream(HttpStream):
         if event.response.status_code == 101:
             # Nobody asked to switch protocols: Upgrade is never sent on.
             yield commands.CloseConnection(self.context.server)
-            yield from self.backend_failed("it switched protocols")
+            self.retried = True
+            yield from self.backend_failed()
+            self.server_state = self.state_errored  # what else comes from it is ignored
             return
         yield from super().state_wait_for_response_headers(event)
 
@@ -151,7 +153,7 @@ class GatewayStream(HttpStream):
         sending = self.client_state == self.state_stream_request_body
         if isinstance(event, ResponseProtocolError) and (sending or self.client_state == self.state_done):
             if self.flow.response is None:
-                yield from self.backend_failed(event.message)
+                yield from self.backend_failed()
                 return
             if sending and self.server_state == self.state_done:
                 # The backend answered before the request was through, and left: the client has its answer.
@@ -159,7 +161,7 @@ class GatewayStream(HttpStream):
                 return
         yield from super().handle_protocol_error(event)
 
-    def backend_failed(self, reason: str) -> layer.CommandGenerator[None]:
+    def backend_failed(self) -> layer.CommandGenerator[None]:
         """The backend broke off before it answered: try once more where that is safe, else answer 502 or 504."""
         decision = self.decision
         assert decision is not None

@@ -59,5 +59,4 @@ class GatewayMaster(Master):
         super().__init__(options, event_loop=loop)
         self._legacy_log_events.uninstall()  # an event for each log record, which no addon here listens to
         self.addons = DirectAddonManager(self)
-        self.addons.add(Proxyserver(), TlsConfig())
-        self.addons.add(*addons, NextLayer(), ErrorCheck())
+        self.addons.add(Proxyserver(), *addons, TlsConfig(), NextLayer(), ErrorCheck())

@@ -65,7 +65,7 @@ class UpstreamConnections:
             self.tls = upstream_tls.contexts(self.runtime.settings)
             self.tls_settings = self.runtime.settings
         address = data.conn.address
-        if data.ssl_conn is None and address is not None and (settings := self.tls.get((address[0], address[1]))):
+        if address is not None and (settings := self.tls.get((address[0], address[1]))):
             data.conn.sni = settings.server_name
             data.ssl_conn = settings.connect()
 

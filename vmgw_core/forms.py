@@ -41,12 +41,20 @@ def split_pairs(arguments: str, place: str) -> list[str]:
     return [pair for pair in arguments.split("&") if pair]
 
 
-def key_of(pair: str) -> str:
-    """The decoded key of a raw pair, folded so that no spelling of it slips through a comparison."""
+def decoded_key(pair: str) -> str:
+    """The key of a raw pair as VictoriaMetrics reads it."""
     key = pair.partition("=")[0]
     if "%" in key or "+" in key:
         key = unquote_plus(key, errors="replace")
-    return key.strip().lower()
+    return key
+
+
+def key_of(pair: str) -> str:
+    """The decoded key of a raw pair, folded so that no spelling of it slips through a comparison.
+
+    For what must not be there. Whether something is there is asked of :func:`decoded_key`.
+    """
+    return decoded_key(pair).strip().lower()
 
 
 def encode_pair(key: str, value: str) -> str:

@@ -58,9 +58,9 @@ def find_head(received: bytes, max_size: int) -> int:
         HeadTooLarge: the head is, or can only become, larger than ``max_size`` bytes.
         MalformedHead: the bytes can no longer become a head that :func:`check_head` accepts.
     """
-    end = received.find(END_OF_HEAD, 0, max_size + len(END_OF_HEAD))
+    end = received.find(END_OF_HEAD, 0, max_size)
     if end < 0:
-        if len(received) > max_size:
+        if len(received) >= max_size:
             raise HeadTooLarge(f"the request line and headers are larger than {max_size} bytes")
         if b"\n" in received.replace(b"\r\n", b"") or b"\0" in received:
             raise MalformedHead("a bare line feed or NUL in the request head")

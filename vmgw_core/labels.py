@@ -10,17 +10,19 @@ What VictoriaMetrics does with these arguments, measured on the newest releases 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 from .access import Access, VMAccessClaim
-from .forms import encode_pair, key_of, split_pairs
+from .forms import decoded_key, encode_pair, key_of, split_pairs
 from .routes import Filters, Route
 
 LABEL_KEY = "extra_label"
 FILTER_KEY = "extra_filter"
 _MATCH_KEYS = ("match[]", "match")
+_NO_IDENTIFIER = re.compile(r"^[^A-Za-z_:]|[^A-Za-z0-9_:.]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ class Enforcement:
 def enforcement_of(claim: VMAccessClaim) -> Enforcement:
     """The arguments a claim adds: ``extra_label``, ``extra_filters[]``, and for label listings ``match[]``."""
     if claim.labels:
-        matchers = ",".join(f"{name}={_quoted(value)}" for name, value in claim.labels)
+        matchers = ",".join(f"{_escaped(name)}={_quoted(value)}" for name, value in claim.labels)
         selectors: tuple[str, ...] = (f"{{{matchers}}}",)
     else:
         selectors = claim.filters
@@ -45,6 +47,11 @@ def enforcement_of(claim: VMAccessClaim) -> Enforcement:
         filters=tuple(encode_pair("extra_filters[]", selector) for selector in claim.filters),
         matches=tuple(encode_pair("match[]", selector) for selector in selectors),
     )
+
+
+def _escaped(name: str) -> str:
+    """A label name as a MetricsQL identifier; quoted names are understood by newer releases only."""
+    return _NO_IDENTIFIER.sub(lambda match: "\\" + match[0], name)
 
 
 def _quoted(value: str) -> str:
@@ -94,7 +101,7 @@ def _added(route: Route, claim: VMAccessClaim, client: list[str]) -> tuple[str, 
     if route.access is Access.WRITE:
         return enforcement.labels
     added = enforcement.labels + enforcement.filters
-    if _lists_labels(route) and not any(key_of(pair) in _MATCH_KEYS for pair in client):
+    if _lists_labels(route) and not any(decoded_key(pair) in _MATCH_KEYS for pair in client):
         # A backend with -search.ignoreExtraFiltersAtLabelsAPI ignores filters here, unless there is a match[].
         added += enforcement.matches
     return added

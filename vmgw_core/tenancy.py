@@ -44,8 +44,8 @@ class Backend:
             raise ConfigurationError(f"-{flag}: the URL cannot be read; expected http://host:port") from None
         if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or port == 0:
             raise ConfigurationError(f"-{flag}: expected a URL such as http://host:8428")
-        if parts.query or parts.fragment or any(ord(char) <= 0x20 or ord(char) == 0x7F for char in url):
-            raise ConfigurationError(f"-{flag}: the URL must not have a query, a fragment or a blank")
+        if parts.query or parts.fragment or any(ord(char) <= 0x20 or ord(char) >= 0x7F for char in url):
+            raise ConfigurationError(f"-{flag}: the URL must be ASCII, without a query, a fragment or a blank")
         authorization = None
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
-
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -92,7 +89,7 @@ def test_pem_accepts(text: str, expected: list[set[str]]) -> None:
 
 
 def _broken(pem: str) -> str:
-    return pem.replace(pem.splitlines()[2], "A" * 64)
+    return pem.replace(pem.splitlines()[1], "A" * 64)
 
 
 @pytest.mark.parametrize(
@@ -414,12 +411,15 @@ def test_issuer_is_a_value_and_not_empty() -> None:
         IssuerPattern("")
 
 
-def test_a_document_of_any_bytes_gives_a_result_or_an_error_of_ours() -> None:
+def test_a_document_with_any_byte_broken_gives_a_result_or_an_error_of_ours() -> None:
     document = keys.jwks(keys.jwk(keys.ec_key(), kid="k", use="sig"))
+    outcomes: set[object] = set()
     for position in range(len(document)):
         for byte in (0, 34, 123, 255):
             try:
-                keys_from_jwks(document[:position] + bytes([byte]) + document[position + 1 :], "endpoint")
-            except KeyDocumentError as error:
-                assert base64.b64encode(document) not in str(error).encode()
-    assert json.loads(document)["keys"]
+                result = keys_from_jwks(document[:position] + bytes([byte]) + document[position + 1 :], "endpoint")
+            except KeyDocumentError:
+                outcomes.add("refused")
+            else:
+                outcomes.add(len(result.keys))
+    assert outcomes == {"refused", 0, 1}

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self, TypeVar
@@ -243,8 +243,14 @@ class Gateway(Process):
     name = "gateway"
 
     def __init__(
-        self, *flags: str, program: Program = "vmgateway", port: int = 0, env: Mapping[str, str] | None = None
+        self,
+        *flags: str,
+        program: Program = "vmgateway",
+        port: int = 0,
+        env: Mapping[str, str] | None = None,
+        scripts: Sequence[Path] = (),
     ) -> None:
+        self.scripts = scripts
         self.port = port or free_port()
         self.program = program
         self.flags = (f"-httpListenAddr=127.0.0.1:{self.port}", *flags)
@@ -259,6 +265,8 @@ class Gateway(Process):
             return [*vmgateway_command(), *self.flags]
         command = [str(Path(sys.executable).parent / "mitmdump"), "-s", str(REPOSITORY / "addons" / "vmgateway.py")]
         command += ["--set", f"confdir={self.directory}"]
+        for script in self.scripts:
+            command += ["-s", str(script)]
         for flag in self.flags:
             name, given, value = flag.lstrip("-").partition("=")
             command += ["--set", f"{mitmproxy_option(name)}={value if given else 'true'}"]

@@ -324,11 +324,22 @@ def test_a_backend_that_always_hangs_up_is_asked_twice_at_most(
 
 
 def test_a_backend_that_answers_early_is_heard(gateway: Gateway, upstream: RecordingUpstream, token: str) -> None:
+    upstream.responder = lambda request: Reply(status=413, early=True, body=b"too much")
+    with RawClient(gateway.port) as client:
+        client.send(head("POST", WRITE, token, ["Content-Length: 10485760"]))
+        client.send_until_refused(b"x" * 65536, 10 * MIB)
+        assert client.receive_answer() == (413, b"too much")
+
+
+def test_a_backend_that_answers_early_and_leaves_never_counts_as_success(
+    gateway: Gateway, upstream: RecordingUpstream, token: str
+) -> None:
+    """Whether its words are still heard is a race between its reset and our reading."""
     upstream.responder = lambda request: Reply(status=413, early=True, close=True, body=b"too much")
     with RawClient(gateway.port) as client:
         client.send(head("POST", WRITE, token, ["Content-Length: 104857600"]))
         client.send_until_refused(b"x" * 65536, 100 * MIB)
-        assert b" 413 " in client.receive_all()[:20]
+        assert client.receive_all()[9:12] in (b"413", b"502")
 
 
 def test_an_interim_answer_is_not_taken_for_the_answer(
@@ -438,7 +449,7 @@ def test_a_crash_in_the_lane_closes_the_connection(
     upstream: RecordingUpstream, start_gateway: StartGateway, key_file: Path, token: str, tmp_path: Path
 ) -> None:
     crash = tmp_path / "crash.py"
-    crash.write_text(CRASH.format(broken="GatewayStream.state_wait_for_request_headers"))
+    crash.write_text(CRASH.format(broken="GatewayStream.make_server_connection"))
     gateway = start_gateway(
         "-enable.auth",
         f"-read.url={upstream.url}",

@@ -41,13 +41,20 @@ def status(gateway: Gateway, token: str) -> int:
     return gateway.client(token).get(PATH).status
 
 
-@pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
 @pytest.mark.parametrize("by", ["discovery", "jwks"])
 def test_tokens_of_the_provider_are_accepted(
-    start: StartGateway, oidc: OidcProvider, upstream: RecordingUpstream, by: str, algorithm: str
+    start: StartGateway, oidc: OidcProvider, upstream: RecordingUpstream, by: str
 ) -> None:
     flag = f"-auth.oidcDiscoveryEndpoints={oidc.discovery_url}"
     gateway = start(flag if by == "discovery" else f"-auth.jwksEndpoints={oidc.jwks_url}")
+    for algorithm in ("RS256", "ES256"):
+        accepts_tokens_of_the_provider(gateway, oidc, upstream, algorithm)
+    assert len(upstream.requests) == 4
+
+
+def accepts_tokens_of_the_provider(
+    gateway: Gateway, oidc: OidcProvider, upstream: RecordingUpstream, algorithm: str
+) -> None:
     token = oidc.token("dev", algorithm=algorithm)
     assert status(gateway, token) == 200
     assert upstream.requests[-1].argument("extra_label") == ["team=dev"]
@@ -57,7 +64,6 @@ def test_tokens_of_the_provider_are_accepted(
     forged = f"{head}.{payload}.{'A' if signature[0] != 'A' else 'B'}{signature[1:]}"
     assert status(gateway, forged) == 401
     assert status(gateway, SigningKey.generate(algorithm).mint()) == 401
-    assert len(upstream.requests) == 2
 
 
 def test_tokens_of_another_provider_are_refused(
@@ -153,37 +159,27 @@ def scripted_provider(issuer: str, key: SigningKey) -> Iterator[str]:
         yield f"{server.url}/.well-known/openid-configuration"
 
 
-@pytest.mark.parametrize(
-    ("issuer", "claim", "expected"),
-    [
-        pytest.param("https://a.example", "https://a.example", 200, id="same"),
-        pytest.param("https://a.example", "https://a.example/", 401, id="slash-added"),
-        pytest.param("https://a.example", "https://a.example.evil.test", 401, id="prefix"),
-        pytest.param("https://a.example", "https://b.example", 401, id="other"),
-        pytest.param("https://a.example", None, 401, id="missing"),
-        pytest.param("https://a.example", ["https://a.example"], 401, id="list"),
-        pytest.param(
-            "https://login.example/{tenantid}/v2.0",
-            "https://login.example/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0",
-            200,
-            id="template",
-        ),
-        pytest.param(
-            "https://login.example/{tenantid}/v2.0", "https://login.example/x/y/v2.0", 401, id="template-two-segments"
-        ),
-        pytest.param(
-            "https://login.example/{tenantid}/v2.0", "https://login.example//v2.0", 401, id="template-no-segment"
-        ),
-    ],
-)
-def test_keys_of_an_issuer_verify_its_tokens_only(
-    start: StartGateway, issuer: str, claim: object, expected: int
-) -> None:
+EXACT = "https://a.example"
+TEMPLATE = "https://login.example/{tenantid}/v2.0"
+CLAIMS: dict[str, dict[str, list[object]]] = {
+    EXACT: {"accepted": [EXACT], "refused": [f"{EXACT}/", f"{EXACT}.evil.test", "https://b.example", None, [EXACT]]},
+    TEMPLATE: {
+        "accepted": ["https://login.example/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0"],
+        "refused": ["https://login.example/x/y/v2.0", "https://login.example//v2.0", "https://evil.test/x/v2.0"],
+    },
+}
+
+
+@pytest.mark.parametrize("issuer", CLAIMS, ids=["exact", "template"])
+def test_keys_of_an_issuer_verify_its_tokens_only(start: StartGateway, issuer: str) -> None:
     key = SigningKey.generate("ES256", kid="k")
     with scripted_provider(issuer, key) as discovery_url:
         gateway = start(f"-auth.oidcDiscoveryEndpoints={discovery_url}")
-        token = key.mint() if claim is None else key.mint(iss=claim)
-        assert status(gateway, token) == expected
+        for claim in CLAIMS[issuer]["accepted"]:
+            assert status(gateway, key.mint(iss=claim)) == 200, claim
+        for claim in CLAIMS[issuer]["refused"]:
+            assert status(gateway, key.mint(iss=claim)) == 401, claim
+        assert status(gateway, key.mint()) == 401, "no issuer"
 
 
 def test_an_issuer_cannot_speak_for_another(start: StartGateway) -> None:
