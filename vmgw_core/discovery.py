@@ -164,6 +164,7 @@ class KeyRing:
         endpoints = [(f"-auth.jwksEndpoints[{i}]", url, False) for i, url in enumerate(jwks_endpoints)]
         endpoints += [(f"-auth.oidcDiscoveryEndpoints[{i}]", url, True) for i, url in enumerate(oidc_endpoints)]
         self._sources = {name: _new_source(name, url, oidc) for name, url, oidc in endpoints}
+        self._verifying = bool(self._static or self._sources)
         self._keyset = KeySet(self._static)
         self._generation = 0
         self._serial = 0
@@ -171,7 +172,7 @@ class KeyRing:
     @property
     def keyset(self) -> KeySet | None:
         """The keys as of now; ``None`` where nothing at all is configured: then signatures are not verified."""
-        return self._keyset if self._static or self._sources else None
+        return self._keyset if self._verifying else None
 
     @property
     def generation(self) -> int:
@@ -216,15 +217,13 @@ class KeyRing:
         self._collect()
 
     def replace_static(self, keys: Sequence[VerificationKey]) -> None:
-        """Take other keys from files and flags; those of endpoints stay as they are."""
-        self._static = tuple(keys)
-        self._collect()
+        """Take other keys from files and flags; those of endpoints stay as they are.
 
-    def _collect(self) -> None:
-        keys = self._static + tuple(key for each in self._sources.values() for key in each.keys)
-        if set(keys) != set(self._keyset.keys):
-            self._keyset = KeySet(keys)
-            self._generation += 1
+        Taking all of them away leaves no key, and does not turn verification off.
+        """
+        self._static = tuple(keys)
+        self._verifying = self._verifying or bool(self._static)
+        self._collect()
 
     def failed(self, fetch: Fetch, reason: str, now: float) -> None:
         """A fetch gave no document. ``reason`` may be of any text; credentials of the URL are taken out of it."""
@@ -236,6 +235,12 @@ class KeyRing:
         """A token came that no key may verify: refresh early, as far as the interval allows."""
         for source in self._sources.values():
             source.hurry(now)
+
+    def _collect(self) -> None:
+        keys = self._static + tuple(key for each in self._sources.values() for key in each.keys)
+        if set(keys) != set(self._keyset.keys):
+            self._keyset = KeySet(keys)
+            self._generation += 1
 
     def _awaiting(self, fetch: Fetch) -> _Source | None:
         source = self._sources.get(fetch.source)

@@ -235,7 +235,6 @@ def test_load_object_is_the_inverse_of_dumps(value: dict[str, object], ascii_onl
 def test_any_input_gives_an_object_or_a_field_error(data: bytes | str) -> None:
     try:
         value = load_object(data, "x")
-    except FieldError as error:
-        assert str(error).startswith("x: ")
-    else:
-        json.dumps(value, ensure_ascii=False).encode()
+    except FieldError:
+        return
+    assert json.dumps(value, ensure_ascii=False).encode()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.core import keys
 from vmgw_core import jws
-from vmgw_core.errors import BadSignature, MalformedToken, TokenRefused, UnknownKey, UnsupportedAlgorithm
+from vmgw_core.errors import MalformedToken, TokenRefused, UnsupportedAlgorithm
 from vmgw_core.jwk import IssuerPattern, KeySet, VerificationKey, keys_from_jwks, keys_from_pem
 
 _HEADER = {"alg": "RS256"}
@@ -154,7 +154,7 @@ def test_parse_rejects(token: str, message: str) -> None:
 def test_none_is_refused_before_anything_else(alg: str) -> None:
     token = keys.compact({"alg": alg, "crit": []}, b"no JSON", b"")
     assert token.endswith(".")
-    with pytest.raises(UnsupportedAlgorithm, match="^`alg` is none$"):
+    with pytest.raises(UnsupportedAlgorithm, match=r"^`alg` is none$"):
         jws.parse_compact(token)
 
 
@@ -198,8 +198,9 @@ def test_every_algorithm(alg: str, source: str) -> None:
 
 
 def test_the_algorithms_are_the_specifications() -> None:
-    assert jws.ALGORITHMS == {*keys.RSA_ALGORITHMS, *keys.EC_ALGORITHMS}
-    assert len(jws.ALGORITHMS) == 9
+    """The specification, "JWT signature verification"."""
+    names = "RS256, RS384, RS512, ES256, ES384, ES512, PS256, PS384, PS512"
+    assert sorted(jws.ALGORITHMS) == sorted(names.split(", "))
 
 
 # RFC 7515, appendices A.2.1 and A.3.1.
@@ -207,16 +208,19 @@ _RFC_PAYLOAD = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFt
 _RFC_RS256 = (
     {
         "kty": "RSA",
-        "n": "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2"
-        "lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R"
-        "2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9g"
-        "b54h4FRWyuXpoQ",
+        "n": "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yR"
+        "T-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXB"
+        "dQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9ia"
+        "GNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ",
         "e": "AQAB",
     },
     "eyJhbGciOiJSUzI1NiJ9",
-    "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dn"
-    "ZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC"
-    "-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw",
+    (
+        "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9"
+        "uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB"
+        "_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rq"
+        "Vt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw"
+    ),
 )
 _RFC_ES256 = (
     {

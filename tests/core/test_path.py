@@ -1,0 +1,196 @@
+"""path: one reading of a path, or none."""
+
+from __future__ import annotations
+
+import string
+import time
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from vmgw_core.errors import AmbiguousPath
+from vmgw_core.path import decode_path, encode_path
+
+
+@pytest.mark.parametrize(
+    ("raw", "decoded"),
+    [
+        pytest.param("/", "/", id="root"),
+        pytest.param("/api/v1/query", "/api/v1/query", id="plain"),
+        pytest.param("/vmui/", "/vmui/", id="a trailing slash"),
+        pytest.param("/a-b_c~d@e:f!g$h&i'j(k)l*m+n,o=p", "/a-b_c~d@e:f!g$h&i'j(k)l*m+n,o=p", id="all that is safe"),
+        pytest.param("/favicon.ico", "/favicon.ico", id="a dot within"),
+        pytest.param("/a./b..", "/a./b..", id="dots at the end"),
+        pytest.param("/.a/..b/...", "/.a/..b/...", id="dots at the beginning"),
+        pytest.param("/%61pi", "/api", id="a letter encoded"),
+        pytest.param("/a%2Eb", "/a.b", id="a dot encoded, in a name"),
+        pytest.param("/a%20b", "/a b", id="a blank encoded"),
+        pytest.param("/a b", "/a b", id="a raw blank"),
+        pytest.param("/a+b", "/a+b", id="a plus is a plus"),
+        pytest.param("/a%3fb", "/a?b", id="a question mark encoded"),
+        pytest.param("/a;b", "/a;b", id="a semicolon"),
+        pytest.param("/a%3Bb", "/a;b", id="a semicolon encoded"),
+        pytest.param("/%3Cname%3E", "/<name>", id="angle brackets"),
+        pytest.param("/%c3%a9", "/\u00e9", id="two bytes of UTF-8"),
+        pytest.param("/\u00e9", "/\u00e9", id="a raw character"),
+        pytest.param("/%F0%9F%98%80", "/\U0001f600", id="four bytes of UTF-8"),
+        pytest.param("/%7E", "/~", id="the last character before DEL"),
+        pytest.param("/%C2%A0", "/\u00a0", id="the first character after the controls"),
+    ],
+)
+def test_decode_accepts(raw: str, decoded: str) -> None:
+    assert decode_path(raw) == decoded
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("api/v1/query", id="no slash at the beginning"),
+        pytest.param("*", id="asterisk-form"),
+        pytest.param("http://vm/api/v1/query", id="absolute-form"),
+        pytest.param("vm:8428", id="authority-form"),
+        pytest.param("%2Fapi", id="an encoded slash at the beginning"),
+        pytest.param("//", id="two slashes"),
+        pytest.param("//api/v1/query", id="two slashes at the beginning"),
+        pytest.param("/api//v1/query", id="two slashes within"),
+        pytest.param("/api/v1/query//", id="two slashes at the end"),
+        pytest.param("/.", id="a dot alone"),
+        pytest.param("/..", id="two dots alone"),
+        pytest.param("/./api", id="a dot at the beginning"),
+        pytest.param("/api/./v1", id="a dot within"),
+        pytest.param("/api/.", id="a dot at the end"),
+        pytest.param("/api/../v1", id="two dots within"),
+        pytest.param("/api/..", id="two dots at the end"),
+        pytest.param("/api/%2e%2E/v1", id="two dots encoded"),
+        pytest.param("/api/.%2e/v1", id="two dots, one encoded"),
+        pytest.param("/api/%2e/v1", id="a dot encoded"),
+        pytest.param("/api%2Fv1", id="an encoded slash"),
+        pytest.param("/api%2fv1", id="an encoded slash in lower case"),
+        pytest.param("/..%2fv1", id="two dots and an encoded slash"),
+        pytest.param("/api\\v1", id="a backslash"),
+        pytest.param("/api%5Cv1", id="an encoded backslash"),
+        pytest.param("/api%5cv1", id="an encoded backslash in lower case"),
+        pytest.param("/a#b", id="a fragment"),
+        pytest.param("/a%23b", id="an encoded fragment"),
+        pytest.param("/%2561pi", id="encoded twice"),
+        pytest.param("/a%25", id="an encoded percent sign"),
+        pytest.param("/a%252f", id="a slash encoded twice"),
+        pytest.param("/a%25252f", id="a slash encoded three times"),
+        pytest.param("/%", id="a percent sign alone"),
+        pytest.param("/%6", id="half an escape"),
+        pytest.param("/%zz", id="an escape that is none"),
+        pytest.param("/%6g", id="an escape that is half one"),
+        pytest.param("/%u0061", id="an escape of another language"),
+        pytest.param("/%00", id="NUL"),
+        pytest.param("/api%00", id="NUL at the end"),
+        pytest.param("/a\tb", id="a raw tab"),
+        pytest.param("/a%0d%0aHost:%20b", id="a line break"),
+        pytest.param("/a%1f", id="the last of C0"),
+        pytest.param("/a%7f", id="DEL"),
+        pytest.param("/a%C2%80", id="the first of C1"),
+        pytest.param("/a%C2%9F", id="the last of C1"),
+        pytest.param("/a%E2%80%A8", id="a line separator"),
+        pytest.param("/a%E2%80%A9", id="a paragraph separator"),
+        pytest.param("/%e9", id="Latin-1"),
+        pytest.param("/%c3", id="half a character"),
+        pytest.param("/%c0%af", id="a slash in overlong UTF-8"),
+        pytest.param("/%c0%ae%c0%ae/", id="dots in overlong UTF-8"),
+        pytest.param("/%ed%a0%80", id="a surrogate in UTF-8"),
+        pytest.param("/\udc80", id="a lone surrogate"),
+    ],
+)
+def test_decode_rejects(raw: str) -> None:
+    with pytest.raises(AmbiguousPath):
+        decode_path(raw)
+
+
+@pytest.mark.parametrize(
+    ("path", "encoded"),
+    [
+        pytest.param("/select/1:5/prometheus", "/select/1:5/prometheus", id="a tenant"),
+        pytest.param("/a-b_c.d~e@f:g!h$i&j'k(l)m*n+o,p=q", "/a-b_c.d~e@f:g!h$i&j'k(l)m*n+o,p=q", id="all that is safe"),
+        pytest.param("/a b", "/a%20b", id="a blank"),
+        pytest.param("/a?b", "/a%3Fb", id="a question mark"),
+        pytest.param("/a;b", "/a%3Bb", id="a semicolon"),
+        pytest.param("/a#b", "/a%23b", id="a fragment"),
+        pytest.param("/<x>", "/%3Cx%3E", id="angle brackets"),
+        pytest.param("/[\"|^`{}]", "/%5B%22%7C%5E%60%7B%7D%5D", id="what a URL may not hold"),
+        pytest.param("/\u00e9", "/%C3%A9", id="UTF-8"),
+    ],
+)
+def test_encode(path: str, encoded: str) -> None:
+    assert encode_path(path) == encoded
+
+
+pieces = st.sampled_from([*"//..%25aC;?#\\ \0\u00e9\u2028", "%2f", "%2e", "%61", "%C3%A9", "a/b", "/../"])
+any_path = st.text(max_size=40) | st.lists(pieces, max_size=12).map(lambda parts: "/" + "".join(parts))
+
+
+@given(any_path)
+@example("/.%2e/")
+@example("/a%2e")
+@settings(max_examples=200)
+def test_any_text_is_a_path_or_ambiguous(raw: str) -> None:
+    try:
+        path = decode_path(raw)
+    except AmbiguousPath:
+        return
+    assert path == unquote(raw, errors="strict")
+    assert path.startswith("/")
+    assert not set(path) & set("%\\#\0\n\r\t\x7f")
+    segments = path.split("/")[1:]
+    assert "" not in segments[:-1]
+    assert not {".", ".."} & set(segments)
+
+
+@given(any_path)
+@settings(max_examples=200)
+def test_an_encoded_path_decodes_to_the_same(raw: str) -> None:
+    try:
+        path = decode_path(raw)
+    except AmbiguousPath:
+        return
+    encoded = encode_path(path)
+    assert decode_path(encoded) == path
+    assert encode_path(decode_path(encoded)) == encoded
+    assert set(encoded) <= set(string.ascii_letters + string.digits + "/-_.~@:!$&'()*+,=%")
+
+
+@given(st.text(alphabet="ab./-~=", max_size=12).map(lambda text: "/" + text), st.data())
+@settings(max_examples=200)
+def test_an_encoded_letter_changes_nothing(raw: str, data: st.DataObject) -> None:
+    """The short way for plain paths, and the long one for all others, judge alike."""
+    position = data.draw(st.integers(1, len(raw)))
+    spelled = raw[:position] + "%61" + raw[position:]
+    plain = raw[:position] + "a" + raw[position:]
+    results = []
+    for text in (plain, spelled):
+        try:
+            results.append(decode_path(text))
+        except AmbiguousPath:
+            results.append("ambiguous")
+    assert results[0] == results[1]
+
+
+LONG = 256 * 1024
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param("/" * LONG, id="slashes"),
+        pytest.param("/a" * LONG + "//", id="segments"),
+        pytest.param("/" + "a." * LONG + "\0", id="dots"),
+        pytest.param("/" + "%61" * LONG + "%2f", id="escapes"),
+        pytest.param("/" + "%" * LONG, id="percent signs"),
+        pytest.param("/" + "a" * LONG + "%00", id="a long segment"),
+    ],
+)
+def test_a_hostile_path_costs_no_more_than_a_long_one(raw: str) -> None:
+    started = time.process_time()
+    with pytest.raises(AmbiguousPath):
+        decode_path(raw)
+    assert time.process_time() - started < 4  # linear: some milliseconds; quadratic: minutes
