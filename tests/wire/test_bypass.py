@@ -53,10 +53,12 @@ KEYS = [
 @pytest.fixture(scope="module")
 def server() -> Iterator[VictoriaMetrics]:
     with VictoriaMetrics() as victoria_metrics:
-        past = int(time.time() * 1000) - 60_000  # what is written as of now is not read for some seconds
-        victoria_metrics.import_prometheus(
-            f'dev_metric{{team="dev",host="a"}} 1 {past}\n{SECRET}{{team="ops",host="b",env="ops_env_value"}} 2 {past}\n'
-        )
+        now = int(time.time() * 1000)
+        for moment in (now, now - 60_000):  # what is of now is not read for some seconds; some pages are of today
+            victoria_metrics.import_prometheus(
+                f'dev_metric{{team="dev",host="a"}} 1 {moment}\n'
+                f'{SECRET}{{team="ops",host="b",env="ops_env_value"}} 2 {moment}\n'
+            )
         yield victoria_metrics
 
 
