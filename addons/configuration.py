@@ -114,14 +114,13 @@ def _default(flag: Flag) -> object:
 
 def _set_up_mitmproxy(settings: Settings) -> None:
     """Point mitmproxy's listener at an address that answers nobody: only a decision leads to a backend."""
-    changed = ctx.options.has_changed
-    if changed("mode") and ctx.options.mode != [f"reverse:{DEAD_TARGET}"]:
+    if ctx.options.has_changed("mode") and ctx.options.mode != [f"reverse:{DEAD_TARGET}"]:
         raise ConfigurationError("--mode: leave it out, vmgateway sets it; -httpListenAddr says where to listen")
     options: dict[str, object] = {"mode": [f"reverse:{DEAD_TARGET}"], "connection_strategy": "lazy"}
     host, port = parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
-    if not changed("listen_port"):
+    if not ctx.options.has_changed("listen_port"):
         options["listen_port"] = port
-    if not changed("listen_host"):
+    if not ctx.options.has_changed("listen_host"):
         options["listen_host"] = host
     # mitmproxy's own guards that a gateway replaces: who may connect, and the certificate page under mitm.it.
     options |= {name: False for name in ("block_global", "onboarding") if name in ctx.options}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+
 from mitmproxy.connection import Client
 from mitmproxy.http import HTTPFlow
 from mitmproxy.proxy.layer import NextLayer

@@ -16,7 +16,7 @@ from mitmproxy.http import Headers, Response
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
+from mitmproxy.proxy.layers.http._base import HttpEvent
 from mitmproxy.proxy.layers.http._events import ResponseProtocolError
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
 
@@ -109,10 +109,8 @@ class GatewayHttp1Client(_BoundedBodies, Http1Client):
         if isinstance(event, events.DataReceived) and self.request is not None:
             self.skip_interim()
             if len(self.buf) > _MAX_RESPONSE_HEAD and b"\r\n\r\n" not in bytes(self.buf):
-                yield commands.CloseConnection(self.conn)
-                assert self.stream_id is not None
-                yield ReceiveHttp(ResponseProtocolError(self.stream_id, "the head of the answer is too large"))
-                return
+                self.buf = ReceiveBuffer()
+                event = events.ConnectionClosed(self.conn)
         yield from super().read_headers(event)
 
     def skip_interim(self) -> None:
@@ -139,4 +137,4 @@ def _status(event: ResponseProtocolError) -> int | None:
 def _closing(refusal: Refusal) -> bytes:
     response = answer(refusal)
     headers = Headers([*response.headers, (b"Connection", b"close")])
-    return http1.assemble_response(Response.make(response.status, response.body, headers))
+    return bytes(http1.assemble_response(Response.make(response.status, response.body, headers)))

@@ -22,6 +22,7 @@ from .master import GatewayMaster
 from .runtime import Settings
 from .upstream_tls import contexts
 
+
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Run the gateway until a signal ends it.
 

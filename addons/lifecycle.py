@@ -67,13 +67,12 @@ class Lifecycle:
 
     async def close_connections(self, proxyserver: Proxyserver) -> None:
         """Close what is left, so that no task is destroyed while it waits."""
-        handlers = [
-            io.handler for handler in proxyserver.connections.values() for io in handler.transports.values() if io.handler
-        ]
-        for task in handlers:
+        transports = [io for handler in proxyserver.connections.values() for io in handler.transports.values()]
+        tasks = [io.handler for io in transports if io.handler is not None]
+        for task in tasks:
             task.cancel("shutting down")
-        if handlers:
-            await asyncio.wait(handlers, timeout=1)
+        if tasks:
+            await asyncio.wait(tasks, timeout=1)
 
     def requestheaders(self, flow: HTTPFlow) -> None:
         self.in_flight.add(flow)

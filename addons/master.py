@@ -29,12 +29,12 @@ class DirectAddonManager(AddonManager):
     """Looks up which addons have a hook once, not at every event."""
 
     def __init__(self, master: Master) -> None:
-        super().__init__(master)
+        super().__init__(master)  # type: ignore[no-untyped-call]
         self.handlers: dict[str, list[Callable[..., Any]]] = {}
 
     def register(self, addon: object) -> object:
         self.handlers.clear()
-        return super().register(addon)
+        return super().register(addon)  # type: ignore[no-untyped-call]
 
     async def handle_lifecycle(self, event: Hook) -> None:
         handlers = self.handlers.get(event.name)
@@ -59,4 +59,4 @@ class GatewayMaster(Master):
         super().__init__(options, event_loop=loop)
         self._legacy_log_events.uninstall()  # an event for each log record, which no addon here listens to
         self.addons = DirectAddonManager(self)
-        self.addons.add(Proxyserver(), *addons, TlsConfig(), NextLayer(), ErrorCheck())
+        self.addons.add(Proxyserver(), *addons, TlsConfig(), NextLayer(), ErrorCheck())  # type: ignore[no-untyped-call]

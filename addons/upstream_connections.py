@@ -64,6 +64,7 @@ class UpstreamConnections:
         if self.tls_settings is not self.runtime.settings:  # a reload reads the files anew
             self.tls = upstream_tls.contexts(self.runtime.settings)
             self.tls_settings = self.runtime.settings
+        assert isinstance(data.conn, Server)
         address = data.conn.address
         if address is not None and (settings := self.tls.get((address[0], address[1]))):
             data.conn.sni = settings.server_name

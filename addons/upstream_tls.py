@@ -43,7 +43,7 @@ class UpstreamTLS:
         return connection
 
 
-_FILES = ("tlsCAFile", "tlsCertFile", "tlsKeyFile", "tlsServerName", "tlsInsecureSkipVerify")
+_SETTINGS = ("tlsCAFile", "tlsCertFile", "tlsKeyFile", "tlsServerName", "tlsInsecureSkipVerify")
 
 
 def contexts(settings: Settings) -> dict[tuple[str, int], UpstreamTLS]:
@@ -58,7 +58,8 @@ def contexts(settings: Settings) -> dict[tuple[str, int], UpstreamTLS]:
         flag = f"{side}.url"
         url = str(settings[flag])
         if url and (backend := Backend.parse(url, flag)).scheme == "https":
-            if backend.address in result and any(settings[f"read.{name}"] != settings[f"write.{name}"] for name in _FILES):
+            differ = any(settings[f"read.{name}"] != settings[f"write.{name}"] for name in _SETTINGS)
+            if backend.address in result and differ:
                 raise ConfigurationError("-read.tls* and -write.tls* differ, but both URLs lead to the same address")
             result[backend.address] = _context(settings, side, backend)
     return result

@@ -300,7 +300,9 @@ def test_a_delete_takes_only_own_series(
 ) -> None:
     server.import_prometheus(f'{metric}{{team="dev"}} 1\n{metric}{{team="ops"}} 2\n')
     client = gateway.client(key.mint(TOKENS["both"]))
-    body = urlencode([("match[]", metric), ("extra_filters", OPS), ("extra_filters[]", OPS), ("extra_label", "team=ops")])
+    body = urlencode(
+        [("match[]", metric), ("extra_filters", OPS), ("extra_filters[]", OPS), ("extra_label", "team=ops")]
+    )
     assert client.post(path, body=body, headers=FORM).status in (200, 204)
     series = Client(server.port).get("/api/v1/series", {"match[]": metric}).json()["data"]
     assert [one["team"] for one in series] == ["ops"]

@@ -352,6 +352,11 @@ def test_an_interim_answer_is_not_taken_for_the_answer(
             assert client.receive_answer()[0] == 200
 
 
+def test_an_endless_head_of_a_backend_is_given_up(gateway: Gateway, upstream: RecordingUpstream, token: str) -> None:
+    upstream.responder = lambda request: Reply(interim=b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * (4 * MIB))
+    assert gateway.client(token).get(QUERY).status == 502
+
+
 def test_a_backend_cannot_switch_protocols(gateway: Gateway, upstream: RecordingUpstream, token: str) -> None:
     upstream.responder = lambda request: Reply(status=101, headers=(("Upgrade", "x"), ("Connection", "Upgrade")))
     answer = gateway.client(token).get(QUERY, headers={"Upgrade": "x", "Connection": "Upgrade"})
