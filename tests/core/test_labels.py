@@ -1,0 +1,390 @@
+"""labels: a token's labels and filters bind, whatever else the client asks for, and wherever it writes it.
+
+What VictoriaMetrics makes of a rewritten request is read with ``go_query``, which shares no code with the product.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.core import go_query
+from vmgw_core.access import AccessMode, TenantID, VMAccessClaim
+from vmgw_core.errors import BadRequest
+from vmgw_core.labels import enforce, enforcement_of
+from vmgw_core.routes import ROUTES, Filters, Route, match_route
+from vmgw_core.selector import Matcher, parse_selector
+
+FILTER_KEYS = ("extra_filters", "extra_filters[]")
+
+DEV = 'team="dev"'
+OPS = '{team="ops"}'
+
+
+def _claim(*filters: str, **labels: str) -> VMAccessClaim:
+    return VMAccessClaim(
+        tenant=TenantID(), labels=tuple(labels.items()), filters=tuple(filters), mode=AccessMode.FULL
+    )
+
+
+NOBODY = _claim()
+BY_LABEL = _claim(team="dev")
+BY_FILTER = _claim("{%s}" % DEV)
+BY_BOTH = _claim("{%s}" % DEV, '{env=~"a|b"}', team="dev", env="prod")
+
+
+def _route(path: str, method: str = "POST") -> Route:
+    return match_route(path, method, cluster=True).route
+
+
+QUERY = _route("/api/v1/query")
+LABELS = _route("/api/v1/labels")
+VALUES = _route("/prometheus/api/v1/label/job/values")
+WRITE = _route("/api/v1/write")
+DELETE = _route("/api/v1/admin/tsdb/delete_series")
+STATIC = _route("/vmui/", "GET")
+TAG_SERIES = _route("/tags/tagSeries")
+RELABEL = _route("/metric-relabel-debug")
+
+
+# --- what is added -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("route", "claim", "query", "expected"),
+    [
+        pytest.param(QUERY, NOBODY, "query=m", "query=m", id="nothing to enforce"),
+        pytest.param(QUERY, BY_LABEL, "", "extra_label=team%3Ddev", id="a label"),
+        pytest.param(QUERY, BY_LABEL, "query=m", "query=m&extra_label=team%3Ddev", id="a label, after the client's"),
+        pytest.param(QUERY, BY_FILTER, "", "extra_filters[]=%7Bteam%3D%22dev%22%7D", id="a filter"),
+        pytest.param(
+            QUERY,
+            BY_BOTH,
+            "",
+            "extra_label=team%3Ddev&extra_label=env%3Dprod"
+            "&extra_filters[]=%7Bteam%3D%22dev%22%7D&extra_filters[]=%7Benv%3D~%22a%7Cb%22%7D",
+            id="labels and filters, in the claim's order",
+        ),
+        pytest.param(QUERY, _claim(team="a&b=c;d%zz e+f"), "", "extra_label=team%3Da%26b%3Dc%3Bd%25zz%20e%2Bf", id="odd value"),
+        pytest.param(QUERY, _claim(team="d\u00e9v"), "", "extra_label=team%3Dd%C3%A9v", id="a value in UTF-8"),
+        pytest.param(DELETE, BY_LABEL, "match[]=m", "match[]=m&extra_label=team%3Ddev", id="deleting"),
+        pytest.param(DELETE, BY_FILTER, "", "extra_filters[]=%7Bteam%3D%22dev%22%7D", id="deleting, a filter"),
+        pytest.param(WRITE, BY_LABEL, "", "extra_label=team%3Ddev", id="writing, a label"),
+        pytest.param(WRITE, BY_FILTER, "", "", id="writing, a filter: writes have none"),
+        pytest.param(WRITE, BY_BOTH, "", "extra_label=team%3Ddev&extra_label=env%3Dprod", id="writing, labels and filters"),
+        pytest.param(STATIC, BY_BOTH, "a=1", "a=1", id="a static page"),
+    ],
+)
+def test_what_is_added(route: Route, claim: VMAccessClaim, query: str, expected: str) -> None:
+    assert enforce(route, claim, query, None) == (expected, None)
+
+
+@pytest.mark.parametrize("route", [LABELS, VALUES], ids=["labels", "values"])
+@pytest.mark.parametrize(
+    ("claim", "expected"),
+    [
+        pytest.param(NOBODY, [], id="nothing to enforce"),
+        pytest.param(BY_LABEL, ['{team="dev"}'], id="a label"),
+        pytest.param(BY_FILTER, ['{team="dev"}'], id="a filter"),
+        pytest.param(_claim('a{b="c"}', '{d!=""}'), ['a{b="c"}', '{d!=""}'], id="filters, which are alternatives"),
+        pytest.param(BY_BOTH, ['{team="dev",env="prod"}'], id="labels, to which the filters are added anyway"),
+        pytest.param(_claim(team='a"b\\c\u00e9'), ['{team="a\\"b\\\\c\u00e9"}'], id="a value that is quoted"),
+    ],
+)
+def test_a_label_listing_gets_a_match(route: Route, claim: VMAccessClaim, expected: list[str]) -> None:
+    """-search.ignoreExtraFiltersAtLabelsAPI makes VictoriaMetrics ignore filters here, unless there is a match[]."""
+    query, form = enforce(route, claim, "start=1", "")
+    assert go_query.named(go_query.parse_query(query), "match[]") == expected
+    assert form == ""
+
+
+@pytest.mark.parametrize(
+    ("query", "form"),
+    [
+        pytest.param("match[]=m", None, id="in the URL"),
+        pytest.param("match%5B%5D=m", None, id="in the URL, encoded"),
+        pytest.param("match=m", None, id="in the URL, its other name"),
+        pytest.param("", "match[]=m", id="in the form"),
+        pytest.param("a=1", "b=2&%6Datch=m", id="in the form, its other name, encoded"),
+    ],
+)
+def test_a_match_of_the_client_stays_the_only_one(query: str, form: str | None) -> None:
+    """Several are alternatives: one more would widen the client's."""
+    sent = go_query.arguments("POST", *enforce(LABELS, BY_BOTH, query, form))
+    assert go_query.named(sent, "match[]", "match") == ["m"]
+    assert go_query.named(sent, "extra_label") == ["team=dev", "env=prod"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        pytest.param("Match[]=m", id="capitals"),
+        pytest.param("+match[]=m", id="a blank before"),
+        pytest.param("match[]%20=m", id="a blank after"),
+        pytest.param("match[=m", id="half a bracket"),
+        pytest.param("match[]x=m", id="something after"),
+        pytest.param("=match[]", id="a value"),
+        pytest.param("match%255B%5D=m", id="encoded twice"),
+    ],
+)
+def test_what_only_looks_like_a_match_does_not_keep_ours_away(query: str) -> None:
+    sent = go_query.parse_query(enforce(LABELS, BY_LABEL, query, None)[0])
+    assert go_query.named(sent, "match[]") == ['{team="dev"}']
+
+
+@pytest.mark.parametrize(
+    "route", [pytest.param(route, id=route.path) for route in ROUTES if route.filters is Filters.BIND]
+)
+def test_only_label_listings_get_a_match(route: Route) -> None:
+    query, _ = enforce(route, BY_LABEL, "", None)
+    lists_labels = route.path.removeprefix("/prometheus") in ("/api/v1/labels", "/api/v1/label/<name>/values")
+    assert ("match[]" in query) is lists_labels
+
+
+# A claim's label may have any name without "=" and control characters, and VictoriaMetrics takes them all.
+printable = st.text(alphabet="ab_:.xXuU019-\"'`{}[],\\!~ \u00e9\u65e5\U0001f600", min_size=1, max_size=6)
+
+
+@given(st.dictionaries(printable, printable, min_size=1, max_size=3))
+@example({"team-name": "dev", "1st": "x", "a.b:c": 'q"', '"': "\\", "\u00e9": "\u00e9", "or": "x", "a b": "{}"})
+@settings(max_examples=100)
+def test_labels_as_a_selector_mean_the_labels(labels: dict[str, str]) -> None:
+    claim = VMAccessClaim(tenant=TenantID(), labels=tuple(labels.items()), filters=(), mode=AccessMode.FULL)
+    (match,) = enforcement_of(claim).matches
+    selector = parse_selector(unquote(match.removeprefix("match[]=")))
+    assert selector.alternatives == (
+        tuple(Matcher(name=name, operator="=", value=value) for name, value in labels.items()),
+    )
+
+
+# --- what is removed -----------------------------------------------------------------------------------------------
+
+LABEL_SPELLINGS = [
+    "extra_label=team=ops",
+    "extra_label=",
+    "extra_label",
+    "extra%5Flabel=team%3Dops",
+    "%65%78%74%72%61%5f%6c%61%62%65%6c=team=ops",
+    "Extra_Label=team=ops",
+    "+extra_label=team=ops",
+    "extra_label%20=team=ops",
+    "extra_label%00=team=ops",
+    "extra_label[]=team=ops",
+    "extra_labels=team=ops",
+    "%09%0aextra_label=team=ops",
+]
+FILTER_SPELLINGS = [
+    f"extra_filters={OPS}",
+    f"extra_filters[]={OPS}",
+    f"extra_filters%5B%5D={OPS}",
+    f"extra_filters%5b]={OPS}",
+    f"%65xtra_filters[]={OPS}",
+    f"extra_filter={OPS}",
+    f"EXTRA_FILTERS[]={OPS}",
+    f"extra_filters[0]={OPS}",
+    f"extra_filters+={OPS}",
+    f"+extra_filters[]={OPS}",
+    "extra_filters[]",
+    "extra_filters=",
+]
+
+
+@pytest.mark.parametrize("pair", LABEL_SPELLINGS)
+@pytest.mark.parametrize("route", [QUERY, DELETE, WRITE, STATIC], ids=["read", "delete", "write", "static"])
+def test_a_label_of_the_client_is_removed_from_url_and_form(route: Route, pair: str) -> None:
+    query, form = enforce(route, BY_LABEL, f"a=1&{pair}&b=2&{pair}", f"{pair}&c=3&{pair}")
+    plain = "a=1&b=2" if route is STATIC else "a=1&b=2&extra_label=team%3Ddev"
+    assert (query, form) == (plain, "c=3")
+
+
+@pytest.mark.parametrize("pair", FILTER_SPELLINGS)
+@pytest.mark.parametrize("route", [QUERY, DELETE, STATIC], ids=["read", "delete", "static"])
+def test_a_filter_of_the_client_is_removed_from_url_and_form(route: Route, pair: str) -> None:
+    query, form = enforce(route, BY_FILTER, f"a=1&{pair}&b=2&{pair}", f"{pair}&c=3&{pair}")
+    plain = "a=1&b=2" if route is STATIC else "a=1&b=2&extra_filters[]=%7Bteam%3D%22dev%22%7D"
+    assert (query, form) == (plain, "c=3")
+
+
+@pytest.mark.parametrize(
+    ("claim", "pair"),
+    [
+        pytest.param(BY_LABEL, f"extra_filters[]={OPS}", id="a filter beside a label"),
+        pytest.param(BY_LABEL, f"extra_filters={OPS}", id="a filter of the other spelling beside a label"),
+        pytest.param(BY_FILTER, "extra_label=team=ops", id="a label beside a filter"),
+        pytest.param(NOBODY, "extra_label=team=ops", id="a label of a token without any"),
+        pytest.param(NOBODY, f"extra_filters={OPS}", id="a filter of a token without any"),
+        pytest.param(BY_BOTH, "xextra_label=a=b", id="a key that ends like a label"),
+        pytest.param(BY_BOTH, "extra-label=a=b", id="a key that is near a label"),
+        pytest.param(BY_BOTH, "extra=a", id="a key that begins like one"),
+        pytest.param(BY_BOTH, "query=extra_label=team=ops", id="a value"),
+        pytest.param(BY_BOTH, "=extra_label", id="a value without a key"),
+        pytest.param(BY_BOTH, "extra%255Flabel=a=b", id="a key that is encoded twice"),
+        pytest.param(BY_BOTH, "id=1", id="an id where it means nothing"),
+    ],
+)
+def test_what_can_only_narrow_or_means_nothing_stays(claim: VMAccessClaim, pair: str) -> None:
+    query, form = enforce(QUERY, claim, pair, pair)
+    assert query.split("&")[0] == pair
+    assert form == pair
+
+
+@pytest.mark.parametrize("pair", ["id=1", "ID=1", "%69d=1", "+id%20=1", "id"])
+@pytest.mark.parametrize("claim", [NOBODY, BY_BOTH], ids=["nobody", "dev"])
+def test_the_relabel_tools_lose_their_target(claim: VMAccessClaim, pair: str) -> None:
+    """``id`` names a scrape target of the server, whose configuration the tools show, to anybody."""
+    assert enforce(RELABEL, claim, f"{pair}&metric=m", f"a=1&{pair}") == ("metric=m", "a=1")
+
+
+@pytest.mark.parametrize("place", ["URL", "form"])
+@pytest.mark.parametrize("pair", ["extra_label=team=dev;x", "a=%zz", "a=b c"])
+@pytest.mark.parametrize("claim", [NOBODY, BY_BOTH], ids=["nobody", "dev"])
+@pytest.mark.parametrize("route", [QUERY, WRITE, STATIC], ids=["read", "write", "static"])
+def test_an_argument_that_go_would_drop_is_refused(route: Route, claim: VMAccessClaim, pair: str, place: str) -> None:
+    with pytest.raises(BadRequest, match=f"^the {place} has"):
+        enforce(route, claim, pair if place == "URL" else "", pair if place == "form" else None)
+
+
+def test_an_absent_form_stays_absent_and_an_empty_one_empty() -> None:
+    assert enforce(QUERY, BY_LABEL, "", None)[1] is None
+    assert enforce(QUERY, BY_LABEL, "", "")[1] == ""
+    assert enforce(QUERY, BY_LABEL, "", "&extra_label=a=b&&")[1] == ""
+
+
+# --- the laws ------------------------------------------------------------------------------------------------------
+
+
+def _spelled(key: str, choices: list[int]) -> str:
+    """``key`` with each character as it is, percent-encoded, or in the other case."""
+    spelled = ""
+    for at, character in enumerate(key):
+        choice = choices[at % len(choices)]
+        if choice == 0:
+            spelled += character
+        elif choice == 1:
+            spelled += f"%{ord(character):02x}"
+        elif choice == 2:
+            spelled += f"%{ord(character):02X}"
+        else:
+            spelled += character.swapcase()
+    return spelled
+
+
+keys = st.builds(
+    lambda before, key, choices, after: before + _spelled(key, choices) + after,
+    st.sampled_from(["", "", "+", "%20", "%09", "%00", "x"]),
+    st.sampled_from(
+        ["extra_label", "extra_filters", "extra_filters[]", "extra_filter", "extra_labels", "extra_label[]"]
+        + ["match[]", "match", "query", "id", "start", ""]
+    ),
+    st.sampled_from([[0], [0], [1], [2], [3], [0, 1], [2, 0, 0], [0, 0, 0, 3], [0, 0, 0, 0, 0, 1], [3, 1, 0]]),
+    st.sampled_from(["", "", "+", "%20", "[]", "%5b%5D", "s", "%00"]),
+)
+values = st.sampled_from(["team=ops", "team%3Dops", OPS, "%7Bteam%3D%22ops%22%7D", "", "m", "=", "%ff", "extra_label=a=b"])
+pairs = st.builds(lambda key, equals, value: key + equals + value if equals else key, keys, st.sampled_from(["=", ""]), values)
+queries = st.lists(pairs, max_size=6).map("&".join)
+
+names = st.sampled_from(["team", "env", "a-b", "d\u00e9", "x&y", "p;q"])
+texts = st.sampled_from(["dev", "a&b", "a;b", "%zz", "+ +", "\u00e9", 'q"'])
+selectors = st.sampled_from(['{team="dev"}', 'm{a=~"b;c|d&e%f"}', "m", '{a="+"}'])
+claims = st.builds(
+    lambda labels, filters: VMAccessClaim(
+        tenant=TenantID(), labels=tuple(labels.items()), filters=tuple(filters), mode=AccessMode.FULL
+    ),
+    st.dictionaries(names, texts, max_size=3),
+    st.lists(selectors, max_size=2, unique=True),
+)
+routes = st.sampled_from(ROUTES)
+
+
+@given(routes, claims, queries, st.none() | queries)
+@example(QUERY, BY_FILTER, "extra_filters%5B%5D=m", f'query={{__name__!=""}}&extra_filters={OPS}')
+@example(QUERY, BY_BOTH, "extra_label=a=b&extra_filters=m&extra_filters[]=m", "extra_label=a=b&extra_filters=m")
+@settings(max_examples=150)
+def test_where_the_token_has_its_own_no_argument_of_the_client_survives(
+    route: Route, claim: VMAccessClaim, query: str, form: str | None
+) -> None:
+    sent_query, sent_form = enforce(route, claim, query, form)
+    binds = route.filters is Filters.BIND
+    for method in ("GET", "POST"):
+        sent = go_query.arguments(method, sent_query, sent_form)
+        if claim.labels:
+            enforced = [f"{name}={value}" for name, value in claim.labels] if binds else []
+            assert go_query.named(sent, "extra_label") == enforced
+        if claim.filters:
+            enforced = list(claim.filters) if binds and route.access != "write" else []
+            assert go_query.named(sent, *FILTER_KEYS) == enforced
+
+
+@given(routes, claims, queries, st.none() | queries)
+@settings(max_examples=150)
+def test_all_other_arguments_survive(route: Route, claim: VMAccessClaim, query: str, form: str | None) -> None:
+    def others(values: go_query.Values) -> go_query.Values:
+        return [
+            (key, value)
+            for key, value in values
+            if not key.strip().lower().startswith(("extra_label", "extra_filter", "match", "id"))
+        ]
+
+    sent_query, sent_form = enforce(route, claim, query, form)
+    assert others(go_query.parse_query(sent_query)) == others(go_query.parse_query(query))
+    assert (sent_form is None) is (form is None)
+    assert others(go_query.parse_query(sent_form or "")) == others(go_query.parse_query(form or ""))
+
+
+@given(routes, claims, queries, st.none() | queries)
+@example(LABELS, BY_LABEL, "", None)
+@settings(max_examples=150)
+def test_enforcing_twice_is_enforcing_once(route: Route, claim: VMAccessClaim, query: str, form: str | None) -> None:
+    once = enforce(route, claim, query, form)
+    twice = enforce(route, claim, *once)
+    # The order among different keys means nothing to VictoriaMetrics; that of equal keys does.
+    assert sorted(once[0].split("&"), key=lambda pair: pair.partition("=")[0]) == (
+        sorted(twice[0].split("&"), key=lambda pair: pair.partition("=")[0])
+    )
+    assert once[1] == twice[1]
+
+
+@given(routes, claims, st.text(max_size=40) | queries, st.none() | st.text(max_size=40))
+@settings(max_examples=150)
+def test_any_text_is_enforced_or_refused(route: Route, claim: VMAccessClaim, query: str, form: str | None) -> None:
+    try:
+        sent_query, sent_form = enforce(route, claim, query, form)
+    except BadRequest:
+        return
+    assert sent_query.isascii()
+    assert sent_query.isprintable()
+    assert " " not in sent_query
+    assert sent_form is None or sent_form.isascii()
+
+
+# --- limits of the backend -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "count",
+    [
+        pytest.param(9_999, id="as many as Go reads"),
+        pytest.param(10_000, id="one more", marks=pytest.mark.xfail(strict=True, reason="no bound on arguments yet")),
+        pytest.param(50_000, id="many", marks=pytest.mark.xfail(strict=True, reason="no bound on arguments yet")),
+    ],
+)
+@pytest.mark.parametrize("route", [QUERY, WRITE, DELETE], ids=["read", "write", "delete"])
+def test_the_label_is_read_however_many_arguments_there_are(route: Route, count: int) -> None:
+    """Go reads none of a query's arguments if they are too many, and the query itself may stand in the form."""
+    try:
+        query, _ = enforce(route, BY_LABEL, "&".join(["a"] * count), "query=m")
+    except BadRequest:
+        return
+    assert go_query.named(go_query.parse_query(query), "extra_label") == ["team=dev"]
+
+
+@pytest.mark.xfail(strict=True, reason="a proxy before the backend may cut the fragment off, and the filters with it")
+def test_a_fragment_does_not_go_before_the_enforced_arguments() -> None:
+    try:
+        query, _ = enforce(QUERY, BY_LABEL, "a=1#b", None)
+    except BadRequest:
+        return
+    assert "#" not in query
