@@ -352,7 +352,17 @@ _LABEL_EMPTY = "a label value is not empty: VictoriaMetrics ignores an empty one
         pytest.param(
             {"extra_filters": ["foo"], "metrics_extra_filters": ["foo", "bar"]},
             "vm_access.extra_filters: differs from metrics_extra_filters",
+            id="more filters",
+        ),
+        pytest.param(
+            {"extra_filters": ["foo"], "metrics_extra_filters": ["bar"]},
+            "vm_access.extra_filters: differs from metrics_extra_filters",
             id="other filters",
+        ),
+        pytest.param(
+            {"extra_filters": ["foo"], "metrics_extra_filters": []},
+            "vm_access.extra_filters: differs from metrics_extra_filters",
+            id="filters and no filters",
         ),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import timeit
 
 import pytest
 from hypothesis import given, settings
@@ -308,15 +307,6 @@ def test_new_keys_drop_what_was_verified_with_the_old_ones() -> None:
     assert _code(verifier, token) == "unknown_key"
     verifier.replace_keys(None)
     assert verifier.verify(token, NOW).key is None
-
-
-def test_a_hit_is_cheap() -> None:
-    """The aim is under 1 us; the bound leaves room for a busy machine, and is far below one signature's 50 us."""
-    verifier = TokenVerifier(_keys(keys.ec_key()))
-    token = keys.sign(keys.claims(nbf=0), keys.ec_key())
-    verifier.verify(token, NOW)
-    seconds = min(timeit.repeat(lambda: verifier.verify(token, NOW), number=1000, repeat=5)) / 1000
-    assert seconds < 5e-6
 
 
 # --- the header ----------------------------------------------------------------------------------------------------

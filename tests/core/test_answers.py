@@ -1,0 +1,139 @@
+"""answers: what a client gets for each refusal. Codes and statuses are a promise, so each stands here once more."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from vmgw_core import errors
+from vmgw_core.access import Access
+from vmgw_core.answers import answer
+from vmgw_core.errors import MethodNotAllowed, Refusal, TokenRefused
+
+# class: (status, code, errorType)
+PROMISED: dict[type[Refusal], tuple[int, str, str]] = {
+    errors.BadRequest: (400, "bad_request", "bad_data"),
+    errors.AmbiguousPath: (400, "ambiguous_path", "bad_data"),
+    errors.MalformedHead: (400, "malformed_head", "bad_data"),
+    errors.TokenRefused: (401, "invalid_token", "unauthorized"),
+    errors.MissingToken: (401, "missing_token", "unauthorized"),
+    errors.MalformedToken: (401, "malformed_token", "unauthorized"),
+    errors.UnsupportedAlgorithm: (401, "unsupported_algorithm", "unauthorized"),
+    errors.UnknownKey: (401, "unknown_key", "unauthorized"),
+    errors.BadSignature: (401, "bad_signature", "unauthorized"),
+    errors.TokenExpired: (401, "expired", "unauthorized"),
+    errors.TokenNotYetValid: (401, "not_yet_valid", "unauthorized"),
+    errors.InvalidClaims: (401, "invalid_claims", "unauthorized"),
+    errors.Forbidden: (403, "forbidden", "forbidden"),
+    errors.AccessDenied: (403, "access_denied", "forbidden"),
+    errors.FiltersIgnored: (403, "filters_ignored", "forbidden"),
+    errors.ForeignTenant: (403, "foreign_tenant", "forbidden"),
+    errors.NotServed: (403, "not_served", "forbidden"),
+    errors.UnknownRoute: (404, "unknown_route", "not_found"),
+    errors.MethodNotAllowed: (405, "method_not_allowed", "bad_data"),
+    errors.RequestTimeout: (408, "request_timeout", "timeout"),
+    errors.BodyTooLarge: (413, "body_too_large", "bad_data"),
+    errors.UnsupportedBody: (415, "unsupported_body", "bad_data"),
+    errors.HeadTooLarge: (431, "head_too_large", "bad_data"),
+    errors.InternalError: (500, "internal_error", "internal"),
+    errors.BackendUnreachable: (502, "backend_unreachable", "unavailable"),
+    errors.KeysUnavailable: (503, "keys_unavailable", "unavailable"),
+    errors.BackendTimeout: (504, "backend_timeout", "timeout"),
+}
+DROPPED_BY_WRITERS = (400, 409, 415)
+
+
+def _descendants(cls: type[Refusal]) -> set[type[Refusal]]:
+    return {cls}.union(*(_descendants(child) for child in cls.__subclasses__()))
+
+
+def _refusal(cls: type[Refusal], text: str = "the reason") -> Refusal:
+    return MethodNotAllowed(text, ("GET", "POST")) if cls is MethodNotAllowed else cls(text)
+
+
+def _document(body: bytes) -> dict[str, str]:
+    document: dict[str, str] = json.loads(body)
+    return document
+
+
+refusals = pytest.mark.parametrize("cls", [pytest.param(cls, id=cls.__name__) for cls in PROMISED])
+
+
+def test_every_refusal_is_promised() -> None:
+    # Rate limits bring a refusal of their own, with tests of their own.
+    ours = {cls for cls in _descendants(Refusal) - {Refusal} if cls.__module__ == errors.__name__}
+    assert {cls for cls in ours if cls.status != 429} == set(PROMISED)
+    assert len({code for _, code, _ in PROMISED.values()}) == len(PROMISED)
+
+
+@pytest.mark.parametrize("cls", [pytest.param(cls, id=cls.__name__) for cls in PROMISED])
+def test_the_tree_in_the_docstring_is_the_tree(cls: type[Refusal]) -> None:
+    assert errors.__doc__ is not None
+    (line,) = (line for line in errors.__doc__.splitlines() if cls.__name__ in line.replace("(", " ").split())
+    # The first of each status carries it; token errors name their root without a code of its own.
+    assert PROMISED[cls][1] in line or cls is TokenRefused
+
+
+@refusals
+def test_the_answer_to_a_refusal(cls: type[Refusal]) -> None:
+    status, code, error_type = PROMISED[cls]
+    assert (cls.status, cls.code) == (status, code)
+    response = answer(_refusal(cls), tell_why=True)
+    assert response.status == status
+    assert _document(response.body) == {"status": "error", "errorType": error_type, "error": "the reason"}
+    headers = dict(response.headers)
+    assert len(headers) == len(response.headers)
+    assert headers.pop(b"Content-Type") == b"application/json"
+    assert headers.pop(b"Content-Length") == str(len(response.body)).encode()
+    expected: dict[bytes, bytes] = {}
+    if status == 401:
+        expected = {b"WWW-Authenticate": b"Bearer"}
+    elif status == 405:
+        expected = {b"Allow": b"GET, POST"}
+    elif status in (502, 503):
+        expected = {b"Retry-After": b"5"}
+    assert headers == expected
+
+
+@refusals
+@pytest.mark.parametrize("access", [None, Access.READ, Access.DELETE], ids=str)
+def test_the_status_is_the_refusals_own_but_for_writers(cls: type[Refusal], access: Access | None) -> None:
+    assert answer(_refusal(cls), access=access).status == cls.status
+
+
+@refusals
+def test_a_writer_never_gets_a_status_on_which_it_drops_data(cls: type[Refusal]) -> None:
+    response = answer(_refusal(cls), access=Access.WRITE)
+    assert response.status not in DROPPED_BY_WRITERS
+    assert response.status == (403 if cls.status in DROPPED_BY_WRITERS else cls.status)
+    if cls.status in DROPPED_BY_WRITERS:
+        assert _document(response.body) == {"status": "error", "errorType": "forbidden", "error": "the reason"}
+
+
+@refusals
+def test_why_a_token_was_refused_is_told_on_demand_only(cls: type[Refusal]) -> None:
+    told = _document(answer(_refusal(cls), tell_why=False).body)["error"]
+    assert told == ("a valid token is needed" if issubclass(cls, TokenRefused) else "the reason")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param('"}\r\nX: y', id="quotes and line ends"),
+        pytest.param("\u00e9\u2028\U0001f600", id="beyond ASCII"),
+        pytest.param("\udc80", id="a lone surrogate"),
+        pytest.param("</script>\0", id="markup and NUL"),
+        pytest.param("", id="nothing"),
+    ],
+)
+def test_any_text_is_told_in_one_line_of_ascii(text: str) -> None:
+    response = answer(errors.BadRequest(text))
+    assert _document(response.body)["error"] == text
+    assert response.body.isascii()
+    assert b"\n" not in response.body
+    assert b"\r" not in response.body
+
+
+def test_an_answer_is_the_same_each_time() -> None:
+    assert answer(errors.NotServed("x")) == answer(errors.NotServed("x"))
