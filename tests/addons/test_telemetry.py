@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from vmgw_addons.runtime import Decision, Runtime
+from vmgw_addons.telemetry import Telemetry
+from vmgw_core.errors import BackendUnreachable, TokenExpired, UnknownRoute
+from vmgw_core.head import RequestHead
+
+
+def telemetry(**settings: object) -> Telemetry:
+    runtime = Runtime()
+    runtime.settings = {"metrics.maxTenants": 2, **settings}
+    return Telemetry(runtime)
+
+
+def decision(**parts: object) -> Decision:
+    head = RequestHead(method="GET", target="/", headers=(), client="127.0.0.1")
+    return Decision(head=head, started=0.0, **parts)  # type: ignore[arg-type]
+
+
+def test_the_number_of_tenants_is_bounded() -> None:
+    page = telemetry()
+    assert [page.tenant_label(tenant) for tenant in ("1:0", "2:0", "3:0", "1:0")] == ["1:0", "2:0", "other", "1:0"]
+
+
+def test_refusals_are_counted_by_reason_and_outcome() -> None:
+    page = telemetry()
+    page.count(decision(refusal=TokenExpired("x")), 401)
+    page.count(decision(refusal=UnknownRoute("x")), 404)
+    page.count(decision(refusal=BackendUnreachable("x")), 502)
+    page.count(decision(), None)
+    text = page.exposition()[0].decode()
+    assert 'vmgateway_auth_rejects_total{reason="expired"} 1.0' in text
+    assert 'vmgateway_auth_rejects_total{reason="unknown_route"}' not in text
+    assert 'vmgateway_refusals_total{reason="unknown_route"} 1.0' in text
+    assert 'vmgateway_requests_total{access="none",outcome="refused",tenant="none"} 2.0' in text
+    assert 'vmgateway_requests_total{access="none",outcome="failed",tenant="none"} 2.0' in text
