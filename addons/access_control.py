@@ -42,6 +42,8 @@ class AccessControl:
         decision.refusal = refusal
         tell_why = policy is not None and policy.tell_why
         access = access_of(policy, decision.head) if policy is not None else None
+        if policy is not None:  # whoever prints or saves a refused flow must not come by a token
+            flow.request.headers.pop(policy.token_header.decode(), None)
         refuse(flow, refusal, access=access, tell_why=tell_why)
         if isinstance(refusal, UnknownKey | BadSignature):
             self.keys.unknown_key()

@@ -22,9 +22,9 @@ from vmgw_core.jwk import VerificationKey, keys_from_pem
 from vmgw_core.jwt import TokenVerifier
 from vmgw_core.tenancy import Backend
 
-from . import upstream_tls
 from .listener import DEAD_TARGET, parse_listen_address
 from .runtime import Runtime, Settings
+from .upstream_tls import contexts
 
 logger = logging.getLogger(__name__)
 
@@ -85,12 +85,12 @@ class Configuration:
         static = read_static_keys(settings)
         keyring = build_keyring(settings, static)
         policy = build_policy(settings, keyring)
-        upstream_tls.contexts(settings)
+        tls = contexts(settings)
         if runtime.keyring is not None and all(settings[flag] == runtime.settings[flag] for flag in _ENDPOINT_FLAGS):
             runtime.keyring.replace_static(static)  # what was fetched stays
         else:
             runtime.keyring = keyring
-        runtime.settings, runtime.policy = settings, policy
+        runtime.settings, runtime.policy, runtime.upstream_tls = settings, policy, tls
         runtime.use_keys()
 
     def reload(self) -> bool:

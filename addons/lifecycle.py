@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 from contextlib import suppress
+from weakref import WeakSet
 
 from mitmproxy import ctx
 from mitmproxy.addons.proxyserver import Proxyserver
@@ -25,7 +26,7 @@ class Lifecycle:
         self.runtime = runtime
         self.configuration = configuration
         self.keys = keys
-        self.in_flight: set[HTTPFlow] = set()
+        self.in_flight: WeakSet[HTTPFlow] = WeakSet()
         self.idle = asyncio.Event()
         self.stopping: asyncio.Task[None] | None = None
 

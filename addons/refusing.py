@@ -17,7 +17,10 @@ def respond(flow: HTTPFlow, response: Answer) -> None:
     """
     flow.request.stream = False
     flow.request.headers.pop("expect", None)
-    flow.response = Response.make(response.status, response.body, Headers(response.headers))
+    # RFC 9110, sections 9.3.2 and 15.3.5: no content in an answer to HEAD, and no length in a 204.
+    headless = flow.request.method == "HEAD"
+    flow.response = Response.make(response.status, b"" if headless else response.body)
+    flow.response.headers = Headers(response.headers)
 
 
 def refuse(flow: HTTPFlow, refusal: Refusal, *, access: Access | None = None, tell_why: bool = False) -> None:

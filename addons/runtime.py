@@ -14,6 +14,8 @@ from vmgw_core.errors import Refusal
 from vmgw_core.gateway import Grant, Policy, UpstreamRequest
 from vmgw_core.head import RequestHead
 
+from .upstream_tls import UpstreamTLS
+
 Settings = Mapping[str, object]
 """Flag name to parsed value, as :mod:`vmgw_core.commandline` returns them."""
 
@@ -40,6 +42,7 @@ class Runtime:
         self.settings: Settings = {}
         self.policy: Policy | None = None
         self.keyring: KeyRing | None = None
+        self.upstream_tls: dict[tuple[str, int], UpstreamTLS] = {}
         self.draining = False
         self.reloads = {"success": 0, "error": 0}
         # Flows are saved to files with their metadata, so what is no plain data is kept beside them.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from weakref import WeakKeyDictionary, WeakSet
 
 from mitmproxy import ctx
@@ -14,28 +13,27 @@ from mitmproxy.proxy.server import ConnectionIO
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.tls import TlsData
 
-from . import upstream_tls
 from .runtime import Runtime
-from .upstream_tls import UpstreamTLS
-
-logger = logging.getLogger(__name__)
 
 
 class UpstreamConnections:
     """Guards every connection to a backend.
 
     mitmproxy has no connect or response timeout, and goes on reading from a client while it connects. Here a
-    connect that takes too long and an answer that does not come are broken off, and a client's upload waits in the
-    kernel while there is nowhere to send it.
+    connect that takes too long and an answer that does not come are broken off, and a client's upload is not read
+    while there is nowhere to send it.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self.tls: dict[tuple[str, int], UpstreamTLS] = {}
-        self.tls_settings: object = None
         self.connecting: WeakKeyDictionary[Server, asyncio.TimerHandle] = WeakKeyDictionary()
         self.answering: WeakKeyDictionary[HTTPFlow, asyncio.TimerHandle] = WeakKeyDictionary()
         self.timed_out: WeakSet[Server] = WeakSet()
+
+    def client_connected(self, client: Client) -> None:
+        """Put a gate before what the client sends."""
+        io = transports(client)[client]
+        io.reader = GatedReader(io.reader)  # type: ignore[assignment]
 
     # --- opening ---------------------------------------------------------------------------------------------------
 
@@ -50,7 +48,7 @@ class UpstreamConnections:
         self.connecting[data.server] = asyncio.get_running_loop().call_later(
             self.seconds("backend.connectTimeout"), self.break_off, data.server, task
         )
-        pause_reading(data.client)
+        gate(data.client).clear()
 
     def server_connected(self, data: ServerConnectionHookData) -> None:
         if not data.server.tls:
@@ -61,12 +59,9 @@ class UpstreamConnections:
         transports(data.client).pop(data.server, None)
 
     def tls_start_server(self, data: TlsData) -> None:
-        if self.tls_settings is not self.runtime.settings:  # a reload reads the files anew
-            self.tls = upstream_tls.contexts(self.runtime.settings)
-            self.tls_settings = self.runtime.settings
         assert isinstance(data.conn, Server)
         address = data.conn.address
-        if address is not None and (settings := self.tls.get((address[0], address[1]))):
+        if address is not None and (settings := self.runtime.upstream_tls.get((address[0], address[1]))):
             data.conn.sni = settings.server_name
             data.ssl_conn = settings.connect()
 
@@ -82,7 +77,7 @@ class UpstreamConnections:
         timer = self.connecting.pop(server, None)
         if timer is not None:
             timer.cancel()
-            resume_reading(client)
+            gate(client).set()
 
     # --- waiting for the answer ------------------------------------------------------------------------------------
 
@@ -131,15 +126,27 @@ def transports(client: Client) -> dict[object, ConnectionIO]:
     return handler.transports if handler is not None else {}  # type: ignore[return-value]
 
 
-def pause_reading(client: Client) -> None:
-    """Leave what the client sends in the kernel: events of a layer that waits are queued without bound."""
-    io = transports(client).get(client)
-    if io is not None and isinstance(io.writer, asyncio.StreamWriter) and not io.writer.is_closing():
-        io.writer.transport.pause_reading()  # type: ignore[attr-defined]
+class GatedReader:
+    """A client's stream that can be held.
+
+    mitmproxy queues the events of a layer that waits, without bound. What is not read waits in the stream's own
+    buffer, which is bounded, and then in the kernel.
+    """
+
+    def __init__(self, reader: object) -> None:
+        assert isinstance(reader, asyncio.StreamReader)
+        self.reader = reader
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def read(self, size: int) -> bytes:
+        """As of a stream, once the gate is open."""
+        if not self.open.is_set():
+            await self.open.wait()
+        return await self.reader.read(size)
 
 
-def resume_reading(client: Client) -> None:
-    """Undo :func:`pause_reading`."""
+def gate(client: Client) -> asyncio.Event:
+    """The gate before what ``client`` sends; one without effect where the client has left."""
     io = transports(client).get(client)
-    if io is not None and isinstance(io.writer, asyncio.StreamWriter) and not io.writer.is_closing():
-        io.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    return io.reader.open if io is not None and isinstance(io.reader, GatedReader) else asyncio.Event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,6 @@ from OpenSSL import SSL
 
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.tenancy import Backend
-
-from .runtime import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class UpstreamTLS:
 _SETTINGS = ("tlsCAFile", "tlsCertFile", "tlsKeyFile", "tlsServerName", "tlsInsecureSkipVerify")
 
 
-def contexts(settings: Settings) -> dict[tuple[str, int], UpstreamTLS]:
+def contexts(settings: Mapping[str, object]) -> dict[tuple[str, int], UpstreamTLS]:
     """The TLS settings of the https backends, by their address.
 
     Raises:
@@ -67,7 +66,7 @@ def contexts(settings: Settings) -> dict[tuple[str, int], UpstreamTLS]:
     return result
 
 
-def _context(settings: Settings, side: str, backend: Backend) -> UpstreamTLS:
+def _context(settings: Mapping[str, object], side: str, backend: Backend) -> UpstreamTLS:
     def file(name: str) -> str:
         path = str(settings[f"{side}.{name}"])
         if path and not Path(path).is_file():

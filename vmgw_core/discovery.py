@@ -5,8 +5,8 @@
 - Keys only ever give way to keys. An endpoint that is down, or serves an empty set, or one in which nothing can be
   used, counts as a failure: its last good keys stay, and it is asked again after ``retry_interval``.
 - A good document replaces all keys of its endpoint, so a key that was taken back is gone with the next refresh.
-- A token with an unknown key brings the next refresh forward, to no earlier than ``unknown_key_interval`` after the
-  start of the last one. So a flood of such tokens costs each endpoint one refresh per interval, not one per token.
+- A token with an unknown key brings the next refresh forward, to no earlier than ``unknown_key_interval`` after
+  the start of the last one. So a flood of such tokens costs each endpoint one refresh per interval, not one per token.
 - Keys of a discovery document verify only tokens of the ``issuer`` it names.
 - A clock that is set back delays a refresh by one interval at the most.
 
@@ -87,7 +87,7 @@ class _Source:
     keys: tuple[VerificationKey, ...] = ()
     plan: _Timer = field(default_factory=_Timer)
     pause: _Timer = field(default_factory=_Timer)
-    """Runs from the start of the last refresh, for as long as an unknown key cannot bring about another."""
+    """Runs from the start of the last fetch, for as long as an unknown key cannot bring about another."""
     flight: Fetch | None = None
     lost: _Timer = field(default_factory=_Timer)
     jwks: tuple[str, IssuerPattern] | None = None
@@ -99,8 +99,7 @@ class _Source:
     def fetch(self, now: float, serial: int, pause: float) -> Fetch:
         if self.flight is not None:
             self.fail("no outcome", now, 0.0)
-        if self.jwks is None:
-            self.pause = _Timer(now, pause)
+        self.pause = _Timer(now, pause)
         url = self.url if self.jwks is None else self.jwks[0]
         self.flight = Fetch(url=url, source=self.status.name, serial=serial)
         self.lost = _Timer(now, LOST_AFTER)
@@ -132,10 +131,10 @@ class _Source:
         self.flight, self.jwks, self.plan = None, None, _Timer(now, retry)
 
     def hurry(self, now: float) -> None:
-        if self.flight is None:
-            wait = self.pause.remaining(now)
-            if wait < self.plan.remaining(now):
-                self.plan = _Timer(now, wait)
+        # While a fetch is under way this changes nothing: its outcome makes another plan.
+        wait = self.pause.remaining(now)
+        if wait < self.plan.remaining(now):
+            self.plan = _Timer(now, wait)
 
 
 class KeyRing:

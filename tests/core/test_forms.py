@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.core import go_query
-from vmgw_core.errors import BadRequest, BodyTooLarge, Refusal, UnsupportedBody
+from vmgw_core.errors import BadRequest, BodyTooLarge, UnsupportedBody
 from vmgw_core.forms import decoded_key, encode_pair, is_form, key_of, read_form, split_pairs
 
 FORM = "application/x-www-form-urlencoded"
@@ -131,7 +131,7 @@ def test_an_encoded_pair_is_read_as_it_was_meant(key: str, value: str) -> None:
 
 
 def test_an_encoded_pair_has_unreserved_characters_and_brackets_alone() -> None:
-    assert encode_pair("extra_filters[]", "{a=~\"b|c\"} d-e_f.g~") == (
+    assert encode_pair("extra_filters[]", '{a=~"b|c"} d-e_f.g~') == (
         "extra_filters[]=%7Ba%3D~%22b%7Cc%22%7D%20d-e_f.g~"
     )
     assert encode_pair("a/b", "c/d") == "a%2Fb=c%2Fd"
@@ -227,7 +227,9 @@ def test_an_urlencoded_body_is_its_own_text(body: bytes, text: str) -> None:
         pytest.param(_body(_part("a", "1"), _part("b", "2"), _part("a", "3")), "a=1&b=2&a=3", id="parts in order"),
         pytest.param(_body(_part("a", "")), "a=", id="an empty value"),
         pytest.param(_body(_part("", "x")), "=x", id="an empty name"),
-        pytest.param(_body(_part("extra_filters[]", '{a="b;c"}')), "extra_filters%5B%5D=%7Ba%3D%22b%3Bc%22%7D", id="filter"),
+        pytest.param(
+            _body(_part("extra_filters[]", '{a="b;c"}')), "extra_filters%5B%5D=%7Ba%3D%22b%3Bc%22%7D", id="filter"
+        ),
         pytest.param(_body(_part("a", "b&c=d%zz + \u00e9")), "a=b%26c%3Dd%25zz+%2B+%C3%A9", id="all is encoded"),
         pytest.param(_body(_part("a", "1\r\n2\r\n--c")), "a=1%0D%0A2%0D%0A--c", id="lines in a value"),
         pytest.param(_body(_part("a", "1", "Content-Type: text/plain")), "a=1", id="a part with a type"),
@@ -264,7 +266,9 @@ def test_the_boundary_may_be_quoted_and_the_type_in_capitals() -> None:
         pytest.param(MULTIPART, _body(_part("a", "1")).replace(b"\r\n", b"\n"), id="lines ended by line feeds"),
         pytest.param(MULTIPART, b"--b\r\n\r\n1\r\n--b--\r\n", id="a part without headers"),
         pytest.param(MULTIPART, b"--b\r\nContent-Disposition: form-data\r\n\r\n1\r\n--b--\r\n", id="no name"),
-        pytest.param(MULTIPART, b"--b\r\nContent-Disposition: form-data; name*=utf-8''a\r\n\r\n1\r\n--b--\r\n", id="name*"),
+        pytest.param(
+            MULTIPART, b"--b\r\nContent-Disposition: form-data; name*=utf-8''a\r\n\r\n1\r\n--b--\r\n", id="name*"
+        ),
         pytest.param(MULTIPART, _body(_part("a", "1", disposition="attachment")), id="no form-data"),
         pytest.param(MULTIPART, _body(_part("a", "1", " folded")), id="a folded header"),
         pytest.param(MULTIPART, _body(_part("a", "1", "no colon")), id="a header without a colon"),
@@ -273,7 +277,7 @@ def test_the_boundary_may_be_quoted_and_the_type_in_capitals() -> None:
     ],
 )
 def test_a_multipart_body_is_rejected(content_type: str, body: bytes) -> None:
-    with pytest.raises(BadRequest, match="^the multipart form cannot be read$"):
+    with pytest.raises(BadRequest, match=r"^the multipart form cannot be read$"):
         read_form(content_type, body)
 
 
@@ -308,8 +312,10 @@ def test_go_reads_a_converted_multipart_body_as_the_original(fields: list[tuple[
     st.binary(max_size=80)
     | st.lists(
         st.sampled_from(
-            [b"--b", b"--b--", b"\r\n", b'Content-Disposition: form-data; name="a"', b"; filename=", b"\r", b"\n", b"--"]
-            + [b"Content-Length: 1", b"\xff", b"\x85", b" ", b":", b"\0", b"a=1&b"]
+            [
+                *(b"--b", b"--b--", b"\r\n", b"\r", b"\n", b"--", b"\xff", b"\x85", b" ", b":", b"\0", b"a=1&b"),
+                *(b'Content-Disposition: form-data; name="a"', b"; filename=", b"Content-Length: 1"),
+            ]
         ),
         max_size=12,
     ).map(b"".join),
@@ -319,8 +325,9 @@ def test_any_body_of_any_type_is_a_form_or_a_refusal(content_type: str, body: by
     try:
         text = read_form(content_type, body)
         split_pairs(text, "form")
-    except Refusal as refusal:
-        assert refusal.status in (400, 413, 415)
+    except (BadRequest, BodyTooLarge, UnsupportedBody):
+        return
+    assert text.isascii()
 
 
 LONG = 64 * 1024

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import pytest
 import urllib3
@@ -53,6 +54,8 @@ def _token(**vm_access: object) -> str:
 
 
 ANYBODY: Final = _token()
+BROKEN: Final = "a.b"
+UMLAUT: Final = "\u00fc"
 DEV: Final = _token(extra_labels={"team": "dev"})
 DEV_FILTER: Final = _token(extra_filters=['{team="dev"}'])
 TENANT: Final = _token(tenant_id={"account_id": 1, "project_id": 5})
@@ -81,7 +84,14 @@ def _send(policy: Policy, head: RequestHead, form: bytes | None = None) -> Upstr
 
 
 def _example(route: Route) -> str:
-    parts = {"<name>": "a", "<asset...>": "a/b", "<tag_name>": "a", "<func_name>": "a", "<grouping...>": "a", "<any...>": "a"}
+    parts = {
+        "<name>": "a",
+        "<asset...>": "a/b",
+        "<tag_name>": "a",
+        "<func_name>": "a",
+        "<grouping...>": "a",
+        "<any...>": "a",
+    }
     path = route.path
     for parameter, value in parts.items():
         path = path.replace(parameter, value)
@@ -100,7 +110,7 @@ def test_every_route_needs_a_token(route: Route) -> None:
             with pytest.raises(errors.MissingToken):
                 admit(policy, _head(method, _example(route), token=None), NOW)
             with pytest.raises(errors.MalformedToken):
-                admit(policy, _head(method, _example(route), token="a.b"), NOW)
+                admit(policy, _head(method, _example(route), token=BROKEN), NOW)
             assert admit(policy, _head(method, _example(route)), NOW).route == route
 
 
@@ -162,23 +172,36 @@ LEAKING = "/api/v1/series/count"
         pytest.param(SINGLE, _head("PUT", QUERY, token=None), errors.MethodNotAllowed, id="method before token"),
         pytest.param(SINGLE, _head("get", QUERY), errors.MethodNotAllowed, id="get in lower case"),
         pytest.param(SINGLE, _head("HEAD", QUERY), errors.MethodNotAllowed, id="HEAD"),
-        pytest.param(SINGLE, _head("GET", "/api/v1/admin/tsdb/delete_series"), errors.MethodNotAllowed, id="GET deletes"),
+        pytest.param(
+            SINGLE, _head("GET", "/api/v1/admin/tsdb/delete_series"), errors.MethodNotAllowed, id="GET deletes"
+        ),
         pytest.param(SINGLE, _head("GET", QUERY, token=None), errors.MissingToken, id="no token"),
-        pytest.param(SINGLE, _head("GET", QUERY + "?token=" + ANYBODY, token=None), errors.MissingToken, id="in the URL"),
+        pytest.param(
+            SINGLE, _head("GET", QUERY + "?token=" + ANYBODY, token=None), errors.MissingToken, id="in the URL"
+        ),
         pytest.param(SINGLE, _head("GET", QUERY, token=""), errors.MissingToken, id="an empty token"),
         pytest.param(
             SINGLE, _head("GET", QUERY, (b"Authorization", b"Basic YTpi"), token=None), errors.MissingToken, id="Basic"
         ),
         pytest.param(
-            SINGLE, _head("GET", QUERY, (b"Authorization", ANYBODY.encode()), token=None), errors.MissingToken, id="bare"
+            SINGLE,
+            _head("GET", QUERY, (b"Authorization", ANYBODY.encode()), token=None),
+            errors.MissingToken,
+            id="bare",
         ),
         pytest.param(
-            SINGLE, _head("GET", QUERY, (b"X-Token", b"Bearer " + ANYBODY.encode()), token=None), errors.MissingToken, id="X"
+            SINGLE,
+            _head("GET", QUERY, (b"X-Token", b"Bearer " + ANYBODY.encode()), token=None),
+            errors.MissingToken,
+            id="X",
         ),
         pytest.param(
-            SINGLE, _head("GET", QUERY, (b"authorization", b"Bearer " + DEV.encode())), errors.MalformedToken, id="two tokens"
+            SINGLE,
+            _head("GET", QUERY, (b"authorization", b"Bearer " + DEV.encode())),
+            errors.MalformedToken,
+            id="two tokens",
         ),
-        pytest.param(SINGLE, _head("GET", QUERY, token="\u00e9"), errors.MalformedToken, id="bytes for a token"),
+        pytest.param(SINGLE, _head("GET", QUERY, token=UMLAUT), errors.MalformedToken, id="bytes for a token"),
         pytest.param(
             SINGLE,
             _head("GET", QUERY, token=keys.compact({"alg": "none"}, keys.claims())),
@@ -199,16 +222,24 @@ LEAKING = "/api/v1/series/count"
         ),
         pytest.param(SINGLE, _head("GET", QUERY, token=_token(mode=4)), errors.InvalidClaims, id="an unknown mode"),
         pytest.param(
-            SINGLE, _head("GET", QUERY, token=_token(extra_labels={"a": ""})), errors.InvalidClaims, id="empty label value"
+            SINGLE,
+            _head("GET", QUERY, token=_token(extra_labels={"a": ""})),
+            errors.InvalidClaims,
+            id="empty label value",
         ),
         pytest.param(
             CLUSTER, _head("GET", FOREIGN, token=_token(mode=WRITE_ONLY)), errors.AccessDenied, id="mode before tenant"
         ),
-        pytest.param(SINGLE, _head("GET", LEAKING, token=_token(mode=WRITE_ONLY)), errors.AccessDenied, id="mode, then leak"),
+        pytest.param(
+            SINGLE, _head("GET", LEAKING, token=_token(mode=WRITE_ONLY)), errors.AccessDenied, id="mode, then leak"
+        ),
         pytest.param(SINGLE, _head("GET", LEAKING, token=DEV), errors.FiltersIgnored, id="filters are ignored"),
         pytest.param(CLUSTER, _head("GET", FOREIGN, token=TENANT), errors.ForeignTenant, id="another project"),
         pytest.param(
-            CLUSTER, _head("POST", "/insert/0/influx/write", token=TENANT), errors.ForeignTenant, id="another tenant's write"
+            CLUSTER,
+            _head("POST", "/insert/0/influx/write", token=TENANT),
+            errors.ForeignTenant,
+            id="another tenant's write",
         ),
         pytest.param(
             CLUSTER,
@@ -263,11 +294,11 @@ def test_while_keys_are_awaited_an_unknown_key_is_no_fault_of_the_client() -> No
         admit(replace(waiting, keys_awaited=False), _head("GET", QUERY, token=_signed("ES256")), NOW)
     # What is wrong with the token itself stays wrong.
     with pytest.raises(errors.MalformedToken):
-        admit(waiting, _head("GET", QUERY, token="a.b"), NOW)
+        admit(waiting, _head("GET", QUERY, token=BROKEN), NOW)
     with pytest.raises(errors.UnsupportedAlgorithm):
         admit(waiting, _head("GET", QUERY, token=keys.sign(keys.claims(), b"secret")), NOW)
+    other = keys.sign(keys.claims(), keys.ec_key("P-256", "other"))
     with pytest.raises(errors.BadSignature):
-        other = keys.sign(keys.claims(), keys.ec_key("P-256", "other"))
         admit(replace(_verifying("ES256"), keys_awaited=True), _head("GET", QUERY, token=other), NOW)
 
 
@@ -319,7 +350,9 @@ def _typed(content_type: bytes) -> Headers:
         pytest.param("GET", QUERY, (), Body.NONE, id="GET"),
         pytest.param("POST", QUERY, (), Body.NONE, id="POST without a body"),
         pytest.param("POST", QUERY, ((b"Content-Length", b"0"),), Body.NONE, id="POST with an empty body"),
-        pytest.param("POST", QUERY, ((b"Content-Length", b"0"), (b"Content-Type", b"text/plain")), Body.NONE, id="empty text"),
+        pytest.param(
+            "POST", QUERY, ((b"Content-Length", b"0"), (b"Content-Type", b"text/plain")), Body.NONE, id="empty text"
+        ),
         pytest.param("POST", QUERY, (TYPE, LENGTH), Body.HOLD, id="a form"),
         pytest.param("POST", QUERY, (TYPE, CHUNKED), Body.HOLD, id="a chunked form"),
         pytest.param("GET", QUERY, (TYPE, LENGTH), Body.HOLD, id="GET with a form"),
@@ -337,7 +370,9 @@ def _typed(content_type: bytes) -> Headers:
         pytest.param("POST", "/api/v1/write", (LENGTH,), Body.STREAM, id="a write"),
         pytest.param("POST", "/api/v1/write", (CHUNKED,), Body.STREAM, id="a chunked write"),
         pytest.param("POST", "/api/v1/write", (), Body.NONE, id="an empty write"),
-        pytest.param("PUT", "/write", (TYPE, (b"Content-Length", b"1001")), Body.STREAM, id="a large form that is a payload"),
+        pytest.param(
+            "PUT", "/write", (TYPE, (b"Content-Length", b"1001")), Body.STREAM, id="a large form that is a payload"
+        ),
         pytest.param("POST", "/api/v1/write", ((b"Content-Encoding", b"snappy"), LENGTH), Body.STREAM, id="compressed"),
         pytest.param("POST", "/api/v1/write", (TYPE, TYPE, LENGTH), Body.STREAM, id="a write of two types"),
         pytest.param("GET", "/influx/query", (LENGTH,), Body.STREAM, id="GET with a body at vminsert"),
@@ -363,7 +398,9 @@ def test_what_becomes_of_a_body(method: str, target: str, headers: Headers, body
         pytest.param((TYPE, (b"content-type", b"text/plain"), LENGTH), id="two types"),
         pytest.param((TYPE, LENGTH, (b"Content-Encoding", b"gzip")), id="compressed"),
         pytest.param((TYPE, LENGTH, (b"content-encoding", b"identity, gzip")), id="compressed, a list"),
-        pytest.param((TYPE, LENGTH, (b"Content-Encoding", b"identity"), (b"Content-Encoding", b"br")), id="two codings"),
+        pytest.param(
+            (TYPE, LENGTH, (b"Content-Encoding", b"identity"), (b"Content-Encoding", b"br")), id="two codings"
+        ),
         pytest.param((TYPE, LENGTH, (b"Content-Encoding", b"")), id="an empty coding"),
     ],
 )
@@ -388,19 +425,36 @@ def test_a_form_that_says_it_is_too_large_is_refused(length: bytes) -> None:
     [
         pytest.param(SINGLE, "GET", QUERY, ANYBODY, "/base/api/v1/query", id="single"),
         pytest.param(SINGLE, "GET", QUERY + "?", ANYBODY, "/base/api/v1/query", id="an empty query"),
-        pytest.param(SINGLE, "GET", QUERY + "?a=b?c=d", ANYBODY, "/base/api/v1/query?a=b?c=d", id="a second question mark"),
-        pytest.param(SINGLE, "GET", "/%61pi/v1/query?%61=%62", ANYBODY, "/base/api/v1/query?%61=%62", id="an encoded letter"),
-        pytest.param(SINGLE, "GET", QUERY + "?query=m", DEV, "/base/api/v1/query?query=m&extra_label=team%3Ddev", id="label"),
-        pytest.param(SINGLE, "GET", QUERY + "?extra_label=a=b", DEV, "/base/api/v1/query?extra_label=team%3Ddev", id="removed"),
+        pytest.param(
+            SINGLE, "GET", QUERY + "?a=b?c=d", ANYBODY, "/base/api/v1/query?a=b?c=d", id="a second question mark"
+        ),
+        pytest.param(
+            SINGLE, "GET", "/%61pi/v1/query?%61=%62", ANYBODY, "/base/api/v1/query?%61=%62", id="an encoded letter"
+        ),
+        pytest.param(
+            SINGLE, "GET", QUERY + "?query=m", DEV, "/base/api/v1/query?query=m&extra_label=team%3Ddev", id="label"
+        ),
+        pytest.param(
+            SINGLE, "GET", QUERY + "?extra_label=a=b", DEV, "/base/api/v1/query?extra_label=team%3Ddev", id="removed"
+        ),
         pytest.param(
             SINGLE, "GET", QUERY, DEV_FILTER, "/base/api/v1/query?extra_filters[]=%7Bteam%3D%22dev%22%7D", id="filter"
         ),
         pytest.param(SINGLE, "GET", QUERY, TENANT, "/base/api/v1/query", id="a tenant in single-node"),
-        pytest.param(CLUSTER, "GET", QUERY, ANYBODY, "/base/select/0:0/prometheus/api/v1/query", id="cluster, tenant 0:0"),
-        pytest.param(CLUSTER, "GET", QUERY, TENANT, "/base/select/1:5/prometheus/api/v1/query", id="cluster"),
-        pytest.param(CLUSTER, "GET", "/prometheus/federate", TENANT, "/base/select/1:5/prometheus/federate", id="prefix"),
         pytest.param(
-            CLUSTER, "GET", "/select/1:5/prometheus/federate", TENANT, "/base/select/1:5/prometheus/federate", id="native"
+            CLUSTER, "GET", QUERY, ANYBODY, "/base/select/0:0/prometheus/api/v1/query", id="cluster, tenant 0:0"
+        ),
+        pytest.param(CLUSTER, "GET", QUERY, TENANT, "/base/select/1:5/prometheus/api/v1/query", id="cluster"),
+        pytest.param(
+            CLUSTER, "GET", "/prometheus/federate", TENANT, "/base/select/1:5/prometheus/federate", id="prefix"
+        ),
+        pytest.param(
+            CLUSTER,
+            "GET",
+            "/select/1:5/prometheus/federate",
+            TENANT,
+            "/base/select/1:5/prometheus/federate",
+            id="native",
         ),
         pytest.param(
             CLUSTER,
@@ -411,7 +465,9 @@ def test_a_form_that_says_it_is_too_large_is_refused(length: bytes) -> None:
             id="native, without the project",
         ),
         pytest.param(CLUSTER, "POST", "/influx/write?db=a", TENANT, "/insert/1:5/influx/write?db=a", id="a write"),
-        pytest.param(SINGLE, "POST", "/write?db=a", DEV, "/write?db=a&extra_label=team%3Ddev", id="a write in single-node"),
+        pytest.param(
+            SINGLE, "POST", "/write?db=a", DEV, "/write?db=a&extra_label=team%3Ddev", id="a write in single-node"
+        ),
         pytest.param(
             CLUSTER,
             "POST",
@@ -490,17 +546,19 @@ def test_a_form_that_came_empty_stays_empty() -> None:
 
 def test_a_multipart_form_becomes_urlencoded() -> None:
     fields = [("query", '{a="b"}'), ("extra_filters", '{team="ops"}'), ("extra_label", "team=ops"), ("a&b", "\u00e9;")]
-    form, content_type = urllib3.encode_multipart_formdata(fields)
-    head = _head("POST", QUERY, (b"Content-Type", content_type.upper().replace("BOUNDARY", "boundary").encode()), CHUNKED)
-    with pytest.raises(errors.BadRequest):
-        _send(SINGLE, head, form)  # the boundary is told in another case than it has
-    head = _head("POST", QUERY, (b"Content-Type", content_type.encode()), CHUNKED, token=DEV_FILTER)
-    sent = _send(SINGLE, head, form)
+    form, content_type = urllib3.encode_multipart_formdata(fields, boundary="b")
+    headers = ((b"Content-Type", content_type.replace("m", "M").encode()), CHUNKED)
+    sent = _send(SINGLE, _head("POST", QUERY, *headers, token=DEV_FILTER), form)
     assert sent.body is not None
-    assert go_query.parse_query(sent.body.decode()) == [("query", '{a="b"}'), ("extra_label", "team=ops"), ("a&b", "\u00e9;")]
+    assert go_query.parse_query(sent.body.decode()) == [
+        ("query", '{a="b"}'),
+        ("extra_label", "team=ops"),
+        ("a&b", "\u00e9;"),
+    ]
     assert [value for name, value in sent.headers if name.lower() == b"content-type"] == [FORM]
-    sent = _send(SINGLE, replace(head, headers=_head("POST", QUERY, *head.headers[2:], token=DEV).headers), form)
-    assert "extra_label" not in (sent.body or b"").decode()
+    sent = _send(SINGLE, _head("POST", QUERY, *headers, token=DEV), form)
+    assert sent.body is not None
+    assert [key for key, _ in go_query.parse_query(sent.body.decode())] == ["query", "extra_filters", "a&b"]
 
 
 @pytest.mark.parametrize(
@@ -533,10 +591,10 @@ def test_a_form_in_a_write_is_its_payload() -> None:
 # --- the request the backend gets: headers -------------------------------------------------------------------------
 
 
-def _forwarded(*headers: tuple[bytes, bytes], target: str = QUERY, policy: Policy = SINGLE, **named: Any) -> Headers:
+def _forwarded(*headers: tuple[bytes, bytes], target: str = QUERY, policy: Policy = SINGLE) -> Headers:
     """What becomes of ``headers`` beside Host and X-Forwarded-For."""
     method = "POST" if "write" in target else "GET"
-    sent = _send(policy, _head(method, target, *headers, **named))
+    sent = _send(policy, _head(method, target, *headers))
     assert sent.headers[0][0] == b"Host"
     assert sent.headers[-1][0] == b"X-Forwarded-For"
     return sent.headers[1:-1]
@@ -564,7 +622,7 @@ def test_all_else_is_forwarded_as_it_came() -> None:
     ],
 )
 @pytest.mark.parametrize("spell", [str, str.lower, str.upper, str.swapcase], ids=["as is", "lower", "upper", "swapped"])
-def test_a_header_never_leaves_the_gateway(name: str, spell: Any) -> None:
+def test_a_header_never_leaves_the_gateway(name: str, spell: Callable[[str], str]) -> None:
     policy = replace(SINGLE, token_header=b"x-token", allow_without_prefix=True)
     if name != "X-Token":
         headers = [(b"X-Token", ANYBODY.encode()), (spell(name).encode(), b"secret"), (spell(name).encode(), b"other")]
@@ -644,12 +702,14 @@ def test_no_credentials_are_in_the_request_itself() -> None:
 # --- the laws ------------------------------------------------------------------------------------------------------
 
 header_names = st.sampled_from(
-    ["Host", "Authorization", "Cookie", "AccountID", "projectid", "ACCOUNTID", "X-Forwarded-For", "Connection", "X-One"]
-    + ["Content-Type", "Content-Length", "Transfer-Encoding", "Content-Encoding", "TE", "Expect", "Upgrade"]
-).map(str.encode)
+    b"Host Authorization Cookie AccountID projectid ACCOUNTID X-Forwarded-For Connection X-One "
+    b"Content-Type Transfer-Encoding Content-Encoding TE Expect Upgrade".split()
+)
 header_values = st.sampled_from(
-    [b"", b"close", b"x-one, content-length", b"chunked", b"0", b"7", b"1001", b"gzip", b"identity", b"\xff", b"multitenant"]
-    + [FORM, b"multipart/form-data; boundary=b", b"Bearer " + DEV.encode(), b"Bearer x", b"application/json"]
+    [
+        *(b"", b"close", b"x-one, content-length", b"chunked", b"0", b"7", b"gzip", b"identity", b"\xff", b"all"),
+        *(FORM, b"multipart/form-data; boundary=b", b"Bearer " + DEV.encode(), b"Bearer x", b"application/json"),
+    ]
 )
 heads = st.builds(
     RequestHead,
@@ -659,23 +719,35 @@ heads = st.builds(
         st.sampled_from([_example(route) for route in ROUTES])
         | st.sampled_from([f"/select/{t}/prometheus/api/v1/query" for t in ("1:5", "7", "07", "multitenant")])
         | st.text(max_size=12),
-        st.sampled_from(["", "?", "?a=b", "?extra_label=team=ops", "?extra_filters[]=m", "?%65xtra_label=a", "?a;b", "?\u00e9"])
+        st.sampled_from(
+            ["", "?", "?a=b", "?extra_label=team=ops", "?extra_filters[]=m", "?%65xtra_label=a", "?a;b", "?\u00e9"]
+        )
         | st.text(max_size=12).map(lambda text: "?" + text),
     ),
-    headers=st.lists(st.tuples(header_names, header_values), max_size=5).map(tuple),
+    headers=st.lists(
+        st.tuples(header_names, header_values)
+        | st.sampled_from([TYPE, LENGTH, CHUNKED, (b"content-length", b"0"), (b"CONTENT-LENGTH", b"1001")]),
+        max_size=5,
+    ).map(tuple),
     client=st.sampled_from(["192.0.2.1", "2001:db8::1", "unknown"]),
 )
-tokens = st.sampled_from([ANYBODY, DEV, DEV_FILTER, TENANT, _token(extra_labels={"a": "b"}, extra_filters=["m"], mode=3)])
+tokens = st.sampled_from(
+    [ANYBODY, DEV, DEV_FILTER, TENANT, _token(extra_labels={"a": "b"}, extra_filters=["m"], mode=3)]
+)
 forms = st.binary(max_size=20) | st.sampled_from(
-    [b"query=m", b"extra_label=team=ops&a=b", b"extra%5Ffilters=m&a", b"--b\r\n", b"a;b"]
-    + [b'--b\r\nContent-Disposition: form-data; name="extra_label"\r\n\r\nteam=ops\r\n--b--\r\n']
+    [
+        *(b"query=m", b"extra_label=team=ops&a=b", b"extra%5Ffilters=m&a", b"--b\r\n", b"a;b"),
+        b'--b\r\nContent-Disposition: form-data; name="extra_label"\r\n\r\nteam=ops\r\n--b--\r\n',
+    ]
 )
 
 
 @given(heads, tokens, forms, st.sampled_from([SINGLE, CLUSTER]))
 @example(_head("POST", QUERY, TYPE, LENGTH), DEV, b"extra_label=team=ops&a=b", SINGLE)
 @settings(max_examples=200)
-def test_any_request_is_refused_or_bound_to_its_token(head: RequestHead, token: str, form: bytes, policy: Policy) -> None:
+def test_any_request_is_refused_or_bound_to_its_token(
+    head: RequestHead, token: str, form: bytes, policy: Policy
+) -> None:
     bearer = (b"Authorization", b"Bearer " + token.encode())
     if not head.values(b"authorization"):
         head = replace(head, headers=(bearer, *head.headers))
@@ -706,7 +778,9 @@ def test_any_request_is_refused_or_bound_to_its_token(head: RequestHead, token: 
         assert go_query.named(values, "extra_filters", "extra_filters[]") == expected
     received = [name.lower() for name, _ in sent.headers]
     assert received.count(b"host") == received.count(b"x-forwarded-for") == 1
-    assert not {b"authorization", b"cookie", b"accountid", b"projectid", b"connection", b"te", b"expect"} & set(received)
+    assert not {b"authorization", b"cookie", b"accountid", b"projectid", b"connection", b"te", b"expect"} & set(
+        received
+    )
     if sent.body is not None:
         assert received.count(b"content-length") == received.count(b"content-type") == 1
         assert b"transfer-encoding" not in received

@@ -144,7 +144,9 @@ def test_any_bytes_are_a_head_or_a_refusal(received: bytes, max_size: int) -> No
         pytest.param(b"GET / HTTP/1.0\r\n\r\n", id="HTTP/1.0 without Host"),
         pytest.param(b"GET / HTTP/1.0\r\n" + HOST + b"\r\n", id="HTTP/1.0 with Host"),
         pytest.param(b"M-SEARCH!#$%&'*+-.^_`|~0 / HTTP/1.1\r\n" + HOST + b"\r\n", id="every character of a token"),
-        pytest.param(b"GET /" + bytes(range(0x21, 0x23)) + b"$%;=?[]{}|\\^`~ HTTP/1.1\r\n" + HOST + b"\r\n", id="odd path"),
+        pytest.param(
+            b"GET /" + bytes(range(0x21, 0x23)) + b"$%;=?[]{}|\\^`~ HTTP/1.1\r\n" + HOST + b"\r\n", id="odd path"
+        ),
         pytest.param(GET + b"HOST:gateway\r\n\r\n", id="Host in capitals, no blank"),
         pytest.param(GET + b"Host:\r\n\r\n", id="an empty Host"),
         pytest.param(GET + HOST + b"X: \t a\tb \r\n\r\n", id="blanks and tabs in a value"),

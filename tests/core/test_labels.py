@@ -20,20 +20,18 @@ from vmgw_core.selector import Matcher, parse_selector
 
 FILTER_KEYS = ("extra_filters", "extra_filters[]")
 
-DEV = 'team="dev"'
+DEV = '{team="dev"}'
 OPS = '{team="ops"}'
 
 
 def _claim(*filters: str, **labels: str) -> VMAccessClaim:
-    return VMAccessClaim(
-        tenant=TenantID(), labels=tuple(labels.items()), filters=tuple(filters), mode=AccessMode.FULL
-    )
+    return VMAccessClaim(tenant=TenantID(), labels=tuple(labels.items()), filters=tuple(filters), mode=AccessMode.FULL)
 
 
 NOBODY = _claim()
 BY_LABEL = _claim(team="dev")
-BY_FILTER = _claim("{%s}" % DEV)
-BY_BOTH = _claim("{%s}" % DEV, '{env=~"a|b"}', team="dev", env="prod")
+BY_FILTER = _claim(DEV)
+BY_BOTH = _claim(DEV, '{env=~"a|b"}', team="dev", env="prod")
 
 
 def _route(path: str, method: str = "POST") -> Route:
@@ -68,13 +66,17 @@ RELABEL = _route("/metric-relabel-debug")
             "&extra_filters[]=%7Bteam%3D%22dev%22%7D&extra_filters[]=%7Benv%3D~%22a%7Cb%22%7D",
             id="labels and filters, in the claim's order",
         ),
-        pytest.param(QUERY, _claim(team="a&b=c;d%zz e+f"), "", "extra_label=team%3Da%26b%3Dc%3Bd%25zz%20e%2Bf", id="odd value"),
+        pytest.param(
+            QUERY, _claim(team="a&b=c;d%zz e+f"), "", "extra_label=team%3Da%26b%3Dc%3Bd%25zz%20e%2Bf", id="odd value"
+        ),
         pytest.param(QUERY, _claim(team="d\u00e9v"), "", "extra_label=team%3Dd%C3%A9v", id="a value in UTF-8"),
         pytest.param(DELETE, BY_LABEL, "match[]=m", "match[]=m&extra_label=team%3Ddev", id="deleting"),
         pytest.param(DELETE, BY_FILTER, "", "extra_filters[]=%7Bteam%3D%22dev%22%7D", id="deleting, a filter"),
         pytest.param(WRITE, BY_LABEL, "", "extra_label=team%3Ddev", id="writing, a label"),
         pytest.param(WRITE, BY_FILTER, "", "", id="writing, a filter: writes have none"),
-        pytest.param(WRITE, BY_BOTH, "", "extra_label=team%3Ddev&extra_label=env%3Dprod", id="writing, labels and filters"),
+        pytest.param(
+            WRITE, BY_BOTH, "", "extra_label=team%3Ddev&extra_label=env%3Dprod", id="writing, labels and filters"
+        ),
         pytest.param(STATIC, BY_BOTH, "a=1", "a=1", id="a static page"),
     ],
 )
@@ -276,14 +278,20 @@ keys = st.builds(
     lambda before, key, choices, after: before + _spelled(key, choices) + after,
     st.sampled_from(["", "", "+", "%20", "%09", "%00", "x"]),
     st.sampled_from(
-        ["extra_label", "extra_filters", "extra_filters[]", "extra_filter", "extra_labels", "extra_label[]"]
-        + ["match[]", "match", "query", "id", "start", ""]
+        [
+            *("extra_label", "extra_filters", "extra_filters[]", "extra_filter", "extra_labels", "extra_label[]"),
+            *("match[]", "match", "query", "id", "start", ""),
+        ]
     ),
     st.sampled_from([[0], [0], [1], [2], [3], [0, 1], [2, 0, 0], [0, 0, 0, 3], [0, 0, 0, 0, 0, 1], [3, 1, 0]]),
     st.sampled_from(["", "", "+", "%20", "[]", "%5b%5D", "s", "%00"]),
 )
-values = st.sampled_from(["team=ops", "team%3Dops", OPS, "%7Bteam%3D%22ops%22%7D", "", "m", "=", "%ff", "extra_label=a=b"])
-pairs = st.builds(lambda key, equals, value: key + equals + value if equals else key, keys, st.sampled_from(["=", ""]), values)
+values = st.sampled_from(
+    ["team=ops", "team%3Dops", OPS, "%7Bteam%3D%22ops%22%7D", "", "m", "=", "%ff", "extra_label=a=b"]
+)
+pairs = st.builds(
+    lambda key, equals, value: key + equals + value if equals else key, keys, st.sampled_from(["=", ""]), values
+)
 queries = st.lists(pairs, max_size=6).map("&".join)
 
 names = st.sampled_from(["team", "env", "a-b", "d\u00e9", "x&y", "p;q"])

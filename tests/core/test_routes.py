@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,9 +23,29 @@ from vmgw_core.routes import ROUTES, Filters, Match, Route, match_route
 from vmgw_core.tenancy import Backend, upstream_path
 
 TENANT: Final = TenantID(1, 5)
+TENANTS: Final = ("/select/<tenant>/", "/insert/<tenant>/", "/delete/<tenant>/")
 BACKEND: Final = Backend.parse("http://vm:8428", "read.url")
 
-METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "get", "post", "FOO", "")
+# Handlers that VictoriaMetrics finds by their whole path.
+LOOKED_UP_WHOLE: Final = frozenset(
+    prefix + path for prefix in ("", "/prometheus") for path in ("", "/", "/rules", "/alerts", "/notifiers")
+)
+
+METHODS: Final = (
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "OPTIONS",
+    "TRACE",
+    "CONNECT",
+    "get",
+    "post",
+    "FOO",
+    "",
+)
 
 # One example of each parameter of the measured table.
 EXAMPLES: Final = {
@@ -57,7 +78,6 @@ WITH_TRAILING_SLASH: Final = frozenset(
     )
 )
 OTHER_CLUSTER_PATHS: Final = {
-    "/prometheus/": "/insert/<tenant>/prometheus/",  # measured with and without the slash; the client's is kept
     "/<any>/favicon.ico": "/<any>/favicon.ico",  # written without its first slash
 }
 
@@ -151,6 +171,7 @@ def test_a_measured_row_is_a_route_for_its_methods_alone(row: Row, cluster: bool
         assert match.route.access == row.access.removesuffix("(admin)")
         assert match.route.filters.value == row.filters
         assert match.tenant is None
+        assert match.route.inserts is row.cluster_path.startswith("/insert/")
         assert upstream == (row.cluster_path if cluster else row.path)
     for method in METHODS:
         if method not in row.methods:
@@ -179,12 +200,6 @@ def test_a_cluster_path_may_be_sent_as_it_is(row: Row) -> None:
         match_route(row.cluster_path, "PATCH", cluster=True)
     with pytest.raises(UnknownRoute):
         match_route(row.cluster_path, next(iter(row.methods)), cluster=False)
-
-
-@served
-def test_an_inserting_route_goes_to_vminsert(row: Row) -> None:
-    route = _routed(row.path, cluster=True)[0].route
-    assert route.inserts is row.cluster_path.startswith("/insert/")
 
 
 # --- what is not to be exposed is refused --------------------------------------------------------------------------
@@ -238,10 +253,10 @@ def test_a_path_for_no_one_tenant_is_refused(path: str, cluster: bool) -> None:
             match_route(path, method, cluster=cluster)
 
 
-@of_tenants
-def test_no_route_leads_to_the_root_of_a_cluster(row: Row) -> None:
+def test_no_route_leads_to_the_root_of_a_cluster() -> None:
     """At the root, /api/v1/status/top_queries and active_queries show the queries of all tenants."""
-    assert _routed(row.path, cluster=True)[1].startswith(("/select/1:5/", "/insert/1:5/", "/delete/1:5/"))
+    leading = {route.path for route in ROUTES if not route.cluster_path.startswith(TENANTS)}
+    assert leading == {"/favicon.ico", "/<any...>/favicon.ico"}
 
 
 @pytest.mark.parametrize(
@@ -249,24 +264,42 @@ def test_no_route_leads_to_the_root_of_a_cluster(row: Row) -> None:
 )
 @cluster
 def test_an_icon_is_not_asked_for_below_a_word_a_backend_acts_on(word: str, cluster: bool) -> None:
-    for path in (f"/{word}/favicon.ico", f"/{word}/a/favicon.ico", f"/a/{word}/b/favicon.ico", f"/a/{word}/favicon.ico"):
+    for path in (
+        f"/{word}/favicon.ico",
+        f"/{word}/a/favicon.ico",
+        f"/a/{word}/b/favicon.ico",
+        f"/a/{word}/favicon.ico",
+    ):
         with pytest.raises(UnknownRoute):
             match_route(path, "GET", cluster=cluster)
     assert match_route(f"/a{word}/favicon.ico", "GET", cluster=cluster).route.filters is Filters.NONE
 
 
-@pytest.mark.xfail(strict=True, reason="1.79.5 strips /prometheus and lists the values of the tag favicon.ico")
-@pytest.mark.parametrize("path", ["/prometheus/tags/favicon.ico", "/prometheus/graphite/tags/favicon.ico"])
-def test_an_icon_is_not_asked_for_where_a_leaking_route_is(path: str) -> None:
-    with pytest.raises(UnknownRoute):
-        match_route(path, "GET", cluster=False)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("/prometheus/tags/favicon.ico", id="1.79.5 lists the values of this tag"),
+        pytest.param("/prometheus/graphite/tags/favicon.ico", id="as it does under both prefixes"),
+        pytest.param("/api/v1/import/prometheus/favicon.ico", id="served by its prefix, a write"),
+        pytest.param("/prometheus/api/v1/import/prometheus/metrics/job/favicon.ico", id="a write for a job"),
+    ],
+)
+@cluster
+def test_an_icon_is_not_asked_for_where_a_handler_is(path: str, cluster: bool) -> None:
+    with pytest.raises((UnknownRoute, MethodNotAllowed)):
+        match_route(path, "GET", cluster=cluster)
 
 
-@pytest.mark.xfail(strict=True, reason="served by prefix; an icon only where the backend looks for its name first")
-@pytest.mark.parametrize("path", ["/api/v1/import/prometheus/favicon.ico", "/prometheus/api/v1/write/favicon.ico"])
-def test_an_icon_is_not_asked_for_where_a_writing_route_is(path: str) -> None:
-    with pytest.raises(UnknownRoute):
-        match_route(path, "GET", cluster=False)
+@of_tenants
+def test_an_icon_is_not_asked_for_below_a_route_that_binds(row: Row) -> None:
+    """Backends find some handlers by a prefix of the path, so what is asked for below a route may be the route."""
+    for cluster in (False, True):
+        try:
+            match = match_route(row.path.removesuffix("/") + "/favicon.ico", "GET", cluster=cluster)
+        except (UnknownRoute, MethodNotAllowed):
+            continue
+        icon = match.route.path == "/<any...>/favicon.ico"
+        assert not icon or row.filters == "none" or row.path in LOOKED_UP_WHOLE
 
 
 # --- and nothing else ----------------------------------------------------------------------------------------------
@@ -341,6 +374,11 @@ def test_what_is_near_a_route_is_none(path: str, cluster: bool) -> None:
             match_route(path, method, cluster=cluster)
 
 
+@pytest.mark.xfail(strict=True, reason="measured, and what many configurations of vmagent say")
+def test_remote_write_may_have_a_trailing_slash_in_a_cluster_path() -> None:
+    assert match_route("/insert/1:5/prometheus/", "POST", cluster=True).tenant == TENANT
+
+
 # --- tenants in a path ---------------------------------------------------------------------------------------------
 
 
@@ -371,8 +409,36 @@ def test_a_tenant_is_read_from_a_cluster_path(template: str, method: str, text: 
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "07", "007", "7:", ":7", "7:00", "7:07", "7:0:0", "-7", "+7", "7 ", " 7", "7.0", "0x7", "1e1", "7;", "7,8"),
-        *("4294967296", "7:4294967296", "99999999999", "multitenant", "Multitenant", "\u0667", "\uff17", "<tenant>", "7_0"),
+        *(
+            "",
+            "07",
+            "007",
+            "7:",
+            ":7",
+            "7:00",
+            "7:07",
+            "7:0:0",
+            "-7",
+            "+7",
+            "7 ",
+            " 7",
+            "7.0",
+            "0x7",
+            "1e1",
+            "7;",
+            "7,8",
+        ),
+        *(
+            "4294967296",
+            "7:4294967296",
+            "99999999999",
+            "multitenant",
+            "Multitenant",
+            "\u0667",
+            "\uff17",
+            "<tenant>",
+            "7_0",
+        ),
     ],
 )
 @pytest.mark.parametrize("template", ["/select/{}/prometheus/api/v1/query", "/insert/{}/prometheus/api/v1/write"])
@@ -388,20 +454,39 @@ def test_another_spelling_of_a_tenant_is_none(template: str, text: str) -> None:
 def _spellings(path: str) -> list[str]:
     """Other ways to write ``path`` that a server or a proxy may take for it."""
     slashes = [at for at, character in enumerate(path) if character == "/"]
-    spelled = [path[:at] + "%" + format(ord(path[at]), case) + path[at + 1 :] for at in range(1, len(path)) for case in "xX"]
+    spelled = [
+        path[:at] + "%" + format(ord(path[at]), case) + path[at + 1 :] for at in range(1, len(path)) for case in "xX"
+    ]
     spelled += [path[:at] + f"%25{ord(path[at]):x}" + path[at + 1 :] for at in range(1, len(path))]
-    for other in ("//", "///", "/./", "/x/../", "/%2e/", "/%2e%2e/", "/..;/", "%2f", "%2F", "%252f", "\\", "%5c", "/\\", "%00/"):
+    for other in (
+        "//",
+        "///",
+        "/./",
+        "/x/../",
+        "/%2e/",
+        "/%2e%2e/",
+        "/..;/",
+        "%2f",
+        "%2F",
+        "%252f",
+        "\\",
+        "%5c",
+        "/\\",
+        "%00/",
+    ):
         spelled += [path[:at] + other + path[at + 1 :] for at in slashes]
     spelled.append("/".join("".join(f"%{ord(letter):02X}" for letter in segment) for segment in path.split("/")))
-    spelled += [path + end for end in ("/", "//", "/.", "/..", "%2f", "#", "%23", "%00", "%0a", "%20", ";", "/%2e", "%3f")]
+    spelled += [
+        path + end for end in ("/", "//", "/.", "/..", "%2f", "#", "%23", "%00", "%0a", "%20", ";", "/%2e", "%3f")
+    ]
     return spelled
 
 
-@served_where_it_is
-def test_another_spelling_is_refused_or_the_same(row: Row, cluster: bool) -> None:
+@served
+def test_another_spelling_is_refused_or_the_same(row: Row) -> None:
     """The gateway never judges one path and sends another: whatever passes goes upstream in its canonical spelling."""
     siblings = {row.path, row.path + "/", row.path.removesuffix("/")}
-    for spelled in _spellings(row.path):
+    for spelled, cluster in itertools.product(_spellings(row.path), (False, True)):
         try:
             match, upstream = _routed(spelled, cluster=cluster)
         except (AmbiguousPath, UnknownRoute):
@@ -419,8 +504,11 @@ def test_another_spelling_is_refused_or_the_same(row: Row, cluster: bool) -> Non
     st.sampled_from(SERVED).map(lambda row: row.path)
     | st.lists(
         st.sampled_from(
-            ["/", "/select", "/insert", "/delete", "/1:5", "/7", "/multitenant", "/prometheus", "/graphite", "/api/v1"]
-            + ["/query", "/label", "/values", "/a", "/favicon.ico", "/tags", "/static", "/vmui", "/\n", "/<any>", "/\u00e9"]
+            [
+                *("/", "/select", "/insert", "/delete", "/1:5", "/7", "/multitenant", "/prometheus", "/graphite"),
+                *("/api/v1", "/query", "/label", "/values", "/tags", "/a", "/static", "/vmui", "/favicon.ico"),
+                *("/\n", "/<any>", "/\u00e9"),
+            ]
         ),
         max_size=7,
     ).map("".join)
@@ -429,7 +517,7 @@ def test_another_spelling_is_refused_or_the_same(row: Row, cluster: bool) -> Non
     st.booleans(),
 )
 @example("/select/1:5/vmui/", "GET", True)
-@settings(max_examples=200)
+@settings(max_examples=150)
 def test_any_path_and_method_are_a_match_or_a_refusal(path: str, method: str, cluster: bool) -> None:
     try:
         match = match_route(path, method, cluster=cluster)

@@ -114,7 +114,10 @@ def test_credentials_are_nowhere_to_be_seen() -> None:
     assert Backend.parse("http://vm:8428", "read.url").authorization is None
 
 
-@given(st.text(max_size=30) | st.text(alphabet="htp:/[]@vm.0123456789%#?\\ ", max_size=20).map(lambda text: "http://" + text))
+@given(
+    st.text(max_size=30)
+    | st.text(alphabet="htp:/[]@vm.0123456789%#?\\ ", max_size=20).map(lambda text: "http://" + text)
+)
 @settings(max_examples=200)
 def test_any_text_is_a_backend_or_a_configuration_error(url: str) -> None:
     try:
@@ -160,7 +163,12 @@ def test_another_tenant_is_refused(tenant: str) -> None:
     ("path", "method", "single", "cluster"),
     [
         ("/api/v1/query", "GET", "/base/api/v1/query", "/base/select/1:5/prometheus/api/v1/query"),
-        ("/prometheus/api/v1/query", "GET", "/base/prometheus/api/v1/query", "/base/select/1:5/prometheus/api/v1/query"),
+        (
+            "/prometheus/api/v1/query",
+            "GET",
+            "/base/prometheus/api/v1/query",
+            "/base/select/1:5/prometheus/api/v1/query",
+        ),
         ("/render", "GET", "/base/render", "/base/select/1:5/graphite/render"),
         ("/graphite/render", "GET", "/base/graphite/render", "/base/select/1:5/graphite/render"),
         ("/vmui/", "GET", "/base/vmui/", "/base/select/1:5/vmui/"),

@@ -90,6 +90,15 @@ def test_a_refused_connection_is_not_read_for_ever(gateway: Gateway) -> None:
         assert client.is_closed()
 
 
+@pytest.mark.parametrize(("target", "status"), [("/health", 200), ("/ping", 204), ("/api/v1/query", 405), ("/x", 404)])
+def test_an_answer_to_head_has_no_content(gateway: Gateway, token: str, target: str, status: int) -> None:
+    with RawClient(gateway.port) as client:
+        client.send(head("HEAD", target, token))
+        assert client.receive_head().startswith(f"HTTP/1.1 {status} ".encode())
+        client.send(head("GET", "/health", None))
+        assert client.receive_answer() == (200, b"OK")
+
+
 def test_a_refusal_without_a_body_keeps_the_connection(gateway: Gateway, token: str) -> None:
     with RawClient(gateway.port) as client:
         client.send(head("GET", QUERY, None))
@@ -273,7 +282,7 @@ def test_a_backend_that_does_not_accept_is_504_with_flat_memory(
         gateway.client().post(WRITE, body=b"m 1")
         before = gateway.rss()
         with RawClient(gateway.port) as client:
-            client.send(head("POST", WRITE, token, ["Content-Length: 209715200"]))
+            client.send(head("POST", WRITE, token, ["Content-Length: 209715200"]) + b"x" * MIB)
             client.send_until_refused(b"x" * 65536, 200 * MIB)
             assert b" 504 " in client.receive_all()[:20]
         assert gateway.rss() - before < 8 * MIB
