@@ -58,6 +58,7 @@ def test_has_body(headers: tuple[tuple[bytes, bytes], ...], expected: bool) -> N
         pytest.param(SMALLEST + SMALLEST, 1000, len(SMALLEST), id="a second request follows"),
         pytest.param(SMALLEST, len(SMALLEST), len(SMALLEST), id="exactly the limit"),
         pytest.param(SMALLEST + b"x" * 1000, len(SMALLEST), len(SMALLEST), id="exactly the limit, and a body"),
+        pytest.param(b"\r\n\r\n" + SMALLEST, 1000, 4, id="two line ends, which check_head refuses"),
         pytest.param(b"", 1000, 0, id="nothing"),
         pytest.param(SMALLEST[:-1], 1000, 0, id="all but the last byte"),
         pytest.param(SMALLEST[:-1], len(SMALLEST), 0, id="all but the last byte, at the limit"),
@@ -231,6 +232,39 @@ def test_check_head_accepts(head: bytes) -> None:
 def test_check_head_rejects(head: bytes) -> None:
     with pytest.raises(MalformedHead):
         check_head(head)
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        (b"GET /\r\n\r\n", "the request line is not of the form METHOD /path HTTP/1.1"),
+        (GET + b"X\r\n\r\n", "a header is not of the form Name: value, or holds a control character"),
+        (GET + b"\r\n", "exactly one Host header is needed"),
+        (
+            GET + HOST + b"Content-Length: 1\r\nTransfer-Encoding: x\r\n\r\n",
+            "both Content-Length and Transfer-Encoding",
+        ),
+        (
+            GET + HOST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n",
+            "more than one Content-Length or Transfer-Encoding header",
+        ),
+        (GET + HOST + b"Content-Length: x\r\n\r\n", "the Content-Length is not a number of bytes"),
+        (
+            GET + HOST + b"Transfer-Encoding: x\r\n\r\n",
+            "the Transfer-Encoding is not chunked, or the request is HTTP/1.0",
+        ),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(head: bytes, reason: str) -> None:
+    with pytest.raises(MalformedHead, match=f"^{reason}$"):
+        check_head(head)
+
+
+def test_a_refusal_of_an_incomplete_head_says_what_is_wrong() -> None:
+    with pytest.raises(HeadTooLarge, match=r"^the request line and headers are larger than 10 bytes$"):
+        find_head(b"x" * 10, 10)
+    with pytest.raises(MalformedHead, match=r"^a bare line feed or NUL in the request head$"):
+        find_head(b"\n", 10)
 
 
 @given(near_heads)
