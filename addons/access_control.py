@@ -39,7 +39,7 @@ class AccessControl:
     def refuse(self, flow: HTTPFlow, decision: Decision, refusal: Refusal) -> None:
         """Answer, log, and ask for new keys where the token's key was not among the known ones."""
         policy = self.runtime.policy
-        decision.refusal = refusal
+        decision.refused(refusal)
         tell_why = policy is not None and policy.tell_why
         access = access_of(policy, decision.head) if policy is not None else None
         if policy is not None:  # whoever prints or saves a refused flow must not come by a token

@@ -43,7 +43,7 @@ class Forwarding:
         try:
             upstream = rewrite(policy, grant, decision.head, form)
         except Refusal as refusal:
-            decision.refusal = refusal
+            decision.refused(refusal)
             refuse(flow, refusal, access=grant.route.access)
             return
         awaits_continue = flow.request.headers.get("expect", "").lower() == "100-continue"

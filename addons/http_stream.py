@@ -114,7 +114,7 @@ class GatewayStream(HttpStream):
         decision = self.decision
         access = None
         if decision is not None:
-            decision.refusal = refusal
+            decision.refused(refusal)
             access = decision.grant.route.access if decision.grant is not None else None
         refuse(self.flow, refusal, access=access)
 

@@ -31,6 +31,11 @@ class Decision:
     upstream: UpstreamRequest | None = None
     refusal: Refusal | None = None
 
+    def refused(self, refusal: Refusal) -> None:
+        """Note why. Its traceback goes: it holds the flow, and the flow would be kept for ever through its decision."""
+        refusal.__traceback__ = refusal.__context__ = refusal.__cause__ = None
+        self.refusal = refusal
+
 
 class Runtime:
     """The state of one gateway process.

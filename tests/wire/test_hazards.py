@@ -134,6 +134,25 @@ def test_a_form_over_the_limit_is_refused(
     assert upstream.bytes_received == 0
 
 
+@pytest.mark.parametrize("kind", ["admitted", "refused", "unknown", "failed"])
+def test_answered_requests_leave_nothing_behind(
+    gateway: Gateway, upstream: RecordingUpstream, token: str, kind: str
+) -> None:
+    request = head("GET", "/x" if kind == "unknown" else QUERY, None if kind == "refused" else token)
+    if kind == "failed":
+        upstream.responder = lambda request: HANG_UP
+
+    def ask(times: int) -> None:
+        with RawClient(gateway.port) as client:
+            for _ in range(times):
+                client.send(request).receive_answer()
+
+    ask(200)
+    before = gateway.rss()
+    ask(1000)
+    assert gateway.rss() - before < 3 * MIB
+
+
 # --- heads and bodies -----------------------------------------------------------------------------------------------
 
 
