@@ -13,7 +13,16 @@ from enum import Enum
 from typing import Final
 
 from .access import Access
-from .errors import AccessDenied, BodyTooLarge, FiltersIgnored, KeysUnavailable, NotServed, UnknownKey, UnsupportedBody
+from .errors import (
+    AccessDenied,
+    BodyTooLarge,
+    FiltersIgnored,
+    KeysUnavailable,
+    NotServed,
+    Refusal,
+    UnknownKey,
+    UnsupportedBody,
+)
 from .forms import URLENCODED, is_form, read_form
 from .head import Headers, RequestHead
 from .jwt import Token, TokenVerifier, token_from_header
@@ -79,7 +88,7 @@ def access_of(policy: Policy, head: RequestHead) -> Access | None:
     """What the route of ``head`` is for, or None where it has none; for wording an answer, never for a decision."""
     try:
         return match_route(decode_path(_path(head)), head.method, cluster=policy.cluster).route.access
-    except Exception:  # whatever is wrong with the path was already the refusal
+    except Refusal:
         return None
 
 

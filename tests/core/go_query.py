@@ -13,6 +13,9 @@ from urllib.parse import unquote_to_bytes
 MAX_PARAMETERS: Final = 10_000
 """With more (Go 1.24.12 and 1.25.6 on), not one argument of the query is read, and VictoriaMetrics goes on without."""
 
+MAX_FORM_SIZE: Final = 10 * 1024 * 1024
+"""Bytes of an urlencoded body. Of a larger one not one argument is read, and VictoriaMetrics goes on without."""
+
 BODY_METHODS: Final = ("POST", "PUT", "PATCH")
 """With any other method the body is not looked at."""
 
@@ -40,7 +43,8 @@ def _unescape(text: str) -> str:
 
 def arguments(method: str, query: str, form: str | None) -> Values:
     """All that any release could take for an argument: 1.79.5 reads body and URL, newer ones prefer the URL's."""
-    body = parse_query(form) if form is not None and method in BODY_METHODS else []
+    read = form is not None and method in BODY_METHODS and len(form) <= MAX_FORM_SIZE
+    body = parse_query(form) if form is not None and read else []
     return body + parse_query(query)
 
 

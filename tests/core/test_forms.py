@@ -16,6 +16,10 @@ from vmgw_core.forms import decoded_key, encode_pair, is_form, key_of, read_form
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=b"
 
+ESCAPE = "raw semicolon or a percent sign that escapes nothing: encode them"
+LIMIT = "^the multipart form has more than 1000 parts, or headers without end$"
+ENCODE = "character that must be percent-encoded"
+
 
 def _part(name: str, value: str, *headers: str, disposition: str = "form-data") -> str:
     lines = [f'Content-Disposition: {disposition}; name="{name}"', *headers, "", value]
@@ -52,27 +56,27 @@ def test_split_accepts(arguments: str, pairs: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param(";", "raw semicolon", id="a semicolon alone"),
-        pytest.param("a=1;b=2", "raw semicolon", id="a semicolon between pairs"),
-        pytest.param("extra_label=team=dev;x", "raw semicolon", id="a semicolon in a value"),
-        pytest.param("a;b=1", "raw semicolon", id="a semicolon in a key"),
-        pytest.param("a=%", "percent sign", id="a percent sign at the end"),
-        pytest.param("a=%4", "percent sign", id="half an escape at the end"),
-        pytest.param("a=%zz", "percent sign", id="an escape that is none"),
-        pytest.param("%4&a=1", "percent sign", id="half an escape in a key"),
-        pytest.param("a=foo % 2", "percent sign", id="a percent sign as an operator"),
-        pytest.param("a= b", "must be percent-encoded", id="a blank"),
-        pytest.param("a=b\n", "must be percent-encoded", id="a line feed"),
-        pytest.param("a=\0", "must be percent-encoded", id="NUL"),
-        pytest.param("a=\x7f", "must be percent-encoded", id="DEL"),
-        pytest.param("a=\u00e9", "must be percent-encoded", id="Latin-1"),
-        pytest.param("a=\uff1b", "must be percent-encoded", id="a full-width semicolon"),
-        pytest.param("a=\udc80", "must be percent-encoded", id="a lone surrogate"),
+        pytest.param(";", ESCAPE, id="a semicolon alone"),
+        pytest.param("a=1;b=2", ESCAPE, id="a semicolon between pairs"),
+        pytest.param("extra_label=team=dev;x", ESCAPE, id="a semicolon in a value"),
+        pytest.param("a;b=1", ESCAPE, id="a semicolon in a key"),
+        pytest.param("a=%", ESCAPE, id="a percent sign at the end"),
+        pytest.param("a=%4", ESCAPE, id="half an escape at the end"),
+        pytest.param("a=%zz", ESCAPE, id="an escape that is none"),
+        pytest.param("%4&a=1", ESCAPE, id="half an escape in a key"),
+        pytest.param("a=foo % 2", ESCAPE, id="a percent sign as an operator"),
+        pytest.param("a= b", ENCODE, id="a blank"),
+        pytest.param("a=b\n", ENCODE, id="a line feed"),
+        pytest.param("a=\0", ENCODE, id="NUL"),
+        pytest.param("a=\x7f", ENCODE, id="DEL"),
+        pytest.param("a=\u00e9", ENCODE, id="Latin-1"),
+        pytest.param("a=\uff1b", ENCODE, id="a full-width semicolon"),
+        pytest.param("a=\udc80", ENCODE, id="a lone surrogate"),
     ],
 )
 @pytest.mark.parametrize("place", ["URL", "form"])
 def test_split_rejects(arguments: str, message: str, place: str) -> None:
-    with pytest.raises(BadRequest, match=f"^the {place} has a .*{message}"):
+    with pytest.raises(BadRequest, match=f"^the {place} has a {message}$"):
         split_pairs(arguments, place)
 
 
@@ -184,7 +188,7 @@ def test_is_form_accepts(content_type: str) -> None:
 )
 def test_is_form_rejects(content_type: str) -> None:
     assert not is_form(content_type)
-    with pytest.raises(UnsupportedBody):
+    with pytest.raises(UnsupportedBody, match=f"^a body here must be {FORM} or multipart/form-data$"):
         read_form(content_type, b"")
 
 
@@ -283,7 +287,7 @@ def test_a_multipart_body_is_rejected(content_type: str, body: bytes) -> None:
 
 def test_a_multipart_body_has_at_most_1000_parts() -> None:
     assert read_form(MULTIPART, _body(*[_part("a", "1")] * 1000)).count("a=1") == 1000
-    with pytest.raises(BodyTooLarge, match="more than 1000 parts"):
+    with pytest.raises(BodyTooLarge, match=LIMIT):
         read_form(MULTIPART, _body(*[_part("a", "1")] * 1001))
 
 
@@ -292,7 +296,7 @@ def test_a_multipart_body_has_at_most_1000_parts() -> None:
     [pytest.param(["X: y"] * 8, id="nine headers"), pytest.param(["X: " + "y" * 5000], id="a header of 5,000 bytes")],
 )
 def test_a_part_has_headers_with_an_end(headers: list[str]) -> None:
-    with pytest.raises(BodyTooLarge, match="headers without end"):
+    with pytest.raises(BodyTooLarge, match=LIMIT):
         read_form(MULTIPART, _body(_part("a", "1", *headers)))
 
 

@@ -108,6 +108,23 @@ def test_decode_rejects(raw: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        ("api", "does not begin with a slash"),
+        ("/%zz", "has a percent sign that escapes nothing"),
+        ("/%2f", "has an encoded slash or backslash"),
+        ("/%ff", "is not UTF-8"),
+        ("/%2561", "is encoded twice"),
+        ("/%23", "has a backslash, a fragment or a control character"),
+        ("/../", "has an empty or a dot segment"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(raw: str, reason: str) -> None:
+    with pytest.raises(AmbiguousPath, match=f"^the path {reason}$"):
+        decode_path(raw)
+
+
+@pytest.mark.parametrize(
     ("path", "encoded"),
     [
         pytest.param("/select/1:5/prometheus", "/select/1:5/prometheus", id="a tenant"),

@@ -38,7 +38,11 @@ class Server(Process):
 
 
 class VictoriaMetrics(Server):
-    """Single-node VictoriaMetrics with an empty data directory. What is written shows after ``force_flush``."""
+    """Single-node VictoriaMetrics with an empty data directory.
+
+    It is asked as of a few seconds ahead: a sample written without a timestamp does not show in the second it was
+    written in.
+    """
 
     name = "victoria-metrics"
 
@@ -63,12 +67,8 @@ class VictoriaMetrics(Server):
         assert self.client.get("/internal/force_flush").status == 200
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """The instant vector of an expression: items with ``metric`` and ``value``.
-
-        As of a few seconds ahead: a sample written without a timestamp is not seen in the second it was written in.
-        """
-        ahead = str(int(time.time()) + 5)
-        result: list[dict[str, Any]] = self._data("/api/v1/query", query=expression, time=ahead)["result"]
+        """The instant vector of an expression: items with ``metric`` and ``value``."""
+        result: list[dict[str, Any]] = self._data("/api/v1/query", query=expression, time=_ahead())["result"]
         return result
 
     def series(self, selector: str) -> list[dict[str, str]]:
@@ -78,7 +78,8 @@ class VictoriaMetrics(Server):
 
     def export(self, selector: str) -> list[dict[str, Any]]:
         """The series that match with all their samples: items with ``metric``, ``values`` and ``timestamps``."""
-        answer = self.client.get("/api/v1/export", {"match[]": selector, "start": "1"})
+        self.force_flush()
+        answer = self.client.get("/api/v1/export", {"match[]": selector, "start": "1", "end": _ahead()})
         assert answer.status == 200, answer
         return [json.loads(line) for line in answer.text.splitlines()]
 
@@ -87,6 +88,10 @@ class VictoriaMetrics(Server):
         answer = self.client.get(target, arguments)
         assert answer.status == 200, answer
         return answer.json()["data"]
+
+
+def _ahead() -> str:
+    return str(int(time.time()) + 5)
 
 
 # The tenant's part of a cluster path is cut off, and what is behind it goes to the tenant's own single-node server.

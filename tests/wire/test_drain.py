@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import signal
+import socket
 import threading
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.wire.client import Answer
 from tests.wire.conftest import StartGateway
 from tests.wire.processes import Gateway, Program
 from tests.wire.tokens import SigningKey
-from tests.wire.upstream import RecordingUpstream, Reply
+from tests.wire.upstream import RecordingUpstream, Reply, never
 from tests.wire.waiting import eventually
 
 
@@ -81,6 +82,66 @@ def test_requests_in_flight_are_answered(
     assert gateway.wait() == 0
 
 
+def test_an_upload_in_flight_is_taken_to_its_end(
+    gateway: Gateway, upstream: RecordingUpstream, key: SigningKey
+) -> None:
+    head = f"POST /api/v1/import HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key.mint()}\r\nContent-Length: 200000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as sock:
+        sock.sendall(head.encode() + b"a" * 100_000)
+        eventually(lambda: upstream.requests, what="the request reached the upstream")
+        gateway.signal(signal.SIGTERM)
+        gateway.wait_until(lambda: refuses(gateway), what="refuses new connections")
+        sock.sendall(b"b" * 100_000)
+        assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
+    assert gateway.wait() == 0
+    assert upstream.requests[0].body == b"a" * 100_000 + b"b" * 100_000
+
+
+def test_a_slow_reader_gets_its_whole_answer(gateway: Gateway, upstream: RecordingUpstream, key: SigningKey) -> None:
+    size = 8 << 20
+    block = b"0123456789abcdef" * 4096
+    headers = (("Content-Length", str(size)),)
+    upstream.responder = lambda _: Reply(headers=headers, body=(block for _ in range(size // len(block))))
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=10)
+    connection.request("GET", "/api/v1/export?match[]=m", headers={"Authorization": f"Bearer {key.mint()}"})
+    response = connection.getresponse()
+    gateway.signal(signal.SIGTERM)
+    gateway.wait_until(lambda: refuses(gateway), what="refuses new connections")
+    received = 0
+    pause = threading.Event()
+    while data := response.read(len(block)):
+        received += len(data)
+        pause.wait(0.005)  # slow enough that the last of the answer is written long before it is read
+    connection.close()
+    assert received == size
+    assert gateway.wait() == 0
+
+
+def test_a_kept_connection_may_still_ask_while_others_drain(
+    gateway: Gateway, upstream: RecordingUpstream, gate: threading.Event, key: SigningKey
+) -> None:
+    headers = {"Authorization": f"Bearer {key.mint()}"}
+    flight = InFlight(gateway, key.mint())
+    eventually(lambda: upstream.requests, what="the request reached the upstream")
+    upstream.responder = lambda _: Reply()
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=10)
+    connection.request("GET", "/api/v1/labels", headers=headers)
+    assert connection.getresponse().read()
+    gateway.signal(signal.SIGTERM)
+    gateway.wait_until(lambda: refuses(gateway), what="refuses new connections")
+    try:
+        connection.request("GET", "/api/v1/labels", headers=headers)
+        assert connection.getresponse().status == 200
+    except (http.client.RemoteDisconnected, ConnectionError):
+        pass  # closed without an answer is as good: a client tries again elsewhere
+    connection.close()
+    gate.set()
+    flight.join()
+    assert flight.answer is not None
+    assert flight.answer.status == 200
+    assert gateway.wait() == 0
+
+
 def test_idle_connections_do_not_hold_the_end_up(
     gateway: Gateway, upstream: RecordingUpstream, key: SigningKey
 ) -> None:
@@ -118,3 +179,14 @@ def test_health_tells_load_balancers_first(
 def test_a_gateway_without_work_ends_at_once(gateway: Gateway, number: signal.Signals) -> None:
     gateway.signal(number)
     assert gateway.wait(within=4) == 0
+
+
+def test_a_slow_identity_provider_does_not_hold_up_the_end(
+    start_gateway: StartGateway, upstream: RecordingUpstream
+) -> None:
+    upstream.responder = lambda request: never()
+    gateway = start_gateway("-enable.auth", f"-read.url={upstream.url}", f"-auth.jwksEndpoints={upstream.url}/jwks")
+    eventually(lambda: upstream.requests, what="the gateway asks for keys")
+    assert gateway.client().get("/-/ready").status == 503
+    gateway.signal(signal.SIGTERM)
+    assert gateway.wait(within=8.0) == 0

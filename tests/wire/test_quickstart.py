@@ -117,8 +117,10 @@ def test_another_header_carries_the_token(
     )
     token = key.mint()
     for value in (f"Bearer {token}", f"bearer {token}", token):
-        assert gateway.client().get("/api/v1/labels", headers={"X-Id-Token": value}).status == 200
-    assert all(request.header("X-Id-Token") == [] for request in upstream.requests)
+        headers = {"X-Id-Token": value, "Authorization": "Basic dTpw"}
+        assert gateway.client().get("/api/v1/labels", headers=headers).status == 200
+    for request in upstream.requests:
+        assert request.header("X-Id-Token") == request.header("Authorization") == []
     assert gateway.client(token).get("/api/v1/labels").status == 401
     expired = gateway.client().get("/api/v1/labels", headers={"X-Id-Token": key.mint(lifetime=-1)})
     assert expired.status == 401
@@ -151,16 +153,14 @@ def test_flags_come_from_the_environment(
 # --- the program by itself ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("flag", ["-version", "--version"])
-def test_version_is_shown(flag: str) -> None:
-    result = run_vmgateway(flag)
+def test_version_is_shown() -> None:
+    result = run_vmgateway("-version")
     assert result.returncode == 0
     assert re.search(r"\d+\.\d+", result.stdout + result.stderr)
 
 
-@pytest.mark.parametrize("flag", ["-help", "--help", "-h"])
-def test_help_lists_the_flags(flag: str) -> None:
-    result = run_vmgateway(flag)
+def test_help_lists_the_flags() -> None:
+    result = run_vmgateway("--help")
     assert result.returncode == 0
     text = result.stdout + result.stderr
     for line in ("-auth.publicKeyFiles array", "-httpListenAddr string", "-clusterMode", "-maxFormSize", "-dryRun"):
@@ -172,12 +172,9 @@ def test_help_lists_the_flags(flag: str) -> None:
     ("flags", "names"),
     [
         pytest.param(["-no.such.flag"], "no.such.flag", id="unknown-flag"),
-        pytest.param(["-enable.auth=maybe"], "enable.auth", id="not-a-bool"),
         pytest.param(["-auth.publicKeyFiles={bad}"], "bad.pem", id="bad-pem-file"),
         pytest.param(["-auth.publicKeyFiles={missing}"], "missing.pem", id="missing-pem-file"),
-        pytest.param(["-auth.publicKeys=nothing"], "auth.publicKeys", id="bad-inline-key"),
         pytest.param(["-httpListenAddr=nowhere"], "httpListenAddr", id="bad-address"),
-        pytest.param(["-read.url=ftp://127.0.0.1"], "read.url", id="bad-scheme"),
         pytest.param(["-dryRun", "-auth.publicKeyFiles={bad}"], "bad.pem", id="dry-run-of-a-bad-pem-file"),
     ],
 )
