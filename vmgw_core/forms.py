@@ -18,6 +18,8 @@ from .errors import BadRequest, BodyTooLarge, UnsupportedBody
 URLENCODED: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
 _MAX_PARTS: Final = 1000
+MAX_ARGUMENTS: Final = 5000
+"""Of a URL or of a form. Go reads none at all where there are more than 10,000, enforced ones included."""
 
 _MALFORMED: Final = re.compile(r";|%(?![0-9A-Fa-f]{2})")
 _UNPRINTABLE: Final = re.compile(r"[^\x21-\x7e]")
@@ -30,7 +32,8 @@ def split_pairs(arguments: str, place: str) -> list[str]:
         place: where they stand, for the message: ``URL`` or ``form``.
 
     Raises:
-        BadRequest: a pair that Go would drop without a word, or bytes that belong into no urlencoded text.
+        BadRequest: a pair that Go would drop without a word, bytes that belong into no urlencoded text, or more
+            than ``MAX_ARGUMENTS`` pairs.
     """
     if not arguments:
         return []
@@ -38,6 +41,8 @@ def split_pairs(arguments: str, place: str) -> list[str]:
         raise BadRequest(f"the {place} has a raw semicolon or a percent sign that escapes nothing: encode them")
     if _UNPRINTABLE.search(arguments):
         raise BadRequest(f"the {place} has a character that must be percent-encoded")
+    if arguments.count("&") >= MAX_ARGUMENTS:
+        raise BadRequest(f"the {place} has more than {MAX_ARGUMENTS} arguments")
     return [pair for pair in arguments.split("&") if pair]
 
 

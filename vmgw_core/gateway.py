@@ -132,6 +132,7 @@ def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
 
 
 def _body(policy: Policy, route: Route, head: RequestHead) -> Body:
+    length = head.content_length
     if not head.has_body:
         return Body.NONE
     if route.inserts:
@@ -140,8 +141,7 @@ def _body(policy: Policy, route: Route, head: RequestHead) -> Body:
     encodings = head.values(b"content-encoding")
     if len(types) != 1 or not is_form(types[0].decode("latin-1")) or any(e.lower() != b"identity" for e in encodings):
         raise UnsupportedBody("a body here must be a form, urlencoded or multipart, and not compressed")
-    length = head.values(b"content-length")
-    if length and int(length[0]) > policy.max_form_size:
+    if length is not None and length > policy.max_form_size:
         raise too_large(policy)
     return Body.HOLD
 
@@ -164,7 +164,9 @@ def rewrite(policy: Policy, grant: Grant, head: RequestHead, form: bytes | None)
     query = head.target.partition("?")[2]
     text = None
     if grant.body is Body.HOLD:
-        text = read_form(head.values(b"content-type")[0].decode("latin-1"), form or b"")
+        # The body of a GET has no meaning (RFC 9110, section 9.3.1), and Go does not read it.
+        content_type = head.values(b"content-type")[0].decode("latin-1")
+        text = read_form(content_type, form or b"") if head.method == "POST" else ""
     query, text = enforce(grant.route, claim, query, text)
     path = upstream_path(grant.match, claim.tenant, grant.backend, cluster=policy.cluster)
     body = None if text is None else text.encode("ascii")

@@ -45,10 +45,24 @@ class RequestHead:
         return [value.strip() for key, value in self.headers if key.lower() == name]
 
     @property
+    def content_length(self) -> int | None:
+        """The announced length of the content in bytes, or None.
+
+        Raises:
+            MalformedHead: there are several, or it is no number. :func:`check_head` has seen to that for HTTP/1,
+                but not every head comes that way.
+        """
+        values = self.values(b"content-length")
+        if not values:
+            return None
+        if len(values) > 1 or not re.fullmatch(rb"[0-9]{1,18}", values[0]):
+            raise MalformedHead("the Content-Length is not one number of bytes")
+        return int(values[0])
+
+    @property
     def has_body(self) -> bool:
         """Whether the framing announces content (RFC 9112, section 6.3). Chunked counts, even if it ends empty."""
-        length = self.values(b"content-length")
-        return bool(self.values(b"transfer-encoding")) or (bool(length) and length[0].strip(b"0") != b"")
+        return bool(self.values(b"transfer-encoding")) or bool(self.content_length)
 
 
 def find_head(received: bytes, max_size: int) -> int:

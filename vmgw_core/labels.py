@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .access import Access, VMAccessClaim
+from .errors import BadRequest
 from .forms import decoded_key, encode_pair, key_of, split_pairs
 from .routes import Filters, Route
 
 LABEL_KEY = "extra_label"
 FILTER_KEY = "extra_filter"
+_MAX_FORM_READ = 10 << 20  # bytes: a larger form is not read by Go, and the URL alone counts
 _MATCH_KEYS = ("match[]", "match")
 _NO_IDENTIFIER = re.compile(r"^[^A-Za-z_:]|[^A-Za-z0-9_:.]")
 
@@ -67,8 +69,10 @@ def enforce(route: Route, claim: VMAccessClaim, query: str, form: str | None) ->
         form: the client's form body as urlencoded text, or None where the request carries no form.
 
     Raises:
-        BadRequest: an argument that Go would drop without a word.
+        BadRequest: an argument that Go would drop without a word, or a query that a proxy may cut off.
     """
+    if "#" in query:
+        raise BadRequest("the URL has a raw number sign, behind which a proxy may cut it off: encode it")
     pairs = split_pairs(query, "URL")
     form_pairs = None if form is None else split_pairs(form, "form")
     kept = _remover(route, claim)
@@ -76,7 +80,8 @@ def enforce(route: Route, claim: VMAccessClaim, query: str, form: str | None) ->
     if form_pairs is not None:
         form_pairs = [pair for pair in form_pairs if kept(pair)]
     if claim.restricted and route.filters is Filters.BIND:
-        pairs += _added(route, claim, [*pairs, *(form_pairs or ())])
+        read = len(form or "") <= _MAX_FORM_READ
+        pairs += _added(route, claim, [*pairs, *(form_pairs or ())] if read else pairs)
     return "&".join(pairs), None if form_pairs is None else "&".join(form_pairs)
 
 

@@ -179,6 +179,8 @@ _CLUSTER: Final = _Index({route.path: route for route in ROUTES})
 # the plain spelling stands for both.
 _NATIVE: Final = _Index(
     {route.cluster_path.replace("<tenant>", ""): route for route in reversed(ROUTES) if route.cluster_prefix}
+    # Remote write is often configured with a slash behind it.
+    | {"/insert//prometheus/": next(route for route in ROUTES if route.path == "/prometheus")}
 )
 
 

@@ -374,7 +374,6 @@ def test_what_is_near_a_route_is_none(path: str, cluster: bool) -> None:
             match_route(path, method, cluster=cluster)
 
 
-@pytest.mark.xfail(strict=True, reason="measured, and what many configurations of vmagent say")
 def test_remote_write_may_have_a_trailing_slash_in_a_cluster_path() -> None:
     assert match_route("/insert/1:5/prometheus/", "POST", cluster=True).tenant == TENANT
 

@@ -85,6 +85,19 @@ def test_a_url_is_rejected_without_showing_it(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://[vm", "the URL cannot be read; expected http://host:port"),
+        ("vm", "expected a URL such as http://host:8428"),
+        ("http://vm/?a", "the URL must be ASCII, without a query, a fragment or a blank"),
+    ],
+)
+def test_a_rejection_says_what_is_wrong(url: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^-read.url: {reason}$"):
+        Backend.parse(url, "read.url")
+
+
+@pytest.mark.parametrize(
     ("userinfo", "pair"),
     [
         pytest.param("user:secret", "user:secret", id="both"),
@@ -152,7 +165,7 @@ def test_the_own_tenant_is_accepted(path: str) -> None:
 @pytest.mark.parametrize("tenant", ["8", "7:1", "0", "0:7", "70", "4294967295"])
 def test_another_tenant_is_refused(tenant: str) -> None:
     match = match_route(f"/select/{tenant}/prometheus/api/v1/query", "GET", cluster=True)
-    with pytest.raises(ForeignTenant):
+    with pytest.raises(ForeignTenant, match=r"^the path names a tenant that the token does not give access to$"):
         check_tenant(match, OWN)
 
 

@@ -85,7 +85,8 @@ def test_requests_in_flight_are_answered(
 def test_an_upload_in_flight_is_taken_to_its_end(
     gateway: Gateway, upstream: RecordingUpstream, key: SigningKey
 ) -> None:
-    head = f"POST /api/v1/import HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key.mint()}\r\nContent-Length: 200000\r\n\r\n"
+    fields = ("Host: h", f"Authorization: Bearer {key.mint()}", "Content-Length: 200000")
+    head = "\r\n".join(("POST /api/v1/import HTTP/1.1", *fields, "", ""))
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as sock:
         sock.sendall(head.encode() + b"a" * 100_000)
         eventually(lambda: upstream.requests, what="the request reached the upstream")
