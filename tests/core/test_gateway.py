@@ -800,7 +800,7 @@ def test_a_grant_says_whose_request_it_is() -> None:
     assert grant.body is Body.NONE
 
 
-# --- what Go does not read ----------------------------------------------------------------------------------------------------
+# --- what Go does not read ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,12 @@ from .servers import VictoriaMetrics
 from .tokens import SigningKey
 
 OPS = '{team="ops"}'
-SECRET = "ops_only_secret"
+FOREIGN = "ops_only_secret"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 READS = {
-    "query": ("/api/v1/query", {"query": f'{{__name__=~"dev_metric|{SECRET}"}}[1h]'}),
-    "query_range": ("/api/v1/query_range", {"query": f'{{__name__=~"dev_metric|{SECRET}"}}', "step": "60"}),
+    "query": ("/api/v1/query", {"query": f'{{__name__=~"dev_metric|{FOREIGN}"}}[1h]'}),
+    "query_range": ("/api/v1/query_range", {"query": f'{{__name__=~"dev_metric|{FOREIGN}"}}', "step": "60"}),
     "series": ("/api/v1/series", {"match[]": '{__name__!=""}'}),
     "label-values": ("/api/v1/label/__name__/values", {}),
     "export": ("/api/v1/export", {"match[]": '{__name__!=""}'}),
@@ -57,7 +57,7 @@ def server() -> Iterator[VictoriaMetrics]:
         for moment in (now, now - 60_000):  # what is of now is not read for some seconds; some pages are of today
             victoria_metrics.import_prometheus(
                 f'dev_metric{{team="dev",host="a"}} 1 {moment}\n'
-                f'{SECRET}{{team="ops",host="b",env="ops_env_value"}} 2 {moment}\n'
+                f'{FOREIGN}{{team="ops",host="b",env="ops_env_value"}} 2 {moment}\n'
             )
         yield victoria_metrics
 
@@ -83,7 +83,7 @@ def read(request: pytest.FixtureRequest) -> tuple[str, dict[str, str]]:
 def shows_nothing_foreign(answer: Answer) -> None:
     """An error repeats what the client asked for; an answer must not have it."""
     if answer.status == 200:
-        assert SECRET not in answer.text
+        assert FOREIGN not in answer.text
     assert "ops_env_value" not in answer.text
 
 
@@ -91,7 +91,7 @@ def test_the_secret_is_there(server: VictoriaMetrics) -> None:
     """Without this, every other test here could pass on an empty database."""
     for path, arguments in READS.values():
         answer = Client(server.port).get(path, arguments)
-        assert SECRET in answer.text or answer.status == 404, path
+        assert FOREIGN in answer.text or answer.status == 404, path
 
 
 def test_own_series_are_seen(client: Client, read: tuple[str, dict[str, str]]) -> None:
@@ -149,7 +149,7 @@ def test_a_body_is_inspected_or_refused_whatever_its_type(
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "FOO", "get", "post"])
 def test_other_methods_are_refused(client: Client, method: str) -> None:
-    body = urlencode({"query": SECRET, "extra_filters": OPS})
+    body = urlencode({"query": FOREIGN, "extra_filters": OPS})
     assert client.ask(method, "/api/v1/query?query=up", body=body, headers=FORM).status == 405
 
 
@@ -157,7 +157,7 @@ def test_other_methods_are_refused(client: Client, method: str) -> None:
 def test_what_go_would_drop_is_refused(client: Client, pair: str) -> None:
     with RawClient(client.port) as raw:
         token = client._headers["Authorization"].split()[1]
-        target = f"/api/v1/query?query={SECRET}&{pair}"
+        target = f"/api/v1/query?query={FOREIGN}&{pair}"
         raw.send(head("GET", target, token, ["Connection: close"]))
         answer = raw.receive_all()
     assert answer.startswith(b"HTTP/1.1 400 ")
@@ -166,13 +166,13 @@ def test_what_go_would_drop_is_refused(client: Client, pair: str) -> None:
 @pytest.mark.parametrize(
     "selector",
     [
-        f'{SECRET} or {{team="ops"}}',
-        f'{SECRET}{{team="ops" or team="dev"}}',
-        f"union({SECRET}, up)",
-        f"WITH (x = {SECRET}) x",
-        f"({SECRET})[5m:1m]",
-        f'label_set({SECRET}, "team", "dev")',
-        f"topk(5, {SECRET}) or vector(1)",
+        f'{FOREIGN} or {{team="ops"}}',
+        f'{FOREIGN}{{team="ops" or team="dev"}}',
+        f"union({FOREIGN}, up)",
+        f"WITH (x = {FOREIGN}) x",
+        f"({FOREIGN})[5m:1m]",
+        f'label_set({FOREIGN}, "team", "dev")',
+        f"topk(5, {FOREIGN}) or vector(1)",
     ],
 )
 def test_no_expression_escapes(client: Client, selector: str) -> None:
