@@ -46,7 +46,6 @@ class GatewayStream(HttpStream):
         self.retried = False
         self.held = 0
         self.discarded = 0
-        self.wakeup: commands.RequestWakeup | None = None
 
     @property
     def decision(self) -> Decision | None:
