@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
         return asyncio.run(serve(settings))
     except KeyboardInterrupt:
         return 0
+    finally:
+        for number in (signal.SIGTERM, signal.SIGHUP):  # one more must not turn an orderly end into a crash
+            signal.signal(number, signal.SIG_IGN)
 
 
 def addon_list() -> list[tuple[str, str]]:
