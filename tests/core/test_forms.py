@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.core import go_query
 from vmgw_core.errors import BadRequest, BodyTooLarge, UnsupportedBody
-from vmgw_core.forms import decoded_key, encode_pair, is_form, key_of, read_form, split_pairs
+from vmgw_core.forms import MAX_ARGUMENTS, decoded_key, encode_pair, is_form, key_of, read_form, split_pairs
 
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=b"
@@ -76,6 +76,16 @@ def test_split_accepts(arguments: str, pairs: list[str]) -> None:
 def test_split_rejects(arguments: str, message: str, place: str) -> None:
     with pytest.raises(BadRequest, match=f"^the {place} has a {message}$"):
         split_pairs(arguments, place)
+
+
+@pytest.mark.parametrize("place", ["URL", "form"])
+def test_arguments_are_at_most_5000(place: str) -> None:
+    """Empty ones count: Go counts ampersands."""
+    assert len(split_pairs("&".join(["a"] * MAX_ARGUMENTS), place)) == MAX_ARGUMENTS == 5000
+    assert split_pairs("&" * (MAX_ARGUMENTS - 1), place) == []
+    for arguments in ("&".join(["a"] * (MAX_ARGUMENTS + 1)), "&" * MAX_ARGUMENTS):
+        with pytest.raises(BadRequest, match=f"^the {place} has more than 5000 arguments$"):
+            split_pairs(arguments, place)
 
 
 @given(st.text(max_size=60) | st.text(alphabet="a=&;%4f+ ~", max_size=30))

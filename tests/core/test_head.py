@@ -45,6 +45,42 @@ def test_has_body(headers: tuple[tuple[bytes, bytes], ...], expected: bool) -> N
     assert _head(*headers).has_body is expected
 
 
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        pytest.param((), None, id="none"),
+        pytest.param(((b"Content-Length", b"0"),), 0, id="0"),
+        pytest.param(((b"content-length", b" 007 "),), 7, id="zeros before, in blanks"),
+        pytest.param(((b"Content-Length", b"9" * 18),), 10**18 - 1, id="18 digits"),
+    ],
+)
+def test_content_length(headers: tuple[tuple[bytes, bytes], ...], expected: int | None) -> None:
+    assert _head(*headers).content_length == expected
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param([b""], id="empty"),
+        pytest.param([b"-1"], id="negative"),
+        pytest.param([b"+1"], id="a plus"),
+        pytest.param([b"1_0"], id="an underscore"),
+        pytest.param([b"1 0"], id="a blank"),
+        pytest.param([b"0x1"], id="hexadecimal"),
+        pytest.param([b"\xb2"], id="a digit of Latin-1"),
+        pytest.param([b"9" * 19], id="19 digits"),
+        pytest.param([b"7", b"7"], id="two, the same"),
+        pytest.param([b"0", b"7"], id="two"),
+    ],
+)
+def test_a_content_length_that_is_none(values: list[bytes]) -> None:
+    """Not every head comes through check_head."""
+    head = _head(*((b"Content-Length", value) for value in values))
+    for name in ("content_length", "has_body"):
+        with pytest.raises(MalformedHead, match=r"^the Content-Length is not one number of bytes$"):
+            getattr(head, name)
+
+
 # --- find_head -----------------------------------------------------------------------------------------------------
 
 

@@ -108,6 +108,7 @@ def test_a_rejection_says_what_is_wrong(url: str, reason: str) -> None:
         pytest.param("user:a:b", "user:a:b", id="a colon in the password"),
         pytest.param("us%65r:%40%2F%25%C3%A9", "user:@/%\u00e9", id="encoded"),
         pytest.param("a@b:c", "a@b:c", id="a raw at sign"),
+        pytest.param("!:~", "!:~", id="the first and the last printable character"),
     ],
 )
 def test_credentials_become_basic_authentication(userinfo: str, pair: str) -> None:
