@@ -70,15 +70,17 @@ class GatewayHttp1Server(_BoundedBodies, Http1Server):
     def __init__(self, context: Context, max_head: int) -> None:
         super().__init__(context)
         self.max_head = max_head
+        self.seen = 0
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         if isinstance(event, events.DataReceived):
             received = bytes(self.buf)
             if received.startswith(b"\r\n"):  # RFC 9112, section 2.2: an empty line before a request is ignored
                 self.buf.maybe_extract_at_most(2)
-                received = received[2:]
+                received, self.seen = received[2:], 0
             try:
-                end = find_head(received, self.max_head)
+                end = find_head(received, self.max_head, self.seen)
+                self.seen = 0 if end else len(received)
                 if not end:
                     return
                 check_head(received[:end])

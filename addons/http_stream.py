@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import GetHttpConnection, HttpStream, SendHttp
@@ -130,6 +131,10 @@ class GatewayStream(HttpStream):
             self.failure = BackendUnreachable(f"-{backend.flag}: the backend cannot be reached")
             if self.parent.last_opened in self.parent.timed_out:
                 self.failure = BackendTimeout(f"-{backend.flag}: connecting to the backend took too long")
+            return False
+        if connection.state is not ConnectionState.OPEN:
+            # It was closed between being opened and being used: what is sent now is dropped without a word.
+            self.failure = BackendUnreachable(f"-{backend.flag}: the backend broke off at once")
             return False
         self.reused = connection in self.parent.used
         self.parent.used.add(connection)

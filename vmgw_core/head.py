@@ -19,6 +19,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 END_OF_HEAD: Final = b"\r\n\r\n"
 
+_BARE: Final = re.compile(rb"(?<!\r)\n|\0")
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 # RFC 9112, section 3: method SP request-target SP HTTP-version. A fragment never belongs on the wire.
 _REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") (/[!-\"$-~]*+) HTTP/1\.([01])\r\n")
@@ -65,18 +66,21 @@ class RequestHead:
         return bool(self.values(b"transfer-encoding")) or bool(self.content_length)
 
 
-def find_head(received: bytes, max_size: int) -> int:
+def find_head(received: bytes, max_size: int, seen: int = 0) -> int:
     """The length in bytes of the complete head that ``received`` begins with, or 0 while it is incomplete.
+
+    Args:
+        seen: how many bytes of ``received`` an earlier call has looked at; they are not read again.
 
     Raises:
         HeadTooLarge: the head is, or can only become, larger than ``max_size`` bytes.
         MalformedHead: the bytes can no longer become a head that :func:`check_head` accepts.
     """
-    end = received.find(END_OF_HEAD, 0, max_size)
+    end = received.find(END_OF_HEAD, max(0, seen - len(END_OF_HEAD)), max_size)
     if end < 0:
         if len(received) >= max_size:
             raise HeadTooLarge(f"the request line and headers are larger than {max_size} bytes")
-        if b"\n" in received.replace(b"\r\n", b"") or b"\0" in received:
+        if _BARE.search(received, seen):
             raise MalformedHead("a bare line feed or NUL in the request head")
         return 0
     return end + len(END_OF_HEAD)

@@ -224,7 +224,10 @@ def test_both_readings_of_a_content_type_agree(content_type: str) -> None:
     [
         pytest.param(b"", "", id="nothing"),
         pytest.param(b"query=m&a=%zz;", "query=m&a=%zz;", id="as it is"),
-        pytest.param(b"a=\xc3\xa9", "a=\u00c3\u00a9", id="bytes, for split_pairs to refuse"),
+        pytest.param("a=\u00e9 b\n".encode(), "a=%C3%A9%20b%0A", id="what people type is encoded"),
+        pytest.param(
+            b"a b" + b"a" * (1 << 20), "a b" + "a" * (1 << 20), id="too large to encode, for split_pairs to refuse"
+        ),
     ],
 )
 def test_an_urlencoded_body_is_its_own_text(body: bytes, text: str) -> None:
@@ -360,3 +363,15 @@ def test_a_hostile_content_type_costs_no_more_than_a_long_one(content_type: str)
     # A quadratic reading takes minutes here, a linear one milliseconds.
     with pytest.raises(BadRequest):
         read_form(content_type, b"")
+
+
+def test_a_multipart_body_is_at_most_a_mebibyte() -> None:
+    """Encoding it anew costs time, which somebody else waits for."""
+    part = _body(_part("a", "x" * (1 << 20)))
+    with pytest.raises(BodyTooLarge):
+        read_form("multipart/form-data; boundary=b", part)
+
+
+def test_a_very_long_key_is_read_in_part() -> None:
+    assert key_of("extra_label" + "%61" * 100_000 + "=1").startswith("extra_label")
+    assert len(key_of("%61" * 100_000)) < 1000

@@ -342,3 +342,20 @@ def test_a_hostile_head_costs_no_more_than_a_long_one(head: bytes) -> None:
     # A quadratic reading takes minutes here, a linear one milliseconds.
     with pytest.raises(MalformedHead):
         check_head(head)
+
+
+def _find_in_pieces(data: bytes, size: int) -> list[int]:
+    """What find_head answers as ``data`` grows by ``size`` bytes at a time."""
+    ends = [*range(size, len(data), size), len(data)]
+    return [find_head(data[:end], 1000, seen) for seen, end in zip([0, *ends], ends, strict=False)]
+
+
+@pytest.mark.parametrize("size", range(1, 40))
+def test_a_head_may_come_in_pieces(size: int) -> None:
+    """Whatever the pieces, the same head is found, and the same bare line feed."""
+    good = GET + HOST + b"X-A: b\r\n\r\n"
+    *before, last = _find_in_pieces(good, size)
+    assert not any(before)
+    assert last == len(good)
+    with pytest.raises(MalformedHead):
+        _find_in_pieces(GET + HOST + b"X-A: b\nX: c\r\n", size)
