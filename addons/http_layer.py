@@ -104,7 +104,7 @@ class GatewayHttpLayer(HttpLayer):
         context.server = self.last_opened = Server(address=event.address)
         stack = tunnel.LayerStack()
         if event.tls:
-            stack /= ServerTLSLayer(context)
+            stack /= BackendTLS(context)
         stack /= BackendConnection(context)
         self.connections[context.server] = stack[0]
         self.waiting_for_establishment[context.server].append(event)
@@ -114,6 +114,26 @@ class GatewayHttpLayer(HttpLayer):
         if command.err:
             self.connections.pop(command.connection, None)
         yield from super().register_connection(command)
+
+
+class BackendTLS(ServerTLSLayer):
+    """TLS to a backend, which tells of the end of the connection exactly once.
+
+    mitmproxy takes the fatal alert of a backend that refuses the client's certificate for an orderly end that was
+    told of, tells nobody, and the request waits for an answer that cannot come.
+    """
+
+    told = False
+
+    def receive_close(self) -> layer.CommandGenerator[None]:
+        yield from self.event_to_child(events.ConnectionClosed(self.conn))
+
+    def event_to_child(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.ConnectionClosed):
+            if self.told:
+                return
+            self.told = True
+        yield from super().event_to_child(event)
 
 
 class BackendConnection(layer.Layer):
