@@ -71,7 +71,7 @@ class Telemetry:
         access, tenant = "none", "none"
         if grant is not None:
             access = grant.route.access.value
-            tenant = self.tenant_label(str(grant.token.access.tenant))
+            tenant = self.tenant_label(str(grant.claim.tenant))
         if refusal is not None:
             self.refusals.labels(refusal.code).inc()
             if isinstance(refusal, TokenRefused):

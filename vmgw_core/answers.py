@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .access import Access
-from .errors import BackendUnreachable, KeysUnavailable, MethodNotAllowed, Refusal, TokenRefused
+from .errors import BackendUnreachable, KeysUnavailable, MethodNotAllowed, RateLimited, Refusal, TokenRefused, UsageUnknown
 
 _ERROR_TYPES: Final = {
     401: "unauthorized",
@@ -19,6 +19,7 @@ _ERROR_TYPES: Final = {
     404: "not_found",
     408: "timeout",
     413: "bad_data",
+    429: "too_many_requests",
     500: "internal",
     502: "unavailable",
     503: "unavailable",
@@ -56,7 +57,9 @@ def answer(refusal: Refusal, *, access: Access | None = None, tell_why: bool = F
             text = "a valid token is needed"
     elif isinstance(refusal, MethodNotAllowed):
         headers.append((b"Allow", ", ".join(refusal.allow).encode()))
-    elif isinstance(refusal, KeysUnavailable | BackendUnreachable):
+    elif isinstance(refusal, RateLimited):
+        headers.append((b"Retry-After", str(refusal.retry_after).encode()))
+    elif isinstance(refusal, KeysUnavailable | BackendUnreachable | UsageUnknown):
         headers.append((b"Retry-After", b"5"))
     document = {"status": "error", "errorType": _ERROR_TYPES.get(status, "bad_data"), "error": text}
     body = json.dumps(document, separators=(",", ":")).encode()

@@ -25,10 +25,12 @@
         ├── RequestTimeout       408  request_timeout
         ├── BodyTooLarge         413  body_too_large
         ├── UnsupportedBody      415  unsupported_body
+        ├── RateLimited          429  rate_limited
         ├── HeadTooLarge         431  head_too_large
         ├── InternalError        500  internal_error
         ├── BackendUnreachable   502  backend_unreachable
         ├── KeysUnavailable      503  keys_unavailable
+        ├── UsageUnknown         503  usage_unknown
         └── BackendTimeout       504  backend_timeout
 
 ``code`` is stable: it is the value of ``reason`` in metrics and logs. ``status`` is the HTTP status (RFC 9110,
@@ -217,6 +219,17 @@ class UnsupportedBody(Refusal):
     code = "unsupported_body"
 
 
+class RateLimited(Refusal):
+    """A limit of the tenant is reached. ``retry_after`` is in whole seconds: whoever waits that long gets through."""
+
+    status = 429
+    code = "rate_limited"
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class HeadTooLarge(Refusal):
     """The request line and headers are larger than ``-http.maxHeadSize``."""
 
@@ -246,6 +259,13 @@ class KeysUnavailable(Refusal):
 
     status = 503
     code = "keys_unavailable"
+
+
+class UsageUnknown(Refusal):
+    """What is known of the tenants' usage is too old to hold them to their limits (``-ratelimit.failClosed``)."""
+
+    status = 503
+    code = "usage_unknown"
 
 
 class BackendTimeout(Refusal):

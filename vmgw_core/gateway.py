@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from .access import Access
+from .access import Access, VMAccessClaim
 from .errors import (
     AccessDenied,
     BodyTooLarge,
@@ -62,6 +62,7 @@ class Policy:
 class Grant:
     """A request that may pass: for whom, where, and what becomes of its body."""
 
+    claim: VMAccessClaim
     token: Token
     match: Match
     backend: Backend
@@ -113,7 +114,7 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
     backend = policy.write if route.inserts else policy.read
     if backend is None:
         raise NotServed(f"no -{'write' if route.inserts else 'read'}.url is configured")
-    return Grant(token=token, match=match, backend=backend, body=_body(policy, route, head))
+    return Grant(claim=claim, token=token, match=match, backend=backend, body=_body(policy, route, head))
 
 
 def _path(head: RequestHead) -> str:
@@ -160,7 +161,7 @@ def rewrite(policy: Policy, grant: Grant, head: RequestHead, form: bytes | None)
     Raises:
         Refusal: the arguments cannot be made binding, or the form cannot be read.
     """
-    claim = grant.token.access
+    claim = grant.claim
     query = head.target.partition("?")[2]
     text = None
     if grant.body is Body.HOLD:

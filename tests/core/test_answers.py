@@ -9,7 +9,7 @@ import pytest
 from vmgw_core import errors
 from vmgw_core.access import Access
 from vmgw_core.answers import answer
-from vmgw_core.errors import MethodNotAllowed, Refusal, TokenRefused
+from vmgw_core.errors import MethodNotAllowed, RateLimited, Refusal, TokenRefused
 
 # class: (status, code, errorType)
 PROMISED: dict[type[Refusal], tuple[int, str, str]] = {
@@ -35,10 +35,12 @@ PROMISED: dict[type[Refusal], tuple[int, str, str]] = {
     errors.RequestTimeout: (408, "request_timeout", "timeout"),
     errors.BodyTooLarge: (413, "body_too_large", "bad_data"),
     errors.UnsupportedBody: (415, "unsupported_body", "bad_data"),
+    errors.RateLimited: (429, "rate_limited", "too_many_requests"),
     errors.HeadTooLarge: (431, "head_too_large", "bad_data"),
     errors.InternalError: (500, "internal_error", "internal"),
     errors.BackendUnreachable: (502, "backend_unreachable", "unavailable"),
     errors.KeysUnavailable: (503, "keys_unavailable", "unavailable"),
+    errors.UsageUnknown: (503, "usage_unknown", "unavailable"),
     errors.BackendTimeout: (504, "backend_timeout", "timeout"),
 }
 DROPPED_BY_WRITERS = (400, 409, 415)
@@ -49,7 +51,9 @@ def _descendants(cls: type[Refusal]) -> set[type[Refusal]]:
 
 
 def _refusal(cls: type[Refusal], text: str = "the reason") -> Refusal:
-    return MethodNotAllowed(text, ("GET", "POST")) if cls is MethodNotAllowed else cls(text)
+    if cls is MethodNotAllowed:
+        return MethodNotAllowed(text, ("GET", "POST"))
+    return RateLimited(text, 17) if cls is RateLimited else cls(text)
 
 
 def _document(body: bytes) -> dict[str, str]:
@@ -61,9 +65,8 @@ refusals = pytest.mark.parametrize("cls", [pytest.param(cls, id=cls.__name__) fo
 
 
 def test_every_refusal_is_promised() -> None:
-    # Rate limits bring a refusal of their own, with tests of their own.
     ours = {cls for cls in _descendants(Refusal) - {Refusal} if cls.__module__ == errors.__name__}
-    assert {cls for cls in ours if cls.status != 429} == set(PROMISED)
+    assert ours == set(PROMISED)
     assert len({code for _, code, _ in PROMISED.values()}) == len(PROMISED)
 
 
@@ -91,6 +94,8 @@ def test_the_answer_to_a_refusal(cls: type[Refusal]) -> None:
         expected = {b"WWW-Authenticate": b"Bearer"}
     elif status == 405:
         expected = {b"Allow": b"GET, POST"}
+    elif status == 429:
+        expected = {b"Retry-After": b"17"}
     elif status in (502, 503):
         expected = {b"Retry-After": b"5"}
     assert headers == expected
