@@ -23,7 +23,7 @@ from vmgw_core.jwt import TokenVerifier
 from vmgw_core.tenancy import Backend
 
 from .listener import DEAD_TARGET, parse_listen_address
-from .runtime import Runtime, Settings
+from .runtime import Runtime, Settings, WireLimits
 from .upstream_tls import contexts
 
 logger = logging.getLogger(__name__)
@@ -91,6 +91,7 @@ class Configuration:
         else:
             runtime.keyring = keyring
         runtime.settings, runtime.policy, runtime.upstream_tls = settings, policy, tls
+        runtime.limits = WireLimits.of(settings)
         runtime.use_keys()
 
     def reload(self) -> bool:
