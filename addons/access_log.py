@@ -64,7 +64,7 @@ class AccessLog:
             path = head.target.partition("?")[0]
             fields["path"] = shortened(_TOKEN.sub("<token>", path), _LONGEST)
         fields |= {
-            "verdict": decision.verdict(status),
+            "verdict": "refused" if decision.own_page and status == 401 else decision.verdict(status),
             "reason": None if refusal is None else refusal.code,
             "status": status,
             "bytes": sent,

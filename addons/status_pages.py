@@ -72,7 +72,9 @@ class StatusPages:
         if access is None:
             return page(503, b"the gateway has no usable configuration\n")
         flag, content = self.guarded[path]
-        return access.refuse(flag, query, headers) or content("" if method == "HEAD" else query)
+        if content == self.profile and method == "HEAD":
+            content = self.profiles  # nobody would get to see it
+        return access.refuse(flag, query, headers) or content(query)
 
     def requestheaders(self, flow: HTTPFlow) -> Awaitable[None] | None:
         """mitmproxy waits for what a hook returns, and only then goes on with the flow."""
@@ -134,7 +136,7 @@ class StatusPages:
 
     def profile(self, query: str) -> Answer | Awaitable[Answer]:
         """A profile of this process over ``seconds``."""
-        given = parse_qs(query, max_num_fields=100).get("seconds", [_DEFAULT_SECONDS]) if query else ["0"]
+        given = parse_qs(query).get("seconds", [_DEFAULT_SECONDS])
         if not re.fullmatch(r"[0-9]{1,4}", given[-1], re.ASCII) or not 0 < int(given[-1]) <= _MAX_SECONDS:
             return page(400, f"seconds must be a whole number of 1 to {_MAX_SECONDS}\n".encode())
         if not self.profiler.begin():

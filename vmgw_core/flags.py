@@ -209,8 +209,8 @@ FLAGS: Final[tuple[Flag, ...]] = (
     ),
     *_group(
         "Logging",
-        Flag("accessLog", BOOL, "false", "Log every request in one line: who, what, the verdict, the answer. It never holds "
-             "a token."),
+        Flag("accessLog", BOOL, "false", "Log every request in one line: who, what, the verdict, the answer. It never "
+             "holds a token."),
         Flag("loggerFormat", STRING, "default", "How log lines look: default, or json."),
         Flag("loggerLevel", STRING, "INFO", "The least level logged: INFO, WARN, ERROR, FATAL or PANIC. The access log "
              "does not depend on it."),
@@ -236,8 +236,6 @@ FLAGS: Final[tuple[Flag, ...]] = (
     ),
     *_group(
         "Without effect here",
-        Flag("eula", BOOL, "false", "Was the consent to a license agreement.",
-             effect="this is open software, there is nothing to accept"),
         Flag("license", STRING, "", "License key.", secret=True, effect=_NO_LICENSE),
         Flag("license.forceOffline", BOOL, "false", "Verify the license key offline.", effect=_NO_LICENSE),
         Flag("licenseFile", STRING, "", "File with the license key.", effect=_NO_LICENSE),
@@ -249,6 +247,8 @@ FLAGS: Final[tuple[Flag, ...]] = (
         Flag("internStringMaxLen", INT, "500", "The longest string to intern.", effect=_NO_STRINGS),
         Flag("memory.allowedBytes", SIZE, "0", "Memory that caches may occupy.", effect=_NO_CACHES),
         Flag("memory.allowedPercent", FLOAT, "60", "Percentage of memory that caches may occupy.", effect=_NO_CACHES),
+        Flag("eula", BOOL, "false", "Was the consent to a license agreement.",
+             effect="this is open software, there is nothing to accept"),
     ),
 )  # fmt: skip
 
