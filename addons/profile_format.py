@@ -23,16 +23,15 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """How often a thread was seen at one stack (the innermost call first); times are in nanoseconds."""
+    """What a thread spent at one stack (the innermost call first), in nanoseconds."""
 
     thread: str
     stack: tuple[Call, ...]
-    looks: int
     cpu: int
     wall: int
 
 
-def encode(samples: Iterable[Sample], *, began: int, duration: float, interval: float) -> bytes:
+def encode(samples: Iterable[Sample], began: int, duration: float, interval: float) -> bytes:
     """The profile.
 
     Args:
@@ -42,10 +41,10 @@ def encode(samples: Iterable[Sample], *, began: int, duration: float, interval: 
     """
     table = _Table()
     body = b"".join(table.sample(sample) for sample in samples)
-    types = [("samples", "count"), ("cpu", "nanoseconds"), ("wall", "nanoseconds")]
+    types = [("cpu", "nanoseconds"), ("wall", "nanoseconds")]
     head = b"".join(_message(1, table.value_type(*pair)) for pair in types)
     tail = _varint(9, began) + _varint(10, int(duration * 1e9))
-    tail += _message(11, table.value_type("wall", "nanoseconds")) + _varint(12, int(interval * 1e9))
+    tail += _message(11, table.value_type("cpu", "nanoseconds")) + _varint(12, int(interval * 1e9))
     tail += _varint(14, table.string("cpu"))
     strings = b"".join(_message(6, text.encode("utf-8", "replace")) for text in table.strings)
     return gzip.compress(head + body + b"".join(table.definitions) + strings + tail)
@@ -68,7 +67,7 @@ class _Table:
 
     def sample(self, sample: Sample) -> bytes:
         locations = b"".join(_number(self.location(call)) for call in sample.stack)
-        values = b"".join(_number(value) for value in (sample.looks, sample.cpu, sample.wall))
+        values = b"".join(_number(value) for value in (sample.cpu, sample.wall))
         label = _varint(1, self.string("thread")) + _varint(2, self.string(sample.thread))
         return _message(2, _message(1, locations) + _message(2, values) + _message(3, label))
 

@@ -13,7 +13,6 @@ from vmgw_core.answers import Answer
 from vmgw_core.flagpage import flags_page
 from vmgw_core.head import Headers
 
-from .key_refresh import in_thread
 from .page_access import page
 from .profiler import Profiler
 from .refusing import respond
@@ -144,6 +143,6 @@ class StatusPages:
         return self._profile(int(given[-1]))
 
     async def _profile(self, seconds: int) -> Answer:
-        body = await in_thread(self.profiler.collect, float(seconds), "profiler")
+        body = await self.profiler.collect(seconds)
         disposition = (b"Content-Disposition", b'attachment; filename="profile.pb.gz"')
         return page(200, body, b"application/octet-stream", extra=(disposition,))
