@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from .access_control import AccessControl
+from .access_log import AccessLogging
+from .answer_headers import AnswerHeaders
 from .configuration import Configuration
 from .flow_lane import FlowLane
 from .forwarding import Forwarding
@@ -30,5 +32,7 @@ def build(runtime: Runtime | None = None) -> list[object]:
         connections,
         FlowLane(runtime, connections),
         keys,
+        AnswerHeaders(runtime),
         telemetry,
+        AccessLogging(runtime),
     ]

@@ -22,7 +22,10 @@ from vmgw_core.jwk import VerificationKey, keys_from_pem
 from vmgw_core.jwt import TokenVerifier
 from vmgw_core.tenancy import Backend
 
+from .access_log import AccessLog
 from .listener import DEAD_TARGET, parse_listen_address
+from .logs import LogStyle, set_up_logging_beside
+from .page_access import PageAccess, header_edit, path_prefix
 from .runtime import Runtime, Settings, WireLimits
 from .upstream_tls import contexts
 
@@ -73,6 +76,9 @@ class Configuration:
             ConfigurationError: as :meth:`apply`.
         """
         self.apply(settings)
+        style = LogStyle.from_settings(settings)
+        if style != LogStyle() and "termlog_verbosity" in ctx.options:
+            set_up_logging_beside(style)
         _set_up_mitmproxy(settings)
 
     def apply(self, settings: Settings) -> None:
@@ -86,12 +92,19 @@ class Configuration:
         keyring = build_keyring(settings, static)
         policy = build_policy(settings, keyring)
         tls = contexts(settings)
+        style, page_access, edit = (
+            LogStyle.from_settings(settings),
+            PageAccess.from_settings(settings),
+            header_edit(settings),
+        )
         if runtime.keyring is not None and all(settings[flag] == runtime.settings[flag] for flag in _ENDPOINT_FLAGS):
             runtime.keyring.replace_static(static)  # what was fetched stays
         else:
             runtime.keyring = keyring
         runtime.settings, runtime.policy, runtime.upstream_tls = settings, policy, tls
         runtime.limits = WireLimits.of(settings)
+        runtime.page_access, runtime.header_edit = page_access, edit
+        runtime.access_log = AccessLog(runtime, style) if settings["accessLog"] else None
         runtime.use_keys()
 
     def reload(self) -> bool:
@@ -189,6 +202,7 @@ def build_policy(settings: Settings, keyring: KeyRing) -> Policy:
         max_form_size=int(str(settings["maxFormSize"])),
         tell_why=bool(settings["logInvalidAuthTokens"]),
         keys_awaited=keyring.waiting,
+        path_prefix=path_prefix(settings),
     )
 
 

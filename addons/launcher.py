@@ -18,8 +18,9 @@ from vmgw_core.errors import ConfigurationError
 from . import chain
 from .configuration import Configuration, build_keyring, build_policy, read_static_keys
 from .listener import parse_listen_address
-from .logs import set_up_logging
+from .logs import LogStyle, set_up_logging
 from .master import GatewayMaster
+from .page_access import PageAccess, header_edit
 from .runtime import Settings
 from .upstream_tls import contexts
 
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     if settings["dryRun"]:
         print("the configuration is good")
         return 0
-    set_up_logging()
+    set_up_logging(LogStyle.from_settings(settings))
     try:
         return asyncio.run(serve(settings))
     except KeyboardInterrupt:
@@ -70,6 +71,9 @@ def check(settings: Settings) -> None:
     parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
     build_policy(settings, build_keyring(settings, read_static_keys(settings)))
     contexts(settings)
+    LogStyle.from_settings(settings)
+    PageAccess.from_settings(settings)
+    header_edit(settings)
 
 
 async def serve(settings: Settings) -> int:

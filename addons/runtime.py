@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from mitmproxy.http import HTTPFlow
 
+from vmgw_core.answers import HeaderEdit
 from vmgw_core.discovery import KeyRing
 from vmgw_core.errors import Refusal
 from vmgw_core.flags import FLAGS
@@ -16,6 +18,10 @@ from vmgw_core.gateway import Grant, Policy, UpstreamRequest
 from vmgw_core.head import HeadLimits, RequestHead
 
 from .upstream_tls import UpstreamTLS
+
+if TYPE_CHECKING:
+    from .access_log import AccessLog
+    from .page_access import PageAccess
 
 Settings = Mapping[str, object]
 """Flag name to parsed value, as :mod:`vmgw_core.commandline` returns them."""
@@ -70,11 +76,27 @@ class Decision:
     grant: Grant | None = None
     upstream: UpstreamRequest | None = None
     refusal: Refusal | None = None
+    sent: int = 0
+    """Bytes of the backend's answer passed on so far; counted only for the access log."""
 
     def refused(self, refusal: Refusal) -> None:
         """Note why. Its traceback goes: it holds the flow, and the flow would be kept for ever through its decision."""
         refusal.__traceback__ = refusal.__context__ = refusal.__cause__ = None
         self.refusal = refusal
+
+    def verdict(self, status: int | None) -> str:
+        """``admitted``, ``refused`` (by the gateway), or ``failed`` (there or at the backend, or broken off).
+
+        ``status`` is that of the answer, None where there was none.
+        """
+        if self.refusal is not None and self.refusal.status < 500:
+            return "refused"
+        return "admitted" if self.refusal is None and status is not None else "failed"
+
+    def passing(self, data: bytes) -> bytes:
+        """Count a piece of the answer on its way."""
+        self.sent += len(data)
+        return data
 
 
 class Runtime:
@@ -89,6 +111,9 @@ class Runtime:
         self.policy: Policy | None = None
         self.keyring: KeyRing | None = None
         self.upstream_tls: dict[tuple[str, int], UpstreamTLS] = {}
+        self.access_log: AccessLog | None = None
+        self.page_access: PageAccess | None = None
+        self.header_edit = HeaderEdit()
         self.draining = False
         self.reloads = {"success": 0, "error": 0}
         # Flows are saved to files with their metadata, so what is no plain data is kept beside them.

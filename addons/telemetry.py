@@ -76,11 +76,7 @@ class Telemetry:
             self.refusals.labels(refusal.code).inc()
             if isinstance(refusal, TokenRefused):
                 self.auth_rejects.labels(refusal.code).inc()
-        if refusal is not None and refusal.status < 500:
-            outcome = "refused"
-        else:
-            outcome = "admitted" if refusal is None and status is not None else "failed"
-        self.requests.labels(access, outcome, tenant).inc()
+        self.requests.labels(access, decision.verdict(status), tenant).inc()
         self.duration.labels(access).observe(time.perf_counter() - decision.started)
 
     def tenant_label(self, tenant: str) -> str:

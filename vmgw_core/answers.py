@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from .access import Access
-from .errors import BackendUnreachable, KeysUnavailable, MethodNotAllowed, RateLimited, Refusal, TokenRefused, UsageUnknown
+from .errors import (
+    BackendUnreachable,
+    KeysUnavailable,
+    MethodNotAllowed,
+    RateLimited,
+    Refusal,
+    TokenRefused,
+    UsageUnknown,
+)
+from .head import Headers
 
 _ERROR_TYPES: Final = {
     401: "unauthorized",
@@ -36,6 +45,29 @@ class Answer:
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderEdit:
+    """What every answer gets, and what is taken out of those of backends.
+
+    ``add`` replaces headers of the same name; ``drop`` is the beginning of names, in lower case.
+    """
+
+    add: tuple[tuple[bytes, bytes], ...] = ()
+    drop: bytes = b""
+
+    def apply(self, headers: Headers) -> Headers:
+        """The headers of an answer as the client gets them."""
+        if not self.add and not self.drop:
+            return headers
+        replaced = {name.lower() for name, _ in self.add}
+        kept = (
+            (name, value)
+            for name, value in headers
+            if name.lower() not in replaced and not (self.drop and name.lower().startswith(self.drop))
+        )
+        return (*kept, *self.add)
 
 
 def answer(refusal: Refusal, *, access: Access | None = None, tell_why: bool = False) -> Answer:

@@ -21,6 +21,7 @@ from .errors import (
     NotServed,
     Refusal,
     UnknownKey,
+    UnknownRoute,
     UnsupportedBody,
 )
 from .forms import URLENCODED, is_form, read_form
@@ -56,6 +57,8 @@ class Policy:
     max_form_size: int
     tell_why: bool
     keys_awaited: bool = False
+    path_prefix: str = ""
+    """What all paths begin with (``-http.pathPrefix``): empty, or with a slash in front and none behind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +90,22 @@ class UpstreamRequest:
 
 def access_of(policy: Policy, head: RequestHead) -> Access | None:
     """What the route of ``head`` is for, or None where it has none; for wording an answer, never for a decision."""
+    route = route_of(policy, head)
+    return None if route is None else route.access
+
+
+def route_of(policy: Policy, head: RequestHead) -> Route | None:
+    """The route of ``head``, or None where it has none; to tell of a request, never for a decision."""
     try:
-        return match_route(decode_path(_path(head)), head.method, cluster=policy.cluster).route.access
+        return _match(policy, head).route
+    except Refusal:
+        return None
+
+
+def identify(policy: Policy, head: RequestHead, now: float) -> Token | None:
+    """The good token that ``head`` carries, or None; to tell of a refused request, never for a decision."""
+    try:
+        return _authenticate(policy, head, now)
     except Refusal:
         return None
 
@@ -102,7 +119,7 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
     Raises:
         Refusal: one of its subclasses says why the request does not pass.
     """
-    match = match_route(decode_path(_path(head)), head.method, cluster=policy.cluster)
+    match = _match(policy, head)
     token = _authenticate(policy, head, now)
     route = match.route
     claim = token.access
@@ -117,8 +134,13 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
     return Grant(claim=claim, token=token, match=match, backend=backend, body=_body(policy, route, head))
 
 
-def _path(head: RequestHead) -> str:
-    return head.target.partition("?")[0]
+def _match(policy: Policy, head: RequestHead) -> Match:
+    path = decode_path(head.target.partition("?")[0])
+    if policy.path_prefix:
+        if not path.startswith(f"{policy.path_prefix}/"):
+            raise UnknownRoute("this path is not served by the gateway: it does not begin with -http.pathPrefix")
+        path = path.removeprefix(policy.path_prefix)
+    return match_route(path, head.method, cluster=policy.cluster)
 
 
 def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
