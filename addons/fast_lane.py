@@ -24,7 +24,6 @@ from .status_pages import StatusPages
 from .telemetry import Telemetry
 
 _SWEEP_SECONDS = 0.1
-_LOOK_SECONDS = 0.02
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
 
 
@@ -109,20 +108,14 @@ class FastLane:
 
     @property
     def in_flight(self) -> int:
-        """Requests that are being answered."""
-        return sum(client.exchange is not None for client in self.clients)
+        """Requests that are being answered, or whose answers are still on their way."""
+        return sum(client.is_busy() for client in self.clients)
 
     def close_idle(self) -> None:
         """Close the connections that carry no request; the others close behind their answer while draining."""
         for client in list(self.clients):
             if client.is_idle():
                 client.close()
-
-    async def flushed(self, seconds: float) -> None:
-        """Wait until the connections that are closing have sent what they had to, at most for ``seconds``."""
-        deadline = self.now() + seconds
-        while self.now() < deadline and any(client.is_closing() for client in self.clients):
-            await asyncio.sleep(_LOOK_SECONDS)
 
     def close(self) -> None:
         """Cut everything off."""

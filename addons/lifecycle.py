@@ -20,7 +20,6 @@ from .runtime import Runtime
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.02  # between two looks whether the last request has ended
-_FLUSH_SECONDS = 1.0  # for answers that are complete, and on their way
 
 
 class Lifecycle:
@@ -69,7 +68,6 @@ class Lifecycle:
             await asyncio.sleep(_LOOK_SECONDS)
         if self.in_flight:
             logger.warning(f"{self.in_flight} requests did not end within {limit:g} seconds and are cut off")
-        await self.fast.flushed(_FLUSH_SECONDS)
         await self.close_connections()
         ctx.master.shutdown()
 
