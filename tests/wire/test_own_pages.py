@@ -177,8 +177,8 @@ def test_headers_are_in_every_answer(
     start_gateway: StartGateway, upstream: RecordingUpstream, flags: tuple[str, ...], key: SigningKey, program: Program
 ) -> None:
     upstream.responder = lambda _: Reply(headers=(("X-Frame-Options", "OLD"), ("Access-Control-Allow-Origin", "*")))
-    names = ("hsts", "csp", "frameOptions")
-    more = [f"-http.header.{name}={value}" for name, value in zip(names, HEADERS.values(), strict=True)]
+    names = ("-http.header.hsts", "-http.header.csp", "-http.header.frameOptions")
+    more = [f"{name}={value}" for name, value in zip(names, HEADERS.values(), strict=True)]
     client = start_gateway(*flags, *more, "-http.disableCORS", program=program).client(key.mint())
     refused = client.post("/api/v1/nothing", body="x" * 100_000)
     answers = [client.get("/health"), client.get(QUERY), client.get("/nowhere"), refused]
