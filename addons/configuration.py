@@ -26,7 +26,7 @@ from .access_log import AccessLog
 from .listener import DEAD_TARGET, parse_listen_address
 from .logs import LogStyle, set_up_logging_beside
 from .page_access import PageAccess, header_edit, path_prefix
-from .runtime import Runtime, Settings
+from .runtime import Runtime, Settings, WireLimits
 from .upstream_tls import contexts
 
 logger = logging.getLogger(__name__)
@@ -102,6 +102,7 @@ class Configuration:
         else:
             runtime.keyring = keyring
         runtime.settings, runtime.policy, runtime.upstream_tls = settings, policy, tls
+        runtime.limits = WireLimits.of(settings)
         runtime.page_access, runtime.header_edit = page_access, edit
         runtime.access_log = AccessLog(runtime, style) if settings["accessLog"] else None
         runtime.use_keys()

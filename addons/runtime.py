@@ -13,8 +13,9 @@ from mitmproxy.http import HTTPFlow
 from vmgw_core.answers import HeaderEdit
 from vmgw_core.discovery import KeyRing
 from vmgw_core.errors import Refusal
+from vmgw_core.flags import FLAGS
 from vmgw_core.gateway import Grant, Policy, UpstreamRequest
-from vmgw_core.head import RequestHead
+from vmgw_core.head import HeadLimits, RequestHead
 
 from .upstream_tls import UpstreamTLS
 
@@ -26,6 +27,44 @@ Settings = Mapping[str, object]
 """Flag name to parsed value, as :mod:`vmgw_core.commandline` returns them."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireLimits:
+    """What a client may send, and how slowly. Sizes are bytes, times seconds."""
+
+    head: HeadLimits
+    chunk_line: int
+    pipelined: int
+    head_timeout: float
+    body_timeout: float
+    idle_timeout: float
+    connection_timeout: float
+    keep_alive: bool
+    connections: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> WireLimits:
+        """The limits that the flags ask for."""
+
+        def number(flag: str) -> float:
+            return float(str(settings[flag]))
+
+        return cls(
+            head=HeadLimits(
+                size=int(number("http.maxHeadSize")),
+                line=int(number("http.maxRequestLine")),
+                fields=int(number("http.maxHeaders")),
+            ),
+            chunk_line=int(number("http.maxChunkLine")),
+            pipelined=int(number("http.maxPipelined")),
+            head_timeout=number("http.headTimeout"),
+            body_timeout=number("http.bodyTimeout"),
+            idle_timeout=number("http.idleConnTimeout"),
+            connection_timeout=number("http.connTimeout"),
+            keep_alive=not settings["http.disableKeepAlive"],
+            connections=int(number("http.maxConnections")),
+        )
+
+
 @dataclass(slots=True)
 class Decision:
     """How far one request came. Each addon writes its own part, and none acts without the part before it."""
@@ -33,6 +72,7 @@ class Decision:
     head: RequestHead
     started: float
     own_page: bool = False
+    policy: Policy | None = None
     grant: Grant | None = None
     upstream: UpstreamRequest | None = None
     refusal: Refusal | None = None
@@ -67,6 +107,7 @@ class Runtime:
 
     def __init__(self) -> None:
         self.settings: Settings = {}
+        self.limits = WireLimits.of({flag.name: flag.default for flag in FLAGS})
         self.policy: Policy | None = None
         self.keyring: KeyRing | None = None
         self.upstream_tls: dict[tuple[str, int], UpstreamTLS] = {}

@@ -16,7 +16,7 @@ CORE = Path(__file__).resolve().parent.parent / "vmgw_core"
 # fmt: off
 ORDER = [
     "errors", "fields", "flagtypes", "flags", "commandline", "selector", "access", "jwk", "jws", "jwt", "discovery",
-    "path", "routes", "forms", "labels", "head", "tenancy", "answers", "gateway", "flagpage",
+    "path", "routes", "forms", "labels", "head", "bodies", "tenancy", "answers", "gateway", "flagpage",
 ]
 
 FORBIDDEN = [

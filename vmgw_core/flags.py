@@ -162,10 +162,31 @@ FLAGS: Final[tuple[Flag, ...]] = (
     ),
     *_group(
         "Listener",
+        Flag("lane", STRING, "fast", "How HTTP/1.1 is carried: fast, or flow (through mitmproxy's flows, which can be "
+             "watched and saved). mitmproxy, mitmweb and mitmdump always use flow."),
+        Flag("workers", INT, "1", "How many processes serve requests on the one port.", least="1"),
         Flag("httpListenAddr", STRING, ":8431", "TCP address to listen on, as host:port or :port."),
         Flag("enableTCP6", BOOL, "false", "Use IPv6 as well as IPv4, to listen and to connect."),
         Flag("http.maxHeadSize", SIZE, "64KiB", "A request whose request line and headers are larger is answered 431.",
              least="1KiB"),
+        Flag("http.maxRequestLine", SIZE, "32KiB", "A request whose request line is longer is answered 414.",
+             least="1KiB"),
+        Flag("http.maxHeaders", INT, "200", "A request with more headers is answered 431.", least="1"),
+        Flag("http.headTimeout", DURATION, "10s", "How long the head of a request may take from its first byte to its "
+             "last; then the client gets 408.", least="1ms"),
+        Flag("http.bodyTimeout", DURATION, "1m", "How long a client may neither send what is missing of its request "
+             "(408) nor take what is ready of its answer.", least="1ms"),
+        Flag("http.idleConnTimeout", DURATION, "1m", "A connection that carries no request for that long is closed.",
+             least="1ms"),
+        Flag("http.connTimeout", DURATION, "2m", "A connection is closed behind the first answer after that time, give "
+             "or take a tenth, so that load spreads anew behind a load balancer. Zero keeps connections."),
+        Flag("http.disableKeepAlive", BOOL, "false", "Close each connection behind its answer."),
+        Flag("http.maxConnections", INT, "10000", "More connections of clients at once are answered 503. Zero is no "
+             "limit.", least="0"),
+        Flag("http.maxChunkLine", SIZE, "4KiB", "A chunk's size with its extensions, or the trailers behind the last "
+             "chunk, that are longer: 400 (403 on writes).", least="32"),
+        Flag("http.maxPipelined", SIZE, "64KiB", "Bytes of further requests that are taken from a client while one is "
+             "being answered; the rest waits.", least="1KiB"),
         Flag("maxFormSize", SIZE, "16MiB", "A form on a read route that is larger is answered 413."),
         Flag("http.shutdownDelay", DURATION, "0s", "How long /health answers 503 before a shutdown begins, so that "
              "load balancers can turn away first."),

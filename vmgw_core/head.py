@@ -12,13 +12,27 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from .errors import HeadTooLarge, MalformedHead
+from .errors import HeadTooLarge, MalformedHead, TargetTooLong
 
 Headers = tuple[tuple[bytes, bytes], ...]
 """Header fields in the order they came, names as the client wrote them."""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadLimits:
+    """How large a request's head may be.
+
+    ``size`` is of the whole head and ``line`` of the request line, in bytes; ``fields`` is the number of headers.
+    """
+
+    size: int = 64 * 1024
+    line: int = 32 * 1024
+    fields: int = 200
+
+
 END_OF_HEAD: Final = b"\r\n\r\n"
 
+_DEFAULT_LIMITS: Final = HeadLimits()
 _BARE: Final = re.compile(rb"(?<!\r)\n|\0")
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 # RFC 9112, section 3: method SP request-target SP HTTP-version. A fragment never belongs on the wire.
@@ -86,12 +100,19 @@ def find_head(received: bytes, max_size: int, seen: int = 0) -> int:
     return end + len(END_OF_HEAD)
 
 
-def check_head(head: bytes) -> None:
+def check_head(head: bytes, limits: HeadLimits = _DEFAULT_LIMITS) -> None:
     """Check a complete head, from the request line to the empty line.
 
     Raises:
         MalformedHead: the head is not exactly one unambiguous HTTP/1.x request head.
+        TargetTooLong: the request line is longer than ``limits.line``.
+        HeadTooLarge: there are more headers than ``limits.fields``.
     """
+    if len(head) > limits.line and head.find(b"\r\n") > limits.line:
+        raise TargetTooLong(f"the request line is longer than {limits.line} bytes")
+    # The request line and the empty line at the end are no headers.
+    if head.count(b"\n") - 2 > limits.fields:
+        raise HeadTooLarge(f"the request has more than {limits.fields} headers")
     line = _REQUEST_LINE.match(head)
     if line is None:
         raise MalformedHead("the request line is not of the form METHOD /path HTTP/1.1")

@@ -34,6 +34,7 @@ PROMISED: dict[type[Refusal], tuple[int, str, str]] = {
     errors.MethodNotAllowed: (405, "method_not_allowed", "bad_data"),
     errors.RequestTimeout: (408, "request_timeout", "timeout"),
     errors.BodyTooLarge: (413, "body_too_large", "bad_data"),
+    errors.TargetTooLong: (414, "target_too_long", "bad_data"),
     errors.UnsupportedBody: (415, "unsupported_body", "bad_data"),
     errors.RateLimited: (429, "rate_limited", "too_many_requests"),
     errors.HeadTooLarge: (431, "head_too_large", "bad_data"),
