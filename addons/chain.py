@@ -10,6 +10,7 @@ from .flow_lane import FlowLane
 from .forwarding import Forwarding
 from .key_refresh import KeyRefresh
 from .lifecycle import Lifecycle
+from .push_metrics import PushMetrics
 from .runtime import Runtime
 from .status_pages import StatusPages
 from .telemetry import Telemetry
@@ -35,4 +36,5 @@ def build(runtime: Runtime | None = None) -> list[object]:
         AnswerHeaders(runtime),
         telemetry,
         AccessLogging(runtime),
+        PushMetrics(runtime, telemetry),
     ]

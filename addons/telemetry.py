@@ -49,6 +49,12 @@ class Telemetry:
             buckets=_BUCKETS,
             registry=self.registry,
         )
+        self.pushes = Counter(
+            "vmgateway_metrics_pushes_total",
+            "Pushes of these metrics to -pushmetrics.url, by result",
+            ["url", "result"],
+            registry=self.registry,
+        )
         self.registry.register(_State(runtime))
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)

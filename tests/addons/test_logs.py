@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections.abc import Mapping
 
 import pytest
@@ -46,8 +47,6 @@ def test_a_line_has_time_level_place_and_message(flags: tuple[str, ...], expecte
 
 
 def test_the_local_time_zone_is_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
     monkeypatch.setenv("TZ", "Asia/Kolkata")
     time.tzset()
     try:

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +148,6 @@ def test_each_request_is_one_line(
 def test_a_client_that_leaves_is_logged(
     start_gateway: StartGateway, flags: tuple[str, ...], upstream: RecordingUpstream, key: SigningKey, program: Program
 ) -> None:
-    import threading
-
     gate = threading.Event()
     upstream.responder = lambda _: Reply(gate=gate)
     gateway = start_gateway(*flags, "-accessLog", "-loggerFormat=json", program=program)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
+import socket
 import threading
 from pathlib import Path
 
@@ -127,9 +129,6 @@ def threads(gateway: Gateway) -> int:
 def test_what_a_client_sends_while_a_profile_is_taken_is_not_read_into_memory(
     start_gateway: StartGateway, flags: tuple[str, ...]
 ) -> None:
-    import contextlib
-    import socket
-
     gateway = start_gateway(*flags)
     before, idle = gateway.rss(), threads(gateway)
     with socket.create_connection(("127.0.0.1", gateway.port)) as sock:
