@@ -10,9 +10,7 @@ from typing import Any
 from mitmproxy import ctx
 from mitmproxy.addonmanager import Loader
 from mitmproxy.exceptions import OptionsError
-from mitmproxy.proxy.mode_specs import ProxyMode
 
-from vmgw_core import __version__
 from vmgw_core.commandline import settings_from_options
 from vmgw_core.discovery import KeyRing
 from vmgw_core.errors import ConfigurationError
@@ -57,17 +55,12 @@ class Configuration:
                 raise OptionsError(str(error)) from None
             logger.error(str(error))  # at start: mitmproxy stops, and every request before that is refused
 
-    async def running(self) -> None:
+    def running(self) -> None:
         if self.runtime.policy is None:
             logger.error("vmgateway has no usable configuration: set at least vmgw_enable_auth and vmgw_read_url")
             return
-        # mitmproxy 12 opens its listener while it loads scripts, so in the mode that was set before.
-        proxyserver = ctx.master.addons.get("proxyserver")
-        await proxyserver.servers.update([ProxyMode.parse(mode) for mode in ctx.options.mode])
         verified = self.runtime.keyring is not None and self.runtime.keyring.keyset is not None
         logger.log(logging.INFO if verified else logging.WARNING, describe_keys(self.runtime))
-        address = f"{ctx.options.listen_host or '*'}:{ctx.options.listen_port}"
-        logger.info(f"vmgateway {__version__} listens on {address}")
 
     def start(self, settings: Settings) -> None:
         """Put the first ``settings`` in force, or others while running.
@@ -130,12 +123,9 @@ def _set_up_mitmproxy(settings: Settings) -> None:
     """Point mitmproxy's listener at an address that answers nobody: only a decision leads to a backend."""
     if ctx.options.has_changed("mode") and ctx.options.mode != [f"reverse:{DEAD_TARGET}"]:
         raise ConfigurationError("--mode: leave it out, vmgateway sets it; -httpListenAddr says where to listen")
-    options: dict[str, object] = {"mode": [f"reverse:{DEAD_TARGET}"], "connection_strategy": "lazy"}
-    host, port = parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
-    if not ctx.options.has_changed("listen_port"):
-        options["listen_port"] = port
-    if not ctx.options.has_changed("listen_host"):
-        options["listen_host"] = host
+    parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
+    # The listener is the gateway's own: see ``Listener``.
+    options: dict[str, object] = {"mode": [f"reverse:{DEAD_TARGET}"], "connection_strategy": "lazy", "server": False}
     # mitmproxy's own guards that a gateway replaces: who may connect, and the certificate page under mitm.it.
     options |= {name: False for name in ("block_global", "onboarding") if name in ctx.options}
     if "tcp_timeout" in ctx.options:  # mitmproxy 12; 600 seconds in 11

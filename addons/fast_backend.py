@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import httptools
 
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from .fast_pool import Pool
 
 MAX_RESPONSE_HEAD: Final = 1 << 20  # bytes
-_BREAKS: Final = (b"\r", b"\n", b"\0")
+_NOT_PASSED_ON: Final = frozenset(
+    b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade".split()
+)  # RFC 9110, section 7.6.1
+_KEPT: Final = frozenset((b"content-length", b"content-type", b"content-encoding"))
 
 
 class Framing(Enum):
@@ -34,15 +37,37 @@ class Framing(Enum):
 
 
 class AnswerHead:
-    """The head of a backend's final answer."""
+    """The head of a backend's final answer, without the headers that end here.
 
-    __slots__ = ("framing", "headers", "reason", "status")
+    llhttp has seen to it that no header holds a control character.
+    """
 
-    def __init__(self, status: int, reason: bytes, headers: Headers, framing: Framing) -> None:
+    __slots__ = ("framing", "headers", "length", "status")
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], *, is_head: bool) -> None:
         self.status = status
-        self.reason = reason
-        self.headers = headers
-        self.framing = framing
+        self.headers: Headers
+        self.length = 0
+        self.framing = Framing.CLOSE
+        kept = []
+        named: set[bytes] = set()
+        for header in headers:
+            name = header[0].lower()
+            if name not in _NOT_PASSED_ON:
+                kept.append(header)
+                if name == b"content-length" and self.framing is Framing.CLOSE:
+                    self.framing, self.length = Framing.LENGTH, int(header[1])
+            elif name == b"transfer-encoding":
+                # RFC 9112, section 6.3: whatever does not end in chunked lasts until the connection ends.
+                last = header[1].rpartition(b",")[2].strip().lower()
+                self.framing = Framing.CHUNKED if last == b"chunked" else Framing.CLOSE
+            elif name == b"connection":
+                named.update(token.strip().lower() for token in header[1].split(b","))
+        if named - _NOT_PASSED_ON - _KEPT:
+            kept = [header for header in kept if header[0].lower() not in named - _KEPT]
+        self.headers = tuple(kept)
+        if is_head or status in (204, 304):
+            self.framing = Framing.NONE
 
 
 class Receiver(Protocol):
@@ -62,8 +87,8 @@ class BackendConnection(asyncio.Protocol):
     """One connection to a backend."""
 
     __slots__ = (
-        "_content", "_done", "_head", "_headers", "_interim", "_is_head", "_keep", "_left", "_parser", "_reason",
-        "_seen", "_surplus", "idle_since", "pool", "receiver", "transport", "uses",
+        "_content", "_done", "_head", "_headers", "_interim", "_is_head", "_keep", "_left", "_parser", "_seen",
+        "_surplus", "idle_since", "pool", "receiver", "transport", "uses",
     )  # fmt: skip
 
     def __init__(self, pool: Pool) -> None:
@@ -79,7 +104,6 @@ class BackendConnection(asyncio.Protocol):
         self._is_head = is_head
         self._head: AnswerHead | None = None
         self._headers: list[tuple[bytes, bytes]] = []
-        self._reason = b""
         self._content: list[bytes] = []
         self._left = 0
         self._seen = 0
@@ -119,8 +143,7 @@ class BackendConnection(asyncio.Protocol):
     # --- asyncio ---------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are of no common class
 
     def data_received(self, data: bytes) -> None:
         receiver = self.receiver
@@ -165,7 +188,7 @@ class BackendConnection(asyncio.Protocol):
         self._content.clear()
         head = None if had_head else self._head
         if head is not None and head.framing is Framing.LENGTH and not self._done:
-            self._left = _length(head) - len(content)
+            self._left = head.length - len(content)
             self._parser = None  # what is left is counted, so that no parser has to copy it
         receiver.answered(head, content, self._done)
         if self._done:
@@ -213,10 +236,6 @@ class BackendConnection(asyncio.Protocol):
         if self._done:
             self._surplus = True
 
-    def on_status(self, status: bytes) -> None:
-        if not self._done:
-            self._reason += status
-
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head is None:  # else it is a trailer
             self._headers.append((name, value))
@@ -231,16 +250,10 @@ class BackendConnection(asyncio.Protocol):
                 raise ValueError("nobody asked to switch protocols")
             self._interim = True
             self._headers.clear()
-            self._reason = b""
             return
-        headers = tuple(self._headers)
-        for name, value in headers:
-            if any(each in value or each in name for each in _BREAKS):
-                raise ValueError("a header with a line break")
-        framing = _framing(status, headers, is_head=self._is_head)
-        self._head = AnswerHead(status, self._reason, headers, framing)
-        self._done = framing is Framing.NONE
-        self._keep = framing is not Framing.CLOSE and self._parser.should_keep_alive()
+        head = self._head = AnswerHead(status, self._headers, is_head=self._is_head)
+        self._done = head.framing is Framing.NONE
+        self._keep = head.framing is not Framing.CLOSE and self._parser.should_keep_alive()
 
     def on_body(self, content: bytes) -> None:
         if self._done:
@@ -253,19 +266,3 @@ class BackendConnection(asyncio.Protocol):
             self._interim = False
         elif self._head is not None:
             self._done = True
-
-
-def _framing(status: int, headers: Headers, *, is_head: bool) -> Framing:
-    if is_head or status in (204, 304):
-        return Framing.NONE
-    names = {name.lower(): value for name, value in headers}
-    if b"transfer-encoding" in names:
-        last = names[b"transfer-encoding"].rpartition(b",")[2].strip().lower()
-        return Framing.CHUNKED if last == b"chunked" else Framing.CLOSE
-    if b"content-length" in names:
-        return Framing.LENGTH
-    return Framing.CLOSE
-
-
-def _length(head: AnswerHead) -> int:
-    return next(int(value) for name, value in head.headers if name.lower() == b"content-length")

@@ -12,16 +12,14 @@ from __future__ import annotations
 import asyncio
 import time
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
-import httptools
-
-from vmgw_core.answers import answer
 from vmgw_core.bodies import BodyReader, ChunkedReader, LengthReader
 from vmgw_core.errors import BadRequest, Refusal, RequestTimeout
-from vmgw_core.head import RequestHead, check_head, find_head
+from vmgw_core.head import RequestHead, find_head
 
 from .fast_exchange import Exchange
+from .fast_head import HeadReader
 from .runtime import Decision
 
 if TYPE_CHECKING:
@@ -47,7 +45,8 @@ class FastClient(asyncio.Protocol):
     """One connection of a client."""
 
     __slots__ = (
-        "_advancing", "_buffer", "_full", "_held", "_paused", "_seen", "_stuck", "body", "deadline", "discarded",
+        "_advancing", "_buffer", "_full",
+        "_heads", "_held", "_paused", "_seen", "_stuck", "body", "deadline", "discarded",
         "exchange", "half_closed", "lane", "old", "peer", "retire_at", "transport", "waiting", "write_paused",
     )  # fmt: skip
 
@@ -62,6 +61,7 @@ class FastClient(asyncio.Protocol):
         self.retire_at = 0.0
         self.old = self.half_closed = self.write_paused = False
         self.discarded = 0
+        self._heads = HeadReader()
         self._buffer = b""
         self._seen = 0
         self._advancing = self._held = self._full = self._paused = False
@@ -70,8 +70,7 @@ class FastClient(asyncio.Protocol):
     # --- asyncio ---------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are of no common class
         peer = transport.get_extra_info("peername")
         if peer:
             self.peer = peer[0]
@@ -146,19 +145,17 @@ class FastClient(asyncio.Protocol):
                 if self.waiting is not Waiting.HEAD:
                     self._wait(Waiting.HEAD, limits.head_timeout)
                 return False
-            check_head(received[:end], limits.head)
+            head = self._heads.read(received[:end], limits.head, self.peer)
             self._buffer, self._seen = received[end:], 0
-            self._begin(received[:end])
+            self._begin(head)
         except Refusal as refusal:
             self._answer_and_close(refusal)
         return True
 
-    def _begin(self, raw: bytes) -> None:
-        fields = _Fields(raw)
-        self.old = fields.old
-        head = RequestHead(method=fields.method, target=fields.target, headers=tuple(fields.headers), client=self.peer)
+    def _begin(self, head: RequestHead) -> None:
+        self.old = self._heads.old
         decision = Decision(head=head, started=time.perf_counter())
-        exchange = self.exchange = Exchange(self.lane, self, decision, keep_alive=fields.keep_alive)
+        exchange = self.exchange = Exchange(self.lane, self, decision, keep_alive=self._heads.keep_alive)
         if head.has_body:
             length = head.content_length
             limits = self.lane.runtime.limits
@@ -215,7 +212,7 @@ class FastClient(asyncio.Protocol):
 
     def await_answer(self) -> None:
         """The whole request is with the backend."""
-        self._wait(Waiting.ANSWER, self.lane.response_timeout)
+        self._wait(Waiting.ANSWER, self.lane.runtime.limits.response_timeout)
 
     def taking(self) -> None:
         """The answer has begun: from here on it is the client that may be too slow."""
@@ -271,10 +268,22 @@ class FastClient(asyncio.Protocol):
         else:
             self.abort()
 
+    def turn_away(self, refusal: Refusal) -> None:
+        """Answer before anything was asked, and close."""
+        self.write(self.lane.closing(refusal))
+        self.close()
+
+    def is_idle(self) -> bool:
+        """Whether nothing has come of a next request."""
+        return self.exchange is None and not self._buffer and self.waiting is Waiting.IDLE
+
+    def is_closing(self) -> bool:
+        """Whether what was written is still on its way, and nothing else will be."""
+        return self.exchange is None and self.waiting in (Waiting.CLOSING, Waiting.LINGER)
+
     def _answer_and_close(self, refusal: Refusal) -> None:
         """Answer what is no request: where the next one would begin is not known."""
-        self.lane.malformed(refusal)
-        self.write(self.lane.closing(answer(refusal)))
+        self.write(self.lane.closing(refusal))
         self._linger()
 
     def _linger(self) -> None:
@@ -308,39 +317,3 @@ class FastClient(asyncio.Protocol):
         """Close at once."""
         if self.transport is not None:
             self.transport.abort()
-
-
-class _Fields:
-    """A checked head, taken apart by llhttp."""
-
-    __slots__ = ("headers", "keep_alive", "method", "old", "target")
-
-    def __init__(self, head: bytes) -> None:
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.target = ""
-        parser = httptools.HttpRequestParser(self)
-        try:
-            parser.feed_data(head)
-        except httptools.HttpParserUpgrade:
-            pass  # the head is complete; nothing is upgraded
-        except httptools.HttpParserInvalidMethodError:
-            self._read_unknown_method(head)
-            return
-        except httptools.HttpParserError:
-            raise BadRequest("the request is no valid HTTP") from None
-        self.method = parser.get_method().decode("ascii")
-        self.old = parser.get_http_version() == "1.0"
-        self.keep_alive = parser.should_keep_alive()
-
-    def on_url(self, url: bytes) -> None:
-        self.target += url.decode("ascii")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name, value))
-
-    def _read_unknown_method(self, head: bytes) -> None:
-        """llhttp knows a fixed list of methods. Any other is refused all the same, by the route table."""
-        line, *fields = head[:-4].split(b"\r\n")
-        method, target, version = line.decode("ascii").split(" ")
-        self.headers = [(name, value.strip()) for name, _, value in (field.partition(b":") for field in fields)]
-        self.method, self.target, self.old, self.keep_alive = method, target, version == "HTTP/1.0", False

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from vmgw_core.answers import Answer
 from vmgw_core.errors import BackendTimeout, BackendUnreachable, InternalError, Refusal
 from vmgw_core.gateway import Body, UpstreamRequest, rewrite, too_large
+from vmgw_core.head import Headers
 
 from .fast_backend import AnswerHead, BackendConnection, Framing
 from .runtime import Decision
@@ -25,9 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_NOT_PASSED_ON: Final = frozenset(
-    b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade".split()
-)  # RFC 9110, section 7.6.1
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -36,7 +36,7 @@ class Exchange:
 
     __slots__ = (
         "answer_status", "chunking", "client", "connecting", "connection", "decision", "form", "keep_alive", "lane",
-        "meter", "over", "queue", "request_done", "retried", "upstream",
+        "over", "queue", "request_done", "retried", "sent", "upstream",
     )  # fmt: skip
 
     def __init__(self, lane: FastLane, client: FastClient, decision: Decision, *, keep_alive: bool) -> None:
@@ -46,11 +46,12 @@ class Exchange:
         self.keep_alive = keep_alive
         self.upstream: UpstreamRequest | None = None
         self.connection: BackendConnection | None = None
-        self.connecting: asyncio.Task[None] | None = None
+        self.connecting: asyncio.Future[None] | None = None
         self.form: bytearray | None = None
         self.queue: list[bytes] = []
         self.request_done = False
         self.answer_status = 0
+        self.sent = 0
         self.chunking = False
         self.retried = False
         self.over = False
@@ -62,10 +63,10 @@ class Exchange:
         decision, lane = self.decision, self.lane
         head = decision.head
         try:
-            page = lane.pages.page(head.method, head.target)
+            page = lane.pages.answer(head.method, head.target, head.headers)
             if page is not None:
                 decision.own_page = True
-                self.respond(page)
+                self.show(page)
                 return
             lane.access_control.check(decision)
             grant = decision.grant
@@ -134,7 +135,8 @@ class Exchange:
             self.use(connection)
         else:
             self.client.hold(True)
-            self.connecting = asyncio.get_running_loop().create_task(self.connect(self.upstream))
+            task = asyncio.get_running_loop().create_task(self.connect(self.upstream))
+            self.connecting = None if task.done() else task
 
     async def connect(self, upstream: UpstreamRequest) -> None:
         """Open a connection and send the request over it."""
@@ -161,12 +163,8 @@ class Exchange:
         upstream = self.upstream
         assert upstream is not None
         self.connection = connection
-        lines = [f"{upstream.method} {upstream.target} HTTP/1.1".encode("ascii")]
-        lines += [b"%b: %b" % header for header in upstream.headers]
-        if upstream.backend.authorization is not None:
-            lines.append(b"Authorization: " + upstream.backend.authorization)
-        lines.append(b"\r\n")
-        data = b"\r\n".join(lines)
+        line = f"{upstream.method} {upstream.target} HTTP/1.1\r\n".encode("ascii")
+        data = line + _written(upstream.headers, upstream.backend.authorization)
         if upstream.body is not None:
             data += upstream.body
         elif self.queue:
@@ -210,6 +208,7 @@ class Exchange:
             return
         data = b"" if head is None else self.head(head)
         if content:
+            self.sent += len(content)
             data += b"%x\r\n%b\r\n" % (len(content), content) if self.chunking else content
         if done and self.chunking:
             data += b"0\r\n\r\n"
@@ -227,12 +226,9 @@ class Exchange:
         client = self.client
         if not self.request_done or self.lane.runtime.draining or client.retiring():
             self.keep_alive = False
-        named = _named_by_connection(head)
-        lines = [b"HTTP/1.1 %d %b" % (head.status, head.reason)]
-        for name, value in head.headers:
-            lowered = name.lower()
-            if lowered not in _NOT_PASSED_ON and lowered not in named:
-                lines.append(b"%b: %b" % (name, value))
+        client.taking()
+        lines = [self.lane.status_line(head.status)]
+        lines += [b"%b: %b" % header for header in self.lane.edited(head.headers)]
         if head.framing in (Framing.CHUNKED, Framing.CLOSE):
             if client.old:
                 self.keep_alive = False
@@ -265,13 +261,28 @@ class Exchange:
         """Send an answer of the gateway's own."""
         if self.lane.runtime.draining or self.client.retiring() or not self.client.body_is_read():
             self.keep_alive = False
-        lines = [b"HTTP/1.1 %d %b" % (answer.status, self.lane.reason(answer.status))]
-        lines += [b"%b: %b" % header for header in answer.headers]
-        lines += self.connection_lines()
-        lines.append(b"\r\n")
-        body = b"" if self.decision.head.method == "HEAD" else answer.body
-        self.client.write(b"\r\n".join(lines) + body)
+        content = self.decision.head.method != "HEAD"
+        self.client.write(self.lane.own(answer, self.connection_lines(), content=content))
+        self.sent = len(answer.body) if content else 0
         self.finish(answer.status)
+
+    def show(self, page: Answer | Awaitable[Answer]) -> None:
+        """Answer with a page of the gateway's own, now or once it is there."""
+        if isinstance(page, Answer):
+            self.respond(page)
+            return
+        self.client.hold(True)
+        self.connecting = asyncio.ensure_future(self.show_later(page))
+
+    async def show_later(self, page: Awaitable[Answer]) -> None:
+        try:
+            answer = await page
+        except Exception:
+            self.crashed()
+            return
+        finally:
+            self.connecting = None
+        self.respond(answer)
 
     def crashed(self) -> None:
         """A defect: nothing was decided, or nothing goes on."""
@@ -304,13 +315,13 @@ class Exchange:
         """Count the request, once."""
         if not self.over:
             self.over = True
-            self.lane.finished(self.decision, status)
+            self.lane.finished(self.decision, status, self.sent)
 
 
-def _named_by_connection(head: AnswerHead) -> frozenset[bytes]:
-    """The headers that ``Connection`` names, but for the framing."""
-    values = [value for name, value in head.headers if name.lower() == b"connection"]
-    if not values:
-        return frozenset()
-    named = frozenset(name.strip().lower() for value in values for name in value.split(b","))
-    return named - {b"content-length", b"content-type", b"content-encoding"}
+@lru_cache(maxsize=256)
+def _written(headers: Headers, authorization: bytes | None) -> bytes:
+    """Headers as they go to a backend. The same client's are the same again and again."""
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    if authorization is not None:
+        lines.append(b"Authorization: %b\r\n" % authorization)
+    return b"".join(lines) + b"\r\n"

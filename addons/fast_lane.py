@@ -1,20 +1,20 @@
 """The fast lane: HTTP/1.1 without flows and hooks, over asyncio's transports and llhttp.
 
 It takes the same decision as the flow lane, by the same addons and the same core; only the carrying is its own. A
-``Layer`` of mitmproxy would do the parsing as well, but its connections to backends belong to one client each, and a
-new client costs it five times as much.
+``Layer`` of mitmproxy could do the parsing as well, but there each client has connections to backends of its own,
+and a new client costs several times as much.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
 from http import HTTPStatus
-
-from mitmproxy import ctx
 
 from vmgw_core.answers import Answer, answer
 from vmgw_core.errors import Overloaded, Refusal
+from vmgw_core.head import Headers
 
 from .access_control import AccessControl
 from .fast_client import FastClient
@@ -24,10 +24,12 @@ from .status_pages import StatusPages
 from .telemetry import Telemetry
 
 _SWEEP_SECONDS = 0.1
+_LOOK_SECONDS = 0.02
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
 
 
 class FastLane:
-    """Serves the connections that the listener hands it."""
+    """Carries HTTP/1.1 for the vmgateway command, without flows."""
 
     def __init__(
         self, runtime: Runtime, pages: StatusPages, access_control: AccessControl, telemetry: Telemetry
@@ -39,7 +41,91 @@ class FastLane:
         self.pool = Pool(runtime)
         self.clients: set[FastClient] = set()
         self.sweeper: asyncio.TimerHandle | None = None
-        self.now = asyncio.get_event_loop_policy().get_event_loop  # replaced in running()
+        self.now = time.monotonic
+
+    def running(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.now = loop.time
+        self.sweeper = loop.call_later(_SWEEP_SECONDS, self.sweep)
 
     def done(self) -> None:
+        if self.sweeper is not None:
+            self.sweeper.cancel()
         self.close()
+
+    def client(self) -> FastClient:
+        """The protocol of a new connection."""
+        return FastClient(self)
+
+    def opened(self, client: FastClient) -> None:
+        """A client has connected. Beyond ``-http.maxConnections`` it is told so, and closed."""
+        limits = self.runtime.limits
+        self.clients.add(client)
+        # Give or take a tenth, so that connections made together do not all come back together.
+        client.retire_at = self.now() + limits.connection_timeout * random.uniform(0.9, 1.1)  # noqa: S311
+        if limits.connections and len(self.clients) > limits.connections:
+            client.turn_away(Overloaded("the gateway has as many connections as it takes"))
+
+    def finished(self, decision: Decision, status: int | None, sent: int) -> None:
+        """A request has ended: count and log it."""
+        if not decision.own_page:
+            self.telemetry.count(decision, status)
+        if self.runtime.access_log is not None:
+            self.runtime.access_log.finished(decision, status, sent)
+
+    def edited(self, headers: Headers) -> Headers:
+        """The headers of an answer with those that every answer gets."""
+        return self.runtime.header_edit.apply(headers)
+
+    def status_line(self, status: int) -> bytes:
+        """The first line of an answer, with the reason phrase that everybody knows."""
+        return _STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status
+
+    def own(self, response: Answer, connection: list[bytes], *, content: bool = True) -> bytes:
+        """An answer of the gateway's own, as it goes over the wire.
+
+        Args:
+            connection: header lines about the connection.
+            content: False for the answer to HEAD, which has a length and no content.
+        """
+        lines = [self.status_line(response.status)]
+        lines += [b"%b: %b" % header for header in self.edited(response.headers)]
+        return b"\r\n".join([*lines, *connection, b"", response.body if content else b""])
+
+    def closing(self, refusal: Refusal) -> bytes:
+        """The whole answer to what is no request, behind which the connection is closed."""
+        self.telemetry.malformed(refusal)
+        return self.own(answer(refusal), [b"Connection: close"])
+
+    # --- housekeeping ----------------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Look for connections that have waited too long."""
+        now = self.now()
+        for client in [client for client in self.clients if now > client.deadline]:
+            client.too_late()
+        self.pool.sweep(now)
+        self.sweeper = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self.sweep)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being answered."""
+        return sum(client.exchange is not None for client in self.clients)
+
+    def close_idle(self) -> None:
+        """Close the connections that carry no request; the others close behind their answer while draining."""
+        for client in list(self.clients):
+            if client.is_idle():
+                client.close()
+
+    async def flushed(self, seconds: float) -> None:
+        """Wait until the connections that are closing have sent what they had to, at most for ``seconds``."""
+        deadline = self.now() + seconds
+        while self.now() < deadline and any(client.is_closing() for client in self.clients):
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def close(self) -> None:
+        """Cut everything off."""
+        for client in list(self.clients):
+            client.abort()
+        self.pool.close()

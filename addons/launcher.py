@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 
+import uvloop
 from mitmproxy.options import Options
 
 from vmgw_core import __version__
@@ -50,7 +52,8 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
         return 0
     set_up_logging(LogStyle.from_settings(settings))
     try:
-        return asyncio.run(serve(settings))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(serve(settings))
     except KeyboardInterrupt:
         return 0
     finally:
@@ -83,7 +86,11 @@ async def serve(settings: Settings) -> int:
     addons = chain.build()
     master = GatewayMaster(Options(), addons, asyncio.get_running_loop())
     try:
-        next(addon for addon in addons if isinstance(addon, Configuration)).start(settings)
+        configuration = next(addon for addon in addons if isinstance(addon, Configuration))
+        configuration.runtime.fast = settings["lane"] == "fast"
+        configuration.start(settings)
+        gc.collect()
+        gc.freeze()  # what is there by now stays: no need to look at it again and again
         await master.run()
     except SystemExit as end:  # mitmproxy's way to say that the listener could not start
         return int(str(end.code)) if end.code else 0

@@ -21,6 +21,7 @@ from mitmproxy.exceptions import AddonHalt
 from mitmproxy.hooks import Hook
 from mitmproxy.master import Master
 from mitmproxy.options import Options
+from mitmproxy.utils import asyncio_utils
 
 logger = logging.getLogger(__name__)
 
@@ -60,3 +61,22 @@ class GatewayMaster(Master):
         self._legacy_log_events.uninstall()  # an event for each log record, which no addon here listens to
         self.addons = DirectAddonManager(self)
         self.addons.add(Proxyserver(), *addons, TlsConfig(), NextLayer(), ErrorCheck())  # type: ignore[no-untyped-call]
+
+    async def run(self) -> None:
+        """As mitmproxy's, without its listeners, and without eager tasks.
+
+        A task that begins within its creator can be cancelled before its own clean-up is in place (a client's socket
+        is forgotten that way), and uvloop does not hand every Python's eager factory what it takes.
+        """
+        errors = self.addons.get("errorcheck")
+        assert isinstance(errors, ErrorCheck)
+        with asyncio_utils.install_exception_handler(self._asyncio_exception_handler):
+            self.should_exit.clear()
+            await errors.shutdown_if_errored()
+            try:
+                await self.running()
+                await errors.shutdown_if_errored()
+                errors.finish()
+                await self.should_exit.wait()
+            finally:
+                await self.done()

@@ -6,12 +6,15 @@ import asyncio
 import gzip
 import logging
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 import requests
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.flagpage import without_credentials
@@ -89,13 +92,15 @@ class PushTarget:
                 raise ValueError(f"status {answer.status_code}")
 
 
-class PushMetrics:
+class PushMetrics(Collector):
     """Pushes the gateway's metrics in the background, each URL on its own (-pushmetrics.url)."""
 
     def __init__(self, runtime: Runtime, telemetry: Telemetry) -> None:
         self.runtime = runtime
         self.telemetry = telemetry
         self.tasks: list[asyncio.Task[None]] = []
+        self.pushes: Counter[tuple[str, str]] = Counter()
+        telemetry.registry.register(self)
 
     def running(self) -> None:
         settings = self.runtime.settings
@@ -117,10 +122,21 @@ class PushMetrics:
             try:
                 await in_thread(target.push, page, "metrics push")
             except Exception as error:  # whatever a library raises, pushing goes on
-                self.telemetry.pushes.labels(target.shown, "error").inc()
+                self.pushes[target.shown, "error"] += 1
                 logger.warning(f"cannot push metrics to {target.shown}: {describe(error)}")
             else:
-                self.telemetry.pushes.labels(target.shown, "success").inc()
+                self.pushes[target.shown, "success"] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        """What became of the pushes."""
+        family = CounterMetricFamily(
+            "vmgateway_metrics_pushes",
+            "Pushes of these metrics to -pushmetrics.url, by result",
+            labels=["url", "result"],
+        )
+        for labels, number in self.pushes.items():
+            family.add_metric(labels, number)
+        yield family
 
 
 def with_labels(page: str, labels: str) -> str:

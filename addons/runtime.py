@@ -29,7 +29,7 @@ Settings = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireLimits:
-    """What a client may send, and how slowly. Sizes are bytes, times seconds."""
+    """What a client may send, and how long a client or a backend may take. Sizes are bytes, times seconds."""
 
     head: HeadLimits
     chunk_line: int
@@ -38,6 +38,7 @@ class WireLimits:
     body_timeout: float
     idle_timeout: float
     connection_timeout: float
+    response_timeout: float
     keep_alive: bool
     connections: int
 
@@ -60,6 +61,7 @@ class WireLimits:
             body_timeout=number("http.bodyTimeout"),
             idle_timeout=number("http.idleConnTimeout"),
             connection_timeout=number("http.connTimeout"),
+            response_timeout=number("backend.responseTimeout"),
             keep_alive=not settings["http.disableKeepAlive"],
             connections=int(number("http.maxConnections")),
         )
@@ -115,6 +117,8 @@ class Runtime:
         self.page_access: PageAccess | None = None
         self.header_edit = HeaderEdit()
         self.draining = False
+        self.fast = False
+        """Whether the fast lane carries what it can; set by the launcher."""
         self.reloads = {"success": 0, "error": 0}
         # Flows are saved to files with their metadata, so what is no plain data is kept beside them.
         self.decisions: WeakKeyDictionary[HTTPFlow, Decision] = WeakKeyDictionary()

@@ -15,6 +15,7 @@ from .errors import (
     BackendUnreachable,
     KeysUnavailable,
     MethodNotAllowed,
+    Overloaded,
     RateLimited,
     Refusal,
     TokenRefused,
@@ -91,7 +92,7 @@ def answer(refusal: Refusal, *, access: Access | None = None, tell_why: bool = F
         headers.append((b"Allow", ", ".join(refusal.allow).encode()))
     elif isinstance(refusal, RateLimited):
         headers.append((b"Retry-After", str(refusal.retry_after).encode()))
-    elif isinstance(refusal, KeysUnavailable | BackendUnreachable | UsageUnknown):
+    elif isinstance(refusal, KeysUnavailable | BackendUnreachable | UsageUnknown | Overloaded):
         headers.append((b"Retry-After", b"5"))
     document = {"status": "error", "errorType": _ERROR_TYPES.get(status, "bad_data"), "error": text}
     body = json.dumps(document, separators=(",", ":")).encode()

@@ -30,6 +30,7 @@
         ├── HeadTooLarge         431  head_too_large
         ├── InternalError        500  internal_error
         ├── BackendUnreachable   502  backend_unreachable
+        ├── Overloaded           503  overloaded
         ├── KeysUnavailable      503  keys_unavailable
         ├── UsageUnknown         503  usage_unknown
         └── BackendTimeout       504  backend_timeout
@@ -260,6 +261,13 @@ class BackendUnreachable(Refusal):
 
     status = 502
     code = "backend_unreachable"
+
+
+class Overloaded(Refusal):
+    """The gateway has as many connections as it takes (``-http.maxConnections``)."""
+
+    status = 503
+    code = "overloaded"
 
 
 class KeysUnavailable(Refusal):

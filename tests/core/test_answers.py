@@ -41,6 +41,7 @@ PROMISED: dict[type[Refusal], tuple[int, str, str]] = {
     errors.InternalError: (500, "internal_error", "internal"),
     errors.BackendUnreachable: (502, "backend_unreachable", "unavailable"),
     errors.KeysUnavailable: (503, "keys_unavailable", "unavailable"),
+    errors.Overloaded: (503, "overloaded", "unavailable"),
     errors.UsageUnknown: (503, "usage_unknown", "unavailable"),
     errors.BackendTimeout: (504, "backend_timeout", "timeout"),
 }
