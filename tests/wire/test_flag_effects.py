@@ -47,3 +47,14 @@ def test_heads_are_limited(
     for size, status in ((spare, 200), (spare + 1, 431)):
         with RawClient(gateway.port) as client:
             assert client.send(head % (b"x" * size)).receive_answer()[0] == status
+
+
+def test_no_home_directory_is_needed_and_nothing_is_written_into_one(
+    start_gateway: StartGateway, upstream: RecordingUpstream, key: SigningKey, key_file: Path, tmp_path: Path
+) -> None:
+    common = ("-enable.auth", f"-read.url={upstream.url}", f"-auth.publicKeyFiles={key_file}")
+    for home in ("/proc/1/no-home", str(tmp_path)):
+        for lane in ("fast", "flow"):
+            gateway = start_gateway(*common, f"-lane={lane}", env={"HOME": home})
+            assert gateway.client(key.mint()).get("/api/v1/labels").status == 200
+            assert list(tmp_path.iterdir()) == list(gateway.directory.glob("*.pem")) == []
