@@ -74,6 +74,7 @@ class FastClient(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         if peer:
             self.peer = peer[0]
+        self._wait(Waiting.IDLE, self.lane.runtime.limits.idle_timeout)
         self.lane.opened(self)
 
     def data_received(self, data: bytes) -> None:

@@ -19,7 +19,7 @@ class HeadReader:
     connection to stay (RFC 9112, section 9.3).
     """
 
-    __slots__ = ("_fields", "_found", "_headers", "keep_alive", "old")
+    __slots__ = ("_fields", "_found", "_headers", "_parser", "keep_alive", "old")
 
     def __init__(self) -> None:
         self.old = False
@@ -27,6 +27,7 @@ class HeadReader:
         self._fields = b""
         self._headers: Headers = ()
         self._found: list[tuple[bytes, bytes]] = []
+        self._parser: httptools.HttpRequestParser | None = None
 
     def read(self, head: bytes, limits: HeadLimits, client: str) -> RequestHead:
         """The request that the complete ``head`` is. Raises ``BadRequest``, ``TargetTooLong`` and ``HeadTooLarge``."""
@@ -44,9 +45,9 @@ class HeadReader:
     def _take_apart(self, head: bytes) -> None:
         self._found = []
         self.keep_alive = False
-        parser = httptools.HttpRequestParser(self)
+        self._parser = httptools.HttpRequestParser(self)
         try:
-            parser.feed_data(head)
+            self._parser.feed_data(head)
         except httptools.HttpParserUpgrade:
             pass  # the head is complete; nothing is upgraded
         except httptools.HttpParserInvalidMethodError:
@@ -55,10 +56,15 @@ class HeadReader:
             self._found = [(name, value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
         except httptools.HttpParserError:
             raise BadRequest("the request is no valid HTTP") from None
-        else:
-            self.keep_alive = parser.should_keep_alive()
+        finally:
+            self._parser = None
         self._headers = tuple(self._found)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by llhttp."""
         self._found.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Called by llhttp, which forgets what it was told of the connection when the message ends."""
+        assert self._parser is not None
+        self.keep_alive = self._parser.should_keep_alive()

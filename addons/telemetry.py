@@ -62,7 +62,7 @@ class Telemetry:
         access, tenant = "none", "none"
         if grant is not None:
             access = grant.route.access.value
-            tenant = self.tenants.get(grant.claim.tenant) or self.tenant_label(grant.claim.tenant)
+            tenant = self.tenant_label(grant.claim.tenant)
         if refusal is not None:
             self.refusals[refusal.code] += 1
             if isinstance(refusal, TokenRefused):
@@ -79,9 +79,12 @@ class Telemetry:
 
     def tenant_label(self, tenant: TenantID) -> str:
         """The tenant, or ``other`` once ``-metrics.maxTenants`` of them have metrics of their own."""
-        if len(self.tenants) >= int(str(self.runtime.settings["metrics.maxTenants"])):
-            return _OTHER
-        return self.tenants.setdefault(tenant, str(tenant))
+        label = self.tenants.get(tenant)
+        if label is None:
+            if len(self.tenants) >= int(str(self.runtime.settings["metrics.maxTenants"])):
+                return _OTHER
+            label = self.tenants[tenant] = str(tenant)
+        return label
 
     def collect(self) -> Iterator[Metric]:
         """The counters as metric families."""

@@ -71,6 +71,14 @@ class ChunkedReader:
                 self._left -= len(piece)
                 position += len(piece)
                 continue
+            if self._left == 0 and self._trailers < 0:
+                if not b"\r\n".startswith(data[position : position + 2]):
+                    raise BadRequest("a chunk does not end in a line break")
+                if size - position < 2:
+                    break
+                self._left = -1
+                position += 2
+                continue
             end = data.find(b"\n", position, position + self._max_line + 1)
             if end < 0:
                 if size - position > self._max_line:
@@ -90,10 +98,6 @@ class ChunkedReader:
             self._trailers += end - start
             if _TRAILER.fullmatch(data, start, end) is None or self._trailers > self._max_line:
                 raise BadRequest(f"the trailers are none, or longer than {self._max_line} bytes")
-        elif self._left == 0:
-            if end - start != 2 or data[start] != 13:
-                raise BadRequest("a chunk does not end in a line break")
-            self._left = -1
         else:
             head = _CHUNK_HEAD.fullmatch(data, start, end)
             if head is None:
