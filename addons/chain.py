@@ -12,6 +12,7 @@ from .forwarding import Forwarding
 from .key_refresh import KeyRefresh
 from .lifecycle import Lifecycle
 from .listener import Listener
+from .push_metrics import PushMetrics
 from .runtime import Runtime
 from .status_pages import StatusPages
 from .telemetry import Telemetry
@@ -43,4 +44,5 @@ def build(runtime: Runtime | None = None) -> list[object]:
         AnswerHeaders(runtime),
         telemetry,
         AccessLogging(runtime),
+        PushMetrics(runtime, telemetry),
     ]

@@ -23,6 +23,7 @@ from .listener import parse_listen_address
 from .logs import LogStyle, set_up_logging
 from .master import GatewayMaster
 from .page_access import PageAccess, header_edit
+from .push_metrics import PushTarget
 from .runtime import Settings
 from .upstream_tls import contexts
 
@@ -77,6 +78,7 @@ def check(settings: Settings) -> None:
     LogStyle.from_settings(settings)
     PageAccess.from_settings(settings)
     header_edit(settings)
+    PushTarget.from_settings(settings)
 
 
 async def serve(settings: Settings) -> int:

@@ -132,7 +132,7 @@ class PerSecond(logging.Filter):
         super().__init__()
         self.limits = {logging.WARNING: style.warnings_per_second, logging.ERROR: style.errors_per_second}
         self.second = 0
-        self.logged: Counter[tuple[str, int]] = Counter()
+        self.logged: Counter[tuple[str, int, int]] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
         limit = self.limits.get(record.levelno, 0)
@@ -141,7 +141,7 @@ class PerSecond(logging.Filter):
         if int(record.created) != self.second:
             self.second = int(record.created)
             self.logged.clear()
-        place = (record.pathname, record.lineno)
+        place = (record.pathname, record.lineno, record.levelno)
         self.logged[place] += 1
         if self.logged[place] == limit:
             record.msg = f"(no more of these within this second, the limit is {limit}) {record.getMessage()}"

@@ -25,8 +25,8 @@ _SAFE_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._:\[\]-]+(?
 
 def flags_page(settings: Mapping[str, object]) -> str:
     """``-name="value"`` a line, in the order of names, as VictoriaMetrics shows them."""
-    lines = sorted(f"-{flag.name}={json.dumps(shown(flag, settings[flag.name]))}" for flag in FLAGS)
-    return "\n".join(lines) + "\n"
+    flags = sorted(FLAGS, key=lambda flag: flag.name)
+    return "".join(f"-{flag.name}={json.dumps(shown(flag, settings[flag.name]))}\n" for flag in flags)
 
 
 def shown(flag: Flag, value: object) -> str:
