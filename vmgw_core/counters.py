@@ -1,0 +1,191 @@
+"""One counter for one limit: what was counted here, what a datasource has said, what the other replicas have.
+
+Three sources, and a verdict that none of them alone could give:
+
+- the own window is exact, and knows nothing of requests that went elsewhere;
+- a datasource knows all of them, as of its last scrape: its number holds with what was admitted here since;
+- other replicas say what they counted *and what they may still count* before they are heard of again. A replica
+  publishes its share before it uses it, and takes no more than the others have left: see :meth:`Counter.publish`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from .access import TenantID
+from .limittypes import Limit, LimitType, label_text
+from .windows import SlidingWindow
+
+NEAR: Final = 0.8
+"""The share of a limit from which on it is worth a warning."""
+
+
+@dataclass(slots=True)
+class Learnt:
+    """What the datasource last said of one type and resolution. ``as_of`` is -inf before its first answer."""
+
+    values: Mapping[TenantID | None, int] = field(default_factory=dict)
+    as_of: float = float("-inf")
+    lag: float = 0.0
+    """Seconds that the answer before this one was old when this one came."""
+    generation: int = 0
+
+
+@dataclass(slots=True)
+class Peers:
+    """What the last exchange with the other replicas said; ``counts`` has what they may still use in it."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    alive: int = 0
+    at: float = 0.0
+    interval: float = 0.0
+
+
+class Counter:
+    """The usage of one limit by one tenant, or by all of them for a total."""
+
+    __slots__ = (
+        "_admitted_since", "_cap", "_generation", "_learnt", "_near", "_peers", "_published", "_wanted",
+        "_wanted_until", "_warned_at", "above", "key", "limit", "tenant", "typical", "window",
+    )  # fmt: skip
+
+    def __init__(self, limit: Limit, tenant: TenantID | None, learnt: Learnt | None, peers: Peers | None) -> None:
+        self.limit = limit
+        self.tenant = tenant
+        self.key = counter_key(limit, tenant)
+        self.window = SlidingWindow(limit.resolution.seconds)
+        self.above = False
+        """Whether the usage was above ``NEAR`` of the limit when something was last counted."""
+        self._near = NEAR * limit.value
+        self._warned_at = float("-inf")
+        self._learnt = learnt
+        self._generation = 0
+        self._admitted_since = 0
+        self._peers = peers
+        self._published: int | None = None
+        self._cap: int | None = None
+        self.typical = 1
+        """How much was last asked for at a time."""
+        self._wanted = 0
+        self._wanted_until = float("-inf")
+
+    # --- verdicts --------------------------------------------------------------------------------------------------
+
+    def fits(self, need: int, now: float) -> bool:
+        """Whether ``need`` more stay within the limit."""
+        counted = self.window.count(now) + need
+        if counted > self.limit.value or (self._peers is not None and counted > self.cap(now)):
+            return False
+        return self._learnt is None or self._heard(now) + need <= self.limit.value
+
+    def add(self, count: int, now: float) -> None:
+        """Count what :meth:`fits` has let through."""
+        self.window.add(count, now)
+        self._admitted_since += count
+
+    def crossed(self, now: float) -> bool:
+        """Whether the usage has just come near the limit: once for each time, and once a window at the most."""
+        above = self.usage(now) >= self._near
+        first = above and not self.above and now - self._warned_at >= self.window.seconds
+        self.above = above
+        if first:
+            self._warned_at = now
+        return first
+
+    def usage(self, now: float) -> int:
+        """What is used of the limit, by all that is known."""
+        counted = self.window.count(now)
+        if self._peers is not None:
+            counted += self._peers.counts.get(self.key, 0)
+        return counted if self._learnt is None else max(counted, self._heard(now))
+
+    def wait(self, need: int, now: float) -> float:
+        """Seconds until ``need`` more fit, if nobody uses anything of the limit meanwhile; 0 if they fit now."""
+        limit, cap = self.limit.value, self.cap(now)
+        own = self.window.count(now)
+        wait = self.window.wait(own + need - min(limit, cap), now)
+        if need > cap and self._peers is not None:
+            # It is not here that the limit was used: all of that has left the window, and is known to have, by then.
+            wait = max(wait, self.window.seconds + 2 * self._peers.interval)
+        if self._learnt is not None and self._heard(now) + need > limit:
+            if self.limit.type is LimitType.ACTIVE_SERIES:
+                wait = max(wait, self.window.seconds)  # nobody can know when series end
+            else:
+                # Which moments are behind the number is not known, but they are all before as_of. The answer that
+                # says so comes as late as answers do.
+                wait = max(wait, self._learnt.as_of + self.window.seconds + self._learnt.lag - now)
+        return wait
+
+    def age(self, now: float) -> float:
+        """Seconds since the datasource's number was scraped; 0 where there is none to wait for."""
+        return 0.0 if self._learnt is None else now - self._learnt.as_of
+
+    # --- the datasource --------------------------------------------------------------------------------------------
+
+    def _heard(self, now: float) -> int:
+        """The datasource's number, plus what was admitted here since; 0 once all behind the number has left."""
+        learnt = self._learnt
+        assert learnt is not None
+        gauge = self.limit.type is LimitType.ACTIVE_SERIES
+        if not gauge and learnt.as_of + self.window.seconds <= now:
+            return 0
+        if self._generation != learnt.generation:
+            self._generation = learnt.generation
+            self._admitted_since = self.window.since(learnt.as_of)
+        value = learnt.values.get(None if self.limit.total else self.tenant, 0)
+        return value + self._admitted_since
+
+    # --- the other replicas ----------------------------------------------------------------------------------------
+
+    def cap(self, now: float) -> int:
+        """How much may be in the own window, so that all replicas together stay within the limit."""
+        peers, limit = self._peers, self.limit.value
+        if peers is None:
+            return limit
+        if self._cap is None:  # not published yet: the share that everybody leaves to the others
+            self._cap = min(limit, self._share(now))
+        return self._cap
+
+    def _share(self, now: float) -> int:
+        assert self._peers is not None
+        own = self.window.count(now)
+        left = max(0, self.limit.value - self._peers.counts.get(self.key, 0) - own)
+        share = -(-left // (self._peers.alive + 1))
+        if self._wanted and now < self._wanted_until:
+            share = max(share, min(left, self._wanted))
+        return own + share
+
+    def want(self, need: int, now: float) -> bool:
+        """Ask for a larger share at the next exchange, where it is the share that stands in the way of ``need``."""
+        if self._peers is None or self.window.count(now) + need <= self.cap(now):
+            return False
+        self._wanted, self._wanted_until = need, now + self.window.seconds + 4 * self._peers.interval
+        return True
+
+    def publish(self, now: float) -> int:
+        """What was counted here, and what may still be before the next exchange.
+
+        The sum of all replicas' caps never exceeds the limit: one that raises its cap has published at least that
+        much before, and takes no more than the others' published numbers leave; each of those is at least its
+        replica's cap. So whoever of two comes second sees the first.
+        """
+        share = self._share(now)
+        self._cap = min(self.cap(now), share)
+        self._published = share
+        return share
+
+    def exchanged(self, now: float) -> None:
+        """The others' numbers have come, after :meth:`publish`."""
+        if self._peers is None or self._published is None:  # it came between the two, and takes part next time
+            return
+        left = self.limit.value - self._peers.counts.get(self.key, 0)
+        self._cap = min(self._published, max(self.cap(now), left, 0))
+
+
+def counter_key(limit: Limit, tenant: TenantID | None) -> str:
+    """The counter's name, the same in every replica."""
+    who = "total" if limit.total else "multitenant" if tenant is None else str(tenant)
+    labels = f"/{label_text(limit.labels)}" if limit.labels else ""
+    return f"{limit.type}/{limit.resolution}/{who}{labels}"
