@@ -16,8 +16,8 @@ CORE = Path(__file__).resolve().parent.parent / "vmgw_core"
 # fmt: off
 ORDER = [
     "errors", "fields", "flagtypes", "flags", "commandline", "selector", "access", "jwk", "jws", "jwt", "discovery",
-    "windows", "limittypes", "counters", "limits", "limitfile", "path", "routes", "forms", "labels", "head", "tenancy",
-    "answers", "gateway",
+    "windows", "limittypes", "limitset", "counters", "limits", "limitfile", "path", "routes", "forms", "labels",
+    "head", "tenancy", "answers", "gateway",
 ]
 
 FORBIDDEN = [
