@@ -67,7 +67,7 @@ class Counter:
     """The usage of one limit by one tenant, or by all of them for a total."""
 
     __slots__ = (
-        "_admitted_since", "_cap", "_generation", "_learnt", "_near", "_peers", "_published", "_wanted",
+        "_admitted_since", "_cap", "_generation", "_learnt", "_near", "_peers", "_published", "_settled", "_wanted",
         "_wanted_until", "_warned_at", "above", "key", "limit", "tenant", "typical", "window",
     )  # fmt: skip
 
@@ -86,6 +86,7 @@ class Counter:
         self._peers = peers
         self._published: int | None = None
         self._cap: int | None = None
+        self._settled = False  # whether the others know of this counter
         self.typical = 1
         """How much was last asked for at a time."""
         self._wanted = 0
@@ -125,9 +126,10 @@ class Counter:
         """Seconds until ``need`` more fit, if nobody uses anything of the limit meanwhile; 0 if they fit now."""
         cap = self.cap(now)
         wait = self.window.wait(self.window.count(now) + need - cap, now)
-        if self._peers is not None and need > cap:
-            # The limit was used elsewhere: by then all of that has left the window, and that is known here.
-            wait = max(wait, self.window.seconds + 2 * self._peers.interval)
+        if self._peers is not None and (wait > 0 or need > cap):
+            # Where the limit was used elsewhere, all of that has left the window by then. To be known here, it
+            # takes an exchange of the others and one of this replica.
+            wait = (wait if need <= cap else self.window.seconds) + 2 * self._peers.interval
         if self._learnt is not None and self._heard(now) + need > self.limit.value:
             if self.limit.type is LimitType.ACTIVE_SERIES:
                 wait = max(wait, self.window.seconds)  # nobody can know when series end
@@ -165,48 +167,58 @@ class Counter:
 
     def cap(self, now: float) -> int:
         """How much may be in the own window, so that all replicas together stay within the limit."""
-        if self._peers is None:
+        peers = self._peers
+        if peers is None:
             return self.limit.value
-        if self._cap is None:  # not published yet: the share that everybody leaves to the others
-            self._cap = self._share(self._peers, now)
+        if self._cap is None:  # unknown to the others, each of whom leaves this much of what is left
+            self._cap = self._share(peers, peers.claimed(self.key), now)
         return self._cap
 
-    def _share(self, peers: Peers, now: float) -> int:
+    def _share(self, peers: Peers, others: int, now: float) -> int:
         own = self.window.count(now)
-        left = max(0, self.limit.value - peers.claimed(self.key) - own)
-        share = -(-left // (peers.alive + 1))
-        if now < self._wanted_until:
-            share = max(share, min(left, self._wanted))
-        return own + share
+        left = max(0, self.limit.value - others - own)
+        return own + max(left // (peers.alive + 1), min(left, 1))
 
     def want(self, need: int, now: float) -> bool:
-        """Ask for a larger share at the next exchange, where it is the share that stands in the way of ``need``."""
-        if self._peers is None or self.window.count(now) + need <= self.cap(now):
+        """Ask for more at the next exchanges, where ``need`` is more than a share could ever be."""
+        if self._peers is None or need <= self.limit.value // (self._peers.alive + 1) or need <= 1:
             return False
         self._wanted = need
-        self._wanted_until = now + self.window.seconds + 4 * self._peers.interval
+        self._wanted_until = now + 1.25 * self.window.seconds + 4 * self._peers.interval
         return True
 
     def publish(self, now: float) -> Iterator[tuple[str, int]]:
         """What was counted here, and what may be before the next exchange, for the other replicas.
 
-        The sum of all replicas' caps never exceeds the limit: one that raises its cap has published at least that
+        The sum of all replicas' caps does not exceed the limit: one that raises its cap has published at least that
         much before, and takes no more than the others' published numbers leave; each of those is at least its
-        replica's cap. So whoever of two comes second sees the first.
+        replica's cap. So whoever of two comes second sees the first. A counter that is new here has a share at once,
+        and first raises it when the others have published theirs; a share is at least 1, so n - 1 is what n replicas
+        may admit on top then.
         """
-        assert self._peers is not None
-        self._published = self._share(self._peers, now)
-        self._cap = min(self.cap(now), self._published)
+        peers = self._peers
+        assert peers is not None
         own = self.window.count(now)
+        wanted = self._wanted if now < self._wanted_until else 0
+        if not own and not wanted:  # as if it were new, so that nothing is set aside for nobody
+            self._published, self._cap, self._settled = None, None, False
+            return
+        counted = peers.counts.get(self.key, 0)
+        share = max(self._share(peers, counted, now), min(own + wanted, self.limit.value - counted))
+        self._published = share
+        self._cap = min(self.cap(now), share)
         yield self.key, own
-        yield self.key + RESERVED, self._published - own
+        yield self.key + RESERVED, share - own
 
     def exchanged(self, now: float) -> None:
         """The others' numbers have come, after :meth:`publish`."""
         assert self._peers is not None
-        if self._published is not None:  # else it came between the two, and takes part next time
+        if self._published is None:  # it is not known to them
+            return
+        if self._settled:
             left = self.limit.value - self._peers.claimed(self.key)
             self._cap = min(self._published, max(self.cap(now), left))
+        self._settled = True
 
 
 def counter_key(limit: Limit, tenant: TenantID | None) -> str:
