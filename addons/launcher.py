@@ -15,7 +15,7 @@ from vmgw_core import __version__
 from vmgw_core.commandline import help_text, parse
 from vmgw_core.errors import ConfigurationError
 
-from . import chain
+from . import chain, limits_source
 from .configuration import Configuration, build_keyring, build_policy, read_static_keys
 from .listener import parse_listen_address
 from .logs import set_up_logging
@@ -70,6 +70,8 @@ def check(settings: Settings) -> None:
     parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
     build_policy(settings, build_keyring(settings, read_static_keys(settings)))
     contexts(settings)
+    if settings["enable.rateLimit"]:
+        limits_source.load(settings)
 
 
 async def serve(settings: Settings) -> int:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from functools import partial
 from typing import Final
 
 from mitmproxy.http import HTTPFlow
@@ -14,6 +13,8 @@ from mitmproxy.http import HTTPFlow
 from vmgw_core.access import Access
 from vmgw_core.errors import InternalError, Refusal
 from vmgw_core.limits import LimitType, Resolution, tenant_name
+from vmgw_core.metering import RowMeter
+from vmgw_core.rows import row_counter
 
 from .refusing import refuse
 from .runtime import Decision, Runtime
@@ -91,18 +92,14 @@ def limit(runtime: Runtime, decision: Decision, now: float) -> None:
     Raises:
         Refusal: it is beyond a limit.
     """
-    limiter, grant, policy = runtime.limiter, decision.grant, runtime.policy
+    limiter, grant = runtime.limiter, decision.grant
     assert grant is not None
     if limiter is not None:
-        assert policy is not None
         subject, access = grant.subject, grant.route.access
         limiter.admit(subject, access, now)
         if limiter.counts_rows and access is Access.WRITE:
-            # Loaded with the first such request: the codecs of all protocols are a few megabytes.
-            from vmgw_core.metering import RowMeter
-            from vmgw_core.rows import row_counter
-
-            counter = row_counter(grant.route, decision.head, max_decoded=MAX_DECODED)
+            max_decoded = int(str(runtime.settings.get("ratelimit.maxDecodedSize", 64 << 20)))
+            counter = row_counter(grant.route, decision.head, max_decoded=max_decoded)
             if counter is not None:
 
                 def take(rows: int) -> None:
