@@ -19,6 +19,7 @@ from vmgw_core.head import Headers
 from .access_control import AccessControl
 from .fast_client import FastClient
 from .fast_pool import Pool
+from .rate_limit import RateLimit
 from .runtime import Decision, Runtime
 from .status_pages import StatusPages
 from .telemetry import Telemetry
@@ -31,11 +32,17 @@ class FastLane:
     """Carries HTTP/1.1 for the vmgateway command, without flows."""
 
     def __init__(
-        self, runtime: Runtime, pages: StatusPages, access_control: AccessControl, telemetry: Telemetry
+        self,
+        runtime: Runtime,
+        pages: StatusPages,
+        access_control: AccessControl,
+        rate_limit: RateLimit,
+        telemetry: Telemetry,
     ) -> None:
         self.runtime = runtime
         self.pages = pages
         self.access_control = access_control
+        self.rate_limit = rate_limit
         self.telemetry = telemetry
         self.pool = Pool(runtime)
         self.clients: set[FastClient] = set()
