@@ -13,6 +13,7 @@ from vmgw_core.discovery import KeyRing
 from vmgw_core.errors import Refusal
 from vmgw_core.gateway import Grant, Policy, UpstreamRequest
 from vmgw_core.head import RequestHead
+from vmgw_core.metering import RowMeter
 
 from .upstream_tls import UpstreamTLS
 
@@ -22,13 +23,17 @@ Settings = Mapping[str, object]
 
 @dataclass(slots=True)
 class Decision:
-    """How far one request came. Each addon writes its own part, and none acts without the part before it."""
+    """How far one request came. Each addon writes its own part, and none acts without the part before it.
+
+    Where ``meter`` is set, the body of the request goes through it on its way to the backend.
+    """
 
     head: RequestHead
     started: float
     own_page: bool = False
     grant: Grant | None = None
     upstream: UpstreamRequest | None = None
+    meter: RowMeter | None = None
     refusal: Refusal | None = None
 
     def refused(self, refusal: Refusal) -> None:
