@@ -93,15 +93,17 @@ def test_it_inserts_as_many_rows_as_are_counted(inserts: Inserts) -> None:
 
 def test_encoded_bodies_hold_as_many_rows(inserts: Inserts) -> None:
     """A release that does not know an encoding takes the body as it is, and skips most of it as malformed."""
+    before = inserts.inserted()
     for name, (encoding, encode) in ENCODINGS.items():
-        before, rows, at_most = inserts.inserted(), Counter[str](), Counter[str]()
+        rows, at_most = Counter[str](), Counter[str]()
         for case in inserts.cases:
             if not case.encoded:
                 headers, body = headers_of(case, Content_Encoding=encoding), encode(case.body)
                 inserts.send(case, body, headers)
                 rows[case.kind] += case.rows
                 at_most[case.kind] += counted(case, body, headers)
-        inserted = inserts.inserted() - before
+        after = inserts.inserted()
+        inserted, before = after - before, after
         if inserts.is_old and encoding != "gzip":
             assert inserted <= at_most, name
         else:
@@ -141,7 +143,7 @@ def broken(case: Case, choose: random.Random) -> bytes:
         body[choose.randrange(len(body))] = choose.randrange(256)
         return snappy(bytes(body))
     body = bytearray(case.body)
-    for _ in range(choose.randrange(1, 10)):
+    for _ in range(choose.randrange(1, 5)):
         start = choose.randrange(len(body) + 1)
         stop = start + choose.choice([0, 0, 1, 1, 2, 20])
         body[start:stop] = bytes(choose.choices(ALPHABETS[case.name], k=choose.choice([0, 1, 1, 2, 5])))
@@ -151,17 +153,17 @@ def broken(case: Case, choose: random.Random) -> bytes:
 def test_nothing_is_inserted_that_is_not_counted(inserts: Inserts) -> None:
     """Bodies that are broken in every which way. What the gateway refuses never gets to a backend."""
     choose = random.Random(1)  # noqa: S311
-    some = Counter[str]()
+    first = before = inserts.inserted()
     for _ in range(ROUNDS):
-        before, sent = inserts.inserted(), {}
+        sent = {}
         for case in inserts.cases:
             if case.name in ALPHABETS:
                 body = broken(case, choose)
                 with contextlib.suppress(Refusal):
                     sent[case.kind] = (counted(case, body, headers_of(case)), body)
                     inserts.send(case, body, headers_of(case))
-        inserted = inserts.inserted() - before
+        after = inserts.inserted()
         for kind, (rows, body) in sent.items():
-            assert inserted[kind] <= rows, (kind, body)
-        some += inserted
-    assert some.keys() == {case.kind for case in inserts.cases if case.name in ALPHABETS}
+            assert after[kind] - before[kind] <= rows, (kind, body)
+        before = after
+    assert len(before - first) >= len(ALPHABETS) // 2
