@@ -230,6 +230,12 @@ FLAGS: Final[tuple[Flag, ...]] = (
              f"{_FROM_FILE}", secret=True),
     ),
     *_group(
+        "Rate limiting",
+        Flag("ratelimit.maxDecodedSize", SIZE, "64MiB", "Where rows are limited: a write that can only be counted "
+             "whole (remote write, OpenTelemetry, DataDog, New Relic, OpenTSDB, snappy, a line of JSON) and is larger, "
+             "as sent or decoded, is answered 413.", least="1MiB"),
+    ),
+    *_group(
         "Metrics",
         Flag("metrics.maxTenants", INT, "1000", "How many tenants have metrics of their own; the rest are counted "
              'together as "other".', least="0"),
