@@ -49,7 +49,7 @@ class Lifecycle:
         if type(ctx.master).__name__ in ("DumpMaster", "GatewayMaster"):  # in the others Ctrl-C asks the user
             loop.add_signal_handler(signal.SIGINT, self.stop)
         if self.runtime.worker is not None:
-            self.watching = loop.create_task(self.watch(os.getppid()))
+            self.watching = loop.create_task(self.watch(self.runtime.worker.parent))
 
     async def watch(self, parent: int) -> None:
         """A worker whose parent is gone has nobody to end or to replace it: it leaves."""
