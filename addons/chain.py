@@ -41,7 +41,6 @@ def build(runtime: Runtime | None = None) -> list[object]:
     pages.begin_reload = lifecycle.reload
     return [
         configuration,
-        listener,
         lifecycle,
         pages,
         access_control,
@@ -57,4 +56,5 @@ def build(runtime: Runtime | None = None) -> list[object]:
         workers,
         AccessLogging(runtime),
         PushMetrics(runtime, telemetry),
+        listener,  # last: who connects finds everything else running
     ]
