@@ -77,12 +77,17 @@ class Exchange:
             else:
                 self.prepare(None)
                 self.send()
-            if not self.request_done and not self.over and head.values(b"expect"):
+            if not self.request_done and not self.over and self.awaits_continue():
                 self.client.write(_CONTINUE)
         except Refusal as refusal:
             self.refuse(refusal)
         except Exception:
             self.crashed()
+
+    def awaits_continue(self) -> bool:
+        """Whether the client holds its body back until it is told to go on (RFC 9110, section 10.1.1)."""
+        expected = self.decision.head.values(b"expect")
+        return bool(expected) and expected[0].lower() == b"100-continue" and not self.client.old
 
     def prepare(self, form: bytes | None) -> None:
         """Write the request that the backend gets. Raises ``Refusal``."""
@@ -94,6 +99,8 @@ class Exchange:
     def receive(self, content: bytes, done: bool) -> None:
         """More of the request's body, and whether this is its end."""
         self.request_done = done
+        if self.decision.own_page:
+            return  # it is on its way, and takes no body
         try:
             if self.form is None:
                 self.pass_on(content)
@@ -120,7 +127,7 @@ class Exchange:
                 content += b"0\r\n\r\n"
         if self.connection is not None:
             self.connection.write(content)
-            if self.request_done:
+            if self.request_done and not self.answer_status:
                 self.client.await_answer()
         elif content:
             self.queue.append(content)
@@ -197,7 +204,9 @@ class Exchange:
 
     def too_late(self) -> None:
         """The backend did not answer in time."""
-        assert self.upstream is not None
+        if self.upstream is None:  # a page of the gateway's own, which says itself how long it takes
+            self.client.await_answer()
+            return
         self.refuse(BackendTimeout(f"-{self.upstream.backend.flag}: the backend did not answer in time"))
 
     # --- the answer ------------------------------------------------------------------------------------------------
