@@ -134,10 +134,10 @@ class Exchange:
 
     # --- the backend -----------------------------------------------------------------------------------------------
 
-    def send(self) -> None:
-        """Send the request to its backend, over a connection that is there or a new one."""
+    def send(self, *, anew: bool = False) -> None:
+        """Send the request to its backend, over a connection that is there or, always where ``anew``, a new one."""
         assert self.upstream is not None
-        connection = self.lane.pool.take(self.upstream.backend)
+        connection = None if anew else self.lane.pool.take(self.upstream.backend)
         if connection is not None:
             self.use(connection)
         else:
@@ -196,7 +196,7 @@ class Exchange:
         assert self.decision.grant is not None
         if stale and self.upstream.method == "GET" and self.decision.grant.body is Body.NONE:
             self.retried = True
-            self.send()
+            self.send(anew=True)  # where one connection was stale, so may be the others
             return
         self.client.hold(False)
         flag = self.upstream.backend.flag

@@ -91,7 +91,7 @@ class RequestHead:
 
 
 def skip_empty_lines(received: bytes) -> int:
-    """How many bytes of empty lines ``received`` begins with: before a request they are ignored (RFC 9112, section 2.2)."""
+    """How many bytes of empty lines ``received`` begins with. They are ignored (RFC 9112, section 2.2)."""
     lines = _EMPTY_LINES.match(received)
     return 0 if lines is None else lines.end()
 

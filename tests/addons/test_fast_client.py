@@ -31,7 +31,7 @@ def lane() -> Iterator[Lane]:
 def test_requests_of_a_client_that_takes_no_answers_wait_in_the_kernel(lane: Lane) -> None:
     client = lane.client()
     client.stalled = True
-    many = 100_000
+    many = 30_000
     lane.feed(client, HEALTH * many)
     assert not client.reading
     held = len(HEALTH) * many - len(client.incoming)
