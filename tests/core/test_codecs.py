@@ -17,6 +17,7 @@ from vmgw_core.errors import BadRequest, BodyTooLarge, Refusal, UnsupportedBody
 from vmgw_core.head import RequestHead
 
 from .bodies import ENCODINGS, Headers, frames, members, snappy, zstd
+from .counting import LAW
 
 MIB = 1 << 20
 TEXT = b"".join(b"m{n=\"%d\"} %d\n" % (n, n) for n in range(2000))  # fmt: skip
@@ -77,12 +78,14 @@ def test_broken_encodings_are_refused(encoding: str, body: bytes, what: str) -> 
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd", "snappy"])
+@LAW
 @given(data=st.binary(max_size=300), size=st.integers(1, 50))
 def test_any_bytes_decode_or_are_refused(encoding: str, data: bytes, size: int) -> None:
     with contextlib.suppress(Refusal):
         decode(encoding, *cut(data, size))
 
 
+@LAW
 @given(data=st.binary(max_size=3000), size=st.integers(1, 500))
 def test_decoding_undoes_encoding(data: bytes, size: int) -> None:
     for encoding, encode in ENCODINGS.values():

@@ -8,7 +8,7 @@ import json
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vmgw_core.access import Access
@@ -31,7 +31,7 @@ from .bodies import (
     snappy,
     zstd,
 )
-from .counting import MIB, count, counter_of, encoded_with
+from .counting import LAW, MIB, count, counter_of, encoded_with
 
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 JSON: Headers = ((b"Content-Type", b"application/json"),)
@@ -93,6 +93,7 @@ def test_counts_what_is_encoded(case: Case, name: str) -> None:
         assert count(case.target, pieces, headers) == rows
 
 
+@LAW
 @given(st.data())
 def test_any_bytes_count_or_are_refused(data: st.DataObject) -> None:
     case = data.draw(st.sampled_from(CASES))
@@ -217,7 +218,7 @@ def test_a_body_that_grows_too_much_is_refused(encoding: str) -> None:
 # --- what may be passed on ------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
+@LAW
 @given(size=st.integers(1, 400), name=st.sampled_from(["", *ENCODINGS]))
 def test_what_is_settled_has_been_counted(size: int, name: str) -> None:
     """A backend that gets the settled part and no more, and reads the last line all the same, inserts no more."""

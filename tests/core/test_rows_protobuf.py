@@ -25,6 +25,7 @@ from .bodies import (
     series,
     sketches,
 )
+from .counting import LAW
 
 COUNTS = [count_remote_write, count_opentelemetry, count_sketches, count_datadog_v2]
 
@@ -113,6 +114,7 @@ def test_broken_messages_are_refused(count: object) -> None:
 
 
 @pytest.mark.parametrize("count", COUNTS)
+@LAW
 @given(data=st.binary(max_size=300))
 def test_any_bytes_count_or_are_refused(count: object, data: bytes) -> None:
     assert callable(count)
@@ -120,6 +122,7 @@ def test_any_bytes_count_or_are_refused(count: object, data: bytes) -> None:
         assert count(data) >= 0
 
 
+@LAW
 @given(st.integers(0, len(remote_write()) - 1), st.integers(0, 255))
 def test_any_byte_may_be_another(index: int, byte: int) -> None:
     body = bytearray(remote_write())
