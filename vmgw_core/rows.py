@@ -68,17 +68,17 @@ class Whole:
         self.settled = 0
         self._count = count
         self._max = max_decoded
-        self._body = bytearray()
+        self._pieces: list[bytes] = []
 
     def feed(self, data: bytes) -> None:
         self.settled += len(data)
         if self.settled > self._max:
             raise BodyTooLarge(f"the body is larger than {self._max} bytes decoded (-ratelimit.maxDecodedSize)")
-        self._body += data
+        self._pieces.append(data)
 
     def finish(self) -> None:
-        body = bytes(self._body)
-        self._body.clear()
+        body = b"".join(self._pieces)  # of one piece, that is the piece itself
+        self._pieces.clear()
         self.rows = self._count(body)
 
 

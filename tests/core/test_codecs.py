@@ -136,14 +136,6 @@ def test_snappy_is_held_up_to_the_bound_before_and_after() -> None:
         decode("snappy", snappy(zeros), max_decoded=9_999)
 
 
-def test_snappy_comes_in_pieces_too() -> None:
-    sizes: list[int] = []
-    undo = decoder("snappy", lambda piece: sizes.append(len(piece)), max_decoded=MIB)
-    undo.feed(snappy(bytes(MIB)))
-    undo.finish()
-    assert sizes == [PIECE] * (MIB // PIECE)
-
-
 def test_members_with_next_to_nothing_in_them_are_bounded() -> None:
     assert decode("gzip", gzip.compress(b"x") * 1000) == b"x" * 1000
     with pytest.raises(BadRequest, match="members"):

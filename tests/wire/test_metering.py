@@ -36,7 +36,7 @@ class Metering:
 
     def requestheaders(self, flow):
         decision = ctx.master.addons.get("forwarding").runtime.decisions.get(flow)
-        if flow.response is not None or decision is None or decision.grant is None:
+        if flow.response is not None or decision.grant is None or "x-rows" not in flow.request.headers:
             return
         left = int(flow.request.headers["x-rows"])
 
