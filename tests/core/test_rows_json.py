@@ -117,7 +117,7 @@ def otel(*metrics: object) -> bytes:
                     ]
                 }
             },
-            5 + 2,
+            5 + 3,
         ),
     ],
 )
