@@ -208,8 +208,12 @@ def _datadog_v2(head: RequestHead, max_decoded: int) -> Format:
 def _opentelemetry(head: RequestHead, max_decoded: int) -> Format:
     count = count_opentelemetry
     if _content_type(head) == "application/json":
-        in_firehose = any(head.values(b"x-amz-firehose-protocol-version"))
-        count = count_firehose if in_firehose else count_opentelemetry_json
+        count = count_opentelemetry_json
+        if any(head.values(b"x-amz-firehose-protocol-version")):
+            # The header may not get to the backend: Connection can name it. So the document is read both ways.
+            return Whole(
+                lambda body: max(count_firehose(body), count_opentelemetry_json(body)), max_decoded=max_decoded
+            )
     return Whole(count, max_decoded=max_decoded)
 
 

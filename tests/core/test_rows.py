@@ -173,6 +173,7 @@ def test_opentelemetry_may_be_json_or_come_by_firehose() -> None:
     assert count(target, message, JSON) == 2
     firehose = (*JSON, (b"X-Amz-Firehose-Protocol-Version", b"1.0"))
     assert count(target, b'{"records":[]}', firehose) == 0
+    assert count(target, message, firehose) == 2  # a backend that does not get the header reads it so
     assert count(target, message, (*JSON, (b"X-Amz-Firehose-Protocol-Version", b""))) == 2
     for content_type in (b"", b"application/x-protobuf", b"application/json; charset=utf-8"):
         assert count(target, opentelemetry(), ((b"Content-Type", content_type),)) == 17
