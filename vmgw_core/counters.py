@@ -108,10 +108,16 @@ class Counter:
         self._admitted_since += count
 
     def crossed(self, now: float) -> bool:
-        """Whether the usage has just come near the limit: once for each time, and once a window at the most."""
-        above = self.usage(now) >= self._near
-        first = above and not self.above and now - self._warned_at >= self.window.seconds
-        self.above = above
+        """Whether the usage has just come near the limit: once for each time, and once a window at the most.
+
+        To be asked behind :meth:`fits`, of the same ``now``.
+        """
+        alone = self._peers is None and self._learnt is None
+        if (self.window.total if alone else self.usage(now)) < self._near:
+            self.above = False
+            return False
+        first = not self.above and now - self._warned_at >= self.window.seconds
+        self.above = True
         if first:
             self._warned_at = now
         return first
@@ -180,16 +186,14 @@ class Counter:
         left = max(0, self.limit.value - others - own)
         return own + max(left // (peers.alive + 1), min(left, 1))
 
-    def told(self, need: int, wait: float, now: float) -> bool:
-        """Somebody was told to come back for ``need`` in ``wait`` seconds; whether there are replicas to know of it."""
-        if self._peers is None:
-            return False
+    def told(self, need: int, wait: float, now: float) -> None:
+        """Somebody was told to come back for ``need`` in ``wait`` seconds."""
+        assert self._peers is not None
         if now >= self._told_until:
             self._wanted = 0
         self._told_until = max(self._told_until, now + wait + 2 * self._peers.interval + _LATE)
         if need > max(1, self.limit.value // (self._peers.alive + 1)):  # more than a share could ever be
             self._wanted = max(self._wanted, need)
-        return True
 
     def publish(self, now: float) -> Iterator[tuple[str, int]]:
         """What was counted here, and what may be before the next exchange, for the other replicas.

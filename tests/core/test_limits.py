@@ -325,15 +325,15 @@ def test_status_lists_totals_and_the_tenants_last_admitted_first() -> None:
     admitted(limiter, 1, 0, A)
     admitted(limiter, 2, 0, Subject(B.tenant, _DEV))
     admitted(limiter, 3, 0, MULTITENANT)
-    rows_refused(limiter, 4, 0, A)
-    assert [(usage.key, usage.usage, usage.limit.value) for usage in limiter.status(1)] == [
+    rows_refused(limiter, 4, 2, A)
+    assert [(usage.key, usage.usage, usage.limit.value) for usage in limiter.status(3)] == [
         ("rows_inserted/minute/total", 4, 9),
         ("queries/minute/1:0", 1, 10),
         ("queries/minute/multitenant", 3, 10),
         ("queries/minute/2:0", 2, 10),
         (r'queries/minute/2:0/{team="d\"v"}', 2, 5),
     ]
-    assert [usage.usage for usage in limiter.status(61)] == [0, 0, 0, 0, 0]
+    assert [usage.usage for usage in limiter.status(62)] == [0, 0, 0, 0, 0]
 
 
 def test_status_of_a_subject_is_what_holds_it() -> None:
