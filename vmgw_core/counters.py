@@ -10,7 +10,7 @@ Three sources, and a verdict that none of them alone could give:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -195,8 +195,8 @@ class Counter:
         if need > max(1, self.limit.value // (self._peers.alive + 1)):  # more than a share could ever be
             self._wanted = max(self._wanted, need)
 
-    def publish(self, now: float) -> Iterator[tuple[str, int]]:
-        """What was counted here, and what may be before the next exchange, for the other replicas.
+    def publish(self, now: float) -> int | None:
+        """What may be counted here before the next exchange, on top of what is in the window; None: nothing to tell.
 
         The sum of all replicas' caps does not exceed the limit: one that raises its cap has published at least that
         much before, and takes no more than the others' published numbers leave; each of those is at least its
@@ -210,15 +210,14 @@ class Counter:
         told = now < self._told_until
         if not own and not told:  # as if it were new, so that nothing is set aside for nobody
             self._published, self._cap, self._settled = None, None, False
-            return
+            return None
         counted = peers.counts.get(self.key, 0)
         share = self._share(peers, counted, now)
         if told:
             share = max(share, min(own + self._wanted, self.limit.value - counted))
         self._published = share
         self._cap = min(self.cap(now), share)
-        yield self.key, own
-        yield self.key + RESERVED, share - own
+        return share - own
 
     def exchanged(self, now: float) -> None:
         """The others' numbers have come, after :meth:`publish`."""

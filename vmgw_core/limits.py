@@ -4,7 +4,7 @@ Rules of this file:
 
 - A request that is refused counts nowhere, and one that several limits hold counts for all of them or for none.
 - A tenant is the verified one alone. One whose window holds something is never forgotten; at ``max_tenants`` of them
-  a new tenant is refused, until one has been idle for the longest window.
+  a new tenant is refused, until one has been idle for the longest window of a limit.
 - Time does not go back: a ``now`` before the last one counts as the last one, and where it is before it by more than
   the longest window (a captured day replayed behind a later one) time goes on from there.
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .access import Access, TenantID
-from .counters import Counter, Learnt, Peers
+from .counters import RESERVED, Counter, Learnt, Peers
 from .errors import BodyTooLarge, RateLimited, UsageUnknown
 from .limitset import LimitSet, Slot
 from .limittypes import Limit, LimitType, Resolution, Subject, Usage
@@ -105,6 +105,7 @@ class Limiter:
     def replace(self, limits: Iterable[Limit]) -> None:
         """Put other limits in force. What was counted for a limit that stays, or changes its value, is kept."""
         self._set = LimitSet(limits)
+        self._longest = self._set.longest
         self.counts_rows = self._set.counts_rows
         """Whether some limit needs the rows of bodies: only then are they counted."""
         wanted = self._set.measurable if self.measured else ()
@@ -258,10 +259,10 @@ class Limiter:
             entry.kept = True
 
     def _make_room(self, subject: Subject, now: float) -> None:
-        """Forget tenants that have been idle for the longest window, those longest idle first."""
+        """Forget tenants that have been idle for the longest window of a limit, those longest idle first."""
         while self._tenants:
             oldest = next(iter(self._tenants.values()))
-            idle_at = oldest.last + _LONGEST_WINDOW
+            idle_at = oldest.last + self._longest
             if idle_at > now:
                 if len(self._tenants) < self.max_tenants:
                     return
@@ -318,8 +319,14 @@ class Limiter:
         if self._peers is None:
             self._peers = Peers(at=now)
             self._rebuild()
-        shared = [counter for counter in self._counters() if counter.shared]
-        return {key: count for counter in shared for key, count in counter.publish(now) if count}
+        published: dict[str, int] = {}
+        for counter in self._counters():
+            if counter.shared and (reserved := counter.publish(now)) is not None:
+                if own := counter.window.total:
+                    published[counter.key] = own
+                if reserved:
+                    published[counter.key + RESERVED] = reserved
+        return published
 
     def learn_others(self, others: Mapping[str, int], peers: int, now: float) -> None:
         """The sums of what the other replicas published, and how many of them are alive. Follows :meth:`usages`."""

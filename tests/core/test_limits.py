@@ -226,7 +226,11 @@ def test_at_the_bound_a_new_tenant_is_refused_and_an_active_one_is_not_forgotten
         "request was rate limited: usage is kept for 2 tenants, and all of them are active (-ratelimit.maxTenants), "
         "so there is no room for tenant 3:0"
     )
-    assert refusal.retry_after == 3591  # A has been idle for an hour then
+    assert refusal.retry_after == 51  # A has been idle for a minute then
+    limiter.replace([limit(value=2), limit("rows_inserted", 5, "hour")])
+    refusal = refused(limiter, 10, C)
+    assert refusal is not None
+    assert refusal.retry_after == 3591  # or for an hour, where a limit is by the hour
     assert admitted(limiter, 1, 70, A) == 1
     assert refused(limiter, 10 + 3591, C) is None  # in B's place
     assert admitted(limiter, 1, 10 + 3591, A) == 1
