@@ -38,7 +38,7 @@ def build(runtime: Runtime | None = None) -> list[object]:
     fast = FastLane(runtime, pages, access_control, rate_limit, telemetry)
     listener = Listener(runtime, fast)
     lifecycle = Lifecycle(runtime, configuration, keys, listener, fast)
-    pages.begin_reload = lifecycle.reload
+    pages.begin_reload = lifecycle.reload_on_request
     return [
         configuration,
         lifecycle,
