@@ -118,7 +118,7 @@ def test_a_profile_is_taken_one_at_a_time_while_requests_go_on(
     assert profile.status == 200
     content = gzip.decompress(profile.body)
     assert b"MainThread" in content
-    assert b"AccessControl.requestheaders" in content, "the requests of that second are in it"
+    assert b"AccessControl.check" in content, "the requests of that second are in it"
 
 
 def threads(gateway: Gateway) -> int:
