@@ -11,8 +11,11 @@ from .flow_lane import FlowLane
 from .forwarding import Forwarding
 from .key_refresh import KeyRefresh
 from .lifecycle import Lifecycle
+from .limit_metrics import LimitMetrics
+from .limits_reload import LimitsReload
 from .listener import Listener
 from .push_metrics import PushMetrics
+from .rate_limit import RateLimit
 from .runtime import Runtime
 from .status_pages import StatusPages
 from .telemetry import Telemetry
@@ -26,22 +29,28 @@ def build(runtime: Runtime | None = None) -> list[object]:
     keys = KeyRefresh(runtime)
     telemetry = Telemetry(runtime)
     connections = UpstreamConnections(runtime)
-    pages = StatusPages(runtime, telemetry)
     access_control = AccessControl(runtime, keys)
-    fast = FastLane(runtime, pages, access_control, telemetry)
+    rate_limit = RateLimit(runtime)
+    telemetry.registry.register(LimitMetrics(runtime, rate_limit, telemetry.tenant_label))
+    pages = StatusPages(runtime, telemetry)
+    fast = FastLane(runtime, pages, access_control, rate_limit, telemetry)
     listener = Listener(runtime, fast)
+    lifecycle = Lifecycle(runtime, configuration, keys, listener, fast)
+    pages.begin_reload = lifecycle.reload
     return [
         configuration,
         listener,
-        Lifecycle(runtime, configuration, keys, listener, fast),
+        lifecycle,
         pages,
         access_control,
+        rate_limit,
         Forwarding(runtime),
         connections,
         FlowLane(runtime, connections),
         fast,
         keys,
         AnswerHeaders(runtime),
+        LimitsReload(runtime),
         telemetry,
         AccessLogging(runtime),
         PushMetrics(runtime, telemetry),

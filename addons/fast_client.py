@@ -278,9 +278,9 @@ class FastClient(asyncio.Protocol):
         """Whether nothing has come of a next request."""
         return self.exchange is None and not self._buffer and self.waiting is Waiting.IDLE
 
-    def is_closing(self) -> bool:
-        """Whether what was written is still on its way, and nothing else will be."""
-        return self.exchange is None and self.waiting in (Waiting.CLOSING, Waiting.LINGER)
+    def is_busy(self) -> bool:
+        """Whether a request is being answered, or its answer is still on its way."""
+        return self.exchange is not None or bool(self.transport and self.transport.get_write_buffer_size())
 
     def _answer_and_close(self, refusal: Refusal) -> None:
         """Answer what is no request: where the next one would begin is not known."""

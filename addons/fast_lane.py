@@ -19,12 +19,12 @@ from vmgw_core.head import Headers
 from .access_control import AccessControl
 from .fast_client import FastClient
 from .fast_pool import Pool
+from .rate_limit import RateLimit
 from .runtime import Decision, Runtime
 from .status_pages import StatusPages
 from .telemetry import Telemetry
 
 _SWEEP_SECONDS = 0.1
-_LOOK_SECONDS = 0.02
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
 
 
@@ -32,11 +32,17 @@ class FastLane:
     """Carries HTTP/1.1 for the vmgateway command, without flows."""
 
     def __init__(
-        self, runtime: Runtime, pages: StatusPages, access_control: AccessControl, telemetry: Telemetry
+        self,
+        runtime: Runtime,
+        pages: StatusPages,
+        access_control: AccessControl,
+        rate_limit: RateLimit,
+        telemetry: Telemetry,
     ) -> None:
         self.runtime = runtime
         self.pages = pages
         self.access_control = access_control
+        self.rate_limit = rate_limit
         self.telemetry = telemetry
         self.pool = Pool(runtime)
         self.clients: set[FastClient] = set()
@@ -109,20 +115,14 @@ class FastLane:
 
     @property
     def in_flight(self) -> int:
-        """Requests that are being answered."""
-        return sum(client.exchange is not None for client in self.clients)
+        """Requests that are being answered, or whose answers are still on their way."""
+        return sum(client.is_busy() for client in self.clients)
 
     def close_idle(self) -> None:
         """Close the connections that carry no request; the others close behind their answer while draining."""
         for client in list(self.clients):
             if client.is_idle():
                 client.close()
-
-    async def flushed(self, seconds: float) -> None:
-        """Wait until the connections that are closing have sent what they had to, at most for ``seconds``."""
-        deadline = self.now() + seconds
-        while self.now() < deadline and any(client.is_closing() for client in self.clients):
-            await asyncio.sleep(_LOOK_SECONDS)
 
     def close(self) -> None:
         """Cut everything off."""

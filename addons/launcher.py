@@ -17,7 +17,7 @@ from vmgw_core import __version__
 from vmgw_core.commandline import help_text, parse
 from vmgw_core.errors import ConfigurationError
 
-from . import chain
+from . import chain, limits_source
 from .configuration import Configuration, build_keyring, build_policy, read_static_keys
 from .listener import parse_listen_address
 from .logs import LogStyle, set_up_logging
@@ -79,6 +79,8 @@ def check(settings: Settings) -> None:
     PageAccess.from_settings(settings)
     header_edit(settings)
     PushTarget.from_settings(settings)
+    if settings["enable.rateLimit"]:
+        limits_source.load(settings)
 
 
 async def serve(settings: Settings) -> int:

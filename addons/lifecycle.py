@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from typing import Final
 from weakref import WeakSet
 
 from mitmproxy import ctx
@@ -20,7 +21,7 @@ from .runtime import Runtime
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.02  # between two looks whether the last request has ended
-_FLUSH_SECONDS = 1.0  # for answers that are complete, and on their way
+_RELOAD_PAUSE: Final = 1.0  # seconds
 
 
 class Lifecycle:
@@ -36,6 +37,8 @@ class Lifecycle:
         self.fast = fast
         self.flows: WeakSet[HTTPFlow] = WeakSet()
         self.stopping: asyncio.Task[None] | None = None
+        self.reloading: asyncio.Task[None] | None = None
+        self.reload_wanted = False
 
     def running(self) -> None:
         loop = asyncio.get_running_loop()
@@ -45,9 +48,18 @@ class Lifecycle:
             loop.add_signal_handler(signal.SIGINT, self.stop)
 
     def reload(self) -> None:
-        """Read files anew, and fetch keys again."""
-        if self.configuration.reload():
-            self.keys.wake.set()
+        """Read files anew, and fetch keys again. While that goes on, one more is remembered, however many come."""
+        self.reload_wanted = True
+        if self.reloading is None or self.reloading.done():
+            self.reloading = asyncio.get_running_loop().create_task(self.reload_now())
+
+    async def reload_now(self) -> None:
+        """Reload as long as that is wanted, at most once a second: anybody may ask for it."""
+        while self.reload_wanted:
+            self.reload_wanted = False
+            if await self.configuration.reload():
+                self.keys.wake.set()
+            await asyncio.sleep(_RELOAD_PAUSE)
 
     def stop(self) -> None:
         """Begin to drain; a second signal ends at once."""
@@ -69,7 +81,6 @@ class Lifecycle:
             await asyncio.sleep(_LOOK_SECONDS)
         if self.in_flight:
             logger.warning(f"{self.in_flight} requests did not end within {limit:g} seconds and are cut off")
-        await self.fast.flushed(_FLUSH_SECONDS)
         await self.close_connections()
         ctx.master.shutdown()
 

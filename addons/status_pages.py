@@ -31,12 +31,14 @@ _INDEX: Final = b"""<!DOCTYPE html>
 
 
 class StatusPages:
-    """Answers ``/health``, ``/-/healthy``, ``/-/ready``, ``/ping``, ``/metrics``, ``/flags`` and ``/debug/pprof``."""
+    """Answers ``/health``, ``/-/…``, ``/ping``, ``/metrics``, ``/flags`` and ``/debug/pprof`` itself."""
 
     def __init__(self, runtime: Runtime, telemetry: Telemetry) -> None:
         self.runtime = runtime
         self.telemetry = telemetry
         self.profiler = Profiler()
+        self.begin_reload: Callable[[], None] = lambda: None
+        """What ``/-/reload`` sets off."""
         self.open: dict[str, Callable[[], Answer]] = {
             "/health": self.health,
             "/-/healthy": self.health,
@@ -46,6 +48,7 @@ class StatusPages:
         self.guarded: dict[str, tuple[str, Callable[[str], Answer | Awaitable[Answer]]]] = {
             "/metrics": ("metricsAuthKey", self.metrics),
             "/flags": ("flagsAuthKey", self.flags),
+            "/-/reload": ("reloadAuthKey", self.reload),
             "/debug/pprof": ("pprofAuthKey", self.profiles),
             "/debug/pprof/": ("pprofAuthKey", self.profiles),
             "/debug/pprof/profile": ("pprofAuthKey", self.profile),
@@ -62,7 +65,7 @@ class StatusPages:
             if not path.startswith(f"{access.prefix}/"):
                 return None
             path = path.removeprefix(access.prefix)
-        if method not in ("GET", "HEAD"):
+        if method not in ("GET", "HEAD") and (method, path) != ("POST", "/-/reload"):
             return None
         if path in self.open:
             return self.open[path]()
@@ -119,6 +122,11 @@ class StatusPages:
         return Answer(status=204, headers=(), body=b"")
 
     # --- guarded ---------------------------------------------------------------------------------------------------
+
+    def reload(self, query: str) -> Answer:
+        """As SIGHUP. The answer does not wait for it, as in VictoriaMetrics: log and metrics say how it ended."""
+        self.begin_reload()
+        return page(200, b"")
 
     def metrics(self, query: str) -> Answer:
         """The gateway's own metrics."""

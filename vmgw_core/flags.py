@@ -161,6 +161,21 @@ FLAGS: Final[tuple[Flag, ...]] = (
              "the head of its answer; then the client gets 504.", least="1ms"),
     ),
     *_group(
+        "Rate limiting",
+        Flag("enable.rateLimit", BOOL, "false", "Hold tenants to the limits of -ratelimit.config. Without -enable.auth "
+             "this needs -clusterMode: clients then name their tenant in the path, and nobody checks that it is "
+             "theirs."),
+        Flag("ratelimit.config", STRING, "", "File with the limits, or its http or https URL.", secret=True),
+        Flag("ratelimit.configCheckInterval", DURATION, "0s", "How often -ratelimit.config is read again; with 0 only "
+             "on SIGHUP and /-/reload. A bad file keeps the limits in force.", least="0s"),
+        Flag("ratelimit.failClosed", BOOL, "false", "Answer 503 where -datasource.url has given no usage for "
+             "-ratelimit.maxUsageAge, rather than hold to what is known."),
+        Flag("ratelimit.maxUsageAge", DURATION, "1m", "How old the usage from -datasource.url may become with "
+             "-ratelimit.failClosed.", least="1s"),
+        Flag("ratelimit.maxTenants", INT, "10000", "For how many tenants usage is kept. One that was active within "
+             "the hour is never forgotten: beyond that many a new tenant is answered 429.", least="1"),
+    ),
+    *_group(
         "Listener",
         Flag("lane", STRING, "fast", "How HTTP/1.1 is carried: fast, or flow (through mitmproxy's flows, which can be "
              "watched and saved). mitmproxy, mitmweb and mitmdump always use flow."),
@@ -207,10 +222,18 @@ FLAGS: Final[tuple[Flag, ...]] = (
         Flag("httpAuth.password", STRING, "", f"Password for -httpAuth.username. {_FROM_FILE}", secret=True),
         Flag("metricsAuthKey", STRING, "", "Key for /metrics, passed as authKey=; it replaces -httpAuth.* there. "
              f"{_FROM_FILE}", secret=True),
+        Flag("reloadAuthKey", STRING, "", "Key for /-/reload, passed as authKey=; it replaces -httpAuth.* there. "
+             f"{_FROM_FILE}", secret=True),
         Flag("flagsAuthKey", STRING, "", "Key for /flags, passed as authKey=; it replaces -httpAuth.* there. "
              f"{_FROM_FILE}", secret=True),
         Flag("pprofAuthKey", STRING, "", "Key for /debug/pprof, passed as authKey=; it replaces -httpAuth.* there. "
              f"{_FROM_FILE}", secret=True),
+    ),
+    *_group(
+        "Rate limiting",
+        Flag("ratelimit.maxDecodedSize", SIZE, "64MiB", "Where rows are limited: a write that can only be counted "
+             "whole (remote write, OpenTelemetry, DataDog, New Relic, OpenTSDB, snappy, a line of JSON) and is larger, "
+             "as sent or decoded, is answered 413.", least="1MiB"),
     ),
     *_group(
         "Metrics",
