@@ -18,8 +18,8 @@ TESTS: Final = Path(__file__).parents[1]
 
 TO_COME: Final = frozenset(
     {
-        "enable.rateLimit",
-        "ratelimit.*",
+        "ratelimit.extraLabels",
+        "ratelimit.refreshInterval",
         "datasource.*",
         "remoteRead.disablePathAppend",
         "http.disableResponseCompression",
@@ -81,6 +81,7 @@ TESTS_TO_COME: Final = frozenset(
     """
     lane workers http.maxRequestLine http.maxHeaders http.headTimeout http.bodyTimeout http.idleConnTimeout
     http.connTimeout http.disableKeepAlive http.maxConnections http.maxChunkLine http.maxPipelined
+    ratelimit.failClosed ratelimit.maxUsageAge ratelimit.maxDecodedSize
     """.split()  # noqa: SIM905
 )
 """Flags whose effect has no test yet."""
