@@ -46,7 +46,7 @@ class GatewayHttpLayer(HttpLayer):
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         """mitmproxy logs a crash and keeps the connection; here it closes, and nothing goes on half-done."""
-        if isinstance(event, events.Start):
+        if isinstance(event, events.Start) and self.context.client.alpn != b"h2":
             self.connections[self.context.client] = GatewayHttp1Server(self.context.fork(), self.runtime.limits)
         if isinstance(event, events.ConnectionEvent) and event.connection not in self.connections:
             return  # the last words of a backend connection that was given up
