@@ -56,5 +56,5 @@ def build(runtime: Runtime | None = None) -> list[object]:
         telemetry,
         workers,
         AccessLogging(runtime),
-        PushMetrics(runtime, telemetry),
+        PushMetrics(runtime, telemetry, workers),
     ]

@@ -23,12 +23,6 @@ TO_COME: Final = frozenset(
         "datasource.*",
         "remoteRead.disablePathAppend",
         "http.disableResponseCompression",
-        "httpListenAddr.useProxyProtocol",
-        "tls",
-        "tlsCertFile",
-        "tlsCipherSuites",
-        "tlsKeyFile",
-        "tlsMinVersion",
     }
 )
 """What is not there yet."""
@@ -82,6 +76,8 @@ TESTS_TO_COME: Final = frozenset(
     lane workers http.maxRequestLine http.maxHeaders http.headTimeout http.bodyTimeout http.idleConnTimeout
     http.connTimeout http.disableKeepAlive http.maxConnections http.maxChunkLine http.maxPipelined
     ratelimit.failClosed ratelimit.maxUsageAge ratelimit.maxDecodedSize
+    httpListenAddr.useProxyProtocol tls tlsCertFile tlsCipherSuites tlsKeyFile tlsMinVersion mtls mtlsCAFile
+    http.enableHTTP2
     """.split()  # noqa: SIM905
 )
 """Flags whose effect has no test yet."""
