@@ -55,6 +55,6 @@ def build(runtime: Runtime | None = None) -> list[object]:
         telemetry,
         workers,
         AccessLogging(runtime),
-        PushMetrics(runtime, telemetry),
+        PushMetrics(runtime, telemetry, workers),
         listener,  # last: who connects finds everything else running
     ]

@@ -22,6 +22,7 @@ from vmgw_core.flagpage import without_credentials
 from .key_refresh import describe, in_thread
 from .runtime import Runtime, Settings
 from .telemetry import Telemetry
+from .worker_metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -95,16 +96,17 @@ class PushTarget:
 class PushMetrics(Collector):
     """Pushes the gateway's metrics in the background, each URL on its own (-pushmetrics.url)."""
 
-    def __init__(self, runtime: Runtime, telemetry: Telemetry) -> None:
+    def __init__(self, runtime: Runtime, telemetry: Telemetry, workers: WorkerMetrics) -> None:
         self.runtime = runtime
         self.telemetry = telemetry
+        self.workers = workers
         self.tasks: list[asyncio.Task[None]] = []
         self.pushes: Counter[tuple[str, str]] = Counter()
         telemetry.registry.register(self)
 
     def running(self) -> None:
-        settings = self.runtime.settings
-        if settings:
+        settings, worker = self.runtime.settings, self.runtime.worker
+        if settings and (worker is None or worker.slot == 0):  # one of several processes pushes what all have counted
             interval = float(str(settings["pushmetrics.interval"]))
             loop = asyncio.get_running_loop()
             targets = PushTarget.from_settings(settings)
@@ -118,14 +120,20 @@ class PushMetrics(Collector):
         """Push now and then. A push that takes longer than the interval delays the next one to this URL alone."""
         while True:
             await asyncio.sleep(interval)
-            page, _ = self.telemetry.exposition()
             try:
+                page = await self.page()
                 await in_thread(target.push, page, "metrics push")
             except Exception as error:  # whatever a library raises, pushing goes on
                 self.pushes[target.shown, "error"] += 1
                 logger.warning(f"cannot push metrics to {target.shown}: {describe(error)}")
             else:
                 self.pushes[target.shown, "success"] += 1
+
+    async def page(self) -> bytes:
+        """What ``/metrics`` shows."""
+        worker = self.runtime.worker
+        page, _ = self.telemetry.exposition() if worker is None else await self.workers.exposition(worker)
+        return page
 
     def collect(self) -> Iterator[Metric]:
         """What became of the pushes."""

@@ -174,6 +174,9 @@ FLAGS: Final[tuple[Flag, ...]] = (
              "-ratelimit.failClosed.", least="1s"),
         Flag("ratelimit.maxTenants", INT, "10000", "For how many tenants usage is kept. One that was active within "
              "the longest window is never forgotten: beyond that many a new tenant is answered 429.", least="1"),
+        Flag("ratelimit.maxDecodedSize", SIZE, "64MiB", "Where rows are limited: a write that can only be counted "
+             "whole (remote write, OpenTelemetry, DataDog, New Relic, OpenTSDB, snappy, a line of JSON) and is larger, "
+             "as sent or decoded, is answered 413.", least="1MiB"),
     ),
     *_group(
         "Listener",
@@ -242,12 +245,6 @@ FLAGS: Final[tuple[Flag, ...]] = (
              f"{_FROM_FILE}", secret=True),
         Flag("pprofAuthKey", STRING, "", "Key for /debug/pprof, passed as authKey=; it replaces -httpAuth.* there. "
              f"{_FROM_FILE}", secret=True),
-    ),
-    *_group(
-        "Rate limiting",
-        Flag("ratelimit.maxDecodedSize", SIZE, "64MiB", "Where rows are limited: a write that can only be counted "
-             "whole (remote write, OpenTelemetry, DataDog, New Relic, OpenTSDB, snappy, a line of JSON) and is larger, "
-             "as sent or decoded, is answered 413.", least="1MiB"),
     ),
     *_group(
         "Metrics",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from vmgw_addons import chain
 from vmgw_addons.configuration import Configuration
-from vmgw_addons.key_refresh import KeyRefresh
 from vmgw_addons.lifecycle import Lifecycle
 from vmgw_addons.runtime import Runtime
 
@@ -30,11 +30,19 @@ async def rounds(number: int = 5) -> None:
         await asyncio.sleep(0)
 
 
+def lifecycle_of(configuration: Configuration) -> Lifecycle:
+    """The lifecycle of a whole chain, with this configuration in place of its own."""
+    addons = chain.build(configuration.runtime)
+    lifecycle = next(addon for addon in addons if isinstance(addon, Lifecycle))
+    lifecycle.configuration = configuration
+    return lifecycle
+
+
 def test_signals_while_one_reload_goes_on_are_one_more() -> None:
     async def scenario() -> int:
         runtime = Runtime()
         configuration = Slow(runtime)
-        lifecycle = Lifecycle(runtime, configuration, KeyRefresh(runtime))
+        lifecycle = lifecycle_of(configuration)
         for _ in range(100):
             lifecycle.reload()
             await rounds()
@@ -51,7 +59,7 @@ def test_requests_within_a_second_are_one_more_behind_it() -> None:
         runtime = Runtime()
         configuration = Slow(runtime)
         configuration.gate.set()
-        lifecycle = Lifecycle(runtime, configuration, KeyRefresh(runtime))
+        lifecycle = lifecycle_of(configuration)
         for _ in range(100):
             lifecycle.reload_on_request()
             await rounds()

@@ -18,17 +18,11 @@ TESTS: Final = Path(__file__).parents[1]
 
 TO_COME: Final = frozenset(
     {
-        "enable.rateLimit",
-        "ratelimit.*",
+        "ratelimit.extraLabels",
+        "ratelimit.refreshInterval",
         "datasource.*",
         "remoteRead.disablePathAppend",
         "http.disableResponseCompression",
-        "httpListenAddr.useProxyProtocol",
-        "tls",
-        "tlsCertFile",
-        "tlsCipherSuites",
-        "tlsKeyFile",
-        "tlsMinVersion",
     }
 )
 """What is not there yet."""
@@ -81,6 +75,9 @@ TESTS_TO_COME: Final = frozenset(
     """
     lane workers http.maxRequestLine http.maxHeaders http.headTimeout http.bodyTimeout http.idleConnTimeout
     http.connTimeout http.disableKeepAlive http.maxConnections http.maxChunkLine http.maxPipelined
+    ratelimit.failClosed ratelimit.maxUsageAge ratelimit.maxDecodedSize
+    httpListenAddr.useProxyProtocol tls tlsCertFile tlsCipherSuites tlsKeyFile tlsMinVersion mtls mtlsCAFile
+    http.enableHTTP2
     """.split()  # noqa: SIM905
 )
 """Flags whose effect has no test yet."""

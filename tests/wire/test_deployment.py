@@ -42,19 +42,27 @@ def expressions() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def scraped(oidc: OidcProvider, victoria_metrics: VictoriaMetrics) -> Iterator[str]:
+def scraped(
+    oidc: OidcProvider, victoria_metrics: VictoriaMetrics, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The page of a gateway to which a bit of everything has happened."""
+    limits = tmp_path_factory.mktemp("limits") / "limits.yaml"
+    limits.write_text("limits: [{type: queries, value: 5}]")
     with Gateway(
         "-enable.auth",
         f"-read.url={victoria_metrics.url}",
         f"-auth.oidcDiscoveryEndpoints={oidc.discovery_url}",
         "-pushmetrics.url=http://127.0.0.1:1",
         "-pushmetrics.interval=100ms",
+        "-enable.rateLimit",
+        f"-ratelimit.config={limits}",
     ) as gateway:
         gateway.wait_until(lambda: gateway.metric("vmgateway_keys_loaded") > 0, what="has keys")
         gateway.wait_until(lambda: gateway.metric("vmgateway_metrics_pushes_total") > 0, what="pushes")
-        assert gateway.client(oidc.token("dev")).get("/api/v1/labels").status == 200
+        statuses = [gateway.client(oidc.token("dev")).get("/api/v1/labels").status for _ in range(7)]
+        assert statuses == [200] * 5 + [429] * 2
         assert gateway.client("incorrect").get("/api/v1/labels").status == 401
+        gateway.wait_until(lambda: gateway.metric("vmgateway_ratelimit_warnings_total") > 0, what="warns of the limit")
         yield gateway.client().get("/metrics").text
 
 
@@ -89,7 +97,7 @@ def test_every_expression_is_understood(victoria_metrics: VictoriaMetrics) -> No
 
 
 def test_rules_pass_the_checks_of_prometheus_and_vmalert(tmp_path: Path) -> None:
-    assert "12 rules found" in run(find_program("promtool"), "check", "rules", str(RULES))
+    assert "15 rules found" in run(find_program("promtool"), "check", "rules", str(RULES))
     run(find_program("promtool"), "test", "rules", "vmgateway.test.yml", cwd=RULES.parent)
     run(find_program("vmalert"), "-dryRun", f"-rule={RULES}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import struct
 import subprocess
 import threading
 from pathlib import Path
@@ -153,6 +154,8 @@ def test_a_client_that_leaves_is_logged(
     gateway = start_gateway(*flags, "-accessLog", "-loggerFormat=json", program=program)
     head = f"GET {QUERY} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key.mint()}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", gateway.port)) as sock:
+        # Closed so, it tells that nobody reads any more; otherwise it might only have nothing more to say.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.sendall(head.encode())
         gateway.wait_until(lambda: len(upstream.requests) == 1, what="sends the request on")
     (line,) = requests(gateway, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import re
 import threading
 from pathlib import Path
 
@@ -65,6 +66,25 @@ def test_a_push_is_compressed_and_carries_credentials_and_headers(
     assert "p%40ss" not in shown
     assert "p@ss" not in shown
     assert "p4ss" not in shown
+
+
+def test_of_several_processes_one_pushes_for_all(
+    start_gateway: StartGateway, upstream: RecordingUpstream, flags: tuple[str, ...]
+) -> None:
+    url = f"-pushmetrics.url={upstream.url}{PATH}"
+    gateway = start_gateway(*flags, url, "-pushmetrics.disableCompression", "-workers=2")
+
+    def workers(body: bytes) -> set[bytes]:
+        return set(re.findall(rb'(?m)^vmgateway_keys_loaded\{worker="(\d)"\} 1', body))
+
+    def complete() -> list[bytes]:
+        return [request.body for request in upstream.requests if request.complete]
+
+    gateway.wait_until(lambda: any(workers(body) == {b"0", b"1"} for body in complete()), what="pushes for both")
+    gateway.wait_until(lambda: len(complete()) > 5, what="pushes on")
+    assert all(b"0" in workers(body) for body in complete()), "always the same one"
+    pushed = [float(re.findall(rb'pushes_total\{.*worker="0"\} (\S+)', body)[0]) for body in complete()[1:]]
+    assert pushed == sorted(set(pushed)), "none is pushed twice"
 
 
 def test_without_compression(start_gateway: StartGateway, upstream: RecordingUpstream, flags: tuple[str, ...]) -> None:
