@@ -18,6 +18,7 @@ ORDER = [
     "errors", "fields", "flagtypes", "flags", "commandline", "selector", "access", "jwk", "jws", "jwt", "discovery",
     "windows", "limittypes", "counters", "limits", "limitfile", "path", "routes", "forms", "labels", "head", "tenancy",
     "answers", "gateway",
+    "own_requests", "usage", "tenant_series", "peers",
 ]
 
 FORBIDDEN = [
