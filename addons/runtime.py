@@ -13,7 +13,10 @@ from vmgw_core.discovery import KeyRing
 from vmgw_core.errors import Refusal
 from vmgw_core.gateway import Grant, Policy, UpstreamRequest
 from vmgw_core.head import RequestHead
+from vmgw_core.limits import Limiter
 
+from .datasource import Datasource
+from .exchange import Exchange
 from .upstream_tls import UpstreamTLS
 
 Settings = Mapping[str, object]
@@ -47,6 +50,9 @@ class Runtime:
         self.settings: Settings = {}
         self.policy: Policy | None = None
         self.keyring: KeyRing | None = None
+        self.limiter: Limiter | None = None
+        self.datasource: Datasource | None = None
+        self.exchange: Exchange | None = None
         self.upstream_tls: dict[tuple[str, int], UpstreamTLS] = {}
         self.draining = False
         self.reloads = {"success": 0, "error": 0}

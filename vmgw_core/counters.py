@@ -4,13 +4,13 @@ Three sources, and a verdict that none of them alone could give:
 
 - the own window is exact, and knows nothing of requests that went elsewhere;
 - a datasource knows all of them, as of its last scrape: its number holds with what was admitted here since;
-- other replicas say what they counted *and what they may still count* before they are heard of again. A replica
+- other replicas say what they counted, *and what they may still count* before they are heard of again. A replica
   publishes its share before it uses it, and takes no more than the others have left: see :meth:`Counter.publish`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,6 +18,8 @@ from .access import TenantID
 from .limittypes import Limit, LimitType, label_text
 from .windows import SlidingWindow
 
+RESERVED: Final = "+"
+"""Behind a counter's key: the share of it that a replica may use before the next exchange."""
 NEAR: Final = 0.8
 """The share of a limit from which on it is worth a warning."""
 
@@ -32,22 +34,40 @@ class Learnt:
     """Seconds that the answer before this one was old when this one came."""
     generation: int = 0
 
+    def take(self, values: Mapping[TenantID | None, int], as_of: float, now: float) -> None:
+        """An answer; one that is older than the one before it is dropped."""
+        if as_of < self.as_of:
+            return
+        self.lag = now - self.as_of if self.generation else now - as_of
+        self.values, self.as_of = values, as_of
+        self.generation += 1
+
 
 @dataclass(slots=True)
 class Peers:
-    """What the last exchange with the other replicas said; ``counts`` has what they may still use in it."""
+    """What the last exchange with the other replicas brought."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
+    """By counter key; behind the key and ``RESERVED`` stands what may still be counted."""
     alive: int = 0
     at: float = 0.0
     interval: float = 0.0
+
+    def take(self, counts: Mapping[str, int], alive: int, now: float) -> None:
+        """What an exchange brought."""
+        self.counts, self.alive = counts, alive
+        self.interval, self.at = now - self.at, now
+
+    def claimed(self, key: str) -> int:
+        """What the others have used of a limit, or may before they are heard of again."""
+        return self.counts.get(key, 0) + self.counts.get(key + RESERVED, 0)
 
 
 class Counter:
     """The usage of one limit by one tenant, or by all of them for a total."""
 
     __slots__ = (
-        "_admitted_since", "_cap", "_generation", "_learnt", "_near", "_peers", "_published", "_wanted",
+        "_admitted_since", "_cap", "_generation", "_learnt", "_near", "_peers", "_published", "_settled", "_wanted",
         "_wanted_until", "_warned_at", "above", "key", "limit", "tenant", "typical", "window",
     )  # fmt: skip
 
@@ -66,6 +86,7 @@ class Counter:
         self._peers = peers
         self._published: int | None = None
         self._cap: int | None = None
+        self._settled = False  # whether the others know of this counter
         self.typical = 1
         """How much was last asked for at a time."""
         self._wanted = 0
@@ -103,13 +124,13 @@ class Counter:
 
     def wait(self, need: int, now: float) -> float:
         """Seconds until ``need`` more fit, if nobody uses anything of the limit meanwhile; 0 if they fit now."""
-        limit, cap = self.limit.value, self.cap(now)
-        own = self.window.count(now)
-        wait = self.window.wait(own + need - min(limit, cap), now)
-        if need > cap and self._peers is not None:
-            # It is not here that the limit was used: all of that has left the window, and is known to have, by then.
-            wait = max(wait, self.window.seconds + 2 * self._peers.interval)
-        if self._learnt is not None and self._heard(now) + need > limit:
+        cap = self.cap(now)
+        wait = self.window.wait(self.window.count(now) + need - cap, now)
+        if self._peers is not None and (wait > 0 or need > cap):
+            # Where the limit was used elsewhere, all of that has left the window by then. To be known here, it
+            # takes an exchange of the others and one of this replica.
+            wait = (wait if need <= cap else self.window.seconds) + 2 * self._peers.interval
+        if self._learnt is not None and self._heard(now) + need > self.limit.value:
             if self.limit.type is LimitType.ACTIVE_SERIES:
                 wait = max(wait, self.window.seconds)  # nobody can know when series end
             else:
@@ -139,49 +160,65 @@ class Counter:
 
     # --- the other replicas ----------------------------------------------------------------------------------------
 
+    @property
+    def shared(self) -> bool:
+        """Whether it takes part in the exchange with other replicas."""
+        return self._peers is not None
+
     def cap(self, now: float) -> int:
         """How much may be in the own window, so that all replicas together stay within the limit."""
-        peers, limit = self._peers, self.limit.value
+        peers = self._peers
         if peers is None:
-            return limit
-        if self._cap is None:  # not published yet: the share that everybody leaves to the others
-            self._cap = min(limit, self._share(now))
+            return self.limit.value
+        if self._cap is None:  # unknown to the others, each of whom leaves this much of what is left
+            self._cap = self._share(peers, peers.claimed(self.key), now)
         return self._cap
 
-    def _share(self, now: float) -> int:
-        assert self._peers is not None
+    def _share(self, peers: Peers, others: int, now: float) -> int:
         own = self.window.count(now)
-        left = max(0, self.limit.value - self._peers.counts.get(self.key, 0) - own)
-        share = -(-left // (self._peers.alive + 1))
-        if self._wanted and now < self._wanted_until:
-            share = max(share, min(left, self._wanted))
-        return own + share
+        left = max(0, self.limit.value - others - own)
+        return own + max(left // (peers.alive + 1), min(left, 1))
 
     def want(self, need: int, now: float) -> bool:
-        """Ask for a larger share at the next exchange, where it is the share that stands in the way of ``need``."""
-        if self._peers is None or self.window.count(now) + need <= self.cap(now):
+        """Ask for more at the next exchanges, where ``need`` is more than a share could ever be."""
+        if self._peers is None or need <= self.limit.value // (self._peers.alive + 1) or need <= 1:
             return False
-        self._wanted, self._wanted_until = need, now + self.window.seconds + 4 * self._peers.interval
+        self._wanted = need
+        self._wanted_until = now + 1.25 * self.window.seconds + 4 * self._peers.interval
         return True
 
-    def publish(self, now: float) -> int:
-        """What was counted here, and what may still be before the next exchange.
+    def publish(self, now: float) -> Iterator[tuple[str, int]]:
+        """What was counted here, and what may be before the next exchange, for the other replicas.
 
-        The sum of all replicas' caps never exceeds the limit: one that raises its cap has published at least that
+        The sum of all replicas' caps does not exceed the limit: one that raises its cap has published at least that
         much before, and takes no more than the others' published numbers leave; each of those is at least its
-        replica's cap. So whoever of two comes second sees the first.
+        replica's cap. So whoever of two comes second sees the first. A counter that is new here has a share at once,
+        and first raises it when the others have published theirs; a share is at least 1, so n - 1 is what n replicas
+        may admit on top then.
         """
-        share = self._share(now)
-        self._cap = min(self.cap(now), share)
+        peers = self._peers
+        assert peers is not None
+        own = self.window.count(now)
+        wanted = self._wanted if now < self._wanted_until else 0
+        if not own and not wanted:  # as if it were new, so that nothing is set aside for nobody
+            self._published, self._cap, self._settled = None, None, False
+            return
+        counted = peers.counts.get(self.key, 0)
+        share = max(self._share(peers, counted, now), min(own + wanted, self.limit.value - counted))
         self._published = share
-        return share
+        self._cap = min(self.cap(now), share)
+        yield self.key, own
+        yield self.key + RESERVED, share - own
 
     def exchanged(self, now: float) -> None:
         """The others' numbers have come, after :meth:`publish`."""
-        if self._peers is None or self._published is None:  # it came between the two, and takes part next time
+        assert self._peers is not None
+        if self._published is None:  # it is not known to them
             return
-        left = self.limit.value - self._peers.counts.get(self.key, 0)
-        self._cap = min(self._published, max(self.cap(now), left, 0))
+        if self._settled:
+            left = self.limit.value - self._peers.claimed(self.key)
+            self._cap = min(self._published, max(self.cap(now), left))
+        self._settled = True
 
 
 def counter_key(limit: Limit, tenant: TenantID | None) -> str:

@@ -22,7 +22,7 @@ class OwnRequests:
         self._times: dict[TenantID, list[float]] = {}
 
     def note(self, tenant: TenantID, now: float) -> None:
-        """A request is about to be sent."""
+        """A request was answered that was sent at ``now``."""
         times = self._times.setdefault(tenant, [])
         # A clock that was set back must not put the list out of order.
         times.append(max(now, times[-1]) if times else now)

@@ -19,7 +19,7 @@ from typing import Final
 
 from vmgw_core.limittypes import Resolution
 
-MAX_REPLICAS: Final = 256
+MAX_REPLICAS: Final = 1024
 MAX_COUNTERS: Final = 200_000
 """Of one replica."""
 MAX_KEY: Final = 16_384
@@ -90,6 +90,12 @@ class Others:
                 state.counts.pop(key, None)
             elif key in state.counts or len(state.counts) < MAX_COUNTERS:
                 state.counts[key] = (min(count, MAX_COUNT), told + 1.25 * window_of(key))
+
+    def heard_all(self, replica: str, counts: Mapping[str, int], told: float) -> None:
+        """As :meth:`heard`, of all counters that the replica has."""
+        if (state := self._replica(replica)) is not None:
+            state.counts.clear()
+        self.heard(replica, counts, told)
 
     def totals(self, now: float) -> tuple[dict[str, int], int]:
         """The sum of all of them per counter, and how many replicas are alive beside this one."""

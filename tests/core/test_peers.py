@@ -109,6 +109,20 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert others.totals(0)[0]["queries/minute/1:0"] == MAX_COUNT + 1, "one that is known can change"
 
 
+def test_a_whole_report_takes_the_place_of_the_one_before() -> None:
+    others = Others()
+    others.heard_all("a", {KEY: 3, HOURLY: 5}, 0)
+    others.heard_all("a", {KEY: 4}, 0)
+    assert others.totals(0)[0] == {KEY: 4}
+
+
+def test_a_whole_report_of_one_replica_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_REPLICAS", 0)
+    others = Others()
+    others.heard_all("a", {KEY: 3}, 0)
+    assert others.totals(0) == ({}, 0)
+
+
 def test_names_are_bounded() -> None:
     others = Others()
     others.heard("a", {"x" * (MAX_KEY + 1): 1, "x" * MAX_KEY: 2}, 0)

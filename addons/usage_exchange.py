@@ -1,0 +1,130 @@
+"""Usage exchange: replicas tell each other what they have counted, in the background, never in a request's way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from vmgw_core.limits import Limiter
+
+from .background import Outage
+from .endpoint import AskError
+from .exchange import Exchange
+from .redis_exchange import RedisExchange
+from .runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+INTERVAL: Final = 0.1
+"""Seconds between two exchanges."""
+_IDLE: Final = 1.0  # seconds between two looks whether there is something to exchange
+_DEADLINE: Final = 5.0  # seconds for an exchange
+_SHARE: Final = 20  # the event loop is busy with exchanging for at most one of that many parts of the time
+_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+
+class UsageExchange:
+    """Shares counts with other replicas (``-ratelimit.storage``), ten times a second."""
+
+    def __init__(self, runtime: Runtime, registry: CollectorRegistry) -> None:
+        self.runtime = runtime
+        self.task: asyncio.Task[None] | None = None
+        self.outage = Outage(logger, "what this replica counts itself goes on being held to")
+        self.alive = 0
+        """Other replicas, as of the last exchange."""
+        self.duration = Histogram(
+            "vmgateway_ratelimit_exchange_duration_seconds",
+            "An exchange of counts with the other replicas",
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        registry.register(_State(self))
+
+    def running(self) -> None:
+        self.task = asyncio.get_running_loop().create_task(self.run())
+
+    def done(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+    async def run(self) -> None:
+        """Exchange for ever. What is used is taken from the runtime anew each time: a reload may replace it."""
+        used: Exchange | None = None
+        try:
+            while True:
+                if used is not self.runtime.exchange:
+                    if used is not None:
+                        await used.close()
+                    used = self.runtime.exchange
+                if used is None or self.runtime.limiter is None or not self.runtime.limiter.limits:
+                    await asyncio.sleep(_IDLE)
+                    continue
+                pause = await self.exchange(used, self.runtime.limiter)
+                await asyncio.sleep(pause)
+        finally:
+            if used is not None:
+                await used.close()
+
+    async def exchange(self, used: Exchange, limiter: Limiter) -> float:
+        """One exchange; how many seconds to wait for the next."""
+        started = time.monotonic()
+        busy = time.thread_time()
+        counts = limiter.usages(started)
+        busy = time.thread_time() - busy
+        try:
+            more = await asyncio.wait_for(used.swap(counts, started), _DEADLINE)
+        except (AskError, TimeoutError) as error:
+            reason = str(error) or f"no answer within {_DEADLINE:.0f} seconds"
+            self.outage.failed(f"cannot exchange counts with other replicas: {used.name}: {reason}")
+            # What they told before counts for its window, and their share is left to them: they may live on.
+            totals, _ = used.others.totals(time.monotonic())
+        except Exception:  # a bug here must not end all exchanging
+            logger.exception("the exchange of counts failed")
+            self.outage.failed("the exchange of counts failed")
+            return _IDLE
+        else:
+            self.duration.observe(time.monotonic() - started)
+            self.outage.succeeded("counts are exchanged with other replicas again")
+            if more:  # half of what there is to know is not to be acted on
+                return 0.01
+            totals, self.alive = used.others.totals(time.monotonic())
+        begin = time.thread_time()
+        limiter.learn_others(totals, self.alive, time.monotonic())
+        busy += time.thread_time() - begin
+        return max(started + INTERVAL - time.monotonic(), busy * _SHARE, 0.001)
+
+
+def build_exchange(settings: Mapping[str, object]) -> Exchange | None:
+    """What ``-ratelimit.storage`` asks for; None without it.
+
+    Raises:
+        ConfigurationError: a flag cannot be used.
+    """
+    url = str(settings["ratelimit.storage"])
+    return RedisExchange(url, str(settings["ratelimit.storageKeyPrefix"])) if url else None
+
+
+class _State(Collector):
+    """What is read when the page is asked for."""
+
+    def __init__(self, exchange: UsageExchange) -> None:
+        self.exchange = exchange
+
+    def collect(self) -> Iterator[Metric]:
+        if self.exchange.runtime.exchange is None:
+            return
+        errors = CounterMetricFamily("vmgateway_ratelimit_exchange_errors", "Exchanges of counts that failed")
+        errors.add_metric([], self.exchange.outage.failures)
+        yield errors
+        yield GaugeMetricFamily(
+            "vmgateway_ratelimit_replicas",
+            "Replicas that share counts, this one included",
+            value=1 + self.exchange.alive,
+        )
