@@ -172,6 +172,8 @@ class Endpoint:
             answer = session.request(
                 method, url, headers=all_headers, data=form, auth=_no_other_credentials, allow_redirects=False
             )
+            if not self._keep_alive:
+                session.close()  # whatever the server makes of the header
         except ConfigurationError as error:
             raise AskError(str(error)) from None
         except (OSError, ValueError) as error:  # requests' errors are OSErrors, what it makes of odd URLs ValueErrors

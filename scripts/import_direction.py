@@ -16,14 +16,9 @@ CORE = Path(__file__).resolve().parent.parent / "vmgw_core"
 # fmt: off
 ORDER = [
     "errors", "fields", "flagtypes", "flags", "commandline", "selector", "access", "jwk", "jws", "jwt", "discovery",
-<<<<<<< HEAD
-    "windows", "limittypes", "counters", "limits", "limitfile", "path", "routes", "forms", "labels", "head", "tenancy",
-    "answers", "gateway",
-    "own_requests", "usage", "tenant_series", "peers",
-=======
     "windows", "limittypes", "limitset", "counters", "limits", "limitfile", "path", "routes", "forms", "labels",
     "head", "tenancy", "answers", "gateway",
->>>>>>> limits
+    "own_requests", "usage", "tenant_series", "peers",
 ]
 
 FORBIDDEN = [
