@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 import time
 from collections.abc import Mapping
@@ -212,7 +214,9 @@ def describe(error: BaseException) -> str:
         if cause is None:
             break
         if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
+            if isinstance(cause, ssl.SSLError | socket.gaierror) or not cause.errno:
+                return cause.strerror  # these have error numbers of their own
+            return os.strerror(cause.errno)  # libraries put other texts into it, with addresses
         reason = getattr(cause, "reason", None)
         cause = cause.__cause__ or cause.__context__ or (reason if isinstance(reason, BaseException) else None)
     return type(error).__name__

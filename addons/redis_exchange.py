@@ -7,6 +7,7 @@ tag, so a Redis cluster keeps them together, and expire once nothing in them can
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from secrets import token_hex
@@ -23,10 +24,11 @@ from .endpoint import AskError, describe
 TIMEOUT: Final = 2.0
 """Seconds for a connection, and for an exchange."""
 _KEPT: Final = 4500  # seconds: a count is believed for a window and a quarter
-_MAX_TOLD: Final = 20_000  # counters in one exchange, each way; what is left comes with the next one
+_MAX_TOLD: Final = 5000  # counters in one exchange, each way; what is left comes with the next one
 
 SCRIPT: Final = """
 local id, kept, most, told = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local changes, known = cjson.decode(ARGV[5]), cjson.decode(ARGV[6])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local oldest = now - kept * 1000000
@@ -39,26 +41,19 @@ redis.call('ZADD', KEYS[1], now, id)
 local score = now
 local last = redis.call('ZRANGE', KEYS[3], -1, -1, 'WITHSCORES')
 if last[2] and tonumber(last[2]) >= score then score = tonumber(last[2]) + 1 end
-local position = 6
-for _ = 1, tonumber(ARGV[5]) do
-    local counter, count = ARGV[position], ARGV[position + 1]
+for position = 1, #changes, 2 do
+    local counter, count = changes[position], changes[position + 1]
     if count == '0' then redis.call('HDEL', KEYS[2], counter) else redis.call('HSET', KEYS[2], counter, count) end
     redis.call('ZADD', KEYS[3], score, counter)
     score = score + 1
-    position = position + 2
 end
 local gone = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', oldest, 'LIMIT', 0, 1000)
 if #gone > 0 then
     redis.call('ZREM', KEYS[3], unpack(gone))
     redis.call('HDEL', KEYS[2], unpack(gone))
 end
-for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, kept) end
+for index = 1, 3 do redis.call('EXPIRE', KEYS[index], kept) end
 
-local known = {}
-while ARGV[position] do
-    known[ARGV[position]] = ARGV[position + 1]
-    position = position + 2
-end
 local reply = {lost}
 local replicas = redis.call('ZREVRANGE', KEYS[1], 0, 1023, 'WITHSCORES')
 for index = 1, #replicas, 2 do
@@ -67,15 +62,17 @@ for index = 1, #replicas, 2 do
         local since = known[other] and '(' .. known[other] or '-inf'
         local counts, times = KEYS[4] .. other .. ':counts', KEYS[4] .. other .. ':times'
         local changed = redis.call('ZRANGEBYSCORE', times, since, '+inf', 'WITHSCORES', 'LIMIT', 0, most)
+        most = most - #changed / 2
         local entries = {}
         for place = 1, #changed, 2 do
-            local count = redis.call('HGET', counts, changed[place]) or '0'
             local age = math.floor((now - tonumber(changed[place + 1])) / 1000)
-            entries[#entries + 1] = {changed[place], count, age}
+            entries[#entries + 1] = changed[place]
+            entries[#entries + 1] = redis.call('HGET', counts, changed[place]) or '0'
+            entries[#entries + 1] = age
         end
-        most = most - #changed / 2
         local seen = math.floor((now - tonumber(replicas[index + 1])) / 1000)
-        reply[#reply + 1] = {other, seen, changed[#changed] or known[other] or '', entries}
+        local document = #entries > 0 and cjson.encode(entries) or '[]'
+        reply[#reply + 1] = {other, seen, changed[#changed] or known[other] or '', document}
     end
 end
 return reply
@@ -99,7 +96,7 @@ class RedisExchange:
         self.others = Others()
         self._own = OwnCounts()
         self._id = token_hex(8)
-        self._known: dict[bytes, bytes] = {}
+        self._known: dict[str, str] = {}
         """Of each other replica, the time up to which it was heard, as the store writes it."""
         self._told = 0
         try:
@@ -120,11 +117,8 @@ class RedisExchange:
             AskError: the store did not answer as it should.
         """
         changes = dict(list(self._own.changes(counts, now).items())[:_MAX_TOLD])
-        arguments: list[str | bytes | int] = [self._id, _KEPT, _MAX_TOLD, self._told, len(changes)]
-        for counter, count in changes.items():
-            arguments += (counter, count)
-        for replica, since in self._known.items():
-            arguments += (replica, since)
+        flat = [text for counter, count in changes.items() for text in (counter, str(count))]
+        arguments = [self._id, _KEPT, _MAX_TOLD, self._told, json.dumps(flat), json.dumps(self._known)]
         try:
             reply = await self._script(keys=self._keys, args=arguments)
         except (RedisError, OSError, TimeoutError) as error:
@@ -143,16 +137,17 @@ class RedisExchange:
     def _heard(self, reply: Any, now: float) -> bool:  # noqa: ANN401
         lost, *replicas = reply
         heard = 0
-        for other, seen, since, entries in replicas:
+        known = {}
+        for other, seen, since, document in replicas:
             name = other.decode()
             self.others.alive(name, now - max(0, int(seen)) / 1000)
-            for counter, count, age in entries:
-                self.others.heard(name, {counter.decode(): int(count)}, now - max(0, int(age)) / 1000)
-            heard += len(entries)
+            entries = iter(json.loads(document))
+            for counter, count, age in zip(entries, entries, entries, strict=True):
+                self.others.heard(name, {str(counter): int(count)}, now - max(0, int(age)) / 1000)
+                heard += 1
             if since:
-                self._known[bytes(other)] = bytes(since)
-        present = {bytes(replica[0]) for replica in replicas}
-        self._known = {other: since for other, since in self._known.items() if other in present}
+                known[name] = since.decode()
+        self._known = known
         if lost:
             self._own.forget()
         return bool(lost) or heard >= _MAX_TOLD

@@ -190,9 +190,9 @@ class Round:
         self, snapshot: Snapshot, found: Mapping[LimitType, Usage], unmeasured: tuple[LimitType, ...]
     ) -> None:
         """Say in the log which metric tells of what, when that changes."""
-        for limit_type, usage in found.items():
-            asked = limit_type in snapshot.to_ask and self.asking is not None
-            source = "the tenants themselves (-read.url)" if asked else usage.source
+        sources = {limit_type: usage.source for limit_type, usage in found.items()}
+        sources |= dict.fromkeys(snapshot.to_ask, "the tenants themselves (-read.url)")
+        for limit_type, source in sources.items():
             if self.sources.get(limit_type) != source and limit_type not in unmeasured:
                 self.sources[limit_type] = source
                 logger.info(f"usage of {limit_type} is measured by {source}")

@@ -32,6 +32,9 @@ from vmgw_core.own_requests import OwnRequests
 MAX_ITEMS: Final = 200_000
 """Series in one answer: a cluster of 25,000 tenants with all limits there are."""
 
+PAGE_AGE: Final = 2.0
+"""Seconds that what stands on a scraped page may lag behind: VictoriaMetrics does not write its page anew each time."""
+
 MARK: Final = "vmgateway_part"
 
 Values = Mapping[tuple[LimitType, Resolution, TenantID | None], float]
@@ -107,7 +110,7 @@ class Usage:
     """The metric it is from."""
     role: Role
     as_of: float
-    """When the newest sample behind it was scraped: Unix seconds, on the datasource's clock."""
+    """Everything before is in it: Unix seconds, on the datasource's clock."""
     values: Values
 
 
@@ -202,7 +205,7 @@ class UsagePlan:
                 break
         else:
             return None
-        as_of = min(times)
+        as_of = min(times) - PAGE_AGE
         values: dict[tuple[LimitType, Resolution, TenantID | None], float] = {}
         for window in self._windows[limit_type]:
             for tenant, value in _attributed(source.role, items.get(_part(limit_type, source.role, window.value), ())):

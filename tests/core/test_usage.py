@@ -14,7 +14,7 @@ from vmgw_core.access import TenantID
 from vmgw_core.fields import FieldError
 from vmgw_core.limittypes import Limit, LimitType, Resolution
 from vmgw_core.own_requests import OwnRequests
-from vmgw_core.usage import MARK, Role, Snapshot, UsagePlan, parse_labels
+from vmgw_core.usage import MARK, PAGE_AGE, Role, Snapshot, UsagePlan, parse_labels
 
 QUERIES, ROWS, NEW, ACTIVE = (
     LimitType.QUERIES,
@@ -126,7 +126,7 @@ def test_usage_by_tenant() -> None:
     )
     (found,) = snapshot.usages
     assert (found.type, found.source, found.role) == (QUERIES, "vm_tenant_select_requests_total", Role.TENANTS)
-    assert found.as_of == 1700000000.5
+    assert found.as_of == 1700000000.5 - PAGE_AGE
     assert found.values == {
         (QUERIES, MINUTE, TenantID(1, 5)): 600,
         (QUERIES, MINUTE, TenantID()): 150,
@@ -149,8 +149,8 @@ def test_usage_by_tenant() -> None:
 )
 def test_what_is_no_tenant_counts_for_the_total_alone(labels: dict[str, str]) -> None:
     plan = UsagePlan([limit(ROWS)], cluster=True)
-    items = (("rows_inserted/tenants/time", {}, "1"), ("rows_inserted/tenants/minute", labels, "9"))
-    assert read(plan, *items).usages[0].values == {(ROWS, MINUTE, None): 9}
+    snapshot = read(plan, ("rows_inserted/tenants/time", {}, "1"), ("rows_inserted/tenants/minute", labels, "9"))
+    assert snapshot.usages[0].values == {(ROWS, MINUTE, None): 9}
 
 
 def test_a_tenant_that_occurs_twice_is_added_up() -> None:
@@ -177,7 +177,7 @@ def test_the_metric_of_tenants_goes_before_that_of_the_process() -> None:
         ("new_series/tenants/minute", tenant("0"), "3"),
     )
     assert snapshot.usages[0].values == {(NEW, MINUTE, TenantID()): 3, (NEW, MINUTE, None): 3}
-    assert snapshot.usages[0].as_of == 4
+    assert snapshot.usages[0].as_of == 4 - PAGE_AGE
 
 
 def test_a_cluster_that_nobody_has_used_yet_is_measured() -> None:
@@ -212,8 +212,7 @@ def test_tenants_are_asked_where_nothing_tells_at_all() -> None:
 
 def test_an_enterprise_storage_tells_of_tenants() -> None:
     plan = UsagePlan([limit(ACTIVE)], cluster=True)
-    items = (("active_series/tenants/time", {}, "5"), ("active_series/tenants/minute", tenant("3"), "8"))
-    snapshot = read(plan, *items)
+    snapshot = read(plan, ("active_series/tenants/time", {}, "5"), ("active_series/tenants/minute", tenant("3"), "8"))
     assert snapshot.usages[0].values == {(ACTIVE, MINUTE, TenantID(3)): 8, (ACTIVE, MINUTE, None): 8}
     assert snapshot.to_ask == ()
 
@@ -228,9 +227,9 @@ def test_what_no_source_measures_is_said() -> None:
 def test_own_requests_are_taken_off() -> None:
     own = OwnRequests()
     for second in (-61.0, -60.0, -30.0, 0.0, 1.0):  # the window is (as_of - 60, as_of]
-        own.note(TenantID(), NOW + second)
+        own.note(TenantID(), NOW - PAGE_AGE + second)
     plan = UsagePlan([limit(QUERIES), limit(ROWS)], cluster=False)
-    values = {}
+    values: dict[object, float] = {}
     for found in read(
         plan,
         ("queries/process/time", {}, str(NOW)),
