@@ -9,13 +9,21 @@ from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
 from vmgw_core.errors import ConfigurationError
+from vmgw_core.flags import FLAGS
 from vmgw_core.tenancy import Backend
+from vmgw_core.usage import parse_labels
 
 from .credentials import Credentials
 from .endpoint import AskError, Endpoint, TLSFiles
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110, section 5.6.2
 _OWN_HEADERS: Final = frozenset({"content-length", "transfer-encoding", "connection"})
+
+
+_FLAGS: Final = [
+    *(flag.name for flag in FLAGS if flag.name.startswith("datasource.")),
+    *("ratelimit.extraLabels", "ratelimit.refreshInterval", "remoteRead.disablePathAppend"),
+]
 
 
 class Datasource:
@@ -33,6 +41,8 @@ class Datasource:
             f"-datasource.url {settings['datasource.url']}" if settings["datasource.showURL"] else "-datasource.url"
         )
         """What logs call it."""
+        self.labels = _extra_labels(settings)
+        """What every metric asked for must have."""
         self._tell = bool(settings["datasource.showURL"])
         path = self.backend.base
         path += "/prometheus" if settings["datasource.appendTypePrefix"] else ""
@@ -85,13 +95,35 @@ class Datasource:
         return self._endpoint.ask("POST", target, headers, {"query": expression})
 
 
-def build_datasource(settings: Mapping[str, object]) -> Datasource | None:
-    """The datasource that the flags ask for, None without ``-datasource.url``.
+def build_datasource(
+    settings: Mapping[str, object], before: Mapping[str, object] | None = None, old: Datasource | None = None
+) -> Datasource | None:
+    """The datasource that the flags ask for, None without ``-datasource.url`` and ``-enable.rateLimit``.
+
+    It is the ``old`` one, with its connections and its token, where the flags are as they were ``before``.
 
     Raises:
         ConfigurationError: a flag cannot be used.
     """
-    return Datasource(settings) if settings["datasource.url"] else None
+    if not settings["datasource.url"] or not settings["enable.rateLimit"]:
+        return None
+    if old is not None and before is not None and all(settings[name] == before[name] for name in _FLAGS):
+        return old
+    return Datasource(settings)
+
+
+def _extra_labels(settings: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    """``-ratelimit.extraLabels``.
+
+    Raises:
+        ConfigurationError: one is no label.
+    """
+    texts = settings["ratelimit.extraLabels"]
+    assert isinstance(texts, tuple)
+    try:
+        return parse_labels(texts)
+    except ValueError as error:
+        raise ConfigurationError(f"-ratelimit.extraLabels: {error}") from None
 
 
 def _headers(text: str) -> dict[str, str | bytes]:

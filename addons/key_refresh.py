@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 
 import requests
 
 from vmgw_core.discovery import Fetch
 
+from .background import in_thread
 from .runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -68,7 +67,7 @@ class KeyRefresh:
             return
         before = keyring.generation
         try:
-            document = await in_thread(download, fetch.url)
+            document = await in_thread(lambda: download(fetch.url), "key fetch")
         except Exception as error:  # whatever a library raises, refreshing goes on
             keyring.failed(fetch, describe(error), time.time())
             logger.warning(f"cannot fetch keys, the old ones stay in use: {fetch.source}: {describe(error)}")
@@ -83,28 +82,6 @@ class KeyRefresh:
             self.runtime.use_keys()
             logger.info(f"{len(keyring.keyset or ())} keys in use after a refresh of {fetch.source}")
         self.wake.set()
-
-
-async def in_thread(function: Callable[[str], bytes], argument: str) -> bytes:
-    """Call ``function`` in a thread that, unlike an executor's, does not hold up the end of the process."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[bytes] = loop.create_future()
-
-    def settle(result: bytes | None, error: Exception | None) -> None:
-        if not future.done():
-            future.set_exception(error) if error is not None else future.set_result(result or b"")
-
-    def work() -> None:
-        result, error = None, None
-        try:
-            result = function(argument)
-        except Exception as caught:
-            error = caught
-        with suppress(RuntimeError):  # the loop has closed meanwhile
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=work, name="key fetch", daemon=True).start()
-    return await future
 
 
 def download(url: str) -> bytes:

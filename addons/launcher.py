@@ -15,13 +15,15 @@ from vmgw_core import __version__
 from vmgw_core.commandline import help_text, parse
 from vmgw_core.errors import ConfigurationError
 
-from . import chain
+from . import chain, limits_source
 from .configuration import Configuration, build_keyring, build_policy, read_static_keys
+from .datasource import build_datasource
 from .listener import parse_listen_address
 from .logs import set_up_logging
 from .master import GatewayMaster
 from .runtime import Settings
 from .upstream_tls import contexts
+from .usage_exchange import build_exchange
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
@@ -70,6 +72,10 @@ def check(settings: Settings) -> None:
     parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
     build_policy(settings, build_keyring(settings, read_static_keys(settings)))
     contexts(settings)
+    if settings["enable.rateLimit"]:
+        limits_source.load(settings)
+    build_datasource(settings)
+    build_exchange(settings)
 
 
 async def serve(settings: Settings) -> int:

@@ -118,7 +118,7 @@ class RedisExchange:
         """
         changes = dict(list(self._own.changes(counts, now).items())[:_MAX_TOLD])
         flat = [text for counter, count in changes.items() for text in (counter, str(count))]
-        arguments = [self._id, _KEPT, _MAX_TOLD, self._told, json.dumps(flat), json.dumps(self._known)]
+        arguments: list[str | int] = [self._id, _KEPT, _MAX_TOLD, self._told, json.dumps(flat), json.dumps(self._known)]
         try:
             reply = await self._script(keys=self._keys, args=arguments)
         except (RedisError, OSError, TimeoutError) as error:

@@ -29,6 +29,8 @@ _DEADLINE: Final = 5.0  # seconds for an exchange
 _SHARE: Final = 20  # the event loop is busy with exchanging for at most one of that many parts of the time
 _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
+_FLAGS: Final = ("ratelimit.storage", "ratelimit.storageKeyPrefix")
+
 
 class UsageExchange:
     """Shares counts with other replicas (``-ratelimit.storage``), ten times a second."""
@@ -101,14 +103,20 @@ class UsageExchange:
         return max(started + INTERVAL - time.monotonic(), busy * _SHARE, 0.001)
 
 
-def build_exchange(settings: Mapping[str, object]) -> Exchange | None:
-    """What ``-ratelimit.storage`` asks for; None without it.
+def build_exchange(
+    settings: Mapping[str, object], before: Mapping[str, object] | None = None, old: Exchange | None = None
+) -> Exchange | None:
+    """What ``-ratelimit.storage`` asks for.
+
+    It is the ``old`` one where the flags are as they were ``before``, and where there is no such flag.
 
     Raises:
         ConfigurationError: a flag cannot be used.
     """
     url = str(settings["ratelimit.storage"])
-    return RedisExchange(url, str(settings["ratelimit.storageKeyPrefix"])) if url else None
+    if not url or (old is not None and before is not None and all(settings[name] == before[name] for name in _FLAGS)):
+        return old
+    return RedisExchange(url, str(settings["ratelimit.storageKeyPrefix"]))
 
 
 class _State(Collector):

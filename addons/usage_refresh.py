@@ -14,12 +14,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from vmgw_core.access import TenantID
-from vmgw_core.errors import ConfigurationError
 from vmgw_core.fields import FieldError
-from vmgw_core.limits import Limit, Limiter, LimitType, Resolution
+from vmgw_core.limits import Limiter, LimitType, Resolution
 from vmgw_core.own_requests import OwnRequests
 from vmgw_core.tenancy import Backend
-from vmgw_core.usage import Snapshot, Usage, UsagePlan, parse_labels
+from vmgw_core.usage import Snapshot, Usage, UsagePlan
 
 from .background import Outage, in_thread
 from .datasource import Datasource
@@ -109,7 +108,7 @@ class Round:
         self.interval = float(str(settings["ratelimit.refreshInterval"]))
         self.own = OwnRequests()
         cluster = bool(settings["clusterMode"])
-        self.plan = UsagePlan(self.limits, cluster=cluster, labels=extra_labels(settings))
+        self.plan = UsagePlan(self.limits, cluster=cluster, labels=datasource.labels)
         self.asking = TenantAsking(settings, self.own, self.interval) if cluster and settings["read.url"] else None
         self.counted_as = _counted_as(datasource.backend, settings)
         self.as_of: dict[LimitType, float] = {}
@@ -204,35 +203,6 @@ class Round:
                     "it, so all that counts is what was known before, and what is admitted here"
                 )
         self.unmeasured = unmeasured
-
-
-def extra_labels(settings: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
-    """``-ratelimit.extraLabels``.
-
-    Raises:
-        ConfigurationError: one is no label.
-    """
-    texts = settings["ratelimit.extraLabels"]
-    assert isinstance(texts, tuple)
-    try:
-        return parse_labels(texts)
-    except ValueError as error:
-        raise ConfigurationError(f"-ratelimit.extraLabels: {error}") from None
-
-
-def check_measurable(limits: tuple[Limit, ...], settings: Mapping[str, object]) -> None:
-    """A limit that nothing can ever measure is no limit.
-
-    Raises:
-        ConfigurationError: names the type, and what is missing.
-    """
-    for limit in limits:
-        if not limit.type.counted and limit.labels:
-            raise ConfigurationError(f"-ratelimit.config: no source measures {limit.type} of tokens with labels")
-        if not limit.type.counted and not settings["datasource.url"]:
-            raise ConfigurationError(
-                f"-ratelimit.config: {limit.type} needs -datasource.url: what a series is, only a storage knows"
-            )
 
 
 def _counted_as(backend: Backend, settings: Mapping[str, object]) -> TenantID | None:

@@ -22,6 +22,7 @@ RESERVED: Final = "+"
 """Behind a counter's key: the share of it that a replica may use before the next exchange."""
 NEAR: Final = 0.8
 """The share of a limit from which on it is worth a warning."""
+_LATE: Final = 2.0  # seconds after which nobody who was told to come back is waited for
 
 
 @dataclass(slots=True)
@@ -67,8 +68,8 @@ class Counter:
     """The usage of one limit by one tenant, or by all of them for a total."""
 
     __slots__ = (
-        "_admitted_since", "_cap", "_generation", "_learnt", "_near", "_peers", "_published", "_settled", "_wanted",
-        "_wanted_until", "_warned_at", "above", "key", "limit", "tenant", "typical", "window",
+        "_admitted_since", "_cap", "_generation", "_learnt", "_near", "_peers", "_published", "_settled",
+        "_told_until", "_wanted", "_warned_at", "above", "key", "limit", "tenant", "typical", "window",
     )  # fmt: skip
 
     def __init__(self, limit: Limit, tenant: TenantID | None, learnt: Learnt | None, peers: Peers | None) -> None:
@@ -90,7 +91,7 @@ class Counter:
         self.typical = 1
         """How much was last asked for at a time."""
         self._wanted = 0
-        self._wanted_until = float("-inf")
+        self._told_until = float("-inf")
 
     # --- verdicts --------------------------------------------------------------------------------------------------
 
@@ -179,12 +180,15 @@ class Counter:
         left = max(0, self.limit.value - others - own)
         return own + max(left // (peers.alive + 1), min(left, 1))
 
-    def want(self, need: int, now: float) -> bool:
-        """Ask for more at the next exchanges, where ``need`` is more than a share could ever be."""
-        if self._peers is None or need <= self.limit.value // (self._peers.alive + 1) or need <= 1:
+    def told(self, need: int, wait: float, now: float) -> bool:
+        """Somebody was told to come back for ``need`` in ``wait`` seconds; whether there are replicas to know of it."""
+        if self._peers is None:
             return False
-        self._wanted = need
-        self._wanted_until = now + 1.25 * self.window.seconds + 4 * self._peers.interval
+        if now >= self._told_until:
+            self._wanted = 0
+        self._told_until = max(self._told_until, now + wait + 2 * self._peers.interval + _LATE)
+        if need > max(1, self.limit.value // (self._peers.alive + 1)):  # more than a share could ever be
+            self._wanted = max(self._wanted, need)
         return True
 
     def publish(self, now: float) -> Iterator[tuple[str, int]]:
@@ -199,12 +203,14 @@ class Counter:
         peers = self._peers
         assert peers is not None
         own = self.window.count(now)
-        wanted = self._wanted if now < self._wanted_until else 0
-        if not own and not wanted:  # as if it were new, so that nothing is set aside for nobody
+        told = now < self._told_until
+        if not own and not told:  # as if it were new, so that nothing is set aside for nobody
             self._published, self._cap, self._settled = None, None, False
             return
         counted = peers.counts.get(self.key, 0)
-        share = max(self._share(peers, counted, now), min(own + wanted, self.limit.value - counted))
+        share = self._share(peers, counted, now)
+        if told:
+            share = max(share, min(own + self._wanted, self.limit.value - counted))
         self._published = share
         self._cap = min(self.cap(now), share)
         yield self.key, own

@@ -156,6 +156,18 @@ FLAGS: Final[tuple[Flag, ...]] = (
     ),
     *_group(
         "Rate limiting",
+        Flag("enable.rateLimit", BOOL, "false", "Hold tenants to the limits of -ratelimit.config. Without -enable.auth "
+             "this needs -clusterMode: clients then name their tenant in the path, and nobody checks that it is "
+             "theirs."),
+        Flag("ratelimit.config", STRING, "", "File with the limits, or its http or https URL.", secret=True),
+        Flag("ratelimit.configCheckInterval", DURATION, "0s", "How often -ratelimit.config is read again; with 0 only "
+             "on SIGHUP and /-/reload. A bad file keeps the limits in force.", least="0s"),
+        Flag("ratelimit.failClosed", BOOL, "false", "Answer 503 where -datasource.url has given no usage for "
+             "-ratelimit.maxUsageAge, rather than hold to what is known."),
+        Flag("ratelimit.maxUsageAge", DURATION, "1m", "How old the usage from -datasource.url may become with "
+             "-ratelimit.failClosed.", least="1s"),
+        Flag("ratelimit.maxTenants", INT, "10000", "For how many tenants usage is kept. One that was active within "
+             "the hour is never forgotten: beyond that many a new tenant is answered 429.", least="1"),
         Flag("ratelimit.extraLabels", ARRAY, "", "Labels, as name=value, that the metrics asked for at -datasource.url "
              "must have: which of several clusters in one datasource is meant."),
         Flag("ratelimit.refreshInterval", DURATION, "5s", "How often usage is asked for at -datasource.url.",

@@ -20,7 +20,7 @@ other notations (``010`` is 8) are refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Final, NoReturn, TypeVar
 
@@ -68,6 +68,20 @@ def read_limits(text: str | bytes, name: str) -> tuple[Limit, ...]:
         ConfigurationError: names the file, the line, the key and what was expected there.
     """
     return _File(name).read(text)
+
+
+def check_measurable(limits: Iterable[Limit], name: str) -> None:
+    """Refuse limits that nothing can measure where there is no ``-datasource.url``.
+
+    Raises:
+        ConfigurationError: says which, and what is missing.
+    """
+    for limit in limits:
+        if not limit.type.counted:
+            raise ConfigurationError(
+                f"{name}: a limit on {limit.type} needs -datasource.url: the gateway counts queries and rows itself, "
+                "but which series exist only a storage knows"
+            )
 
 
 class _File:

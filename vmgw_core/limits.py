@@ -238,9 +238,8 @@ class Limiter:
         """The refusal, by the limit that takes longest to have room again for what is ``wait_for``."""
         waits = [(counter.wait(wait_for(counter), now), counter) for counter in counters]
         wait, slowest = max(waits, key=lambda pair: pair[0])
-        # Where it is only its share that is used up, a replica asks for more, so the tenant must be kept meanwhile.
-        wanting = [counter for counter in counters if counter.want(wait_for(counter), now)]
-        if wanting and entry.counters:
+        shared = [counter for own, counter in waits if counter.told(wait_for(counter), own, now)]
+        if shared and entry.counters:  # its share must be there when it comes back
             self._keep(subject, entry, now)
         self._reject(slowest.limit, subject.tenant)
         usage = slowest.limit.described(slowest.usage(now), slowest.tenant)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from .access import Access, TenantID
+from .access import TenantID
 
 MAX_VALUE: Final = 2**53
 """The largest limit: beyond it a number from a JSON answer is no longer exact."""
@@ -24,11 +24,6 @@ class LimitType(StrEnum):
     ROWS_INSERTED = "rows_inserted"
     NEW_SERIES = "new_series"
     ACTIVE_SERIES = "active_series"
-
-    @property
-    def access(self) -> Access:
-        """Which requests it rejects: read limits never reject writes, nor the other way round."""
-        return Access.READ if self is LimitType.QUERIES else Access.WRITE
 
     @property
     def counted(self) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vmgw_core.access import TenantID
 from vmgw_core.errors import ConfigurationError
-from vmgw_core.limitfile import MAX_BYTES, MAX_LABELLED, read_limits
+from vmgw_core.limitfile import MAX_BYTES, MAX_LABELLED, check_measurable, read_limits
 from vmgw_core.limittypes import MAX_VALUE, Labels, Limit, LimitType, Resolution
 
 NAME = "limit.yaml"
@@ -349,3 +349,10 @@ def test_anything_gives_limits_or_our_error(text: str | bytes) -> None:
     assert said.startswith(NAME) or not said
     assert "\n" not in said
     assert all(1 <= limit.value <= MAX_VALUE for limit in limits)
+
+
+@pytest.mark.parametrize("limit_type", ["new_series", "active_series"])
+def test_series_need_a_datasource(limit_type: str) -> None:
+    check_measurable([_limit("queries", 1), _limit("rows_inserted", 1)], NAME)
+    with pytest.raises(ConfigurationError, match=f"^{NAME}: a limit on {limit_type} needs -datasource.url: "):
+        check_measurable([_limit("queries", 1), _limit(limit_type, 1)], NAME)

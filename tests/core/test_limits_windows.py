@@ -110,19 +110,19 @@ def test_rows_keep_to_their_limits_and_wait_as_long_as_they_are_told(writes: lis
         assert sum(rows for other, rows in passed if moment <= other < moment + 3600) <= 150
 
 
-@settings(max_examples=20)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=10))
 def test_a_large_limit_is_never_exceeded_and_nearly_used_up(pattern: list[int]) -> None:
     """Beyond a thousand events a window is coarser: late by a thousandth, never early."""
-    limiter, now = Limiter([limit(value=3000)]), 0.0
+    limiter, now = Limiter([limit(value=2000)]), 0.0
     passed: list[float] = []
-    for number in range(8000):
+    for number in range(4000):
         now += pattern[number % len(pattern)] / 1024
         if refused(limiter, now) is None:
             passed.append(now)
         elif passed:
-            assert len(passed) - bisect_left(passed, now - 60 * 1.001) >= 3000
-    assert most_in_any_window(passed, 60) <= 3000
+            assert len(passed) - bisect_left(passed, now - 60 * 1.001) >= 2000
+    assert most_in_any_window(passed, 60) <= 2000
 
 
 @pytest.mark.parametrize("start", [0.0, 1_700_000_000.123, 4e9])

@@ -39,7 +39,7 @@ def limit(
 
 def answer(items: Iterable[tuple[str, dict[str, str], str]], **fields: object) -> bytes:
     """An instant vector: items of part, further labels, and value."""
-    result = [{"metric": {MARK: part, **labels}, "value": [NOW, value]} for part, labels, value in items]
+    result = [{"metric": {MARK: part} | labels, "value": [NOW, value]} for part, labels, value in items]
     return json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}, **fields}).encode()
 
 
@@ -134,7 +134,7 @@ def test_usage_by_tenant() -> None:
         (QUERIES, HOUR, TenantID(1, 5)): 601,
         (QUERIES, HOUR, None): 601,
     }
-    assert snapshot.unmeasured == snapshot.to_ask == snapshot.writers == ()
+    assert (snapshot.unmeasured, snapshot.to_ask, snapshot.writers) == ((), (), ())
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_own_requests_are_taken_off() -> None:
     for second in (-61.0, -60.0, -30.0, 0.0, 1.0):  # the window is (as_of - 60, as_of]
         own.note(TenantID(), NOW - PAGE_AGE + second)
     plan = UsagePlan([limit(QUERIES), limit(ROWS)], cluster=False)
-    values: dict[object, float] = {}
+    values: dict[tuple[LimitType, Resolution, TenantID | None], float] = {}
     for found in read(
         plan,
         ("queries/process/time", {}, str(NOW)),

@@ -22,7 +22,7 @@ Ask = Callable[..., ReceivedRequest]
 
 
 def settings(*flags: str) -> Mapping[str, object]:
-    return parse(flags, {}).values
+    return parse(["-enable.rateLimit", *flags], {}).values
 
 
 def datasource(url: str, *flags: str) -> Datasource:
@@ -303,6 +303,7 @@ def test_a_datasource_that_is_down() -> None:
         pytest.param(["basicAuth.username=a", "bearerToken=secret"], "set one kind", id="two kinds"),
         pytest.param(["bearerToken=secret", "bearerTokenFile=/dev/null"], "set one of them", id="twice"),
         pytest.param(["bearerTokenFile=/missing"], "cannot read /missing: No such file", id="no file"),
+        pytest.param(["headers=a:b", "-ratelimit.extraLabels=a"], "extraLabels: expected name=value", id="no label"),
         pytest.param(["tlsCAFile=/missing"], "-datasource.tlsCAFile: cannot read /missing", id="no CA"),
         pytest.param(["tlsCertFile=/dev/null"], "set both or none", id="no key"),
         pytest.param(["tlsCertFile=/dev/null", "tlsKeyFile=/dev/null"], "tlsCertFile: not a usable", id="no PEM"),
@@ -326,9 +327,18 @@ def test_a_datasource_that_is_down() -> None:
 def test_a_configuration_is_refused(flags: list[str], reason: str) -> None:
     given = flags if flags[0].startswith("url=") else ["url=https://vm:8428", *flags]
     with pytest.raises(ConfigurationError, match=reason) as caught:
-        build_datasource(settings(*(f"-datasource.{flag}" for flag in given)))
+        build_datasource(settings(*(flag if flag[0] == "-" else f"-datasource.{flag}" for flag in given)))
     assert "secret" not in str(caught.value).replace("clientSecret", "")
 
 
 def test_without_a_url_there_is_none() -> None:
     assert build_datasource(settings()) is None
+    assert build_datasource(parse(["-datasource.url=http://vm"], {}).values) is None, "nothing is limited"
+
+
+def test_a_datasource_stays_as_it_is_unless_its_flags_change() -> None:
+    before = settings("-datasource.url=http://vm")
+    first = build_datasource(before)
+    assert build_datasource(settings("-datasource.url=http://vm", "-clusterMode"), before, first) is first
+    for more in ("-ratelimit.refreshInterval=1s", "-ratelimit.extraLabels=a=b", "-datasource.lookback=1s"):
+        assert build_datasource(settings("-datasource.url=http://vm", more), before, first) is not first

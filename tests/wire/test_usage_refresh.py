@@ -14,10 +14,10 @@ from tests.wire.servers import Cluster, VictoriaMetrics, prometheus_lines
 from tests.wire.upstream import RecordingUpstream, Reply
 from vmgw_addons.datasource import build_datasource
 from vmgw_addons.runtime import Runtime
-from vmgw_addons.usage_refresh import Round, UsageRefresh, check_measurable, extra_labels
+from vmgw_addons.usage_refresh import Round, UsageRefresh
 from vmgw_core.access import Access, TenantID
 from vmgw_core.commandline import parse
-from vmgw_core.errors import ConfigurationError, RateLimited
+from vmgw_core.errors import RateLimited
 from vmgw_core.limits import Limit, Limiter, LimitType, Resolution, Subject
 
 QUERIES, ROWS, NEW, ACTIVE = (
@@ -40,7 +40,7 @@ class Refreshing:
     """A gateway's limiter and the refresh of its usage, driven by hand."""
 
     def __init__(self, limits: Iterable[Limit], *flags: str, stale_after: float | None = None) -> None:
-        settings = parse(flags, {}).values
+        settings = parse(["-enable.rateLimit", *flags], {}).values
         self.runtime = Runtime()
         self.runtime.settings = settings
         self.limiter = Limiter(limits, measured=True, stale_after=stale_after)
@@ -376,34 +376,3 @@ def test_the_refresh_goes_on_by_itself(datasource: Flags, victoria_metrics: Vict
         gateway.addon.done()
 
     run(work)
-
-
-# --- what is refused at the start ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("rule", "flags", "reason"),
-    [
-        pytest.param(limit(ACTIVE), [], "active_series needs -datasource.url", id="no datasource"),
-        pytest.param(limit(NEW, total=True), [], "new_series needs -datasource.url", id="no datasource for a total"),
-        pytest.param(
-            limit(NEW, labels=(("team", "dev"),)),
-            ["-datasource.url=http://vm"],
-            "no source measures new_series of tokens with labels",
-            id="labels",
-        ),
-    ],
-)
-def test_what_nothing_can_measure_is_refused(rule: Limit, flags: list[str], reason: str) -> None:
-    with pytest.raises(ConfigurationError, match=reason):
-        check_measurable((rule,), parse(flags, {}).values)
-
-
-def test_what_can_be_measured_is_not() -> None:
-    check_measurable((limit(QUERIES), limit(ROWS, labels=(("team", "dev"),))), parse([], {}).values)
-    check_measurable((limit(ACTIVE), limit(NEW)), parse(["-datasource.url=http://vm"], {}).values)
-
-
-def test_extra_labels_that_are_none() -> None:
-    with pytest.raises(ConfigurationError, match=r"^-ratelimit\.extraLabels: expected name=value"):
-        extra_labels(parse(["-ratelimit.extraLabels=a"], {}).values)
