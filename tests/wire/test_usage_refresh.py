@@ -229,7 +229,9 @@ def test_usage_of_a_single_node_that_is_its_own_datasource(single: VictoriaMetri
         flags = (f"-datasource.url={single.url}", f"-read.url={single.url}", "-datasource.queryTimeAlignment=false")
         limits = [limit(each, 10_000, window) for each in LimitType for window in Resolution]
         gateway = Refreshing(limits, *flags)
-        await gateway.until(lambda: gateway.addon.round is not None and len(gateway.addon.round.sources) == 4)
+        await gateway.until(
+            lambda: gateway.addon.round is not None and len(gateway.addon.round.sources) == 4, pause=1.0
+        )
         single.client.get("/api/v1/labels")
         single.import_prometheus(prometheus_lines("m_new", 50))
         await gateway.until(lambda: gateway.usage(ACTIVE) > 100, pause=1.0)  # its own metrics are series, too
@@ -237,7 +239,7 @@ def test_usage_of_a_single_node_that_is_its_own_datasource(single: VictoriaMetri
         # Refreshing asks the same server all the time, and that is not the tenant's doing.
         assert gateway.addon.round is not None
         assert gateway.addon.round.own.count(None, 0, time.time()) > 5
-        assert 1 <= gateway.usage(QUERIES) <= 4
+        await gateway.until(lambda: 1 <= gateway.usage(QUERIES) <= 4, pause=1.0)
         sources = gateway.addon.round.sources if gateway.addon.round else {}
         assert sources == {
             QUERIES: "vm_http_requests_total",
