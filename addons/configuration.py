@@ -124,8 +124,8 @@ class Configuration:
             logger.error(f"cannot reload, the old configuration stays in force: {error}")
             return False
         runtime.reloads["success"] += 1
-        held = f", {len(limits)} limits" if limits is not None else ""
-        logger.info(f"reloaded: {describe_keys(runtime)}{held}")
+        held = f"{len(limits)} limits, " if limits is not None else ""
+        logger.info(f"reloaded: {held}{describe_keys(runtime)}")
         return True
 
     async def limits(self, settings: Settings) -> tuple[Limit, ...] | None:

@@ -31,7 +31,7 @@ OTHER: Final = "other"
 """The tenants beyond ``max_tenants`` in the count of refusals."""
 
 _LONGEST_WINDOW: Final = float(Resolution.HOUR.seconds)
-_SLACK: Final = 0.001  # seconds, for what the arithmetic of floats loses
+_SLACK: Final = 1e-5  # seconds, for what the arithmetic of floats loses
 
 
 @dataclass(frozen=True, slots=True)
