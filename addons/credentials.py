@@ -137,18 +137,21 @@ class ClientCredentials:
         Raises:
             AskError: there is none.
         """
-        with self._lock:
-            secret = self._secret.read()
-            if self._kept is None or self._kept[1] != secret or self._kept[2] <= time.monotonic():
+        if not self._lock.acquire(timeout=1):
+            raise AskError("no OAuth2 token: the request for one is still under way")
+        try:
+            secret, kept = self._secret.read(), self._kept
+            if kept is None or kept[1] != secret or kept[2] <= time.monotonic():
                 self._kept = None
                 token, lifetime = self._fetch(secret)
-                self._kept = token, secret, time.monotonic() + max(lifetime - _LEEWAY, lifetime / 2)
-            return self._kept[0]
+                kept = self._kept = token, secret, time.monotonic() + max(lifetime - _LEEWAY, lifetime / 2)
+            return kept[0]
+        finally:
+            self._lock.release()
 
     def forget(self) -> None:
         """Fetch another one next time."""
-        with self._lock:
-            self._kept = None
+        self._kept = None
 
     def _fetch(self, secret: str) -> tuple[str, float]:
         try:

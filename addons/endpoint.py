@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ DEADLINE: Final = 30.0
 """Seconds for a whole exchange, however slowly it trickles in."""
 MAX_ANSWER: Final = 32 << 20
 """Bytes, decompressed."""
+_AT_ONCE: Final = 4  # questions: a server that sends a head byte by byte could hold any number of threads
 
 
 class AskError(Exception):
@@ -141,7 +143,7 @@ class BoundedAdapter(HTTPAdapter):
 
 
 class Endpoint:
-    """A server, kept connected to. For one thread at a time."""
+    """A server, kept connected to."""
 
     def __init__(self, backend: Backend, tls: TLSFiles, *, idle: int = 4, keep_alive: bool = True) -> None:
         """
@@ -154,6 +156,7 @@ class Endpoint:
         self._keep_alive = keep_alive and idle > 0
         self._stamp = tls.stamp()
         self._session = self._new_session()
+        self._slots = threading.Semaphore(_AT_ONCE)
 
     def ask(
         self, method: str, target: str, headers: Mapping[str, str | bytes], form: Mapping[str, str] | None = None
@@ -165,6 +168,16 @@ class Endpoint:
         Raises:
             AskError: there is none.
         """
+        if not self._slots.acquire(blocking=False):
+            raise AskError("earlier questions are still under way")
+        try:
+            return self._ask(method, target, headers, form)
+        finally:
+            self._slots.release()
+
+    def _ask(
+        self, method: str, target: str, headers: Mapping[str, str | bytes], form: Mapping[str, str] | None
+    ) -> bytes:
         all_headers = {"Accept": "application/json", **headers}
         if not self._keep_alive:
             all_headers["Connection"] = "close"

@@ -6,12 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from vmgw_core.counters import RESERVED
 from vmgw_core.limits import Limiter
 
 from .background import Outage
@@ -26,6 +28,7 @@ INTERVAL: Final = 0.1
 """Seconds between two exchanges."""
 _IDLE: Final = 1.0  # seconds between two looks whether there is something to exchange
 _DEADLINE: Final = 5.0  # seconds for an exchange
+_FAREWELL: Final = 1.0  # seconds for the last one
 _SHARE: Final = 20  # the event loop is busy with exchanging for at most one of that many parts of the time
 _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
@@ -72,7 +75,17 @@ class UsageExchange:
                 await asyncio.sleep(pause)
         finally:
             if used is not None:
-                await used.close()
+                await self.leave(used)
+
+    async def leave(self, used: Exchange) -> None:
+        """Let go of what was set aside; what was counted goes on counting."""
+        limiter = self.runtime.limiter
+        if limiter is not None and limiter.limits and self.outage.reason is None:
+            now = time.monotonic()
+            counts = {key: count for key, count in limiter.usages(now).items() if not key.endswith(RESERVED)}
+            with suppress(AskError, TimeoutError):
+                await asyncio.wait_for(used.swap(counts, now), _FAREWELL)
+        await used.close()
 
     async def exchange(self, used: Exchange, limiter: Limiter) -> float:
         """One exchange; how many seconds to wait for the next."""
@@ -86,6 +99,7 @@ class UsageExchange:
             reason = str(error) or f"no answer within {_DEADLINE:.0f} seconds"
             self.outage.failed(f"cannot exchange counts with other replicas: {used.name}: {reason}")
             # What they told before counts for its window, and their share is left to them: they may live on.
+            heard = time.thread_time()
             totals, _ = used.others.totals(time.monotonic())
         except Exception:  # a bug here must not end all exchanging
             logger.exception("the exchange of counts failed")
@@ -96,10 +110,10 @@ class UsageExchange:
             self.outage.succeeded("counts are exchanged with other replicas again")
             if more:  # half of what there is to know is not to be acted on
                 return 0.01
+            heard = time.thread_time()
             totals, self.alive = used.others.totals(time.monotonic())
-        begin = time.thread_time()
         limiter.learn_others(totals, self.alive, time.monotonic())
-        busy += time.thread_time() - begin
+        busy += time.thread_time() - heard
         return max(started + INTERVAL - time.monotonic(), busy * _SHARE, 0.001)
 
 

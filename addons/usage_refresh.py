@@ -77,10 +77,8 @@ class UsageRefresh:
         limiter, datasource = self.runtime.limiter, self.runtime.datasource
         if limiter is None or datasource is None:
             return None
-        if self.round is None or not self.round.is_for(limiter, datasource):
-            if self.round is not None:
-                self.round.close()
-            self.round = Round(limiter, datasource, self.runtime.settings)
+        if self.round is None or not self.round.is_for(limiter, datasource, self.runtime.settings):
+            self.round = Round(limiter, datasource, self.runtime.settings, self.round)
         return self.round if self.round.plan.expression else None
 
     async def refresh(self, current: Round) -> None:
@@ -101,15 +99,25 @@ class UsageRefresh:
 class Round:
     """What is asked for one configuration, and what was learnt with it."""
 
-    def __init__(self, limiter: Limiter, datasource: Datasource, settings: Mapping[str, object]) -> None:
+    def __init__(
+        self, limiter: Limiter, datasource: Datasource, settings: Mapping[str, object], before: Round | None = None
+    ) -> None:
+        """``before`` is the one whose place it takes: what tenants have told goes on."""
         self.limiter = limiter
         self.limits = limiter.limits
         self.datasource = datasource
+        self.settings = settings
         self.interval = float(str(settings["ratelimit.refreshInterval"]))
-        self.own = OwnRequests()
+        self.own: OwnRequests = before.own if before is not None else OwnRequests()
         cluster = bool(settings["clusterMode"])
         self.plan = UsagePlan(self.limits, cluster=cluster, labels=datasource.labels)
-        self.asking = TenantAsking(settings, self.own, self.interval) if cluster and settings["read.url"] else None
+        self.asking: TenantAsking | None = None
+        if before is not None and before.asking is not None and before.settings == settings:
+            self.asking = before.asking
+        elif cluster and settings["read.url"]:
+            self.asking = TenantAsking(settings, self.own, self.interval)
+        if before is not None and before.asking is not self.asking:
+            before.close()
         self.counted_as = _counted_as(datasource.backend, settings)
         self.as_of: dict[LimitType, float] = {}
         """Monotonic seconds."""
@@ -118,9 +126,10 @@ class Round:
         self.unmeasured: tuple[LimitType, ...] = ()
         self.sources: dict[LimitType, str] = {}
 
-    def is_for(self, limiter: Limiter, datasource: Datasource) -> bool:
+    def is_for(self, limiter: Limiter, datasource: Datasource, settings: Mapping[str, object]) -> bool:
         """Whether nothing has changed since."""
-        return self.limiter is limiter and self.datasource is datasource and self.limits == limiter.limits
+        same = self.limiter is limiter and self.datasource is datasource
+        return same and self.limits == limiter.limits and self.settings == settings
 
     def close(self) -> None:
         """Stop asking."""

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from vmgw_core.counters import RESERVED
 from vmgw_core.limittypes import Resolution
 
 MAX_REPLICAS: Final = 1024
@@ -118,5 +119,11 @@ class Others:
 
 
 def window_of(key: str) -> float:
-    """The window of a counter in seconds, by its key (``queries/minute/1:5``); of one that is unknown, the longest."""
+    """The window of a counter in seconds, by its key (``queries/minute/1:5``); of one that is unknown, the longest.
+
+    What a replica has set aside (``queries/hour/1:5+``) is no count of a window. It is gone with the replica, so that
+    the minute is time enough, and an hour would keep everybody else from using it.
+    """
+    if key.endswith(RESERVED):
+        return float(Resolution.MINUTE.seconds)
     return _SECONDS.get("".join(key.split("/", 2)[1:2]), float(Resolution.HOUR.seconds))

@@ -24,6 +24,7 @@ from vmgw_addons.runtime import Runtime
 from vmgw_addons.usage_exchange import UsageExchange, build_exchange
 from vmgw_core.access import Access, TenantID
 from vmgw_core.commandline import parse
+from vmgw_core.counters import RESERVED
 from vmgw_core.errors import ConfigurationError, RateLimited
 from vmgw_core.limits import Limit, Limiter, LimitType, Resolution, Subject
 
@@ -151,6 +152,18 @@ def test_what_a_dead_replica_counted_goes_on_counting(make: Make) -> None:
         assert KEY not in totals, "until it has left the window"
 
     run(work, make(), make(), make())
+
+
+def test_a_replica_that_ends_lets_go_of_what_it_had_set_aside(make: Make) -> None:
+    async def work(one: Replica, two: Replica) -> None:
+        one.addon.running()
+        assert one.admit(10) == 10
+        await two.until(lambda: two.others().get(f"{KEY}{RESERVED}", 0) > 0 and two.others().get(KEY) == 10)
+        one.addon.done()
+        await two.until(lambda: f"{KEY}{RESERVED}" not in two.others())
+        assert two.others() == {KEY: 10}, "what it has counted goes on counting"
+
+    run(work, make(), make())
 
 
 def test_many_counters_take_several_exchanges(make: Make) -> None:
