@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 from authlib.common.errors import AuthlibBaseError
 from authlib.integrations.requests_client import OAuth2Session
+from requests.exceptions import JSONDecodeError
 
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.fields import FieldError, as_text, child, load_object
@@ -160,10 +161,14 @@ class ClientCredentials:
         except AuthlibBaseError as error:
             # RFC 6749, section 5.2: a fixed set of words. The description may hold anything.
             raise AskError(f"no OAuth2 token: {str(error.error)[:60]!r}") from None
+        except (KeyError, TypeError, JSONDecodeError):
+            raise AskError("no OAuth2 token: the answer is none of a token endpoint") from None
         except (OSError, AskError) as error:
             raise AskError(f"no OAuth2 token: {error if isinstance(error, AskError) else describe(error)}") from None
-        except (KeyError, TypeError, ValueError):
+        except ValueError:
             raise AskError("no OAuth2 token: the answer is none of a token endpoint") from None
+        if not 0 <= lifetime < 1e9:
+            raise AskError("no OAuth2 token: the answer holds no lifetime")
         if not isinstance(token, str) or not token.isascii() or not token.isprintable() or " " in token:
             raise AskError("no OAuth2 token: the answer holds no bearer token")
         return token, lifetime

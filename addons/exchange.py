@@ -13,6 +13,8 @@ class Exchange(Protocol):
 
     name: str
     others: Others
+    spent: float
+    """Seconds of computing in the last swap, for which requests had to wait."""
 
     async def swap(self, counts: Mapping[str, int], now: float) -> bool:
         """Tell the own counts, then hear the others'. Whether there is more at once. Raises AskError."""

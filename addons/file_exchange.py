@@ -33,6 +33,7 @@ class FileExchange:
 
     def __init__(self, directory: Path, slot: int) -> None:
         self.others = Others()
+        self.spent = 0.0
         self._directory = directory
         self._file = directory / f"{slot}-{token_hex(8)}.json"
         self._written: tuple[dict[str, int], float] | None = None
@@ -46,8 +47,10 @@ class FileExchange:
         """
 
         def work() -> None:
+            begun = time.thread_time()
             self._write(dict(counts), now)
             self._read(now)
+            self.spent = time.thread_time() - begun  # another thread, but the interpreter is one
 
         try:
             await in_thread(work, "worker counts")

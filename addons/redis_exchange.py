@@ -94,6 +94,7 @@ class RedisExchange:
         if not prefix or any(char in prefix for char in "{}") or not prefix.isprintable():
             raise ConfigurationError("-ratelimit.storageKeyPrefix: expected text without braces")
         self.others = Others()
+        self.spent = 0.0
         self._own = OwnCounts()
         self._id = token_hex(8)
         self._known: dict[str, str] = {}
@@ -116,19 +117,24 @@ class RedisExchange:
         Raises:
             AskError: the store did not answer as it should.
         """
+        begun = time.thread_time()
         changes = dict(list(self._own.changes(counts, now).items())[:_MAX_TOLD])
         flat = [text for counter, count in changes.items() for text in (counter, str(count))]
         arguments: list[str | int] = [self._id, _KEPT, _MAX_TOLD, self._told, json.dumps(flat), json.dumps(self._known)]
+        self.spent = time.thread_time() - begun
         try:
             reply = await self._script(keys=self._keys, args=arguments)
         except (RedisError, OSError, TimeoutError) as error:
             raise AskError(_reason(error)) from None
+        begun = time.thread_time()
         self._own.told(changes, now)
         self._told = len(counts)
         try:
             return self._heard(reply, time.monotonic()) or len(changes) == _MAX_TOLD
         except (ValueError, TypeError, IndexError, UnicodeError, AttributeError):
             raise AskError("the answer is not one of the script's") from None
+        finally:
+            self.spent += time.thread_time() - begun
 
     async def close(self) -> None:
         """Close the connection."""

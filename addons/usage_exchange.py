@@ -113,7 +113,7 @@ class UsageExchange:
             heard = time.thread_time()
             totals, self.alive = used.others.totals(time.monotonic())
         limiter.learn_others(totals, self.alive, time.monotonic())
-        busy += time.thread_time() - heard
+        busy += time.thread_time() - heard + used.spent
         return max(started + INTERVAL - time.monotonic(), busy * _SHARE, 0.001)
 
 

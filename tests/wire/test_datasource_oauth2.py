@@ -139,6 +139,8 @@ def test_a_secret_that_changes_in_its_file(tmp_path: Path) -> None:
         pytest.param({"access_token": "a b"}, id="a blank"),
         pytest.param({"access_token": "a\r\nX: y"}, id="a line break"),
         pytest.param({"expires_in": "soon"}, id="no number"),
+        pytest.param({"expires_in": float("nan")}, id="not a number"),
+        pytest.param({"expires_in": -1}, id="a negative number"),
     ],
 )
 def test_an_answer_without_a_usable_token(answer: dict[str, object]) -> None:
