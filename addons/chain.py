@@ -32,7 +32,7 @@ def build(runtime: Runtime | None = None) -> list[object]:
     return [
         configuration,
         lifecycle,
-        StatusPages(runtime, telemetry, lifecycle.reload),
+        StatusPages(runtime, telemetry, lifecycle.reload_on_request),
         AccessControl(runtime, keys),
         rate_limit,
         Forwarding(runtime),

@@ -34,6 +34,8 @@ class Lifecycle:
         self.stopping: asyncio.Task[None] | None = None
         self.reloading: asyncio.Task[None] | None = None
         self.reload_wanted = False
+        self.pause: asyncio.TimerHandle | None = None
+        self.asked_meanwhile = False
 
     def running(self) -> None:
         loop = asyncio.get_running_loop()
@@ -49,12 +51,26 @@ class Lifecycle:
             self.reloading = asyncio.get_running_loop().create_task(self.reload_now())
 
     async def reload_now(self) -> None:
-        """Reload as long as that is wanted, at most once a second: anybody may ask for it."""
+        """Reload as long as that is wanted."""
         while self.reload_wanted:
             self.reload_wanted = False
             if await self.configuration.reload():
                 self.keys.wake.set()
-            await asyncio.sleep(_RELOAD_PAUSE)
+
+    def reload_on_request(self) -> None:
+        """As :meth:`reload`, for whoever can reach the page: at most once a second."""
+        if self.pause is None:
+            self.reload()
+            self.pause = asyncio.get_running_loop().call_later(_RELOAD_PAUSE, self.pause_over)
+        else:
+            self.asked_meanwhile = True
+
+    def pause_over(self) -> None:
+        """Do what was asked for in the pause, once."""
+        self.pause = None
+        if self.asked_meanwhile:
+            self.asked_meanwhile = False
+            self.reload_on_request()
 
     def stop(self) -> None:
         """Begin to drain; a second signal ends at once."""

@@ -167,7 +167,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         Flag("ratelimit.maxUsageAge", DURATION, "1m", "How old the usage from -datasource.url may become with "
              "-ratelimit.failClosed.", least="1s"),
         Flag("ratelimit.maxTenants", INT, "10000", "For how many tenants usage is kept. One that was active within "
-             "the hour is never forgotten: beyond that many a new tenant is answered 429.", least="1"),
+             "the longest window is never forgotten: beyond that many a new tenant is answered 429.", least="1"),
         Flag("ratelimit.extraLabels", ARRAY, "", "Labels, as name=value, that the metrics asked for at -datasource.url "
              "must have: which of several clusters in one datasource is meant."),
         Flag("ratelimit.refreshInterval", DURATION, "5s", "How often usage is asked for at -datasource.url.",
