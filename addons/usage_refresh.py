@@ -93,7 +93,7 @@ class UsageRefresh:
             return
         self.duration.observe(time.monotonic() - started)
         self.outage.succeeded("usage is refreshed again")
-        current.take(snapshot, time.monotonic())
+        await current.take(snapshot, time.monotonic())
 
 
 class Round:
@@ -150,7 +150,7 @@ class Round:
 
         return await in_thread(work, "usage refresh")
 
-    def take(self, snapshot: Snapshot, now: float) -> None:
+    async def take(self, snapshot: Snapshot, now: float) -> None:
         """Hand what was learnt to the limiter."""
         if self.asking is not None:
             self.asking.start(snapshot.to_ask, self.tenants(snapshot))
@@ -159,6 +159,7 @@ class Round:
             if limit_type not in snapshot.to_ask:
                 # A sample of the future is one of a clock that runs ahead: it is as new as it can be.
                 self.learn(usage.values, limit_type, min(now, usage.as_of + self.offset), now)
+                await asyncio.sleep(0)  # with many tenants it takes a while, and there are requests
         unmeasured = [each for each in snapshot.unmeasured if each not in snapshot.to_ask]
         for limit_type in snapshot.to_ask:
             if not self.take_tenants(limit_type, found.get(limit_type), now):

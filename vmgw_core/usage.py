@@ -22,6 +22,7 @@ import enum
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from vmgw_core.access import TenantID
@@ -251,8 +252,13 @@ def _attributed(role: Role, items: Iterable[_Item]) -> Iterator[tuple[TenantID |
 
 def _tenant(labels: Mapping[str, object]) -> TenantID | None:
     account, project = labels.get("accountID"), labels.get("projectID")
-    if not isinstance(account, str) or not isinstance(project, str):
-        return None
+    if isinstance(account, str) and isinstance(project, str):
+        return _parsed_tenant(account, project)
+    return None
+
+
+@lru_cache(maxsize=MAX_ITEMS // 8)  # each comes once for each limit, every few seconds
+def _parsed_tenant(account: str, project: str) -> TenantID | None:
     try:
         return TenantID.parse(f"{account}:{project}")
     except ValueError:
@@ -263,6 +269,7 @@ def _tenant(labels: Mapping[str, object]) -> TenantID | None:
 
 _Item = tuple[Mapping[str, object], float]
 _Items = Mapping[str, list[_Item]]
+_ITEM: Final = "item"
 
 
 def _items(document: bytes) -> _Items:
@@ -281,15 +288,24 @@ def _items(document: bytes) -> _Items:
         raise FieldError("answer.data.result", f"more than {MAX_ITEMS} series")
     parts: dict[str, list[_Item]] = {}
     for index, item in enumerate(result):
-        path = child("answer.data.result", index)
-        series = as_object(item, path)
-        labels = as_object(require(series, "metric", path), child(path, "metric"))
-        part = as_text(require(labels, MARK, child(path, "metric")), child(path, "metric"))
-        pair = as_list(require(series, "value", path), child(path, "value"))
-        if len(pair) != 2:
-            raise FieldError(child(path, "value"), "expected a time and a value")
-        parts.setdefault(part, []).append((labels, _number(pair[1], child(path, "value"))))
+        try:
+            part, labels, value = _series(item)
+        except FieldError as error:  # there are many of them: a path is made for the one that needs it
+            path = child("answer.data.result", index) + error.path.removeprefix(_ITEM)
+            raise FieldError(path, error.message) from None
+        parts.setdefault(part, []).append((labels, value))
     return parts
+
+
+def _series(item: object) -> tuple[str, Mapping[str, object], float]:
+    """The part, labels and value of one series. Raises ``FieldError`` with a path within it."""
+    series = as_object(item, _ITEM)
+    labels = as_object(require(series, "metric", _ITEM), f"{_ITEM}.metric")
+    part = as_text(require(labels, MARK, f"{_ITEM}.metric"), f"{_ITEM}.metric.{MARK}")
+    pair = as_list(require(series, "value", _ITEM), f"{_ITEM}.value")
+    if len(pair) != 2:
+        raise FieldError(f"{_ITEM}.value", "expected a time and a value")
+    return part, labels, _number(pair[1], f"{_ITEM}.value")
 
 
 def _number(value: object, path: str) -> float:

@@ -271,8 +271,10 @@ def vector(*result: object, **fields: object) -> object:
         pytest.param({"status": "success", "data": {"resultType": "vector"}}, "result: missing", id="no result"),
         pytest.param(vector(SERIES, isPartial=True), "partial", id="partial"),
         pytest.param(vector(SERIES, isPartial=1), "partial", id="partial, strangely"),
-        pytest.param(vector(1), r"result\[0\]: expected an object", id="no series"),
-        pytest.param(vector({"value": [1, "2"]}), "metric: missing", id="no labels"),
+        pytest.param(vector(1), r"^answer\.data\.result\[0\]: expected an object", id="no series"),
+        pytest.param(
+            vector(SERIES, {"value": [1, "2"]}), r"^answer\.data\.result\[1\]\.metric: missing", id="no labels"
+        ),
         pytest.param(vector({"metric": {}, "value": [1, "2"]}), f"{MARK}: missing", id="a part that was not asked for"),
         pytest.param(vector({"metric": {MARK: 1}, "value": [1, "2"]}), "expected a string", id="no part"),
         pytest.param(vector({**SERIES, "value": "2"}), "value: expected a list", id="no pair"),
