@@ -16,6 +16,7 @@ from .runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
+
 _MAX_DOCUMENT = 1 << 20  # bytes; the largest public key set seen in the field has a few dozen kilobytes
 _CONNECT_TIMEOUT = 5.0  # seconds
 _DEADLINE = 15.0  # seconds for a whole fetch, however slowly it trickles in

@@ -65,8 +65,5 @@ class LimitsReload:
 
 
 async def read_in_thread(settings: Settings) -> tuple[Limit, ...]:
-    """As :func:`limits_source.load`, without holding up requests while a disk or a server takes its time."""
-    location = str(settings["ratelimit.config"])
-    if not location:
-        return limits_source.load(settings)
-    return limits_source.parse(await in_thread(lambda: limits_source.read(location), "limits"), settings)
+    """As :func:`limits_source.load`, without holding up requests for a slow disk or server, or a long file."""
+    return await in_thread(lambda: limits_source.load(settings), "limits")
