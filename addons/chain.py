@@ -20,6 +20,8 @@ from .runtime import Runtime
 from .status_pages import StatusPages
 from .telemetry import Telemetry
 from .upstream_connections import UpstreamConnections
+from .usage_exchange import UsageExchange
+from .usage_refresh import UsageRefresh
 from .worker_metrics import WorkerMetrics
 
 
@@ -52,6 +54,8 @@ def build(runtime: Runtime | None = None) -> list[object]:
         keys,
         AnswerHeaders(runtime),
         LimitsReload(runtime),
+        UsageRefresh(runtime, telemetry.registry),
+        UsageExchange(runtime, telemetry.registry),
         telemetry,
         workers,
         AccessLogging(runtime),

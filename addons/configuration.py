@@ -23,12 +23,14 @@ from vmgw_core.tenancy import Backend
 
 from . import limits_source
 from .access_log import AccessLog
+from .datasource import build_datasource
 from .limits_reload import read_in_thread
 from .listener import DEAD_TARGET, parse_listen_address
 from .logs import LogStyle, set_up_logging_beside
 from .page_access import PageAccess, header_edit, path_prefix
 from .runtime import Runtime, Settings, WireLimits
 from .upstream_tls import contexts
+from .usage_exchange import build_exchange
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +106,8 @@ class Configuration:
         )
         if limits is None and settings["enable.rateLimit"]:
             limits = limits_source.load(settings)
+        datasource = build_datasource(settings, runtime.settings, runtime.datasource)
+        exchange = build_exchange(settings, runtime.settings, runtime.exchange)
         if runtime.keyring is not None and all(settings[flag] == runtime.settings[flag] for flag in _ENDPOINT_FLAGS):
             runtime.keyring.replace_static(static)  # what was fetched stays
         else:
@@ -113,6 +117,7 @@ class Configuration:
         runtime.page_access, runtime.header_edit = page_access, edit
         runtime.access_log = AccessLog(runtime, style) if settings["accessLog"] else None
         runtime.limiter = limiter_for(settings, limits, runtime.limiter)
+        runtime.datasource, runtime.exchange = datasource, exchange
         runtime.use_keys()
 
     async def reload(self) -> bool:

@@ -19,6 +19,8 @@ from vmgw_core.errors import ConfigurationError
 
 from . import chain, limits_source
 from .configuration import Configuration, build_keyring, build_policy, read_static_keys
+from .datasource import build_datasource
+from .file_exchange import FileExchange
 from .listener import parse_listen_address
 from .listener_tls import ListenerTLS
 from .logs import LogStyle, set_up_logging
@@ -27,6 +29,7 @@ from .page_access import PageAccess, header_edit
 from .push_metrics import PushTarget
 from .runtime import Settings, Worker
 from .upstream_tls import contexts
+from .usage_exchange import build_exchange
 from .workers import Supervisor
 
 
@@ -97,6 +100,8 @@ def check(settings: Settings) -> None:
     PushTarget.from_settings(settings)
     if settings["enable.rateLimit"]:
         limits_source.load(settings)
+    build_datasource(settings)
+    build_exchange(settings)
 
 
 async def serve(settings: Settings, worker: Worker | None) -> int:
@@ -107,6 +112,8 @@ async def serve(settings: Settings, worker: Worker | None) -> int:
         configuration = next(addon for addon in addons if isinstance(addon, Configuration))
         configuration.runtime.fast = settings["lane"] == "fast"
         configuration.runtime.worker = worker
+        if worker is not None:
+            configuration.runtime.exchange = FileExchange(worker.directory, worker.slot)
         configuration.start(settings)
         gc.collect()
         gc.freeze()  # what is there by now stays: no need to look at it again and again

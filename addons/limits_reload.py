@@ -10,7 +10,7 @@ from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Limit
 
 from . import limits_source
-from .key_refresh import in_thread
+from .background import in_thread
 from .runtime import Runtime, Settings
 
 logger = logging.getLogger(__name__)
@@ -66,4 +66,4 @@ class LimitsReload:
 
 async def read_in_thread(settings: Settings) -> tuple[Limit, ...]:
     """As :func:`limits_source.load`, without holding up requests for a slow disk or server, or a long file."""
-    return await in_thread(limits_source.load, settings)
+    return await in_thread(lambda: limits_source.load(settings), "limits")

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -19,7 +20,8 @@ from prometheus_client.registry import Collector
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.flagpage import without_credentials
 
-from .key_refresh import describe, in_thread
+from .background import in_thread
+from .key_refresh import describe
 from .runtime import Runtime, Settings
 from .telemetry import Telemetry
 from .worker_metrics import WorkerMetrics
@@ -122,7 +124,7 @@ class PushMetrics(Collector):
             await asyncio.sleep(interval)
             try:
                 page = await self.page()
-                await in_thread(target.push, page, "metrics push")
+                await in_thread(partial(target.push, page), "metrics push")
             except Exception as error:  # whatever a library raises, pushing goes on
                 self.pushes[target.shown, "error"] += 1
                 logger.warning(f"cannot push metrics to {target.shown}: {describe(error)}")

@@ -20,6 +20,8 @@ from vmgw_core.head import HeadLimits, RequestHead
 from vmgw_core.limits import Limiter
 from vmgw_core.metering import RowMeter
 
+from .datasource import Datasource
+from .exchange import Exchange
 from .upstream_tls import UpstreamTLS
 
 if TYPE_CHECKING:
@@ -132,6 +134,8 @@ class Runtime:
         self.policy: Policy | None = None
         self.keyring: KeyRing | None = None
         self.limiter: Limiter | None = None
+        self.datasource: Datasource | None = None
+        self.exchange: Exchange | None = None
         self.upstream_tls: dict[tuple[str, int], UpstreamTLS] = {}
         self.access_log: AccessLog | None = None
         self.page_access: PageAccess | None = None

@@ -19,6 +19,7 @@ ORDER = [
     "windows", "limittypes", "limitset", "counters", "limits", "limitfile", "path", "routes", "forms", "labels",
     "head", "bodies", "tenancy", "answers", "gateway", "flagpage", "codecs", "rows_lines", "rows_native",
     "rows_protobuf", "rows_json", "rows", "metering",
+    "own_requests", "usage", "tenant_series", "peers",
 ]
 
 FORBIDDEN = [

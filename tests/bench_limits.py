@@ -89,13 +89,17 @@ class Counting:
         while data := connection.recv(65536):
             received += data
             while b"\r\n\r\n" in received:
-                received = received.partition(b"\r\n\r\n")[2]
-                self.moments.append(time.monotonic())
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                request, _, received = received.partition(b"\r\n\r\n")
+                connection.sendall(self.answer(request))
+
+    def answer(self, request: bytes) -> bytes:
+        """Note it, and say yes."""
+        self.moments.append(time.monotonic())
+        return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
-def offer(gateway: Gateway, seconds: float) -> int:
-    """Send ``OFFERED`` requests a minute, evenly, over one connection; how many were sent."""
+def offer(gateway: Gateway, seconds: float, share: float = 1.0) -> int:
+    """Send ``share`` of ``OFFERED`` requests a minute, evenly, over one connection; how many were sent."""
     request = b"GET /select/1/prometheus/api/v1/query?query=up HTTP/1.1\r\nHost: gateway\r\n\r\n"
     pause = threading.Event()
     sent = 0
@@ -103,7 +107,7 @@ def offer(gateway: Gateway, seconds: float) -> int:
         threading.Thread(target=drain, args=(client,), daemon=True).start()
         began = time.monotonic()
         while (passed := time.monotonic() - began) < seconds:
-            while sent < passed * OFFERED / 60:
+            while sent < passed * share * OFFERED / 60:
                 client.sendall(request)
                 sent += 1
             pause.wait(0.005)

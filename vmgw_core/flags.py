@@ -177,6 +177,61 @@ FLAGS: Final[tuple[Flag, ...]] = (
         Flag("ratelimit.maxDecodedSize", SIZE, "64MiB", "Where rows are limited: a write that can only be counted "
              "whole (remote write, OpenTelemetry, DataDog, New Relic, OpenTSDB, snappy, a line of JSON) and is larger, "
              "as sent or decoded, is answered 413.", least="1MiB"),
+        Flag("ratelimit.extraLabels", ARRAY, "", "Labels, as name=value, that the metrics asked for at -datasource.url "
+             "must have: which of several clusters in one datasource is meant."),
+        Flag("ratelimit.refreshInterval", DURATION, "5s", "How often usage is asked for at -datasource.url.",
+             least="100ms"),
+        Flag("ratelimit.storage", STRING, "", "Where replicas tell each other what they have counted: "
+             "redis://host:6379/0, or rediss:// for TLS. Without it each replica counts for itself.",
+             secret=True),
+        Flag("ratelimit.storageKeyPrefix", STRING, "vmgateway", "What the keys in -ratelimit.storage begin with; "
+             "replicas of one gateway have it in common."),
+    ),
+    *_group(
+        "Datasource",
+        Flag("datasource.url", STRING, "", "Where usage is asked for: single-node VictoriaMetrics, vmselect, or "
+             "whatever has the Prometheus HTTP API, such as http://victoria-metrics:8428. Without it only what the "
+             "gateway itself admits is counted.", secret=True),
+        Flag("datasource.appendTypePrefix", BOOL, "false", "Put /prometheus before /api/v1/query in -datasource.url, "
+             "as the tenant's URL of a vmselect needs."),
+        Flag("datasource.basicAuth.username", STRING, "", "User name of Basic auth at -datasource.url."),
+        Flag("datasource.basicAuth.usernameFile", STRING, "", "File with that user name; read again when it changes."),
+        Flag("datasource.basicAuth.password", STRING, "", "Password of Basic auth at -datasource.url.", secret=True),
+        Flag("datasource.basicAuth.passwordFile", STRING, "", "File with that password; read again when it changes."),
+        Flag("datasource.bearerToken", STRING, "", "Bearer token for -datasource.url.", secret=True),
+        Flag("datasource.bearerTokenFile", STRING, "", "File with that token; read again when it changes."),
+        Flag("datasource.disableKeepAlive", BOOL, "false", "Use a new connection for each query."),
+        Flag("datasource.disableStepParam", BOOL, "false", "Do not send the argument step, which some datasources do "
+             "not take in instant queries."),
+        Flag("datasource.headers", STRING, "", "Headers to send to -datasource.url, as name:value, with ^^ between "
+             "two of them.", secret=True),
+        Flag("datasource.lookback", DURATION, "0s", "Ask as of that long ago, for a datasource whose newest samples "
+             "are not complete."),
+        Flag("datasource.maxIdleConnections", INT, "100", "How many idle connections to keep; 0 keeps none.",
+             least="0"),
+        Flag("datasource.oauth2.clientID", STRING, "", "Client of the OAuth2 client credentials grant for "
+             "-datasource.url."),
+        Flag("datasource.oauth2.clientSecret", STRING, "", "Secret of that client.", secret=True),
+        Flag("datasource.oauth2.clientSecretFile", STRING, "", "File with that secret; read again when it changes."),
+        Flag("datasource.oauth2.endpointParams", STRING, "", "More parameters of the token request, as a JSON object "
+             "of strings.", secret=True),
+        Flag("datasource.oauth2.scopes", STRING, "", "Scopes to ask for, with ; between two of them."),
+        Flag("datasource.oauth2.tokenUrl", STRING, "", "Where tokens are issued.", secret=True),
+        Flag("datasource.queryStep", DURATION, "5m", "The argument step: how far back a sample may be to count as "
+             "the present one. 0 stands for -ratelimit.refreshInterval."),
+        Flag("datasource.queryTimeAlignment", BOOL, "true", "Align the time asked for to -ratelimit.refreshInterval, "
+             "so that all replicas ask for the same moment."),
+        Flag("datasource.roundDigits", INT, "0", "The argument round_digits: decimal digits that values are rounded "
+             "to; 0 does not round.", least="0"),
+        Flag("datasource.showURL", BOOL, "false", "Show -datasource.url in logs as it is, secrets and all."),
+        Flag("datasource.tlsCAFile", STRING, "", "File with the CA certificates that verify -datasource.url; by "
+             "default those of the system."),
+        Flag("datasource.tlsCertFile", STRING, "", "File with the client certificate shown to -datasource.url."),
+        Flag("datasource.tlsKeyFile", STRING, "", "File with the private key of -datasource.tlsCertFile."),
+        Flag("datasource.tlsServerName", STRING, "", "Server name asked for and verified at -datasource.url; by "
+             "default the host in it."),
+        Flag("datasource.tlsInsecureSkipVerify", BOOL, "false", "Do not verify the certificate of -datasource.url."),
+        Flag("remoteRead.disablePathAppend", BOOL, "false", "Do not append /api/v1/query to -datasource.url."),
     ),
     *_group(
         "Listener",

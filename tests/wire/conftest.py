@@ -14,7 +14,7 @@ import pytest
 
 from tests.wire.certificates import Authority
 from tests.wire.processes import Gateway, Program
-from tests.wire.servers import Cluster, OidcProvider, VictoriaMetrics
+from tests.wire.servers import Cluster, OidcProvider, Redis, VictoriaMetrics
 from tests.wire.tokens import FULL, SigningKey, team, tenant
 from tests.wire.upstream import RecordingUpstream
 
@@ -54,6 +54,12 @@ def oidc() -> Iterator[OidcProvider]:
         "tenant": tenant(1, 5),
     }
     with OidcProvider(clients) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    with Redis() as server:
         yield server
 
 

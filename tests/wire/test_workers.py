@@ -126,3 +126,21 @@ def test_a_port_that_is_taken_ends_the_start() -> None:
         done = run_vmgateway(*flags)
     assert done.returncode == 1
     assert "cannot listen on" in done.stderr
+
+
+def test_limits_hold_across_workers(
+    start_gateway: StartGateway, upstream: RecordingUpstream, key: SigningKey, key_file: Path, tmp_path: Path
+) -> None:
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("limits:\n- {type: queries, value: 40, resolution: hour}\n")
+    flags = ("-enable.auth", f"-read.url={upstream.url}", f"-auth.publicKeyFiles={key_file}")
+    gateway = start_gateway(*flags, "-enable.rateLimit", f"-ratelimit.config={limits}", "-workers=2")
+    gateway.wait_until(lambda: gateway.log().count("listens on") == 2, what="both workers listen")
+    client = gateway.client(key.mint())
+
+    def spent() -> bool:
+        """Asks until nobody admits any more, for as long as it takes the workers to share what was left."""
+        return [client.get(QUERY).status for _ in range(20)] == [429] * 20
+
+    eventually(spent, what="the limit is reached")
+    assert len(upstream.requests) in (39, 40)  # a worker keeps room for one request it may be asked for
