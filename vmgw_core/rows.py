@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 from urllib.parse import unquote_plus
 
-from .codecs import Decoder, Plain, Sink, SnappyBlock, Zstd, content_encoding, decoder
+from .codecs import Decoder, Plain, Sink, SnappyBlock, ZstdBlock, content_encoding, decoder
 from .errors import BadRequest, BodyTooLarge, UnsupportedBody
 from .forms import decoded_key, split_pairs
 from .head import RequestHead
@@ -205,15 +205,17 @@ def _datadog_v2(head: RequestHead, max_decoded: int) -> Format:
     return Whole(count_datadog_v2 if is_protobuf else count_datadog, max_decoded=max_decoded)
 
 
+def _count_json_both_ways(data: bytes) -> int:
+    return max(count_firehose(data), count_opentelemetry_json(data))
+
+
 def _opentelemetry(head: RequestHead, max_decoded: int) -> Format:
     count = count_opentelemetry
     if _content_type(head) == "application/json":
         count = count_opentelemetry_json
         if any(head.values(b"x-amz-firehose-protocol-version")):
             # The header may not get to the backend: Connection can name it. So the document is read both ways.
-            return Whole(
-                lambda body: max(count_firehose(body), count_opentelemetry_json(body)), max_decoded=max_decoded
-            )
+            count = _count_json_both_ways
     return Whole(count, max_decoded=max_decoded)
 
 
@@ -272,5 +274,7 @@ def _remote_write(encoding: str, max_decoded: int) -> RowCounter:
     snappy = Reading(
         lambda sink: SnappyBlock(sink, max_decoded=max_decoded), Whole(count_remote_write, max_decoded=max_decoded)
     )
-    zstd = Reading(Zstd, Whole(count_remote_write, max_decoded=max_decoded))
+    zstd = Reading(
+        lambda sink: ZstdBlock(sink, max_decoded=max_decoded), Whole(count_remote_write, max_decoded=max_decoded)
+    )
     return Readings(snappy, zstd, needs_first=False)

@@ -6,13 +6,14 @@ import contextlib
 import gzip
 import random
 import zlib
+from collections.abc import Callable
 
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmgw_core.codecs import PIECE, content_encoding, decoder
+from vmgw_core.codecs import PIECE, ZstdBlock, content_encoding, decoder
 from vmgw_core.errors import BadRequest, BodyTooLarge, Refusal, UnsupportedBody
 from vmgw_core.head import RequestHead
 
@@ -30,6 +31,12 @@ def decode(encoding: str, *pieces: bytes, max_decoded: int = MIB) -> bytes:
         undo.feed(piece)
     undo.finish()
     return b"".join(decoded)
+
+
+def stream_of(data: bytes) -> bytes:
+    """A frame that does not say how large it is."""
+    compressor = zstandard.ZstdCompressor().compressobj()
+    return compressor.compress(data) + compressor.flush()
 
 
 def cut(data: bytes, size: int) -> list[bytes]:
@@ -155,6 +162,36 @@ def test_a_large_window_is_refused() -> None:
 def test_a_zstd_frame_that_breaks_off_gives_what_can_be_read() -> None:
     assert decode("zstd", frames(TEXT)[:-1]).startswith(TEXT[: len(TEXT) // 2])
     assert decode("gzip", members(TEXT)) == TEXT
+
+
+# --- zstd that is decoded whole -------------------------------------------------------------------------------------
+
+
+def decode_whole(*pieces: bytes, max_decoded: int = MIB) -> bytes:
+    decoded: list[bytes] = []
+    undo = ZstdBlock(decoded.append, max_decoded=max_decoded)
+    for piece in pieces:
+        undo.feed(piece)
+    undo.finish()
+    return b"".join(decoded)
+
+
+@pytest.mark.parametrize("size", [1, 3, MIB])
+@pytest.mark.parametrize("encode", [zstd, frames, stream_of])
+def test_zstd_decoded_whole(encode: Callable[[bytes], bytes], size: int) -> None:
+    assert decode_whole(*cut(encode(TEXT), size)) == TEXT
+
+
+def test_zstd_decoded_whole_is_bounded_before_and_hands_on_what_is_larger_in_pieces() -> None:
+    assert decode_whole(zstd(TEXT), max_decoded=len(TEXT) - 1) == TEXT
+    with pytest.raises(BodyTooLarge, match="larger than"):
+        decode_whole(zstd(TEXT), max_decoded=len(zstd(TEXT)) - 1)
+
+
+@pytest.mark.parametrize("body", [b"plain", snappy(TEXT), zstd(TEXT) + b"tail", bytes(4)])
+def test_broken_zstd_decoded_whole(body: bytes) -> None:
+    with pytest.raises(BadRequest, match="zstd"):
+        decode_whole(body)
 
 
 # --- the header -----------------------------------------------------------------------------------------------------
