@@ -17,7 +17,7 @@ CORE = Path(__file__).resolve().parent.parent / "vmgw_core"
 ORDER = [
     "errors", "fields", "flagtypes", "flags", "commandline", "selector", "access", "jwk", "jws", "jwt", "discovery",
     "path", "routes", "forms", "labels", "head", "tenancy", "answers", "gateway", "peek", "explanation", "narration",
-    "explain",
+    "token_story", "explain", "shellwords", "curl",
 ]
 
 FORBIDDEN = [

@@ -24,11 +24,13 @@ from .errors import (
     BodyTooLarge,
     FiltersIgnored,
     ForeignTenant,
+    HeadTooLarge,
     KeysUnavailable,
     MalformedHead,
     NotServed,
     RateLimited,
     Refusal,
+    RequestTimeout,
     TokenRefused,
     UnsupportedBody,
     UsageUnknown,
@@ -50,8 +52,8 @@ from .head import RequestHead
 from .jwt import Token, token_from_header
 from .narration import step_applies, tell
 from .path import decode_path
-from .peek import peek
 from .routes import Match, match_route
+from .token_story import judge_token, told_of
 
 
 class Limits(Protocol):
@@ -133,9 +135,31 @@ def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation
     return replace(story, steps=tuple(tell(story, step) for step in reached if step_applies(story, step)))
 
 
+def own_page(head: RequestHead, now: float) -> Explanation:
+    """The story of a page that the gateway itself has."""
+    return Explanation(
+        verdict=Verdict.OWN_PAGE,
+        time=now,
+        method=head.method,
+        path=head.target.partition("?")[0],
+        client=head.client,
+        steps=(),
+        refusal=None,
+        match=None,
+        token=None,
+        claim=None,
+        body=None,
+        url_arguments=None,
+        form_arguments=None,
+        limits=None,
+        upstream=None,
+    )
+
+
 # --- where it was refused ------------------------------------------------------------------------------------------
 
 _STEP_OF: Final[tuple[tuple[type[Refusal] | tuple[type[Refusal], ...], Step], ...]] = (
+    ((MalformedHead, HeadTooLarge, RequestTimeout), Step.HEAD),
     ((TokenRefused, KeysUnavailable), Step.TOKEN),
     (AccessDenied, Step.MODE),
     (FiltersIgnored, Step.FILTERS),
@@ -155,7 +179,7 @@ def _step_of(refusal: Refusal, outcome: Outcome) -> Step:
         return Step.LIMITS if isinstance(refusal, BodyTooLarge) else Step.UPSTREAM
     if outcome.grant is not None:
         return Step.BODY if isinstance(refusal, BodyTooLarge) and outcome.form is None else Step.ARGUMENTS
-    return Step.BODY if isinstance(refusal, BodyTooLarge | UnsupportedBody | MalformedHead) else Step.ROUTE
+    return Step.BODY if isinstance(refusal, BodyTooLarge | UnsupportedBody) else Step.ROUTE
 
 
 # --- what was found ------------------------------------------------------------------------------------------------
@@ -183,22 +207,14 @@ def _match(policy: Policy, head: RequestHead) -> Match | None:
 def _token(policy: Policy, head: RequestHead, outcome: Outcome) -> tuple[Token | None, TokenTold | None]:
     """The token if it is good, and what can be told of it in any case."""
     if outcome.grant is not None:
-        return outcome.grant.token, _of(outcome.grant.token)
+        return outcome.grant.token, told_of(outcome.grant.token)
     values = [value.decode("latin-1") for value in head.values(policy.token_header)]
     try:
         text = token_from_header(values, allow_without_prefix=policy.allow_without_prefix)
     except Refusal:
         return None, None
-    try:
-        token = policy.verifier.verify(text, outcome.now)
-    except Refusal:
-        seen = peek(text)
-        return None, TokenTold(header=seen.header, claims=seen.claims, verified=False, key=None)
-    return token, _of(token)
-
-
-def _of(token: Token) -> TokenTold:
-    return TokenTold(header=token.header, claims=token.claims, verified=token.key is not None, key=token.key)
+    story = judge_token(policy.verifier, text, outcome.now)
+    return story.token, story.told
 
 
 def _url_arguments(head: RequestHead, upstream: UpstreamRequest | None) -> ArgumentsTold:

@@ -27,11 +27,13 @@ class Verdict(StrEnum):
     ADMITTED = "admitted"
     REFUSED = "refused"
     PENDING = "pending"  # the head is granted, and the form that comes with it is awaited
+    OWN_PAGE = "own_page"  # a page of the gateway itself, such as /health, that asks for no token
 
 
 class Step(StrEnum):
-    """The steps of a decision, in their order."""
+    """The steps of a decision, in their order. ``HEAD`` is told of only where it refused."""
 
+    HEAD = "head"
     ROUTE = "route"
     TOKEN = "token"  # noqa: S105
     MODE = "mode"
@@ -159,8 +161,8 @@ class Explanation:
             "steps": [{"step": s.step.value, "passed": s.passed, "text": s.text} for s in self.steps],
             "refusal": _refusal(self.refusal),
             "route": _route(self.match),
-            "token": _token(self.token),
-            "access": _access(self.claim),
+            "token": token_as_json(self.token),
+            "access": access_as_json(self.claim),
             "arguments": {"url": _arguments(self.url_arguments), "form": _arguments(self.form_arguments)},
             "limits": None if self.limits is None else [_limit(limit) for limit in self.limits],
             "upstream": _upstream(self.upstream),
@@ -192,7 +194,8 @@ def _route(match: Match | None) -> dict[str, object] | None:
     }
 
 
-def _token(token: TokenTold | None) -> dict[str, object] | None:
+def token_as_json(token: TokenTold | None) -> dict[str, object] | None:
+    """Header, claims and key."""
     if token is None:
         return None
     key = token.key
@@ -216,7 +219,8 @@ def key_as_json(key: VerificationKey) -> dict[str, object]:
     }
 
 
-def _access(claim: VMAccessClaim | None) -> dict[str, object] | None:
+def access_as_json(claim: VMAccessClaim | None) -> dict[str, object] | None:
+    """What a claim grants."""
     if claim is None:
         return None
     return {

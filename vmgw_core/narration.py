@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from .explanation import ArgumentsTold, Explanation, LimitUsage, Pair, Step, StepTaken, Verdict, mode_words
+from .access import VMAccessClaim
+from .explanation import ArgumentsTold, Explanation, LimitUsage, Pair, Step, StepTaken, TokenTold, Verdict, mode_words
 from .routes import Filters
 
 _SHOWN: Final = 200
@@ -36,7 +37,9 @@ def clean(text: str, length: int = _SHOWN) -> str:
 
 def step_applies(story: Explanation, step: Step) -> bool:
     """Whether there is anything to tell of a step that was reached."""
-    return step is not Step.LIMITS or story.limits is not None or _refused_at(story, step)
+    if _refused_at(story, step):
+        return True
+    return step is not Step.HEAD and (step is not Step.LIMITS or story.limits is not None)
 
 
 def tell(story: Explanation, step: Step) -> StepTaken:
@@ -61,7 +64,12 @@ def _route(story: Explanation) -> str:
 
 def _token(story: Explanation) -> str:
     assert story.token is not None
-    key = story.token.key
+    return token_key(story.token)
+
+
+def token_key(token: TokenTold) -> str:
+    """What a good token was verified with."""
+    key = token.key
     if key is None:
         return "NOT verified: no key is configured, anybody can make such a token"
     kid = f"kid {clean(key.kid)}, " if key.kid is not None else ""
@@ -145,6 +153,8 @@ def summary(story: Explanation) -> str:
         words.append(story.match.route.access.value)
     if story.refusal is not None:
         words.append(f"refused at {story.refusal.step.value}: {story.refusal.code}: {clean(story.refusal.message)}")
+    elif story.verdict is Verdict.OWN_PAGE:
+        words.append("a page of the gateway itself, which asks for no token and no backend")
     elif story.verdict is Verdict.PENDING:
         words.append("awaiting the form")
     else:
@@ -168,15 +178,9 @@ def _lines(story: Explanation) -> Iterator[str]:
     for taken in story.steps:
         yield f"  {'ok' if taken.passed else 'NO'}  {taken.step.value:<9}  {taken.text}"
     if story.token is not None:
-        yield from ("", "Token")
-        yield from json_lines("header", story.token.header)
-        yield from json_lines("claims", story.token.claims)
-        yield from (f"  {line}" for line in times(story.token.claims or {}, story.time))
+        yield from token_lines(story.token, story.time)
     if story.claim is not None:
-        yield from ("", "Access")
-        yield f"  tenant {story.claim.tenant}, mode {mode_words(story.claim.mode)}"
-        yield from (f"  label  {clean(name)}={clean(value)}" for name, value in story.claim.labels)
-        yield from (f"  filter {clean(selector)}" for selector in story.claim.filters)
+        yield from ("", "Access", *access_lines(story.claim))
     for place, arguments in (("URL", story.url_arguments), ("form", story.form_arguments)):
         if arguments is not None and (arguments.before or arguments.after):
             yield from ("", f"Arguments of the {place}")
@@ -190,6 +194,19 @@ def _lines(story: Explanation) -> Iterator[str]:
             yield f"  headers left out: {clean(', '.join(story.upstream.dropped_headers))}"
     if refusal is not None:
         yield from ("", "The client gets", f"  {refusal.answer_status} {clean(refusal.answer)}")
+
+
+def token_lines(token: TokenTold, now: float) -> Iterator[str]:
+    """Header, claims and times of a token, below an empty line and a title."""
+    yield from ("", "Token", *_json_lines("header", token.header), *_json_lines("claims", token.claims))
+    yield from (f"  {line}" for line in times(token.claims or {}, now))
+
+
+def access_lines(claim: VMAccessClaim) -> Iterator[str]:
+    """What a claim grants."""
+    yield f"  tenant {claim.tenant}, mode {mode_words(claim.mode)}"
+    yield from (f"  label  {clean(name)}={clean(value)}" for name, value in claim.labels)
+    yield from (f"  filter {clean(selector)}" for selector in claim.filters)
 
 
 def _argument_lines(arguments: ArgumentsTold) -> Iterator[str]:
@@ -211,8 +228,7 @@ def _pair(pair: Pair, length: int = _SHOWN) -> str:
     return f"{clean(pair[0], length)}={clean(pair[1], length)}"
 
 
-def json_lines(title: str, value: Mapping[str, object] | None) -> Iterator[str]:
-    """``value`` as indented JSON below ``title``, each line escaped."""
+def _json_lines(title: str, value: Mapping[str, object] | None) -> Iterator[str]:
     if value is None:
         yield f"  {title}: cannot be read"
         return
