@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .access_control import AccessControl
 from .configuration import Configuration
+from .explanation import Explanation
 from .flow_lane import FlowLane
 from .forwarding import Forwarding
 from .key_refresh import KeyRefresh
@@ -29,6 +30,7 @@ def build(runtime: Runtime | None = None) -> list[object]:
         Forwarding(runtime),
         connections,
         FlowLane(runtime, connections),
+        Explanation(runtime, configuration, keys),
         keys,
         telemetry,
     ]

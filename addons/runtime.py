@@ -11,6 +11,7 @@ from mitmproxy.http import HTTPFlow
 
 from vmgw_core.discovery import KeyRing
 from vmgw_core.errors import Refusal
+from vmgw_core.explain import LimitsTold
 from vmgw_core.gateway import Grant, Policy, UpstreamRequest
 from vmgw_core.head import RequestHead
 
@@ -30,6 +31,8 @@ class Decision:
     grant: Grant | None = None
     upstream: UpstreamRequest | None = None
     refusal: Refusal | None = None
+    form: bytes | None = None  # the client's, kept in interactive tools only
+    told: tuple[Grant | None, UpstreamRequest | None, Refusal | None] | None = None  # what was shown to the user
 
     def refused(self, refusal: Refusal) -> None:
         """Note why. Its traceback goes: it holds the flow, and the flow would be kept for ever through its decision."""
@@ -48,6 +51,9 @@ class Runtime:
         self.policy: Policy | None = None
         self.keyring: KeyRing | None = None
         self.upstream_tls: dict[tuple[str, int], UpstreamTLS] = {}
+        self.limits: LimitsTold | None = None
+        self.interactive = False
+        """Whether somebody looks at flows, so that more of them is kept."""
         self.draining = False
         self.reloads = {"success": 0, "error": 0}
         # Flows are saved to files with their metadata, so what is no plain data is kept beside them.

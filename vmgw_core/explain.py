@@ -56,8 +56,11 @@ from .routes import Match, match_route
 from .token_story import judge_token, told_of
 
 
-class Limits(Protocol):
-    """What limits tell a story: the usage, and the verdict on it. Neither may change a count."""
+class LimitsTold(Protocol):
+    """What limits tell: usage, and the verdict on it. Nothing here may change a count that a gateway goes by."""
+
+    def status(self, now: float) -> Sequence[LimitUsage]:
+        """All limits, for everybody they are counted for."""
 
     def usage(self, grant: Grant, now: float) -> Sequence[LimitUsage]:
         """The limits that the request counts against."""
@@ -82,7 +85,7 @@ class Outcome:
 
 
 def explain(
-    policy: Policy, head: RequestHead, form: bytes | None, now: float, *, limits: Limits | None = None
+    policy: Policy, head: RequestHead, form: bytes | None, now: float, *, limits: LimitsTold | None = None
 ) -> Explanation:
     """Judge a request at the Unix time ``now``, and tell why it passes or does not.
 

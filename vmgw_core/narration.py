@@ -102,10 +102,11 @@ def _body(story: Explanation) -> str:
 
 
 def _limits(story: Explanation) -> str:
-    return "; ".join(_limit(limit) for limit in story.limits or ()) or "no limit applies"
+    return "; ".join(limit_line(limit) for limit in story.limits or ()) or "no limit applies"
 
 
-def _limit(limit: LimitUsage) -> str:
+def limit_line(limit: LimitUsage) -> str:
+    """A limit and its usage in one line."""
     used = "unknown usage" if limit.used is None else f"{limit.used} used"
     return f"{limit.type} per {limit.resolution}, {clean(limit.scope)}: {used} of {limit.value}"
 
@@ -187,7 +188,7 @@ def _lines(story: Explanation) -> Iterator[str]:
             yield from _argument_lines(arguments)
     if story.limits:
         yield from ("", "Limits")
-        yield from (f"  {_limit(limit)}" for limit in story.limits)
+        yield from (f"  {limit_line(limit)}" for limit in story.limits)
     if story.upstream is not None:
         yield from ("", f"Upstream (-{story.upstream.flag})", f"  {_upstream(story)}")
         if story.upstream.dropped_headers:
@@ -196,7 +197,7 @@ def _lines(story: Explanation) -> Iterator[str]:
         yield from ("", "The client gets", f"  {refusal.answer_status} {clean(refusal.answer)}")
 
 
-def token_lines(token: TokenTold, now: float) -> Iterator[str]:
+def token_lines(token: TokenTold, now: float | None) -> Iterator[str]:
     """Header, claims and times of a token, below an empty line and a title."""
     yield from ("", "Token", *_json_lines("header", token.header), *_json_lines("claims", token.claims))
     yield from (f"  {line}" for line in times(token.claims or {}, now))
@@ -237,11 +238,14 @@ def _json_lines(title: str, value: Mapping[str, object] | None) -> Iterator[str]
         yield f"    {clean(line)}"
 
 
-def times(claims: Mapping[str, object], now: float) -> Iterator[str]:
-    """What ``exp`` and ``nbf`` mean at the Unix time ``now``, a line each."""
+def times(claims: Mapping[str, object], now: float | None) -> Iterator[str]:
+    """What ``exp`` and ``nbf`` mean, a line each; at the Unix time ``now``, where it is known."""
     for name, after, before in (("exp", "expires in", "expired"), ("nbf", "valid in", "valid since")):
         value = claims.get(name)
         if isinstance(value, int) and not isinstance(value, bool):
+            if now is None:
+                yield f"{name}: {moment(value)}"
+                continue
             left = min(max(value, -_FAR), _FAR) - now  # of any size, and floats are not
             distance = f"{after} {_span(left)}" if left > 0 else f"{before} {_span(-left)} ago"
             yield f"{name}: {moment(value)}, {distance}"

@@ -81,3 +81,12 @@ def _open_lines(claim: VMAccessClaim) -> Iterator[str]:
                 yield f"    not {', '.join(closed)}: labels and filters are ignored there"
         else:
             yield f"  {access.value}: no"
+
+
+def tell_unverified(text: str) -> list[str]:
+    """Header and claims of a token, without a word on whether it is good. Raises ``ValueError`` for none."""
+    seen = peek(text)
+    if seen.header is None:
+        raise ValueError("no token")
+    told = TokenTold(header=seen.header, claims=seen.claims, verified=False, key=None)
+    return list(token_lines(told, None))[1:]

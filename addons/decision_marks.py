@@ -1,0 +1,98 @@
+"""Decision marks: each flow of a list shows what was decided on it."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from mitmproxy.http import HTTPFlow
+
+from vmgw_core.explain import Outcome, describe, own_page
+from vmgw_core.explanation import Explanation, Verdict
+from vmgw_core.narration import as_text, summary
+
+from .runtime import Decision, Runtime
+
+METADATA = "vmgateway.explanation"
+"""Where a flow keeps its story, as the JSON and the text of it: plain data, so that it is saved with the flow."""
+
+_MARKS = {
+    Verdict.ADMITTED: ":white_check_mark:",
+    Verdict.REFUSED: ":no_entry:",
+    Verdict.PENDING: ":hourglass_flowing_sand:",
+    Verdict.OWN_PAGE: ":house:",
+}
+_FAILED = ":warning:"
+_MAX_JSON = 256 * 1024
+
+
+class DecisionMarks:
+    """Writes the decision into a flow's marker, comment and metadata.
+
+    What is kept holds the token's header and claims, and never its signature. A comment or marker of the user's own
+    stays.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def requestheaders(self, flow: HTTPFlow) -> None:
+        self.tell(flow)
+
+    def request(self, flow: HTTPFlow) -> None:
+        self.tell(flow)
+
+    def response(self, flow: HTTPFlow) -> None:
+        self.tell(flow)
+
+    def error(self, flow: HTTPFlow) -> None:
+        self.tell(flow)
+
+    def tell(self, flow: HTTPFlow) -> None:
+        """Note what is decided so far, where that has changed."""
+        decision, policy = self.runtime.decisions.get(flow), self.runtime.policy
+        if decision is None:
+            return
+        state = (decision.grant, decision.upstream, decision.refusal)
+        if decision.told == state and decision.told is not None:
+            return
+        now = time.time()
+        if decision.own_page:
+            story = own_page(decision.head, now)
+        elif policy is not None:
+            story = describe(policy, decision.head, self.outcome(decision, now))
+        else:
+            return
+        decision.told = state
+        write(flow, story)
+
+    def outcome(self, decision: Decision, now: float) -> Outcome:
+        """How far the request came."""
+        limits = None
+        if self.runtime.limits is not None and decision.grant is not None:
+            limits = tuple(self.runtime.limits.usage(decision.grant, now))
+        return Outcome(
+            now=now,
+            grant=decision.grant,
+            upstream=decision.upstream,
+            refusal=decision.refusal,
+            form=decision.form,
+            limits=limits,
+        )
+
+
+def write(flow: HTTPFlow, story: Explanation) -> None:
+    """Put ``story`` into the flow."""
+    old: dict[str, str] = flow.metadata.get(METADATA, {})
+    mark = _MARKS[story.verdict]
+    if story.refusal is not None and story.refusal.status >= 500:
+        mark = _FAILED
+    line = summary(story)
+    if flow.marked in ("", old.get("mark")):
+        flow.marked = mark
+    if flow.comment in ("", old.get("comment")):
+        flow.comment = line
+    document = json.dumps(story.as_json())
+    if len(document) > _MAX_JSON:
+        document = ""
+    flow.metadata[METADATA] = {"mark": mark, "comment": line, "text": as_text(story), "json": document}

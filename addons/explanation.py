@@ -1,0 +1,45 @@
+"""Explanation: decisions that can be seen, in mitmproxy and mitmweb only."""
+
+from __future__ import annotations
+
+from mitmproxy.addonmanager import Loader
+from mitmproxy.master import Master
+
+from .configuration import Configuration
+from .key_refresh import KeyRefresh
+from .runtime import Runtime
+
+
+class Explanation:
+    """In mitmproxy and mitmweb: the decision beside each flow, commands, bodies that stay visible, views of them.
+
+    Elsewhere it is nothing: its parts are loaded, and become addons, only where somebody looks at flows. So neither
+    the launcher nor mitmdump pays for them.
+    """
+
+    def __init__(self, runtime: Runtime, configuration: Configuration, keys: KeyRefresh) -> None:
+        self.runtime = runtime
+        self.configuration = configuration
+        self.keys = keys
+        self.addons: list[object] = []
+
+    def load(self, loader: Loader) -> None:
+        """mitmproxy loads what is in ``addons`` behind this."""
+        if is_interactive(loader.master):
+            from .content_views import ContentViews
+            from .decision_commands import DecisionCommands
+            from .decision_marks import DecisionMarks
+            from .kept_bodies import KeptBodies
+
+            self.runtime.interactive = True
+            self.addons = [
+                DecisionMarks(self.runtime),
+                KeptBodies(self.runtime),
+                DecisionCommands(self.runtime, self.configuration, self.keys),
+                ContentViews(),
+            ]
+
+
+def is_interactive(master: Master) -> bool:
+    """Whether somebody looks at flows: mitmproxy or mitmweb."""
+    return type(master).__name__ in ("ConsoleMaster", "WebMaster")
