@@ -38,6 +38,10 @@ class Explanation:
                 DecisionCommands(self.runtime, self.configuration, self.keys),
                 ContentViews(),
             ]
+            if type(loader.master).__name__ == "ConsoleMaster":
+                from .focus_line import FocusLine
+
+                self.addons.append(FocusLine())
 
 
 def is_interactive(master: Master) -> bool:
