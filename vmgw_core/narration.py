@@ -191,8 +191,7 @@ def _lines(story: Explanation) -> Iterator[str]:
         yield from (f"  {limit_line(limit)}" for limit in story.limits)
     if story.upstream is not None:
         yield from ("", f"Upstream (-{story.upstream.flag})", f"  {_upstream(story)}")
-        if story.upstream.dropped_headers:
-            yield f"  headers left out: {clean(', '.join(story.upstream.dropped_headers))}"
+        yield f"  headers left out: {clean(', '.join(story.upstream.dropped_headers))}"
     if refusal is not None:
         yield from ("", "The client gets", f"  {refusal.answer_status} {clean(refusal.answer)}")
 
@@ -240,14 +239,14 @@ def _json_lines(title: str, value: Mapping[str, object] | None) -> Iterator[str]
 
 def times(claims: Mapping[str, object], now: float | None) -> Iterator[str]:
     """What ``exp`` and ``nbf`` mean, a line each; at the Unix time ``now``, where it is known."""
-    for name, after, before in (("exp", "expires in", "expired"), ("nbf", "valid in", "valid since")):
+    for name, after, before in (("exp", "expires in {}", "expired {} ago"), ("nbf", "valid in {}", "valid for {}")):
         value = claims.get(name)
         if isinstance(value, int) and not isinstance(value, bool):
             if now is None:
                 yield f"{name}: {moment(value)}"
                 continue
             left = min(max(value, -_FAR), _FAR) - now  # of any size, and floats are not
-            distance = f"{after} {_span(left)}" if left > 0 else f"{before} {_span(-left)} ago"
+            distance = (after if left > 0 else before).format(_span(abs(left)))
             yield f"{name}: {moment(value)}, {distance}"
 
 
