@@ -225,7 +225,7 @@ def plain_request(text: str, given: Arguments) -> CurlRequest:
         words += ["--data-raw", body]
     if target.startswith("/"):
         target = f"http://localhost:8431{target}"
-    if not target.startswith(("http://", "https://")):
+    if not target.startswith(("http://", "https://")) or not (method or "GET").isupper():
         raise ConfigurationError("expected a request such as 'GET /api/v1/query?query=up'")
     try:
         return parse_curl([*words, target.replace(" ", "%20")], lambda path: b"")

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -167,7 +168,8 @@ def read_key(path: str) -> RSAKey | ECKey:
     data = read_file("--key", path)
     for kind in (ECKey, RSAKey):
         try:
-            key = kind.import_key(json.loads(data) if data.lstrip().startswith(b"{") else data)
+            with warnings.catch_warnings(action="ignore"):  # about small keys, which are refused with words of our own
+                key = kind.import_key(json.loads(data) if data.lstrip().startswith(b"{") else data)
         except (JoseError, ValueError, TypeError):
             continue
         if not key.is_private:
