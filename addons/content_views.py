@@ -126,7 +126,10 @@ def _old_view(view: GatewayView) -> Any:  # noqa: ANN401
     """For mitmproxy 11."""
 
     def call(self: object, data: bytes, **metadata: Any) -> Any:  # noqa: ANN401
-        lines = view.text(data, _about_old(metadata)).splitlines()
+        try:
+            lines = view.text(data, _about_old(metadata)).splitlines()
+        except ValueError:
+            return None  # mitmproxy shows the body as it is
         return view.name, ([("text", line)] for line in lines)
 
     def render_priority(self: object, data: bytes, **metadata: Any) -> float:  # noqa: ANN401

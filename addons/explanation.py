@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mitmproxy.addonmanager import Loader
-from mitmproxy.master import Master
 
 from .configuration import Configuration
 from .key_refresh import KeyRefresh
 from .runtime import Runtime
+
+if TYPE_CHECKING:
+    from mitmproxy.master import Master
 
 
 class Explanation:

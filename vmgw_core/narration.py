@@ -178,6 +178,8 @@ def _lines(story: Explanation) -> Iterator[str]:
     yield ""
     for taken in story.steps:
         yield f"  {'ok' if taken.passed else 'NO'}  {taken.step.value:<9}  {taken.text}"
+    if refusal is not None:
+        yield from ("", "The client gets", f"  {refusal.answer_status} {clean(refusal.answer)}")
     if story.token is not None:
         yield from token_lines(story.token, story.time)
     if story.claim is not None:
@@ -192,8 +194,6 @@ def _lines(story: Explanation) -> Iterator[str]:
     if story.upstream is not None:
         yield from ("", f"Upstream (-{story.upstream.flag})", f"  {_upstream(story)}")
         yield f"  headers left out: {clean(', '.join(story.upstream.dropped_headers))}"
-    if refusal is not None:
-        yield from ("", "The client gets", f"  {refusal.answer_status} {clean(refusal.answer)}")
 
 
 def token_lines(token: TokenTold, now: float | None) -> Iterator[str]:
