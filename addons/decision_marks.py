@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+from mitmproxy import ctx
 from mitmproxy.http import HTTPFlow
 
 from vmgw_core.explain import Outcome, describe, own_page
@@ -35,6 +36,11 @@ class DecisionMarks:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
+
+    def running(self) -> None:
+        """In mitmweb, show the comments in the list, unless the user has chosen columns."""
+        if "web_columns" in ctx.options and not ctx.options.has_changed("web_columns"):
+            ctx.options.update(web_columns=["icon", "path", "method", "status", "comment", "time"])
 
     def requestheaders(self, flow: HTTPFlow) -> None:
         self.tell(flow)

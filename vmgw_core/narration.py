@@ -153,7 +153,7 @@ def summary(story: Explanation) -> str:
     if story.match is not None:
         words.append(story.match.route.access.value)
     if story.refusal is not None:
-        words.append(f"refused at {story.refusal.step.value}: {story.refusal.code}: {clean(story.refusal.message)}")
+        words.append(f"{story.refusal.code}: {clean(story.refusal.message)}")
     elif story.verdict is Verdict.OWN_PAGE:
         words.append("a page of the gateway itself, which asks for no token and no backend")
     elif story.verdict is Verdict.PENDING:

@@ -78,7 +78,7 @@ def test_admitted(run: Run, key: str) -> None:
 def test_refused(run: Run, key: str) -> None:
     ran = run(key, "--token", TOKEN, f"--time={NOW + 60}", "GET /api/v1/query?query=up")
     assert ran.code == 1
-    assert ran.out.startswith("REFUSED  read refused at token: expired: ")
+    assert ran.out.startswith("REFUSED  read expired: ")
 
 
 def test_flags_of_the_gateway_decide(run: Run, key: str) -> None:

@@ -65,6 +65,11 @@ class MitmWeb(Gateway):
         commands: dict[str, dict[str, Any]] = self._open("/commands")
         return commands
 
+    def options(self) -> dict[str, dict[str, Any]]:
+        """All options with their values."""
+        options: dict[str, dict[str, Any]] = self._open("/options")
+        return options
+
     def view(self, flow: dict[str, Any], side: str, view: str = "Auto") -> tuple[str, str]:
         """The name of the view that shows a body, and what it shows."""
         shown = self._open(f"/flows/{flow['id']}/{side}/content/{view.replace(' ', '%20')}.json")

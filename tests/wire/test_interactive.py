@@ -66,14 +66,18 @@ def test_an_admitted_flow_shows_tenant_access_and_what_was_changed(web: MitmWeb,
     assert flow["request"]["path"] == "/select/1:5/prometheus/api/v1/query?query=up&extra_label=team%3Ddev"
 
 
+def test_the_list_has_a_column_for_it(web: MitmWeb) -> None:
+    assert "comment" in web.options()["web_columns"]["value"]
+
+
 def test_a_refused_flow_shows_the_rule(web: MitmWeb, client: Client, key: SigningKey) -> None:
     assert client.get("/api/v1/metadata").status == 403
     assert web.client().get("/api/v1/query").status == 401
     assert web.client(key.mint(FULL, lifetime=-1)).get("/api/v1/query").status == 401
     comments = [flow["comment"] for flow in web.flows()]
-    assert comments[0].startswith("1:5 read refused at filters: filters_ignored: ")
-    assert comments[1] == "read refused at token: missing_token: missing token"
-    assert comments[2].startswith("read refused at token: expired: ")
+    assert comments[0].startswith("1:5 read filters_ignored: ")
+    assert comments[1] == "read missing_token: missing token"
+    assert comments[2].startswith("read expired: ")
     assert {flow["marked"] for flow in web.flows()} <= {"⛔", ":no_entry:"}
 
 
@@ -94,7 +98,7 @@ def test_a_backend_that_is_down_is_marked_as_a_failure(
         backend.listen()
     (flow,) = web.flows()
     assert flow["marked"] in ("⚠", "⚠️", ":warning:")
-    assert "refused at upstream: backend_unreachable: -read.url: the backend cannot be reached" in flow["comment"]
+    assert "backend_unreachable: -read.url: the backend cannot be reached" in flow["comment"]
 
 
 def test_pages_of_the_gateway_itself(web: MitmWeb) -> None:

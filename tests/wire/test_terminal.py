@@ -29,7 +29,7 @@ def test_a_session(upstream: RecordingUpstream, key: SigningKey, key_file: Path)
         terminal.press("Down")
         terminal.see("1:5 read -extra_label=team=ops +extra_label=team=dev")
         terminal.press("Down")
-        terminal.see("1:5 read refused at filters: filters_ignored")
+        terminal.see("1:5 read filters_ignored")
 
         terminal.press(":")
         terminal.see("\n:")
