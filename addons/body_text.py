@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
-import cramjam
-import zstandard
-
+from vmgw_core.codecs import decoder
+from vmgw_core.errors import Refusal
 from vmgw_core.narration import clean, moment
 
 from .wire_format import FIXED64, VARINT, children, double, fields, fixed, signed, text
@@ -25,11 +24,8 @@ MAX_LINES: Final = 2000
 
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
-_ANY_HEADER, _NO_HEADER = 47, -15
-"""What zlib calls window bits: the format is looked for, or known to have no header."""
 _MAX_BROTLI: Final = 1024
 """Bytes: brotli makes gigabytes of a few kilobytes, and Python's binding has no bound."""
-_TOO_LARGE: Final = "the body is too large once it is decoded"
 _SAMPLES: Final = 20
 """Samples that are printed of one series."""
 
@@ -43,62 +39,50 @@ def decompress(data: bytes, encoding: str) -> bytes:
     Raises:
         ValueError: it is broken, or larger than ``MAX_DECODED`` once it is decoded.
     """
-    try:
-        if data.startswith(_ZSTD_MAGIC):
-            return _unzstd(data)
-        if data.startswith(_GZIP_MAGIC):
-            return _inflate(data, _ANY_HEADER)
-        if encoding.strip().lower() == "snappy":
-            if cramjam.snappy.decompress_raw_len(data) > MAX_DECODED:
-                raise ValueError(_TOO_LARGE)
-            return bytes(cramjam.snappy.decompress_raw(data))
-    except (zstandard.ZstdError, cramjam.DecompressionError, zlib.error) as error:
-        raise ValueError(f"the body cannot be decompressed: {type(error).__name__}") from None
-    return data
+    if data.startswith(_ZSTD_MAGIC):
+        return _decoded(data, "zstd")
+    if data.startswith(_GZIP_MAGIC):
+        return _decoded(data, "gzip")
+    return _decoded(data, "snappy") if encoding.strip().lower() == "snappy" else data
 
 
 def inflates_too_far(data: bytes, encoding: str) -> bool:
     """Whether mitmproxy, which decodes a body that it shows without any bound, had better not have this one."""
-    match encoding.strip().lower():
-        case "zstd":
-            return not _fits(_unzstd, data)
-        case "gzip" | "deflate" | "deflateraw":
-            return not _fits(lambda body: _inflate(body, _ANY_HEADER), data) and not _fits(
-                lambda body: _inflate(body, _NO_HEADER), data
-            )
-        case "br":
-            return len(data) > _MAX_BROTLI
-        case _:
-            return False
-
-
-def _fits(decode: Callable[[bytes], bytes], data: bytes) -> bool:
-    try:
-        decode(data)
-    except (ValueError, zstandard.ZstdError, zlib.error):
+    encoding = encoding.strip().lower()
+    if encoding == "br":
+        return len(data) > _MAX_BROTLI
+    if encoding not in ("zstd", "gzip", "deflate", "deflateraw"):
         return False
-    return True
+    try:
+        _decoded(data, encoding.removesuffix("raw"))
+    except ValueError:
+        return not encoding.startswith("deflate") or not _fits_without_header(data)
+    return False
 
 
-def _unzstd(data: bytes) -> bytes:
-    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_DECODED)
-    with decompressor.stream_reader(data, read_across_frames=True) as reader:
-        decoded = reader.read(MAX_DECODED + 1)
-    if len(decoded) > MAX_DECODED:
-        raise ValueError(_TOO_LARGE)
-    return decoded
-
-
-def _inflate(data: bytes, window: int) -> bytes:
-    """All members of a gzip file, or a zlib stream."""
+def _decoded(data: bytes, encoding: str) -> bytes:
     decoded = bytearray()
-    while data:
-        stream = zlib.decompressobj(window)
-        decoded += stream.decompress(data, MAX_DECODED + 1 - len(decoded))
-        if len(decoded) > MAX_DECODED:
-            raise ValueError(_TOO_LARGE)
-        data = stream.unused_data if stream.eof else b""
+
+    def take(piece: bytes) -> None:
+        if len(decoded) + len(piece) > MAX_DECODED:
+            raise ValueError(f"it decodes to more than {MAX_DECODED} bytes")
+        decoded.extend(piece)
+
+    undo = decoder(encoding, take, max_decoded=MAX_DECODED)
+    try:
+        undo.feed(data)
+        undo.finish()
+    except Refusal as refusal:
+        raise ValueError(refusal.message) from None
     return bytes(decoded)
+
+
+def _fits_without_header(data: bytes) -> bool:
+    """Whether it is deflate as some send it, without zlib's header; only mitmproxy takes it."""
+    try:
+        return len(zlib.decompressobj(-15).decompress(data, MAX_DECODED + 1)) <= MAX_DECODED
+    except zlib.error:
+        return False
 
 
 def at_most(lines: Iterable[str]) -> Iterator[str]:

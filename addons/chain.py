@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from .access_control import AccessControl
+from .access_log import AccessLogging
+from .answer_headers import AnswerHeaders
 from .configuration import Configuration
 from .explanation import Explanation
+from .fast_lane import FastLane
 from .flow_lane import FlowLane
 from .forwarding import Forwarding
 from .key_refresh import KeyRefresh
 from .lifecycle import Lifecycle
+from .limit_metrics import LimitMetrics
+from .limits_reload import LimitsReload
+from .listener import Listener
+from .push_metrics import PushMetrics
+from .rate_limit import RateLimit
 from .runtime import Runtime
 from .status_pages import StatusPages
 from .telemetry import Telemetry
@@ -22,15 +30,30 @@ def build(runtime: Runtime | None = None) -> list[object]:
     keys = KeyRefresh(runtime)
     telemetry = Telemetry(runtime)
     connections = UpstreamConnections(runtime)
+    access_control = AccessControl(runtime, keys)
+    rate_limit = RateLimit(runtime)
+    telemetry.registry.register(LimitMetrics(runtime, rate_limit, telemetry.tenant_label))
+    pages = StatusPages(runtime, telemetry)
+    fast = FastLane(runtime, pages, access_control, rate_limit, telemetry)
+    listener = Listener(runtime, fast)
+    lifecycle = Lifecycle(runtime, configuration, keys, listener, fast)
+    pages.begin_reload = lifecycle.reload
     return [
         configuration,
-        Lifecycle(runtime, configuration, keys),
-        StatusPages(runtime, telemetry),
-        AccessControl(runtime, keys),
+        listener,
+        lifecycle,
+        pages,
+        access_control,
+        rate_limit,
         Forwarding(runtime),
         connections,
         FlowLane(runtime, connections),
-        Explanation(runtime, configuration, keys),
+        fast,
+        Explanation(runtime, lifecycle),
         keys,
+        AnswerHeaders(runtime),
+        LimitsReload(runtime),
         telemetry,
+        AccessLogging(runtime),
+        PushMetrics(runtime, telemetry),
     ]

@@ -12,9 +12,9 @@ from mitmproxy.exceptions import CommandError
 from vmgw_core.narration import clean, limit_line, moment
 from vmgw_core.token_story import judge_token
 
-from .configuration import Configuration, describe_keys
+from .configuration import describe_keys
 from .decision_marks import METADATA
-from .key_refresh import KeyRefresh
+from .lifecycle import Lifecycle
 from .runtime import Runtime
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -29,10 +29,9 @@ def _command(name: str) -> Callable[[F], F]:
 class DecisionCommands:
     """Answers what an engineer asks while looking at flows."""
 
-    def __init__(self, runtime: Runtime, configuration: Configuration, keys: KeyRefresh) -> None:
+    def __init__(self, runtime: Runtime, lifecycle: Lifecycle) -> None:
         self.runtime = runtime
-        self.configuration = configuration
-        self.keys = keys
+        self.lifecycle = lifecycle
 
     @_command("vmgateway.explain")
     def explain(self, flows: Sequence[flow.Flow]) -> Sequence[str]:
@@ -53,10 +52,10 @@ class DecisionCommands:
         Show the rate limits, and what is used of each within the present window.
         Example: vmgateway.limits
         """
-        limits = self.runtime.limits
-        if limits is None:
-            return ["no limits are configured"]
-        return [limit_line(limit) for limit in limits.status(time.time())] or ["no limit is in use so far"]
+        limiter = self.runtime.limiter
+        if limiter is None:
+            return ["no limits are enforced"]
+        return [limit_line(usage) for usage in limiter.status(time.monotonic())] or ["nothing was counted so far"]
 
     @_command("vmgateway.keys")
     def key_list(self) -> Sequence[str]:
@@ -79,15 +78,12 @@ class DecisionCommands:
         return lines
 
     @_command("vmgateway.reload")
-    def reload(self) -> Sequence[str]:
+    def reload(self) -> None:
         """
-        Read key files and other files anew, as on SIGHUP, and fetch keys again. A bad file changes nothing.
+        Read all files anew, as on SIGHUP, and fetch keys again. A bad file changes nothing; the event log says so.
         Example: vmgateway.reload
         """
-        if not self.configuration.reload():
-            raise CommandError("the reload failed, the old configuration stays in force: the event log says why")
-        self.keys.unknown_key()
-        return [f"reloaded: {describe_keys(self.runtime)}"]
+        self.lifecycle.reload()
 
     @_command("vmgateway.token")
     def token(self, token: str) -> Sequence[str]:

@@ -8,7 +8,7 @@ import time
 from mitmproxy import ctx
 from mitmproxy.http import HTTPFlow
 
-from vmgw_core.explain import Outcome, describe, own_page
+from vmgw_core.explain import Outcome, describe, own_page, usages
 from vmgw_core.explanation import Explanation, Verdict
 from vmgw_core.narration import as_text, summary
 
@@ -56,7 +56,7 @@ class DecisionMarks:
 
     def tell(self, flow: HTTPFlow) -> None:
         """Note what is decided so far, where that has changed."""
-        decision, policy = self.runtime.decisions.get(flow), self.runtime.policy
+        decision = self.runtime.decisions.get(flow)
         if decision is None:
             return
         state = (decision.grant, decision.upstream, decision.refusal)
@@ -65,8 +65,8 @@ class DecisionMarks:
         now = time.time()
         if decision.own_page:
             story = own_page(decision.head, now)
-        elif policy is not None:
-            story = describe(policy, decision.head, self.outcome(decision, now))
+        elif decision.policy is not None:
+            story = describe(decision.policy, decision.head, self.outcome(decision, now))
         else:
             return
         decision.told = state
@@ -75,8 +75,8 @@ class DecisionMarks:
     def outcome(self, decision: Decision, now: float) -> Outcome:
         """How far the request came."""
         limits = None
-        if self.runtime.limits is not None and decision.grant is not None:
-            limits = tuple(self.runtime.limits.usage(decision.grant, now))
+        if self.runtime.limiter is not None and decision.grant is not None:
+            limits = usages(self.runtime.limiter, decision.grant, time.monotonic())
         return Outcome(
             now=now,
             grant=decision.grant,

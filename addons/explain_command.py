@@ -19,14 +19,16 @@ from vmgw_core.explanation import Explanation, Verdict
 from vmgw_core.gateway import Policy
 from vmgw_core.head import Headers, RequestHead, check_head, find_head
 from vmgw_core.jwk import KeyDocumentError, VerificationKey, keys_from_jwks
+from vmgw_core.limits import Limiter
 from vmgw_core.narration import as_text
 from vmgw_core.shellwords import ShellError, split_words
 
 from .command_options import TOKEN_VARIABLE, Arguments, find_token, read_arguments, read_file
-from .configuration import build_keyring, build_policy, read_static_keys
+from .configuration import build_keyring, build_policy, limiter_for, read_static_keys
 from .key_refresh import describe as describe_error
 from .key_refresh import download
-from .runtime import Runtime, Settings
+from .limits_source import load
+from .runtime import Runtime, Settings, WireLimits
 from .status_pages import StatusPages
 from .telemetry import Telemetry
 
@@ -54,8 +56,9 @@ Options:
                        -auth.oidcDiscoveryEndpoints give, which are else fetched once. An issuer is then not checked
   --json               print JSON; docs/debugging.md lists its keys
 
-All flags of the gateway are known (vmgateway -help). -enable.auth is taken as given, and where neither -read.url nor
--write.url is, a backend http://victoriametrics:8428 stands in.
+All flags of the gateway are known (vmgateway -help). -enable.auth is taken as given unless -enable.rateLimit is, and
+where neither -read.url nor -write.url is, a backend http://victoriametrics:8428 stands in. With -enable.rateLimit the
+limits that the request would count against are told; nothing is used of them so far.
 
 Exit code: 0 for a request that is admitted, 1 for one that is refused, 2 for input that cannot be used.
 """
@@ -80,31 +83,34 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         policy = make_policy(settings, given.last("jwks-file"), now)
         request = read_request(given, environ)
         head = with_token(request, policy, find_token(given, environ))
+        limiter = limiter_for(settings, load(settings) if settings["enable.rateLimit"] else None, None)
     except ConfigurationError as error:
         print(f"vmgateway explain: {error}", file=sys.stderr)
         return 2
-    story = judge(policy, head, request.body, now, max_head=int(str(settings["http.maxHeadSize"])))
+    story = judge(settings, policy, limiter, head, request.body, now)
     print(json.dumps(story.as_json(), indent=2) if given.has("json") else as_text(story), end="")
     if given.has("json"):
         print()
     return 1 if story.verdict is Verdict.REFUSED else 0
 
 
-def judge(policy: Policy, head: RequestHead, body: bytes | None, now: float, *, max_head: int) -> Explanation:
-    """The story of a request whose head, at most ``max_head`` bytes of it, no lane has checked."""
+def judge(
+    settings: Settings, policy: Policy, limiter: Limiter | None, head: RequestHead, body: bytes | None, now: float
+) -> Explanation:
+    """The story of a request whose head no lane has checked."""
+    limits = WireLimits.of(settings).head
     received = bytes_of(head)
     try:
-        find_head(received, max_head)
-        check_head(received)
+        find_head(received, limits.size)
+        check_head(received, limits)
     except Refusal as refusal:
         return describe(policy, head, Outcome(now=now, refusal=refusal))
     runtime = Runtime()
-    if (
-        head.target.partition("?")[0].encode() in StatusPages(runtime, Telemetry(runtime)).pages
-        and head.method in _READ
-    ):
+    pages = StatusPages(runtime, Telemetry(runtime))
+    path = head.target.partition("?")[0].removeprefix(policy.path_prefix)
+    if head.method in _READ and (path in pages.open or path in pages.guarded):
         return own_page(head, now)
-    return explain(policy, head, body, now)
+    return explain(policy, head, body, now, limiter=limiter)
 
 
 def bytes_of(head: RequestHead) -> bytes:
@@ -119,7 +125,8 @@ def bytes_of(head: RequestHead) -> bytes:
 
 def with_defaults(settings: Settings) -> Settings:
     """``settings`` with what every gateway has: authentication and a backend."""
-    filled = {**settings, "enable.auth": True}
+    # Rate limits alone, without tokens, are a way to run the gateway; neither is none.
+    filled = {**settings, "enable.auth": settings["enable.auth"] or not settings["enable.rateLimit"]}
     if not settings["read.url"] and not settings["write.url"]:
         filled |= {"read.url": _STAND_IN, "write.url": _STAND_IN}
     return filled

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from mitmproxy.addonmanager import Loader
 
-from .configuration import Configuration
-from .key_refresh import KeyRefresh
+from .lifecycle import Lifecycle
 from .runtime import Runtime
 
 if TYPE_CHECKING:
@@ -21,10 +20,9 @@ class Explanation:
     the launcher nor mitmdump pays for them.
     """
 
-    def __init__(self, runtime: Runtime, configuration: Configuration, keys: KeyRefresh) -> None:
+    def __init__(self, runtime: Runtime, lifecycle: Lifecycle) -> None:
         self.runtime = runtime
-        self.configuration = configuration
-        self.keys = keys
+        self.lifecycle = lifecycle
         self.addons: list[object] = []
 
     def load(self, loader: Loader) -> None:
@@ -39,7 +37,7 @@ class Explanation:
             self.addons = [
                 DecisionMarks(self.runtime),
                 KeptBodies(self.runtime),
-                DecisionCommands(self.runtime, self.configuration, self.keys),
+                DecisionCommands(self.runtime, self.lifecycle),
                 ContentViews(),
             ]
             if type(loader.master).__name__ == "ConsoleMaster":

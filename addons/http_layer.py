@@ -47,8 +47,7 @@ class GatewayHttpLayer(HttpLayer):
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         """mitmproxy logs a crash and keeps the connection; here it closes, and nothing goes on half-done."""
         if isinstance(event, events.Start):
-            max_head = int(str(self.runtime.settings["http.maxHeadSize"]))
-            self.connections[self.context.client] = GatewayHttp1Server(self.context.fork(), max_head)
+            self.connections[self.context.client] = GatewayHttp1Server(self.context.fork(), self.runtime.limits)
         if isinstance(event, events.ConnectionEvent) and event.connection not in self.connections:
             return  # the last words of a backend connection that was given up
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import inspect
 import os
@@ -10,17 +11,20 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
+import uvloop
 from mitmproxy.options import Options
 
 from vmgw_core import __version__
 from vmgw_core.commandline import help_text, parse
 from vmgw_core.errors import ConfigurationError
 
-from . import chain
+from . import chain, limits_source
 from .configuration import Configuration, build_keyring, build_policy, read_static_keys
 from .listener import parse_listen_address
-from .logs import set_up_logging
+from .logs import LogStyle, set_up_logging
 from .master import GatewayMaster
+from .page_access import PageAccess, header_edit
+from .push_metrics import PushTarget
 from .runtime import Settings
 from .upstream_tls import contexts
 
@@ -57,9 +61,10 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     if settings["dryRun"]:
         print("the configuration is good")
         return 0
-    set_up_logging()
+    set_up_logging(LogStyle.from_settings(settings))
     try:
-        return asyncio.run(serve(settings))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(serve(settings))
     except KeyboardInterrupt:
         return 0
     finally:
@@ -95,6 +100,12 @@ def check(settings: Settings) -> None:
     parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
     build_policy(settings, build_keyring(settings, read_static_keys(settings)))
     contexts(settings)
+    LogStyle.from_settings(settings)
+    PageAccess.from_settings(settings)
+    header_edit(settings)
+    PushTarget.from_settings(settings)
+    if settings["enable.rateLimit"]:
+        limits_source.load(settings)
 
 
 async def serve(settings: Settings) -> int:
@@ -102,7 +113,11 @@ async def serve(settings: Settings) -> int:
     addons = chain.build()
     master = GatewayMaster(Options(), addons, asyncio.get_running_loop())
     try:
-        next(addon for addon in addons if isinstance(addon, Configuration)).start(settings)
+        configuration = next(addon for addon in addons if isinstance(addon, Configuration))
+        configuration.runtime.fast = settings["lane"] == "fast"
+        configuration.start(settings)
+        gc.collect()
+        gc.freeze()  # what is there by now stays: no need to look at it again and again
         await master.run()
     except SystemExit as end:  # mitmproxy's way to say that the listener could not start
         return int(str(end.code)) if end.code else 0

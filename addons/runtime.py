@@ -5,57 +5,135 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from mitmproxy.http import HTTPFlow
 
+from vmgw_core.answers import HeaderEdit
 from vmgw_core.discovery import KeyRing
 from vmgw_core.errors import Refusal
-from vmgw_core.explain import LimitsTold
+from vmgw_core.flags import FLAGS
 from vmgw_core.gateway import Grant, Policy, UpstreamRequest
-from vmgw_core.head import RequestHead
+from vmgw_core.head import HeadLimits, RequestHead
+from vmgw_core.limits import Limiter
+from vmgw_core.metering import RowMeter
 
 from .upstream_tls import UpstreamTLS
+
+if TYPE_CHECKING:
+    from .access_log import AccessLog
+    from .page_access import PageAccess
 
 Settings = Mapping[str, object]
 """Flag name to parsed value, as :mod:`vmgw_core.commandline` returns them."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireLimits:
+    """What a client may send, and how long a client or a backend may take. Sizes are bytes, times seconds."""
+
+    head: HeadLimits
+    chunk_line: int
+    pipelined: int
+    head_timeout: float
+    body_timeout: float
+    idle_timeout: float
+    connection_timeout: float
+    response_timeout: float
+    keep_alive: bool
+    connections: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> WireLimits:
+        """The limits that the flags ask for."""
+
+        def number(flag: str) -> float:
+            return float(str(settings[flag]))
+
+        return cls(
+            head=HeadLimits(
+                size=int(number("http.maxHeadSize")),
+                line=int(number("http.maxRequestLine")),
+                fields=int(number("http.maxHeaders")),
+            ),
+            chunk_line=int(number("http.maxChunkLine")),
+            pipelined=int(number("http.maxPipelined")),
+            head_timeout=number("http.headTimeout"),
+            body_timeout=number("http.bodyTimeout"),
+            idle_timeout=number("http.idleConnTimeout"),
+            connection_timeout=number("http.connTimeout"),
+            response_timeout=number("backend.responseTimeout"),
+            keep_alive=not settings["http.disableKeepAlive"],
+            connections=int(number("http.maxConnections")),
+        )
+
+
 @dataclass(slots=True)
 class Decision:
-    """How far one request came. Each addon writes its own part, and none acts without the part before it."""
+    """How far one request came. Each addon writes its own part, and none acts without the part before it.
+
+    ``counted``: no limit stands in its way. Where ``meter`` is set, the body goes through it on its way to the backend.
+    """
 
     head: RequestHead
     started: float
     own_page: bool = False
+    policy: Policy | None = None
     grant: Grant | None = None
+    counted: bool = False
+    meter: RowMeter | None = None
     upstream: UpstreamRequest | None = None
     refusal: Refusal | None = None
     form: bytes | None = None  # the client's, kept in interactive tools only
     told: tuple[Grant | None, UpstreamRequest | None, Refusal | None] | None = None  # what was shown to the user
+    sent: int = 0
+    """Bytes of the backend's answer passed on so far; counted only for the access log."""
 
     def refused(self, refusal: Refusal) -> None:
         """Note why. Its traceback goes: it holds the flow, and the flow would be kept for ever through its decision."""
         refusal.__traceback__ = refusal.__context__ = refusal.__cause__ = None
         self.refusal = refusal
 
+    def verdict(self, status: int | None) -> str:
+        """``admitted``, ``refused`` (by the gateway), or ``failed`` (there or at the backend, or broken off).
+
+        ``status`` is that of the answer, None where there was none.
+        """
+        if self.refusal is not None and self.refusal.status < 500:
+            return "refused"
+        return "admitted" if self.refusal is None and status is not None else "failed"
+
+    def passing(self, data: bytes) -> bytes:
+        """Count a piece of the answer on its way."""
+        self.sent += len(data)
+        return data
+
 
 class Runtime:
     """The state of one gateway process.
 
-    ``policy`` is None until a configuration was accepted: then every request is refused.
+    ``policy`` is None until a configuration was accepted: then every request is refused. ``limiter`` is None where no
+    limits are enforced; else it stays the same object over reloads.
     """
 
     def __init__(self) -> None:
         self.settings: Settings = {}
+        self.limits = WireLimits.of({flag.name: flag.default for flag in FLAGS})
         self.policy: Policy | None = None
         self.keyring: KeyRing | None = None
+        self.limiter: Limiter | None = None
         self.upstream_tls: dict[tuple[str, int], UpstreamTLS] = {}
-        self.limits: LimitsTold | None = None
         self.interactive = False
         """Whether somebody looks at flows, so that more of them is kept."""
+        self.access_log: AccessLog | None = None
+        self.page_access: PageAccess | None = None
+        self.header_edit = HeaderEdit()
         self.draining = False
+        self.fast = False
+        """Whether the fast lane carries what it can; set by the launcher."""
         self.reloads = {"success": 0, "error": 0}
+        self.limit_reloads = {"success": 0, "error": 0}
         # Flows are saved to files with their metadata, so what is no plain data is kept beside them.
         self.decisions: WeakKeyDictionary[HTTPFlow, Decision] = WeakKeyDictionary()
 
@@ -63,7 +141,7 @@ class Runtime:
         """Put the key ring's present keys in force, and so drop the tokens verified with the old ones."""
         if self.policy is not None and self.keyring is not None:
             self.policy.verifier.replace_keys(self.keyring.keyset)
-            self.policy = replace(self.policy, keys_awaited=self.keyring.waiting)
+            self.policy = replace(self.policy, keys_awaited=self.policy.auth and self.keyring.waiting)
 
     def decide(self, flow: HTTPFlow) -> Decision:
         """The decision of ``flow``, begun where there is none yet."""

@@ -16,8 +16,10 @@ CORE = Path(__file__).resolve().parent.parent / "vmgw_core"
 # fmt: off
 ORDER = [
     "errors", "fields", "flagtypes", "flags", "commandline", "selector", "access", "jwk", "jws", "jwt", "discovery",
-    "path", "routes", "forms", "labels", "head", "tenancy", "answers", "gateway", "peek", "explanation", "narration",
-    "token_story", "explain", "shellwords", "curl",
+    "windows", "limittypes", "limitset", "counters", "limits", "limitfile", "path", "routes", "forms", "labels",
+    "head", "bodies", "tenancy", "answers", "gateway", "flagpage", "codecs", "rows_lines", "rows_native",
+    "rows_protobuf", "rows_json", "rows", "metering", "peek", "explanation", "narration", "token_story", "explain",
+    "shellwords", "curl",
 ]
 
 FORBIDDEN = [

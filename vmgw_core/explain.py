@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 from urllib.parse import unquote_plus
 
+from .access import Access
 from .answers import answer
 from .errors import (
     AccessDenied,
@@ -31,6 +32,7 @@ from .errors import (
     RateLimited,
     Refusal,
     RequestTimeout,
+    TargetTooLong,
     TokenRefused,
     UnsupportedBody,
     UsageUnknown,
@@ -38,7 +40,6 @@ from .errors import (
 from .explanation import (
     ArgumentsTold,
     Explanation,
-    LimitUsage,
     Pair,
     RefusalTold,
     Step,
@@ -47,26 +48,13 @@ from .explanation import (
     Verdict,
 )
 from .forms import read_form
-from .gateway import Body, Grant, Policy, UpstreamRequest, access_of, admit, rewrite, too_large
+from .gateway import Body, Grant, Policy, UpstreamRequest, access_of, admit, match_of, rewrite, too_large
 from .head import RequestHead
 from .jwt import Token, token_from_header
+from .limits import Limiter
+from .limittypes import LimitType, Usage
 from .narration import step_applies, tell
-from .path import decode_path
-from .routes import Match, match_route
 from .token_story import judge_token, told_of
-
-
-class LimitsTold(Protocol):
-    """What limits tell: usage, and the verdict on it. Nothing here may change a count that a gateway goes by."""
-
-    def status(self, now: float) -> Sequence[LimitUsage]:
-        """All limits, for everybody they are counted for."""
-
-    def usage(self, grant: Grant, now: float) -> Sequence[LimitUsage]:
-        """The limits that the request counts against."""
-
-    def check(self, grant: Grant, now: float) -> None:
-        """Raise ``RateLimited`` or ``UsageUnknown`` where the request would not pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,25 +68,26 @@ class Outcome:
     refusal: Refusal | None = None
     form: bytes | None = None
     """The client's form, where one was held."""
-    limits: tuple[LimitUsage, ...] | None = None
-    """None where no limits are configured."""
+    limits: tuple[Usage, ...] | None = None
+    """The limits that the request counts against. None where no limits are enforced."""
 
 
 def explain(
-    policy: Policy, head: RequestHead, form: bytes | None, now: float, *, limits: LimitsTold | None = None
+    policy: Policy, head: RequestHead, form: bytes | None, now: float, *, limiter: Limiter | None = None
 ) -> Explanation:
     """Judge a request at the Unix time ``now``, and tell why it passes or does not.
 
     Args:
         form: the body, of which only a form on a read or delete route is looked at.
-        limits: the limits; None where there are none.
+        limiter: holds the limits; None where there are none. The request is counted there at ``now``, as a lane does,
+            but for the rows of its body.
     """
     grant, upstream, refusal, usage = None, None, None, None
     try:
         grant = admit(policy, head, now)
-        if limits is not None:
-            usage = tuple(limits.usage(grant, now))
-            limits.check(grant, now)
+        if limiter is not None:
+            usage = usages(limiter, grant, now)
+            limiter.admit(grant.subject, grant.route.access, now)
         if grant.body is Body.HOLD and len(form or b"") > policy.max_form_size:
             raise too_large(policy)  # a lane says so while it holds the form
         upstream = rewrite(policy, grant, head, form if grant.body is Body.HOLD else None)
@@ -126,9 +115,9 @@ def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation
         client=head.client,
         steps=(),
         refusal=None if refusal is None else _refusal(policy, head, refusal, last),
-        match=_match(policy, head) if grant is None else grant.match,
+        match=match_of(policy, head) if grant is None else grant.match,
         token=told,
-        claim=None if token is None else token.access,
+        claim=grant.claim if grant is not None else None if token is None else token.access,
         body=None if grant is None else grant.body.value,
         url_arguments=url,
         form_arguments=form,
@@ -136,6 +125,15 @@ def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation
         upstream=None if upstream is None else _upstream(head, upstream),
     )
     return replace(story, steps=tuple(tell(story, step) for step in reached if step_applies(story, step)))
+
+
+def usages(limiter: Limiter, grant: Grant, now: float) -> tuple[Usage, ...]:
+    """The limits that a request counts against, with what is used of each. ``now`` is on the clock of ``limiter``."""
+    if grant.route.access is Access.DELETE:
+        return ()
+    reads = grant.route.access is Access.READ
+    found = limiter.status_of(grant.subject, now)
+    return tuple(usage for usage in found if (usage.limit.type is LimitType.QUERIES) is reads)
 
 
 def own_page(head: RequestHead, now: float) -> Explanation:
@@ -162,7 +160,7 @@ def own_page(head: RequestHead, now: float) -> Explanation:
 # --- where it was refused ------------------------------------------------------------------------------------------
 
 _STEP_OF: Final[tuple[tuple[type[Refusal] | tuple[type[Refusal], ...], Step], ...]] = (
-    ((MalformedHead, HeadTooLarge, RequestTimeout), Step.HEAD),
+    ((MalformedHead, HeadTooLarge, TargetTooLong, RequestTimeout), Step.HEAD),
     ((TokenRefused, KeysUnavailable), Step.TOKEN),
     (AccessDenied, Step.MODE),
     (FiltersIgnored, Step.FILTERS),
@@ -200,16 +198,11 @@ def _refusal(policy: Policy, head: RequestHead, refusal: Refusal, step: Step) ->
     )
 
 
-def _match(policy: Policy, head: RequestHead) -> Match | None:
-    try:
-        return match_route(decode_path(head.target.partition("?")[0]), head.method, cluster=policy.cluster)
-    except Refusal:
-        return None
-
-
 def _token(policy: Policy, head: RequestHead, outcome: Outcome) -> tuple[Token | None, TokenTold | None]:
     """The token if it is good, and what can be told of it in any case."""
-    if outcome.grant is not None:
+    if not policy.auth:
+        return None, None
+    if outcome.grant is not None and outcome.grant.token is not None:
         return outcome.grant.token, told_of(outcome.grant.token)
     values = [value.decode("latin-1") for value in head.values(policy.token_header)]
     try:

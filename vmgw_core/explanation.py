@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from .access import AccessMode, TenantID, VMAccessClaim
+from .access import AccessMode, VMAccessClaim
 from .jwk import VerificationKey
-from .routes import Match
+from .limittypes import Usage, label_text
+from .routes import MULTITENANT, Match
 
 Pair = tuple[str, str]
 """The name and value of an argument, decoded."""
@@ -98,22 +99,6 @@ class ArgumentsTold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LimitUsage:
-    """One limit that the request counts against.
-
-    ``type`` and ``resolution`` are the limit file's words; ``used`` is in the limit's unit and within the present
-    window, None where it is not known.
-    """
-
-    type: str
-    resolution: str
-    scope: str
-    """Whose usage it is: a tenant, such as ``1:5``, or ``total``; with labels, if the limit has some."""
-    value: int
-    used: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamTold:
     """What the backend gets: ``url`` without credentials, ``dropped_headers`` in lower case."""
 
@@ -143,14 +128,16 @@ class Explanation:
     """``none``, ``stream`` or ``hold``."""
     url_arguments: ArgumentsTold | None
     form_arguments: ArgumentsTold | None
-    limits: tuple[LimitUsage, ...] | None
-    """None where no limits are configured."""
+    limits: tuple[Usage, ...] | None
+    """None where no limits are enforced."""
     upstream: UpstreamTold | None
 
     @property
-    def tenant(self) -> TenantID | None:
-        """The tenant of the token, once the token is good."""
-        return None if self.claim is None else self.claim.tenant
+    def tenant(self) -> str | None:
+        """The tenant, once the token is good: ``1:5``, or ``multitenant``."""
+        if self.claim is None:
+            return None
+        return MULTITENANT if self.match is not None and self.match.multitenant else str(self.claim.tenant)
 
     def as_json(self) -> dict[str, object]:
         """Plain data for ``json.dumps``."""
@@ -162,7 +149,7 @@ class Explanation:
             "refusal": _refusal(self.refusal),
             "route": _route(self.match),
             "token": token_as_json(self.token),
-            "access": access_as_json(self.claim),
+            "access": access_as_json(self.claim, self.tenant),
             "arguments": {"url": _arguments(self.url_arguments), "form": _arguments(self.form_arguments)},
             "limits": None if self.limits is None else [_limit(limit) for limit in self.limits],
             "upstream": _upstream(self.upstream),
@@ -219,12 +206,12 @@ def key_as_json(key: VerificationKey) -> dict[str, object]:
     }
 
 
-def access_as_json(claim: VMAccessClaim | None) -> dict[str, object] | None:
+def access_as_json(claim: VMAccessClaim | None, tenant: str | None) -> dict[str, object] | None:
     """What a claim grants."""
     if claim is None:
         return None
     return {
-        "tenant": str(claim.tenant),
+        "tenant": tenant,
         "mode": mode_words(claim.mode),
         "labels": _lists(claim.labels),
         "filters": list(claim.filters),
@@ -247,13 +234,15 @@ def _arguments(arguments: ArgumentsTold | None) -> dict[str, object] | None:
     }
 
 
-def _limit(limit: LimitUsage) -> dict[str, object]:
+def _limit(usage: Usage) -> dict[str, object]:
+    limit = usage.limit
+    who = "total" if limit.total else MULTITENANT if usage.tenant is None else str(usage.tenant)
     return {
-        "type": limit.type,
-        "resolution": limit.resolution,
-        "scope": limit.scope,
+        "type": limit.type.value,
+        "resolution": limit.resolution.value,
+        "scope": who + (label_text(limit.labels) if limit.labels else ""),
         "value": limit.value,
-        "used": limit.used,
+        "used": usage.usage,
     }
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
-from .access import Access, VMAccessClaim
+from .access import Access, AccessMode, TenantID, VMAccessClaim
 from .errors import (
     AccessDenied,
     BodyTooLarge,
@@ -21,15 +22,20 @@ from .errors import (
     NotServed,
     Refusal,
     UnknownKey,
+    UnknownRoute,
     UnsupportedBody,
 )
 from .forms import URLENCODED, is_form, read_form
 from .head import Headers, RequestHead
 from .jwt import Token, TokenVerifier, token_from_header
 from .labels import enforce
+from .limittypes import Subject
 from .path import decode_path
 from .routes import Filters, Match, Route, match_route
 from .tenancy import Backend, check_tenant, upstream_path
+
+# What depends on a request's headers alone is remembered for the requests that have the very same: those of one client.
+_REMEMBERED: Final = 256
 
 
 class Body(Enum):
@@ -45,6 +51,7 @@ class Policy:
     """Everything a decision depends on, apart from the request and the time.
 
     ``token_header`` is in lower case; ``keys_awaited`` says that keys come from endpoints and none has come yet.
+    Without ``auth`` nobody needs a token, and the path names the tenant: that is for a cluster alone.
     """
 
     verifier: TokenVerifier
@@ -56,14 +63,17 @@ class Policy:
     max_form_size: int
     tell_why: bool
     keys_awaited: bool = False
+    path_prefix: str = ""
+    """What all paths begin with (``-http.pathPrefix``): empty, or with a slash in front and none behind."""
+    auth: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """A request that may pass: for whom, where, and what becomes of its body."""
+    """A request that may pass: for whom, where, and what becomes of its body. ``token`` None: without -enable.auth."""
 
     claim: VMAccessClaim
-    token: Token
+    token: Token | None
     match: Match
     backend: Backend
     body: Body
@@ -72,6 +82,11 @@ class Grant:
     def route(self) -> Route:
         """The row of the table."""
         return self.match.route
+
+    @property
+    def subject(self) -> Subject:
+        """Whom the request is counted for."""
+        return Subject(None if self.match.multitenant else self.claim.tenant, self.claim.labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +102,28 @@ class UpstreamRequest:
 
 def access_of(policy: Policy, head: RequestHead) -> Access | None:
     """What the route of ``head`` is for, or None where it has none; for wording an answer, never for a decision."""
+    route = route_of(policy, head)
+    return None if route is None else route.access
+
+
+def route_of(policy: Policy, head: RequestHead) -> Route | None:
+    """The route of ``head``, or None where it has none; to tell of a request, never for a decision."""
+    match = match_of(policy, head)
+    return None if match is None else match.route
+
+
+def match_of(policy: Policy, head: RequestHead) -> Match | None:
+    """The route of ``head`` with what its path says; to tell of a request, never for a decision."""
     try:
-        return match_route(decode_path(_path(head)), head.method, cluster=policy.cluster).route.access
+        return _match(policy, head)
+    except Refusal:
+        return None
+
+
+def identify(policy: Policy, head: RequestHead, now: float) -> Token | None:
+    """The good token that ``head`` carries, or None; to tell of a refused request, never for a decision."""
+    try:
+        return _authenticate(policy, head, now) if policy.auth else None
     except Refusal:
         return None
 
@@ -102,10 +137,10 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
     Raises:
         Refusal: one of its subclasses says why the request does not pass.
     """
-    match = match_route(decode_path(_path(head)), head.method, cluster=policy.cluster)
-    token = _authenticate(policy, head, now)
+    match = _match(policy, head)
+    token = _authenticate(policy, head, now) if policy.auth else None
     route = match.route
-    claim = token.access
+    claim = token.access if token is not None else _claim_of_path(match)
     if not claim.mode.allows(route.access):
         raise AccessDenied(f"the token gives no {route.access} access")
     if route.filters is Filters.LEAK and claim.restricted:
@@ -117,19 +152,36 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
     return Grant(claim=claim, token=token, match=match, backend=backend, body=_body(policy, route, head))
 
 
-def _path(head: RequestHead) -> str:
-    return head.target.partition("?")[0]
+def _match(policy: Policy, head: RequestHead) -> Match:
+    path = decode_path(head.target.partition("?")[0])
+    if policy.path_prefix:
+        if not path.startswith(f"{policy.path_prefix}/"):
+            raise UnknownRoute("this path is not served by the gateway: it does not begin with -http.pathPrefix")
+        path = path.removeprefix(policy.path_prefix)
+    return match_route(path, head.method, cluster=policy.cluster, multitenant=not policy.auth)
+
+
+def _claim_of_path(match: Match) -> VMAccessClaim:
+    """Without ``-enable.auth`` a path gives full access to the tenant that it names."""
+    if match.tenant is None and not match.multitenant:
+        raise UnknownRoute("without -enable.auth the path names the tenant, as in /select/0/prometheus/api/v1/query")
+    return VMAccessClaim(tenant=match.tenant or TenantID(), labels=(), filters=(), mode=AccessMode.FULL)
 
 
 def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
-    values = [value.decode("latin-1") for value in head.values(policy.token_header)]
-    text = token_from_header(values, allow_without_prefix=policy.allow_without_prefix)
+    text = _token_text(head.headers, policy.token_header, policy.allow_without_prefix)
     try:
         return policy.verifier.verify(text, now)
     except UnknownKey:
         if policy.keys_awaited:
             raise KeysUnavailable("no key to verify tokens with could be fetched so far") from None
         raise
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _token_text(headers: Headers, name: bytes, allow_without_prefix: bool) -> str:
+    values = [value.strip().decode("latin-1") for key, value in headers if key.lower() == name]
+    return token_from_header(values, allow_without_prefix=allow_without_prefix)
 
 
 def _body(policy: Policy, route: Route, head: RequestHead) -> Body:
@@ -189,15 +241,24 @@ _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-
 
 
 def _headers(policy: Policy, grant: Grant, head: RequestHead, body: bytes | None) -> Headers:
-    named = {name.strip().lower() for value in head.values(b"connection") for name in value.split(b",")}
+    headers = _passed_on(
+        head.headers, head.client, policy.token_header, grant.backend.host_header, grant.body is Body.HOLD
+    )
+    if body is None:
+        return headers
+    return (*headers, (b"Content-Type", URLENCODED.encode()), (b"Content-Length", str(len(body)).encode()))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _passed_on(headers: Headers, client: str, token_header: bytes, host: str, reframed: bool) -> Headers:
+    """The client's headers as a backend gets them. ``reframed``: the body is written anew, and so is its framing."""
+    values = [(name.lower(), value) for name, value in headers]
+    named = {each.strip().lower() for name, value in values if name == b"connection" for each in value.split(b",")}
     # Framing that Connection names would change where the message ends for the backend: it is not theirs to name.
-    dropped = _NEVER_FORWARDED | {policy.token_header} | (named - _FRAMING)
-    if grant.body is Body.HOLD:
-        dropped |= _FRAMING
-    fields = [(b"Host", grant.backend.host_header.encode())]
-    fields += [(name, value) for name, value in head.headers if name.lower() not in dropped]
-    if body is not None:
-        fields += [(b"Content-Type", URLENCODED.encode()), (b"Content-Length", str(len(body)).encode())]
-    hops = [value.decode("latin-1") for value in head.values(b"x-forwarded-for")]
-    fields.append((b"X-Forwarded-For", ", ".join([*hops, head.client]).encode("latin-1")))
-    return tuple(fields)
+    dropped = _NEVER_FORWARDED | {token_header} | (named - _FRAMING) | (_FRAMING if reframed else set())
+    hops = [value.strip().decode("latin-1") for name, value in values if name == b"x-forwarded-for"]
+    return (
+        (b"Host", host.encode()),
+        *(field for field in headers if field[0].lower() not in dropped),
+        (b"X-Forwarded-For", ", ".join([*hops, client]).encode("latin-1")),
+    )

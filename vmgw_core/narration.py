@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from .access import VMAccessClaim
-from .explanation import ArgumentsTold, Explanation, LimitUsage, Pair, Step, StepTaken, TokenTold, Verdict, mode_words
+from .explanation import ArgumentsTold, Explanation, Pair, Step, StepTaken, TokenTold, Verdict, mode_words
+from .limittypes import Usage
 from .routes import Filters
 
 _SHOWN: Final = 200
@@ -63,7 +64,8 @@ def _route(story: Explanation) -> str:
 
 
 def _token(story: Explanation) -> str:
-    assert story.token is not None
+    if story.token is None:
+        return "none is needed: -enable.auth is not set"
     return token_key(story.token)
 
 
@@ -78,7 +80,7 @@ def token_key(token: TokenTold) -> str:
 
 def _mode(story: Explanation) -> str:
     assert story.claim is not None
-    return f"the token gives {mode_words(story.claim.mode)} access"
+    return f"{'the path' if story.token is None else 'the token'} gives {mode_words(story.claim.mode)} access"
 
 
 def _filters(story: Explanation) -> str:
@@ -88,7 +90,7 @@ def _filters(story: Explanation) -> str:
 
 def _tenant(story: Explanation) -> str:
     assert story.match is not None
-    named = "" if story.match.tenant is None else ", as the path says"
+    named = "" if story.match.tenant is None or story.token is None else ", as the path says"
     return f"{story.tenant}{named}"
 
 
@@ -105,10 +107,9 @@ def _limits(story: Explanation) -> str:
     return "; ".join(limit_line(limit) for limit in story.limits or ()) or "no limit applies"
 
 
-def limit_line(limit: LimitUsage) -> str:
-    """A limit and its usage in one line."""
-    used = "unknown usage" if limit.used is None else f"{limit.used} used"
-    return f"{limit.type} per {limit.resolution}, {clean(limit.scope)}: {used} of {limit.value}"
+def limit_line(usage: Usage) -> str:
+    """A limit and what is used of it, in one line."""
+    return clean(usage.limit.described(usage.usage, usage.tenant))
 
 
 def _arguments(story: Explanation) -> str:
@@ -149,7 +150,7 @@ def changes(story: Explanation) -> str:
 
 def summary(story: Explanation) -> str:
     """The decision in one line: tenant, access and what was changed, or why it was refused."""
-    words = [] if story.tenant is None else [str(story.tenant)]
+    words = [] if story.tenant is None else [story.tenant]
     if story.match is not None:
         words.append(story.match.route.access.value)
     if story.refusal is not None:
@@ -183,7 +184,7 @@ def _lines(story: Explanation) -> Iterator[str]:
     if story.token is not None:
         yield from token_lines(story.token, story.time)
     if story.claim is not None:
-        yield from ("", "Access", *access_lines(story.claim))
+        yield from ("", "Access", *access_lines(story.claim, story.tenant))
     for place, arguments in (("URL", story.url_arguments), ("form", story.form_arguments)):
         if arguments is not None and (arguments.before or arguments.after):
             yield from ("", f"Arguments of the {place}")
@@ -202,9 +203,9 @@ def token_lines(token: TokenTold, now: float | None) -> Iterator[str]:
     yield from (f"  {line}" for line in times(token.claims or {}, now))
 
 
-def access_lines(claim: VMAccessClaim) -> Iterator[str]:
+def access_lines(claim: VMAccessClaim, tenant: str | None) -> Iterator[str]:
     """What a claim grants."""
-    yield f"  tenant {claim.tenant}, mode {mode_words(claim.mode)}"
+    yield f"  tenant {tenant}, mode {mode_words(claim.mode)}"
     yield from (f"  label  {clean(name)}={clean(value)}" for name, value in claim.labels)
     yield from (f"  filter {clean(selector)}" for selector in claim.filters)
 

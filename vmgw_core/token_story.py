@@ -36,7 +36,7 @@ class TokenStory:
             "time": self.time,
             "refusal": None if refusal is None else {"code": refusal.code, "message": refusal.message},
             "token": token_as_json(self.told),
-            "access": access_as_json(self.claim),
+            "access": access_as_json(self.claim, None if self.claim is None else str(self.claim.tenant)),
         }
 
     def as_text(self) -> str:
@@ -50,7 +50,7 @@ class TokenStory:
             yield f"GOOD  {token_key(self.told)}"
         yield from token_lines(self.told, self.time)
         if self.claim is not None:
-            yield from ("", "It grants", *access_lines(self.claim), *_open_lines(self.claim))
+            yield from ("", "It grants", *access_lines(self.claim, str(self.claim.tenant)), *_open_lines(self.claim))
 
 
 def judge_token(verifier: TokenVerifier, text: str, now: float) -> TokenStory:

@@ -146,14 +146,14 @@ def test_decompress(data: bytes, encoding: str) -> None:
 @pytest.mark.parametrize(
     ("data", "encoding", "reason"),
     [
-        (bodies.varint(MAX_DECODED + 1) + b"x", "snappy", "too large"),
-        (bodies.varint(1 << 31) + b"x", "snappy", "too large"),
-        (b"\xff" * 20, "snappy", "cannot be decompressed"),
-        (SNAPPY[:-3], "snappy", "cannot be decompressed"),
-        (BOMB + BOMB, "zstd", "too large"),
-        (b"\x28\xb5\x2f\xfdrubbish", "zstd", "cannot be decompressed"),
-        (GZIP_BOMB + GZIP_BOMB, "gzip", "too large"),
-        (b"\x1f\x8brubbish", "gzip", "cannot be decompressed"),
+        (bodies.varint(MAX_DECODED + 1) + b"x", "snappy", "decodes to more than"),
+        (bodies.varint(1 << 31) + b"x", "snappy", "decodes to more than"),
+        (b"\xff" * 20, "snappy", "not a valid snappy block"),
+        (SNAPPY[:-3], "snappy", "not a valid snappy block"),
+        (BOMB + BOMB, "zstd", "decodes to more than"),
+        (b"\x28\xb5\x2f\xfdrubbish", "zstd", "not valid zstd"),
+        (GZIP_BOMB + GZIP_BOMB, "gzip", "decodes to more than"),
+        (b"\x1f\x8brubbish", "gzip", "gzip"),
     ],
 )
 def test_decompress_refuses(data: bytes, encoding: str, reason: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -15,11 +14,13 @@ from tests.core import keys
 from vmgw_core import errors
 from vmgw_core.errors import Refusal
 from vmgw_core.explain import Outcome, describe, explain, own_page
-from vmgw_core.explanation import LimitUsage, Step, Verdict
-from vmgw_core.gateway import Body, Grant, Policy, UpstreamRequest, admit, rewrite
+from vmgw_core.explanation import Step, Verdict
+from vmgw_core.gateway import Body, Policy, UpstreamRequest, admit, rewrite
 from vmgw_core.head import Headers, RequestHead
 from vmgw_core.jwk import KeySet, keys_from_jwks, keys_from_pem
 from vmgw_core.jwt import TokenVerifier
+from vmgw_core.limits import Limiter
+from vmgw_core.limittypes import Limit, LimitType, Resolution
 from vmgw_core.narration import as_text, summary
 from vmgw_core.tenancy import Backend
 
@@ -357,51 +358,92 @@ def test_a_key_with_a_kid_and_an_issuer_is_named() -> None:
 # --- limits --------------------------------------------------------------------------------------------------------
 
 
-class _Limits:
-    """Limits that are asked, and refuse from 10 on."""
-
-    def __init__(self, used: int | None) -> None:
-        self.used = used
-
-    def status(self, now: float) -> Sequence[LimitUsage]:
-        return (LimitUsage(type="queries", resolution="minute", scope="1:5", value=10, used=self.used),)
-
-    def usage(self, grant: Grant, now: float) -> Sequence[LimitUsage]:
-        return self.status(now)
-
-    def check(self, grant: Grant, now: float) -> None:
-        if self.used is None:
-            raise errors.UsageUnknown("the usage is not known")
-        if self.used >= 10:
-            raise errors.RateLimited("tenant 1:5 has used 10 of 10 queries per minute", 7)
-
-
-def test_limits_are_told_with_their_usage() -> None:
-    story = explain(POLICY, _head("/api/v1/query"), None, NOW, limits=_Limits(3))
-    assert story.verdict is Verdict.ADMITTED
-    assert story.as_json()["limits"] == [
-        {"type": "queries", "resolution": "minute", "scope": "1:5", "value": 10, "used": 3}
+def _limiter(value: int = 2, *, total: bool = False, labels: tuple[tuple[str, str], ...] = ()) -> Limiter:
+    limits = [
+        Limit(type=kind, resolution=Resolution.MINUTE, value=value, tenant=None, total=total, labels=labels)
+        for kind in (LimitType.QUERIES, LimitType.ROWS_INSERTED)
     ]
-    assert "  ok  limits     queries per minute, 1:5: 3 used of 10\n" in as_text(story)
-    assert "\nLimits\n  queries per minute, 1:5: 3 used of 10\n" in as_text(story)
+    limiter = Limiter()
+    limiter.replace(limits)
+    return limiter
 
 
-@pytest.mark.parametrize(("used", "code"), [(10, "rate_limited"), (None, "usage_unknown")])
-def test_a_limit_refuses_before_the_arguments_are_looked_at(used: int | None, code: str) -> None:
-    story = explain(POLICY, _head("/api/v1/query"), None, NOW, limits=_Limits(used))
-    assert story.refusal is not None
-    assert (story.refusal.step, story.refusal.code) == (Step.LIMITS, code)
-    assert (story.url_arguments, story.upstream) == (None, None)
-    assert ("unknown usage of 10" if used is None else "10 used of 10") in as_text(story)
+def test_limits_are_told_with_their_usage_until_they_refuse() -> None:
+    limiter = _limiter()
+    stories = [explain(POLICY, _head("/api/v1/query"), None, NOW, limiter=limiter) for _ in range(3)]
+    assert [story.verdict for story in stories] == [Verdict.ADMITTED, Verdict.ADMITTED, Verdict.REFUSED]
+    told = {"type": "queries", "resolution": "minute", "scope": "1:5", "value": 2}
+    assert [story.as_json()["limits"] for story in stories] == [[{**told, "used": used}] for used in range(3)]
+    line = "tenant 1:5 has used 1 of 2 queries per minute"
+    assert f"  ok  limits     {line}\n" in as_text(stories[1])
+    assert f"\nLimits\n  {line}\n" in as_text(stories[1])
+    refusal = stories[2].refusal
+    assert refusal is not None
+    assert (refusal.step, refusal.code) == (Step.LIMITS, "rate_limited")
+    # It refuses before the arguments are looked at.
+    assert (stories[2].url_arguments, stories[2].upstream) == (None, None)
+
+
+def test_limits_of_reads_and_of_writes() -> None:
+    def told(target: str, method: str) -> list[str]:
+        limits = explain(POLICY, _head(target, ANYBODY, method), None, NOW, limiter=_limiter()).as_json()["limits"]
+        assert isinstance(limits, list)
+        return [limit["type"] for limit in limits]
+
+    assert told("/api/v1/query", "GET") == ["queries"]
+    assert told("/api/v1/write", "POST") == ["rows_inserted"]
+    assert told("/api/v1/admin/tsdb/delete_series?match[]=up", "POST") == []
+
+
+@pytest.mark.parametrize(
+    ("limiter", "scope"),
+    [
+        (_limiter(total=True), "total"),
+        (_limiter(labels=(("team", "dev"),)), '1:5{team="dev"}'),
+    ],
+)
+def test_scopes_of_limits(limiter: Limiter, scope: str) -> None:
+    limits = explain(POLICY, _head("/api/v1/query"), None, NOW, limiter=limiter).as_json()["limits"]
+    assert isinstance(limits, list)
+    assert [limit["scope"] for limit in limits] == [scope]
 
 
 def test_no_limit_applies() -> None:
-    grant = admit(POLICY, _head("/api/v1/query"), NOW)
-    story = describe(POLICY, _head("/api/v1/query"), Outcome(now=NOW, grant=grant, limits=()))
+    head = _head("/api/v1/query")
+    grant = admit(POLICY, head, NOW)
+    story = describe(POLICY, head, Outcome(now=NOW, grant=grant, limits=()))
     assert story.as_json()["limits"] == []
     assert "no limit applies" not in as_text(story)  # the form is awaited, and limits come after it
-    done = Outcome(now=NOW, grant=grant, limits=(), upstream=rewrite(POLICY, grant, _head("/api/v1/query"), None))
-    assert "  ok  limits     no limit applies\n" in as_text(describe(POLICY, _head("/api/v1/query"), done))
+    done = Outcome(now=NOW, grant=grant, limits=(), upstream=rewrite(POLICY, grant, head, None))
+    assert "  ok  limits     no limit applies\n" in as_text(describe(POLICY, head, done))
+
+
+# --- without tokens ------------------------------------------------------------------------------------------------
+
+
+def test_without_auth_the_path_names_the_tenant() -> None:
+    policy = replace(POLICY, auth=False)
+    story = explain(policy, _head("/select/1:5/prometheus/api/v1/query", None), None, NOW, limiter=_limiter())
+    assert (story.verdict, story.tenant, story.token) == (Verdict.ADMITTED, "1:5", None)
+    text = as_text(story)
+    assert "  ok  token      none is needed: -enable.auth is not set\n" in text
+    assert "  ok  mode       the path gives full access\n" in text
+    assert "  ok  tenant     1:5\n" in text
+    assert explain(policy, _head("/api/v1/query", None), None, NOW).as_json()["access"] is None
+
+
+def test_without_auth_a_request_may_be_of_all_tenants() -> None:
+    story = explain(
+        replace(POLICY, auth=False), _head("/select/multitenant/prometheus/api/v1/query", None), None, NOW,
+        limiter=_limiter(),
+    )  # fmt: skip
+    assert story.verdict is Verdict.ADMITTED
+    assert summary(story) == "multitenant read unchanged"
+    document = story.as_json()
+    access, limits = document["access"], document["limits"]
+    assert isinstance(access, dict)
+    assert isinstance(limits, list)
+    assert (access["tenant"], limits[0]["scope"]) == ("multitenant", "multitenant")
 
 
 # --- what was decided before ---------------------------------------------------------------------------------------
