@@ -16,7 +16,7 @@ from mitmproxy.flow import Flow
 from vmgw_core.token_story import tell_unverified
 
 from .body_text import at_most, decompress, json_lines, opentelemetry, remote_write
-from .decision_marks import METADATA
+from .decision_marks import story_lines
 
 IS_NEW: Final = hasattr(contentviews, "Contentview")
 """mitmproxy 12 or later."""
@@ -59,11 +59,10 @@ def _jwt(data: bytes) -> bool:
 
 
 def _story(data: bytes, about: About) -> list[str]:
-    story = about.flow.metadata.get(METADATA) if about.flow is not None else None
-    if not story:
+    story = story_lines(about.flow) if about.flow is not None else None
+    if story is None:
         raise ValueError("the gateway took no decision on this flow")
-    text: str = story["text"]
-    return text.splitlines()
+    return story
 
 
 VIEWS: Final = (

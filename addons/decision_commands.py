@@ -13,7 +13,7 @@ from vmgw_core.narration import clean, limit_line, moment
 from vmgw_core.token_story import judge_token
 
 from .configuration import describe_keys
-from .decision_marks import METADATA
+from .decision_marks import story_lines
 from .lifecycle import Lifecycle
 from .runtime import Runtime
 
@@ -41,9 +41,8 @@ class DecisionCommands:
         """
         lines: list[str] = []
         for each in flows:
-            story = each.metadata.get(METADATA)
-            text = story["text"] if story else "the gateway took no decision on this flow\n"
-            lines += [*([""] if lines else []), *text.splitlines()]
+            story = story_lines(each) or ["the gateway took no decision on this flow"]
+            lines += [*([""] if lines else []), *story]
         return lines or ["no flow is selected"]
 
     @_command("vmgateway.limits")

@@ -6,11 +6,12 @@ import json
 import time
 
 from mitmproxy import ctx
+from mitmproxy.flow import Flow
 from mitmproxy.http import HTTPFlow
 
 from vmgw_core.explain import Outcome, describe, own_page, usages
 from vmgw_core.explanation import Explanation, Verdict
-from vmgw_core.narration import as_text, summary
+from vmgw_core.narration import as_text, clean, summary
 
 from .runtime import Decision, Runtime
 
@@ -25,6 +26,7 @@ _MARKS = {
 }
 _FAILED = ":warning:"
 _MAX_JSON = 256 * 1024
+_MAX_LINE = 4096
 
 
 class DecisionMarks:
@@ -89,7 +91,8 @@ class DecisionMarks:
 
 def write(flow: HTTPFlow, story: Explanation) -> None:
     """Put ``story`` into the flow."""
-    old: dict[str, str] = flow.metadata.get(METADATA, {})
+    kept = flow.metadata.get(METADATA)
+    old = kept if isinstance(kept, dict) else {}
     mark = _MARKS[story.verdict]
     if story.refusal is not None and story.refusal.status >= 500:
         mark = _FAILED
@@ -102,3 +105,10 @@ def write(flow: HTTPFlow, story: Explanation) -> None:
     if len(document) > _MAX_JSON:
         document = ""
     flow.metadata[METADATA] = {"mark": mark, "comment": line, "text": as_text(story), "json": document}
+
+
+def story_lines(flow: Flow) -> list[str] | None:
+    """The story that a flow carries, None where it carries none. A file may hold anything, so it is escaped."""
+    kept = flow.metadata.get(METADATA)
+    text = kept.get("text") if isinstance(kept, dict) else None
+    return [clean(line, _MAX_LINE) for line in text.split("\n")][:-1] if isinstance(text, str) else None

@@ -107,8 +107,9 @@ def judge(
         return describe(policy, head, Outcome(now=now, refusal=refusal))
     runtime = Runtime()
     pages = StatusPages(runtime, Telemetry(runtime))
-    path = head.target.partition("?")[0].removeprefix(policy.path_prefix)
-    if head.method in _READ and (path in pages.open or path in pages.guarded):
+    path = head.target.partition("?")[0]
+    own = path.startswith(f"{policy.path_prefix}/") and path.removeprefix(policy.path_prefix)
+    if head.method in _READ and (own in pages.open or own in pages.guarded):
         return own_page(head, now)
     return explain(policy, head, body, now, limiter=limiter)
 

@@ -121,6 +121,46 @@ def test_time(run: Run, key: str, text: str) -> None:
     assert run(key, "--token", TOKEN, "--time", text, "GET /api/v1/query").code == 0
 
 
+LIMITS = """
+limits:
+  - type: queries
+    value: 100
+    resolution: minute
+  - type: rows_inserted
+    value: 1000
+    account_id: 1
+    project_id: 5
+"""
+
+
+def test_limits_are_told(run: Run, key: str, tmp_path: Path) -> None:
+    (tmp_path / "limits.yml").write_text(LIMITS)
+    flags = ("-enable.auth", "-enable.rateLimit", f"-ratelimit.config={tmp_path}/limits.yml", key, TIME)
+    ran = run(*flags, "--token", TOKEN, "GET /api/v1/query")
+    assert ran.code == 0
+    assert "  ok  limits     tenant 1:5 has used 0 of 100 queries per minute\n" in ran.out
+    written = run(*flags, "--token", TOKEN, "--json", "POST /api/v1/write").document["limits"]
+    assert [(limit["type"], limit["value"], limit["used"]) for limit in written] == [("rows_inserted", 1000, 0)]
+    (tmp_path / "limits.yml").write_text("rubbish")
+    assert run(*flags, "GET /").code == 2
+
+
+def test_limits_without_tokens(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "limits.yml").write_text(LIMITS)
+    flags = ("-clusterMode", "-enable.rateLimit", f"-ratelimit.config={tmp_path}/limits.yml")
+    ran = run(*flags, "GET /select/1:5/prometheus/api/v1/query")
+    assert ran.code == 0
+    assert "  ok  token      none is needed: -enable.auth is not set\n" in ran.out
+
+
+def test_a_prefix_of_all_paths(run: Run, key: str) -> None:
+    flags = ("-http.pathPrefix=/metrics-gateway", key, TIME, "--token", TOKEN, "--json")
+    assert run(*flags, "GET /metrics-gateway/health").document["verdict"] == "own_page"
+    assert run(*flags, "GET /metrics-gateway/api/v1/query").code == 0
+    assert run(*flags, "GET /health").code == 1
+    assert run(*flags, "GET /api/v1/query").document["refusal"]["code"] == "unknown_route"
+
+
 # --- the token -----------------------------------------------------------------------------------------------------
 
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from mitmproxy.options import Options
 from mitmproxy.test import tflow
 
 from vmgw_addons import chain
+from vmgw_addons.decision_marks import METADATA, story_lines, write
 from vmgw_addons.explanation import Explanation
 from vmgw_addons.kept_bodies import MAX_BODY, Copy, KeptBodies
 from vmgw_addons.master import GatewayMaster
 from vmgw_addons.runtime import Runtime
+from vmgw_core.explain import own_page
+from vmgw_core.explanation import Verdict
+from vmgw_core.head import RequestHead
+from vmgw_core.narration import summary
 
 PARTS = ("content_views", "decision_commands", "decision_marks", "kept_bodies", "focus_line", "body_text")
 
@@ -37,6 +44,39 @@ def test_the_launcher_imports_nothing_of_it() -> None:
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "vmgw_addons.explanation" in ran.stdout.split()
     assert not {f"vmgw_addons.{part}" for part in PARTS} & set(ran.stdout.split())
+
+
+# --- what flows carry ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("metadata", "lines"),
+    [
+        ({}, None),
+        ({METADATA: "text"}, None),
+        ({METADATA: {"text": 1}}, None),
+        ({METADATA: {"text": "a\x1b[2J\nb\n"}}, ["a\\x1b[2J", "b"]),
+    ],
+)
+def test_a_flow_of_a_file_may_carry_anything(metadata: dict[str, object], lines: list[str] | None) -> None:
+    flow = tflow.tflow()
+    flow.metadata.update(metadata)
+    assert story_lines(flow) == lines
+
+
+def test_marks_and_comments_of_the_user_stay() -> None:
+    flow = tflow.tflow()
+    story = own_page(RequestHead(method="GET", target="/health", headers=(), client="192.0.2.1"), 0.0)
+    write(flow, story)
+    assert (flow.marked, flow.comment) == (":house:", summary(story))
+    write(flow, replace(story, verdict=Verdict.ADMITTED))
+    assert (flow.marked, flow.comment) == (":white_check_mark:", "unchanged")
+    flow.marked, flow.comment = ":red_circle:", "mine"
+    write(flow, story)
+    assert (flow.marked, flow.comment) == (":red_circle:", "mine")
+    assert json.loads(flow.metadata[METADATA]["json"])["verdict"] == "own_page"
+    flow.metadata[METADATA] = "rubbish"
+    write(flow, story)
 
 
 # --- kept bodies ---------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def test_tools_start(line: str, upstream: RecordingUpstream) -> None:
                 colon, name, *arguments = command.split()
                 assert colon == ":"
                 # mitmweb has no focus until somebody clicks.
-                assert tool.run(name, *(argument.replace("@focus", "@all") for argument in arguments))
+                tool.run(name, *(argument.replace("@focus", "@all") for argument in arguments))
         else:
             tool.see("/health")
 

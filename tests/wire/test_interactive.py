@@ -153,6 +153,22 @@ def test_explain_survives_in_a_file(web: MitmWeb, client: Client, tmp_path: Path
     assert web.flows()[0]["comment"] == "1:5 read +extra_label=team=dev"
 
 
+def test_limits_refuse_visibly(backend: RecordingUpstream, key: SigningKey, key_file: Path, tmp_path: Path) -> None:
+    limits = tmp_path / "limits.yml"
+    limits.write_text("limits:\n  - {type: queries, value: 1, resolution: hour}\n")
+    flags = (f"-read.url={backend.url}", f"-auth.publicKeyFiles={key_file}", f"-ratelimit.config={limits}")
+    with MitmWeb("-enable.auth", "-enable.rateLimit", *flags) as web:
+        assert web.run("vmgateway.limits") == ["nothing was counted so far"]
+        client = web.client(key.mint(tenant(1, 5)))
+        assert [client.get("/api/v1/query").status for _ in range(2)] == [200, 429]
+        line = "tenant 1:5 has used 1 of 1 queries per hour"
+        assert web.run("vmgateway.limits") == [line]
+        admitted, refused = web.flows("/api/v1/query")
+        assert admitted["comment"] == "1:5 read unchanged"
+        assert refused["comment"].startswith(f"1:5 read rate_limited: request was rate limited: {line}")
+        assert f"  NO  limits     request was rate limited: {line}" in _story(web)
+
+
 def test_limits_without_limits(web: MitmWeb) -> None:
     assert web.run("vmgateway.limits") == ["no limits are enforced"]
 
