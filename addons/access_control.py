@@ -10,6 +10,7 @@ from mitmproxy.http import HTTPFlow
 from vmgw_core.answers import Answer, answer
 from vmgw_core.errors import BadSignature, InternalError, Refusal, TokenRefused, UnknownKey
 from vmgw_core.gateway import access_of, admit
+from vmgw_core.head import check_fields
 
 from .key_refresh import KeyRefresh
 from .refusing import respond
@@ -30,6 +31,8 @@ class AccessControl:
             return
         decision = self.runtime.decide(flow)
         try:
+            if flow.request.is_http2:
+                check_fields(decision.head)
             self.check(decision)
         except Refusal as refusal:
             if decision.policy is not None:  # whoever prints or saves a refused flow must not come by a token

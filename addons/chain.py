@@ -21,6 +21,7 @@ from .runtime import Runtime
 from .status_pages import StatusPages
 from .telemetry import Telemetry
 from .upstream_connections import UpstreamConnections
+from .worker_metrics import WorkerMetrics
 
 
 def build(runtime: Runtime | None = None) -> list[object]:
@@ -33,7 +34,8 @@ def build(runtime: Runtime | None = None) -> list[object]:
     access_control = AccessControl(runtime, keys)
     rate_limit = RateLimit(runtime)
     telemetry.registry.register(LimitMetrics(runtime, rate_limit, telemetry.tenant_label))
-    pages = StatusPages(runtime, telemetry)
+    workers = WorkerMetrics(runtime, telemetry)
+    pages = StatusPages(runtime, telemetry, workers)
     fast = FastLane(runtime, pages, access_control, rate_limit, telemetry)
     listener = Listener(runtime, fast)
     lifecycle = Lifecycle(runtime, configuration, keys, listener, fast)
@@ -54,6 +56,7 @@ def build(runtime: Runtime | None = None) -> list[object]:
         AnswerHeaders(runtime),
         LimitsReload(runtime),
         telemetry,
+        workers,
         AccessLogging(runtime),
         PushMetrics(runtime, telemetry),
     ]

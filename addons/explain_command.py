@@ -23,14 +23,14 @@ from vmgw_core.limits import Limiter
 from vmgw_core.narration import as_text
 from vmgw_core.shellwords import ShellError, split_words
 
+from . import chain
 from .command_options import TOKEN_VARIABLE, Arguments, find_token, read_arguments, read_file
 from .configuration import build_keyring, build_policy, limiter_for, read_static_keys
 from .key_refresh import describe as describe_error
 from .key_refresh import download
 from .limits_source import load
-from .runtime import Runtime, Settings, WireLimits
+from .runtime import Settings, WireLimits
 from .status_pages import StatusPages
-from .telemetry import Telemetry
 
 HELP = f"""\
 Usage: vmgateway explain [-flag[=value] ...] [options] ['METHOD /path?query']
@@ -105,8 +105,7 @@ def judge(
         check_head(received, limits)
     except Refusal as refusal:
         return describe(policy, head, Outcome(now=now, refusal=refusal))
-    runtime = Runtime()
-    pages = StatusPages(runtime, Telemetry(runtime))
+    pages = next(addon for addon in chain.build() if isinstance(addon, StatusPages))
     path = head.target.partition("?")[0]
     own = path.startswith(f"{policy.path_prefix}/") and path.removeprefix(policy.path_prefix)
     if head.method in _READ and (own in pages.open or own in pages.guarded):

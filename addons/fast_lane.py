@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 
 from vmgw_core.answers import Answer, answer
@@ -59,9 +60,14 @@ class FastLane:
             self.sweeper.cancel()
         self.close()
 
-    def client(self) -> FastClient:
-        """The protocol of a new connection."""
-        return FastClient(self)
+    def client(self, address: str | None, flow: Callable[[str | None], asyncio.Protocol]) -> FastClient:
+        """The protocol of a new connection.
+
+        Args:
+            address: the client's, where a balancer has told it.
+            flow: makes the protocol for a connection that turns out to speak HTTP/2.
+        """
+        return FastClient(self, address, flow)
 
     def opened(self, client: FastClient) -> None:
         """A client has connected. Beyond ``-http.maxConnections`` it is told so, and closed."""

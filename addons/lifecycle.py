@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from typing import Final
 from weakref import WeakSet
@@ -39,6 +40,7 @@ class Lifecycle:
         self.stopping: asyncio.Task[None] | None = None
         self.reloading: asyncio.Task[None] | None = None
         self.reload_wanted = False
+        self.watching: asyncio.Task[None] | None = None
 
     def running(self) -> None:
         loop = asyncio.get_running_loop()
@@ -47,6 +49,14 @@ class Lifecycle:
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         if type(ctx.master).__name__ in ("DumpMaster", "GatewayMaster"):  # in the others Ctrl-C asks the user
             loop.add_signal_handler(signal.SIGINT, self.stop)
+        if self.runtime.worker is not None:
+            self.watching = loop.create_task(self.watch(os.getppid()))
+
+    async def watch(self, parent: int) -> None:
+        """A worker whose parent is gone has nobody to end or to replace it: it leaves."""
+        while os.getppid() == parent:
+            await asyncio.sleep(1)
+        self.stop()
 
     def reload(self) -> None:
         """Read files anew, and fetch keys again. While that goes on, one more is remembered, however many come."""

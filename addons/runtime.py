@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
 
 Settings = Mapping[str, object]
 """Flag name to parsed value, as :mod:`vmgw_core.commandline` returns them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """One of ``count`` processes on one port. ``directory`` is theirs alone, and goes with them."""
+
+    slot: int
+    count: int
+    directory: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +140,8 @@ class Runtime:
         self.page_access: PageAccess | None = None
         self.header_edit = HeaderEdit()
         self.draining = False
+        self.worker: Worker | None = None
+        """Which of several processes this is; None where it is the only one."""
         self.fast = False
         """Whether the fast lane carries what it can; set by the launcher."""
         self.reloads = {"success": 0, "error": 0}

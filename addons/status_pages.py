@@ -16,9 +16,10 @@ from vmgw_core.head import Headers
 from .page_access import page
 from .profiler import Profiler
 from .refusing import respond
-from .runtime import Runtime
+from .runtime import Runtime, Worker
 from .telemetry import Telemetry
 from .upstream_connections import gate
+from .worker_metrics import WorkerMetrics
 
 _MAX_SECONDS: Final = 120
 _DEFAULT_SECONDS: Final = "30"
@@ -33,9 +34,10 @@ _INDEX: Final = b"""<!DOCTYPE html>
 class StatusPages:
     """Answers ``/health``, ``/-/…``, ``/ping``, ``/metrics``, ``/flags`` and ``/debug/pprof`` itself."""
 
-    def __init__(self, runtime: Runtime, telemetry: Telemetry) -> None:
+    def __init__(self, runtime: Runtime, telemetry: Telemetry, workers: WorkerMetrics) -> None:
         self.runtime = runtime
         self.telemetry = telemetry
+        self.workers = workers
         self.profiler = Profiler()
         self.begin_reload: Callable[[], None] = lambda: None
         """What ``/-/reload`` sets off."""
@@ -128,9 +130,15 @@ class StatusPages:
         self.begin_reload()
         return page(200, b"")
 
-    def metrics(self, query: str) -> Answer:
-        """The gateway's own metrics."""
+    def metrics(self, query: str) -> Answer | Awaitable[Answer]:
+        """The gateway's own metrics, those of all its processes."""
+        if self.runtime.worker is not None:
+            return self._metrics(self.runtime.worker)
         body, content_type = self.telemetry.exposition()
+        return page(200, body, content_type.encode())
+
+    async def _metrics(self, worker: Worker) -> Answer:
+        body, content_type = await self.workers.exposition(worker)
         return page(200, body, content_type.encode())
 
     def flags(self, query: str) -> Answer:

@@ -182,6 +182,20 @@ FLAGS: Final[tuple[Flag, ...]] = (
         Flag("workers", INT, "1", "How many processes serve requests on the one port.", least="1"),
         Flag("httpListenAddr", STRING, ":8431", "TCP address to listen on, as host:port or :port."),
         Flag("enableTCP6", BOOL, "false", "Use IPv6 as well as IPv4, to listen and to connect."),
+        Flag("httpListenAddr.useProxyProtocol", BOOL, "false", "Connections begin with a header of the PROXY protocol, "
+             "version 1 or 2, which names the client."),
+        Flag("tls", BOOL, "false", "Serve TLS, with -tlsCertFile and -tlsKeyFile."),
+        Flag("tlsCertFile", STRING, "", "File with the certificate, and those between it and its root. Read anew "
+             "within a second of a change."),
+        Flag("tlsKeyFile", STRING, "", "File with the private key of -tlsCertFile. Read anew within a second of a "
+             "change."),
+        Flag("tlsCipherSuites", ARRAY, "", "Cipher suites for TLS up to 1.2, by Go's names. Empty: OpenSSL's choice."),
+        Flag("tlsMinVersion", STRING, "", "The oldest version of TLS that is served: TLS10, TLS11, TLS12 or TLS13. "
+             "Empty: TLS12."),
+        Flag("mtls", BOOL, "false", "Demand a certificate of every client, from an authority in -mtlsCAFile."),
+        Flag("mtlsCAFile", STRING, "", "File with the authorities of clients' certificates."),
+        Flag("http.enableHTTP2", BOOL, "false", "Offer HTTP/2 over TLS. It is carried by the flow lane, at a fraction "
+             "of the speed."),
         Flag("http.maxHeadSize", SIZE, "64KiB", "A request whose request line and headers are larger is answered 431.",
              least="1KiB"),
         Flag("http.maxRequestLine", SIZE, "32KiB", "A request whose request line is longer is answered 414.",
@@ -228,6 +242,12 @@ FLAGS: Final[tuple[Flag, ...]] = (
              f"{_FROM_FILE}", secret=True),
         Flag("pprofAuthKey", STRING, "", "Key for /debug/pprof, passed as authKey=; it replaces -httpAuth.* there. "
              f"{_FROM_FILE}", secret=True),
+    ),
+    *_group(
+        "Rate limiting",
+        Flag("ratelimit.maxDecodedSize", SIZE, "64MiB", "Where rows are limited: a write that can only be counted "
+             "whole (remote write, OpenTelemetry, DataDog, New Relic, OpenTSDB, snappy, a line of JSON) and is larger, "
+             "as sent or decoded, is answered 413.", least="1MiB"),
     ),
     *_group(
         "Metrics",
