@@ -169,6 +169,25 @@ def test_limits_refuse_visibly(backend: RecordingUpstream, key: SigningKey, key_
         assert f"  NO  limits     request was rate limited: {line}" in _story(web)
 
 
+def test_bodies_whose_rows_are_counted_are_visible_too(
+    backend: RecordingUpstream, key: SigningKey, key_file: Path, tmp_path: Path
+) -> None:
+    limits = tmp_path / "limits.yml"
+    limits.write_text("limits:\n  - {type: rows_inserted, value: 3, resolution: hour}\n")
+    flags = (f"-write.url={backend.url}", f"-auth.publicKeyFiles={key_file}", f"-ratelimit.config={limits}")
+    body = bytes(cramjam.snappy.compress_raw(bodies.WRITE_REQUEST))
+    headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"}
+    backend.forget()
+    with MitmWeb("-enable.auth", "-enable.rateLimit", *flags) as web:
+        client = web.client(key.mint(tenant(1, 5)))
+        assert [client.post("/api/v1/write", body=body, headers=headers).status for _ in range(2)] == [200, 429]
+        assert [request.body for request in backend.requests] == [body]
+        admitted, refused = web.flows("/api/v1/write")
+        assert web.view(admitted, "request")[0] == "Remote write"
+        assert refused["comment"].startswith("1:5 write rate_limited: ")
+        assert "  NO  limits     " in _story(web)
+
+
 def test_limits_without_limits(web: MitmWeb) -> None:
     assert web.run("vmgateway.limits") == ["no limits are enforced"]
 
