@@ -155,6 +155,15 @@ class Runtime:
             self.policy.verifier.replace_keys(self.keyring.keyset)
             self.policy = replace(self.policy, keys_awaited=self.policy.auth and self.keyring.waiting)
 
+    def hide_token(self, flow: HTTPFlow) -> None:
+        """Take credentials out of a flow's request, so that whoever prints or saves it does not come by a token.
+
+        The decision has the head as it came, and no flow is saved with that.
+        """
+        flow.request.headers.pop("authorization", None)
+        if self.policy is not None:
+            flow.request.headers.pop(self.policy.token_header.decode(), None)
+
     def decide(self, flow: HTTPFlow) -> Decision:
         """The decision of ``flow``, begun where there is none yet."""
         decision = self.decisions.get(flow)

@@ -106,15 +106,20 @@ def test_pages_of_the_gateway_itself(web: MitmWeb) -> None:
     assert web.flows()[0]["comment"].startswith("a page of the gateway itself")
 
 
-def test_no_flow_holds_a_signature(web: MitmWeb, key: SigningKey) -> None:
+def test_no_flow_holds_a_signature(web: MitmWeb, key: SigningKey, tmp_path: Path) -> None:
     good, other = key.mint(team("dev")), SigningKey.generate("ES256").mint(team("dev"))
-    web.client(good).get("/api/v1/query")
     web.client(other).get("/api/v1/query")
-    assert len(web.flows()) == 2
+    for target in ("/api/v1/query", "/api/v1/query?a=;", "/api/v1/nothing", "/health", "/metrics"):
+        web.client(good).get(target)
+    web.client(good).post("/api/v1/query", form={"query": "up"})
+    web.client(good).post("/api/v1/query", body="a=;", headers={"Content-Type": "application/x-www-form-urlencoded"})
+    assert len(web.flows()) == 8
+    web.run("save.file", "@all", str(tmp_path / "flows"))
     known = json.dumps(web.flows()) + "\n".join(web.run("vmgateway.explain", "@all"))
     assert '"team": "dev"' in known
     for token in (good, other):
         assert token.rpartition(".")[2] not in known
+        assert token.rpartition(".")[2].encode() not in (tmp_path / "flows").read_bytes()
 
 
 # --- commands ------------------------------------------------------------------------------------------------------
