@@ -6,6 +6,7 @@ from .access_control import AccessControl
 from .access_log import AccessLogging
 from .answer_headers import AnswerHeaders
 from .configuration import Configuration
+from .explanation import Explanation
 from .fast_lane import FastLane
 from .flow_lane import FlowLane
 from .forwarding import Forwarding
@@ -51,6 +52,7 @@ def build(runtime: Runtime | None = None) -> list[object]:
         connections,
         FlowLane(runtime, connections),
         fast,
+        Explanation(runtime, lifecycle),
         keys,
         AnswerHeaders(runtime),
         LimitsReload(runtime),

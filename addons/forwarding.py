@@ -40,6 +40,8 @@ class Forwarding:
         policy, grant = decision.policy, decision.grant
         assert policy is not None
         assert grant is not None
+        if self.runtime.interactive:
+            decision.form = form
         try:
             upstream = rewrite(policy, grant, decision.head, form)
         except Refusal as refusal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import inspect
 import os
 import signal
@@ -32,6 +33,12 @@ from .upstream_tls import contexts
 from .usage_exchange import build_exchange
 from .workers import Supervisor
 
+_COMMANDS = {
+    "explain": "Tell what the gateway would do with a request, and why.",
+    "token": "Make, decode and judge tokens for development.",
+}
+"""Sub-commands: the module is ``<name>_command``, loaded when it is asked for."""
+
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Run the gateway until a signal ends it.
@@ -39,11 +46,15 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     Returns the exit code: 0 after a signal, ``-help``, ``-version`` or a good ``-dryRun``, 2 for a configuration that
     cannot be used (one line on standard error says why), 1 for a failure at run time.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    environ = os.environ if environ is None else environ
+    if arguments and arguments[0] in _COMMANDS:
+        return run_command(arguments[0], arguments[1:], environ)
     try:
-        parsed = parse(sys.argv[1:] if arguments is None else arguments, os.environ if environ is None else environ)
+        parsed = parse(arguments, environ)
         settings = parsed.values
         if parsed.help_wanted:
-            print(help_text(addon_list()), end="")
+            print(help_text(addon_list(), list(_COMMANDS.items())), end="")
             return 0
         if settings["version"]:
             print(f"vmgateway {__version__}")
@@ -72,6 +83,20 @@ def run(settings: Settings, worker: Worker | None) -> int:
     finally:
         for number in (signal.SIGTERM, signal.SIGHUP):  # one more must not turn an orderly end into a crash
             signal.signal(number, signal.SIG_IGN)
+
+
+def run_command(name: str, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run a sub-command. Returns its exit code."""
+    module = importlib.import_module(f".{name}_command", __package__)
+    try:
+        code = int(module.main(arguments, environ))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # what reads the output has seen enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
 
 
 def addon_list() -> list[tuple[str, str]]:

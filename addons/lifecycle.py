@@ -46,7 +46,8 @@ class Lifecycle:
 
     def running(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        if type(ctx.master).__name__ != "ConsoleMaster":  # there it says that the terminal is gone
+            loop.add_signal_handler(signal.SIGHUP, self.reload)
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         if type(ctx.master).__name__ in ("DumpMaster", "GatewayMaster"):  # in the others Ctrl-C asks the user
             loop.add_signal_handler(signal.SIGINT, self.stop)

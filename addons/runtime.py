@@ -98,6 +98,8 @@ class Decision:
     meter: RowMeter | None = None
     upstream: UpstreamRequest | None = None
     refusal: Refusal | None = None
+    form: bytes | None = None  # the client's, kept in interactive tools only
+    told: tuple[Grant | None, UpstreamRequest | None, Refusal | None] | None = None  # what was shown to the user
     sent: int = 0
     """Bytes of the backend's answer passed on so far; counted only for the access log."""
 
@@ -137,6 +139,8 @@ class Runtime:
         self.datasource: Datasource | None = None
         self.exchange: Exchange | None = None
         self.upstream_tls: dict[tuple[str, int], UpstreamTLS] = {}
+        self.interactive = False
+        """Whether somebody looks at flows, so that more of them is kept."""
         self.access_log: AccessLog | None = None
         self.page_access: PageAccess | None = None
         self.header_edit = HeaderEdit()
@@ -155,6 +159,15 @@ class Runtime:
         if self.policy is not None and self.keyring is not None:
             self.policy.verifier.replace_keys(self.keyring.keyset)
             self.policy = replace(self.policy, keys_awaited=self.policy.auth and self.keyring.waiting)
+
+    def hide_token(self, flow: HTTPFlow) -> None:
+        """Take credentials out of a flow's request, so that whoever prints or saves it does not come by a token.
+
+        The decision has the head as it came, and no flow is saved with that.
+        """
+        flow.request.headers.pop("authorization", None)
+        if self.policy is not None:
+            flow.request.headers.pop(self.policy.token_header.decode(), None)
 
     def decide(self, flow: HTTPFlow) -> Decision:
         """The decision of ``flow``, begun where there is none yet."""
