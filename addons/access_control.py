@@ -31,7 +31,7 @@ class AccessControl:
             return
         decision = self.runtime.decide(flow)
         try:
-            if flow.request.is_http2:
+            if flow.client_conn.alpn == b"h2":  # no byte of it has been read as HTTP/1.1 is
                 check_fields(decision.head)
             self.check(decision)
         except Refusal as refusal:

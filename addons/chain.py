@@ -38,10 +38,9 @@ def build(runtime: Runtime | None = None) -> list[object]:
     fast = FastLane(runtime, pages, access_control, rate_limit, telemetry)
     listener = Listener(runtime, fast)
     lifecycle = Lifecycle(runtime, configuration, keys, listener, fast)
-    pages.begin_reload = lifecycle.reload
+    pages.begin_reload = lifecycle.reload_on_request
     return [
         configuration,
-        listener,
         lifecycle,
         pages,
         access_control,
@@ -57,4 +56,5 @@ def build(runtime: Runtime | None = None) -> list[object]:
         workers,
         AccessLogging(runtime),
         PushMetrics(runtime, telemetry, workers),
+        listener,  # last: who connects finds everything else running
     ]

@@ -34,6 +34,7 @@ Settings = Mapping[str, object]
 class Worker:
     """One of ``count`` processes on one port. ``directory`` is theirs alone, and goes with them."""
 
+    parent: int
     slot: int
     count: int
     directory: Path

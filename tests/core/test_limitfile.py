@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vmgw_core.access import TenantID
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limitfile import MAX_BYTES, MAX_LABELLED, check_measurable, read_limits
 from vmgw_core.limittypes import MAX_VALUE, Labels, Limit, LimitType, Resolution
+
+LAW = settings(deadline=None)  # slow where tests share a machine, and no worse for it
+
 
 NAME = "limit.yaml"
 
@@ -334,6 +337,7 @@ _FRAGMENTS = st.sampled_from(
 )  # fmt: skip
 
 
+@LAW
 @given(st.one_of(st.binary(), st.text(), st.lists(_FRAGMENTS).map("".join)))
 @example("!<tag:yaml.org,2002:str> {a: b}")
 @example("limits: ! [a]")
