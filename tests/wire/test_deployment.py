@@ -13,8 +13,9 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from tests.wire.processes import REPOSITORY, Gateway, find_program, run_vmgateway
+from tests.wire.processes import REPOSITORY, Gateway, find_program
 from tests.wire.servers import OidcProvider, VictoriaMetrics
+from vmgw_addons.launcher import main
 from vmgw_core.access import VMAccessClaim
 from vmgw_core.commandline import parse
 
@@ -138,8 +139,7 @@ def test_the_flags_of_each_issuer_are_a_good_configuration() -> None:
     examples = sorted((DEPLOYMENT / "identity").glob("*.flags"))
     assert len(examples) == 3
     for example in examples:
-        ended = run_vmgateway(*shlex.split(example.read_text()), "-dryRun")
-        assert ended.returncode == 0, ended.stderr
+        assert main([*shlex.split(example.read_text()), "-dryRun"], {}) == 0, example
 
 
 def claims_of_keycloak(document: Any) -> dict[str, object]:  # noqa: ANN401
@@ -198,8 +198,7 @@ def test_the_environment_of_the_unit_is_a_good_configuration(key_file: Path, tmp
     assert match is not None
     flags = shlex.split(match[1])
     assert parse(flags, environment).given >= {"enable.auth", "read.url", "http.shutdownDelay"}
-    ended = run_vmgateway(*flags, "-dryRun", env=environment)
-    assert ended.returncode == 0, ended.stderr
+    assert main([*flags, "-dryRun"], environment) == 0
     settings = parse(flags, environment).values
     stop = re.search(r"(?m)^TimeoutStopSec=(\d+)$", unit)
     assert stop is not None
@@ -222,7 +221,7 @@ def test_the_kubernetes_example_fits_the_gateway(tmp_path: Path) -> None:
     for name in ("pprofAuthKey", "flagsAuthKey"):
         (keys / name).write_text("key")
     arguments = [argument.replace("/etc/vmgateway", str(keys)) for argument in container["args"]]
-    assert run_vmgateway(*arguments, "-dryRun").returncode == 0
+    assert main([*arguments, "-dryRun"], {}) == 0
     settings = parse(arguments, {}).values
     drain = seconds(settings, "http.shutdownDelay") + seconds(settings, "http.maxGracefulShutdownDuration")
     assert pod["terminationGracePeriodSeconds"] > drain
