@@ -16,7 +16,8 @@ CORE = Path(__file__).resolve().parent.parent / "vmgw_core"
 # fmt: off
 ORDER = [
     "errors", "fields", "flagtypes", "flags", "commandline", "selector", "access", "jwk", "jws", "jwt", "discovery",
-    "path", "routes", "forms", "labels", "head", "tenancy", "answers", "gateway",
+    "path", "routes", "forms", "labels", "head", "tenancy", "answers", "gateway", "codings", "redaction", "evidence",
+    "captures", "replay", "recording", "netstrings", "har", "tally", "replay_report", "expectations",
 ]
 
 FORBIDDEN = [

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from .access import Access
-from .errors import BackendUnreachable, KeysUnavailable, MethodNotAllowed, RateLimited, Refusal, TokenRefused, UsageUnknown
+from .errors import (
+    BackendUnreachable,
+    KeysUnavailable,
+    MethodNotAllowed,
+    RateLimited,
+    Refusal,
+    TokenRefused,
+    UsageUnknown,
+)
 
 _ERROR_TYPES: Final = {
     401: "unauthorized",
