@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 
 from mitmproxy.http import HTTPFlow
 
@@ -25,14 +24,16 @@ class AccessControl:
         self.keys = keys
 
     def requestheaders(self, flow: HTTPFlow) -> None:
-        if flow.response is not None:
+        if flow.response is not None or not flow.live:
             return
         decision = self.runtime.decide(flow)
+        if decision.grant is not None:
+            return  # a captured request that is sent again
         policy = self.runtime.policy
         try:
             if policy is None:
                 raise InternalError("the gateway has no usable configuration")
-            decision.grant = admit(policy, decision.head, time.time())
+            decision.grant = admit(policy, decision.head, decision.at)
         except Refusal as refusal:
             self.refuse(flow, decision, refusal)
 

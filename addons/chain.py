@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from .access_control import AccessControl
+from .capture import Capture
 from .configuration import Configuration
 from .flow_lane import FlowLane
+from .flow_replay import FlowReplay
 from .forwarding import Forwarding
 from .key_refresh import KeyRefresh
 from .lifecycle import Lifecycle
@@ -25,10 +27,12 @@ def build(runtime: Runtime | None = None) -> list[object]:
         configuration,
         Lifecycle(runtime, configuration, keys),
         StatusPages(runtime, telemetry),
+        FlowReplay(runtime),
         AccessControl(runtime, keys),
         Forwarding(runtime),
         connections,
         FlowLane(runtime, connections),
         keys,
         telemetry,
+        Capture(runtime),
     ]

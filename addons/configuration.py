@@ -22,6 +22,7 @@ from vmgw_core.jwk import VerificationKey, keys_from_pem
 from vmgw_core.jwt import TokenVerifier
 from vmgw_core.tenancy import Backend
 
+from .capture import check_capture
 from .listener import DEAD_TARGET, parse_listen_address
 from .runtime import Runtime, Settings
 from .upstream_tls import contexts
@@ -86,6 +87,7 @@ class Configuration:
         keyring = build_keyring(settings, static)
         policy = build_policy(settings, keyring)
         tls = contexts(settings)
+        check_capture(settings)
         if runtime.keyring is not None and all(settings[flag] == runtime.settings[flag] for flag in _ENDPOINT_FLAGS):
             runtime.keyring.replace_static(static)  # what was fetched stays
         else:
@@ -117,6 +119,8 @@ def _set_up_mitmproxy(settings: Settings) -> None:
     if ctx.options.has_changed("mode") and ctx.options.mode != [f"reverse:{DEAD_TARGET}"]:
         raise ConfigurationError("--mode: leave it out, vmgateway sets it; -httpListenAddr says where to listen")
     options: dict[str, object] = {"mode": [f"reverse:{DEAD_TARGET}"], "connection_strategy": "lazy"}
+    if not ctx.options.server:  # mitmdump -n: flows that are read would be given the mode's address
+        del options["mode"]
     host, port = parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
     if not ctx.options.has_changed("listen_port"):
         options["listen_port"] = port

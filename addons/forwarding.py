@@ -40,6 +40,8 @@ class Forwarding:
         policy, grant = self.runtime.policy, decision.grant
         assert policy is not None
         assert grant is not None
+        if form is not None and len(form) <= int(str(self.runtime.settings["capture.maxBodySize"])):
+            decision.form = form
         try:
             upstream = rewrite(policy, grant, decision.head, form)
         except Refusal as refusal:

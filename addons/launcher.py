@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import os
 import signal
@@ -16,12 +17,20 @@ from vmgw_core.commandline import help_text, parse
 from vmgw_core.errors import ConfigurationError
 
 from . import chain
+from .capture import check_capture
 from .configuration import Configuration, build_keyring, build_policy, read_static_keys
 from .listener import parse_listen_address
 from .logs import set_up_logging
 from .master import GatewayMaster
 from .runtime import Settings
 from .upstream_tls import contexts
+
+_COMMANDS = {
+    "explain": "Tell what the gateway would do with a request, and why.",
+    "replay": "Judge captured requests again: what would another policy change?",
+    "token": "Make, decode and judge tokens for development.",
+}
+"""Sub-commands: the module is ``<name>_command``, loaded when it is asked for."""
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
@@ -30,8 +39,12 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     Returns the exit code: 0 after a signal, ``-help``, ``-version`` or a good ``-dryRun``, 2 for a configuration that
     cannot be used (one line on standard error says why), 1 for a failure at run time.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    environ = os.environ if environ is None else environ
+    if arguments and arguments[0] in _COMMANDS:
+        return run_command(arguments[0], arguments[1:], environ)
     try:
-        parsed = parse(sys.argv[1:] if arguments is None else arguments, os.environ if environ is None else environ)
+        parsed = parse(arguments, environ)
         settings = parsed.values
         if parsed.help_wanted:
             print(help_text(addon_list()), end="")
@@ -56,6 +69,18 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
             signal.signal(number, signal.SIG_IGN)
 
 
+def run_command(name: str, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run a sub-command. Returns its exit code."""
+    module = importlib.import_module(f".{name}_command", __package__)
+    try:
+        return int(module.main(arguments, environ))
+    except BrokenPipeError:  # what reads the output has seen enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
 def addon_list() -> list[tuple[str, str]]:
     """The name and the first line of each addon class, for ``-help``."""
     return [(type(addon).__name__, (inspect.getdoc(addon) or "").partition("\n")[0]) for addon in chain.build()]
@@ -70,6 +95,7 @@ def check(settings: Settings) -> None:
     parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
     build_policy(settings, build_keyring(settings, read_static_keys(settings)))
     contexts(settings)
+    check_capture(settings)
 
 
 async def serve(settings: Settings) -> int:

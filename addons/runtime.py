@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
 from mitmproxy.http import HTTPFlow
@@ -14,6 +14,7 @@ from vmgw_core.errors import Refusal
 from vmgw_core.gateway import Grant, Policy, UpstreamRequest
 from vmgw_core.head import RequestHead
 
+from .capture_file import CaptureStatus
 from .upstream_tls import UpstreamTLS
 
 Settings = Mapping[str, object]
@@ -26,10 +27,14 @@ class Decision:
 
     head: RequestHead
     started: float
+    at: float = field(default_factory=time.time)
+    """When it is judged, Unix time in seconds."""
     own_page: bool = False
     grant: Grant | None = None
     upstream: UpstreamRequest | None = None
     refusal: Refusal | None = None
+    form: bytes | None = None
+    """The form as the client sent it, for a capture; None where it is larger than ``-capture.maxBodySize``."""
 
     def refused(self, refusal: Refusal) -> None:
         """Note why. Its traceback goes: it holds the flow, and the flow would be kept for ever through its decision."""
@@ -49,6 +54,7 @@ class Runtime:
         self.keyring: KeyRing | None = None
         self.upstream_tls: dict[tuple[str, int], UpstreamTLS] = {}
         self.draining = False
+        self.capture = CaptureStatus()
         self.reloads = {"success": 0, "error": 0}
         # Flows are saved to files with their metadata, so what is no plain data is kept beside them.
         self.decisions: WeakKeyDictionary[HTTPFlow, Decision] = WeakKeyDictionary()

@@ -17,7 +17,7 @@ CORE = Path(__file__).resolve().parent.parent / "vmgw_core"
 ORDER = [
     "errors", "fields", "flagtypes", "flags", "commandline", "selector", "access", "jwk", "jws", "jwt", "discovery",
     "path", "routes", "forms", "labels", "head", "tenancy", "answers", "gateway", "codings", "redaction", "evidence",
-    "captures", "replay", "recording", "netstrings", "har", "tally", "replay_report", "expectations",
+    "captures", "replay", "recording", "netstrings", "har", "tally", "expectations", "replay_report",
 ]
 
 FORBIDDEN = [

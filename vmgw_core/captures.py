@@ -66,8 +66,7 @@ class Captured:
     at: float
     """When it was judged, Unix time in seconds."""
     form: bytes | None = None
-    form_kept: bool = True
-    """Whether ``form`` is what there was: a large one is not kept."""
+    """The body, where it is a form and was kept."""
     evidence: Evidence | None = None
     outcome: Outcome | None = None
     """What was decided; None where no gateway has decided anything."""
@@ -104,7 +103,6 @@ def to_metadata(captured: Captured) -> dict[str, object]:
         "target": head.target.encode("utf-8", "surrogateescape"),
         "headers": [[name, value] for name, value in head.headers],
         "form": captured.form,
-        "form_kept": captured.form_kept,
         "sample": captured.sample,
         "evidence": None if evidence is None else _evidence_data(evidence),
         "outcome": None if outcome is None else _outcome_data(outcome),
@@ -152,7 +150,6 @@ def from_metadata(value: object) -> Captured:
         head=head,
         at=_number(require(fields, "at"), "at"),
         form=None if form is None else _bytes(form, "form"),
-        form_kept=fields.get("form_kept") is not False,
         evidence=None if evidence is None else _evidence(as_object(evidence, "evidence")),
         outcome=None if outcome is None else _outcome(as_object(outcome, "outcome")),
         sample=_number(fields.get("sample", 1.0), "sample"),

@@ -72,7 +72,7 @@ def examine(token: str, redacted: str, keys: KeySet | None) -> Evidence:
     try:
         jws = parse_compact(token)
         if keys is None:
-            return Evidence(signature=Signature.UNVERIFIED, token=name)
+            return found(None, redacted)
         key = verify(jws, keys, jws.payload.get("iss"))
     except UnsupportedAlgorithm:
         return Evidence(signature=Signature.UNVERIFIED, token=name)
@@ -84,6 +84,14 @@ def examine(token: str, redacted: str, keys: KeySet | None) -> Evidence:
         return Evidence(signature=Signature.BAD, token=name, thumbprints=tuple(key.thumbprint for key in tried))
     except TokenRefused:
         return Evidence(signature=Signature.UNREADABLE, token=name)
+    return found(key, redacted)
+
+
+def found(key: VerificationKey | None, redacted: str) -> Evidence:
+    """That ``key`` has verified the token; None where signatures are not verified."""
+    name = name_of(redacted)
+    if key is None:
+        return Evidence(signature=Signature.UNVERIFIED, token=name)
     issuer = None if key.issuer is None else key.issuer.template
     return Evidence(signature=Signature.VERIFIED, token=name, thumbprints=(key.thumbprint,), kid=key.kid, issuer=issuer)
 

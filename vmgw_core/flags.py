@@ -39,7 +39,7 @@ class Kind(Enum):
         return _EXPECTED[self]
 
 
-BOOL, INT, STRING = Kind.BOOL, Kind.INT, Kind.STRING
+BOOL, INT, FLOAT, STRING = Kind.BOOL, Kind.INT, Kind.FLOAT, Kind.STRING
 DURATION, SIZE, ARRAY = Kind.DURATION, Kind.SIZE, Kind.ARRAY
 
 _PARSERS: Final[Mapping[Kind, Callable[[str], Value]]] = {
@@ -170,6 +170,17 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "Metrics",
         Flag("metrics.maxTenants", INT, "1000", "How many tenants have metrics of their own; the rest are counted "
              'together as "other".', least="0"),
+    ),
+    *_group(
+        "Capture",
+        Flag("capture.file", STRING, "", "File to append captured requests to, for vmgateway replay and mitmproxy: "
+             "what the client sent, the decision and the answer. Signatures of tokens, cookies, credentials and "
+             "passwords are taken out first."),
+        Flag("capture.filter", STRING, "", "Capture only what this mitmproxy filter expression matches, such as "
+             "~u /api/v1/write."),
+        Flag("capture.sampleRate", FLOAT, "1", "The share of requests that is captured, above 0 and up to 1."),
+        Flag("capture.maxBodySize", SIZE, "64KiB", "A larger body is left out of the capture."),
+        Flag("capture.maxFileSize", SIZE, "1GiB", "The capture stops before its file becomes larger.", least="1KiB"),
     ),
     *_group(
         "Program",

@@ -11,7 +11,7 @@ from typing import Final
 
 from .captures import Captured, Outcome, sent_of
 from .errors import BackendTimeout, BackendUnreachable, InternalError, Refusal, RequestTimeout
-from .evidence import Evidence, examine, token_of
+from .evidence import Evidence, examine, found, token_of
 from .gateway import Body, Grant, Policy, rewrite
 from .head import Headers, RequestHead
 from .redaction import redact_form, redact_headers, redact_target
@@ -29,7 +29,6 @@ def record(
     grant: Grant | None,
     refusal: Refusal | None,
     form: bytes | None,
-    form_kept: bool,
     sample: float = 1.0,
 ) -> Captured:
     """The record of one request.
@@ -39,20 +38,17 @@ def record(
         grant: None where the head was refused.
         refusal: None where the request was passed on.
         form: what the client sent where that is a form and small enough to keep, else None.
-        form_kept: False where there was a form that is not kept.
         sample: the share of requests that is recorded.
     """
     headers = redact_headers(head.headers, policy.token_header)
     if form is not None:
         headers, form = _redact_form(headers, head, form)
-        form_kept = form is not None
     redacted = RequestHead(method=head.method, target=redact_target(head.target), headers=headers, client=head.client)
     captured = Captured(
         head=redacted,
         at=at,
         form=form,
-        form_kept=form_kept,
-        evidence=_evidence(policy, head, redacted),
+        evidence=_evidence(policy, head, redacted, grant),
         sample=sample,
     )
     return replace(captured, outcome=_outcome(policy, captured, grant, refusal))
@@ -68,11 +64,13 @@ def _redact_form(headers: Headers, head: RequestHead, form: bytes) -> tuple[Head
     return tuple((name, changed if name.lower() == b"content-type" else value) for name, value in headers), found[1]
 
 
-def _evidence(policy: Policy, head: RequestHead, redacted: RequestHead) -> Evidence | None:
+def _evidence(policy: Policy, head: RequestHead, redacted: RequestHead, grant: Grant | None) -> Evidence | None:
     without_prefix = policy.allow_without_prefix
     token = token_of(head, policy.token_header, allow_without_prefix=without_prefix)
     kept = token_of(redacted, policy.token_header, allow_without_prefix=without_prefix)
-    return None if token is None or kept is None else examine(token, kept, policy.verifier.keys)
+    if token is None or kept is None:
+        return None
+    return examine(token, kept, policy.verifier.keys) if grant is None else found(grant.token.key, kept)
 
 
 def _outcome(policy: Policy, captured: Captured, grant: Grant | None, refusal: Refusal | None) -> Outcome | None:

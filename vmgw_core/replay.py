@@ -70,7 +70,7 @@ class Judge:
 
     def _rewrite(self, grant: Grant, captured: Captured) -> tuple[Outcome, str]:
         outcome = admitted(grant)
-        if grant.body is Body.HOLD and captured.form is None and not captured.form_kept:
+        if grant.body is Body.HOLD and captured.form is None:
             return outcome, _FORM
         return replace(outcome, sent=sent_of(rewrite(self.policy, grant, captured.head, captured.form))), ""
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import zlib
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from vmgw_core.codings import CodingError, decode
 
-TEXT = b"foo{bar=\"baz\"} 1\n" * 50
+TEXT = b'foo{bar="baz"} 1\n' * 50
 ENCODED = {
     "": TEXT,
     "identity": TEXT,
@@ -51,15 +52,11 @@ def test_other_codings_are_refused(coding: str) -> None:
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd", "snappy"])
 @pytest.mark.parametrize("body", [b"", b"\x00", b"nonsense", b"\x05abc", b"\xff" * 40], ids=repr)
 def test_a_broken_body_is_refused_or_empty(coding: str, body: bytes) -> None:
-    try:
+    with contextlib.suppress(CodingError):
         assert decode(body, coding, 1000) == b""
-    except CodingError:
-        pass
 
 
 @given(st.sampled_from(sorted(ENCODED)), st.binary(max_size=60))
 def test_any_bytes_give_a_body_or_an_error(coding: str, body: bytes) -> None:
-    try:
+    with contextlib.suppress(CodingError):
         assert len(decode(body, coding, 1000)) <= 1000
-    except CodingError:
-        pass

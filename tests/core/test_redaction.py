@@ -31,8 +31,8 @@ SPACED = keys.compact(b' {"alg":"ES256"}', keys.claims(), b"a signature of some 
 JWE = ".".join([keys.b64(b'{"alg":"RSA-OAEP"}'), "key", "iv", "ciphertextciphertext", "tagtagtag"])
 
 
-def header(name: str, value: str, token_header: str = "authorization") -> str:
-    ((_, redacted),) = redact_headers(((name.encode(), value.encode("latin-1")),), token_header.encode())
+def header(name: str, value: str, carrier: str = "authorization") -> str:
+    ((_, redacted),) = redact_headers(((name.encode(), value.encode("latin-1")),), carrier.encode())
     return redacted.decode("latin-1")
 
 
@@ -225,7 +225,7 @@ def leaks(text: str) -> bool:
 
 def encoded(text: str, layers: int) -> str:
     for _ in range(layers):
-        text = "".join(f"%{ord(char):02X}" if char in ".=&?/ \"" else char for char in text)
+        text = "".join(f"%{ord(char):02X}" if char in '.=&?/ "' else char for char in text)
     return text
 
 
