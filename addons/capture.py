@@ -14,7 +14,7 @@ from mitmproxy import ctx, flowfilter
 from mitmproxy.http import HTTPFlow
 from mitmproxy.io import tnetstring
 
-from vmgw_core.captures import METADATA_KEY, to_metadata
+from vmgw_core.captures import METADATA_KEY, OWN_PAGE, to_metadata
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.recording import record
 
@@ -119,12 +119,12 @@ class Capture:
             return
         kept = self.kept[flow] = _Kept(sampled=sampled)
         if flow.request.stream:
-            kept.request = flow.request.stream = Tee(flow.request.stream, self.limit)
+            kept.request = flow.request.stream = Tee(flow.request.stream, self.limit())
 
     def responseheaders(self, flow: HTTPFlow) -> None:
         kept = self.kept.get(flow)
         if kept is not None and flow.response is not None and flow.response.stream:
-            kept.response = flow.response.stream = Tee(flow.response.stream, self.limit)
+            kept.response = flow.response.stream = Tee(flow.response.stream, self.limit())
 
     def response(self, flow: HTTPFlow) -> None:
         self.finish(flow)
@@ -136,14 +136,12 @@ class Capture:
         """Whether a request is to be captured to the file."""
         if self.file is None or self.file.status.stopped:
             return False
-        return random.random() < self.rate  # noqa: S311
+        return random.random() < self.rate()  # noqa: S311
 
-    @property
     def rate(self) -> float:
         """The share of requests to capture."""
         return float(str(self.runtime.settings["capture.sampleRate"]))
 
-    @property
     def limit(self) -> int:
         """The largest body that is kept, in bytes."""
         return int(str(self.runtime.settings["capture.maxBodySize"]))
@@ -154,6 +152,8 @@ class Capture:
         if kept is None and not saves_flows():
             return
         decision, policy = self.runtime.decisions.get(flow), self.runtime.policy
+        if decision is not None and decision.own_page:
+            flow.metadata[METADATA_KEY] = dict(OWN_PAGE)
         if kept is not None:
             if not broken_off:
                 take_over(flow, kept)
@@ -174,14 +174,14 @@ class Capture:
             grant=decision.grant,
             refusal=decision.refusal,
             form=decision.form,
-            sample=self.rate if sampled else 1.0,
+            sample=self.rate() if sampled else 1.0,
         )
         return to_metadata(captured)
 
     def write(self, flow: HTTPFlow) -> None:
         """Append the flow to the file, unless the filter leaves it out."""
         if self.file is not None and (self.matches is None or self.matches(flow)):
-            self.file.write(tnetstring.dumps(bounded(flow.get_state(), self.limit)))
+            self.file.write(tnetstring.dumps(bounded(flow.get_state(), self.limit())))
 
 
 def take_over(flow: HTTPFlow, kept: _Kept) -> None:

@@ -19,6 +19,9 @@ from .head import Headers, RequestHead
 METADATA_KEY: Final = "vmgateway"
 VERSION: Final = 1
 
+OWN_PAGE: Final = {"version": VERSION, "own_page": True}
+"""In place of a record: the gateway has answered one of its own pages, and nothing was to be decided."""
+
 ADMITTED: Final = "admitted"
 """The code of an outcome that is no refusal."""
 
@@ -130,8 +133,8 @@ def _outcome_data(outcome: Outcome) -> dict[str, object]:
     return data
 
 
-def from_metadata(value: object) -> Captured:
-    """Read what :func:`to_metadata` wrote.
+def from_metadata(value: object) -> Captured | None:
+    """Read what :func:`to_metadata` wrote; None for ``OWN_PAGE``.
 
     Raises:
         FieldError: it is something else.
@@ -139,6 +142,8 @@ def from_metadata(value: object) -> Captured:
     fields = as_object(value, METADATA_KEY)
     if as_integer(require(fields, "version", METADATA_KEY), "version") != VERSION:
         raise FieldError(child(METADATA_KEY, "version"), f"expected {VERSION}: another gateway has written it")
+    if fields.get("own_page") is True:
+        return None
     head = RequestHead(
         method=as_text(require(fields, "method"), "method"),
         target=_bytes(require(fields, "target"), "target").decode("utf-8", "surrogateescape"),

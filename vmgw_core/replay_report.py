@@ -85,6 +85,8 @@ def _closing(tally: Tally, total: Group) -> Iterator[str]:
         yield f"{alone} requests have no recorded decision to compare with"
     changes = sum(total.differences.values())
     words = ", ".join(f"{number} {kind}" for kind, number in sorted(total.differences.items()))
+    if tally.strict and total.doubtful:
+        yield "what is in doubt counts as a change"
     yield f"{total.flows} requests judged: " + (
         f"{changes} would change ({words})" if changes else "nothing would change"
     )

@@ -1,0 +1,179 @@
+"""Replay: the same policy changes nothing, another one changes what it should, at the time of the capture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core import keys
+from tests.core.captured import FIRST, SECOND, captured, head, policy, posted
+from tests.core.keys import NOW
+from vmgw_core.captures import Captured, Outcome
+from vmgw_core.gateway import Policy
+from vmgw_core.replay import Difference, Judge, Verdict, compare
+from vmgw_core.tenancy import Backend
+
+TEAM = {"tenant_id": {"account_id": 3}, "extra_labels": {"team": "dev"}}
+
+
+def judged(made: Captured, by: Policy, **options: Any) -> Verdict:  # noqa: ANN401
+    return Judge(by, **options).judge(made)
+
+
+def difference(made: Captured, by: Policy) -> Difference | None:
+    assert made.outcome is not None
+    return compare(made.outcome, judged(made, by).outcome)
+
+
+# --- the law -------------------------------------------------------------------------------------------------------
+
+TARGETS = st.sampled_from(
+    ["/api/v1/query", "/api/v1/labels", "/api/v1/write", "/api/v1/admin/tsdb/delete_series", "/api/v1/series/count",
+     "/select/3:0/prometheus/api/v1/query", "/nope", "/a//b", "/vmui/", f"/api/v1/import/prometheus/metrics/job/{quote('a b')}"]
+)  # fmt: skip
+WORDS = st.sampled_from(
+    ["query=up", "authKey=x", "extra_label=team%3Dqa", "match[]=up", "a=%zz", "token=" + keys.sign(keys.claims(), FIRST),
+     "url=http%3A%2F%2Fu%3Ap%40h%2F", "password=%2525", "x=a;b", "extra_filters[]={a=%22b%22}", "p=1", "q=%20+%20"]
+)  # fmt: skip
+TOKENS = st.sampled_from(
+    [
+        keys.sign(keys.claims(), FIRST),
+        keys.sign(keys.claims(vm_access=TEAM), FIRST),
+        keys.sign(keys.claims(vm_access={"mode": 1}), FIRST),
+        keys.sign(keys.claims(exp=NOW - 5), FIRST),
+        keys.sign(keys.claims(nbf=NOW + 5), FIRST),
+        keys.sign({"exp": NOW + 5}, FIRST),
+        keys.sign(keys.claims(), SECOND),
+        keys.sign(keys.claims(), b"hmac"),
+        keys.sign(keys.claims(), FIRST) + "=",
+        keys.sign(keys.claims(), FIRST) + " and more",
+        keys.compact({"alg": "none"}, keys.claims()),
+        keys.compact(b'{"alg":"ES256","alg":"ES256"}', keys.claims()),
+        "opaque", "", "a.b.c", "eyJ.eyJ.x",
+    ]
+)  # fmt: skip
+FORMS = st.sampled_from(
+    [b"", b"query=up", b"query=up&password=x", b"a=%zz", b"query=sum by (a) (up)", b"x=" + b"y" * 2000, b"\xff\x00;",
+     b'--b\r\nContent-Disposition: form-data; name="password"\r\n\r\nhush\r\n--b--\r\n', b"--b\r\nnonsense"]
+)  # fmt: skip
+TYPES = st.sampled_from(
+    ["application/x-www-form-urlencoded", "multipart/form-data; boundary=b", "text/plain", "APPLICATION/x-www-form-urlencoded;q"]
+)
+HEADERS = st.lists(
+    st.sampled_from(
+        [("Cookie", "a=b"), ("X-Auth-Token", "x"), ("Authorization", "Basic YTpi"), ("Connection", "X-Auth-Token"),
+         ("X-Forwarded-For", "1.2.3.4"), ("Content-Encoding", "gzip"), ("AccountID", "7"), ("X-A", "Bearer " + "a" * 20)]
+    ),
+    max_size=3,
+)  # fmt: skip
+
+
+@given(
+    TARGETS, st.lists(WORDS, max_size=4), TOKENS, HEADERS, st.none() | st.tuples(FORMS, TYPES), st.booleans(), st.booleans()
+)
+def test_the_same_policy_changes_nothing(
+    path: str,
+    words: list[str],
+    token: str,
+    headers: list[tuple[str, str]],
+    form: tuple[bytes, str] | None,
+    cluster: bool,
+    verifying: bool,
+) -> None:
+    by = policy(*([FIRST] if verifying else []), cluster=cluster)
+    target = path + ("?" + "&".join(words) if words else "")
+    if form is None:
+        made = captured(head(target, *headers, token=token), by)
+    else:
+        fields = [("Content-Type", form[1]), ("Content-Length", str(len(form[0]))), *headers]
+        made = captured(head(target, *fields, method="POST", token=token), by, form=form[0])
+    verdict = judged(made, by)
+    assert made.outcome is not None
+    if not verdict.doubt:
+        assert compare(made.outcome, verdict.outcome) is None
+    else:  # a form that was not kept: it could not be read
+        assert form is not None
+        assert verdict.doubt == "the form is not in the file"
+
+
+# --- other policies ------------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_judged_as_of_its_capture() -> None:
+    made = captured(head())
+    assert judged(replace(made, at=NOW + 59.5), policy(FIRST)).outcome.admitted
+    assert str(judged(replace(made, at=NOW + 60), policy(FIRST)).outcome) == "401 expired"
+
+
+def test_other_keys() -> None:
+    assert difference(captured(head()), policy(SECOND)) is Difference.NEWLY_REFUSED
+    assert difference(captured(head()), policy(SECOND, FIRST)) is None
+    assert difference(captured(head()), policy()) is None
+    assert difference(captured(head(token=keys.sign(keys.claims(), SECOND))), policy()) is Difference.NEWLY_ADMITTED
+
+
+def test_other_backends() -> None:
+    other = Backend.parse("http://other:1/base", "read.url")
+    assert difference(captured(head()), policy(FIRST, read=other)) is Difference.OTHER_UPSTREAM
+    assert difference(captured(head()), policy(FIRST, read=None)) is Difference.NEWLY_REFUSED
+
+
+def test_another_tenant() -> None:
+    """A policy cannot change a tenant as things are; two records can differ."""
+    one, other = (captured(head(vm_access={"tenant_id": {"account_id": number}})).outcome for number in (1, 2))
+    assert one is not None
+    assert other is not None
+    assert compare(one, other) is Difference.OTHER_TENANT
+
+
+def test_another_refusal() -> None:
+    made = captured(head("/select/4:0/prometheus/api/v1/query", vm_access=TEAM))
+    assert str(made.outcome) == "404 unknown_route"
+    assert difference(made, policy(FIRST, cluster=True)) is Difference.OTHER_REFUSAL
+
+
+def test_forms_count() -> None:
+    made = captured(posted(b"query=up"), form=b"query=up")
+    assert difference(made, policy(FIRST)) is None
+    assert difference(replace(made, form=b"query=down"), policy(FIRST)) is Difference.OTHER_UPSTREAM
+    assert difference(made, policy(FIRST, max_form_size=7)) is Difference.NEWLY_REFUSED
+
+
+def test_a_form_that_was_not_kept_is_in_doubt() -> None:
+    verdict = judged(captured(posted(b"query=up")), policy(FIRST))
+    assert verdict.outcome.admitted
+    assert verdict.outcome.sent is None
+    assert verdict.doubt == "the form is not in the file"
+
+
+def test_a_signature_that_is_not_there_is_in_doubt_where_it_matters() -> None:
+    made = replace(captured(head()), evidence=None)
+    assert judged(made, policy(FIRST)).doubt == "the signature of the token is not in the file"
+    assert judged(made, policy()).doubt == ""
+    refused = judged(replace(captured(head(vm_access={"mode": 2})), evidence=None), policy(FIRST))
+    assert str(refused.outcome) == "403 access_denied"
+    assert refused.doubt == ""
+    assert judged(captured(head()), policy(FIRST), trusting=False).doubt
+
+
+def test_a_request_that_nobody_has_recorded() -> None:
+    verdict = judged(Captured(head=head(), at=NOW), policy(FIRST))
+    assert verdict.outcome.admitted
+    assert not verdict.doubt
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (Outcome(code="admitted", status=0), Outcome(code="admitted", status=0), None),
+        (Outcome(code="expired", status=401), Outcome(code="expired", status=401, reason="x"), None),
+        (Outcome(code="bad_request", status=400), Outcome(code="bad_request", status=403), Difference.OTHER_REFUSAL),
+    ],
+)
+def test_comparing(before: Outcome, after: Outcome, expected: Difference | None) -> None:
+    assert compare(before, after) is expected
