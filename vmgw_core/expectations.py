@@ -173,7 +173,7 @@ def read_expectations(text: str, name: str) -> list[Expectation]:
     reader = _Reader(name)
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
         raise ConfigurationError(f"{name}{line}: {getattr(error, 'problem', None) or 'no YAML text'}") from None

@@ -61,8 +61,8 @@ def posted(form: bytes, content_type: str = "application/x-www-form-urlencoded",
 
 
 def captured(
-    request: RequestHead, by: Policy | None = None, *, form: bytes | None = None, at: float = NOW, **options: Any
-) -> Captured:  # noqa: ANN401
+    request: RequestHead, by: Policy | None = None, *, form: bytes | None = None, at: float = NOW, sample: float = 1.0
+) -> Captured:
     """What a gateway with the policy ``by`` records of a request that it decides about."""
     by = by or policy(FIRST)
     grant: Grant | None = None
@@ -73,4 +73,4 @@ def captured(
             rewrite(by, grant, request, form)
     except Refusal as caught:
         refusal = caught
-    return record(by, request, at=at, grant=grant, refusal=refusal, form=form, **options)
+    return record(by, request, at=at, grant=grant, refusal=refusal, form=form, sample=sample)

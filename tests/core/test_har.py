@@ -22,7 +22,9 @@ def test_a_document() -> None:
     assert len(entries(b"\xef\xbb\xbf" + document)) == 1
 
 
-@pytest.mark.parametrize("document", [b"", b"{", b"[]", b"{}", b'{"log":{}}', b'{"log":{"entries":{}}}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "document", [b"", b"{", b"[]", b"{}", b'{"log":{}}', b'{"log":{"entries":{}}}', b"[" * 100_000]
+)
 def test_no_document(document: bytes) -> None:
     with pytest.raises(FieldError):
         entries(document)

@@ -34,10 +34,12 @@ def difference(made: Captured, by: Policy) -> Difference | None:
 
 TARGETS = st.sampled_from(
     ["/api/v1/query", "/api/v1/labels", "/api/v1/write", "/api/v1/admin/tsdb/delete_series", "/api/v1/series/count",
-     "/select/3:0/prometheus/api/v1/query", "/nope", "/a//b", "/vmui/", f"/api/v1/import/prometheus/metrics/job/{quote('a b')}"]
+     "/select/3:0/prometheus/api/v1/query", "/nope", "/a//b", "/vmui/",
+     f"/api/v1/import/prometheus/metrics/job/{quote('a b')}"]
 )  # fmt: skip
 WORDS = st.sampled_from(
-    ["query=up", "authKey=x", "extra_label=team%3Dqa", "match[]=up", "a=%zz", "token=" + keys.sign(keys.claims(), FIRST),
+    ["query=up", "authKey=x", "extra_label=team%3Dqa", "match[]=up", "a=%zz",
+     "token=" + keys.sign(keys.claims(), FIRST),
      "url=http%3A%2F%2Fu%3Ap%40h%2F", "password=%2525", "x=a;b", "extra_filters[]={a=%22b%22}", "p=1", "q=%20+%20"]
 )  # fmt: skip
 TOKENS = st.sampled_from(
@@ -62,19 +64,31 @@ FORMS = st.sampled_from(
      b'--b\r\nContent-Disposition: form-data; name="password"\r\n\r\nhush\r\n--b--\r\n', b"--b\r\nnonsense"]
 )  # fmt: skip
 TYPES = st.sampled_from(
-    ["application/x-www-form-urlencoded", "multipart/form-data; boundary=b", "text/plain", "APPLICATION/x-www-form-urlencoded;q"]
+    [
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=b",
+        "text/plain",
+        "APPLICATION/x-www-form-urlencoded;q",
+    ]
 )
 HEADERS = st.lists(
     st.sampled_from(
         [("Cookie", "a=b"), ("X-Auth-Token", "x"), ("Authorization", "Basic YTpi"), ("Connection", "X-Auth-Token"),
-         ("X-Forwarded-For", "1.2.3.4"), ("Content-Encoding", "gzip"), ("AccountID", "7"), ("X-A", "Bearer " + "a" * 20)]
+         ("X-Forwarded-For", "1.2.3.4"), ("Content-Encoding", "gzip"), ("AccountID", "7"),
+         ("X-A", "Bearer " + "a" * 20)]
     ),
     max_size=3,
 )  # fmt: skip
 
 
 @given(
-    TARGETS, st.lists(WORDS, max_size=4), TOKENS, HEADERS, st.none() | st.tuples(FORMS, TYPES), st.booleans(), st.booleans()
+    TARGETS,
+    st.lists(WORDS, max_size=4),
+    TOKENS,
+    HEADERS,
+    st.none() | st.tuples(FORMS, TYPES),
+    st.booleans(),
+    st.booleans(),
 )
 def test_the_same_policy_changes_nothing(
     path: str,
