@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -19,6 +20,7 @@ from vmgw_core.tally import Tally, shown
 SENT = Sent(method="GET", url="http://vm/a", headers="h", body="b")
 GOOD = Outcome(code="admitted", status=0, tenant="0:0", access="read", route="/api/v1/query", sent=SENT)
 BAD = Outcome(code="expired", status=401, reason="too old")
+DIFFERENCES = ["newly refused", "newly admitted", "other refusal", "other tenant", "other upstream request"]
 MADE = replace(captured(head()), outcome=GOOD)
 
 
@@ -55,23 +57,14 @@ def test_changes_are_counted_and_told() -> None:
         (GOOD, GOOD),
     )
     assert tally.changed
-    assert as_text(tally).splitlines() == [
-        (
-            "route          tenant  flows  admitted  refused  newly refused  newly admitted  other refusal  other tenant"
-            "  other upstream request"
-        ),
-        (
-            "(no route)     -           1         0        1              0               0              1             0"
-            "                       0"
-        ),
-        (
-            "/api/v1/query  0:0         6         5        1              1               1              0             0"
-            "                       3"
-        ),
-        (
-            "/api/v1/query  1:0         1         1        0              0               0              0             1"
-            "                       0"
-        ),
+    lines = as_text(tally).splitlines()
+    assert [re.split(" {2,}", line) for line in lines[:4]] == [
+        ["route", "tenant", "flows", "admitted", "refused", *DIFFERENCES],
+        ["(no route)", "-", *"10100100"],
+        ["/api/v1/query", "0:0", *"65111003"],
+        ["/api/v1/query", "1:0", *"11000010"],
+    ]
+    assert lines[4:] == [
         "",
         "f#1 GET /api/v1/query?query=up: newly refused: admitted -> 401 expired: too old",
         "f#2 GET /api/v1/query?query=up: newly admitted: 401 expired -> admitted",
