@@ -64,6 +64,8 @@ class Configuration:
         await proxyserver.servers.update([ProxyMode.parse(mode) for mode in ctx.options.mode])
         verified = self.runtime.keyring is not None and self.runtime.keyring.keyset is not None
         logger.log(logging.INFO if verified else logging.WARNING, describe_keys(self.runtime))
+        if not ctx.options.server:
+            return
         address = f"{ctx.options.listen_host or '*'}:{ctx.options.listen_port}"
         logger.info(f"vmgateway {__version__} listens on {address}")
 

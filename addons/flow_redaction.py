@@ -52,8 +52,12 @@ def _redact_message(message: Message, token_header: bytes) -> None:
     content_type, coding = (message.headers.get(name, "") for name in ("content-type", "content-encoding"))
     message.headers = Headers(redact_headers(message.headers.fields, token_header))
     message.trailers = None
-    if message.raw_content:
-        message.data.content = redact_body(message.raw_content, content_type, coding)
+    content = message.raw_content
+    if content:
+        message.data.content = redact_body(content, content_type, coding)
+        left = message.raw_content
+        if left is not None and len(left) != len(content) and "content-length" in message.headers:
+            message.headers["content-length"] = str(len(left))  # whoever is sent this again would wait for the rest
 
 
 def bounded(state: dict[str, Any], limit: int) -> dict[str, Any]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 
 from mitmproxy import ctx
 from mitmproxy.http import Headers, HTTPFlow
 
 from vmgw_core.captures import METADATA_KEY, Captured, from_metadata
-from vmgw_core.errors import BadSignature, Refusal
+from vmgw_core.errors import BackendUnreachable, BadSignature, Refusal
 from vmgw_core.fields import FieldError
-from vmgw_core.gateway import access_of
+from vmgw_core.gateway import Body, access_of
+from vmgw_core.head import RequestHead
 from vmgw_core.replay import Judge
 from vmgw_core.replay_report import as_text
 from vmgw_core.tally import Tally
@@ -64,6 +66,8 @@ class FlowReplay:
             grant = judge.grant(captured)
             if judge.tokens.doubtful:
                 raise BadSignature("the signature of the token is not in the file")
+            if grant.body is Body.STREAM:
+                decision.head = with_length(head, flow.request.raw_content or b"")
             decision.grant = grant
         except Refusal as refusal:
             decision.refused(refusal)
@@ -78,12 +82,24 @@ class FlowReplay:
         if captured is not None and captured.form is not None and decision.upstream is None:
             flow.request.data.content = captured.form
 
+    def responseheaders(self, flow: HTTPFlow) -> None:
+        """For ``--server-replay``: an answer whose body was too large to capture would never end."""
+        if flow.is_replay == "response" and flow.response is not None and flow.response.raw_content is None:
+            refuse(flow, BackendUnreachable("the captured answer has no body: raise -capture.maxBodySize"))
+
     def done(self) -> None:
         """At the end of ``mitmdump -nr``: what would change, and 1 as exit code when something would."""
         if self.number and "rfile" in ctx.options and ctx.options.rfile and type(ctx.master).__name__ == "DumpMaster":
             print(as_text(self.tally), end="")
             if self.tally.changed:
                 sys.exit(1)
+
+
+def with_length(head: RequestHead, body: bytes) -> RequestHead:
+    """``head`` with the length of what is left of the body after secrets were taken out."""
+    length = str(len(body)).encode()
+    headers = ((name, length if name.lower() == b"content-length" else value) for name, value in head.headers)
+    return replace(head, headers=tuple(headers))
 
 
 def captured_of(flow: HTTPFlow) -> Captured | None:

@@ -43,6 +43,7 @@ Options:
   --junit FILE           write it as JUnit XML too
   --verify               do not trust what a capture says about a signature that was taken out: such verdicts are in
                          doubt, and doubt counts as a change
+  --any-backend          do not compare the addresses in -read.url and -write.url, only what is asked of them
   --list N               show up to N changes (default 100)
   --help                 this text
 
@@ -50,7 +51,7 @@ Exit code: 0 nothing would change (or every expectation holds), 1 something woul
 """
 
 _WITH_VALUE: Final = ("flags", "baseline-flags", "expect", "junit", "list")
-_SWITCHES: Final = ("json", "verify", "help", "h")
+_SWITCHES: Final = ("json", "verify", "any-backend", "help", "h")
 
 
 @dataclass(slots=True)
@@ -127,7 +128,7 @@ def run(found: Arguments, environ: Mapping[str, str]) -> int:
     expectations: list[Expectation] = []
     if found.has("expect"):
         expectations = read_expectations(_text(found.options["expect"], "expect"), found.options["expect"])
-    tally = Tally(listed=int(listed), strict=strict)
+    tally = Tally(listed=int(listed), strict=strict, any_backend=found.has("any-backend"))
     for path in found.files:
         with opened(path) as file:
             _judge_file(file, path, judge, baseline, tally, expectations)

@@ -35,7 +35,7 @@ class Sent:
     method: str
     url: str
     headers: str
-    """A digest of the header fields, in their order."""
+    """A digest of the header fields, in their order, without ``Host``."""
     body: str | None
     """A digest of the form; None where none was written anew."""
 
@@ -79,7 +79,8 @@ class Captured:
 
 def sent_of(request: UpstreamRequest) -> Sent:
     """The trace of a request to a backend."""
-    lines = b"\n".join(name.lower() + b":" + value for name, value in request.headers)
+    fields = ((name.lower(), value) for name, value in request.headers)
+    lines = b"\n".join(name + b":" + value for name, value in fields if name != b"host")
     return Sent(
         method=request.method,
         url=f"{request.backend.scheme}://{request.backend.host_header}{request.target}",

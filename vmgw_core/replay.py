@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from .answers import answer
-from .captures import ADMITTED, Captured, Outcome, sent_of
+from .captures import ADMITTED, Captured, Outcome, Sent, sent_of
 from .errors import BadSignature, Refusal
 from .evidence import RecordedTokens
 from .gateway import Body, Grant, Policy, access_of, admit, rewrite
@@ -75,17 +75,27 @@ class Judge:
         return replace(outcome, sent=sent_of(rewrite(self.policy, grant, captured.head, captured.form))), ""
 
 
-def compare(before: Outcome, after: Outcome) -> Difference | None:
-    """How ``after`` differs from ``before``. Wordings do not count."""
+def compare(before: Outcome, after: Outcome, *, any_backend: bool = False) -> Difference | None:
+    """How ``after`` differs from ``before``. Wordings do not count.
+
+    Args:
+        any_backend: whether the address of the backend does not count either.
+    """
     if before.admitted != after.admitted:
         return Difference.NEWLY_REFUSED if before.admitted else Difference.NEWLY_ADMITTED
     if (before.code, before.status) != (after.code, after.status):
         return Difference.OTHER_REFUSAL
     if before.admitted and before.tenant != after.tenant:
         return Difference.OTHER_TENANT
-    if before.sent is not None and after.sent is not None and before.sent != after.sent:
-        return Difference.OTHER_UPSTREAM
+    if before.sent is not None and after.sent is not None:
+        old, new = (_anywhere(sent) if any_backend else sent for sent in (before.sent, after.sent))
+        if old != new:
+            return Difference.OTHER_UPSTREAM
     return None
+
+
+def _anywhere(sent: Sent) -> Sent:
+    return replace(sent, url="/" + sent.url.partition("//")[2].partition("/")[2])
 
 
 def admitted(grant: Grant) -> Outcome:

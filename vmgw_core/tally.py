@@ -56,10 +56,12 @@ class Tally:
     Args:
         listed: how many changes are kept to be shown; all of them are counted.
         strict: whether a verdict in doubt counts as a change.
+        any_backend: whether the address of the backend does not count.
     """
 
-    def __init__(self, *, listed: int = 100, strict: bool = False) -> None:
+    def __init__(self, *, listed: int = 100, strict: bool = False, any_backend: bool = False) -> None:
         self.listed = listed
+        self.any_backend = any_backend
         self.strict = strict
         self.groups: dict[tuple[str, str], Group] = {}
         self.changes: list[Change] = []
@@ -96,7 +98,7 @@ class Tally:
         difference = None
         if before is not None:
             group.compared += 1
-            difference = compare(before, after)
+            difference = compare(before, after, any_backend=self.any_backend)
         if verdict.doubt:
             group.doubtful += 1
             self.doubts[verdict.doubt] += 1

@@ -134,6 +134,13 @@ def test_other_keys() -> None:
 def test_other_backends() -> None:
     other = Backend.parse("http://other:1/base", "read.url")
     assert difference(captured(head()), policy(FIRST, read=other)) is Difference.OTHER_UPSTREAM
+    made, verdict = captured(head()), judged(captured(head()), policy(FIRST, read=other))
+    assert made.outcome is not None
+    assert compare(made.outcome, verdict.outcome, any_backend=True) is Difference.OTHER_UPSTREAM  # the base path
+    other = Backend.parse("https://other:1", "read.url")
+    verdict = judged(captured(head()), policy(FIRST, read=other))
+    assert compare(made.outcome, verdict.outcome) is Difference.OTHER_UPSTREAM
+    assert compare(made.outcome, verdict.outcome, any_backend=True) is None
     assert difference(captured(head()), policy(FIRST, read=None)) is Difference.NEWLY_REFUSED
 
 
