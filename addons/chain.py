@@ -11,6 +11,7 @@ from .forwarding import Forwarding
 from .key_refresh import KeyRefresh
 from .lifecycle import Lifecycle
 from .runtime import Runtime
+from .server_replay import ServerReplay
 from .status_pages import StatusPages
 from .telemetry import Telemetry
 from .upstream_connections import UpstreamConnections
@@ -30,6 +31,7 @@ def build(runtime: Runtime | None = None) -> list[object]:
         FlowReplay(runtime),
         AccessControl(runtime, keys),
         Forwarding(runtime),
+        ServerReplay(),
         connections,
         FlowLane(runtime, connections),
         keys,

@@ -10,7 +10,7 @@ from mitmproxy import ctx
 from mitmproxy.http import Headers, HTTPFlow
 
 from vmgw_core.captures import METADATA_KEY, Captured, from_metadata
-from vmgw_core.errors import BackendUnreachable, BadSignature, Refusal
+from vmgw_core.errors import BadSignature, Refusal
 from vmgw_core.fields import FieldError
 from vmgw_core.gateway import Body, access_of
 from vmgw_core.head import RequestHead
@@ -81,11 +81,6 @@ class FlowReplay:
         captured = captured_of(flow)
         if captured is not None and captured.form is not None and decision.upstream is None:
             flow.request.data.content = captured.form
-
-    def responseheaders(self, flow: HTTPFlow) -> None:
-        """For ``--server-replay``: an answer whose body was too large to capture would never end."""
-        if flow.is_replay == "response" and flow.response is not None and flow.response.raw_content is None:
-            refuse(flow, BackendUnreachable("the captured answer has no body: raise -capture.maxBodySize"))
 
     def done(self) -> None:
         """At the end of ``mitmdump -nr``: what would change, and 1 as exit code when something would."""
