@@ -24,6 +24,10 @@ class CaptureStatus:
     stopped: str = ""
 
 
+class _Full(Exception):
+    """The file would become larger than it may."""
+
+
 class CaptureFile:
     """Appends netstrings to a file that other processes of this gateway may append to as well.
 
@@ -69,14 +73,15 @@ class CaptureFile:
                 self._append(data)
             finally:
                 fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+        except _Full:
+            self.stop(f"it has reached -capture.maxFileSize, {self.max_size} bytes")
         except OSError as error:
             self.stop(error.strerror or "it cannot be written")
 
     def _append(self, data: bytes) -> None:
         size = os.fstat(self.descriptor).st_size
         if size + len(data) > self.max_size:
-            self.stop(f"it has reached -capture.maxFileSize, {self.max_size} bytes")
-            return
+            raise _Full
         written = 0
         try:
             while written < len(data):
