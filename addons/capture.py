@@ -14,9 +14,12 @@ from mitmproxy import ctx, flowfilter
 from mitmproxy.http import HTTPFlow
 from mitmproxy.io import tnetstring
 
+from vmgw_core.access import Access
 from vmgw_core.captures import METADATA_KEY, OWN_PAGE, to_metadata
-from vmgw_core.errors import ConfigurationError
+from vmgw_core.errors import ConfigurationError, Refusal
 from vmgw_core.recording import record
+from vmgw_core.redaction import MAX_BODY
+from vmgw_core.rows import row_counter
 
 from .capture_file import CaptureFile
 from .flow_redaction import Tee, bounded, redact_flow
@@ -158,12 +161,12 @@ class Capture:
             if not broken_off:
                 take_over(flow, kept)
             if decision is not None and policy is not None:
-                flow.metadata[METADATA_KEY] = self.record(decision, sampled=kept.sampled)
+                flow.metadata[METADATA_KEY] = self.record(decision, rows=rows_of(decision, kept), sampled=kept.sampled)
         redact_flow(flow, policy.token_header if policy is not None else _NO_HEADER)
         if kept is not None and kept.sampled:
             self.write(flow)
 
-    def record(self, decision: Decision, *, sampled: bool) -> dict[str, object]:
+    def record(self, decision: Decision, *, rows: int | None, sampled: bool) -> dict[str, object]:
         """The record of a decision, as metadata of its flow."""
         policy = self.runtime.policy
         assert policy is not None
@@ -174,6 +177,7 @@ class Capture:
             grant=decision.grant,
             refusal=decision.refusal,
             form=decision.form,
+            rows=rows,
             sample=self.rate() if sampled else 1.0,
         )
         return to_metadata(captured)
@@ -182,6 +186,24 @@ class Capture:
         """Append the flow to the file, unless the filter leaves it out."""
         if self.file is not None and (self.matches is None or self.matches(flow)):
             self.file.write(tnetstring.dumps(bounded(flow.get_state(), self.limit())))
+
+
+def rows_of(decision: Decision, kept: _Kept) -> int | None:
+    """How many rows the body of a write carries: those in the body that was kept, or those that the limits counted."""
+    grant = decision.grant
+    if grant is None or grant.route.access is not Access.WRITE:
+        return None
+    if kept.request is None or not kept.request.whole:
+        return None if decision.meter is None else decision.meter.rows or None
+    try:
+        counter = row_counter(grant.route, decision.head, max_decoded=MAX_BODY)
+        if counter is None:
+            return None
+        counter.feed(bytes(kept.request.data))
+        counter.finish()
+    except Refusal:
+        return None
+    return counter.rows
 
 
 def take_over(flow: HTTPFlow, kept: _Kept) -> None:

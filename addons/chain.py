@@ -10,6 +10,9 @@ from .flow_replay import FlowReplay
 from .forwarding import Forwarding
 from .key_refresh import KeyRefresh
 from .lifecycle import Lifecycle
+from .limit_metrics import LimitMetrics
+from .limits_reload import LimitsReload
+from .rate_limit import RateLimit
 from .runtime import Runtime
 from .server_replay import ServerReplay
 from .status_pages import StatusPages
@@ -24,17 +27,22 @@ def build(runtime: Runtime | None = None) -> list[object]:
     keys = KeyRefresh(runtime)
     telemetry = Telemetry(runtime)
     connections = UpstreamConnections(runtime)
+    lifecycle = Lifecycle(runtime, configuration, keys)
+    rate_limit = RateLimit(runtime)
+    telemetry.registry.register(LimitMetrics(runtime, rate_limit, telemetry.tenant_label))
     return [
         configuration,
-        Lifecycle(runtime, configuration, keys),
-        StatusPages(runtime, telemetry),
+        lifecycle,
+        StatusPages(runtime, telemetry, lifecycle.reload),
         FlowReplay(runtime),
         AccessControl(runtime, keys),
+        rate_limit,
         Forwarding(runtime),
         ServerReplay(),
         connections,
         FlowLane(runtime, connections),
         keys,
+        LimitsReload(runtime),
         telemetry,
         Capture(runtime),
     ]

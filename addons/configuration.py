@@ -20,9 +20,12 @@ from vmgw_core.flags import FLAGS, Flag, Kind, option_name
 from vmgw_core.gateway import Policy
 from vmgw_core.jwk import VerificationKey, keys_from_pem
 from vmgw_core.jwt import TokenVerifier
+from vmgw_core.limits import Limit, Limiter
 from vmgw_core.tenancy import Backend
 
+from . import limits_source
 from .capture import check_capture
+from .limits_reload import read_in_thread
 from .listener import DEAD_TARGET, parse_listen_address
 from .runtime import Runtime, Settings
 from .upstream_tls import contexts
@@ -62,7 +65,13 @@ class Configuration:
         # mitmproxy 12 opens its listener while it loads scripts, so in the mode that was set before.
         proxyserver = ctx.master.addons.get("proxyserver")
         await proxyserver.servers.update([ProxyMode.parse(mode) for mode in ctx.options.mode])
-        verified = self.runtime.keyring is not None and self.runtime.keyring.keyset is not None
+        if self.runtime.limiter is not None:
+            logger.info(f"{len(self.runtime.limiter.limits)} limits are enforced")
+        elif self.runtime.settings["ratelimit.config"]:
+            logger.warning("-ratelimit.config is given without -enable.rateLimit: no limit is enforced")
+        verified = (
+            self.runtime.policy.auth and self.runtime.keyring is not None and self.runtime.keyring.keyset is not None
+        )
         logger.log(logging.INFO if verified else logging.WARNING, describe_keys(self.runtime))
         if not ctx.options.server:
             return
@@ -78,8 +87,11 @@ class Configuration:
         self.apply(settings)
         _set_up_mitmproxy(settings)
 
-    def apply(self, settings: Settings) -> None:
+    def apply(self, settings: Settings, limits: tuple[Limit, ...] | None = None) -> None:
         """Put ``settings`` in force, files read anew, or leave everything as it was.
+
+        Args:
+            limits: those of ``-ratelimit.config`` where they have been read already.
 
         Raises:
             ConfigurationError: names the flag or file that cannot be used.
@@ -90,24 +102,42 @@ class Configuration:
         policy = build_policy(settings, keyring)
         tls = contexts(settings)
         check_capture(settings)
+        if limits is None and settings["enable.rateLimit"]:
+            limits = limits_source.load(settings)
         if runtime.keyring is not None and all(settings[flag] == runtime.settings[flag] for flag in _ENDPOINT_FLAGS):
             runtime.keyring.replace_static(static)  # what was fetched stays
         else:
             runtime.keyring = keyring
         runtime.settings, runtime.policy, runtime.upstream_tls = settings, policy, tls
+        runtime.limiter = limiter_for(settings, limits, runtime.limiter)
         runtime.use_keys()
 
-    def reload(self) -> bool:
+    async def reload(self) -> bool:
         """Read all files anew; a bad one leaves the configuration in force as it is. Returns whether it worked."""
+        runtime, settings = self.runtime, self.runtime.settings
         try:
-            self.apply(self.runtime.settings)
+            limits = await self.limits(settings)
+            self.apply(settings, limits)
         except ConfigurationError as error:
-            self.runtime.reloads["error"] += 1
+            runtime.reloads["error"] += 1
             logger.error(f"cannot reload, the old configuration stays in force: {error}")
             return False
-        self.runtime.reloads["success"] += 1
-        logger.info(f"reloaded: {describe_keys(self.runtime)}")
+        runtime.reloads["success"] += 1
+        held = f"{len(limits)} limits, " if limits is not None else ""
+        logger.info(f"reloaded: {held}{describe_keys(runtime)}")
         return True
+
+    async def limits(self, settings: Settings) -> tuple[Limit, ...] | None:
+        """Those of ``-ratelimit.config``, read without holding up requests. Raises ConfigurationError."""
+        if not settings.get("enable.rateLimit"):
+            return None
+        try:
+            limits = await read_in_thread(settings)
+        except ConfigurationError:
+            self.runtime.limit_reloads["error"] += 1
+            raise
+        self.runtime.limit_reloads["success"] += 1
+        return limits
 
 
 def _default(flag: Flag) -> object:
@@ -176,8 +206,13 @@ def build_policy(settings: Settings, keyring: KeyRing) -> Policy:
     Raises:
         ConfigurationError: they let everything through, lead nowhere, or name a URL that is none.
     """
-    if not settings["enable.auth"]:
+    auth, cluster = bool(settings["enable.auth"]), bool(settings["clusterMode"])
+    if not auth and not settings["enable.rateLimit"]:
         raise ConfigurationError("-enable.auth is not set: without it the gateway would let everybody through")
+    if not auth and not cluster:
+        raise ConfigurationError(
+            "-enable.rateLimit without -enable.auth needs -clusterMode: the tenant is then taken from the path"
+        )
     read, write = _backend(settings, "read.url"), _backend(settings, "write.url")
     if read is None and write is None:
         raise ConfigurationError("-read.url or -write.url is needed: there is no backend to send requests to")
@@ -188,17 +223,33 @@ def build_policy(settings: Settings, keyring: KeyRing) -> Policy:
         verifier=TokenVerifier(keyring.keyset),
         token_header=header.lower().encode(),
         allow_without_prefix=bool(settings["auth.httpHeaderAllowWithoutPrefix"]),
-        cluster=bool(settings["clusterMode"]),
+        cluster=cluster,
         read=read,
         write=write,
         max_form_size=int(str(settings["maxFormSize"])),
         tell_why=bool(settings["logInvalidAuthTokens"]),
-        keys_awaited=keyring.waiting,
+        keys_awaited=auth and keyring.waiting,
+        auth=auth,
     )
+
+
+def limiter_for(settings: Settings, limits: tuple[Limit, ...] | None, old: Limiter | None) -> Limiter | None:
+    """The limiter that ``settings`` ask for: the old one, so that its counts stay, with what is new."""
+    if limits is None:
+        return None
+    limiter = old or Limiter()
+    limiter.max_tenants = int(str(settings["ratelimit.maxTenants"]))
+    limiter.measured = bool(settings.get("datasource.url"))
+    closed = limiter.measured and bool(settings["ratelimit.failClosed"])
+    limiter.stale_after = float(str(settings["ratelimit.maxUsageAge"])) if closed else None
+    limiter.replace(limits)
+    return limiter
 
 
 def describe_keys(runtime: Runtime) -> str:
     """One line on what tokens are verified with."""
+    if runtime.policy is not None and not runtime.policy.auth:
+        return "-enable.auth is not set: NO token is needed, whoever can connect has every tenant it names"
     keyset = runtime.keyring.keyset if runtime.keyring is not None else None
     if keyset is None:
         return "0 keys loaded: token signatures are NOT verified, anybody can make a token"

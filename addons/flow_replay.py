@@ -14,6 +14,7 @@ from vmgw_core.errors import BadSignature, Refusal
 from vmgw_core.fields import FieldError
 from vmgw_core.gateway import Body, access_of
 from vmgw_core.head import RequestHead
+from vmgw_core.limits import Limiter
 from vmgw_core.replay import Judge
 from vmgw_core.replay_report import as_text
 from vmgw_core.tally import Tally
@@ -39,7 +40,8 @@ class FlowReplay:
         policy = self.runtime.policy
         keys = None if policy is None else policy.verifier.keys
         if policy is not None and self.judged_by != (policy, keys):
-            self.judge, self.judged_by = Judge(policy), (policy, keys)
+            limiter = None if self.runtime.limiter is None else Limiter(self.runtime.limiter.limits)
+            self.judge, self.judged_by = Judge(policy, limiter), (policy, keys)
         return self.judge if policy is not None else None
 
     def requestheaders(self, flow: HTTPFlow) -> None:

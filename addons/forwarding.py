@@ -23,14 +23,14 @@ class Forwarding:
 
     def requestheaders(self, flow: HTTPFlow) -> None:
         decision = self.runtime.decisions.get(flow)
-        if flow.response is not None or decision is None or decision.grant is None:
+        if flow.response is not None or decision is None or decision.grant is None or not decision.counted:
             return
         if decision.grant.body is not Body.HOLD:
             self.forward(flow, decision, None)
 
     def request(self, flow: HTTPFlow) -> None:
         decision = self.runtime.decisions.get(flow)
-        if flow.response is not None or decision is None or decision.grant is None:
+        if flow.response is not None or decision is None or decision.grant is None or not decision.counted:
             return
         if decision.grant.body is Body.HOLD and decision.upstream is None:
             self.forward(flow, decision, flow.request.raw_content)

@@ -16,7 +16,7 @@ from vmgw_core import __version__
 from vmgw_core.commandline import help_text, parse
 from vmgw_core.errors import ConfigurationError
 
-from . import chain
+from . import chain, limits_source
 from .capture import check_capture
 from .configuration import Configuration, build_keyring, build_policy, read_static_keys
 from .listener import parse_listen_address
@@ -96,6 +96,8 @@ def check(settings: Settings) -> None:
     build_policy(settings, build_keyring(settings, read_static_keys(settings)))
     contexts(settings)
     check_capture(settings)
+    if settings["enable.rateLimit"]:
+        limits_source.load(settings)
 
 
 async def serve(settings: Settings) -> int:

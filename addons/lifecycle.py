@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 from contextlib import suppress
+from typing import Final
 from weakref import WeakSet
 
 from mitmproxy import ctx
@@ -18,6 +19,8 @@ from .runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
+_RELOAD_PAUSE: Final = 1.0  # seconds
+
 
 class Lifecycle:
     """Ends requests before it ends the process."""
@@ -29,6 +32,8 @@ class Lifecycle:
         self.in_flight: WeakSet[HTTPFlow] = WeakSet()
         self.idle = asyncio.Event()
         self.stopping: asyncio.Task[None] | None = None
+        self.reloading: asyncio.Task[None] | None = None
+        self.reload_wanted = False
 
     def running(self) -> None:
         loop = asyncio.get_running_loop()
@@ -38,9 +43,18 @@ class Lifecycle:
             loop.add_signal_handler(signal.SIGINT, self.stop)
 
     def reload(self) -> None:
-        """Read files anew, and fetch keys again."""
-        if self.configuration.reload():
-            self.keys.wake.set()
+        """Read files anew, and fetch keys again. While that goes on, one more is remembered, however many come."""
+        self.reload_wanted = True
+        if self.reloading is None or self.reloading.done():
+            self.reloading = asyncio.get_running_loop().create_task(self.reload_now())
+
+    async def reload_now(self) -> None:
+        """Reload as long as that is wanted, at most once a second: anybody may ask for it."""
+        while self.reload_wanted:
+            self.reload_wanted = False
+            if await self.configuration.reload():
+                self.keys.wake.set()
+            await asyncio.sleep(_RELOAD_PAUSE)
 
     def stop(self) -> None:
         """Begin to drain; a second signal ends at once."""

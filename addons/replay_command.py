@@ -15,13 +15,16 @@ from vmgw_core.discovery import KeyRing
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.expectations import Expectation, read_expectations
 from vmgw_core.flags import BY_NAME, Kind
+from vmgw_core.limits import Limiter
 from vmgw_core.replay import Judge
 from vmgw_core.replay_report import as_json, as_junit, as_text
 from vmgw_core.tally import Tally
 
+from . import limits_source
 from .configuration import build_keyring, build_policy, read_static_keys
 from .flow_files import opened, read
 from .key_refresh import describe, download
+from .runtime import Settings
 
 _HELP: Final = """\
 Usage: vmgateway replay FILE ... [options] [flags of the policy to test]
@@ -185,7 +188,18 @@ def _judge(flags: Sequence[str], file: str | None, environ: Mapping[str, str], *
     settings = parse(arguments, environ).values
     keyring = build_keyring(settings, read_static_keys(settings))
     fetch_keys(keyring)
-    return Judge(build_policy(settings, keyring), trusting=trusting)
+    policy = build_policy(settings, keyring)
+    return Judge(policy, _limiter(settings), trusting=trusting)
+
+
+def _limiter(settings: Settings) -> Limiter | None:
+    """A limiter that knows nothing but the requests of the files; None without ``-enable.rateLimit``."""
+    if not settings["enable.rateLimit"]:
+        return None
+    limits = limits_source.load(settings)
+    if any(not limit.type.counted for limit in limits):
+        print("limits of series are not judged: no file holds what a datasource knows", file=sys.stderr)
+    return Limiter(limits, max_tenants=int(str(settings["ratelimit.maxTenants"])))
 
 
 def fetch_keys(keyring: KeyRing) -> None:

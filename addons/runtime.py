@@ -13,6 +13,8 @@ from vmgw_core.discovery import KeyRing
 from vmgw_core.errors import Refusal
 from vmgw_core.gateway import Grant, Policy, UpstreamRequest
 from vmgw_core.head import RequestHead
+from vmgw_core.limits import Limiter
+from vmgw_core.metering import RowMeter
 
 from .capture_file import CaptureStatus
 from .upstream_tls import UpstreamTLS
@@ -23,7 +25,10 @@ Settings = Mapping[str, object]
 
 @dataclass(slots=True)
 class Decision:
-    """How far one request came. Each addon writes its own part, and none acts without the part before it."""
+    """How far one request came. Each addon writes its own part, and none acts without the part before it.
+
+    ``counted``: no limit stands in its way. Where ``meter`` is set, the body goes through it on its way to the backend.
+    """
 
     head: RequestHead
     started: float
@@ -31,6 +36,8 @@ class Decision:
     """When it is judged, Unix time in seconds."""
     own_page: bool = False
     grant: Grant | None = None
+    counted: bool = False
+    meter: RowMeter | None = None
     upstream: UpstreamRequest | None = None
     refusal: Refusal | None = None
     form: bytes | None = None
@@ -45,17 +52,20 @@ class Decision:
 class Runtime:
     """The state of one gateway process.
 
-    ``policy`` is None until a configuration was accepted: then every request is refused.
+    ``policy`` is None until a configuration was accepted: then every request is refused. ``limiter`` is None where no
+    limits are enforced; else it stays the same object over reloads.
     """
 
     def __init__(self) -> None:
         self.settings: Settings = {}
         self.policy: Policy | None = None
         self.keyring: KeyRing | None = None
+        self.limiter: Limiter | None = None
         self.upstream_tls: dict[tuple[str, int], UpstreamTLS] = {}
         self.draining = False
         self.capture = CaptureStatus()
         self.reloads = {"success": 0, "error": 0}
+        self.limit_reloads = {"success": 0, "error": 0}
         # Flows are saved to files with their metadata, so what is no plain data is kept beside them.
         self.decisions: WeakKeyDictionary[HTTPFlow, Decision] = WeakKeyDictionary()
 
@@ -63,7 +73,7 @@ class Runtime:
         """Put the key ring's present keys in force, and so drop the tokens verified with the old ones."""
         if self.policy is not None and self.keyring is not None:
             self.policy.verifier.replace_keys(self.keyring.keyset)
-            self.policy = replace(self.policy, keys_awaited=self.keyring.waiting)
+            self.policy = replace(self.policy, keys_awaited=self.policy.auth and self.keyring.waiting)
 
     def decide(self, flow: HTTPFlow) -> Decision:
         """The decision of ``flow``, begun where there is none yet."""

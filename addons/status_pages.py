@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mitmproxy.http import HTTPFlow
 
 from vmgw_core.answers import Answer
@@ -14,22 +16,25 @@ _PLAIN = b"text/plain; charset=utf-8"
 
 
 class StatusPages:
-    """Answers ``/health``, ``/-/healthy``, ``/-/ready``, ``/ping`` and ``/metrics`` without a token."""
+    """Answers ``/health``, ``/-/healthy``, ``/-/ready``, ``/-/reload``, ``/ping`` and ``/metrics`` without a token."""
 
-    def __init__(self, runtime: Runtime, telemetry: Telemetry) -> None:
+    def __init__(self, runtime: Runtime, telemetry: Telemetry, reload: Callable[[], None]) -> None:
         self.runtime = runtime
         self.telemetry = telemetry
+        self.begin_reload = reload
         self.pages = {
             b"/health": self.health,
             b"/-/healthy": self.health,
             b"/-/ready": self.ready,
+            b"/-/reload": self.reload,
             b"/ping": self.ping,
             b"/metrics": self.metrics,
         }
 
     def requestheaders(self, flow: HTTPFlow) -> None:
         page = self.pages.get(flow.request.data.path.partition(b"?")[0])
-        if page is None or flow.response is not None or flow.request.data.method not in (b"GET", b"HEAD"):
+        methods = (b"GET", b"POST") if page == self.reload else (b"GET", b"HEAD")
+        if page is None or flow.response is not None or flow.request.data.method not in methods:
             return
         self.runtime.decide(flow).own_page = True
         respond(flow, page())
@@ -46,6 +51,11 @@ class StatusPages:
         if policy is None or policy.keys_awaited:
             return _answer(503, b"no key to verify tokens with yet\n")
         return self.health()
+
+    def reload(self) -> Answer:
+        """As SIGHUP. The answer does not wait for it, as in VictoriaMetrics: log and metrics say how it ended."""
+        self.begin_reload()
+        return _answer(200, b"")
 
     def ping(self) -> Answer:
         """What InfluxDB clients ask before they write."""

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from vmgw_core import __version__
 from vmgw_core.errors import TokenRefused
+from vmgw_core.limits import tenant_name
 
 from .runtime import Decision, Runtime
 
@@ -71,7 +72,7 @@ class Telemetry:
         access, tenant = "none", "none"
         if grant is not None:
             access = grant.route.access.value
-            tenant = self.tenant_label(str(grant.claim.tenant))
+            tenant = self.tenant_label(tenant_name(grant.subject.tenant))
         if refusal is not None:
             self.refusals.labels(refusal.code).inc()
             if isinstance(refusal, TokenRefused):

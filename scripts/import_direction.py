@@ -16,8 +16,11 @@ CORE = Path(__file__).resolve().parent.parent / "vmgw_core"
 # fmt: off
 ORDER = [
     "errors", "fields", "flagtypes", "flags", "commandline", "selector", "access", "jwk", "jws", "jwt", "discovery",
-    "path", "routes", "forms", "labels", "head", "tenancy", "answers", "gateway", "codings", "redaction", "evidence",
-    "captures", "replay", "recording", "netstrings", "har", "tally", "expectations", "replay_report",
+    "windows", "limittypes", "limitset", "counters", "limits", "limitfile", "path", "routes", "forms", "labels",
+    "head", "tenancy", "answers", "gateway", "codecs", "rows_lines", "rows_native", "rows_protobuf", "rows_json",
+    "rows", "metering",
+    "redaction", "evidence", "captures", "replay", "recording", "netstrings", "har", "tally", "expectations",
+    "replay_report",
 ]
 
 FORBIDDEN = [

@@ -70,6 +70,8 @@ class Captured:
     """When it was judged, Unix time in seconds."""
     form: bytes | None = None
     """The body, where it is a form and was kept."""
+    rows: int | None = None
+    """How many rows the body carries, where that is known: of write routes alone."""
     evidence: Evidence | None = None
     outcome: Outcome | None = None
     """What was decided; None where no gateway has decided anything."""
@@ -107,6 +109,7 @@ def to_metadata(captured: Captured) -> dict[str, object]:
         "target": head.target.encode("utf-8", "surrogateescape"),
         "headers": [[name, value] for name, value in head.headers],
         "form": captured.form,
+        "rows": captured.rows,
         "sample": captured.sample,
         "evidence": None if evidence is None else _evidence_data(evidence),
         "outcome": None if outcome is None else _outcome_data(outcome),
@@ -151,11 +154,12 @@ def from_metadata(value: object) -> Captured | None:
         headers=_headers(require(fields, "headers")),
         client=as_text(require(fields, "client"), "client"),
     )
-    form, evidence, outcome = fields.get("form"), fields.get("evidence"), fields.get("outcome")
+    form, rows, evidence, outcome = (fields.get(name) for name in ("form", "rows", "evidence", "outcome"))
     return Captured(
         head=head,
         at=_number(require(fields, "at"), "at"),
         form=None if form is None else _bytes(form, "form"),
+        rows=None if rows is None else as_integer(rows, "rows", minimum=0),
         evidence=None if evidence is None else _evidence(as_object(evidence, "evidence")),
         outcome=None if outcome is None else _outcome(as_object(outcome, "outcome")),
         sample=_number(fields.get("sample", 1.0), "sample"),

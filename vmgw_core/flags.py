@@ -155,6 +155,21 @@ FLAGS: Final[tuple[Flag, ...]] = (
              "the head of its answer; then the client gets 504.", least="1ms"),
     ),
     *_group(
+        "Rate limiting",
+        Flag("enable.rateLimit", BOOL, "false", "Hold tenants to the limits of -ratelimit.config. Without -enable.auth "
+             "this needs -clusterMode: clients then name their tenant in the path, and nobody checks that it is "
+             "theirs."),
+        Flag("ratelimit.config", STRING, "", "File with the limits, or its http or https URL.", secret=True),
+        Flag("ratelimit.configCheckInterval", DURATION, "0s", "How often -ratelimit.config is read again; with 0 only "
+             "on SIGHUP and /-/reload. A bad file keeps the limits in force.", least="0s"),
+        Flag("ratelimit.failClosed", BOOL, "false", "Answer 503 where -datasource.url has given no usage for "
+             "-ratelimit.maxUsageAge, rather than hold to what is known."),
+        Flag("ratelimit.maxUsageAge", DURATION, "1m", "How old the usage from -datasource.url may become with "
+             "-ratelimit.failClosed.", least="1s"),
+        Flag("ratelimit.maxTenants", INT, "10000", "For how many tenants usage is kept. One that was active within "
+             "the hour is never forgotten: beyond that many a new tenant is answered 429.", least="1"),
+    ),
+    *_group(
         "Listener",
         Flag("httpListenAddr", STRING, ":8431", "TCP address to listen on, as host:port or :port."),
         Flag("enableTCP6", BOOL, "false", "Use IPv6 as well as IPv4, to listen and to connect."),

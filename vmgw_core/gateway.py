@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from .access import Access, VMAccessClaim
+from .access import Access, AccessMode, TenantID, VMAccessClaim
 from .errors import (
     AccessDenied,
     BodyTooLarge,
@@ -21,12 +21,14 @@ from .errors import (
     NotServed,
     Refusal,
     UnknownKey,
+    UnknownRoute,
     UnsupportedBody,
 )
 from .forms import URLENCODED, is_form, read_form
 from .head import Headers, RequestHead
 from .jwt import Token, TokenVerifier, token_from_header
 from .labels import enforce
+from .limittypes import Subject
 from .path import decode_path
 from .routes import Filters, Match, Route, match_route
 from .tenancy import Backend, check_tenant, upstream_path
@@ -45,6 +47,7 @@ class Policy:
     """Everything a decision depends on, apart from the request and the time.
 
     ``token_header`` is in lower case; ``keys_awaited`` says that keys come from endpoints and none has come yet.
+    Without ``auth`` nobody needs a token, and the path names the tenant: that is for a cluster alone.
     """
 
     verifier: TokenVerifier
@@ -56,14 +59,15 @@ class Policy:
     max_form_size: int
     tell_why: bool
     keys_awaited: bool = False
+    auth: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """A request that may pass: for whom, where, and what becomes of its body."""
+    """A request that may pass: for whom, where, and what becomes of its body. ``token`` None: without -enable.auth."""
 
     claim: VMAccessClaim
-    token: Token
+    token: Token | None
     match: Match
     backend: Backend
     body: Body
@@ -72,6 +76,11 @@ class Grant:
     def route(self) -> Route:
         """The row of the table."""
         return self.match.route
+
+    @property
+    def subject(self) -> Subject:
+        """Whom the request is counted for."""
+        return Subject(None if self.match.multitenant else self.claim.tenant, self.claim.labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +97,7 @@ class UpstreamRequest:
 def access_of(policy: Policy, head: RequestHead) -> Access | None:
     """What the route of ``head`` is for, or None where it has none; for wording an answer, never for a decision."""
     try:
-        return match_route(decode_path(_path(head)), head.method, cluster=policy.cluster).route.access
+        return _match(policy, head).route.access
     except Refusal:
         return None
 
@@ -102,10 +111,10 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
     Raises:
         Refusal: one of its subclasses says why the request does not pass.
     """
-    match = match_route(decode_path(_path(head)), head.method, cluster=policy.cluster)
-    token = _authenticate(policy, head, now)
+    match = _match(policy, head)
+    token = _authenticate(policy, head, now) if policy.auth else None
     route = match.route
-    claim = token.access
+    claim = token.access if token is not None else _claim_of_path(match)
     if not claim.mode.allows(route.access):
         raise AccessDenied(f"the token gives no {route.access} access")
     if route.filters is Filters.LEAK and claim.restricted:
@@ -117,8 +126,16 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
     return Grant(claim=claim, token=token, match=match, backend=backend, body=_body(policy, route, head))
 
 
-def _path(head: RequestHead) -> str:
-    return head.target.partition("?")[0]
+def _match(policy: Policy, head: RequestHead) -> Match:
+    path = decode_path(head.target.partition("?")[0])
+    return match_route(path, head.method, cluster=policy.cluster, multitenant=not policy.auth)
+
+
+def _claim_of_path(match: Match) -> VMAccessClaim:
+    """Without ``-enable.auth`` a path gives full access to the tenant that it names."""
+    if match.tenant is None and not match.multitenant:
+        raise UnknownRoute("without -enable.auth the path names the tenant, as in /select/0/prometheus/api/v1/query")
+    return VMAccessClaim(tenant=match.tenant or TenantID(), labels=(), filters=(), mode=AccessMode.FULL)
 
 
 def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:

@@ -29,6 +29,7 @@ def record(
     grant: Grant | None,
     refusal: Refusal | None,
     form: bytes | None,
+    rows: int | None = None,
     sample: float = 1.0,
 ) -> Captured:
     """The record of one request.
@@ -38,6 +39,7 @@ def record(
         grant: None where the head was refused.
         refusal: None where the request was passed on.
         form: what the client sent where that is a form and small enough to keep, else None.
+        rows: how many the body of a write carries, where that is known.
         sample: the share of requests that is recorded.
     """
     headers = redact_headers(head.headers, policy.token_header)
@@ -48,6 +50,7 @@ def record(
         head=redacted,
         at=at,
         form=form,
+        rows=rows,
         evidence=_evidence(policy, head, redacted, grant),
         sample=sample,
     )
@@ -70,7 +73,9 @@ def _evidence(policy: Policy, head: RequestHead, redacted: RequestHead, grant: G
     kept = token_of(redacted, policy.token_header, allow_without_prefix=without_prefix)
     if token is None or kept is None:
         return None
-    return examine(token, kept, policy.verifier.keys) if grant is None else found(grant.token.key, kept)
+    if grant is None or grant.token is None:
+        return examine(token, kept, policy.verifier.keys)
+    return found(grant.token.key, kept)
 
 
 def _outcome(policy: Policy, captured: Captured, grant: Grant | None, refusal: Refusal | None) -> Outcome | None:

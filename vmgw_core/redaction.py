@@ -20,8 +20,8 @@ import re
 from typing import Final
 from urllib.parse import quote, unquote, unquote_plus
 
-from .codings import CodingError, decode
-from .errors import Refusal
+from .codecs import decoder
+from .errors import BodyTooLarge, Refusal
 from .forms import MULTIPART, URLENCODED, read_form
 from .head import Headers
 
@@ -228,10 +228,10 @@ def redact_body(body: bytes, content_type: str, coding: str) -> bytes | None:
         content_type: the value of ``Content-Type``, or an empty text.
         coding: the value of ``Content-Encoding``, or an empty text.
     """
-    try:
-        text = decode(body, coding, MAX_BODY).decode("latin-1")
-    except CodingError:
+    decoded = _decoded(body, coding.strip().lower())
+    if decoded is None:
         return None
+    text = decoded.decode("latin-1")
     main = content_type.partition(";")[0].strip().lower()
     redacted = redact_arguments(text) if main == URLENCODED else redact_text(text)
     if redacted == text:
@@ -239,3 +239,23 @@ def redact_body(body: bytes, content_type: str, coding: str) -> bytes | None:
     if coding.strip().lower() not in ("", "identity") or _BINARY.search(text) or main == MULTIPART:
         return None  # putting it together again would need the sender's own writer
     return redacted.encode("latin-1")
+
+
+def _decoded(body: bytes, coding: str) -> bytes | None:
+    """The body without its content coding, or None where it cannot be had within the bound."""
+    if coding not in ("", "identity", "gzip", "deflate", "zstd", "snappy"):
+        return None
+    decoded = bytearray()
+
+    def take(piece: bytes) -> None:
+        if len(decoded) + len(piece) > MAX_BODY:
+            raise BodyTooLarge(f"the body is larger than {MAX_BODY} bytes decoded")
+        decoded.extend(piece)
+
+    try:
+        undo = decoder(coding, take, max_decoded=MAX_BODY)
+        undo.feed(body)
+        undo.finish()
+    except Refusal:
+        return None
+    return bytes(decoded)

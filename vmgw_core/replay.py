@@ -10,16 +10,20 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+from .access import Access
 from .answers import answer
 from .captures import ADMITTED, Captured, Outcome, Sent, sent_of
 from .errors import BadSignature, Refusal
 from .evidence import RecordedTokens
 from .gateway import Body, Grant, Policy, access_of, admit, rewrite
 from .head import RequestHead
+from .limits import Limiter
 from .redaction import redact_text
+from .rows import row_counter
 
 _SIGNATURE: Final = "the signature of the token is not in the file"
 _FORM: Final = "the form is not in the file"
+_ROWS: Final = "how many rows the body carries is not in the file"
 
 
 class Difference(StrEnum):
@@ -44,10 +48,12 @@ class Judge:
     """Applies one policy to captured requests, in the order in which they came.
 
     Args:
+        limiter: holds the requests to limits, at the times of their capture; None where there are none.
         trusting: whether a record's word on its token's signature is taken.
     """
 
-    def __init__(self, policy: Policy, *, trusting: bool = True) -> None:
+    def __init__(self, policy: Policy, limiter: Limiter | None = None, *, trusting: bool = True) -> None:
+        self.limiter = limiter
         self.tokens = RecordedTokens(policy.verifier.keys, trusting=trusting)
         self.policy = replace(policy, verifier=self.tokens)
 
@@ -61,12 +67,33 @@ class Judge:
         grant = None
         try:
             grant = self.grant(captured)
+            uncounted = self._count(grant, captured)
             outcome, doubt = self._rewrite(grant, captured)
+            doubt = doubt or uncounted
         except Refusal as refusal:
             outcome, doubt = refused(self.policy, captured.head, grant, refusal), ""
         if self.tokens.doubtful and (outcome.admitted or outcome.code == BadSignature.code):
             doubt = _SIGNATURE  # any other refusal stands, whatever the signature is
         return Verdict(outcome=outcome, doubt=doubt)
+
+    def _count(self, grant: Grant, captured: Captured) -> str:
+        """Hold the request to the limits, in the order in which the gateway does; what is in doubt then, if anything.
+
+        Raises:
+            Refusal: it is beyond a limit.
+        """
+        if self.limiter is None:
+            return ""
+        subject, access = grant.subject, grant.route.access
+        self.limiter.admit(subject, access, captured.at)
+        if access is not Access.WRITE or not self.limiter.counts_rows:
+            return ""
+        if row_counter(grant.route, captured.head, max_decoded=0) is None:
+            return ""
+        if captured.rows is None:
+            return _ROWS
+        self.limiter.take_rows(subject, captured.rows, captured.at)
+        return ""
 
     def _rewrite(self, grant: Grant, captured: Captured) -> tuple[Outcome, str]:
         outcome = admitted(grant)

@@ -129,7 +129,7 @@ def test_a_body_that_was_redacted_has_its_new_length() -> None:
     redact_flow(flow, b"authorization")
     assert flow.request.content == b'{"password":"REDACTED"}'
     assert flow.request.headers["content-length"] == "23"
-    assert flow.request.trailers is None
+    assert not flow.request.trailers
     assert flow.get_state()["backup"] is None
 
 

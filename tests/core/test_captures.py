@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ CAPTURED = [
     captured(head("/nowhere\udcff")),
     captured(head(token="")),
     captured(posted(b"query=up"), form=b"query=up", sample=0.5),
+    replace(captured(head()), rows=7),
     captured(head(), policy()),
     captured(head(token=".".join("xyz"))),
 ]
@@ -62,6 +64,7 @@ OUTCOME: dict[str, Any] = to_metadata(CAPTURED[0])["outcome"]  # type: ignore[as
         (broken(outcome="admitted"), "outcome"),
         (broken(outcome={**OUTCOME, "sent": {"method": "GET"}}), "outcome.sent"),
         (broken(sample=None), "sample"),
+        (broken(rows=-1), "rows"),
     ],
 )
 def test_rejects(data: object, path: str) -> None:

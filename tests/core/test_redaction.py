@@ -191,6 +191,8 @@ def test_forms() -> None:
         (b'{"password":"","count":"5"}', "application/json", "", b'{"password":"","count":"5"}'),
         (gzip.compress(b"up 1\n"), "text/plain", "gzip", gzip.compress(b"up 1\n")),
         (gzip.compress(TOKEN.encode()), "text/plain", "gzip", None),
+        (gzip.compress(b"up 1") + gzip.compress(TOKEN.encode()), "text/plain", "gzip", None),
+        (b"up 1", "text/plain", "br", None),
         (bytes(cramjam.snappy.compress_raw(TOKEN.encode())), "", "snappy", None),
         (b"\x0a\x01" + TOKEN.encode(), "application/x-protobuf", "", None),
         (multipart(("token", TOKEN)), MULTIPART, "", None),

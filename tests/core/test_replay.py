@@ -15,6 +15,7 @@ from tests.core.captured import FIRST, SECOND, captured, head, policy, posted
 from tests.core.keys import NOW
 from vmgw_core.captures import Captured, Outcome
 from vmgw_core.gateway import Policy
+from vmgw_core.limits import Limit, Limiter, LimitType, Resolution
 from vmgw_core.replay import Difference, Judge, Verdict, compare
 from vmgw_core.tenancy import Backend
 
@@ -113,6 +114,65 @@ def test_the_same_policy_changes_nothing(
     else:  # a form that was not kept: it could not be read
         assert form is not None
         assert verdict.doubt == "the form is not in the file"
+
+
+# --- limits --------------------------------------------------------------------------------------------------------
+
+
+def limiter(limit_type: LimitType, value: int) -> Limiter:
+    one = Limit(type=limit_type, resolution=Resolution.MINUTE, value=value, tenant=None, total=False, labels=())
+    return Limiter([one])
+
+
+def verdicts(judge: Judge, *made: Captured) -> list[str]:
+    return [str(verdict.outcome) + verdict.doubt for verdict in map(judge.judge, made)]
+
+
+def test_limits_hold_at_the_times_of_the_capture() -> None:
+    judge = Judge(policy(FIRST), limiter(LimitType.QUERIES, 2))
+    times = (NOW, NOW + 1, NOW + 2, NOW + 59)
+    assert verdicts(judge, *(replace(captured(head()), at=at) for at in times)) == [
+        "admitted", "admitted", "429 rate_limited", "429 rate_limited"
+    ]  # fmt: skip
+    token = keys.sign(keys.claims(exp=NOW + 1000), FIRST)
+    assert verdicts(judge, replace(captured(head(token=token)), at=NOW + 62)) == ["admitted"]
+
+
+def test_each_tenant_has_its_own_limit_and_a_refused_request_counts_nowhere() -> None:
+    judge = Judge(policy(FIRST), limiter(LimitType.QUERIES, 1))
+    bad = captured(head(token=keys.sign(keys.claims(), SECOND)))
+    assert verdicts(judge, bad, captured(head(vm_access=TEAM)), captured(head())) == [
+        "401 bad_signature", "admitted", "admitted"
+    ]  # fmt: skip
+
+
+def write(rows: int | None) -> Captured:
+    return replace(captured(head("/api/v1/import/prometheus", ("Content-Length", "9"), method="POST")), rows=rows)
+
+
+def test_rows_are_those_of_the_record() -> None:
+    judge = Judge(policy(FIRST), limiter(LimitType.ROWS_INSERTED, 10))
+    assert verdicts(judge, write(10), write(1), write(11)) == ["admitted", "429 rate_limited", "429 rate_limited"]
+    judge = Judge(policy(FIRST), limiter(LimitType.ROWS_INSERTED, 10))
+    assert verdicts(judge, write(11), write(None), captured(head())) == [
+        "413 body_too_large", "admittedhow many rows the body carries is not in the file", "admitted"
+    ]  # fmt: skip
+
+
+def test_writes_without_rows_and_limits_of_reads() -> None:
+    judge = Judge(policy(FIRST), limiter(LimitType.ROWS_INSERTED, 10))
+    made = captured(head("/datadog/api/v1/validate", method="POST"))
+    assert verdicts(judge, made) == ["admitted"]
+    assert verdicts(Judge(policy(FIRST), limiter(LimitType.QUERIES, 1)), write(5), write(None)) == ["admitted"] * 2
+
+
+def test_without_authentication_the_path_names_the_tenant() -> None:
+    by = policy(cluster=True, auth=False)
+    request = replace(head("/select/3/prometheus/api/v1/query"), headers=((b"Host", b"g"),))
+    made = captured(request, by)
+    assert made.evidence is None
+    assert difference(made, by) is None
+    assert difference(made, policy(FIRST, cluster=True)) is Difference.NEWLY_REFUSED
 
 
 # --- other policies ------------------------------------------------------------------------------------------------

@@ -1,0 +1,79 @@
+"""Rows in VictoriaMetrics' native format (``/api/v1/export/native``).
+
+A time range of 16 bytes, then blocks: the size of a metric name (4 bytes, big endian), the name, the size of a
+block of data, the data. The data begins with four numbers as varints (the first and the last timestamp, the first
+value, how many rows), and that is all that is looked at. VictoriaMetrics drops rows outside of the time range; they
+count here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .errors import BadRequest
+
+_TIME_RANGE: Final = 16
+_SIZE: Final = 4
+_MAX_SIZE: Final = 1 << 20  # bytes of a name or of a block's data; VictoriaMetrics refuses larger ones
+_MAX_VARINT: Final = 10  # bytes of a number of 64 bits
+
+
+class Native:
+    """Counts the rows of complete blocks; ``settled`` is the offset behind the last of them, in bytes."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.settled = 0
+        self._tail = b""
+        self._in_blocks = False
+
+    def feed(self, data: bytes) -> None:
+        data = self._tail + data
+        start = 0
+        if not self._in_blocks and len(data) >= _TIME_RANGE:
+            self._in_blocks, start = True, _TIME_RANGE
+        if self._in_blocks:
+            while end := self._block(data, start):
+                start = end
+        self.settled += start
+        self._tail = data[start:]
+
+    def finish(self) -> None:
+        """A block that is not complete is not read by VictoriaMetrics either."""
+
+    def _block(self, data: bytes, start: int) -> int:
+        """Count the block that begins at ``start``; the offset behind it, or 0 if it is not complete."""
+        name_end = self._item_end(data, start)
+        end = self._item_end(data, name_end) if name_end else 0
+        if end:
+            self.rows += _rows_of_block(data, name_end + _SIZE, end)
+        return end
+
+    def _item_end(self, data: bytes, start: int) -> int:
+        size = int.from_bytes(data[start : start + _SIZE], "big")
+        if len(data) < start + _SIZE:
+            return 0
+        if size > _MAX_SIZE:
+            raise BadRequest("a block of the native format is larger than a mebibyte")
+        end = start + _SIZE + size
+        return end if end <= len(data) else 0
+
+
+def _rows_of_block(data: bytes, start: int, end: int) -> int:
+    for _ in range(3):
+        _, start = varint(data, start, end)
+    return varint(data, start, end)[0]
+
+
+def varint(data: bytes, start: int, end: int) -> tuple[int, int]:
+    """A number of up to 64 bits, least significant seven bits first, and the offset behind it.
+
+    Raises:
+        BadRequest: it does not end before ``end``.
+    """
+    value = 0
+    for index, byte in enumerate(data[start : min(start + _MAX_VARINT, end)]):
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return value, start + index + 1
+    raise BadRequest("a number breaks off, or has more than 64 bits")
