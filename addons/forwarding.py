@@ -53,6 +53,11 @@ class Forwarding:
         flow.request.stream = grant.body is Body.STREAM
         if awaits_continue and flow.request.stream:
             flow.request.headers["expect"] = "100-continue"  # mitmproxy answers it, and does not send it on
+        authorization = upstream.backend.authorization
+        if flow.is_replay == "request" and authorization is not None:
+            # A client replay goes through mitmproxy's own layer, not the one that adds them on the way out. They are
+            # taken out of the flow when it has been sent, before anything saves it.
+            flow.request.headers["Authorization"] = authorization.decode("ascii")
         decision.upstream = upstream
 
 
