@@ -4,13 +4,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.core.captured import captured, head, policy, posted
 from tests.core.test_netstrings import dumped, read
 from vmgw_core.captures import OWN_PAGE, Captured, from_metadata, to_metadata
 from vmgw_core.fields import FieldError
+
+LAW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others work on the machine too
 
 CAPTURED = [
     captured(head()),
@@ -72,6 +74,7 @@ def test_rejects(data: object, path: str) -> None:
         from_metadata(data)
 
 
+@LAW
 @given(
     st.dictionaries(
         st.sampled_from([*to_metadata(CAPTURED[0])]),

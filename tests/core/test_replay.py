@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.core import keys
@@ -18,6 +18,8 @@ from vmgw_core.gateway import Policy
 from vmgw_core.limits import Limit, Limiter, LimitType, Resolution
 from vmgw_core.replay import Difference, Judge, Verdict, compare
 from vmgw_core.tenancy import Backend
+
+LAW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others work on the machine too
 
 TEAM = {"tenant_id": {"account_id": 3}, "extra_labels": {"team": "dev"}}
 
@@ -82,6 +84,7 @@ HEADERS = st.lists(
 )  # fmt: skip
 
 
+@LAW
 @given(
     TARGETS,
     st.lists(WORDS, max_size=4),
