@@ -6,11 +6,13 @@ import logging
 
 from mitmproxy.http import HTTPFlow
 
+from vmgw_core.answers import Answer, answer
 from vmgw_core.errors import BadSignature, InternalError, Refusal, TokenRefused, UnknownKey
 from vmgw_core.gateway import access_of, admit
+from vmgw_core.head import check_fields
 
 from .key_refresh import KeyRefresh
-from .refusing import refuse
+from .refusing import respond
 from .runtime import Decision, Runtime
 
 logger = logging.getLogger(__name__)
@@ -29,25 +31,35 @@ class AccessControl:
         decision = self.runtime.decide(flow)
         if decision.grant is not None:
             return  # a captured request that is sent again
-        policy = self.runtime.policy
         try:
-            if policy is None:
-                raise InternalError("the gateway has no usable configuration")
-            decision.grant = admit(policy, decision.head, decision.at)
+            if flow.request.is_http2:
+                check_fields(decision.head)
+            self.check(decision)
         except Refusal as refusal:
-            self.refuse(flow, decision, refusal)
+            if decision.policy is not None:  # whoever prints or saves a refused flow must not come by a token
+                flow.request.headers.pop(decision.policy.token_header.decode(), None)
+            respond(flow, self.answer(decision, refusal))
 
-    def refuse(self, flow: HTTPFlow, decision: Decision, refusal: Refusal) -> None:
-        """Answer, log, and ask for new keys where the token's key was not among the known ones."""
-        policy = self.runtime.policy
+    def check(self, decision: Decision) -> None:
+        """Admit the request, by the policy that is in force now and stays so for the whole of it.
+
+        Raises:
+            Refusal: it does not pass.
+        """
+        decision.policy = self.runtime.policy
+        if decision.policy is None:
+            raise InternalError("the gateway has no usable configuration")
+        decision.grant = admit(decision.policy, decision.head, decision.at)
+
+    def answer(self, decision: Decision, refusal: Refusal) -> Answer:
+        """What the client gets. Logs, and asks for new keys where the token's key was not among the known ones."""
+        policy = decision.policy
         decision.refused(refusal)
         tell_why = policy is not None and policy.tell_why
         access = access_of(policy, decision.head) if policy is not None else None
-        if policy is not None:  # whoever prints or saves a refused flow must not come by a token
-            flow.request.headers.pop(policy.token_header.decode(), None)
-        refuse(flow, refusal, access=access, tell_why=tell_why)
         if isinstance(refusal, UnknownKey | BadSignature):
             self.keys.unknown_key()
         if tell_why and isinstance(refusal, TokenRefused):
             # repr: nothing a client sends can start a line of its own.
             logger.warning(f"token refused: {refusal.code}: {refusal.message!r}, client {decision.head.client}")
+        return answer(refusal, access=access, tell_why=tell_why)

@@ -193,8 +193,10 @@ def rows_of(decision: Decision, kept: _Kept) -> int | None:
     grant = decision.grant
     if grant is None or grant.route.access is not Access.WRITE:
         return None
+    if decision.meter is not None:
+        return decision.meter.rows
     if kept.request is None or not kept.request.whole:
-        return None if decision.meter is None else decision.meter.rows or None
+        return None
     try:
         counter = row_counter(grant.route, decision.head, max_decoded=MAX_BODY)
         if counter is None:

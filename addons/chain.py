@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from .access_control import AccessControl
+from .access_log import AccessLogging
+from .answer_headers import AnswerHeaders
 from .capture import Capture
 from .configuration import Configuration
+from .fast_lane import FastLane
 from .flow_lane import FlowLane
 from .flow_replay import FlowReplay
 from .forwarding import Forwarding
@@ -12,12 +15,15 @@ from .key_refresh import KeyRefresh
 from .lifecycle import Lifecycle
 from .limit_metrics import LimitMetrics
 from .limits_reload import LimitsReload
+from .listener import Listener
+from .push_metrics import PushMetrics
 from .rate_limit import RateLimit
 from .runtime import Runtime
 from .server_replay import ServerReplay
 from .status_pages import StatusPages
 from .telemetry import Telemetry
 from .upstream_connections import UpstreamConnections
+from .worker_metrics import WorkerMetrics
 
 
 def build(runtime: Runtime | None = None) -> list[object]:
@@ -27,22 +33,34 @@ def build(runtime: Runtime | None = None) -> list[object]:
     keys = KeyRefresh(runtime)
     telemetry = Telemetry(runtime)
     connections = UpstreamConnections(runtime)
-    lifecycle = Lifecycle(runtime, configuration, keys)
+    access_control = AccessControl(runtime, keys)
     rate_limit = RateLimit(runtime)
     telemetry.registry.register(LimitMetrics(runtime, rate_limit, telemetry.tenant_label))
+    workers = WorkerMetrics(runtime, telemetry)
+    pages = StatusPages(runtime, telemetry, workers)
+    fast = FastLane(runtime, pages, access_control, rate_limit, telemetry)
+    listener = Listener(runtime, fast)
+    lifecycle = Lifecycle(runtime, configuration, keys, listener, fast)
+    pages.begin_reload = lifecycle.reload
     return [
         configuration,
+        listener,
         lifecycle,
-        StatusPages(runtime, telemetry, lifecycle.reload),
+        pages,
         FlowReplay(runtime),
-        AccessControl(runtime, keys),
+        access_control,
         rate_limit,
         Forwarding(runtime),
         ServerReplay(),
         connections,
         FlowLane(runtime, connections),
+        fast,
         keys,
+        AnswerHeaders(runtime),
         LimitsReload(runtime),
         telemetry,
+        workers,
+        AccessLogging(runtime),
+        PushMetrics(runtime, telemetry),
         Capture(runtime),
     ]

@@ -10,9 +10,7 @@ from typing import Any
 from mitmproxy import ctx
 from mitmproxy.addonmanager import Loader
 from mitmproxy.exceptions import OptionsError
-from mitmproxy.proxy.mode_specs import ProxyMode
 
-from vmgw_core import __version__
 from vmgw_core.commandline import settings_from_options
 from vmgw_core.discovery import KeyRing
 from vmgw_core.errors import ConfigurationError
@@ -24,10 +22,13 @@ from vmgw_core.limits import Limit, Limiter
 from vmgw_core.tenancy import Backend
 
 from . import limits_source
+from .access_log import AccessLog
 from .capture import check_capture
 from .limits_reload import read_in_thread
 from .listener import DEAD_TARGET, parse_listen_address
-from .runtime import Runtime, Settings
+from .logs import LogStyle, set_up_logging_beside
+from .page_access import PageAccess, header_edit, path_prefix
+from .runtime import Runtime, Settings, WireLimits
 from .upstream_tls import contexts
 
 logger = logging.getLogger(__name__)
@@ -58,13 +59,10 @@ class Configuration:
                 raise OptionsError(str(error)) from None
             logger.error(str(error))  # at start: mitmproxy stops, and every request before that is refused
 
-    async def running(self) -> None:
+    def running(self) -> None:
         if self.runtime.policy is None:
             logger.error("vmgateway has no usable configuration: set at least vmgw_enable_auth and vmgw_read_url")
             return
-        # mitmproxy 12 opens its listener while it loads scripts, so in the mode that was set before.
-        proxyserver = ctx.master.addons.get("proxyserver")
-        await proxyserver.servers.update([ProxyMode.parse(mode) for mode in ctx.options.mode])
         if self.runtime.limiter is not None:
             logger.info(f"{len(self.runtime.limiter.limits)} limits are enforced")
         elif self.runtime.settings["ratelimit.config"]:
@@ -73,10 +71,6 @@ class Configuration:
             self.runtime.policy.auth and self.runtime.keyring is not None and self.runtime.keyring.keyset is not None
         )
         logger.log(logging.INFO if verified else logging.WARNING, describe_keys(self.runtime))
-        if not ctx.options.server:
-            return
-        address = f"{ctx.options.listen_host or '*'}:{ctx.options.listen_port}"
-        logger.info(f"vmgateway {__version__} listens on {address}")
 
     def start(self, settings: Settings) -> None:
         """Put the first ``settings`` in force, or others while running.
@@ -85,7 +79,12 @@ class Configuration:
             ConfigurationError: as :meth:`apply`.
         """
         self.apply(settings)
-        _set_up_mitmproxy(settings)
+        style = LogStyle.from_settings(settings)
+        if style != LogStyle() and "termlog_verbosity" in ctx.options:
+            set_up_logging_beside(style)
+        if self.runtime.offline is None:  # what is set below says nothing any more
+            self.runtime.offline = not ctx.options.server
+        _set_up_mitmproxy(settings, offline=self.runtime.offline)
 
     def apply(self, settings: Settings, limits: tuple[Limit, ...] | None = None) -> None:
         """Put ``settings`` in force, files read anew, or leave everything as it was.
@@ -102,6 +101,11 @@ class Configuration:
         policy = build_policy(settings, keyring)
         tls = contexts(settings)
         check_capture(settings)
+        style, page_access, edit = (
+            LogStyle.from_settings(settings),
+            PageAccess.from_settings(settings),
+            header_edit(settings),
+        )
         if limits is None and settings["enable.rateLimit"]:
             limits = limits_source.load(settings)
         if runtime.keyring is not None and all(settings[flag] == runtime.settings[flag] for flag in _ENDPOINT_FLAGS):
@@ -109,6 +113,9 @@ class Configuration:
         else:
             runtime.keyring = keyring
         runtime.settings, runtime.policy, runtime.upstream_tls = settings, policy, tls
+        runtime.limits = WireLimits.of(settings)
+        runtime.page_access, runtime.header_edit = page_access, edit
+        runtime.access_log = AccessLog(runtime, style) if settings["accessLog"] else None
         runtime.limiter = limiter_for(settings, limits, runtime.limiter)
         runtime.use_keys()
 
@@ -146,18 +153,15 @@ def _default(flag: Flag) -> object:
     return [] if flag.kind is Kind.ARRAY else flag.default_text
 
 
-def _set_up_mitmproxy(settings: Settings) -> None:
+def _set_up_mitmproxy(settings: Settings, *, offline: bool) -> None:
     """Point mitmproxy's listener at an address that answers nobody: only a decision leads to a backend."""
     if ctx.options.has_changed("mode") and ctx.options.mode != [f"reverse:{DEAD_TARGET}"]:
         raise ConfigurationError("--mode: leave it out, vmgateway sets it; -httpListenAddr says where to listen")
-    options: dict[str, object] = {"mode": [f"reverse:{DEAD_TARGET}"], "connection_strategy": "lazy"}
-    if not ctx.options.server:  # mitmdump -n: flows that are read would be given the mode's address
-        del options["mode"]
-    host, port = parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
-    if not ctx.options.has_changed("listen_port"):
-        options["listen_port"] = port
-    if not ctx.options.has_changed("listen_host"):
-        options["listen_host"] = host
+    parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
+    # The listener is the gateway's own: see ``Listener``.
+    options: dict[str, object] = {"connection_strategy": "lazy", "server": False}
+    if not offline:  # flows that are read from a file would be given the mode's address
+        options["mode"] = [f"reverse:{DEAD_TARGET}"]
     # mitmproxy's own guards that a gateway replaces: who may connect, and the certificate page under mitm.it.
     options |= {name: False for name in ("block_global", "onboarding") if name in ctx.options}
     if "tcp_timeout" in ctx.options:  # mitmproxy 12; 600 seconds in 11
@@ -228,6 +232,7 @@ def build_policy(settings: Settings, keyring: KeyRing) -> Policy:
         write=write,
         max_form_size=int(str(settings["maxFormSize"])),
         tell_why=bool(settings["logInvalidAuthTokens"]),
+        path_prefix=path_prefix(settings),
         keys_awaited=auth and keyring.waiting,
         auth=auth,
     )

@@ -34,8 +34,9 @@ class FlowLane:
             nextlayer.layer = GatewayHttpLayer(context, HTTPMode.transparent, self.runtime, timed_out)
 
     def responseheaders(self, flow: HTTPFlow) -> None:
-        if flow.response is not None and flow in self.runtime.decisions:
-            flow.response.stream = True
+        decision = self.runtime.decisions.get(flow)
+        if flow.response is not None and decision is not None:
+            flow.response.stream = decision.passing if self.runtime.access_log is not None else True
             if self.runtime.draining:
                 flow.response.headers["Connection"] = "close"
 

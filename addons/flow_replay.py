@@ -63,7 +63,7 @@ class FlowReplay:
         request.data.path = head.target.encode("utf-8", "surrogateescape")
         request.data.headers = Headers(head.headers)
         decision = self.runtime.decide(flow)
-        decision.head, decision.at = head, captured.at
+        decision.head, decision.at, decision.policy = head, captured.at, judge.policy
         try:
             grant = judge.grant(captured)
             if judge.tokens.doubtful:

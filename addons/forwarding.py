@@ -37,7 +37,7 @@ class Forwarding:
 
     def forward(self, flow: HTTPFlow, decision: Decision, form: bytes | None) -> None:
         """Rewrite the request and send it on, or refuse it."""
-        policy, grant = self.runtime.policy, decision.grant
+        policy, grant = decision.policy, decision.grant
         assert policy is not None
         assert grant is not None
         if form is not None and len(form) <= int(str(self.runtime.settings["capture.maxBodySize"])):

@@ -10,7 +10,6 @@ from enum import Enum
 from typing import Final
 
 import h11
-from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
 from mitmproxy.http import Headers, Response
 from mitmproxy.net.http import http1
@@ -21,55 +20,58 @@ from mitmproxy.proxy.layers.http._events import ResponseProtocolError
 from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
 
 from vmgw_core.answers import answer
+from vmgw_core.bodies import ChunkedReader
 from vmgw_core.errors import BackendUnreachable, BadRequest, Refusal
 from vmgw_core.head import check_head, find_head
 
-_MAX_CHUNK_LINE: Final = 64 * 1024  # bytes of a chunk's size, extensions or trailers held at once
-_MAX_PIPELINED: Final = 256 * 1024  # bytes a client may send ahead of the answer it waits for
+from .runtime import WireLimits
+
+_MAX_CHUNK_LINE: Final = 64 * 1024  # bytes of a chunk's head, and of the trailers, in a backend's answer
+_READ_SIZE: Final = 64 * 1024  # bytes that mitmproxy reads at once
 _MAX_RESPONSE_HEAD: Final = 1 << 20  # bytes
 
 
-class TrailerDroppingReader:
-    """A chunked body without its trailers, which may be discarded (RFC 9110, section 6.5.1)."""
+class BoundedChunks:
+    """The core's reader of chunked bodies, in the shape that mitmproxy asks h11's for: one event a call."""
 
-    def __init__(self) -> None:
-        self.reader = ChunkedReader()
+    def __init__(self, max_line: int) -> None:
+        self.reader = ChunkedReader(max_line)
+        self.done = False
 
     def __call__(self, buffer: ReceiveBuffer) -> h11.Data | h11.EndOfMessage | None:
-        self.check_end_of_chunk(buffer)
-        event = self.reader(buffer)
-        if isinstance(event, h11.EndOfMessage):
+        if self.done:
             return h11.EndOfMessage()
-        if event is None and len(buffer) > _MAX_CHUNK_LINE:
-            raise h11.RemoteProtocolError("a chunk's head or the trailers are too large")
-        return event
-
-    def check_end_of_chunk(self, buffer: ReceiveBuffer) -> None:
-        """The h11 of mitmproxy 11 skips two bytes behind a chunk, whatever they are (CVE-2025-43859)."""
-        left: object = self.reader._bytes_to_discard  # newer releases hold the bytes themselves here, and check
-        if isinstance(left, int) and left and not b"\r\n"[2 - left :].startswith(bytes(buffer)[:left]):
-            raise h11.RemoteProtocolError("a chunk does not end in a line break")
+        try:
+            content, rest, self.done = self.reader.feed(bytes(buffer.maybe_extract_at_most(len(buffer)) or b""))
+        except BadRequest as error:
+            raise h11.RemoteProtocolError(str(error)) from None
+        buffer += rest
+        if content:
+            return h11.Data(content)
+        return h11.EndOfMessage() if self.done else None
 
     def read_eof(self) -> h11.EndOfMessage:
-        self.reader.read_eof()
         raise h11.RemoteProtocolError("the body ended before its last chunk")
 
 
 class _BoundedBodies(Http1Connection):
     """What both sides share: chunked bodies are read with bounds."""
 
+    max_chunk_line = _MAX_CHUNK_LINE
+
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(self.body_reader, ChunkedReader):
-            self.body_reader = TrailerDroppingReader()  # type: ignore[assignment]
+        if isinstance(self.body_reader, h11._readers.ChunkedReader):
+            self.body_reader = BoundedChunks(self.max_chunk_line)  # type: ignore[assignment]
         yield from super().read_body(event)
 
 
 class GatewayHttp1Server(_BoundedBodies, Http1Server):
     """The side of the client: a head reaches mitmproxy only when the core has checked it byte by byte."""
 
-    def __init__(self, context: Context, max_head: int) -> None:
+    def __init__(self, context: Context, limits: WireLimits) -> None:
         super().__init__(context)
-        self.max_head = max_head
+        self.limits = limits
+        self.max_chunk_line = limits.chunk_line
         self.seen = 0
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
@@ -79,11 +81,11 @@ class GatewayHttp1Server(_BoundedBodies, Http1Server):
                 self.buf.maybe_extract_at_most(2)
                 received, self.seen = received[2:], 0
             try:
-                end = find_head(received, self.max_head, self.seen)
+                end = find_head(received, self.limits.head.size, self.seen)
                 self.seen = 0 if end else len(received)
                 if not end:
                     return
-                check_head(received[:end])
+                check_head(received[:end], self.limits.head)
             except Refusal as refusal:
                 yield from self.refuse(refusal)
                 return
@@ -96,7 +98,7 @@ class GatewayHttp1Server(_BoundedBodies, Http1Server):
         self.state = self.done
 
     def wait(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, events.DataReceived) and len(self.buf) > _MAX_PIPELINED:
+        if isinstance(event, events.DataReceived) and len(self.buf) > self.limits.pipelined + _READ_SIZE:
             event = events.ConnectionClosed(self.conn)
         yield from super().wait(event)
 

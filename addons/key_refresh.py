@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from typing import TypeVar
 
 import requests
 
@@ -16,6 +18,9 @@ from vmgw_core.discovery import Fetch
 from .runtime import Runtime
 
 logger = logging.getLogger(__name__)
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 _MAX_DOCUMENT = 1 << 20  # bytes; the largest public key set seen in the field has a few dozen kilobytes
 _CONNECT_TIMEOUT = 5.0  # seconds
@@ -85,25 +90,24 @@ class KeyRefresh:
         self.wake.set()
 
 
-async def in_thread(function: Callable[[str], bytes], argument: str) -> bytes:
+async def in_thread(function: Callable[[A], R], argument: A, name: str = "key fetch") -> R:
     """Call ``function`` in a thread that, unlike an executor's, does not hold up the end of the process."""
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[bytes] = loop.create_future()
+    future: asyncio.Future[R] = loop.create_future()
 
-    def settle(result: bytes | None, error: Exception | None) -> None:
+    def settle(call: Callable[[], None]) -> None:
         if not future.done():
-            future.set_exception(error) if error is not None else future.set_result(result or b"")
+            call()
 
     def work() -> None:
-        result, error = None, None
         try:
-            result = function(argument)
-        except Exception as caught:
-            error = caught
+            call = partial(future.set_result, function(argument))
+        except Exception as error:
+            call = partial(future.set_exception, error)
         with suppress(RuntimeError):  # the loop has closed meanwhile
-            loop.call_soon_threadsafe(settle, result, error)
+            loop.call_soon_threadsafe(settle, call)
 
-    threading.Thread(target=work, name="key fetch", daemon=True).start()
+    threading.Thread(target=work, name=name, daemon=True).start()
     return await future
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import inspect
 import os
@@ -10,6 +11,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
+import uvloop
 from mitmproxy.options import Options
 
 from vmgw_core import __version__
@@ -17,13 +19,17 @@ from vmgw_core.commandline import help_text, parse
 from vmgw_core.errors import ConfigurationError
 
 from . import chain, limits_source
-from .capture import check_capture
+from .capture import check_capture, needs_flow_lane
 from .configuration import Configuration, build_keyring, build_policy, read_static_keys
 from .listener import parse_listen_address
-from .logs import set_up_logging
+from .listener_tls import ListenerTLS
+from .logs import LogStyle, set_up_logging
 from .master import GatewayMaster
-from .runtime import Settings
+from .page_access import PageAccess, header_edit
+from .push_metrics import PushTarget
+from .runtime import Settings, Worker
 from .upstream_tls import contexts
+from .workers import Supervisor
 
 _COMMANDS = {
     "explain": "Tell what the gateway would do with a request, and why.",
@@ -59,9 +65,18 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     if settings["dryRun"]:
         print("the configuration is good")
         return 0
-    set_up_logging()
+    set_up_logging(LogStyle.from_settings(settings))
+    count = int(str(settings["workers"]))
+    if count > 1:
+        return Supervisor(count, lambda worker: run(settings, worker)).run()
+    return run(settings, None)
+
+
+def run(settings: Settings, worker: Worker | None) -> int:
+    """Serve in this process until a signal ends it. Returns the exit code."""
     try:
-        return asyncio.run(serve(settings))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(serve(settings, worker))
     except KeyboardInterrupt:
         return 0
     finally:
@@ -93,19 +108,34 @@ def check(settings: Settings) -> None:
         ConfigurationError: names the flag and the reason.
     """
     parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
+    if settings["lane"] not in ("fast", "flow"):
+        raise ConfigurationError(f"-lane: expected fast or flow, got {str(settings['lane'])[:60]!r}")
+    if settings["tls"]:
+        ListenerTLS(settings)
+    elif settings["mtls"]:
+        raise ConfigurationError("-mtls: needs -tls")
     build_policy(settings, build_keyring(settings, read_static_keys(settings)))
     contexts(settings)
     check_capture(settings)
+    LogStyle.from_settings(settings)
+    PageAccess.from_settings(settings)
+    header_edit(settings)
+    PushTarget.from_settings(settings)
     if settings["enable.rateLimit"]:
         limits_source.load(settings)
 
 
-async def serve(settings: Settings) -> int:
+async def serve(settings: Settings, worker: Worker | None) -> int:
     """Run until shut down. Returns the exit code."""
     addons = chain.build()
     master = GatewayMaster(Options(), addons, asyncio.get_running_loop())
     try:
-        next(addon for addon in addons if isinstance(addon, Configuration)).start(settings)
+        configuration = next(addon for addon in addons if isinstance(addon, Configuration))
+        configuration.runtime.fast = settings["lane"] == "fast" and needs_flow_lane(settings) is None
+        configuration.runtime.worker = worker
+        configuration.start(settings)
+        gc.collect()
+        gc.freeze()  # what is there by now stays: no need to look at it again and again
         await master.run()
     except SystemExit as end:  # mitmproxy's way to say that the listener could not start
         return int(str(end.code)) if end.code else 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
-from contextlib import suppress
 from typing import Final
 from weakref import WeakSet
 
@@ -14,26 +14,33 @@ from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.http import HTTPFlow
 
 from .configuration import Configuration
+from .fast_lane import FastLane
 from .key_refresh import KeyRefresh
+from .listener import Listener
 from .runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
+_LOOK_SECONDS = 0.02  # between two looks whether the last request has ended
 _RELOAD_PAUSE: Final = 1.0  # seconds
 
 
 class Lifecycle:
     """Ends requests before it ends the process."""
 
-    def __init__(self, runtime: Runtime, configuration: Configuration, keys: KeyRefresh) -> None:
+    def __init__(
+        self, runtime: Runtime, configuration: Configuration, keys: KeyRefresh, listener: Listener, fast: FastLane
+    ) -> None:
         self.runtime = runtime
         self.configuration = configuration
         self.keys = keys
-        self.in_flight: WeakSet[HTTPFlow] = WeakSet()
-        self.idle = asyncio.Event()
+        self.listener = listener
+        self.fast = fast
+        self.flows: WeakSet[HTTPFlow] = WeakSet()
         self.stopping: asyncio.Task[None] | None = None
         self.reloading: asyncio.Task[None] | None = None
         self.reload_wanted = False
+        self.watching: asyncio.Task[None] | None = None
 
     def running(self) -> None:
         loop = asyncio.get_running_loop()
@@ -41,6 +48,14 @@ class Lifecycle:
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         if type(ctx.master).__name__ in ("DumpMaster", "GatewayMaster"):  # in the others Ctrl-C asks the user
             loop.add_signal_handler(signal.SIGINT, self.stop)
+        if self.runtime.worker is not None:
+            self.watching = loop.create_task(self.watch(os.getppid()))
+
+    async def watch(self, parent: int) -> None:
+        """A worker whose parent is gone has nobody to end or to replace it: it leaves."""
+        while os.getppid() == parent:
+            await asyncio.sleep(1)
+        self.stop()
 
     def reload(self) -> None:
         """Read files anew, and fetch keys again. While that goes on, one more is remembered, however many come."""
@@ -67,21 +82,27 @@ class Lifecycle:
         """Tell load balancers, stop listening, let requests end, then leave."""
         self.runtime.draining = True
         await asyncio.sleep(self.seconds("http.shutdownDelay"))
-        proxyserver = ctx.master.addons.get("proxyserver")
-        assert isinstance(proxyserver, Proxyserver)
-        await proxyserver.servers.update([])
-        logger.info(f"draining: {len(self.in_flight)} requests in flight")
+        await self.listener.close()
+        self.fast.close_idle()
+        logger.info(f"draining: {self.in_flight} requests in flight")
         limit = self.seconds("http.maxGracefulShutdownDuration")
-        self.check_idle()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.idle.wait(), limit)
+        deadline = asyncio.get_running_loop().time() + limit
+        while self.in_flight and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(_LOOK_SECONDS)
         if self.in_flight:
-            logger.warning(f"{len(self.in_flight)} requests did not end within {limit:g} seconds and are cut off")
-        await self.close_connections(proxyserver)
+            logger.warning(f"{self.in_flight} requests did not end within {limit:g} seconds and are cut off")
+        await self.close_connections()
         ctx.master.shutdown()
 
-    async def close_connections(self, proxyserver: Proxyserver) -> None:
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being answered, in both lanes."""
+        return len(self.flows) + self.fast.in_flight
+
+    async def close_connections(self) -> None:
         """Close what is left, so that no task is destroyed while it waits."""
+        proxyserver = ctx.master.addons.get("proxyserver")
+        assert isinstance(proxyserver, Proxyserver)
         transports = [io for handler in proxyserver.connections.values() for io in handler.transports.values()]
         tasks = [io.handler for io in transports if io.handler is not None]
         for task in tasks:
@@ -90,24 +111,13 @@ class Lifecycle:
             await asyncio.wait(tasks, timeout=1)
 
     def requestheaders(self, flow: HTTPFlow) -> None:
-        self.in_flight.add(flow)
+        self.flows.add(flow)
 
     def response(self, flow: HTTPFlow) -> None:
-        self.finished(flow)
+        asyncio.get_running_loop().call_soon(self.flows.discard, flow)  # the answer's end is written after the hook
 
     def error(self, flow: HTTPFlow) -> None:
-        self.finished(flow)
-
-    def finished(self, flow: HTTPFlow) -> None:
-        """One request less."""
-        self.in_flight.discard(flow)
-        if self.runtime.draining:
-            asyncio.get_running_loop().call_soon(self.check_idle)  # the end of the answer is written after the hook
-
-    def check_idle(self) -> None:
-        """Whether the last request has ended."""
-        if not self.in_flight:
-            self.idle.set()
+        self.flows.discard(flow)
 
     def seconds(self, flag: str) -> float:
         """A duration flag, or 0 before there is a configuration."""

@@ -19,8 +19,10 @@ from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.addons.tlsconfig import TlsConfig
 from mitmproxy.exceptions import AddonHalt
 from mitmproxy.hooks import Hook
+from mitmproxy.http import HTTPFlow
 from mitmproxy.master import Master
 from mitmproxy.options import Options
+from mitmproxy.utils import asyncio_utils
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,23 @@ class DirectAddonManager(AddonManager):
                 logger.exception(f"an addon failed in {event.name}")
 
 
+class CertlessTls(TlsConfig):
+    """mitmproxy's TLS without its certificate authority.
+
+    Its own makes a key and writes it into the home directory, which a service may not have. Nothing here is ever
+    signed: the gateway's TLS contexts are its own.
+    """
+
+    def running(self) -> None:
+        pass
+
+    def configure(self, updated: set[str]) -> None:
+        pass
+
+    def request(self, flow: HTTPFlow) -> None:
+        """mitmproxy 12 looks here for the path of the authority's revocation list."""
+
+
 class GatewayMaster(Master):
     """A master with the addons that proxying needs, and the given ones before them."""
 
@@ -59,4 +78,23 @@ class GatewayMaster(Master):
         super().__init__(options, event_loop=loop)
         self._legacy_log_events.uninstall()  # an event for each log record, which no addon here listens to
         self.addons = DirectAddonManager(self)
-        self.addons.add(Proxyserver(), *addons, TlsConfig(), NextLayer(), ErrorCheck())  # type: ignore[no-untyped-call]
+        self.addons.add(Proxyserver(), *addons, CertlessTls(), NextLayer(), ErrorCheck())  # type: ignore[no-untyped-call]
+
+    async def run(self) -> None:
+        """As mitmproxy's, without its listeners, and without eager tasks.
+
+        A task that begins within its creator can be cancelled before its own clean-up is in place (a client's socket
+        is forgotten that way), and uvloop does not hand every Python's eager factory what it takes.
+        """
+        errors = self.addons.get("errorcheck")
+        assert isinstance(errors, ErrorCheck)
+        with asyncio_utils.install_exception_handler(self._asyncio_exception_handler):
+            self.should_exit.clear()
+            await errors.shutdown_if_errored()
+            try:
+                await self.running()
+                await errors.shutdown_if_errored()
+                errors.finish()
+                await self.should_exit.wait()
+            finally:
+                await self.done()

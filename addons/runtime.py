@@ -5,22 +5,79 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from mitmproxy.http import HTTPFlow
 
+from vmgw_core.answers import HeaderEdit
 from vmgw_core.discovery import KeyRing
 from vmgw_core.errors import Refusal
+from vmgw_core.flags import FLAGS
 from vmgw_core.gateway import Grant, Policy, UpstreamRequest
-from vmgw_core.head import RequestHead
+from vmgw_core.head import HeadLimits, RequestHead
 from vmgw_core.limits import Limiter
 from vmgw_core.metering import RowMeter
 
 from .capture_file import CaptureStatus
 from .upstream_tls import UpstreamTLS
 
+if TYPE_CHECKING:
+    from .access_log import AccessLog
+    from .page_access import PageAccess
+
 Settings = Mapping[str, object]
 """Flag name to parsed value, as :mod:`vmgw_core.commandline` returns them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """One of ``count`` processes on one port. ``directory`` is theirs alone, and goes with them."""
+
+    slot: int
+    count: int
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireLimits:
+    """What a client may send, and how long a client or a backend may take. Sizes are bytes, times seconds."""
+
+    head: HeadLimits
+    chunk_line: int
+    pipelined: int
+    head_timeout: float
+    body_timeout: float
+    idle_timeout: float
+    connection_timeout: float
+    response_timeout: float
+    keep_alive: bool
+    connections: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> WireLimits:
+        """The limits that the flags ask for."""
+
+        def number(flag: str) -> float:
+            return float(str(settings[flag]))
+
+        return cls(
+            head=HeadLimits(
+                size=int(number("http.maxHeadSize")),
+                line=int(number("http.maxRequestLine")),
+                fields=int(number("http.maxHeaders")),
+            ),
+            chunk_line=int(number("http.maxChunkLine")),
+            pipelined=int(number("http.maxPipelined")),
+            head_timeout=number("http.headTimeout"),
+            body_timeout=number("http.bodyTimeout"),
+            idle_timeout=number("http.idleConnTimeout"),
+            connection_timeout=number("http.connTimeout"),
+            response_timeout=number("backend.responseTimeout"),
+            keep_alive=not settings["http.disableKeepAlive"],
+            connections=int(number("http.maxConnections")),
+        )
 
 
 @dataclass(slots=True)
@@ -35,6 +92,7 @@ class Decision:
     at: float = field(default_factory=time.time)
     """When it is judged, Unix time in seconds."""
     own_page: bool = False
+    policy: Policy | None = None
     grant: Grant | None = None
     counted: bool = False
     meter: RowMeter | None = None
@@ -42,11 +100,27 @@ class Decision:
     refusal: Refusal | None = None
     form: bytes | None = None
     """The form as the client sent it, for a capture; None where it is larger than ``-capture.maxBodySize``."""
+    sent: int = 0
+    """Bytes of the backend's answer passed on so far; counted only for the access log."""
 
     def refused(self, refusal: Refusal) -> None:
         """Note why. Its traceback goes: it holds the flow, and the flow would be kept for ever through its decision."""
         refusal.__traceback__ = refusal.__context__ = refusal.__cause__ = None
         self.refusal = refusal
+
+    def verdict(self, status: int | None) -> str:
+        """``admitted``, ``refused`` (by the gateway), or ``failed`` (there or at the backend, or broken off).
+
+        ``status`` is that of the answer, None where there was none.
+        """
+        if self.refusal is not None and self.refusal.status < 500:
+            return "refused"
+        return "admitted" if self.refusal is None and status is not None else "failed"
+
+    def passing(self, data: bytes) -> bytes:
+        """Count a piece of the answer on its way."""
+        self.sent += len(data)
+        return data
 
 
 class Runtime:
@@ -58,12 +132,22 @@ class Runtime:
 
     def __init__(self) -> None:
         self.settings: Settings = {}
+        self.limits = WireLimits.of({flag.name: flag.default for flag in FLAGS})
         self.policy: Policy | None = None
         self.keyring: KeyRing | None = None
         self.limiter: Limiter | None = None
         self.upstream_tls: dict[tuple[str, int], UpstreamTLS] = {}
+        self.access_log: AccessLog | None = None
+        self.page_access: PageAccess | None = None
+        self.header_edit = HeaderEdit()
         self.draining = False
+        self.offline: bool | None = None
+        """Whether no listener is wanted (``mitmdump -n``); None until a configuration was accepted."""
         self.capture = CaptureStatus()
+        self.worker: Worker | None = None
+        """Which of several processes this is; None where it is the only one."""
+        self.fast = False
+        """Whether the fast lane carries what it can; set by the launcher."""
         self.reloads = {"success": 0, "error": 0}
         self.limit_reloads = {"success": 0, "error": 0}
         # Flows are saved to files with their metadata, so what is no plain data is kept beside them.

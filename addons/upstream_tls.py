@@ -1,8 +1,9 @@
-"""Upstream TLS: one OpenSSL context for each backend, from ``-read.tls*`` and ``-write.tls*``."""
+"""Upstream TLS: the contexts for each backend, one for each lane, from ``-read.tls*`` and ``-write.tls*``."""
 
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,13 @@ from vmgw_core.tenancy import Backend
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTLS:
-    """How to speak TLS to one backend: the context, and the name its certificate must have."""
+    """How to speak TLS to one backend: the contexts, and the name its certificate must have.
+
+    ``context`` is pyOpenSSL's, which mitmproxy uses; ``fast`` is the same for asyncio.
+    """
 
     context: SSL.Context
+    fast: ssl.SSLContext
     server_name: str
 
     def connect(self) -> SSL.Connection:
@@ -80,10 +85,15 @@ def _context(settings: Mapping[str, object], side: str, backend: Backend) -> Ups
     authorities, certificate, key = file("tlsCAFile"), file("tlsCertFile"), file("tlsKeyFile")
     if bool(certificate) != bool(key):
         raise ConfigurationError(f"-{side}.tlsCertFile and -{side}.tlsKeyFile: set both or none")
+    fast = ssl.create_default_context()
+    fast.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not verify:
+        fast.check_hostname, fast.verify_mode = False, ssl.CERT_NONE
     flag = "tlsCAFile"
     try:
         if authorities:
             context.load_verify_locations(authorities)
+            fast = _only(authorities) if verify else fast
         else:
             context.set_default_verify_paths()
         flag = "tlsCertFile"
@@ -92,7 +102,15 @@ def _context(settings: Mapping[str, object], side: str, backend: Backend) -> Ups
             flag = "tlsKeyFile"
             context.use_privatekey_file(key)
             context.check_privatekey()
-    except SSL.Error:
+            fast.load_cert_chain(certificate, key)
+    except (SSL.Error, ssl.SSLError):
         raise ConfigurationError(f"-{side}.{flag}: not a usable PEM file: {file(flag)}") from None
     server_name = str(settings[f"{side}.tlsServerName"]) or backend.host
-    return UpstreamTLS(context, server_name)
+    return UpstreamTLS(context, fast, server_name)
+
+
+def _only(authorities: str) -> ssl.SSLContext:
+    """A context that trusts these authorities, and not those of the system."""
+    context = ssl.create_default_context(cafile=authorities)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context

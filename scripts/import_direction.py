@@ -17,8 +17,8 @@ CORE = Path(__file__).resolve().parent.parent / "vmgw_core"
 ORDER = [
     "errors", "fields", "flagtypes", "flags", "commandline", "selector", "access", "jwk", "jws", "jwt", "discovery",
     "windows", "limittypes", "limitset", "counters", "limits", "limitfile", "path", "routes", "forms", "labels",
-    "head", "tenancy", "answers", "gateway", "codecs", "rows_lines", "rows_native", "rows_protobuf", "rows_json",
-    "rows", "metering",
+    "head", "bodies", "tenancy", "answers", "gateway", "flagpage", "codecs", "rows_lines", "rows_native",
+    "rows_protobuf", "rows_json", "rows", "metering",
     "redaction", "evidence", "captures", "replay", "recording", "netstrings", "har", "tally", "expectations",
     "replay_report",
 ]

@@ -15,11 +15,13 @@ from .errors import (
     BackendUnreachable,
     KeysUnavailable,
     MethodNotAllowed,
+    Overloaded,
     RateLimited,
     Refusal,
     TokenRefused,
     UsageUnknown,
 )
+from .head import Headers
 
 _ERROR_TYPES: Final = {
     401: "unauthorized",
@@ -46,6 +48,29 @@ class Answer:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderEdit:
+    """What every answer gets, and what is taken out of those of backends.
+
+    ``add`` replaces headers of the same name; ``drop`` is the beginning of names, in lower case.
+    """
+
+    add: tuple[tuple[bytes, bytes], ...] = ()
+    drop: bytes = b""
+
+    def apply(self, headers: Headers) -> Headers:
+        """The headers of an answer as the client gets them."""
+        if not self.add and not self.drop:
+            return headers
+        replaced = {name.lower() for name, _ in self.add}
+        kept = (
+            (name, value)
+            for name, value in headers
+            if name.lower() not in replaced and not (self.drop and name.lower().startswith(self.drop))
+        )
+        return (*kept, *self.add)
+
+
 def answer(refusal: Refusal, *, access: Access | None = None, tell_why: bool = False) -> Answer:
     """The response for ``refusal``.
 
@@ -67,7 +92,7 @@ def answer(refusal: Refusal, *, access: Access | None = None, tell_why: bool = F
         headers.append((b"Allow", ", ".join(refusal.allow).encode()))
     elif isinstance(refusal, RateLimited):
         headers.append((b"Retry-After", str(refusal.retry_after).encode()))
-    elif isinstance(refusal, KeysUnavailable | BackendUnreachable | UsageUnknown):
+    elif isinstance(refusal, KeysUnavailable | BackendUnreachable | UsageUnknown | Overloaded):
         headers.append((b"Retry-After", b"5"))
     document = {"status": "error", "errorType": _ERROR_TYPES.get(status, "bad_data"), "error": text}
     body = json.dumps(document, separators=(",", ":")).encode()

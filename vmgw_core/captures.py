@@ -35,7 +35,7 @@ class Sent:
     method: str
     url: str
     headers: str
-    """A digest of the header fields, in their order, without ``Host``."""
+    """A digest of the header fields, sorted by their names, without ``Host``."""
     body: str | None
     """A digest of the form; None where none was written anew."""
 
@@ -81,7 +81,7 @@ class Captured:
 
 def sent_of(request: UpstreamRequest) -> Sent:
     """The trace of a request to a backend."""
-    fields = ((name.lower(), value) for name, value in request.headers)
+    fields = sorted(((name.lower(), value) for name, value in request.headers), key=lambda field: field[0])
     lines = b"\n".join(name + b":" + value for name, value in fields if name != b"host")
     return Sent(
         method=request.method,

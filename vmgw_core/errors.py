@@ -24,11 +24,13 @@
         ├── MethodNotAllowed     405  method_not_allowed
         ├── RequestTimeout       408  request_timeout
         ├── BodyTooLarge         413  body_too_large
+        ├── TargetTooLong        414  target_too_long
         ├── UnsupportedBody      415  unsupported_body
         ├── RateLimited          429  rate_limited
         ├── HeadTooLarge         431  head_too_large
         ├── InternalError        500  internal_error
         ├── BackendUnreachable   502  backend_unreachable
+        ├── Overloaded           503  overloaded
         ├── KeysUnavailable      503  keys_unavailable
         ├── UsageUnknown         503  usage_unknown
         └── BackendTimeout       504  backend_timeout
@@ -212,6 +214,13 @@ class BodyTooLarge(Refusal):
     code = "body_too_large"
 
 
+class TargetTooLong(Refusal):
+    """The request line is longer than ``-http.maxRequestLine``."""
+
+    status = 414
+    code = "target_too_long"
+
+
 class UnsupportedBody(Refusal):
     """A body on a read or delete route that is no form the gateway can inspect."""
 
@@ -231,7 +240,7 @@ class RateLimited(Refusal):
 
 
 class HeadTooLarge(Refusal):
-    """The request line and headers are larger than ``-http.maxHeadSize``."""
+    """The head is larger than ``-http.maxHeadSize``, or has more headers than ``-http.maxHeaders``."""
 
     status = 431
     code = "head_too_large"
@@ -252,6 +261,13 @@ class BackendUnreachable(Refusal):
 
     status = 502
     code = "backend_unreachable"
+
+
+class Overloaded(Refusal):
+    """The gateway has as many connections as it takes (``-http.maxConnections``)."""
+
+    status = 503
+    code = "overloaded"
 
 
 class KeysUnavailable(Refusal):

@@ -129,6 +129,12 @@ def _backend(side: str, served: str, example: str) -> tuple[Flag, ...]:
     )  # fmt: skip
 
 
+_FROM_FILE: Final = "file:///path names a file that holds it, read again when it changes."
+_NO_LICENSE: Final = "this is open software, no license is needed"
+_NO_DATA: Final = "the gateway keeps no data files"
+_NO_STRINGS: Final = "Python interns strings by itself"
+_NO_CACHES: Final = "the caches of the gateway are small and of a fixed size"
+
 FLAGS: Final[tuple[Flag, ...]] = (
     *_group(
         "Access control",
@@ -171,20 +177,112 @@ FLAGS: Final[tuple[Flag, ...]] = (
     ),
     *_group(
         "Listener",
+        Flag("lane", STRING, "fast", "How HTTP/1.1 is carried: fast, or flow (through mitmproxy's flows, which can be "
+             "watched and saved). mitmproxy, mitmweb and mitmdump always use flow."),
+        Flag("workers", INT, "1", "How many processes serve requests on the one port.", least="1"),
         Flag("httpListenAddr", STRING, ":8431", "TCP address to listen on, as host:port or :port."),
         Flag("enableTCP6", BOOL, "false", "Use IPv6 as well as IPv4, to listen and to connect."),
+        Flag("httpListenAddr.useProxyProtocol", BOOL, "false", "Connections begin with a header of the PROXY protocol, "
+             "version 1 or 2, which names the client."),
+        Flag("tls", BOOL, "false", "Serve TLS, with -tlsCertFile and -tlsKeyFile."),
+        Flag("tlsCertFile", STRING, "", "File with the certificate, and those between it and its root. Read anew "
+             "within a second of a change."),
+        Flag("tlsKeyFile", STRING, "", "File with the private key of -tlsCertFile. Read anew within a second of a "
+             "change."),
+        Flag("tlsCipherSuites", ARRAY, "", "Cipher suites for TLS up to 1.2, by Go's names. Empty: OpenSSL's choice."),
+        Flag("tlsMinVersion", STRING, "", "The oldest version of TLS that is served: TLS10, TLS11, TLS12 or TLS13. "
+             "Empty: TLS12."),
+        Flag("mtls", BOOL, "false", "Demand a certificate of every client, from an authority in -mtlsCAFile."),
+        Flag("mtlsCAFile", STRING, "", "File with the authorities of clients' certificates."),
+        Flag("http.enableHTTP2", BOOL, "false", "Offer HTTP/2 over TLS. It is carried by the flow lane, at a fraction "
+             "of the speed."),
         Flag("http.maxHeadSize", SIZE, "64KiB", "A request whose request line and headers are larger is answered 431.",
              least="1KiB"),
+        Flag("http.maxRequestLine", SIZE, "32KiB", "A request whose request line is longer is answered 414.",
+             least="1KiB"),
+        Flag("http.maxHeaders", INT, "200", "A request with more headers is answered 431.", least="1"),
+        Flag("http.headTimeout", DURATION, "10s", "How long the head of a request may take from its first byte to its "
+             "last; then the client gets 408.", least="1ms"),
+        Flag("http.bodyTimeout", DURATION, "1m", "How long a client may neither send what is missing of its request "
+             "(408) nor take what is ready of its answer.", least="1ms"),
+        Flag("http.idleConnTimeout", DURATION, "1m", "A connection that carries no request for that long is closed.",
+             least="1ms"),
+        Flag("http.connTimeout", DURATION, "2m", "A connection is closed behind the first answer after that time, give "
+             "or take a tenth, so that load spreads anew behind a load balancer. Zero keeps connections."),
+        Flag("http.disableKeepAlive", BOOL, "false", "Close each connection behind its answer."),
+        Flag("http.maxConnections", INT, "10000", "More connections of clients at once are answered 503. Zero is no "
+             "limit.", least="0"),
+        Flag("http.maxChunkLine", SIZE, "4KiB", "A chunk's size with its extensions, or the trailers behind the last "
+             "chunk, that are longer: 400 (403 on writes).", least="32"),
+        Flag("http.maxPipelined", SIZE, "64KiB", "Bytes of further requests that are taken from a client while one is "
+             "being answered; the rest waits.", least="1KiB"),
         Flag("maxFormSize", SIZE, "16MiB", "A form on a read route that is larger is answered 413."),
         Flag("http.shutdownDelay", DURATION, "0s", "How long /health answers 503 before a shutdown begins, so that "
              "load balancers can turn away first."),
         Flag("http.maxGracefulShutdownDuration", DURATION, "7s", "How long requests in flight may take to end in a "
              "shutdown."),
+        Flag("http.pathPrefix", STRING, "", "Path that all requests begin with, own pages included, such as /metrics. "
+             "It is taken off before a request is judged."),
+        Flag("http.header.hsts", STRING, "", "Value of Strict-Transport-Security in every answer."),
+        Flag("http.header.csp", STRING, "", "Value of Content-Security-Policy in every answer."),
+        Flag("http.header.frameOptions", STRING, "", "Value of X-Frame-Options in every answer."),
+        Flag("http.disableCORS", BOOL, "false", "Take the backends' Access-Control-* headers out of their answers, so "
+             "that no page of another origin can read them."),
+    ),
+    *_group(
+        "Own pages",
+        Flag("httpAuth.username", STRING, "", "User name for /metrics, /flags and /debug/pprof (Basic auth). Empty: "
+             "they are open."),
+        Flag("httpAuth.password", STRING, "", f"Password for -httpAuth.username. {_FROM_FILE}", secret=True),
+        Flag("metricsAuthKey", STRING, "", "Key for /metrics, passed as authKey=; it replaces -httpAuth.* there. "
+             f"{_FROM_FILE}", secret=True),
+        Flag("reloadAuthKey", STRING, "", "Key for /-/reload, passed as authKey=; it replaces -httpAuth.* there. "
+             f"{_FROM_FILE}", secret=True),
+        Flag("flagsAuthKey", STRING, "", "Key for /flags, passed as authKey=; it replaces -httpAuth.* there. "
+             f"{_FROM_FILE}", secret=True),
+        Flag("pprofAuthKey", STRING, "", "Key for /debug/pprof, passed as authKey=; it replaces -httpAuth.* there. "
+             f"{_FROM_FILE}", secret=True),
+    ),
+    *_group(
+        "Rate limiting",
+        Flag("ratelimit.maxDecodedSize", SIZE, "64MiB", "Where rows are limited: a write that can only be counted "
+             "whole (remote write, OpenTelemetry, DataDog, New Relic, OpenTSDB, snappy, a line of JSON) and is larger, "
+             "as sent or decoded, is answered 413.", least="1MiB"),
     ),
     *_group(
         "Metrics",
         Flag("metrics.maxTenants", INT, "1000", "How many tenants have metrics of their own; the rest are counted "
              'together as "other".', least="0"),
+        Flag("metrics.exposeMetadata", BOOL, "false", "Show TYPE and HELP at /metrics.",
+             effect="they are always shown"),
+        Flag("pushmetrics.url", ARRAY, "", "URLs that the metrics of /metrics are pushed to, such as "
+             "http://victoria-metrics:8428/api/v1/import/prometheus. Credentials in them become Basic auth.",
+             secret=True),
+        Flag("pushmetrics.interval", DURATION, "10s", "How often metrics are pushed to -pushmetrics.url.",
+             least="100ms"),
+        Flag("pushmetrics.extraLabel", ARRAY, "", "Labels added to the metrics pushed, such as 'instance=\"foo\"'."),
+        Flag("pushmetrics.header", ARRAY, "", "Headers sent along with a push, such as 'My-Auth: foobar'.",
+             secret=True),
+        Flag("pushmetrics.disableCompression", BOOL, "false", "Push without gzip."),
+    ),
+    *_group(
+        "Logging",
+        Flag("accessLog", BOOL, "false", "Log every request in one line: who, what, the verdict, the answer. It never "
+             "holds a token."),
+        Flag("loggerFormat", STRING, "default", "How log lines look: default, or json."),
+        Flag("loggerLevel", STRING, "INFO", "The least level logged: INFO, WARN, ERROR, FATAL or PANIC. The access log "
+             "does not depend on it."),
+        Flag("loggerOutput", STRING, "stderr", "Where logs go: stderr or stdout."),
+        Flag("loggerTimezone", STRING, "UTC", "IANA time zone of timestamps, such as Europe/Berlin, or Local."),
+        Flag("loggerJSONFields", STRING, "", "Other names for the fields of -loggerFormat=json, such as "
+             '"ts:timestamp,msg:message". The fields are ts, level, caller and msg.'),
+        Flag("loggerDisableTimestamps", BOOL, "false", "Write no timestamps."),
+        Flag("loggerErrorsPerSecondLimit", INT, "0", "How many errors one place in the code may log in a second; 0: "
+             "any number.", least="0"),
+        Flag("loggerWarnsPerSecondLimit", INT, "0", "How many warnings one place in the code may log in a second; 0: "
+             "any number.", least="0"),
+        Flag("loggerMaxArgLen", INT, "5000", "Longer messages are shortened to their beginning and end; in characters.",
+             least="10"),
     ),
     *_group(
         "Capture",
@@ -206,7 +304,18 @@ FLAGS: Final[tuple[Flag, ...]] = (
         Flag("version", BOOL, "false", "Show the version, then exit."),
     ),
     *_group(
-        "Deprecated",
+        "Without effect here",
+        Flag("license", STRING, "", "License key.", secret=True, effect=_NO_LICENSE),
+        Flag("license.forceOffline", BOOL, "false", "Verify the license key offline.", effect=_NO_LICENSE),
+        Flag("licenseFile", STRING, "", "File with the license key.", effect=_NO_LICENSE),
+        Flag("filestream.disableFadvise", BOOL, "false", "Do without fadvise() for large files.", effect=_NO_DATA),
+        Flag("fs.disableMmap", BOOL, "false", "Read data files with pread().", effect=_NO_DATA),
+        Flag("internStringCacheExpireDuration", DURATION, "6m", "How long interned strings are kept.",
+             effect=_NO_STRINGS),
+        Flag("internStringDisableCache", BOOL, "false", "Do not intern strings.", effect=_NO_STRINGS),
+        Flag("internStringMaxLen", INT, "500", "The longest string to intern.", effect=_NO_STRINGS),
+        Flag("memory.allowedBytes", SIZE, "0", "Memory that caches may occupy.", effect=_NO_CACHES),
+        Flag("memory.allowedPercent", FLOAT, "60", "Percentage of memory that caches may occupy.", effect=_NO_CACHES),
         Flag("eula", BOOL, "false", "Was the consent to a license agreement.",
              effect="this is open software, there is nothing to accept"),
     ),

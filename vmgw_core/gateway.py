@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from .access import Access, AccessMode, TenantID, VMAccessClaim
@@ -32,6 +33,9 @@ from .limittypes import Subject
 from .path import decode_path
 from .routes import Filters, Match, Route, match_route
 from .tenancy import Backend, check_tenant, upstream_path
+
+# What depends on a request's headers alone is remembered for the requests that have the very same: those of one client.
+_REMEMBERED: Final = 256
 
 
 class Body(Enum):
@@ -59,6 +63,8 @@ class Policy:
     max_form_size: int
     tell_why: bool
     keys_awaited: bool = False
+    path_prefix: str = ""
+    """What all paths begin with (``-http.pathPrefix``): empty, or with a slash in front and none behind."""
     auth: bool = True
 
 
@@ -96,8 +102,22 @@ class UpstreamRequest:
 
 def access_of(policy: Policy, head: RequestHead) -> Access | None:
     """What the route of ``head`` is for, or None where it has none; for wording an answer, never for a decision."""
+    route = route_of(policy, head)
+    return None if route is None else route.access
+
+
+def route_of(policy: Policy, head: RequestHead) -> Route | None:
+    """The route of ``head``, or None where it has none; to tell of a request, never for a decision."""
     try:
-        return _match(policy, head).route.access
+        return _match(policy, head).route
+    except Refusal:
+        return None
+
+
+def identify(policy: Policy, head: RequestHead, now: float) -> Token | None:
+    """The good token that ``head`` carries, or None; to tell of a refused request, never for a decision."""
+    try:
+        return _authenticate(policy, head, now) if policy.auth else None
     except Refusal:
         return None
 
@@ -128,6 +148,10 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
 
 def _match(policy: Policy, head: RequestHead) -> Match:
     path = decode_path(head.target.partition("?")[0])
+    if policy.path_prefix:
+        if not path.startswith(f"{policy.path_prefix}/"):
+            raise UnknownRoute("this path is not served by the gateway: it does not begin with -http.pathPrefix")
+        path = path.removeprefix(policy.path_prefix)
     return match_route(path, head.method, cluster=policy.cluster, multitenant=not policy.auth)
 
 
@@ -139,14 +163,19 @@ def _claim_of_path(match: Match) -> VMAccessClaim:
 
 
 def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
-    values = [value.decode("latin-1") for value in head.values(policy.token_header)]
-    text = token_from_header(values, allow_without_prefix=policy.allow_without_prefix)
+    text = _token_text(head.headers, policy.token_header, policy.allow_without_prefix)
     try:
         return policy.verifier.verify(text, now)
     except UnknownKey:
         if policy.keys_awaited:
             raise KeysUnavailable("no key to verify tokens with could be fetched so far") from None
         raise
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _token_text(headers: Headers, name: bytes, allow_without_prefix: bool) -> str:
+    values = [value.strip().decode("latin-1") for key, value in headers if key.lower() == name]
+    return token_from_header(values, allow_without_prefix=allow_without_prefix)
 
 
 def _body(policy: Policy, route: Route, head: RequestHead) -> Body:
@@ -206,15 +235,24 @@ _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-
 
 
 def _headers(policy: Policy, grant: Grant, head: RequestHead, body: bytes | None) -> Headers:
-    named = {name.strip().lower() for value in head.values(b"connection") for name in value.split(b",")}
+    headers = _passed_on(
+        head.headers, head.client, policy.token_header, grant.backend.host_header, grant.body is Body.HOLD
+    )
+    if body is None:
+        return headers
+    return (*headers, (b"Content-Type", URLENCODED.encode()), (b"Content-Length", str(len(body)).encode()))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _passed_on(headers: Headers, client: str, token_header: bytes, host: str, reframed: bool) -> Headers:
+    """The client's headers as a backend gets them. ``reframed``: the body is written anew, and so is its framing."""
+    values = [(name.lower(), value) for name, value in headers]
+    named = {each.strip().lower() for name, value in values if name == b"connection" for each in value.split(b",")}
     # Framing that Connection names would change where the message ends for the backend: it is not theirs to name.
-    dropped = _NEVER_FORWARDED | {policy.token_header} | (named - _FRAMING)
-    if grant.body is Body.HOLD:
-        dropped |= _FRAMING
-    fields = [(b"Host", grant.backend.host_header.encode())]
-    fields += [(name, value) for name, value in head.headers if name.lower() not in dropped]
-    if body is not None:
-        fields += [(b"Content-Type", URLENCODED.encode()), (b"Content-Length", str(len(body)).encode())]
-    hops = [value.decode("latin-1") for value in head.values(b"x-forwarded-for")]
-    fields.append((b"X-Forwarded-For", ", ".join([*hops, head.client]).encode("latin-1")))
-    return tuple(fields)
+    dropped = _NEVER_FORWARDED | {token_header} | (named - _FRAMING) | (_FRAMING if reframed else set())
+    hops = [value.strip().decode("latin-1") for name, value in values if name == b"x-forwarded-for"]
+    return (
+        (b"Host", host.encode()),
+        *(field for field in headers if field[0].lower() not in dropped),
+        (b"X-Forwarded-For", ", ".join([*hops, client]).encode("latin-1")),
+    )

@@ -10,15 +10,38 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from .errors import HeadTooLarge, MalformedHead
+from .errors import HeadTooLarge, MalformedHead, TargetTooLong
 
 Headers = tuple[tuple[bytes, bytes], ...]
 """Header fields in the order they came, names as the client wrote them."""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadLimits:
+    """How large a request's head may be.
+
+    ``size`` is of the whole head and ``line`` of the request line, in bytes; ``fields`` is the number of headers.
+    """
+
+    size: int = 64 * 1024
+    line: int = 32 * 1024
+    fields: int = 200
+
+
+class RequestLine(NamedTuple):
+    """The first line of a request: ``old`` is HTTP/1.0, ``size`` its length in bytes, the line break included."""
+
+    method: str
+    target: str
+    old: bool
+    size: int
+
+
 END_OF_HEAD: Final = b"\r\n\r\n"
 
+_DEFAULT_LIMITS: Final = HeadLimits()
 _BARE: Final = re.compile(rb"(?<!\r)\n|\0")
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 # RFC 9112, section 3: method SP request-target SP HTTP-version. A fragment never belongs on the wire.
@@ -86,23 +109,53 @@ def find_head(received: bytes, max_size: int, seen: int = 0) -> int:
     return end + len(END_OF_HEAD)
 
 
-def check_head(head: bytes) -> None:
-    """Check a complete head, from the request line to the empty line.
+def check_head(head: bytes, limits: HeadLimits = _DEFAULT_LIMITS) -> RequestLine:
+    """Check a complete head, from the request line to the empty line, and read its first line.
 
     Raises:
         MalformedHead: the head is not exactly one unambiguous HTTP/1.x request head.
+        TargetTooLong: the request line is longer than ``limits.line``.
+        HeadTooLarge: there are more headers than ``limits.fields``.
     """
-    line = _REQUEST_LINE.match(head)
-    if line is None:
-        raise MalformedHead("the request line is not of the form METHOD /path HTTP/1.1")
-    if _FIELDS.fullmatch(head, line.end()) is None:
+    line = check_request_line(head, limits)
+    # The request line and the empty line at the end are no headers.
+    if head.count(b"\n") - 2 > limits.fields:
+        raise HeadTooLarge(f"the request has more than {limits.fields} headers")
+    if _FIELDS.fullmatch(head, line.size) is None:
         raise MalformedHead("a header is not of the form Name: value, or holds a control character")
     lowered = head.lower()
     hosts = lowered.count(b"\r\nhost:")
-    old = line.group(3) == b"0"
-    if hosts > 1 or (hosts == 0 and not old):
+    if hosts > 1 or (hosts == 0 and not line.old):
         raise MalformedHead("exactly one Host header is needed")
-    _check_framing(lowered, old)
+    _check_framing(lowered, line.old)
+    return line
+
+
+def check_fields(head: RequestHead) -> None:
+    """Check a request that came in another framing than HTTP/1.1, as what it becomes there.
+
+    Raises:
+        MalformedHead: it would be no unambiguous HTTP/1.1 request.
+    """
+    lines = [f"{head.method} {head.target} HTTP/1.1".encode("utf-8", "surrogateescape"), b"Host: host"]
+    lines += [b"%b: %b" % field for field in head.headers if field[0].lower() != b"host"]
+    check_head(b"\r\n".join([*lines, b"", b""]))
+
+
+def check_request_line(head: bytes, limits: HeadLimits = _DEFAULT_LIMITS) -> RequestLine:
+    """The first line of a complete head.
+
+    Raises:
+        MalformedHead: it is none, or not of HTTP/1.0 or 1.1.
+        TargetTooLong: it is longer than ``limits.line``.
+    """
+    if len(head) > limits.line and head.find(b"\r\n") > limits.line:
+        raise TargetTooLong(f"the request line is longer than {limits.line} bytes")
+    line = _REQUEST_LINE.match(head)
+    if line is None:
+        raise MalformedHead("the request line is not of the form METHOD /path HTTP/1.1")
+    method, target, minor = line.groups()
+    return RequestLine(method.decode("ascii"), target.decode("ascii"), minor == b"0", line.end())
 
 
 def _check_framing(lowered: bytes, old: bool) -> None:

@@ -92,6 +92,7 @@ class Reading:
     def __init__(self, make_decoder: Callable[[Sink], Decoder], form: Format) -> None:
         self._form = form
         self._decoder = make_decoder(self._decoded)
+        self._is_plain = isinstance(self._decoder, Plain)
         self._fed = 0
         self._size = 0
         self._marks: deque[tuple[int, int]] = deque()
@@ -103,6 +104,8 @@ class Reading:
 
     @property
     def settled(self) -> int:
+        if self._is_plain:
+            return self._form.settled
         while self._marks and self._marks[0][1] <= self._form.settled:
             self._settled = self._marks.popleft()[0]
         return self._settled
@@ -110,7 +113,8 @@ class Reading:
     def feed(self, data: bytes) -> None:
         self._fed += len(data)
         self._decoder.feed(data)
-        self._marks.append((self._fed, self._size))
+        if not self._is_plain:
+            self._marks.append((self._fed, self._size))
 
     def finish(self) -> None:
         self._decoder.finish()

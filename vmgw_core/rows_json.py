@@ -46,17 +46,30 @@ def _too_large(data: bytes) -> bool:
     return True
 
 
+_WITH_POINTS: Final = object()
+
+
 def count_datadog(data: bytes) -> int:
-    """One row a point, in ``/api/v1/series`` and ``/api/v2/series``."""
-    if _too_large(data):
-        return data.count(b",") + data.count(b"[")  # every element of a list stands behind one of these
+    """One row a point, in ``/api/v1/series`` and ``/api/v2/series``.
+
+    Each series must have a list of points: where one has none, releases before v1.85 insert those of an earlier
+    request again (https://github.com/VictoriaMetrics/VictoriaMetrics/issues/3432).
+    """
+    if len(data) > MAX_PARSED:
+        raise BodyTooLarge(f"the DataDog payload is larger than {MAX_PARSED} bytes decoded: send it in parts")
     rows = 0
 
-    def hook(pairs: Pairs) -> None:
+    def hook(pairs: Pairs) -> object:
         nonlocal rows
+        found = None
         for key, value in pairs:
-            if isinstance(value, list) and key.casefold() == "points":
-                rows += len(value)
+            folded = key.casefold()
+            if folded == "points":
+                found = _WITH_POINTS if isinstance(value, list) else None
+                rows += len(value) if isinstance(value, list) else 0
+            elif folded == "series" and isinstance(value, list) and value.count(_WITH_POINTS) != len(value):
+                raise BadRequest("a series has no list of points")
+        return found
 
     _parse(data, hook)
     return rows

@@ -102,26 +102,29 @@ def csv_rows(formats: list[str]) -> Callable[[bytes], int]:
 # --- JSON lines ----------------------------------------------------------------------------------------------------
 
 _LINE: Final = re.compile(rb"[^\n]+")
-_VALUES: Final = re.compile(rb'"values"[ \t\r]*+:[ \t\r]*+\[([^\]\[{}\n]*+)\]')
+_VALUES: Final = re.compile(rb'"values"[ \t\r]*+:[ \t\r]*+\[([^\]\[{}\n]*+\])?')
 
 
 def count_json_lines(block: bytes) -> int:
     """As many rows a line as its array ``values`` has elements."""
     arrays = _VALUES.findall(block)
-    if len(arrays) == block.count(b'"values"') and b"\\u" not in block:
-        filled = [array for array in arrays if array.strip()]
-        return len(filled) + b"\n".join(filled).count(b",")
-    return sum(map(_json_line, _LINE.findall(block)))
+    if b"" in arrays or b"\\u" in block:
+        return sum(map(_json_line, _LINE.findall(block)))
+    return _elements(arrays)
 
 
 def _json_line(line: bytes) -> int:
-    """The rows of a line that may have an escaped key, a key twice, or values that are none."""
-    if b"\\u" not in line:
-        arrays = _VALUES.findall(line)
-        if len(arrays) == line.count(b'"values"'):
-            return sum(array.count(b",") + 1 for array in arrays if array.strip())
-    # There are as many timestamps as values, so there are twice as many commas, or more.
-    return line.count(b",") // 2 + 1
+    """The rows of a line that may have an escaped key, or values that are none."""
+    arrays = _VALUES.findall(line)
+    if b"" in arrays or b"\\u" in line:
+        # There are as many timestamps as values, so there are twice as many commas, or more.
+        return line.count(b",") // 2 + 1
+    return _elements(arrays)
+
+
+def _elements(arrays: list[bytes]) -> int:
+    filled = [array for array in arrays if array.strip(b" \t\r]")]
+    return len(filled) + b"".join(filled).count(b",")
 
 
 # --- InfluxDB line protocol ----------------------------------------------------------------------------------------

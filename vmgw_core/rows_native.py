@@ -1,13 +1,16 @@
 """Rows in VictoriaMetrics' native format (``/api/v1/export/native``).
 
 A time range of 16 bytes, then blocks: the size of a metric name (4 bytes, big endian), the name, the size of a
-block of data, the data. The data begins with four numbers as varints (the first and the last timestamp, the first
-value, how many rows), and that is all that is looked at. VictoriaMetrics drops rows outside of the time range; they
-count here.
+block of data, the data. VictoriaMetrics drops rows outside of the time range; they count here.
+
+The data has a header of varints and single bytes, then the timestamps and the values, each behind its length. There
+are two headers, of older and of newer releases, and nothing says which it is: a block must read as one of them to
+its end.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from .errors import BadRequest
@@ -16,6 +19,11 @@ _TIME_RANGE: Final = 16
 _SIZE: Final = 4
 _MAX_SIZE: Final = 1 << 20  # bytes of a name or of a block's data; VictoriaMetrics refuses larger ones
 _MAX_VARINT: Final = 10  # bytes of a number of 64 bits
+_MAX_ROWS: Final = 16 * 1024  # of a block; VictoriaMetrics refuses larger ones
+
+# How many numbers stand before the number of rows (the first timestamp, the first value; newer releases have the last
+# timestamp in between), and how many bytes stand behind it and the scale (two types; newer releases: the precision).
+_HEADERS: Final = ((2, 2), (3, 3))
 
 
 class Native:
@@ -60,9 +68,28 @@ class Native:
 
 
 def _rows_of_block(data: bytes, start: int, end: int) -> int:
-    for _ in range(3):
+    readings = []
+    for before, behind in _HEADERS:
+        with suppress(BadRequest):
+            readings.append(_read(data, start, end, before, behind))
+    if not readings:
+        raise BadRequest("a block of the native format is broken")
+    return max(readings)
+
+
+def _read(data: bytes, start: int, end: int, before: int, behind: int) -> int:
+    """How many rows a block has by one of the headers."""
+    for _ in range(before):
         _, start = varint(data, start, end)
-    return varint(data, start, end)[0]
+    rows, start = varint(data, start, end)
+    _, start = varint(data, start, end)
+    start += behind
+    for _ in range(2):
+        size, start = varint(data, start, end)
+        start += size
+    if start != end or rows > _MAX_ROWS:
+        raise BadRequest("not this header")
+    return rows
 
 
 def varint(data: bytes, start: int, end: int) -> tuple[int, int]:

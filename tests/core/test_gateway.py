@@ -16,7 +16,7 @@ from tests.core import go_query, keys
 from vmgw_core import errors
 from vmgw_core.access import Access, TenantID
 from vmgw_core.errors import Refusal
-from vmgw_core.gateway import Body, Policy, UpstreamRequest, access_of, admit, rewrite, too_large
+from vmgw_core.gateway import Body, Policy, UpstreamRequest, access_of, admit, identify, rewrite, route_of, too_large
 from vmgw_core.head import Headers, RequestHead
 from vmgw_core.jwk import KeySet, keys_from_pem
 from vmgw_core.jwt import TokenVerifier
@@ -908,3 +908,43 @@ def test_a_match_that_go_does_not_read_is_none(method: str, form: bytes) -> None
 def test_a_length_that_is_none_is_refused_even_if_the_head_was_not_checked(length: bytes) -> None:
     with pytest.raises(Refusal):
         admit(SINGLE, _head("POST", QUERY, TYPE, (b"Content-Length", length)), NOW)
+
+
+# --- the prefix of all paths ---------------------------------------------------------------------------------------
+
+PREFIXED: Final = replace(CLUSTER, path_prefix="/a/b")
+
+
+def test_a_prefix_is_taken_off_before_a_request_is_judged() -> None:
+    sent = _send(PREFIXED, _head("GET", f"/a/b{QUERY}", token=TENANT))
+    assert sent.target.startswith("/base/select/1:5/prometheus/api/v1/query")
+    assert _send(PREFIXED, _head("GET", f"/a/%62{QUERY}", token=TENANT)).target == sent.target
+
+
+@pytest.mark.parametrize("target", [QUERY, f"/a{QUERY}", f"/a/bc{QUERY}", "/a/b", f"/b/a/b{QUERY}"])
+def test_a_path_without_the_prefix_is_not_served(target: str) -> None:
+    with pytest.raises(errors.UnknownRoute):
+        admit(PREFIXED, _head("GET", target), NOW)
+    assert access_of(PREFIXED, _head("GET", target)) is None
+
+
+def test_behind_the_prefix_the_same_paths_are_refused() -> None:
+    with pytest.raises(errors.UnknownRoute):
+        admit(PREFIXED, _head("GET", "/a/b/metrics"), NOW)
+    with pytest.raises(errors.ForeignTenant):
+        admit(PREFIXED, _head("GET", "/a/b/select/7/prometheus/api/v1/query"), NOW)
+
+
+# --- telling of a request ------------------------------------------------------------------------------------------
+
+
+def test_whose_request_it_is_and_what_for() -> None:
+    head = _head("GET", QUERY, token=TENANT)
+    token = identify(SINGLE, head, NOW)
+    assert token is not None
+    assert token.access.tenant == TenantID(1, 5)
+    route = route_of(SINGLE, head)
+    assert route is not None
+    assert route.path == "/api/v1/query"
+    assert identify(SINGLE, _head("GET", QUERY, token=BROKEN), NOW) is None
+    assert route_of(SINGLE, _head("GET", "/config")) is None

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vmgw_core.errors import HeadTooLarge, MalformedHead
-from vmgw_core.head import RequestHead, check_head, find_head
+from vmgw_core.head import HeadLimits, RequestHead, check_head, find_head
 
 HOST = b"Host: gateway\r\n"
 GET = b"GET /api/v1/query HTTP/1.1\r\n"
@@ -265,7 +265,7 @@ def test_check_head_accepts(head: bytes) -> None:
 )
 def test_check_head_rejects(head: bytes) -> None:
     with pytest.raises(MalformedHead):
-        check_head(head)
+        check_head(head, HeadLimits(line=2 * LONG, fields=LONG))
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ LONG = 256 * 1024
 def test_a_hostile_head_costs_no_more_than_a_long_one(head: bytes) -> None:
     # A quadratic reading takes minutes here, a linear one milliseconds.
     with pytest.raises(MalformedHead):
-        check_head(head)
+        check_head(head, HeadLimits(line=2 * LONG, fields=LONG))
 
 
 def _find_in_pieces(data: bytes, size: int) -> list[int]:

@@ -268,6 +268,7 @@ def test_a_backend_that_is_down_is_502_and_found_again(
     gateway: Gateway, upstream: RecordingUpstream, token: str
 ) -> None:
     upstream.refuse()
+    upstream.close_idle()  # which earlier requests may have left
     with RawClient(gateway.port) as client:
         client.send(head("GET", QUERY, token))
         status, body = client.receive_answer()
@@ -280,6 +281,7 @@ def test_a_backend_that_is_down_is_502_and_found_again(
 
 def test_a_write_to_a_backend_that_is_down_is_502(gateway: Gateway, upstream: RecordingUpstream, token: str) -> None:
     upstream.refuse()
+    upstream.close_idle()  # which earlier requests may have left
     assert gateway.client(token).post(WRITE, body=b"m 1\n").status == 502
 
 

@@ -12,7 +12,8 @@ from tests.wire.processes import REPOSITORY, Gateway, Program
 from tests.wire.tokens import FULL, SigningKey, tenant
 from tests.wire.upstream import RecordingUpstream
 
-OWN_PAGES = {"/health": 200, "/-/healthy": 200, "/-/ready": 200, "/ping": 204, "/metrics": 200}
+OWN_PAGES = {"/health": 200, "/-/healthy": 200, "/-/ready": 200, "/ping": 204, "/metrics": 200, "/flags": 200}
+OWN_PAGES |= {"/debug/pprof": 200, "/debug/pprof/": 200}
 
 
 def internal_paths() -> list[str]:
@@ -34,8 +35,8 @@ EXTRA_PATHS = [
     "/graphite/metrics",
     "/select/0:0/prometheus/metrics",
     "/select/0:0/prometheus/-/reload",
-    "/debug/pprof/",
     "/debug/pprof/cmdline",
+    "/debug/pprof/heap",
     "/internal/partition/attach",
     "/api/v1/admin/tsdb/snapshot?x=/api/v1/query",
     "/health/",

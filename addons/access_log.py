@@ -1,0 +1,96 @@
+"""The access log: one line for each finished request, from both lanes (``-accessLog``).
+
+It tells who asked for what, what was decided and why, and how the answer went. It holds neither arguments nor
+headers, so no token or password of a client's, and what a client chose is quoted: it cannot pass for another field,
+or for another line.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Final
+
+from mitmproxy.http import HTTPFlow
+
+from vmgw_core.errors import KeysUnavailable, TokenRefused
+from vmgw_core.gateway import identify, route_of
+
+from .logs import LogStyle, shortened
+from .runtime import Decision, Runtime
+
+_LONGEST: Final = 200  # characters of what a client or a token chose
+# A token in a path is a client's mistake; that is no reason to keep it in a file.
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_=+-]{8,}\.[A-Za-z0-9_=+-]{8,}\.[A-Za-z0-9_=+-]*")
+
+
+class AccessLog:
+    """Writes the lines. It exists only where it was asked for, so it costs nothing else.
+
+    Args:
+        write: takes one line, without its end. By default it goes where the style says, at once.
+    """
+
+    def __init__(self, runtime: Runtime, style: LogStyle, write: Callable[[str], None] | None = None) -> None:
+        self.runtime = runtime
+        self.style = style
+        self.write = write or self.print
+
+    def finished(self, decision: Decision, status: int | None, sent: int) -> None:
+        """Log a request that has ended.
+
+        Args:
+            status: of the answer; None where client or backend broke off before there was one.
+            sent: bytes of the answer's content that were passed on to the client.
+        """
+        head, grant, refusal = decision.head, decision.grant, decision.refusal
+        policy = self.runtime.policy
+        route = grant.route if grant is not None else None
+        token = grant.token if grant is not None else None
+        if grant is None and not decision.own_page and policy is not None:
+            route = route_of(policy, head)
+            if not isinstance(refusal, TokenRefused | KeysUnavailable):
+                token = identify(policy, head, time.time())
+        fields: dict[str, object] = {
+            "client": head.client,
+            "tenant": None if token is None else str(token.access.tenant),
+            "subject": None if token is None or token.subject is None else shortened(token.subject, _LONGEST),
+            "access": "page" if decision.own_page else None if route is None else route.access.value,
+            "method": shortened(head.method, 20),
+            "route": None if route is None else route.path,
+        }
+        if route is None:
+            path = head.target.partition("?")[0]
+            fields["path"] = shortened(_TOKEN.sub("<token>", path), _LONGEST)
+        fields |= {
+            "verdict": "refused" if decision.own_page and status == 401 else decision.verdict(status),
+            "reason": None if refusal is None else refusal.code,
+            "status": status,
+            "bytes": sent,
+            "duration": round(time.perf_counter() - decision.started, 6),
+        }
+        self.write(self.style.line(time.time(), "info", "access", "request", fields))
+
+    def print(self, line: str) -> None:
+        """Write one line to the log's stream."""
+        stream = self.style.stream
+        stream.write(line + "\n")
+        stream.flush()
+
+
+class AccessLogging:
+    """Logs each request of the flow lane in one line (-accessLog)."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def response(self, flow: HTTPFlow) -> None:
+        log, decision = self.runtime.access_log, self.runtime.decisions.get(flow)
+        if log is not None and decision is not None and flow.response is not None:
+            log.finished(decision, flow.response.status_code, decision.sent or len(flow.response.raw_content or b""))
+
+    def error(self, flow: HTTPFlow) -> None:
+        log, decision = self.runtime.access_log, self.runtime.decisions.get(flow)
+        if log is not None and decision is not None:
+            log.finished(decision, flow.response.status_code if flow.response is not None else None, decision.sent)

@@ -1,0 +1,328 @@
+"""The fast lane's side of the client: requests out of bytes, one after the other, and when to lose patience.
+
+Rules of this file:
+- a head goes on only when the core has checked it byte by byte; llhttp then takes it apart;
+- requests that come early wait, up to a bound, and then in the kernel: answers keep the order of requests;
+- a connection that is closed while its client still sends is read on for a moment, so that the client gets to see
+  the answer (RFC 9112, section 9.6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Final, cast
+
+from vmgw_core.bodies import BodyReader, ChunkedReader, LengthReader
+from vmgw_core.errors import BadRequest, Refusal, RequestTimeout
+from vmgw_core.head import RequestHead, find_head
+
+from .fast_exchange import Exchange
+from .fast_head import HeadReader
+from .runtime import Decision
+
+if TYPE_CHECKING:
+    from .fast_lane import FastLane
+
+LINGER_BYTES: Final = 8 << 20
+LINGER_SECONDS: Final = 2.0
+
+
+class Waiting(Enum):
+    """What a connection waits for, and so what happens when it takes too long."""
+
+    IDLE = "idle"
+    HEAD = "head"
+    BODY = "body"
+    ANSWER = "answer"
+    TAKING = "taking"
+    LINGER = "linger"
+    CLOSING = "closing"
+
+
+class FastClient(asyncio.Protocol):
+    """One connection of a client."""
+
+    __slots__ = (
+        "_advancing", "_buffer", "_full",
+        "_heads", "_held", "_paused", "_seen", "_stuck", "address", "body", "deadline", "discarded",
+        "exchange", "flow", "half_closed", "lane", "old", "peer", "retire_at", "transport", "waiting", "write_paused",
+    )  # fmt: skip
+
+    def __init__(self, lane: FastLane, address: str | None, flow: Callable[[str | None], asyncio.Protocol]) -> None:
+        self.lane = lane
+        self.address = address
+        self.flow = flow
+        self.transport: asyncio.Transport | None = None
+        self.peer = "unknown"
+        self.exchange: Exchange | None = None
+        self.body: BodyReader | None = None
+        self.waiting = Waiting.IDLE
+        self.deadline = 0.0
+        self.retire_at = 0.0
+        self.old = self.half_closed = self.write_paused = False
+        self.discarded = 0
+        self._heads = HeadReader()
+        self._buffer = b""
+        self._seen = 0
+        self._advancing = self._held = self._full = self._paused = False
+        self._stuck = 0
+
+    # --- asyncio ---------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are of no common class
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and tls.selected_alpn_protocol() == "h2":
+            protocol = self.flow(self.address)
+            self.transport.set_protocol(protocol)
+            protocol.connection_made(self.transport)
+            return
+        peer = transport.get_extra_info("peername")
+        self.peer = self.address or (peer[0] if peer else "unknown")
+        self._wait(Waiting.IDLE, self.lane.runtime.limits.idle_timeout)
+        self.lane.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer = self._buffer + data if self._buffer else data
+        self.advance()
+
+    def eof_received(self) -> bool:
+        """The client sends no more. It still gets the answer to a request that was complete."""
+        self.half_closed = True
+        complete = self.exchange is not None and self.body is None
+        return complete and self.transport is not None and self.transport.get_extra_info("ssl_object") is None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lane.clients.discard(self)
+        self.waiting = Waiting.CLOSING
+        if self.exchange is not None:
+            self.exchange.abandon()
+            self.exchange = None
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        if self.exchange is not None and self.exchange.connection is not None:
+            self.exchange.connection.pause(True)
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        if self.exchange is not None and self.exchange.connection is not None:
+            self.exchange.connection.pause(False)
+        self.advance()
+
+    # --- requests --------------------------------------------------------------------------------------------------
+
+    def advance(self) -> None:
+        """Work on what was received, as far as it goes."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while self._buffer and self._step():
+                pass
+        finally:
+            self._advancing = False
+
+    def _step(self) -> bool:
+        if self.waiting is Waiting.LINGER:
+            return self._discard()
+        if self.waiting is Waiting.CLOSING:
+            self._buffer = b""
+            return False
+        if self.exchange is None:
+            return not self.write_paused and self._read_head()
+        if self.body is not None:
+            return self._read_body(self.exchange, self.body)
+        if len(self._buffer) > self.lane.runtime.limits.pipelined:
+            self._full = True
+            self._pause()
+        return False
+
+    def _read_head(self) -> bool:
+        limits = self.lane.runtime.limits
+        received = self._buffer
+        if received.startswith(b"\r\n"):  # RFC 9112, section 2.2: an empty line before a request is ignored
+            self._buffer, self._seen = received[2:], 0
+            return True
+        try:
+            end = find_head(received, limits.head.size, self._seen)
+            if not end:
+                self._seen = len(received)
+                if self.waiting is not Waiting.HEAD:
+                    self._wait(Waiting.HEAD, limits.head_timeout)
+                return False
+            head = self._heads.read(received[:end], limits.head, self.peer)
+            self._buffer, self._seen = received[end:], 0
+            self._begin(head)
+        except Refusal as refusal:
+            self._answer_and_close(refusal)
+        return True
+
+    def _begin(self, head: RequestHead) -> None:
+        self.old = self._heads.old
+        decision = Decision(head=head, started=time.perf_counter())
+        exchange = self.exchange = Exchange(self.lane, self, decision, keep_alive=self._heads.keep_alive)
+        if head.has_body:
+            length = head.content_length
+            limits = self.lane.runtime.limits
+            self.body = ChunkedReader(limits.chunk_line) if length is None else LengthReader(length)
+            self._wait(Waiting.BODY, limits.body_timeout)
+        exchange.start()
+
+    def _read_body(self, exchange: Exchange, body: BodyReader) -> bool:
+        try:
+            content, self._buffer, done = body.feed(self._buffer)
+        except BadRequest as refusal:
+            self._buffer = b""
+            exchange.refuse(refusal)
+            return False
+        if done:
+            self.body = None
+        else:
+            self._wait(Waiting.BODY, self.lane.runtime.limits.body_timeout)
+        if content or done:
+            exchange.receive(content, done)
+        return True
+
+    def body_is_read(self) -> bool:
+        """Whether the request is through, or is so with what has been received already."""
+        if self.body is not None:
+            try:
+                _, self._buffer, done = self.body.feed(self._buffer)
+            except BadRequest:
+                return False
+            if done:
+                self.body = None
+        return self.body is None
+
+    # --- answers ---------------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of an answer."""
+        if self.transport is not None:
+            self.transport.write(data)
+
+    def exchanged(self, exchange: Exchange) -> None:
+        """The answer is out: on to the next request, or to the end."""
+        self.exchange = None
+        self._held = self._full = False
+        self._pause()
+        if not exchange.keep_alive or self.half_closed:
+            if self.body is None:
+                self.close()
+            else:
+                self._linger()
+            return
+        self._wait(Waiting.IDLE, self.lane.runtime.limits.idle_timeout)
+        self.advance()
+
+    def await_answer(self) -> None:
+        """The whole request is with the backend."""
+        self._wait(Waiting.ANSWER, self.lane.runtime.limits.response_timeout)
+
+    def taking(self) -> None:
+        """The answer has begun: from here on it is the client that may be too slow."""
+        self._stuck = 0
+        self._wait(Waiting.TAKING, self.lane.runtime.limits.body_timeout)
+
+    def hold(self, held: bool) -> None:
+        """Read no further for now, or go on."""
+        self._held = held
+        self._pause()
+
+    def retiring(self) -> bool:
+        """Whether the connection is to be closed behind the present answer."""
+        limits = self.lane.runtime.limits
+        return not limits.keep_alive or (bool(limits.connection_timeout) and self.lane.now() > self.retire_at)
+
+    def _pause(self) -> None:
+        paused = self._held or self._full
+        if paused != self._paused and self.transport is not None and not self.transport.is_closing():
+            self._paused = paused
+            if paused:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+    # --- patience, and the end -------------------------------------------------------------------------------------
+
+    def _wait(self, what: Waiting, seconds: float) -> None:
+        self.waiting = what
+        self.deadline = self.lane.now() + seconds
+
+    def too_late(self) -> None:
+        """The deadline has passed."""
+        waiting, exchange = self.waiting, self.exchange
+        if waiting is Waiting.HEAD:
+            self._answer_and_close(RequestTimeout("the head of the request took too long"))
+        elif waiting is Waiting.BODY and exchange is not None:
+            if self._paused:  # it is the backend that takes nothing
+                self._wait(Waiting.BODY, self.lane.runtime.limits.body_timeout)
+            else:
+                exchange.refuse(RequestTimeout("the body of the request took too long"))
+        elif waiting is Waiting.ANSWER and exchange is not None:
+            exchange.too_late()
+        elif waiting is Waiting.TAKING and self.transport is not None:
+            size = self.transport.get_write_buffer_size()
+            if size and size == self._stuck:
+                self.abort()
+            else:
+                self._stuck = size
+                self._wait(Waiting.TAKING, self.lane.runtime.limits.body_timeout)
+        elif waiting is Waiting.IDLE:
+            self.close()
+        else:
+            self.abort()
+
+    def turn_away(self, refusal: Refusal) -> None:
+        """Answer before anything was asked, and close."""
+        self.write(self.lane.closing(refusal))
+        self.close()
+
+    def is_idle(self) -> bool:
+        """Whether nothing has come of a next request."""
+        return self.exchange is None and not self._buffer and self.waiting is Waiting.IDLE
+
+    def is_busy(self) -> bool:
+        """Whether a request is being answered, or its answer is still on its way."""
+        return self.exchange is not None or bool(self.transport and self.transport.get_write_buffer_size())
+
+    def _answer_and_close(self, refusal: Refusal) -> None:
+        """Answer what is no request: where the next one would begin is not known."""
+        self.write(self.lane.closing(refusal))
+        self._linger()
+
+    def _linger(self) -> None:
+        if self.half_closed:
+            self.close()
+            return
+        self._wait(Waiting.LINGER, LINGER_SECONDS)
+        if self._buffer:
+            self.advance()
+
+    def _discard(self) -> bool:
+        data, self._buffer = self._buffer, b""
+        self.discarded += len(data)
+        done = self.discarded > LINGER_BYTES
+        if self.body is not None and not done:
+            try:
+                _, _, done = self.body.feed(data)
+            except BadRequest:
+                done = True
+        if done:
+            self.close()
+        return False
+
+    def close(self) -> None:
+        """Close once everything written is out, or at the latest after a moment."""
+        if self.transport is not None:
+            self._wait(Waiting.CLOSING, self.lane.runtime.limits.body_timeout)
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self.transport is not None:
+            self.transport.abort()

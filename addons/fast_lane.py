@@ -1,0 +1,137 @@
+"""The fast lane: HTTP/1.1 without flows and hooks, over asyncio's transports and llhttp.
+
+It takes the same decision as the flow lane, by the same addons and the same core; only the carrying is its own. A
+``Layer`` of mitmproxy could do the parsing as well, but there each client has connections to backends of its own,
+and a new client costs several times as much.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+
+from vmgw_core.answers import Answer, answer
+from vmgw_core.errors import Overloaded, Refusal
+from vmgw_core.head import Headers
+
+from .access_control import AccessControl
+from .fast_client import FastClient
+from .fast_pool import Pool
+from .rate_limit import RateLimit
+from .runtime import Decision, Runtime
+from .status_pages import StatusPages
+from .telemetry import Telemetry
+
+_SWEEP_SECONDS = 0.1
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
+
+
+class FastLane:
+    """Carries HTTP/1.1 for the vmgateway command, without flows."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        pages: StatusPages,
+        access_control: AccessControl,
+        rate_limit: RateLimit,
+        telemetry: Telemetry,
+    ) -> None:
+        self.runtime = runtime
+        self.pages = pages
+        self.access_control = access_control
+        self.rate_limit = rate_limit
+        self.telemetry = telemetry
+        self.pool = Pool(runtime)
+        self.clients: set[FastClient] = set()
+        self.sweeper: asyncio.TimerHandle | None = None
+        self.now = time.monotonic
+
+    def running(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.now = loop.time
+        self.sweeper = loop.call_later(_SWEEP_SECONDS, self.sweep)
+
+    def done(self) -> None:
+        if self.sweeper is not None:
+            self.sweeper.cancel()
+        self.close()
+
+    def client(self, address: str | None, flow: Callable[[str | None], asyncio.Protocol]) -> FastClient:
+        """The protocol of a new connection.
+
+        Args:
+            address: the client's, where a balancer has told it.
+            flow: makes the protocol for a connection that turns out to speak HTTP/2.
+        """
+        return FastClient(self, address, flow)
+
+    def opened(self, client: FastClient) -> None:
+        """A client has connected. Beyond ``-http.maxConnections`` it is told so, and closed."""
+        limits = self.runtime.limits
+        self.clients.add(client)
+        # Give or take a tenth, so that connections made together do not all come back together.
+        client.retire_at = self.now() + limits.connection_timeout * random.uniform(0.9, 1.1)  # noqa: S311
+        if limits.connections and len(self.clients) > limits.connections:
+            client.turn_away(Overloaded("the gateway has as many connections as it takes"))
+
+    def finished(self, decision: Decision, status: int | None, sent: int) -> None:
+        """A request has ended: count and log it."""
+        if not decision.own_page:
+            self.telemetry.count(decision, status)
+        if self.runtime.access_log is not None:
+            self.runtime.access_log.finished(decision, status, sent)
+
+    def edited(self, headers: Headers) -> Headers:
+        """The headers of an answer with those that every answer gets."""
+        return self.runtime.header_edit.apply(headers)
+
+    def status_line(self, status: int) -> bytes:
+        """The first line of an answer, with the reason phrase that everybody knows."""
+        return _STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status
+
+    def own(self, response: Answer, connection: list[bytes], *, content: bool = True) -> bytes:
+        """An answer of the gateway's own, as it goes over the wire.
+
+        Args:
+            connection: header lines about the connection.
+            content: False for the answer to HEAD, which has a length and no content.
+        """
+        lines = [self.status_line(response.status)]
+        lines += [b"%b: %b" % header for header in self.edited(response.headers)]
+        return b"\r\n".join([*lines, *connection, b"", response.body if content else b""])
+
+    def closing(self, refusal: Refusal) -> bytes:
+        """The whole answer to what is no request, behind which the connection is closed."""
+        self.telemetry.malformed(refusal)
+        return self.own(answer(refusal), [b"Connection: close"])
+
+    # --- housekeeping ----------------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Look for connections that have waited too long."""
+        now = self.now()
+        for client in [client for client in self.clients if now > client.deadline]:
+            client.too_late()
+        self.pool.sweep(now)
+        self.sweeper = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self.sweep)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being answered, or whose answers are still on their way."""
+        return sum(client.is_busy() for client in self.clients)
+
+    def close_idle(self) -> None:
+        """Close the connections that carry no request; the others close behind their answer while draining."""
+        for client in list(self.clients):
+            if client.is_idle():
+                client.close()
+
+    def close(self) -> None:
+        """Cut everything off."""
+        for client in list(self.clients):
+            client.abort()
+        self.pool.close()
