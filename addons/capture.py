@@ -17,6 +17,7 @@ from mitmproxy.io import tnetstring
 from vmgw_core.access import Access
 from vmgw_core.captures import METADATA_KEY, OWN_PAGE, to_metadata
 from vmgw_core.errors import ConfigurationError, Refusal
+from vmgw_core.gateway import Policy
 from vmgw_core.recording import record
 from vmgw_core.redaction import MAX_BODY
 from vmgw_core.rows import row_counter
@@ -154,22 +155,23 @@ class Capture:
         kept = self.kept.pop(flow, None)
         if kept is None and not saves_flows():
             return
-        decision, policy = self.runtime.decisions.get(flow), self.runtime.policy
+        decision = self.runtime.decisions.get(flow)
+        policy = self.runtime.policy if decision is None or decision.policy is None else decision.policy
         if decision is not None and decision.own_page:
             flow.metadata[METADATA_KEY] = dict(OWN_PAGE)
         if kept is not None:
             if not broken_off:
                 take_over(flow, kept)
             if decision is not None and policy is not None:
-                flow.metadata[METADATA_KEY] = self.record(decision, rows=rows_of(decision, kept), sampled=kept.sampled)
+                flow.metadata[METADATA_KEY] = self.record(
+                    policy, decision, rows=rows_of(decision, kept), sampled=kept.sampled
+                )
         redact_flow(flow, policy.token_header if policy is not None else _NO_HEADER)
         if kept is not None and kept.sampled:
             self.write(flow)
 
-    def record(self, decision: Decision, *, rows: int | None, sampled: bool) -> dict[str, object]:
+    def record(self, policy: Policy, decision: Decision, *, rows: int | None, sampled: bool) -> dict[str, object]:
         """The record of a decision, as metadata of its flow."""
-        policy = self.runtime.policy
-        assert policy is not None
         captured = record(
             policy,
             decision.head,

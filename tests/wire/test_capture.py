@@ -14,7 +14,7 @@ from mitmproxy.http import HTTPFlow
 from mitmproxy.io import FlowReader
 
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway, Program
+from tests.wire.processes import Gateway, Program, run_vmgateway
 from tests.wire.tokens import SigningKey, team
 from tests.wire.upstream import HANG_UP, RecordingUpstream, Reply
 from vmgw_core.captures import METADATA_KEY, Captured, from_metadata
@@ -143,8 +143,28 @@ def test_a_filter_and_a_sampling_rate_bound_the_capture(tmp_path: Path, flags: l
 
 def test_nobody_else_may_read_it(tmp_path: Path, flags: list[str]) -> None:
     file = tmp_path / "flows.mitm"
-    with Capturing(file, *flags):
+    with Capturing(file, *flags) as gateway:
+        assert ", flow lane" in gateway.log(), "what is captured are flows"
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_rows_are_recorded_and_replayed(tmp_path: Path, flags: list[str], key: SigningKey) -> None:
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("limits:\n- {type: rows_inserted, value: 5}\n")
+    flags += ["-enable.rateLimit", f"-ratelimit.config={limits}"]
+    file = tmp_path / "flows.mitm"
+    with Capturing(file, *flags) as gateway:
+        dev = gateway.client(key.mint())
+        body = "foo 1\nfoo 2\nfoo 3\n"
+        assert [dev.post("/api/v1/import/prometheus", body=body).status for _ in range(2)] == [200, 429]
+    assert [record.rows for record in records(file)] == [3, 3]
+    assert [str(record.outcome) for record in records(file)] == ["admitted", "429 rate_limited"]
+    done = run_vmgateway("replay", str(file), *flags)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2 requests judged: nothing would change")
+    limits.write_text("limits:\n- {type: rows_inserted, value: 6}\n")
+    done = run_vmgateway("replay", str(file), *flags)
+    assert done.returncode == 1
+    assert "newly admitted: 429 rate_limited -> admitted" in done.stdout
 
 
 # --- what ends a capture ends nothing else ----------------------------------------------------------------------------
