@@ -31,13 +31,12 @@ class AccessControl:
         decision = self.runtime.decide(flow)
         if decision.grant is not None:
             return  # a captured request that is sent again
+        self.runtime.hide_token(flow)
         try:
-            if flow.request.is_http2:
+            if flow.client_conn.alpn == b"h2":  # no byte of it has been read as HTTP/1.1 is
                 check_fields(decision.head)
             self.check(decision)
         except Refusal as refusal:
-            if decision.policy is not None:  # whoever prints or saves a refused flow must not come by a token
-                flow.request.headers.pop(decision.policy.token_header.decode(), None)
             respond(flow, self.answer(decision, refusal))
 
     def check(self, decision: Decision) -> None:

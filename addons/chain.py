@@ -7,6 +7,7 @@ from .access_log import AccessLogging
 from .answer_headers import AnswerHeaders
 from .capture import Capture
 from .configuration import Configuration
+from .explanation import Explanation
 from .fast_lane import FastLane
 from .flow_lane import FlowLane
 from .flow_replay import FlowReplay
@@ -41,10 +42,9 @@ def build(runtime: Runtime | None = None) -> list[object]:
     fast = FastLane(runtime, pages, access_control, rate_limit, telemetry)
     listener = Listener(runtime, fast)
     lifecycle = Lifecycle(runtime, configuration, keys, listener, fast)
-    pages.begin_reload = lifecycle.reload
+    pages.begin_reload = lifecycle.reload_on_request
     return [
         configuration,
-        listener,
         lifecycle,
         pages,
         FlowReplay(runtime),
@@ -55,6 +55,7 @@ def build(runtime: Runtime | None = None) -> list[object]:
         connections,
         FlowLane(runtime, connections),
         fast,
+        Explanation(runtime, lifecycle),
         keys,
         AnswerHeaders(runtime),
         LimitsReload(runtime),
@@ -63,4 +64,5 @@ def build(runtime: Runtime | None = None) -> list[object]:
         AccessLogging(runtime),
         PushMetrics(runtime, telemetry),
         Capture(runtime),
+        listener,  # last: who connects finds everything else running
     ]

@@ -124,7 +124,8 @@ class Configuration:
         runtime, settings = self.runtime, self.runtime.settings
         try:
             limits = await self.limits(settings)
-            self.apply(settings, limits)
+            # An option may have been set meanwhile; then they may be those of another file.
+            self.apply(runtime.settings, limits if runtime.settings is settings else None)
         except ConfigurationError as error:
             runtime.reloads["error"] += 1
             logger.error(f"cannot reload, the old configuration stays in force: {error}")

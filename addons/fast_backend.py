@@ -20,7 +20,8 @@ from vmgw_core.head import Headers
 if TYPE_CHECKING:
     from .fast_pool import Pool
 
-MAX_RESPONSE_HEAD: Final = 1 << 20  # bytes
+MAX_RESPONSE_HEAD: Final = 1 << 20
+"""Bytes of a head with all interim answers before it; and of what stands between two pieces of content, or behind."""
 _NOT_PASSED_ON: Final = frozenset(
     b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade".split()
 )  # RFC 9110, section 7.6.1
@@ -68,6 +69,8 @@ class AnswerHead:
         self.headers = tuple(kept)
         if is_head or status in (204, 304):
             self.framing = Framing.NONE
+        if status == 204:  # RFC 9110, section 8.6: there is no content to tell the length of
+            self.headers = tuple(header for header in kept if header[0].lower() != b"content-length")
 
 
 class Receiver(Protocol):
@@ -87,8 +90,8 @@ class BackendConnection(asyncio.Protocol):
     """One connection to a backend."""
 
     __slots__ = (
-        "_content", "_done", "_head", "_headers", "_interim", "_is_head", "_keep", "_left", "_parser", "_seen",
-        "_surplus", "idle_since", "pool", "receiver", "transport", "uses",
+        "_content", "_done", "_head", "_headers", "_interim", "_is_head", "_keep", "_left", "_parser", "_paused",
+        "_seen", "_surplus", "idle_since", "pool", "receiver", "transport", "uses",
     )  # fmt: skip
 
     def __init__(self, pool: Pool) -> None:
@@ -98,6 +101,7 @@ class BackendConnection(asyncio.Protocol):
         self.uses = 0
         self.idle_since = 0.0
         self._parser: httptools.HttpResponseParser | None = None
+        self._paused = False
         self._reset(is_head=False)
 
     def _reset(self, *, is_head: bool) -> None:
@@ -129,6 +133,7 @@ class BackendConnection(asyncio.Protocol):
     def pause(self, paused: bool) -> None:
         """Read no further for now, or go on."""
         if self.transport is not None and not self.transport.is_closing():
+            self._paused = paused
             if paused:
                 self.transport.pause_reading()
             else:
@@ -186,6 +191,10 @@ class BackendConnection(asyncio.Protocol):
             return
         content = b"".join(self._content)
         self._content.clear()
+        self._seen = 0 if content or not had_head else self._seen + len(data)
+        if self._seen > MAX_RESPONSE_HEAD and not self._done:
+            self._fail("the trailers of its answer, or what stands in a chunk's head, are too large")
+            return
         head = None if had_head else self._head
         if head is not None and head.framing is Framing.LENGTH and not self._done:
             self._left = head.length - len(content)
@@ -199,8 +208,10 @@ class BackendConnection(asyncio.Protocol):
         if self.receiver is None:
             return  # it was given up meanwhile
         self.receiver = None
-        if self._is_head:
-            self._parser = None  # it still waits for the content that the answer to a GET would have
+        if self._head is not None and self._head.framing is Framing.NONE:
+            self._parser = None  # it may still wait for the content that the headers tell of
+        if self._paused:
+            self.pause(False)  # for a client that was slow with the last answer
         if self._keep and not self._surplus:
             self.pool.release(self)
         elif self.transport is not None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from vmgw_core.bodies import BodyReader, ChunkedReader, LengthReader
 from vmgw_core.errors import BadRequest, Refusal, RequestTimeout
-from vmgw_core.head import RequestHead, find_head
+from vmgw_core.head import RequestHead, find_head, skip_empty_lines
 
 from .fast_exchange import Exchange
 from .fast_head import HeadReader
@@ -90,10 +90,13 @@ class FastClient(asyncio.Protocol):
         self.advance()
 
     def eof_received(self) -> bool:
-        """The client sends no more. It still gets the answer to a request that was complete."""
+        """The client sends no more. It still gets the answers to the requests that were complete."""
         self.half_closed = True
-        complete = self.exchange is not None and self.body is None
-        return complete and self.transport is not None and self.transport.get_extra_info("ssl_object") is None
+        if self.exchange is None:
+            waiting = self.write_paused and bool(self._buffer)
+        else:
+            waiting = self.body is None
+        return waiting and self.transport is not None and self.transport.get_extra_info("ssl_object") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lane.clients.discard(self)
@@ -111,6 +114,8 @@ class FastClient(asyncio.Protocol):
         self.write_paused = False
         if self.exchange is not None and self.exchange.connection is not None:
             self.exchange.connection.pause(False)
+        self._full = False
+        self._pause()
         self.advance()
 
     # --- requests --------------------------------------------------------------------------------------------------
@@ -125,6 +130,8 @@ class FastClient(asyncio.Protocol):
                 pass
         finally:
             self._advancing = False
+        if self.half_closed and self.exchange is None and not (self.write_paused and self._buffer):
+            self.close()  # what is left is no request, and will not become one
 
     def _step(self) -> bool:
         if self.waiting is Waiting.LINGER:
@@ -133,8 +140,9 @@ class FastClient(asyncio.Protocol):
             self._buffer = b""
             return False
         if self.exchange is None:
-            return not self.write_paused and self._read_head()
-        if self.body is not None:
+            if not self.write_paused:
+                return self._read_head()
+        elif self.body is not None:
             return self._read_body(self.exchange, self.body)
         if len(self._buffer) > self.lane.runtime.limits.pipelined:
             self._full = True
@@ -144,8 +152,8 @@ class FastClient(asyncio.Protocol):
     def _read_head(self) -> bool:
         limits = self.lane.runtime.limits
         received = self._buffer
-        if received.startswith(b"\r\n"):  # RFC 9112, section 2.2: an empty line before a request is ignored
-            self._buffer, self._seen = received[2:], 0
+        if received.startswith(b"\r\n"):
+            self._buffer, self._seen = received[skip_empty_lines(received) :], 0
             return True
         try:
             end = find_head(received, limits.head.size, self._seen)
@@ -170,6 +178,8 @@ class FastClient(asyncio.Protocol):
             limits = self.lane.runtime.limits
             self.body = ChunkedReader(limits.chunk_line) if length is None else LengthReader(length)
             self._wait(Waiting.BODY, limits.body_timeout)
+        else:
+            self.await_answer()
         exchange.start()
 
     def _read_body(self, exchange: Exchange, body: BodyReader) -> bool:
@@ -210,7 +220,7 @@ class FastClient(asyncio.Protocol):
         self.exchange = None
         self._held = self._full = False
         self._pause()
-        if not exchange.keep_alive or self.half_closed:
+        if not exchange.keep_alive or (self.half_closed and not self._buffer):
             if self.body is None:
                 self.close()
             else:
@@ -220,7 +230,7 @@ class FastClient(asyncio.Protocol):
         self.advance()
 
     def await_answer(self) -> None:
-        """The whole request is with the backend."""
+        """The whole request is there, and as long as it has not begun, its answer is awaited."""
         self._wait(Waiting.ANSWER, self.lane.runtime.limits.response_timeout)
 
     def taking(self) -> None:
@@ -265,17 +275,26 @@ class FastClient(asyncio.Protocol):
                 exchange.refuse(RequestTimeout("the body of the request took too long"))
         elif waiting is Waiting.ANSWER and exchange is not None:
             exchange.too_late()
-        elif waiting is Waiting.TAKING and self.transport is not None:
-            size = self.transport.get_write_buffer_size()
-            if size and size == self._stuck:
-                self.abort()
-            else:
-                self._stuck = size
-                self._wait(Waiting.TAKING, self.lane.runtime.limits.body_timeout)
+        elif waiting is Waiting.TAKING or self._is_taking():
+            self._see_progress()
         elif waiting is Waiting.IDLE:
             self.close()
         else:
             self.abort()
+
+    def _is_taking(self) -> bool:
+        """Whether the client has not taken all of its answers yet, as far as they are complete."""
+        answered = self.waiting in (Waiting.IDLE, Waiting.CLOSING)
+        return answered and self.transport is not None and self.transport.get_write_buffer_size() > 0
+
+    def _see_progress(self) -> None:
+        """Cut the client off if it has taken nothing since the last look."""
+        size = 0 if self.transport is None else self.transport.get_write_buffer_size()
+        if size and size == self._stuck:
+            self.abort()
+        else:
+            self._stuck = size
+            self._wait(self.waiting, self.lane.runtime.limits.body_timeout)
 
     def turn_away(self, refusal: Refusal) -> None:
         """Answer before anything was asked, and close."""

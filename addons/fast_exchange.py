@@ -81,12 +81,17 @@ class Exchange:
                 self.prepare(None)
                 if decision.meter is None or self.request_done:
                     self.begin()
-            if not self.request_done and not self.over and head.values(b"expect"):
+            if not self.request_done and not self.over and self.awaits_continue():
                 self.client.write(_CONTINUE)
         except Refusal as refusal:
             self.refuse(refusal)
         except Exception:
             self.crashed()
+
+    def awaits_continue(self) -> bool:
+        """Whether the client holds its body back until it is told to go on (RFC 9110, section 10.1.1)."""
+        expected = self.decision.head.values(b"expect")
+        return bool(expected) and expected[0].lower() == b"100-continue" and not self.client.old
 
     def prepare(self, form: bytes | None) -> None:
         """Write the request that the backend gets. Raises ``Refusal``."""
@@ -98,6 +103,8 @@ class Exchange:
     def receive(self, content: bytes, done: bool) -> None:
         """More of the request's body, and whether this is its end."""
         self.request_done = done
+        if self.decision.own_page:
+            return  # it is on its way, and takes no body
         try:
             if self.form is None:
                 if self.decision.meter is not None:
@@ -127,7 +134,7 @@ class Exchange:
                 content += b"0\r\n\r\n"
         if self.connection is not None:
             self.connection.write(content)
-            if self.request_done:
+            if self.request_done and not self.answer_status:
                 self.client.await_answer()
         else:
             if content:
@@ -142,10 +149,10 @@ class Exchange:
         self.begun = True
         self.send()
 
-    def send(self) -> None:
-        """Send the request to its backend, over a connection that is there or a new one."""
+    def send(self, *, anew: bool = False) -> None:
+        """Send the request to its backend, over a connection that is there or, always where ``anew``, a new one."""
         assert self.upstream is not None
-        connection = self.lane.pool.take(self.upstream.backend)
+        connection = None if anew else self.lane.pool.take(self.upstream.backend)
         if connection is not None:
             self.use(connection)
         else:
@@ -204,7 +211,7 @@ class Exchange:
         assert self.decision.grant is not None
         if stale and self.upstream.method == "GET" and self.decision.grant.body is Body.NONE:
             self.retried = True
-            self.send()
+            self.send(anew=True)  # where one connection was stale, so may be the others
             return
         self.client.hold(False)
         flag = self.upstream.backend.flag
@@ -212,7 +219,9 @@ class Exchange:
 
     def too_late(self) -> None:
         """The backend did not answer in time."""
-        assert self.upstream is not None
+        if self.upstream is None:  # a page of the gateway's own, which says itself how long it takes
+            self.client.await_answer()
+            return
         self.refuse(BackendTimeout(f"-{self.upstream.backend.flag}: the backend did not answer in time"))
 
     # --- the answer ------------------------------------------------------------------------------------------------

@@ -38,22 +38,19 @@ class HeadReader:
         else:
             line = check_head(head, limits)
             self._fields = b""
-            self._take_apart(head)
+            self._take_apart(fields)
             self._fields, self.old = fields, line.old
         return RequestHead(method=line.method, target=line.target, headers=self._headers, client=client)
 
-    def _take_apart(self, head: bytes) -> None:
+    def _take_apart(self, fields: bytes) -> None:
+        """Have llhttp read the headers. The request line is the core's: llhttp knows but a fixed list of methods."""
         self._found = []
         self.keep_alive = False
         self._parser = httptools.HttpRequestParser(self)
         try:
-            self._parser.feed_data(head)
+            self._parser.feed_data(b"GET / " + fields)
         except httptools.HttpParserUpgrade:
             pass  # the head is complete; nothing is upgraded
-        except httptools.HttpParserInvalidMethodError:
-            # llhttp knows a fixed list of methods. Any other is refused all the same, by the route table.
-            lines = head[:-4].split(b"\r\n")[1:]
-            self._found = [(name, value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
         except httptools.HttpParserError:
             raise BadRequest("the request is no valid HTTP") from None
         finally:
@@ -62,7 +59,7 @@ class HeadReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by llhttp."""
-        self._found.append((name, value))
+        self._found.append((name, value.rstrip(b" \t")))  # llhttp takes blanks off the front only
 
     def on_headers_complete(self) -> None:
         """Called by llhttp, which forgets what it was told of the connection when the message ends."""

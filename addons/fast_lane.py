@@ -113,11 +113,12 @@ class FastLane:
 
     def sweep(self) -> None:
         """Look for connections that have waited too long."""
+        # First of all: whatever goes wrong with one connection, the others are looked at again.
+        self.sweeper = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self.sweep)
         now = self.now()
         for client in [client for client in self.clients if now > client.deadline]:
             client.too_late()
         self.pool.sweep(now)
-        self.sweeper = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self.sweep)
 
     @property
     def in_flight(self) -> int:

@@ -40,7 +40,8 @@ class Forwarding:
         policy, grant = decision.policy, decision.grant
         assert policy is not None
         assert grant is not None
-        if form is not None and len(form) <= int(str(self.runtime.settings["capture.maxBodySize"])):
+        limit = int(str(self.runtime.settings["capture.maxBodySize"]))
+        if self.runtime.interactive or (form is not None and len(form) <= limit):
             decision.form = form
         try:
             upstream = rewrite(policy, grant, decision.head, form)

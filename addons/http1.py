@@ -22,7 +22,7 @@ from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Htt
 from vmgw_core.answers import answer
 from vmgw_core.bodies import ChunkedReader
 from vmgw_core.errors import BackendUnreachable, BadRequest, Refusal
-from vmgw_core.head import check_head, find_head
+from vmgw_core.head import check_head, find_head, skip_empty_lines
 
 from .runtime import WireLimits
 
@@ -77,9 +77,10 @@ class GatewayHttp1Server(_BoundedBodies, Http1Server):
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         if isinstance(event, events.DataReceived):
             received = bytes(self.buf)
-            if received.startswith(b"\r\n"):  # RFC 9112, section 2.2: an empty line before a request is ignored
-                self.buf.maybe_extract_at_most(2)
-                received, self.seen = received[2:], 0
+            if received.startswith(b"\r\n"):
+                empty = skip_empty_lines(received)
+                self.buf.maybe_extract_at_most(empty)
+                received, self.seen = received[empty:], 0
             try:
                 end = find_head(received, self.limits.head.size, self.seen)
                 self.seen = 0 if end else len(received)

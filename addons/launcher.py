@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
         parsed = parse(arguments, environ)
         settings = parsed.values
         if parsed.help_wanted:
-            print(help_text(addon_list()), end="")
+            print(help_text(addon_list(), list(_COMMANDS.items())), end="")
             return 0
         if settings["version"]:
             print(f"vmgateway {__version__}")
@@ -88,7 +88,9 @@ def run_command(name: str, arguments: Sequence[str], environ: Mapping[str, str])
     """Run a sub-command. Returns its exit code."""
     module = importlib.import_module(f".{name}_command", __package__)
     try:
-        return int(module.main(arguments, environ))
+        code = int(module.main(arguments, environ))
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:  # what reads the output has seen enough, such as head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -38,8 +38,12 @@ class LimitsReload:
         while True:
             interval = float(str(self.runtime.settings.get("ratelimit.configCheckInterval", 0)))
             await asyncio.sleep(interval or _IDLE)
-            if interval and self.runtime.limiter is not None:
-                await self.check()
+            try:
+                if interval and self.runtime.limiter is not None:
+                    await self.check()
+            except Exception:  # whatever a library raises, the next look comes
+                self.runtime.limit_reloads["error"] += 1
+                logger.exception("cannot reload the limits")
 
     async def check(self) -> None:
         """Read the limits once, and use them where they have changed. The log says what is new, and no more."""
@@ -61,8 +65,5 @@ class LimitsReload:
 
 
 async def read_in_thread(settings: Settings) -> tuple[Limit, ...]:
-    """As :func:`limits_source.load`, without holding up requests while a disk or a server takes its time."""
-    location = str(settings["ratelimit.config"])
-    if not location:
-        return limits_source.load(settings)
-    return limits_source.parse(await in_thread(limits_source.read, location), settings)
+    """As :func:`limits_source.load`, without holding up requests for a slow disk or server, or a long file."""
+    return await in_thread(limits_source.load, settings)

@@ -23,13 +23,8 @@ def load(settings: Settings) -> tuple[Limit, ...]:
     location = str(settings["ratelimit.config"])
     if not location:
         raise ConfigurationError("-enable.rateLimit needs -ratelimit.config: the file with the limits")
-    return parse(read(location), settings)
-
-
-def parse(data: bytes, settings: Settings) -> tuple[Limit, ...]:
-    """The limits in what was read. Raises ConfigurationError."""
-    name = shown(str(settings["ratelimit.config"]))
-    limits = read_limits(data, name)
+    name = shown(location)
+    limits = read_limits(read(location), name)
     if not settings.get("datasource.url"):
         check_measurable(limits, name)
     return limits

@@ -35,6 +35,7 @@ Settings = Mapping[str, object]
 class Worker:
     """One of ``count`` processes on one port. ``directory`` is theirs alone, and goes with them."""
 
+    parent: int
     slot: int
     count: int
     directory: Path
@@ -99,7 +100,8 @@ class Decision:
     upstream: UpstreamRequest | None = None
     refusal: Refusal | None = None
     form: bytes | None = None
-    """The form as the client sent it, for a capture; None where it is larger than ``-capture.maxBodySize``."""
+    """The form as the client sent it; kept in interactive tools, and up to ``-capture.maxBodySize`` for a capture."""
+    told: tuple[Grant | None, UpstreamRequest | None, Refusal | None] | None = None  # what was shown to the user
     sent: int = 0
     """Bytes of the backend's answer passed on so far; counted only for the access log."""
 
@@ -137,6 +139,8 @@ class Runtime:
         self.keyring: KeyRing | None = None
         self.limiter: Limiter | None = None
         self.upstream_tls: dict[tuple[str, int], UpstreamTLS] = {}
+        self.interactive = False
+        """Whether somebody looks at flows, so that more of them is kept."""
         self.access_log: AccessLog | None = None
         self.page_access: PageAccess | None = None
         self.header_edit = HeaderEdit()
@@ -158,6 +162,15 @@ class Runtime:
         if self.policy is not None and self.keyring is not None:
             self.policy.verifier.replace_keys(self.keyring.keyset)
             self.policy = replace(self.policy, keys_awaited=self.policy.auth and self.keyring.waiting)
+
+    def hide_token(self, flow: HTTPFlow) -> None:
+        """Take credentials out of a flow's request, so that whoever prints or saves it does not come by a token.
+
+        The decision has the head as it came, and no flow is saved with that.
+        """
+        flow.request.headers.pop("authorization", None)
+        if self.policy is not None:
+            flow.request.headers.pop(self.policy.token_header.decode(), None)
 
     def decide(self, flow: HTTPFlow) -> Decision:
         """The decision of ``flow``, begun where there is none yet."""

@@ -90,6 +90,7 @@ class StatusPages:
         if answer is None:
             return None
         self.runtime.decide(flow).own_page = True
+        self.runtime.hide_token(flow)
         if isinstance(answer, Answer):
             respond(flow, answer)
             return None

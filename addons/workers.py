@@ -34,6 +34,7 @@ class Supervisor:
     def __init__(self, count: int, work: Callable[[Worker], int]) -> None:
         self.count = count
         self.work = work
+        self.pid = os.getpid()
         self.directory = Path(tempfile.mkdtemp(prefix="vmgateway-"))
         self.slots: dict[int, int] = {}
         self.started: dict[int, float] = {}
@@ -62,8 +63,9 @@ class Supervisor:
         if pid == 0:
             code = 1
             try:
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can: it has yet to read the files anyway
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-                code = self.work(Worker(slot=slot, count=self.count, directory=self.directory))
+                code = self.work(Worker(parent=self.pid, slot=slot, count=self.count, directory=self.directory))
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()
@@ -100,7 +102,8 @@ class Supervisor:
                 return
             slot, code = self.slots.pop(pid), os.waitstatus_to_exitcode(status)
             if self.stopping:
-                self.code = self.code or (code if code > 0 else 1 if code < 0 else 0)
+                if code != -signal.SIGTERM:  # which is how one ends that had not begun to serve
+                    self.code = self.code or abs(code)
                 continue
             age = time.monotonic() - self.started[slot]
             if code > 0 and age < _QUICK:

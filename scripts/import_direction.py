@@ -18,7 +18,8 @@ ORDER = [
     "errors", "fields", "flagtypes", "flags", "commandline", "selector", "access", "jwk", "jws", "jwt", "discovery",
     "windows", "limittypes", "limitset", "counters", "limits", "limitfile", "path", "routes", "forms", "labels",
     "head", "bodies", "tenancy", "answers", "gateway", "flagpage", "codecs", "rows_lines", "rows_native",
-    "rows_protobuf", "rows_json", "rows", "metering",
+    "rows_protobuf", "rows_json", "rows", "metering", "peek", "explanation", "narration", "token_story", "explain",
+    "shellwords", "curl",
     "redaction", "evidence", "captures", "replay", "recording", "netstrings", "har", "tally", "expectations",
     "replay_report",
 ]

@@ -52,6 +52,22 @@ def costs() -> None:
     print(f"  two limits, refused              {cost([limit(minute, 1), limit(hour, 1)]):5.2f}")
 
 
+def verdicts() -> None:
+    """Ten minutes of verdicts, on a clock of their own: evenly offered, and in bursts."""
+    for name, burst in (("evenly", 1), ("in bursts of 500", 500)):
+        limiter = Limiter([limit(Resolution.MINUTE, ALLOWED)])
+        passed: list[float] = []
+        for number in range(10 * OFFERED):
+            now = number // burst * burst * 60 / OFFERED
+            try:
+                limiter.admit(Subject(TenantID()), Access.READ, now)
+            except RateLimited:
+                continue
+            passed.append(now)
+        beyond = max(0, most_in_a_window(passed, 60) - ALLOWED)
+        print(f"verdicts, offered {name:18} {len(passed):5} in 10 minutes, beyond the limit in any minute: {beyond}")
+
+
 class Counting:
     """A backend of one thread for each connection, that notes when each request came."""
 
@@ -123,4 +139,5 @@ def overshoot(seconds: float) -> None:
 
 if __name__ == "__main__":
     costs()
+    verdicts()
     overshoot(float(sys.argv[1]))

@@ -5,7 +5,7 @@ is): gzip, deflate (which is zlib's format, RFC 1950), zstd, and snappy in block
 or unknown are refused: rows in a body that the backend can read and the gateway cannot would not be counted.
 
 A decoder gets bytes and hands on what they decode to in pieces of at most ``PIECE`` bytes, at once: of a
-decompression bomb no more than that is ever held here.
+decompression bomb no more than that is ever held here. Only a snappy block is decoded whole, up to a bound.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Sink = Callable[[bytes], None]
 """Takes the decoded bytes, in order."""
 
 PIECE: Final = 256 * 1024
-"""Bytes handed on at once, at most (but for snappy's blocks, which are read whole and then cut)."""
+"""Bytes handed on at once, at most."""
 
 _INPUT: Final = 64 * 1024  # bytes decompressed in one go: what is left of them is copied at the end of a member
 _FREE_MEMBERS: Final = 1000  # gzip members of any size
@@ -149,8 +149,7 @@ class SnappyBlock:
             decoded = bytes(cramjam.snappy.decompress_raw(body))
         except cramjam.DecompressionError:
             raise BadRequest("the body is not a valid snappy block") from None
-        for start in range(0, len(decoded), PIECE):
-            self._sink(decoded[start : start + PIECE])
+        self._sink(decoded)
 
 
 def content_encoding(head: RequestHead) -> str:

@@ -10,7 +10,7 @@ Three sources, and a verdict that none of them alone could give:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -108,10 +108,16 @@ class Counter:
         self._admitted_since += count
 
     def crossed(self, now: float) -> bool:
-        """Whether the usage has just come near the limit: once for each time, and once a window at the most."""
-        above = self.usage(now) >= self._near
-        first = above and not self.above and now - self._warned_at >= self.window.seconds
-        self.above = above
+        """Whether the usage has just come near the limit: once for each time, and once a window at the most.
+
+        To be asked behind :meth:`fits`, of the same ``now``.
+        """
+        alone = self._peers is None and self._learnt is None
+        if (self.window.total if alone else self.usage(now)) < self._near:
+            self.above = False
+            return False
+        first = not self.above and now - self._warned_at >= self.window.seconds
+        self.above = True
         if first:
             self._warned_at = now
         return first
@@ -180,19 +186,17 @@ class Counter:
         left = max(0, self.limit.value - others - own)
         return own + max(left // (peers.alive + 1), min(left, 1))
 
-    def told(self, need: int, wait: float, now: float) -> bool:
-        """Somebody was told to come back for ``need`` in ``wait`` seconds; whether there are replicas to know of it."""
-        if self._peers is None:
-            return False
+    def told(self, need: int, wait: float, now: float) -> None:
+        """Somebody was told to come back for ``need`` in ``wait`` seconds."""
+        assert self._peers is not None
         if now >= self._told_until:
             self._wanted = 0
         self._told_until = max(self._told_until, now + wait + 2 * self._peers.interval + _LATE)
         if need > max(1, self.limit.value // (self._peers.alive + 1)):  # more than a share could ever be
             self._wanted = max(self._wanted, need)
-        return True
 
-    def publish(self, now: float) -> Iterator[tuple[str, int]]:
-        """What was counted here, and what may be before the next exchange, for the other replicas.
+    def publish(self, now: float) -> int | None:
+        """What may be counted here before the next exchange, on top of what is in the window; None: nothing to tell.
 
         The sum of all replicas' caps does not exceed the limit: one that raises its cap has published at least that
         much before, and takes no more than the others' published numbers leave; each of those is at least its
@@ -206,15 +210,14 @@ class Counter:
         told = now < self._told_until
         if not own and not told:  # as if it were new, so that nothing is set aside for nobody
             self._published, self._cap, self._settled = None, None, False
-            return
+            return None
         counted = peers.counts.get(self.key, 0)
         share = self._share(peers, counted, now)
         if told:
             share = max(share, min(own + self._wanted, self.limit.value - counted))
         self._published = share
         self._cap = min(self.cap(now), share)
-        yield self.key, own
-        yield self.key + RESERVED, share - own
+        return share - own
 
     def exchanged(self, now: float) -> None:
         """The others' numbers have come, after :meth:`publish`."""

@@ -173,7 +173,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         Flag("ratelimit.maxUsageAge", DURATION, "1m", "How old the usage from -datasource.url may become with "
              "-ratelimit.failClosed.", least="1s"),
         Flag("ratelimit.maxTenants", INT, "10000", "For how many tenants usage is kept. One that was active within "
-             "the hour is never forgotten: beyond that many a new tenant is answered 429.", least="1"),
+             "the longest window is never forgotten: beyond that many a new tenant is answered 429.", least="1"),
     ),
     *_group(
         "Listener",

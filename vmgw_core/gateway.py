@@ -108,8 +108,14 @@ def access_of(policy: Policy, head: RequestHead) -> Access | None:
 
 def route_of(policy: Policy, head: RequestHead) -> Route | None:
     """The route of ``head``, or None where it has none; to tell of a request, never for a decision."""
+    match = match_of(policy, head)
+    return None if match is None else match.route
+
+
+def match_of(policy: Policy, head: RequestHead) -> Match | None:
+    """The route of ``head`` with what its path says; to tell of a request, never for a decision."""
     try:
-        return _match(policy, head).route
+        return _match(policy, head)
     except Refusal:
         return None
 

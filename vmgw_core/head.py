@@ -42,6 +42,7 @@ class RequestLine(NamedTuple):
 END_OF_HEAD: Final = b"\r\n\r\n"
 
 _DEFAULT_LIMITS: Final = HeadLimits()
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*+")
 _BARE: Final = re.compile(rb"(?<!\r)\n|\0")
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 # RFC 9112, section 3: method SP request-target SP HTTP-version. A fragment never belongs on the wire.
@@ -87,6 +88,12 @@ class RequestHead:
     def has_body(self) -> bool:
         """Whether the framing announces content (RFC 9112, section 6.3). Chunked counts, even if it ends empty."""
         return bool(self.values(b"transfer-encoding")) or bool(self.content_length)
+
+
+def skip_empty_lines(received: bytes) -> int:
+    """How many bytes of empty lines ``received`` begins with. They are ignored (RFC 9112, section 2.2)."""
+    lines = _EMPTY_LINES.match(received)
+    return 0 if lines is None else lines.end()
 
 
 def find_head(received: bytes, max_size: int, seen: int = 0) -> int:

@@ -4,7 +4,7 @@ Rules of this file:
 
 - A request that is refused counts nowhere, and one that several limits hold counts for all of them or for none.
 - A tenant is the verified one alone. One whose window holds something is never forgotten; at ``max_tenants`` of them
-  a new tenant is refused, until one has been idle for the longest window.
+  a new tenant is refused, until one has been idle for the longest window of a limit.
 - Time does not go back: a ``now`` before the last one counts as the last one, and where it is before it by more than
   the longest window (a captured day replayed behind a later one) time goes on from there.
 """
@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from .access import Access, TenantID
-from .counters import Counter, Learnt, Peers
+from .counters import RESERVED, Counter, Learnt, Peers
 from .errors import BodyTooLarge, RateLimited, UsageUnknown
 from .limitset import LimitSet, Slot
 from .limittypes import Limit, LimitType, Resolution, Subject, Usage
@@ -31,28 +31,30 @@ OTHER: Final = "other"
 """The tenants beyond ``max_tenants`` in the count of refusals."""
 
 _LONGEST_WINDOW: Final = float(Resolution.HOUR.seconds)
+_MOVE_AFTER: Final = 1.0  # seconds: the order of tenants is true to that, which is enough to tell who is idle
 _SLACK: Final = 1e-5  # seconds, for what the arithmetic of floats loses
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """The counters that hold one kind of token of one tenant: those of reads, of rows, and of series."""
+    """The counters that hold one kind of token of one tenant. ``writes`` are those of rows and of series."""
 
     reads: tuple[Counter, ...]
     rows: tuple[Counter, ...]
     series: tuple[Counter, ...]
+    writes: tuple[Counter, ...]
 
 
 class _Tenant:
-    """The counters of one tenant, and when it was last admitted."""
+    """The counters of one tenant, when it was last admitted, and when it was last moved to the end of the line."""
 
-    __slots__ = ("counters", "kept", "last", "plans")
+    __slots__ = ("counters", "kept", "last", "moved", "plans")
 
     def __init__(self) -> None:
         self.counters: dict[Slot, Counter] = {}
         self.plans: dict[tuple[Slot, ...], _Plan] = {}
         self.kept = False
-        self.last = float("-inf")
+        self.last = self.moved = float("-inf")
 
 
 class Limiter:
@@ -103,6 +105,7 @@ class Limiter:
     def replace(self, limits: Iterable[Limit]) -> None:
         """Put other limits in force. What was counted for a limit that stays, or changes its value, is kept."""
         self._set = LimitSet(limits)
+        self._longest = self._set.longest
         self.counts_rows = self._set.counts_rows
         """Whether some limit needs the rows of bodies: only then are they counted."""
         wanted = self._set.measurable if self.measured else ()
@@ -150,11 +153,10 @@ class Limiter:
             if counter is None and (limit := self._set.limit_of(tenant, slot)) is not None:
                 counter = entry.counters[slot] = self._counter(limit, tenant)
             counters += [found for found in (counter, self._totals.get(slot)) if found is not None]
-        return _Plan(
-            reads=tuple(counter for counter in counters if counter.limit.type is LimitType.QUERIES),
-            rows=tuple(counter for counter in counters if counter.limit.type is LimitType.ROWS_INSERTED),
-            series=tuple(counter for counter in counters if not counter.limit.type.counted),
-        )
+        rows = tuple(counter for counter in counters if counter.limit.type is LimitType.ROWS_INSERTED)
+        series = tuple(counter for counter in counters if not counter.limit.type.counted)
+        reads = tuple(counter for counter in counters if counter.limit.type is LimitType.QUERIES)
+        return _Plan(reads=reads, rows=rows, series=series, writes=rows + series)
 
     # --- verdicts --------------------------------------------------------------------------------------------------
 
@@ -173,10 +175,10 @@ class Limiter:
         now = self._clock(now)
         entry, plan = self._find(subject)
         if access is Access.READ:
-            self._check(subject, entry, plan.reads, lambda counter: 1, now)
+            self._check(subject, entry, plan.reads, 1, now)
             self._count(plan.reads, 1, now)
         else:
-            self._check(subject, entry, plan.rows + plan.series, lambda counter: counter.typical, now)
+            self._check(subject, entry, plan.writes, 1, now)
             self._count(plan.series, 0, now)
 
     def take_rows(self, subject: Subject, rows: int, now: float) -> None:
@@ -196,19 +198,11 @@ class Limiter:
                 at_most = f"{limit.value} per {limit.resolution}"
                 raise BodyTooLarge(f"{rows} rows at once, where the limit is {at_most}: send fewer at a time")
             counter.typical = rows
-        self._check(subject, entry, plan.rows, lambda counter: rows, now, rows)
+        self._check(subject, entry, plan.rows, rows, now)
         self._count(plan.rows, rows, now)
 
-    def _check(
-        self,
-        subject: Subject,
-        entry: _Tenant,
-        counters: tuple[Counter, ...],
-        wait_for: Callable[[Counter], int],
-        now: float,
-        need: int = 1,
-    ) -> None:
-        """Raise where ``need`` more do not fit all of them, else keep the tenant. ``wait_for``: see ``_refused``."""
+    def _check(self, subject: Subject, entry: _Tenant, counters: tuple[Counter, ...], need: int, now: float) -> None:
+        """Raise where ``need`` more do not fit all of them, else keep the tenant."""
         for counter in counters:
             if self.stale_after is not None and counter.age(now) > self.stale_after:
                 raise UsageUnknown(
@@ -216,7 +210,7 @@ class Limiter:
                     f"{self.stale_after:g} seconds (-ratelimit.failClosed)"
                 )
             if not counter.fits(need, now):
-                raise self._refused(subject, entry, counters, wait_for, now)
+                raise self._refused(subject, entry, counters, now)
         if entry.counters:
             self._keep(subject, entry, now)
 
@@ -227,20 +221,16 @@ class Limiter:
             if counter.crossed(now):
                 self.warnings.append(_usage(counter, now))
 
-    def _refused(
-        self,
-        subject: Subject,
-        entry: _Tenant,
-        counters: tuple[Counter, ...],
-        wait_for: Callable[[Counter], int],
-        now: float,
-    ) -> RateLimited:
-        """The refusal, by the limit that takes longest to have room again for what is ``wait_for``."""
-        waits = [(counter.wait(wait_for(counter), now), counter) for counter in counters]
+    def _refused(self, subject: Subject, entry: _Tenant, counters: tuple[Counter, ...], now: float) -> RateLimited:
+        """The refusal, by the limit that takes longest to have room again for as much as is usual at a time."""
+        waits = [(counter.wait(counter.typical, now), counter) for counter in counters]
         wait, slowest = max(waits, key=lambda pair: pair[0])
-        shared = [counter for own, counter in waits if counter.told(wait_for(counter), own, now)]
-        if shared and entry.counters:  # its share must be there when it comes back
-            self._keep(subject, entry, now)
+        if self._peers is not None:
+            for own, counter in waits:
+                if counter.shared:
+                    counter.told(counter.typical, own, now)
+            if entry.counters:  # its share must be there when it comes back
+                self._keep(subject, entry, now)
         self._reject(slowest.limit, subject.tenant)
         usage = slowest.limit.described(slowest.usage(now), slowest.tenant)
         return RateLimited(f"request was rate limited: {usage}", _whole_seconds(wait))
@@ -257,19 +247,22 @@ class Limiter:
     # --- tenants and time ------------------------------------------------------------------------------------------
 
     def _keep(self, subject: Subject, entry: _Tenant, now: float) -> None:
+        entry.last = now
+        if now - entry.moved < _MOVE_AFTER:
+            return
+        entry.moved = now
         if entry.kept:
             self._tenants.move_to_end(subject.tenant)
         else:
             self._make_room(subject, now)
             self._tenants[subject.tenant] = entry
             entry.kept = True
-        entry.last = now
 
     def _make_room(self, subject: Subject, now: float) -> None:
-        """Forget tenants that have been idle for the longest window, those longest idle first."""
+        """Forget tenants that have been idle for the longest window of a limit, those longest idle first."""
         while self._tenants:
             oldest = next(iter(self._tenants.values()))
-            idle_at = oldest.last + _LONGEST_WINDOW
+            idle_at = oldest.last + self._longest
             if idle_at > now:
                 if len(self._tenants) < self.max_tenants:
                     return
@@ -326,8 +319,14 @@ class Limiter:
         if self._peers is None:
             self._peers = Peers(at=now)
             self._rebuild()
-        shared = [counter for counter in self._counters() if counter.shared]
-        return {key: count for counter in shared for key, count in counter.publish(now) if count}
+        published: dict[str, int] = {}
+        for counter in self._counters():
+            if counter.shared and (reserved := counter.publish(now)) is not None:
+                if own := counter.window.total:
+                    published[counter.key] = own
+                if reserved:
+                    published[counter.key + RESERVED] = reserved
+        return published
 
     def learn_others(self, others: Mapping[str, int], peers: int, now: float) -> None:
         """The sums of what the other replicas published, and how many of them are alive. Follows :meth:`usages`."""

@@ -37,6 +37,11 @@ class LimitSet:
         return {(limit.type, limit.resolution) for limit in self.limits if not limit.labels}
 
     @property
+    def longest(self) -> float:
+        """Seconds after which a tenant that does nothing has used nothing of any limit."""
+        return float(max((limit.resolution.seconds for limit in self.limits), default=0))
+
+    @property
     def counts_rows(self) -> bool:
         """Whether some limit needs the rows of bodies."""
         return any(limit.type is LimitType.ROWS_INSERTED for limit in self.limits)

@@ -18,6 +18,11 @@ HOLD: Final = 1 << 20
 
 _BATCH: Final = 64 * 1024  # bytes counted at once: a body in tiny pieces costs no more than one in large ones
 
+# glibc's malloc gives memory back to the system as soon as it is freed, and gets it again page by page, until it has
+# seen that a program frees pieces of some size. What a message decodes to is such a piece, and the 800 page faults a
+# request were a third of what counting cost (scripts/bench-rows). So it sees one here.
+bytes(8 << 20)
+
 
 class RowMeter:
     """Meters one body. After an exception it must not be used again."""

@@ -68,17 +68,17 @@ class Whole:
         self.settled = 0
         self._count = count
         self._max = max_decoded
-        self._body = bytearray()
+        self._pieces: list[bytes] = []
 
     def feed(self, data: bytes) -> None:
         self.settled += len(data)
         if self.settled > self._max:
             raise BodyTooLarge(f"the body is larger than {self._max} bytes decoded (-ratelimit.maxDecodedSize)")
-        self._body += data
+        self._pieces.append(data)
 
     def finish(self) -> None:
-        body = bytes(self._body)
-        self._body.clear()
+        body = b"".join(self._pieces)  # of one piece, that is the piece itself
+        self._pieces.clear()
         self.rows = self._count(body)
 
 
@@ -208,8 +208,12 @@ def _datadog_v2(head: RequestHead, max_decoded: int) -> Format:
 def _opentelemetry(head: RequestHead, max_decoded: int) -> Format:
     count = count_opentelemetry
     if _content_type(head) == "application/json":
-        in_firehose = any(head.values(b"x-amz-firehose-protocol-version"))
-        count = count_firehose if in_firehose else count_opentelemetry_json
+        count = count_opentelemetry_json
+        if any(head.values(b"x-amz-firehose-protocol-version")):
+            # The header may not get to the backend: Connection can name it. So the document is read both ways.
+            return Whole(
+                lambda body: max(count_firehose(body), count_opentelemetry_json(body)), max_decoded=max_decoded
+            )
     return Whole(count, max_decoded=max_decoded)
 
 

@@ -121,7 +121,7 @@ def count_new_relic(data: bytes) -> int:
 class _Point:
     """What an object comes to if it is a data point, or the buckets or the points of one.
 
-    ``bare`` are points that say neither a sum nor quantiles: a summary has a sum all the same.
+    ``bare`` are points without a sum: a summary and an exponential histogram get one all the same.
     """
 
     rows: int = 1
@@ -143,7 +143,7 @@ def count_opentelemetry_json(data: bytes) -> int:
                     points = [item if isinstance(item, _Point) else _Point() for item in value]
                     rows += sum(item.rows for item in points)
                     point.bare = sum(item.bare for item in points)
-                case "summary" if isinstance(value, _Point):
+                case "summary" | "exponentialhistogram" if isinstance(value, _Point):
                     rows += value.bare
                 case "sum" if not isinstance(value, _Point) and value is not None:
                     point.rows += point.bare

@@ -10,7 +10,7 @@ its end.
 
 from __future__ import annotations
 
-from contextlib import suppress
+import re
 from typing import Final
 
 from .errors import BadRequest
@@ -21,9 +21,14 @@ _MAX_SIZE: Final = 1 << 20  # bytes of a name or of a block's data; VictoriaMetr
 _MAX_VARINT: Final = 10  # bytes of a number of 64 bits
 _MAX_ROWS: Final = 16 * 1024  # of a block; VictoriaMetrics refuses larger ones
 
-# How many numbers stand before the number of rows (the first timestamp, the first value; newer releases have the last
-# timestamp in between), and how many bytes stand behind it and the scale (two types; newer releases: the precision).
-_HEADERS: Final = ((2, 2), (3, 3))
+_NUMBER: Final = rb"[\x80-\xff]{0,9}+[\x00-\x7f]"  # a varint of up to 64 bits
+# The first timestamp (newer releases: and the last one), the first value, the rows, the scale, two types (newer
+# releases: and the precision), the size of the timestamps.
+_HEADERS: Final = tuple(
+    re.compile(rb"(?:%b){%d}(%b)%b.{%d}(%b)" % (_NUMBER, before, _NUMBER, _NUMBER, behind, _NUMBER), re.DOTALL)
+    for before, behind in ((2, 2), (3, 3))
+)
+_NUMBER_AT: Final = re.compile(_NUMBER)
 
 
 class Native:
@@ -68,28 +73,21 @@ class Native:
 
 
 def _rows_of_block(data: bytes, start: int, end: int) -> int:
-    readings = []
-    for before, behind in _HEADERS:
-        with suppress(BadRequest):
-            readings.append(_read(data, start, end, before, behind))
-    if not readings:
+    rows = -1
+    for header in _HEADERS:
+        match = header.match(data, start, end)
+        if match is not None:
+            values = match.end() + _number(match[2])  # where their size stands
+            number = _NUMBER_AT.match(data, values, end)
+            if number is not None and number.end() + _number(number[0]) == end and _number(match[1]) <= _MAX_ROWS:
+                rows = max(rows, _number(match[1]))
+    if rows < 0:
         raise BadRequest("a block of the native format is broken")
-    return max(readings)
-
-
-def _read(data: bytes, start: int, end: int, before: int, behind: int) -> int:
-    """How many rows a block has by one of the headers."""
-    for _ in range(before):
-        _, start = varint(data, start, end)
-    rows, start = varint(data, start, end)
-    _, start = varint(data, start, end)
-    start += behind
-    for _ in range(2):
-        size, start = varint(data, start, end)
-        start += size
-    if start != end or rows > _MAX_ROWS:
-        raise BadRequest("not this header")
     return rows
+
+
+def _number(data: bytes) -> int:
+    return data[0] if len(data) == 1 else varint(data, 0, len(data))[0]
 
 
 def varint(data: bytes, start: int, end: int) -> tuple[int, int]:

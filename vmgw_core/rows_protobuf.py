@@ -6,7 +6,7 @@ repeats a submessage, the descriptor here says that there is one: a parser must 
 length is the answer. No series is looked at one by one.
 
 A list costs some 30 bytes of memory an element, which may be two bytes of the message. So how many elements there
-can be, at most, is told beforehand from how often the byte of their tag occurs.
+can be, at most, is told beforehand from the size of the message and how often the byte of their tag occurs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ScopeMetrics: 2 metrics Metric
 Metric: 5 gauge Points, 7 sum Points, 9 histogram Points, 10 exponential_histogram Points, 11 summary Points
 Points: 1 data_points *bytes
 HistogramPoint: 5 sum *double, 6 bucket_counts *fixed64
-ExponentialPoint: 5 sum *double, 7 zero_count *fixed64, 8 positive Buckets, 9 negative Buckets
+ExponentialPoint: 7 zero_count *fixed64, 8 positive Buckets, 9 negative Buckets
 Buckets: 2 bucket_counts *uint64
 SummaryPoint: 6 quantile_values *bytes
 SketchPayload: 1 sketches Sketch
@@ -75,12 +75,11 @@ def _parse(name: str, data: bytes, *numbers: int) -> Any:  # noqa: ANN401
     Args:
         numbers: of the fields that are lists: there must not be too many elements.
     """
-    elements = 0
-    for number in numbers:
-        tag = number << 3 | 2  # a length-delimited field; the same with a needless second byte has the top bit set
-        elements += data.count(tag) + data.count(tag | 0x80)
-    if elements > _MAX_ELEMENTS:
-        raise BodyTooLarge(f"the message may hold more than {_MAX_ELEMENTS} samples: send it in parts")
+    if len(data) > 2 * _MAX_ELEMENTS:
+        # The tag of a length-delimited field, and the same with a needless second byte, which sets the top bit.
+        tags = [number << 3 | 2 for number in numbers]
+        if sum(data.count(tag) + data.count(tag | 0x80) for tag in tags) > _MAX_ELEMENTS:
+            raise BodyTooLarge(f"the message may hold more than {_MAX_ELEMENTS} samples: send it in parts")
     message = _CLASSES[name]()
     try:
         message.ParseFromString(data)
@@ -126,7 +125,7 @@ def count_opentelemetry(data: bytes) -> int:
         rows += len(points) + len(merged.sum) + len(merged.bucket_counts)
     if points := metrics.exponential_histogram.data_points:
         merged = _histograms("ExponentialPoint", points)
-        rows += len(points) + len(merged.sum) + _nonzero(merged.zero_count)
+        rows += 2 * len(points) + _nonzero(merged.zero_count)  # newer releases insert a sum that is not there, too
         rows += _nonzero(merged.positive.bucket_counts) + _nonzero(merged.negative.bucket_counts)
     if points := metrics.summary.data_points:
         rows += 2 * len(points) + len(_parse("SummaryPoint", b"".join(points), 6).quantile_values)

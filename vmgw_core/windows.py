@@ -2,7 +2,7 @@
 
 A window keeps the moment of every event as long as there are up to ``EXACT`` of them. Beyond, events that come
 within a thousandth of the window are kept as one run that leaves with its last one: late by that at the most, so
-that never more than what was allowed is in any window, and a window takes some 32 KiB at the most whatever comes.
+that never more than what was allowed is in any window, and a window takes some 50 KiB at the most whatever comes.
 """
 
 from __future__ import annotations

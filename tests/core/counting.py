@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hypothesis import settings
+
 from vmgw_core.head import RequestHead
 from vmgw_core.routes import match_route
 from vmgw_core.rows import RowCounter, row_counter
@@ -11,6 +13,9 @@ from vmgw_core.rows import RowCounter, row_counter
 from .bodies import Headers
 
 MIB = 1 << 20
+
+LAW = settings(database=None, deadline=None, max_examples=60)
+"""For property tests: how long one example takes says nothing on a busy machine."""
 
 
 def counter_of(target: str, headers: Headers = (), *, max_decoded: int = 64 * MIB) -> RowCounter:

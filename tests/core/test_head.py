@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vmgw_core.errors import HeadTooLarge, MalformedHead
-from vmgw_core.head import HeadLimits, RequestHead, check_head, find_head
+from vmgw_core.head import HeadLimits, RequestHead, check_head, find_head, skip_empty_lines
 
 HOST = b"Host: gateway\r\n"
 GET = b"GET /api/v1/query HTTP/1.1\r\n"
@@ -79,6 +79,26 @@ def test_a_content_length_that_is_none(values: list[bytes]) -> None:
     for name in ("content_length", "has_body"):
         with pytest.raises(MalformedHead, match=r"^the Content-Length is not one number of bytes$"):
             getattr(head, name)
+
+
+# --- skip_empty_lines ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("received", "expected"),
+    [
+        (b"", 0),
+        (b"GET", 0),
+        (b"\r\nGET", 2),
+        (b"\r\n" * 100_000 + b"GET\r\n", 200_000),
+        (b"\r\n\r", 2),
+        (b"\n\r\n", 0),
+        (b"\r\r\n", 0),
+        (b" \r\n", 0),
+    ],
+)
+def test_skip_empty_lines(received: bytes, expected: int) -> None:
+    assert skip_empty_lines(received) == expected
 
 
 # --- find_head -----------------------------------------------------------------------------------------------------

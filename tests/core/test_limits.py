@@ -226,7 +226,11 @@ def test_at_the_bound_a_new_tenant_is_refused_and_an_active_one_is_not_forgotten
         "request was rate limited: usage is kept for 2 tenants, and all of them are active (-ratelimit.maxTenants), "
         "so there is no room for tenant 3:0"
     )
-    assert refusal.retry_after == 3591  # A has been idle for an hour then
+    assert refusal.retry_after == 51  # A has been idle for a minute then
+    limiter.replace([limit(value=2), limit("rows_inserted", 5, "hour")])
+    refusal = refused(limiter, 10, C)
+    assert refusal is not None
+    assert refusal.retry_after == 3591  # or for an hour, where a limit is by the hour
     assert admitted(limiter, 1, 70, A) == 1
     assert refused(limiter, 10 + 3591, C) is None  # in B's place
     assert admitted(limiter, 1, 10 + 3591, A) == 1
@@ -325,15 +329,15 @@ def test_status_lists_totals_and_the_tenants_last_admitted_first() -> None:
     admitted(limiter, 1, 0, A)
     admitted(limiter, 2, 0, Subject(B.tenant, _DEV))
     admitted(limiter, 3, 0, MULTITENANT)
-    rows_refused(limiter, 4, 0, A)
-    assert [(usage.key, usage.usage, usage.limit.value) for usage in limiter.status(1)] == [
+    rows_refused(limiter, 4, 2, A)
+    assert [(usage.key, usage.usage, usage.limit.value) for usage in limiter.status(3)] == [
         ("rows_inserted/minute/total", 4, 9),
         ("queries/minute/1:0", 1, 10),
         ("queries/minute/multitenant", 3, 10),
         ("queries/minute/2:0", 2, 10),
         (r'queries/minute/2:0/{team="d\"v"}', 2, 5),
     ]
-    assert [usage.usage for usage in limiter.status(61)] == [0, 0, 0, 0, 0]
+    assert [usage.usage for usage in limiter.status(62)] == [0, 0, 0, 0, 0]
 
 
 def test_status_of_a_subject_is_what_holds_it() -> None:

@@ -340,6 +340,16 @@ def test_rows_that_are_more_than_a_share_get_through_in_time() -> None:
     assert rows_refused(replicas.limiters[1], 300, refusal.retry_after) is not None
 
 
+def test_series_have_no_part_in_the_exchange_and_totals_keep_no_tenant() -> None:
+    limiter = Limiter([limit(value=2, total=True), limit("active_series", 5, total=True)], measured=True)
+    limiter.learn_others({}, 1, 0)
+    limiter.learn({(*ACTIVE, None): 5}, 0, 0)
+    assert admitted(limiter, 3, 1) == 1
+    assert refused(limiter, 1, A, WRITE) is not None
+    assert limiter.tenants == 0
+    assert limiter.usages(2) == {"queries/minute/total": 1, "queries/minute/total+": 1}
+
+
 def test_without_exchange_a_replica_keeps_its_share() -> None:
     replicas = Replicas(2, limit(value=100))
     for limiter in replicas.limiters:

@@ -66,7 +66,7 @@ def test_a_request_that_fits_is_not_refused(arrivals: list[tuple[int, Subject]])
 @LAW
 @given(st.lists(st.tuples(GAPS, st.booleans()), max_size=60))
 def test_a_clock_that_jumps_back_lets_no_more_through(arrivals: list[tuple[int, bool]]) -> None:
-    limiter, now, latest = Limiter([limit(value=5)]), 0.0, 0.0
+    limiter, now, latest = Limiter([limit(value=5)]), 0.0, float("-inf")
     passed: list[float] = []
     for gap, back in arrivals:
         now += (-gap if back else gap) / 1024

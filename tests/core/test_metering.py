@@ -5,14 +5,14 @@ from __future__ import annotations
 import gzip
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vmgw_core.errors import BadRequest, RateLimited
 from vmgw_core.metering import HOLD, RowMeter
 
 from .bodies import CASES, Case, remote_write, snappy
-from .counting import counter_of, encoded_with
+from .counting import LAW, counter_of, encoded_with
 
 TEXT = "/api/v1/import/prometheus"
 LINE = b"m%058d 1\n" % 1
@@ -151,7 +151,7 @@ def test_a_broken_body_is_refused_as_soon_as_it_is_seen() -> None:
         meter.finish()
 
 
-@settings(max_examples=30, deadline=None)
+@LAW
 @given(sizes=st.lists(st.integers(1, 400 * KIB), min_size=1, max_size=20), compressed=st.booleans())
 def test_what_comes_out_is_what_went_in(sizes: list[int], compressed: bool) -> None:
     text = b"".join(b"metric_%d %d\n" % (n * 7919 % 65521, n) for n in range(sum(sizes) // 18))

@@ -22,6 +22,7 @@ from vmgw_core.rows_json import (
 )
 
 from .bodies import DATADOG_V1, DATADOG_V2, NEW_RELIC, OPENTSDB, line, opentelemetry, varint
+from .counting import LAW
 
 COUNTS = [count_datadog, count_firehose, count_new_relic, count_opentelemetry_json, count_opentsdb]
 
@@ -116,7 +117,7 @@ def otel(*metrics: object) -> bytes:
                     ]
                 }
             },
-            5 + 2,
+            5 + 3,
         ),
     ],
 )
@@ -191,6 +192,7 @@ def test_what_is_no_json_is_refused(count: object, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("count", COUNTS)
+@LAW
 @given(data=st.binary(max_size=200) | st.text('{}[]",:0x', max_size=50).map(str.encode))
 def test_any_bytes_count_or_are_refused(count: object, data: bytes) -> None:
     assert callable(count)

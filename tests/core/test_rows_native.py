@@ -12,6 +12,7 @@ from vmgw_core.errors import BadRequest, Refusal
 from vmgw_core.rows_native import Native
 
 from .bodies import varint
+from .counting import LAW
 
 TIME_RANGE = bytes(7) + b"\x01" + bytes(7) + b"\x02"
 
@@ -73,6 +74,7 @@ def test_rejects(block: bytes) -> None:
         rows_of(TIME_RANGE + block)
 
 
+@LAW
 @given(size=st.integers(1, 60))
 def test_what_is_settled_is_complete_blocks(size: int) -> None:
     blocks = [old(3), new(5), old(7)]
@@ -86,6 +88,7 @@ def test_what_is_settled_is_complete_blocks(size: int) -> None:
     assert native.rows == 15
 
 
+@LAW
 @given(st.binary(max_size=200), st.integers(1, 50))
 def test_any_bytes_count_or_are_refused(data: bytes, size: int) -> None:
     native = Native()
