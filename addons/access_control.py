@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import time
 
 from mitmproxy.http import HTTPFlow
 
 from vmgw_core.answers import Answer, answer
 from vmgw_core.errors import BadSignature, InternalError, Refusal, TokenRefused, UnknownKey
 from vmgw_core.gateway import access_of, admit
+from vmgw_core.head import check_fields
 
 from .key_refresh import KeyRefresh
 from .refusing import respond
@@ -26,14 +26,17 @@ class AccessControl:
         self.keys = keys
 
     def requestheaders(self, flow: HTTPFlow) -> None:
-        if flow.response is not None:
+        if flow.response is not None or not flow.live:
             return
         decision = self.runtime.decide(flow)
+        if decision.grant is not None:
+            return  # a captured request that is sent again
+        self.runtime.hide_token(flow)
         try:
+            if flow.client_conn.alpn == b"h2":  # no byte of it has been read as HTTP/1.1 is
+                check_fields(decision.head)
             self.check(decision)
         except Refusal as refusal:
-            if decision.policy is not None:  # whoever prints or saves a refused flow must not come by a token
-                flow.request.headers.pop(decision.policy.token_header.decode(), None)
             respond(flow, self.answer(decision, refusal))
 
     def check(self, decision: Decision) -> None:
@@ -45,7 +48,7 @@ class AccessControl:
         decision.policy = self.runtime.policy
         if decision.policy is None:
             raise InternalError("the gateway has no usable configuration")
-        decision.grant = admit(decision.policy, decision.head, time.time())
+        decision.grant = admit(decision.policy, decision.head, decision.at)
 
     def answer(self, decision: Decision, refusal: Refusal) -> Answer:
         """What the client gets. Logs, and asks for new keys where the token's key was not among the known ones."""

@@ -5,17 +5,28 @@ from __future__ import annotations
 from .access_control import AccessControl
 from .access_log import AccessLogging
 from .answer_headers import AnswerHeaders
+from .capture import Capture
 from .configuration import Configuration
+from .explanation import Explanation
 from .fast_lane import FastLane
 from .flow_lane import FlowLane
+from .flow_replay import FlowReplay
 from .forwarding import Forwarding
 from .key_refresh import KeyRefresh
 from .lifecycle import Lifecycle
+from .limit_metrics import LimitMetrics
+from .limits_reload import LimitsReload
 from .listener import Listener
+from .push_metrics import PushMetrics
+from .rate_limit import RateLimit
 from .runtime import Runtime
+from .server_replay import ServerReplay
 from .status_pages import StatusPages
 from .telemetry import Telemetry
 from .upstream_connections import UpstreamConnections
+from .usage_exchange import UsageExchange
+from .usage_refresh import UsageRefresh
+from .worker_metrics import WorkerMetrics
 
 
 def build(runtime: Runtime | None = None) -> list[object]:
@@ -25,22 +36,37 @@ def build(runtime: Runtime | None = None) -> list[object]:
     keys = KeyRefresh(runtime)
     telemetry = Telemetry(runtime)
     connections = UpstreamConnections(runtime)
-    pages = StatusPages(runtime, telemetry)
     access_control = AccessControl(runtime, keys)
-    fast = FastLane(runtime, pages, access_control, telemetry)
+    rate_limit = RateLimit(runtime)
+    telemetry.registry.register(LimitMetrics(runtime, rate_limit, telemetry.tenant_label))
+    workers = WorkerMetrics(runtime, telemetry)
+    pages = StatusPages(runtime, telemetry, workers)
+    fast = FastLane(runtime, pages, access_control, rate_limit, telemetry)
     listener = Listener(runtime, fast)
+    lifecycle = Lifecycle(runtime, configuration, keys, listener, fast)
+    pages.begin_reload = lifecycle.reload_on_request
     return [
         configuration,
-        listener,
-        Lifecycle(runtime, configuration, keys, listener, fast),
+        lifecycle,
         pages,
+        FlowReplay(runtime),
         access_control,
+        rate_limit,
         Forwarding(runtime),
+        ServerReplay(),
         connections,
         FlowLane(runtime, connections),
         fast,
+        Explanation(runtime, lifecycle),
         keys,
         AnswerHeaders(runtime),
+        LimitsReload(runtime),
+        UsageRefresh(runtime, telemetry.registry),
+        UsageExchange(runtime, telemetry.registry),
         telemetry,
+        workers,
         AccessLogging(runtime),
+        PushMetrics(runtime, telemetry, workers),
+        Capture(runtime),
+        listener,  # last: who connects finds everything else running
     ]

@@ -18,14 +18,20 @@ from vmgw_core.flags import FLAGS, Flag, Kind, option_name
 from vmgw_core.gateway import Policy
 from vmgw_core.jwk import VerificationKey, keys_from_pem
 from vmgw_core.jwt import TokenVerifier
+from vmgw_core.limits import Limit, Limiter
 from vmgw_core.tenancy import Backend
 
+from . import limits_source
 from .access_log import AccessLog
+from .capture import check_capture
+from .datasource import build_datasource
+from .limits_reload import read_in_thread
 from .listener import DEAD_TARGET, parse_listen_address
 from .logs import LogStyle, set_up_logging_beside
 from .page_access import PageAccess, header_edit, path_prefix
 from .runtime import Runtime, Settings, WireLimits
 from .upstream_tls import contexts
+from .usage_exchange import build_exchange
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +65,13 @@ class Configuration:
         if self.runtime.policy is None:
             logger.error("vmgateway has no usable configuration: set at least vmgw_enable_auth and vmgw_read_url")
             return
-        verified = self.runtime.keyring is not None and self.runtime.keyring.keyset is not None
+        if self.runtime.limiter is not None:
+            logger.info(f"{len(self.runtime.limiter.limits)} limits are enforced")
+        elif self.runtime.settings["ratelimit.config"]:
+            logger.warning("-ratelimit.config is given without -enable.rateLimit: no limit is enforced")
+        verified = (
+            self.runtime.policy.auth and self.runtime.keyring is not None and self.runtime.keyring.keyset is not None
+        )
         logger.log(logging.INFO if verified else logging.WARNING, describe_keys(self.runtime))
 
     def start(self, settings: Settings) -> None:
@@ -72,10 +84,15 @@ class Configuration:
         style = LogStyle.from_settings(settings)
         if style != LogStyle() and "termlog_verbosity" in ctx.options:
             set_up_logging_beside(style)
-        _set_up_mitmproxy(settings)
+        if self.runtime.offline is None:  # what is set below says nothing any more
+            self.runtime.offline = not ctx.options.server
+        _set_up_mitmproxy(settings, offline=self.runtime.offline)
 
-    def apply(self, settings: Settings) -> None:
+    def apply(self, settings: Settings, limits: tuple[Limit, ...] | None = None) -> None:
         """Put ``settings`` in force, files read anew, or leave everything as it was.
+
+        Args:
+            limits: those of ``-ratelimit.config`` where they have been read already.
 
         Raises:
             ConfigurationError: names the flag or file that cannot be used.
@@ -85,11 +102,16 @@ class Configuration:
         keyring = build_keyring(settings, static)
         policy = build_policy(settings, keyring)
         tls = contexts(settings)
+        check_capture(settings)
         style, page_access, edit = (
             LogStyle.from_settings(settings),
             PageAccess.from_settings(settings),
             header_edit(settings),
         )
+        if limits is None and settings["enable.rateLimit"]:
+            limits = limits_source.load(settings)
+        datasource = build_datasource(settings, runtime.settings, runtime.datasource)
+        exchange = build_exchange(settings, runtime.settings, runtime.exchange)
         if runtime.keyring is not None and all(settings[flag] == runtime.settings[flag] for flag in _ENDPOINT_FLAGS):
             runtime.keyring.replace_static(static)  # what was fetched stays
         else:
@@ -98,19 +120,37 @@ class Configuration:
         runtime.limits = WireLimits.of(settings)
         runtime.page_access, runtime.header_edit = page_access, edit
         runtime.access_log = AccessLog(runtime, style) if settings["accessLog"] else None
+        runtime.limiter = limiter_for(settings, limits, runtime.limiter)
+        runtime.datasource, runtime.exchange = datasource, exchange
         runtime.use_keys()
 
-    def reload(self) -> bool:
+    async def reload(self) -> bool:
         """Read all files anew; a bad one leaves the configuration in force as it is. Returns whether it worked."""
+        runtime, settings = self.runtime, self.runtime.settings
         try:
-            self.apply(self.runtime.settings)
+            limits = await self.limits(settings)
+            # An option may have been set meanwhile; then they may be those of another file.
+            self.apply(runtime.settings, limits if runtime.settings is settings else None)
         except ConfigurationError as error:
-            self.runtime.reloads["error"] += 1
+            runtime.reloads["error"] += 1
             logger.error(f"cannot reload, the old configuration stays in force: {error}")
             return False
-        self.runtime.reloads["success"] += 1
-        logger.info(f"reloaded: {describe_keys(self.runtime)}")
+        runtime.reloads["success"] += 1
+        held = f"{len(limits)} limits, " if limits is not None else ""
+        logger.info(f"reloaded: {held}{describe_keys(runtime)}")
         return True
+
+    async def limits(self, settings: Settings) -> tuple[Limit, ...] | None:
+        """Those of ``-ratelimit.config``, read without holding up requests. Raises ConfigurationError."""
+        if not settings.get("enable.rateLimit"):
+            return None
+        try:
+            limits = await read_in_thread(settings)
+        except ConfigurationError:
+            self.runtime.limit_reloads["error"] += 1
+            raise
+        self.runtime.limit_reloads["success"] += 1
+        return limits
 
 
 def _default(flag: Flag) -> object:
@@ -119,13 +159,15 @@ def _default(flag: Flag) -> object:
     return [] if flag.kind is Kind.ARRAY else flag.default_text
 
 
-def _set_up_mitmproxy(settings: Settings) -> None:
+def _set_up_mitmproxy(settings: Settings, *, offline: bool) -> None:
     """Point mitmproxy's listener at an address that answers nobody: only a decision leads to a backend."""
     if ctx.options.has_changed("mode") and ctx.options.mode != [f"reverse:{DEAD_TARGET}"]:
         raise ConfigurationError("--mode: leave it out, vmgateway sets it; -httpListenAddr says where to listen")
     parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
     # The listener is the gateway's own: see ``Listener``.
-    options: dict[str, object] = {"mode": [f"reverse:{DEAD_TARGET}"], "connection_strategy": "lazy", "server": False}
+    options: dict[str, object] = {"connection_strategy": "lazy", "server": False}
+    if not offline:  # flows that are read from a file would be given the mode's address
+        options["mode"] = [f"reverse:{DEAD_TARGET}"]
     # mitmproxy's own guards that a gateway replaces: who may connect, and the certificate page under mitm.it.
     options |= {name: False for name in ("block_global", "onboarding") if name in ctx.options}
     if "tcp_timeout" in ctx.options:  # mitmproxy 12; 600 seconds in 11
@@ -174,8 +216,13 @@ def build_policy(settings: Settings, keyring: KeyRing) -> Policy:
     Raises:
         ConfigurationError: they let everything through, lead nowhere, or name a URL that is none.
     """
-    if not settings["enable.auth"]:
+    auth, cluster = bool(settings["enable.auth"]), bool(settings["clusterMode"])
+    if not auth and not settings["enable.rateLimit"]:
         raise ConfigurationError("-enable.auth is not set: without it the gateway would let everybody through")
+    if not auth and not cluster:
+        raise ConfigurationError(
+            "-enable.rateLimit without -enable.auth needs -clusterMode: the tenant is then taken from the path"
+        )
     read, write = _backend(settings, "read.url"), _backend(settings, "write.url")
     if read is None and write is None:
         raise ConfigurationError("-read.url or -write.url is needed: there is no backend to send requests to")
@@ -186,18 +233,34 @@ def build_policy(settings: Settings, keyring: KeyRing) -> Policy:
         verifier=TokenVerifier(keyring.keyset),
         token_header=header.lower().encode(),
         allow_without_prefix=bool(settings["auth.httpHeaderAllowWithoutPrefix"]),
-        cluster=bool(settings["clusterMode"]),
+        cluster=cluster,
         read=read,
         write=write,
         max_form_size=int(str(settings["maxFormSize"])),
         tell_why=bool(settings["logInvalidAuthTokens"]),
-        keys_awaited=keyring.waiting,
         path_prefix=path_prefix(settings),
+        keys_awaited=auth and keyring.waiting,
+        auth=auth,
     )
+
+
+def limiter_for(settings: Settings, limits: tuple[Limit, ...] | None, old: Limiter | None) -> Limiter | None:
+    """The limiter that ``settings`` ask for: the old one, so that its counts stay, with what is new."""
+    if limits is None:
+        return None
+    limiter = old or Limiter()
+    limiter.max_tenants = int(str(settings["ratelimit.maxTenants"]))
+    limiter.measured = bool(settings.get("datasource.url"))
+    closed = limiter.measured and bool(settings["ratelimit.failClosed"])
+    limiter.stale_after = float(str(settings["ratelimit.maxUsageAge"])) if closed else None
+    limiter.replace(limits)
+    return limiter
 
 
 def describe_keys(runtime: Runtime) -> str:
     """One line on what tokens are verified with."""
+    if runtime.policy is not None and not runtime.policy.auth:
+        return "-enable.auth is not set: NO token is needed, whoever can connect has every tenant it names"
     keyset = runtime.keyring.keyset if runtime.keyring is not None else None
     if keyset is None:
         return "0 keys loaded: token signatures are NOT verified, anybody can make a token"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Final, cast
 
@@ -46,12 +47,15 @@ class FastClient(asyncio.Protocol):
 
     __slots__ = (
         "_advancing", "_buffer", "_full",
-        "_heads", "_held", "_held_since", "_paused", "_seen", "_stuck", "_stuck_since", "body", "deadline", "discarded",
-        "exchange", "half_closed", "lane", "old", "peer", "retire_at", "transport", "waiting", "write_paused",
+        "_heads", "_held", "_held_since", "_paused", "_seen", "_stuck", "_stuck_since", "address", "body", "deadline",
+        "discarded", "exchange", "flow", "half_closed", "lane", "old", "peer", "retire_at", "transport", "waiting",
+        "write_paused",
     )  # fmt: skip
 
-    def __init__(self, lane: FastLane) -> None:
+    def __init__(self, lane: FastLane, address: str | None, flow: Callable[[str | None], asyncio.Protocol]) -> None:
         self.lane = lane
+        self.address = address
+        self.flow = flow
         self.transport: asyncio.Transport | None = None
         self.peer = "unknown"
         self.exchange: Exchange | None = None
@@ -72,9 +76,14 @@ class FastClient(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are of no common class
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and tls.selected_alpn_protocol() == "h2":
+            protocol = self.flow(self.address)
+            self.transport.set_protocol(protocol)
+            protocol.connection_made(self.transport)
+            return
         peer = transport.get_extra_info("peername")
-        if peer:
-            self.peer = peer[0]
+        self.peer = self.address or (peer[0] if peer else "unknown")
         self._wait(Waiting.IDLE, self.lane.runtime.limits.idle_timeout)
         self.lane.opened(self)
 

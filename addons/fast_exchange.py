@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ from vmgw_core.gateway import Body, UpstreamRequest, rewrite, too_large
 from vmgw_core.head import Headers
 
 from .fast_backend import AnswerHead, BackendConnection, Framing
+from .rate_limit import limit
 from .runtime import Decision
 
 if TYPE_CHECKING:
@@ -35,8 +37,8 @@ class Exchange:
     """A request and its answer. The client's connection feeds it, and is told when it is over."""
 
     __slots__ = (
-        "answer_status", "chunking", "client", "connecting", "connection", "decision", "form", "keep_alive", "lane",
-        "over", "queue", "request_done", "retried", "sent", "upstream",
+        "answer_status", "begun", "chunking", "client", "connecting", "connection", "decision", "form", "keep_alive",
+        "lane", "over", "queue", "request_done", "retried", "sent", "upstream",
     )  # fmt: skip
 
     def __init__(self, lane: FastLane, client: FastClient, decision: Decision, *, keep_alive: bool) -> None:
@@ -49,7 +51,7 @@ class Exchange:
         self.connecting: asyncio.Future[None] | None = None
         self.form: bytearray | None = None
         self.queue: list[bytes] = []
-        self.request_done = False
+        self.begun = self.request_done = False
         self.answer_status = 0
         self.sent = 0
         self.chunking = False
@@ -69,6 +71,7 @@ class Exchange:
                 self.show(page)
                 return
             lane.access_control.check(decision)
+            limit(lane.runtime, decision, time.monotonic())
             grant = decision.grant
             assert grant is not None
             self.request_done = grant.body is Body.NONE
@@ -76,7 +79,8 @@ class Exchange:
                 self.form = bytearray()
             else:
                 self.prepare(None)
-                self.send()
+                if decision.meter is None or self.request_done:
+                    self.begin()
             if not self.request_done and not self.over and self.awaits_continue():
                 self.client.write(_CONTINUE)
         except Refusal as refusal:
@@ -103,6 +107,9 @@ class Exchange:
             return  # it is on its way, and takes no body
         try:
             if self.form is None:
+                if self.decision.meter is not None:
+                    content = self.decision.meter.feed(content)
+                    content += self.decision.meter.finish() if done else b""
                 self.pass_on(content)
                 return
             self.form += content
@@ -112,7 +119,7 @@ class Exchange:
             if done:
                 self.prepare(bytes(self.form))
                 self.form = None
-                self.send()
+                self.begin()
         except Refusal as refusal:
             self.refuse(refusal)
         except Exception:
@@ -131,10 +138,18 @@ class Exchange:
                 self.client.taking()
             elif self.request_done:
                 self.client.await_answer()
-        elif content:
-            self.queue.append(content)
+        else:
+            if content:
+                self.queue.append(content)
+            if not self.begun and (content or self.request_done):
+                self.begin()
 
     # --- the backend -----------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """What the backend may see of the request is there."""
+        self.begun = True
+        self.send()
 
     def send(self, *, anew: bool = False) -> None:
         """Send the request to its backend, over a connection that is there or, always where ``anew``, a new one."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 
 from vmgw_core.answers import Answer, answer
@@ -19,6 +20,7 @@ from vmgw_core.head import Headers
 from .access_control import AccessControl
 from .fast_client import FastClient
 from .fast_pool import Pool
+from .rate_limit import RateLimit
 from .runtime import Decision, Runtime
 from .status_pages import StatusPages
 from .telemetry import Telemetry
@@ -31,11 +33,17 @@ class FastLane:
     """Carries HTTP/1.1 for the vmgateway command, without flows."""
 
     def __init__(
-        self, runtime: Runtime, pages: StatusPages, access_control: AccessControl, telemetry: Telemetry
+        self,
+        runtime: Runtime,
+        pages: StatusPages,
+        access_control: AccessControl,
+        rate_limit: RateLimit,
+        telemetry: Telemetry,
     ) -> None:
         self.runtime = runtime
         self.pages = pages
         self.access_control = access_control
+        self.rate_limit = rate_limit
         self.telemetry = telemetry
         self.pool = Pool(runtime)
         self.clients: set[FastClient] = set()
@@ -52,9 +60,14 @@ class FastLane:
             self.sweeper.cancel()
         self.close()
 
-    def client(self) -> FastClient:
-        """The protocol of a new connection."""
-        return FastClient(self)
+    def client(self, address: str | None, flow: Callable[[str | None], asyncio.Protocol]) -> FastClient:
+        """The protocol of a new connection.
+
+        Args:
+            address: the client's, where a balancer has told it.
+            flow: makes the protocol for a connection that turns out to speak HTTP/2.
+        """
+        return FastClient(self, address, flow)
 
     def opened(self, client: FastClient) -> None:
         """A client has connected. Beyond ``-http.maxConnections`` it is told so, and closed."""

@@ -1,6 +1,6 @@
 """mitmproxy's HTTP layer, hardened: one client connection and its connections to backends.
 
-The parts: ``GatewayHttp1Server`` speaks to the client, ``GatewayHttp1Client`` to the backend, and ``GatewayStream``
+The parts: ``GatewayHttp1Server`` speaks to the client, ``GatewayHttp1Client`` to the backend, and ``MeteredStream``
 carries one request between them; :class:`GatewayHttpLayer` puts them together.
 """
 
@@ -24,7 +24,7 @@ from mitmproxy.proxy.layers.http._events import RequestHeaders
 from mitmproxy.proxy.layers.tls import ServerTLSLayer
 
 from .http1 import GatewayHttp1Client, GatewayHttp1Server
-from .http_stream import GatewayStream
+from .metered_stream import MeteredStream
 from .runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class GatewayHttpLayer(HttpLayer):
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         """mitmproxy logs a crash and keeps the connection; here it closes, and nothing goes on half-done."""
-        if isinstance(event, events.Start):
+        if isinstance(event, events.Start) and self.context.client.alpn != b"h2":
             self.connections[self.context.client] = GatewayHttp1Server(self.context.fork(), self.runtime.limits)
         if isinstance(event, events.ConnectionEvent) and event.connection not in self.connections:
             return  # the last words of a backend connection that was given up
@@ -57,7 +57,7 @@ class GatewayHttpLayer(HttpLayer):
             yield commands.CloseConnection(self.context.client)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
-        stream = GatewayStream(self.context.fork(), stream_id, self)
+        stream = MeteredStream(self.context.fork(), stream_id, self)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 

@@ -62,6 +62,12 @@ class GatewayStream(HttpStream):
     # --- the request -----------------------------------------------------------------------------------------------
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
+        request = event.request
+        if request.is_http2:
+            # From here on it is what it will be on its way to the backend.
+            request.http_version = "HTTP/1.1"
+            if not event.end_stream and "content-length" not in request.headers:
+                request.headers["transfer-encoding"] = "chunked"
         yield from super().state_wait_for_request_headers(event)
         if self.client_state == self.state_errored and self.failure is None:
             return

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from typing import TypeVar
 
 import requests
 
 from vmgw_core.discovery import Fetch
 
+from .background import in_thread
 from .runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
-A = TypeVar("A")
-R = TypeVar("R")
 
 _MAX_DOCUMENT = 1 << 20  # bytes; the largest public key set seen in the field has a few dozen kilobytes
 _CONNECT_TIMEOUT = 5.0  # seconds
@@ -73,7 +68,7 @@ class KeyRefresh:
             return
         before = keyring.generation
         try:
-            document = await in_thread(download, fetch.url)
+            document = await in_thread(lambda: download(fetch.url), "key fetch")
         except Exception as error:  # whatever a library raises, refreshing goes on
             keyring.failed(fetch, describe(error), time.time())
             logger.warning(f"cannot fetch keys, the old ones stay in use: {fetch.source}: {describe(error)}")
@@ -88,27 +83,6 @@ class KeyRefresh:
             self.runtime.use_keys()
             logger.info(f"{len(keyring.keyset or ())} keys in use after a refresh of {fetch.source}")
         self.wake.set()
-
-
-async def in_thread(function: Callable[[A], R], argument: A, name: str = "key fetch") -> R:
-    """Call ``function`` in a thread that, unlike an executor's, does not hold up the end of the process."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[R] = loop.create_future()
-
-    def settle(call: Callable[[], None]) -> None:
-        if not future.done():
-            call()
-
-    def work() -> None:
-        try:
-            call = partial(future.set_result, function(argument))
-        except Exception as error:
-            call = partial(future.set_exception, error)
-        with suppress(RuntimeError):  # the loop has closed meanwhile
-            loop.call_soon_threadsafe(settle, call)
-
-    threading.Thread(target=work, name=name, daemon=True).start()
-    return await future
 
 
 def download(url: str) -> bytes:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+from typing import Final
 from weakref import WeakSet
 
 from mitmproxy import ctx
@@ -20,6 +22,7 @@ from .runtime import Runtime
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.02  # between two looks whether the last request has ended
+_RELOAD_PAUSE: Final = 1.0  # seconds
 
 
 class Lifecycle:
@@ -35,18 +38,55 @@ class Lifecycle:
         self.fast = fast
         self.flows: WeakSet[HTTPFlow] = WeakSet()
         self.stopping: asyncio.Task[None] | None = None
+        self.reloading: asyncio.Task[None] | None = None
+        self.reload_wanted = False
+        self.watching: asyncio.Task[None] | None = None
+        self.pause: asyncio.TimerHandle | None = None
+        self.asked_meanwhile = False
 
     def running(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        if type(ctx.master).__name__ != "ConsoleMaster":  # there it says that the terminal is gone
+            loop.add_signal_handler(signal.SIGHUP, self.reload)
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         if type(ctx.master).__name__ in ("DumpMaster", "GatewayMaster"):  # in the others Ctrl-C asks the user
             loop.add_signal_handler(signal.SIGINT, self.stop)
+        if self.runtime.worker is not None:
+            self.watching = loop.create_task(self.watch(self.runtime.worker.parent))
+
+    async def watch(self, parent: int) -> None:
+        """A worker whose parent is gone has nobody to end or to replace it: it leaves."""
+        while os.getppid() == parent:
+            await asyncio.sleep(1)
+        self.stop()
 
     def reload(self) -> None:
-        """Read files anew, and fetch keys again."""
-        if self.configuration.reload():
-            self.keys.wake.set()
+        """Read files anew, and fetch keys again. While that goes on, one more is remembered, however many come."""
+        self.reload_wanted = True
+        if self.reloading is None or self.reloading.done():
+            self.reloading = asyncio.get_running_loop().create_task(self.reload_now())
+
+    async def reload_now(self) -> None:
+        """Reload as long as that is wanted."""
+        while self.reload_wanted:
+            self.reload_wanted = False
+            if await self.configuration.reload():
+                self.keys.wake.set()
+
+    def reload_on_request(self) -> None:
+        """As :meth:`reload`, for whoever can reach the page: at most once a second."""
+        if self.pause is None:
+            self.reload()
+            self.pause = asyncio.get_running_loop().call_later(_RELOAD_PAUSE, self.pause_over)
+        else:
+            self.asked_meanwhile = True
+
+    def pause_over(self) -> None:
+        """Do what was asked for in the pause, once."""
+        self.pause = None
+        if self.asked_meanwhile:
+            self.asked_meanwhile = False
+            self.reload_on_request()
 
     def stop(self) -> None:
         """Begin to drain; a second signal ends at once."""

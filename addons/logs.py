@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 from typing import Any, Final, Self, TextIO
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -27,6 +29,8 @@ from .runtime import Settings
 _LEVELS: Final = {"INFO": 20, "WARN": 30, "ERROR": 40, "FATAL": 50, "PANIC": 60}
 _WORDS: Final = {"WARNING": "warn", "CRITICAL": "fatal"}
 _FIELDS: Final = ("ts", "level", "caller", "msg")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/<>*+@-]+")
+_json_of: Final = json.JSONEncoder(separators=(",", ":")).encode  # ASCII: no character in it ends a line
 # What a terminal or a reader of logs takes for the end of a line, or acts on.
 _CONTROL: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -89,12 +93,19 @@ class LogStyle:
             document[self.names["ts"]] = self._moment(created)
         document |= {self.names["level"]: level, self.names["caller"]: caller, self.names["msg"]: message}
         document |= {name: value for name, value in fields.items() if name not in document}
-        return json.dumps(document, separators=(",", ":"))  # ASCII: no character in it ends a line
+        return _json_of(document)
 
     def _moment(self, created: float) -> str:
-        moment = datetime.fromtimestamp(created, UTC).astimezone(self.timezone)
-        zone = "Z" if self.timezone is UTC else moment.strftime("%z")
-        return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}{zone}"
+        second = math.floor(created)
+        text, zone = _second(second, self.timezone)
+        return f"{text}.{int((created - second) * 1000):03d}{zone}"
+
+
+@lru_cache(maxsize=8)
+def _second(second: int, timezone: tzinfo | None) -> tuple[str, str]:
+    """The part of a timestamp that stays the same for a second: a busy access log has thousands of lines in it."""
+    moment = datetime.fromtimestamp(second, UTC).astimezone(timezone)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}", "Z" if timezone is UTC else moment.strftime("%z")
 
 
 def one_line(text: str) -> str:
@@ -132,7 +143,7 @@ class PerSecond(logging.Filter):
         super().__init__()
         self.limits = {logging.WARNING: style.warnings_per_second, logging.ERROR: style.errors_per_second}
         self.second = 0
-        self.logged: Counter[tuple[str, int]] = Counter()
+        self.logged: Counter[tuple[str, int, int]] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
         limit = self.limits.get(record.levelno, 0)
@@ -141,7 +152,7 @@ class PerSecond(logging.Filter):
         if int(record.created) != self.second:
             self.second = int(record.created)
             self.logged.clear()
-        place = (record.pathname, record.lineno)
+        place = (record.pathname, record.lineno, record.levelno)
         self.logged[place] += 1
         if self.logged[place] == limit:
             record.msg = f"(no more of these within this second, the limit is {limit}) {record.getMessage()}"
@@ -183,8 +194,7 @@ def _not_ours(record: logging.LogRecord) -> bool:
 def _shown(value: object) -> str:
     """A value of a field: bare where it is a plain word, else quoted, so that no value can pass for a field."""
     text = "-" if value is None else str(value)
-    plain = re.fullmatch(r"[A-Za-z0-9_.:/<>*+@-]+", text)
-    return text if plain and (value is None or text != "-") else json.dumps(text)
+    return text if _PLAIN.fullmatch(text) and (value is None or text != "-") else _json_of(text)
 
 
 def _one_of(settings: Settings, flag: str, known: tuple[str, ...]) -> str:

@@ -19,6 +19,7 @@ from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.addons.tlsconfig import TlsConfig
 from mitmproxy.exceptions import AddonHalt
 from mitmproxy.hooks import Hook
+from mitmproxy.http import HTTPFlow
 from mitmproxy.master import Master
 from mitmproxy.options import Options
 from mitmproxy.utils import asyncio_utils
@@ -53,6 +54,23 @@ class DirectAddonManager(AddonManager):
                 logger.exception(f"an addon failed in {event.name}")
 
 
+class CertlessTls(TlsConfig):
+    """mitmproxy's TLS without its certificate authority.
+
+    Its own makes a key and writes it into the home directory, which a service may not have. Nothing here is ever
+    signed: the gateway's TLS contexts are its own.
+    """
+
+    def running(self) -> None:
+        pass
+
+    def configure(self, updated: set[str]) -> None:
+        pass
+
+    def request(self, flow: HTTPFlow) -> None:
+        """mitmproxy 12 looks here for the path of the authority's revocation list."""
+
+
 class GatewayMaster(Master):
     """A master with the addons that proxying needs, and the given ones before them."""
 
@@ -60,7 +78,7 @@ class GatewayMaster(Master):
         super().__init__(options, event_loop=loop)
         self._legacy_log_events.uninstall()  # an event for each log record, which no addon here listens to
         self.addons = DirectAddonManager(self)
-        self.addons.add(Proxyserver(), *addons, TlsConfig(), NextLayer(), ErrorCheck())  # type: ignore[no-untyped-call]
+        self.addons.add(Proxyserver(), *addons, CertlessTls(), NextLayer(), ErrorCheck())  # type: ignore[no-untyped-call]
 
     async def run(self) -> None:
         """As mitmproxy's, without its listeners, and without eager tasks.

@@ -1,4 +1,4 @@
-"""Who may see the gateway's own pages: ``-httpAuth.*`` and ``-metricsAuthKey``, ``-flagsAuthKey``, ``-pprofAuthKey``.
+"""Who may see the gateway's own pages: ``-httpAuth.*`` and ``-…AuthKey``.
 
 ``/health``, ``/-/healthy``, ``/-/ready`` and ``/ping`` are always open: load balancers and Kubernetes ask for them.
 """
@@ -21,7 +21,7 @@ from vmgw_core.path import decode_path
 from .runtime import Settings
 from .secret_values import Secret
 
-_KEY_FLAGS: Final = ("metricsAuthKey", "flagsAuthKey", "pprofAuthKey")
+_KEY_FLAGS: Final = ("metricsAuthKey", "reloadAuthKey", "flagsAuthKey", "pprofAuthKey")
 _MAX_ARGUMENTS: Final = 100
 PLAIN: Final = b"text/plain; charset=utf-8"
 

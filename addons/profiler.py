@@ -15,10 +15,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import CodeType, FrameType
 from typing import Final
 
-from .key_refresh import in_thread
+from .background import in_thread
 from .profile_format import Call, Sample, encode
 
 INTERVAL: Final = 0.01  # seconds
@@ -62,10 +63,10 @@ class Profiler:
         try:
             began, started = time.time_ns(), time.monotonic()
             with processor_time() as cpu:
-                wall = await in_thread(look_around, seconds, "profiler")
+                wall = await in_thread(partial(look_around, seconds), "profiler")
             samples = _samples(cpu.spent, wall.spent)
             duration = time.monotonic() - started
-            return await in_thread(lambda taken: encode(taken, began, duration, INTERVAL), samples, "profiler")
+            return await in_thread(lambda: encode(samples, began, duration, INTERVAL), "profiler")
         finally:
             self.taken = False
 

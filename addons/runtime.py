@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -16,7 +17,12 @@ from vmgw_core.errors import Refusal
 from vmgw_core.flags import FLAGS
 from vmgw_core.gateway import Grant, Policy, UpstreamRequest
 from vmgw_core.head import HeadLimits, RequestHead
+from vmgw_core.limits import Limiter
+from vmgw_core.metering import RowMeter
 
+from .capture_file import CaptureStatus
+from .datasource import Datasource
+from .exchange import Exchange
 from .upstream_tls import UpstreamTLS
 
 if TYPE_CHECKING:
@@ -25,6 +31,16 @@ if TYPE_CHECKING:
 
 Settings = Mapping[str, object]
 """Flag name to parsed value, as :mod:`vmgw_core.commandline` returns them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """One of ``count`` processes on one port. ``directory`` is theirs alone, and goes with them."""
+
+    parent: int
+    slot: int
+    count: int
+    directory: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,15 +85,25 @@ class WireLimits:
 
 @dataclass(slots=True)
 class Decision:
-    """How far one request came. Each addon writes its own part, and none acts without the part before it."""
+    """How far one request came. Each addon writes its own part, and none acts without the part before it.
+
+    ``counted``: no limit stands in its way. Where ``meter`` is set, the body goes through it on its way to the backend.
+    """
 
     head: RequestHead
     started: float
+    at: float = field(default_factory=time.time)
+    """When it is judged, Unix time in seconds."""
     own_page: bool = False
     policy: Policy | None = None
     grant: Grant | None = None
+    counted: bool = False
+    meter: RowMeter | None = None
     upstream: UpstreamRequest | None = None
     refusal: Refusal | None = None
+    form: bytes | None = None
+    """The form as the client sent it; kept in interactive tools, and up to ``-capture.maxBodySize`` for a capture."""
+    told: tuple[Grant | None, UpstreamRequest | None, Refusal | None] | None = None  # what was shown to the user
     sent: int = 0
     """Bytes of the backend's answer passed on so far; counted only for the access log."""
 
@@ -104,7 +130,8 @@ class Decision:
 class Runtime:
     """The state of one gateway process.
 
-    ``policy`` is None until a configuration was accepted: then every request is refused.
+    ``policy`` is None until a configuration was accepted: then every request is refused. ``limiter`` is None where no
+    limits are enforced; else it stays the same object over reloads.
     """
 
     def __init__(self) -> None:
@@ -112,14 +139,25 @@ class Runtime:
         self.limits = WireLimits.of({flag.name: flag.default for flag in FLAGS})
         self.policy: Policy | None = None
         self.keyring: KeyRing | None = None
+        self.limiter: Limiter | None = None
+        self.datasource: Datasource | None = None
+        self.exchange: Exchange | None = None
         self.upstream_tls: dict[tuple[str, int], UpstreamTLS] = {}
+        self.interactive = False
+        """Whether somebody looks at flows, so that more of them is kept."""
         self.access_log: AccessLog | None = None
         self.page_access: PageAccess | None = None
         self.header_edit = HeaderEdit()
         self.draining = False
+        self.offline: bool | None = None
+        """Whether no listener is wanted (``mitmdump -n``); None until a configuration was accepted."""
+        self.capture = CaptureStatus()
+        self.worker: Worker | None = None
+        """Which of several processes this is; None where it is the only one."""
         self.fast = False
         """Whether the fast lane carries what it can; set by the launcher."""
         self.reloads = {"success": 0, "error": 0}
+        self.limit_reloads = {"success": 0, "error": 0}
         # Flows are saved to files with their metadata, so what is no plain data is kept beside them.
         self.decisions: WeakKeyDictionary[HTTPFlow, Decision] = WeakKeyDictionary()
 
@@ -127,7 +165,16 @@ class Runtime:
         """Put the key ring's present keys in force, and so drop the tokens verified with the old ones."""
         if self.policy is not None and self.keyring is not None:
             self.policy.verifier.replace_keys(self.keyring.keyset)
-            self.policy = replace(self.policy, keys_awaited=self.keyring.waiting)
+            self.policy = replace(self.policy, keys_awaited=self.policy.auth and self.keyring.waiting)
+
+    def hide_token(self, flow: HTTPFlow) -> None:
+        """Take credentials out of a flow's request, so that whoever prints or saves it does not come by a token.
+
+        The decision has the head as it came, and no flow is saved with that.
+        """
+        flow.request.headers.pop("authorization", None)
+        if self.policy is not None:
+            flow.request.headers.pop(self.policy.token_header.decode(), None)
 
     def decide(self, flow: HTTPFlow) -> Decision:
         """The decision of ``flow``, begun where there is none yet."""

@@ -16,9 +16,10 @@ from vmgw_core.head import Headers
 from .page_access import page
 from .profiler import Profiler
 from .refusing import respond
-from .runtime import Runtime
+from .runtime import Runtime, Worker
 from .telemetry import Telemetry
 from .upstream_connections import gate
+from .worker_metrics import WorkerMetrics
 
 _MAX_SECONDS: Final = 120
 _DEFAULT_SECONDS: Final = "30"
@@ -31,12 +32,15 @@ _INDEX: Final = b"""<!DOCTYPE html>
 
 
 class StatusPages:
-    """Answers ``/health``, ``/-/healthy``, ``/-/ready``, ``/ping``, ``/metrics``, ``/flags`` and ``/debug/pprof``."""
+    """Answers ``/health``, ``/-/…``, ``/ping``, ``/metrics``, ``/flags`` and ``/debug/pprof`` itself."""
 
-    def __init__(self, runtime: Runtime, telemetry: Telemetry) -> None:
+    def __init__(self, runtime: Runtime, telemetry: Telemetry, workers: WorkerMetrics) -> None:
         self.runtime = runtime
         self.telemetry = telemetry
+        self.workers = workers
         self.profiler = Profiler()
+        self.begin_reload: Callable[[], None] = lambda: None
+        """What ``/-/reload`` sets off."""
         self.open: dict[str, Callable[[], Answer]] = {
             "/health": self.health,
             "/-/healthy": self.health,
@@ -46,6 +50,7 @@ class StatusPages:
         self.guarded: dict[str, tuple[str, Callable[[str], Answer | Awaitable[Answer]]]] = {
             "/metrics": ("metricsAuthKey", self.metrics),
             "/flags": ("flagsAuthKey", self.flags),
+            "/-/reload": ("reloadAuthKey", self.reload),
             "/debug/pprof": ("pprofAuthKey", self.profiles),
             "/debug/pprof/": ("pprofAuthKey", self.profiles),
             "/debug/pprof/profile": ("pprofAuthKey", self.profile),
@@ -62,7 +67,7 @@ class StatusPages:
             if not path.startswith(f"{access.prefix}/"):
                 return None
             path = path.removeprefix(access.prefix)
-        if method not in ("GET", "HEAD"):
+        if method not in ("GET", "HEAD") and (method, path) != ("POST", "/-/reload"):
             return None
         if path in self.open:
             return self.open[path]()
@@ -85,6 +90,7 @@ class StatusPages:
         if answer is None:
             return None
         self.runtime.decide(flow).own_page = True
+        self.runtime.hide_token(flow)
         if isinstance(answer, Answer):
             respond(flow, answer)
             return None
@@ -120,9 +126,20 @@ class StatusPages:
 
     # --- guarded ---------------------------------------------------------------------------------------------------
 
-    def metrics(self, query: str) -> Answer:
-        """The gateway's own metrics."""
+    def reload(self, query: str) -> Answer:
+        """As SIGHUP. The answer does not wait for it, as in VictoriaMetrics: log and metrics say how it ended."""
+        self.begin_reload()
+        return page(200, b"")
+
+    def metrics(self, query: str) -> Answer | Awaitable[Answer]:
+        """The gateway's own metrics, those of all its processes."""
+        if self.runtime.worker is not None:
+            return self._metrics(self.runtime.worker)
         body, content_type = self.telemetry.exposition()
+        return page(200, body, content_type.encode())
+
+    async def _metrics(self, worker: Worker) -> Answer:
+        body, content_type = await self.workers.exposition(worker)
         return page(200, body, content_type.encode())
 
     def flags(self, query: str) -> Answer:

@@ -19,8 +19,8 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from vmgw_core import __version__
-from vmgw_core.access import TenantID
 from vmgw_core.errors import Refusal, TokenRefused
+from vmgw_core.limits import tenant_name
 
 from .runtime import Decision, Runtime
 
@@ -38,7 +38,7 @@ class Telemetry:
         self.refusals: defaultdict[str, int] = defaultdict(int)
         self.auth_rejects: defaultdict[str, int] = defaultdict(int)
         self.durations: defaultdict[str, _Durations] = defaultdict(_Durations)
-        self.tenants: dict[TenantID, str] = {}
+        self.tenants: set[str] = set()
         self.registry = CollectorRegistry()
         self.registry.register(self)
         self.registry.register(_State(runtime))
@@ -62,7 +62,7 @@ class Telemetry:
         access, tenant = "none", "none"
         if grant is not None:
             access = grant.route.access.value
-            tenant = self.tenant_label(grant.claim.tenant)
+            tenant = self.tenant_label(tenant_name(grant.subject.tenant))
         if refusal is not None:
             self.refusals[refusal.code] += 1
             if isinstance(refusal, TokenRefused):
@@ -77,14 +77,13 @@ class Telemetry:
         self.refusals[refusal.code] += 1
         self.requests["none", "refused", "none"] += 1
 
-    def tenant_label(self, tenant: TenantID) -> str:
+    def tenant_label(self, tenant: str) -> str:
         """The tenant, or ``other`` once ``-metrics.maxTenants`` of them have metrics of their own."""
-        label = self.tenants.get(tenant)
-        if label is None:
+        if tenant not in self.tenants:
             if len(self.tenants) >= int(str(self.runtime.settings["metrics.maxTenants"])):
                 return _OTHER
-            label = self.tenants[tenant] = str(tenant)
-        return label
+            self.tenants.add(tenant)
+        return tenant
 
     def collect(self) -> Iterator[Metric]:
         """The counters as metric families."""
@@ -145,10 +144,20 @@ class _State(Collector):
         yield GaugeMetricFamily("vmgateway_tokens_cached", "Verified tokens kept", value=cached)
         if keyring is not None:
             yield from self._sources()
+        if self.runtime.settings.get("capture.file"):
+            yield from self._capture()
         reloads = CounterMetricFamily("vmgateway_config_reloads", "Reloads by result", labels=["result"])
         for result, number in self.runtime.reloads.items():
             reloads.add_metric([result], number)
         yield reloads
+
+    def _capture(self) -> Iterator[Metric]:
+        status = self.runtime.capture
+        yield CounterMetricFamily("vmgateway_captured_flows", "Flows written to -capture.file", value=status.flows)
+        yield CounterMetricFamily("vmgateway_captured_bytes", "Bytes written to -capture.file", value=status.size)
+        yield GaugeMetricFamily(
+            "vmgateway_capture_stopped", "1 where the capture has stopped", value=float(bool(status.stopped))
+        )
 
     def _sources(self) -> Iterator[Metric]:
         assert self.runtime.keyring is not None

@@ -16,7 +16,12 @@ CORE = Path(__file__).resolve().parent.parent / "vmgw_core"
 # fmt: off
 ORDER = [
     "errors", "fields", "flagtypes", "flags", "commandline", "selector", "access", "jwk", "jws", "jwt", "discovery",
-    "path", "routes", "forms", "labels", "head", "bodies", "tenancy", "answers", "gateway", "flagpage",
+    "windows", "limittypes", "limitset", "counters", "limits", "limitfile", "path", "routes", "forms", "labels",
+    "head", "bodies", "tenancy", "answers", "gateway", "flagpage", "codecs", "rows_lines", "rows_native",
+    "rows_protobuf", "rows_json", "rows", "metering", "own_requests", "usage", "tenant_series", "peers", "peek",
+    "explanation", "narration", "token_story", "explain", "shellwords", "curl",
+    "redaction", "evidence", "captures", "replay", "recording", "netstrings", "har", "tally", "expectations",
+    "replay_report",
 ]
 
 FORBIDDEN = [

@@ -198,12 +198,18 @@ _OF_KIND: Final[Mapping[Kind, str]] = {
 }
 
 
-def help_text(addons: Sequence[tuple[str, str]] = ()) -> str:
+def help_text(addons: Sequence[tuple[str, str]] = (), commands: Sequence[tuple[str, str]] = ()) -> str:
     """What ``-help`` prints, with a newline at its end.
 
-    ``addons`` are pairs of class name and first docstring line, listed in the given order.
+    ``addons`` are pairs of class name and first docstring line, ``commands`` of sub-commands and what they do; both
+    are listed in the given order.
     """
     lines = [_HEAD]
+    if commands:
+        width = max(len(name) for name, _ in commands)
+        lines.append("Sub-commands (vmgateway NAME --help tells more):")
+        lines += [f"  vmgateway {name:{width}}  {summary}" for name, summary in commands]
+        lines.append("")
     for group, flags in groupby(FLAGS, key=lambda flag: flag.group):
         lines.append(f"{group}:")
         for flag in flags:

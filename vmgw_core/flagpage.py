@@ -20,13 +20,14 @@ HIDDEN: Final = "secret"
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _OF_URLS: Final = re.compile(r"(?:url|endpoints?)$", re.IGNORECASE)
+_OF_PATHS: Final = re.compile(r"\.config$")  # or of URLs, and secret only then
 _SAFE_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._:\[\]-]+(?:/[^?#@\s]*)?")
 
 
 def flags_page(settings: Mapping[str, object]) -> str:
     """``-name="value"`` a line, in the order of names, as VictoriaMetrics shows them."""
-    lines = sorted(f"-{flag.name}={json.dumps(shown(flag, settings[flag.name]))}" for flag in FLAGS)
-    return "\n".join(lines) + "\n"
+    flags = sorted(FLAGS, key=lambda flag: flag.name)
+    return "".join(f"-{flag.name}={json.dumps(shown(flag, settings[flag.name]))}\n" for flag in flags)
 
 
 def shown(flag: Flag, value: object) -> str:
@@ -46,9 +47,10 @@ def shown(flag: Flag, value: object) -> str:
 def _text(flag: Flag, text: str) -> str:
     if not text:
         return ""
-    if flag.secret and not _OF_URLS.search(flag.name):
-        return HIDDEN
-    return without_credentials(text) if flag.secret or _URL.search(text) else text
+    if _URL.search(text):
+        hidden = flag.secret and not (_OF_URLS.search(flag.name) or _OF_PATHS.search(flag.name))
+        return HIDDEN if hidden else without_credentials(text)
+    return HIDDEN if flag.secret and not _OF_PATHS.search(flag.name) else text
 
 
 def without_credentials(url: str) -> str:

@@ -161,12 +161,99 @@ FLAGS: Final[tuple[Flag, ...]] = (
              "the head of its answer; then the client gets 504.", least="1ms"),
     ),
     *_group(
+        "Rate limiting",
+        Flag("enable.rateLimit", BOOL, "false", "Hold tenants to the limits of -ratelimit.config. Without -enable.auth "
+             "this needs -clusterMode: clients then name their tenant in the path, and nobody checks that it is "
+             "theirs."),
+        Flag("ratelimit.config", STRING, "", "File with the limits, or its http or https URL.", secret=True),
+        Flag("ratelimit.configCheckInterval", DURATION, "0s", "How often -ratelimit.config is read again; with 0 only "
+             "on SIGHUP and /-/reload. A bad file keeps the limits in force.", least="0s"),
+        Flag("ratelimit.failClosed", BOOL, "false", "Answer 503 where -datasource.url has given no usage for "
+             "-ratelimit.maxUsageAge, rather than hold to what is known."),
+        Flag("ratelimit.maxUsageAge", DURATION, "1m", "How old the usage from -datasource.url may become with "
+             "-ratelimit.failClosed.", least="1s"),
+        Flag("ratelimit.maxTenants", INT, "10000", "For how many tenants usage is kept. One that was active within "
+             "the longest window is never forgotten: beyond that many a new tenant is answered 429.", least="1"),
+        Flag("ratelimit.maxDecodedSize", SIZE, "64MiB", "Where rows are limited: a write that can only be counted "
+             "whole (remote write, OpenTelemetry, DataDog, New Relic, OpenTSDB, snappy, a line of JSON) and is larger, "
+             "as sent or decoded, is answered 413.", least="1MiB"),
+        Flag("ratelimit.extraLabels", ARRAY, "", "Labels, as name=value, that the metrics asked for at -datasource.url "
+             "must have: which of several clusters in one datasource is meant."),
+        Flag("ratelimit.refreshInterval", DURATION, "5s", "How often usage is asked for at -datasource.url.",
+             least="100ms"),
+        Flag("ratelimit.storage", STRING, "", "Where replicas tell each other what they have counted: "
+             "redis://host:6379/0, or rediss:// for TLS. Without it each replica counts for itself.",
+             secret=True),
+        Flag("ratelimit.storageKeyPrefix", STRING, "vmgateway", "What the keys in -ratelimit.storage begin with; "
+             "replicas of one gateway have it in common."),
+    ),
+    *_group(
+        "Datasource",
+        Flag("datasource.url", STRING, "", "Where usage is asked for: single-node VictoriaMetrics, vmselect, or "
+             "whatever has the Prometheus HTTP API, such as http://victoria-metrics:8428. Without it only what the "
+             "gateway itself admits is counted.", secret=True),
+        Flag("datasource.appendTypePrefix", BOOL, "false", "Put /prometheus before /api/v1/query in -datasource.url, "
+             "as the tenant's URL of a vmselect needs."),
+        Flag("datasource.basicAuth.username", STRING, "", "User name of Basic auth at -datasource.url."),
+        Flag("datasource.basicAuth.usernameFile", STRING, "", "File with that user name; read again when it changes."),
+        Flag("datasource.basicAuth.password", STRING, "", "Password of Basic auth at -datasource.url.", secret=True),
+        Flag("datasource.basicAuth.passwordFile", STRING, "", "File with that password; read again when it changes."),
+        Flag("datasource.bearerToken", STRING, "", "Bearer token for -datasource.url.", secret=True),
+        Flag("datasource.bearerTokenFile", STRING, "", "File with that token; read again when it changes."),
+        Flag("datasource.disableKeepAlive", BOOL, "false", "Use a new connection for each query."),
+        Flag("datasource.disableStepParam", BOOL, "false", "Do not send the argument step, which some datasources do "
+             "not take in instant queries."),
+        Flag("datasource.headers", STRING, "", "Headers to send to -datasource.url, as name:value, with ^^ between "
+             "two of them.", secret=True),
+        Flag("datasource.lookback", DURATION, "0s", "Ask as of that long ago, for a datasource whose newest samples "
+             "are not complete."),
+        Flag("datasource.maxIdleConnections", INT, "100", "How many idle connections to keep; 0 keeps none.",
+             least="0"),
+        Flag("datasource.oauth2.clientID", STRING, "", "Client of the OAuth2 client credentials grant for "
+             "-datasource.url."),
+        Flag("datasource.oauth2.clientSecret", STRING, "", "Secret of that client.", secret=True),
+        Flag("datasource.oauth2.clientSecretFile", STRING, "", "File with that secret; read again when it changes."),
+        Flag("datasource.oauth2.endpointParams", STRING, "", "More parameters of the token request, as a JSON object "
+             "of strings.", secret=True),
+        Flag("datasource.oauth2.scopes", STRING, "", "Scopes to ask for, with ; between two of them."),
+        Flag("datasource.oauth2.tokenUrl", STRING, "", "Where tokens are issued.", secret=True),
+        Flag("datasource.queryStep", DURATION, "5m", "The argument step: how far back a sample may be to count as "
+             "the present one. 0 stands for -ratelimit.refreshInterval."),
+        Flag("datasource.queryTimeAlignment", BOOL, "true", "Align the time asked for to -ratelimit.refreshInterval, "
+             "so that all replicas ask for the same moment."),
+        Flag("datasource.roundDigits", INT, "0", "The argument round_digits: decimal digits that values are rounded "
+             "to; 0 does not round.", least="0"),
+        Flag("datasource.showURL", BOOL, "false", "Show -datasource.url in logs as it is, secrets and all."),
+        Flag("datasource.tlsCAFile", STRING, "", "File with the CA certificates that verify -datasource.url; by "
+             "default those of the system."),
+        Flag("datasource.tlsCertFile", STRING, "", "File with the client certificate shown to -datasource.url."),
+        Flag("datasource.tlsKeyFile", STRING, "", "File with the private key of -datasource.tlsCertFile."),
+        Flag("datasource.tlsServerName", STRING, "", "Server name asked for and verified at -datasource.url; by "
+             "default the host in it."),
+        Flag("datasource.tlsInsecureSkipVerify", BOOL, "false", "Do not verify the certificate of -datasource.url."),
+        Flag("remoteRead.disablePathAppend", BOOL, "false", "Do not append /api/v1/query to -datasource.url."),
+    ),
+    *_group(
         "Listener",
         Flag("lane", STRING, "fast", "How HTTP/1.1 is carried: fast, or flow (through mitmproxy's flows, which can be "
              "watched and saved). mitmproxy, mitmweb and mitmdump always use flow."),
         Flag("workers", INT, "1", "How many processes serve requests on the one port.", least="1"),
         Flag("httpListenAddr", STRING, ":8431", "TCP address to listen on, as host:port or :port."),
         Flag("enableTCP6", BOOL, "false", "Use IPv6 as well as IPv4, to listen and to connect."),
+        Flag("httpListenAddr.useProxyProtocol", BOOL, "false", "Connections begin with a header of the PROXY protocol, "
+             "version 1 or 2, which names the client."),
+        Flag("tls", BOOL, "false", "Serve TLS, with -tlsCertFile and -tlsKeyFile."),
+        Flag("tlsCertFile", STRING, "", "File with the certificate, and those between it and its root. Read anew "
+             "within a second of a change."),
+        Flag("tlsKeyFile", STRING, "", "File with the private key of -tlsCertFile. Read anew within a second of a "
+             "change."),
+        Flag("tlsCipherSuites", ARRAY, "", "Cipher suites for TLS up to 1.2, by Go's names. Empty: OpenSSL's choice."),
+        Flag("tlsMinVersion", STRING, "", "The oldest version of TLS that is served: TLS10, TLS11, TLS12 or TLS13. "
+             "Empty: TLS12."),
+        Flag("mtls", BOOL, "false", "Demand a certificate of every client, from an authority in -mtlsCAFile."),
+        Flag("mtlsCAFile", STRING, "", "File with the authorities of clients' certificates."),
+        Flag("http.enableHTTP2", BOOL, "false", "Offer HTTP/2 over TLS. It is carried by the flow lane, at a fraction "
+             "of the speed."),
         Flag("http.maxHeadSize", SIZE, "64KiB", "A request whose request line and headers are larger is answered 431.",
              least="1KiB"),
         Flag("http.maxRequestLine", SIZE, "32KiB", "A request whose request line is longer is answered 414.",
@@ -207,6 +294,8 @@ FLAGS: Final[tuple[Flag, ...]] = (
         Flag("httpAuth.password", STRING, "", f"Password for -httpAuth.username. {_FROM_FILE}", secret=True),
         Flag("metricsAuthKey", STRING, "", "Key for /metrics, passed as authKey=; it replaces -httpAuth.* there. "
              f"{_FROM_FILE}", secret=True),
+        Flag("reloadAuthKey", STRING, "", "Key for /-/reload, passed as authKey=; it replaces -httpAuth.* there. "
+             f"{_FROM_FILE}", secret=True),
         Flag("flagsAuthKey", STRING, "", "Key for /flags, passed as authKey=; it replaces -httpAuth.* there. "
              f"{_FROM_FILE}", secret=True),
         Flag("pprofAuthKey", STRING, "", "Key for /debug/pprof, passed as authKey=; it replaces -httpAuth.* there. "
@@ -246,6 +335,17 @@ FLAGS: Final[tuple[Flag, ...]] = (
              "any number.", least="0"),
         Flag("loggerMaxArgLen", INT, "5000", "Longer messages are shortened to their beginning and end; in characters.",
              least="10"),
+    ),
+    *_group(
+        "Capture",
+        Flag("capture.file", STRING, "", "File to append captured requests to, for vmgateway replay and mitmproxy: "
+             "what the client sent, the decision and the answer. Signatures of tokens, cookies, credentials and "
+             "passwords are taken out first."),
+        Flag("capture.filter", STRING, "", "Capture only what this mitmproxy filter expression matches, such as "
+             "~u /api/v1/write."),
+        Flag("capture.sampleRate", FLOAT, "1", "The share of requests that is captured, above 0 and up to 1."),
+        Flag("capture.maxBodySize", SIZE, "64KiB", "A larger body is left out of the capture."),
+        Flag("capture.maxFileSize", SIZE, "1GiB", "The capture stops before its file becomes larger.", least="1KiB"),
     ),
     *_group(
         "Program",

@@ -13,7 +13,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Final
 
-from .access import Access, VMAccessClaim
+from .access import Access, AccessMode, TenantID, VMAccessClaim
 from .errors import (
     AccessDenied,
     BodyTooLarge,
@@ -29,6 +29,7 @@ from .forms import URLENCODED, is_form, read_form
 from .head import Headers, RequestHead
 from .jwt import Token, TokenVerifier, token_from_header
 from .labels import enforce
+from .limittypes import Subject
 from .path import decode_path
 from .routes import Filters, Match, Route, match_route
 from .tenancy import Backend, check_tenant, upstream_path
@@ -50,6 +51,7 @@ class Policy:
     """Everything a decision depends on, apart from the request and the time.
 
     ``token_header`` is in lower case; ``keys_awaited`` says that keys come from endpoints and none has come yet.
+    Without ``auth`` nobody needs a token, and the path names the tenant: that is for a cluster alone.
     """
 
     verifier: TokenVerifier
@@ -63,14 +65,15 @@ class Policy:
     keys_awaited: bool = False
     path_prefix: str = ""
     """What all paths begin with (``-http.pathPrefix``): empty, or with a slash in front and none behind."""
+    auth: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """A request that may pass: for whom, where, and what becomes of its body."""
+    """A request that may pass: for whom, where, and what becomes of its body. ``token`` None: without -enable.auth."""
 
     claim: VMAccessClaim
-    token: Token
+    token: Token | None
     match: Match
     backend: Backend
     body: Body
@@ -79,6 +82,11 @@ class Grant:
     def route(self) -> Route:
         """The row of the table."""
         return self.match.route
+
+    @property
+    def subject(self) -> Subject:
+        """Whom the request is counted for."""
+        return Subject(None if self.match.multitenant else self.claim.tenant, self.claim.labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +108,14 @@ def access_of(policy: Policy, head: RequestHead) -> Access | None:
 
 def route_of(policy: Policy, head: RequestHead) -> Route | None:
     """The route of ``head``, or None where it has none; to tell of a request, never for a decision."""
+    match = match_of(policy, head)
+    return None if match is None else match.route
+
+
+def match_of(policy: Policy, head: RequestHead) -> Match | None:
+    """The route of ``head`` with what its path says; to tell of a request, never for a decision."""
     try:
-        return _match(policy, head).route
+        return _match(policy, head)
     except Refusal:
         return None
 
@@ -109,7 +123,7 @@ def route_of(policy: Policy, head: RequestHead) -> Route | None:
 def identify(policy: Policy, head: RequestHead, now: float) -> Token | None:
     """The good token that ``head`` carries, or None; to tell of a refused request, never for a decision."""
     try:
-        return _authenticate(policy, head, now)
+        return _authenticate(policy, head, now) if policy.auth else None
     except Refusal:
         return None
 
@@ -124,9 +138,9 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
         Refusal: one of its subclasses says why the request does not pass.
     """
     match = _match(policy, head)
-    token = _authenticate(policy, head, now)
+    token = _authenticate(policy, head, now) if policy.auth else None
     route = match.route
-    claim = token.access
+    claim = token.access if token is not None else _claim_of_path(match)
     if not claim.mode.allows(route.access):
         raise AccessDenied(f"the token gives no {route.access} access")
     if route.filters is Filters.LEAK and claim.restricted:
@@ -144,7 +158,14 @@ def _match(policy: Policy, head: RequestHead) -> Match:
         if not path.startswith(f"{policy.path_prefix}/"):
             raise UnknownRoute("this path is not served by the gateway: it does not begin with -http.pathPrefix")
         path = path.removeprefix(policy.path_prefix)
-    return match_route(path, head.method, cluster=policy.cluster)
+    return match_route(path, head.method, cluster=policy.cluster, multitenant=not policy.auth)
+
+
+def _claim_of_path(match: Match) -> VMAccessClaim:
+    """Without ``-enable.auth`` a path gives full access to the tenant that it names."""
+    if match.tenant is None and not match.multitenant:
+        raise UnknownRoute("without -enable.auth the path names the tenant, as in /select/0/prometheus/api/v1/query")
+    return VMAccessClaim(tenant=match.tenant or TenantID(), labels=(), filters=(), mode=AccessMode.FULL)
 
 
 def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:

@@ -138,6 +138,17 @@ def check_head(head: bytes, limits: HeadLimits = _DEFAULT_LIMITS) -> RequestLine
     return line
 
 
+def check_fields(head: RequestHead) -> None:
+    """Check a request that came in another framing than HTTP/1.1, as what it becomes there.
+
+    Raises:
+        MalformedHead: it would be no unambiguous HTTP/1.1 request.
+    """
+    lines = [f"{head.method} {head.target} HTTP/1.1".encode("utf-8", "surrogateescape"), b"Host: host"]
+    lines += [b"%b: %b" % field for field in head.headers if field[0].lower() != b"host"]
+    check_head(b"\r\n".join([*lines, b"", b""]))
+
+
 def check_request_line(head: bytes, limits: HeadLimits = _DEFAULT_LIMITS) -> RequestLine:
     """The first line of a complete head.
 

@@ -7,7 +7,8 @@ a client may send the path and what a cluster calls it; ``<x>`` is one path segm
 
 Left out on purpose, and so refused: what shows or changes the server itself (``/metrics``, ``/flags``, ``/config``,
 ``/targets``, ``/debug/pprof``, ``/internal``, ``/snapshot``, ``/-/reload``), what shows or changes every tenant
-(``/admin/tenants``, ``multitenant``, ``metric_names_stats/reset``), and the raw proxy to vmalert (``/vmalert/…``).
+(``/admin/tenants``, ``metric_names_stats/reset``, and ``multitenant`` but without ``-enable.auth``, where whoever asks
+may ask for any tenant), and the raw proxy to vmalert (``/vmalert/…``).
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ class Filters(Enum):
     LEAK = "leak"  # it ignores them and answers with, or writes, more: refused to a token that carries any
     NONE = "none"  # there is nothing to filter: a static page, a stub, a parser
 
+
+MULTITENANT: Final = "multitenant"
+"""In a tenant's place in a cluster path: every tenant, or those that the samples name."""
 
 # family: (prefixes a client may use, and what a cluster has in place of each)
 _FAMILIES: Final = {
@@ -121,11 +125,15 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """A route, what of the decoded path follows its prefix, and the tenant a cluster-style path names."""
+    """A route, what of the decoded path follows its prefix, and the tenant a cluster-style path names.
+
+    ``multitenant``: the path has that word in the tenant's place, and names no tenant.
+    """
 
     route: Route
     rest: str
     tenant: TenantID | None
+    multitenant: bool = False
 
 
 def _parse_table(table: str) -> tuple[Route, ...]:
@@ -184,43 +192,46 @@ _NATIVE: Final = _Index(
 )
 
 
-def match_route(path: str, method: str, *, cluster: bool) -> Match:
+def match_route(path: str, method: str, *, cluster: bool, multitenant: bool = False) -> Match:
     """Find the route of a decoded path.
 
     Args:
         path: as :func:`vmgw_core.path.decode_path` returns it.
         cluster: whether the backends are a cluster's, which also opens ``/select/<tenant>/…`` and its siblings.
+        multitenant: whether ``multitenant`` may stand in the tenant's place there.
 
     Raises:
         UnknownRoute: the path is not in the table.
         MethodNotAllowed: it is, for other methods.
     """
-    tenant = None
+    match = None
     route = (_CLUSTER if cluster else _SINGLE).find(path)
-    rest = ""
     if route is not None:
-        rest = path.removeprefix(route.prefix)
+        match = Match(route=route, rest=path.removeprefix(route.prefix), tenant=None)
     elif cluster:
-        route, tenant, rest = _match_native(path)
-    if route is None:
+        match = _match_native(path, multitenant=multitenant)
+    if match is None:
         raise UnknownRoute("this path is not served by the gateway")
-    if method not in route.methods:
-        allowed = " or ".join(route.methods)
-        raise MethodNotAllowed(f"this path takes {allowed}", route.methods)
-    return Match(route=route, rest=rest, tenant=tenant)
+    methods = match.route.methods
+    if method not in methods:
+        raise MethodNotAllowed(f"this path takes {' or '.join(methods)}", methods)
+    return match
 
 
-def _match_native(path: str) -> tuple[Route | None, TenantID | None, str]:
+def _match_native(path: str, *, multitenant: bool) -> Match | None:
     """A path as a cluster spells it: ``/select/<tenant>/…``, ``/insert/<tenant>/…`` or ``/delete/<tenant>/…``."""
     parts = path.split("/", 3)
     if len(parts) < 4 or parts[1] not in ("select", "insert", "delete"):
-        return None, None, ""
-    try:
-        tenant = TenantID.parse(parts[2])
-    except ValueError:
-        return None, None, ""
+        return None
+    tenant = None
+    if not multitenant or parts[2] != MULTITENANT or parts[1] == "delete":
+        try:
+            tenant = TenantID.parse(parts[2])
+        except ValueError:
+            return None
     bare = f"/{parts[1]}//{parts[3]}"
     route = _NATIVE.find(bare)
     if route is None:
-        return None, None, ""
-    return route, tenant, bare.removeprefix(route.cluster_prefix.replace("<tenant>", ""))
+        return None
+    rest = bare.removeprefix(route.cluster_prefix.replace("<tenant>", ""))
+    return Match(route=route, rest=rest, tenant=tenant, multitenant=tenant is None)

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from .access import TenantID
 from .errors import ConfigurationError, ForeignTenant
 from .path import encode_path
-from .routes import Match
+from .routes import MULTITENANT, Match
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -86,5 +86,6 @@ def check_tenant(match: Match, tenant: TenantID) -> None:
 
 def upstream_path(match: Match, tenant: TenantID, backend: Backend, *, cluster: bool) -> str:
     """The canonical path at the backend, percent-encoded, written from the table and not from the client's bytes."""
-    prefix = match.route.cluster_prefix.replace("<tenant>", str(tenant)) if cluster else match.route.prefix
+    name = MULTITENANT if match.multitenant else str(tenant)
+    prefix = match.route.cluster_prefix.replace("<tenant>", name) if cluster else match.route.prefix
     return backend.base + encode_path(prefix + match.rest)

@@ -25,9 +25,11 @@ from vmgw_addons.fast_client import FastClient
 from vmgw_addons.fast_lane import FastLane
 from vmgw_addons.fast_pool import Pool
 from vmgw_addons.key_refresh import KeyRefresh
+from vmgw_addons.rate_limit import RateLimit
 from vmgw_addons.runtime import Runtime
 from vmgw_addons.status_pages import StatusPages
 from vmgw_addons.telemetry import Telemetry
+from vmgw_addons.worker_metrics import WorkerMetrics
 from vmgw_core.errors import BackendUnreachable
 from vmgw_core.flags import BY_NAME, FLAGS
 from vmgw_core.tenancy import Backend
@@ -181,9 +183,9 @@ class Lane:
         settings |= {name: BY_NAME[name].parse(text) for name, text in given.items()}
         Configuration(self.runtime).apply(settings)
         self.telemetry = Telemetry(self.runtime)
-        pages = StatusPages(self.runtime, self.telemetry)
+        pages = StatusPages(self.runtime, self.telemetry, WorkerMetrics(self.runtime, self.telemetry))
         control = AccessControl(self.runtime, KeyRefresh(self.runtime))
-        self.fast = FastLane(self.runtime, pages, control, self.telemetry)
+        self.fast = FastLane(self.runtime, pages, control, RateLimit(self.runtime), self.telemetry)
         self.pool = FakePool(self.runtime, self.loop)
         self.fast.pool = self.pool
         self.time = 1000.0
@@ -193,7 +195,7 @@ class Lane:
 
     def client(self) -> FakeTransport:
         """A new client."""
-        return FakeTransport(self.loop, FastClient(self.fast))
+        return FakeTransport(self.loop, FastClient(self.fast, None, lambda _: asyncio.Protocol()))
 
     @property
     def backends(self) -> list[FakeTransport]:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from vmgw_addons.runtime import Decision, Runtime
 from vmgw_addons.telemetry import Telemetry
-from vmgw_core.access import TenantID
 from vmgw_core.errors import BackendUnreachable, TokenExpired, UnknownRoute
 from vmgw_core.head import RequestHead
 
@@ -20,8 +19,7 @@ def decision(**parts: object) -> Decision:
 
 def test_the_number_of_tenants_is_bounded() -> None:
     page = telemetry()
-    labels = [page.tenant_label(TenantID(account)) for account in (1, 2, 3, 1)]
-    assert labels == ["1:0", "2:0", "other", "1:0"]
+    assert [page.tenant_label(tenant) for tenant in ("1:0", "2:0", "3:0", "1:0")] == ["1:0", "2:0", "other", "1:0"]
 
 
 def test_refusals_are_counted_by_reason_and_outcome() -> None:

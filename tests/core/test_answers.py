@@ -8,7 +8,7 @@ import pytest
 
 from vmgw_core import errors
 from vmgw_core.access import Access
-from vmgw_core.answers import answer
+from vmgw_core.answers import HeaderEdit, answer
 from vmgw_core.errors import MethodNotAllowed, RateLimited, Refusal, TokenRefused
 
 # class: (status, code, errorType)
@@ -144,3 +144,23 @@ def test_any_text_is_told_in_one_line_of_ascii(text: str) -> None:
 
 def test_an_answer_is_the_same_each_time() -> None:
     assert answer(errors.NotServed("x")) == answer(errors.NotServed("x"))
+
+
+# --- the headers of every answer -----------------------------------------------------------------------------------
+
+SENT = ((b"Content-Type", b"a"), (b"access-CONTROL-allow-origin", b"*"), (b"x-frame-options", b"old"))
+
+
+def test_without_an_edit_headers_are_as_they_came() -> None:
+    assert HeaderEdit().apply(SENT) is SENT
+
+
+def test_headers_are_added_in_place_of_those_of_the_same_name() -> None:
+    edit = HeaderEdit(add=((b"X-Frame-Options", b"DENY"), (b"X-Other", b"b")))
+    edited = edit.apply(SENT)
+    assert edited == (*SENT[:2], (b"X-Frame-Options", b"DENY"), (b"X-Other", b"b"))
+    assert edit.apply(edited) == edited
+
+
+def test_headers_are_dropped_by_the_beginning_of_their_name() -> None:
+    assert HeaderEdit(drop=b"access-control-").apply(SENT) == (SENT[0], SENT[2])

@@ -168,3 +168,13 @@ def test_help_lists_addons(addons: Sequence[tuple[str, str]], section: str) -> N
     assert help_text(addons) == help_text() + section
     assert ("Addons:" in help_text(addons)) is bool(addons)
     assert help_text().endswith(".\n")
+
+
+def test_help_lists_sub_commands_before_the_flags() -> None:
+    text = help_text((), [("explain", "Tell why."), ("token", "Make tokens.")])
+    section = (
+        "\nSub-commands (vmgateway NAME --help tells more):\n"
+        "  vmgateway explain  Tell why.\n"
+        "  vmgateway token    Make tokens.\n"
+    )
+    assert text.replace(section, "") == help_text()

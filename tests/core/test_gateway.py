@@ -16,10 +16,11 @@ from tests.core import go_query, keys
 from vmgw_core import errors
 from vmgw_core.access import Access, TenantID
 from vmgw_core.errors import Refusal
-from vmgw_core.gateway import Body, Policy, UpstreamRequest, access_of, admit, rewrite, too_large
+from vmgw_core.gateway import Body, Policy, UpstreamRequest, access_of, admit, identify, rewrite, route_of, too_large
 from vmgw_core.head import Headers, RequestHead
 from vmgw_core.jwk import KeySet, keys_from_pem
 from vmgw_core.jwt import TokenVerifier
+from vmgw_core.limittypes import Subject
 from vmgw_core.routes import ROUTES, Filters, Route
 from vmgw_core.tenancy import Backend
 
@@ -120,7 +121,7 @@ def test_every_route_needs_its_mode(route: Route) -> None:
     for mode in (READ_ONLY, WRITE_ONLY, FULL):
         head = _head(route.methods[0], _example(route), token=_token(mode=mode))
         if mode in allowed:
-            assert admit(CLUSTER, head, NOW).token.access.mode == mode
+            assert admit(CLUSTER, head, NOW).claim.mode == mode
         else:
             with pytest.raises(errors.AccessDenied, match=f"no {route.access} access"):
                 admit(CLUSTER, head, NOW)
@@ -274,7 +275,9 @@ def _verifying(*algs: str) -> Policy:
 
 
 def test_with_keys_a_token_must_be_signed() -> None:
-    assert admit(_verifying("ES256"), _head("GET", QUERY, token=_signed("ES256")), NOW).token.key is not None
+    token = admit(_verifying("ES256"), _head("GET", QUERY, token=_signed("ES256")), NOW).token
+    assert token is not None
+    assert token.key is not None
     with pytest.raises(errors.BadSignature):
         admit(_verifying("ES256"), _head("GET", QUERY, token=keys.compact({"alg": "ES256"}, keys.claims())), NOW)
     other = keys.sign(keys.claims(), keys.ec_key("P-256", "other"))
@@ -305,9 +308,9 @@ def test_while_keys_are_awaited_an_unknown_key_is_no_fault_of_the_client() -> No
 def test_the_token_may_come_in_another_header_and_without_its_prefix() -> None:
     bare = _head("GET", QUERY, (b"X-Token", TENANT.encode()), token=None)
     policy = replace(CLUSTER, token_header=b"x-token", allow_without_prefix=True)
-    assert admit(policy, bare, NOW).token.access.tenant == TenantID(1, 5)
+    assert admit(policy, bare, NOW).claim.tenant == TenantID(1, 5)
     # The usual header is then nobody's token, and is no match for the other.
-    assert admit(policy, _head("GET", QUERY, (b"X-Token", TENANT.encode())), NOW).token.access.tenant == TenantID(1, 5)
+    assert admit(policy, _head("GET", QUERY, (b"X-Token", TENANT.encode())), NOW).claim.tenant == TenantID(1, 5)
     with pytest.raises(errors.MissingToken):
         admit(replace(policy, allow_without_prefix=False), bare, NOW)
     with pytest.raises(errors.MissingToken):
@@ -770,7 +773,7 @@ def test_any_request_is_refused_or_bound_to_its_token(
     sent = results[0]
     if not isinstance(sent, UpstreamRequest):
         return
-    claim = grant.token.access
+    claim = grant.claim
     path, _, query = sent.target.partition("?")
     if policy.cluster and not path.endswith("/favicon.ico"):
         assert path.removeprefix(sent.backend.base).split("/")[2] == str(claim.tenant)
@@ -796,11 +799,85 @@ def test_any_request_is_refused_or_bound_to_its_token(
 
 def test_a_grant_says_whose_request_it_is() -> None:
     grant = admit(CLUSTER, _head("GET", "/select/1:5/prometheus/api/v1/query", token=TENANT), NOW)
-    assert grant.token.access.tenant == grant.match.tenant == TenantID(1, 5)
+    assert grant.claim.tenant == grant.match.tenant == TenantID(1, 5)
+    assert grant.subject == Subject(TenantID(1, 5))
     assert grant.route is grant.match.route
     assert grant.route.path == QUERY
     assert grant.backend is READ
     assert grant.body is Body.NONE
+
+
+# --- without -enable.auth -------------------------------------------------------------------------------------------
+
+OPEN: Final = replace(CLUSTER, auth=False)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "sent", "subject"),
+    [
+        ("GET", "/select/0/prometheus/api/v1/query?query=up", "/select/0:0/prometheus/api/v1/query?query=up", "0"),
+        ("GET", "/select/7/graphite/render", "/select/7:0/graphite/render", "7"),
+        ("POST", "/insert/1:5/prometheus/api/v1/write", "/insert/1:5/prometheus/api/v1/write", "1:5"),
+        ("POST", "/insert/1:5/prometheus/", "/insert/1:5/prometheus/", "1:5"),
+        ("POST", "/delete/15/prometheus/api/v1/admin/tsdb/delete_series", None, "15"),
+        ("GET", "/select/multitenant/prometheus/api/v1/labels", None, None),
+        ("POST", "/insert/multitenant/influx/write", None, None),
+        ("GET", "/select/0/prometheus/api/v1/series/count", "/select/0:0/prometheus/api/v1/series/count", "0"),
+        ("GET", "/select/0/prometheus/api/v1/query?extra_label=a=b&extra_filters[]={c}", None, "0"),
+    ],
+)
+def test_without_auth_the_path_names_the_tenant(
+    method: str, target: str, sent: str | None, subject: str | None
+) -> None:
+    for token in (None, DEV, BROKEN):  # nobody looks at it
+        head = _head(method, target, token=token)
+        grant = admit(OPEN, head, NOW)
+        assert grant.subject == Subject(None if subject is None else TenantID.parse(subject))
+        assert grant.token is None
+        upstream = rewrite(OPEN, grant, head, None)
+        expected = sent or target.replace("/15/", "/15:0/").replace("/0/", "/0:0/")
+        assert upstream.target.removeprefix("/base") == expected
+        assert not any(name.lower() == b"authorization" for name, _ in upstream.headers)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/api/v1/query",
+        "/prometheus/api/v1/query",
+        "/favicon.ico",
+        "/select/0/favicon.ico",
+        "/datadog/api/v1/validate",
+        "/influx/health",
+        "/vmui/",
+        "/select/all/prometheus/api/v1/query",
+        "/select/Multitenant/prometheus/api/v1/query",
+        "/delete/multitenant/prometheus/api/v1/admin/tsdb/delete_series",
+        "/select/multitenant:0/prometheus/api/v1/query",
+        "/select/%6dultitenant0/prometheus/api/v1/query",
+        "/select/4294967296/prometheus/api/v1/query",
+        "/select/0/prometheus/admin/tenants",
+        "/admin/tenants",
+        "/internal/force_flush",
+    ],
+)
+def test_without_auth_a_path_without_a_tenant_is_refused(target: str) -> None:
+    with pytest.raises(errors.UnknownRoute):
+        admit(OPEN, _head("GET", target, token=DEV), NOW)
+
+
+@pytest.mark.parametrize("kind", ["select", "insert", "delete"])
+def test_with_auth_multitenant_stays_refused(kind: str) -> None:
+    for method in ("GET", "POST"):
+        with pytest.raises(errors.UnknownRoute):
+            admit(CLUSTER, _head(method, f"/{kind}/multitenant/prometheus/api/v1/write"), NOW)
+        with pytest.raises(errors.UnknownRoute):
+            admit(SINGLE, _head(method, f"/{kind}/multitenant/prometheus/api/v1/query"), NOW)
+
+
+def test_the_labels_of_a_token_are_part_of_whom_it_counts_for() -> None:
+    grant = admit(CLUSTER, _head("GET", QUERY, token=DEV), NOW)
+    assert grant.subject == Subject(TenantID(), (("team", "dev"),))
 
 
 # --- what Go does not read ------------------------------------------------------------------------------------------
@@ -831,3 +908,43 @@ def test_a_match_that_go_does_not_read_is_none(method: str, form: bytes) -> None
 def test_a_length_that_is_none_is_refused_even_if_the_head_was_not_checked(length: bytes) -> None:
     with pytest.raises(Refusal):
         admit(SINGLE, _head("POST", QUERY, TYPE, (b"Content-Length", length)), NOW)
+
+
+# --- the prefix of all paths ---------------------------------------------------------------------------------------
+
+PREFIXED: Final = replace(CLUSTER, path_prefix="/a/b")
+
+
+def test_a_prefix_is_taken_off_before_a_request_is_judged() -> None:
+    sent = _send(PREFIXED, _head("GET", f"/a/b{QUERY}", token=TENANT))
+    assert sent.target.startswith("/base/select/1:5/prometheus/api/v1/query")
+    assert _send(PREFIXED, _head("GET", f"/a/%62{QUERY}", token=TENANT)).target == sent.target
+
+
+@pytest.mark.parametrize("target", [QUERY, f"/a{QUERY}", f"/a/bc{QUERY}", "/a/b", f"/b/a/b{QUERY}"])
+def test_a_path_without_the_prefix_is_not_served(target: str) -> None:
+    with pytest.raises(errors.UnknownRoute):
+        admit(PREFIXED, _head("GET", target), NOW)
+    assert access_of(PREFIXED, _head("GET", target)) is None
+
+
+def test_behind_the_prefix_the_same_paths_are_refused() -> None:
+    with pytest.raises(errors.UnknownRoute):
+        admit(PREFIXED, _head("GET", "/a/b/metrics"), NOW)
+    with pytest.raises(errors.ForeignTenant):
+        admit(PREFIXED, _head("GET", "/a/b/select/7/prometheus/api/v1/query"), NOW)
+
+
+# --- telling of a request ------------------------------------------------------------------------------------------
+
+
+def test_whose_request_it_is_and_what_for() -> None:
+    head = _head("GET", QUERY, token=TENANT)
+    token = identify(SINGLE, head, NOW)
+    assert token is not None
+    assert token.access.tenant == TenantID(1, 5)
+    route = route_of(SINGLE, head)
+    assert route is not None
+    assert route.path == "/api/v1/query"
+    assert identify(SINGLE, _head("GET", QUERY, token=BROKEN), NOW) is None
+    assert route_of(SINGLE, _head("GET", "/config")) is None

@@ -6,6 +6,7 @@ Servers are shared, so each test writes metrics of its own name (``metric``) and
 from __future__ import annotations
 
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,9 +15,13 @@ import pytest
 
 from tests.wire.certificates import Authority
 from tests.wire.processes import Gateway, Program
-from tests.wire.servers import Cluster, OidcProvider, VictoriaMetrics
+from tests.wire.servers import Cluster, OidcProvider, Redis, VictoriaMetrics
 from tests.wire.tokens import FULL, SigningKey, team, tenant
 from tests.wire.upstream import RecordingUpstream
+
+with warnings.catch_warnings():  # warnings are errors here, but for those that mitmproxy's own imports give
+    warnings.simplefilter("ignore")
+    import mitmproxy.addons  # noqa: F401
 
 StartGateway = Callable[..., Gateway]
 
@@ -54,6 +59,12 @@ def oidc() -> Iterator[OidcProvider]:
         "tenant": tenant(1, 5),
     }
     with OidcProvider(clients) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    with Redis() as server:
         yield server
 
 

@@ -8,6 +8,9 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
+
+import redis
 
 from tests.wire.client import Client
 from tests.wire.processes import Process, find_program, free_port
@@ -229,6 +232,32 @@ class Vmalert(Server):
         return [find_program("vmalert"), f"-httpListenAddr=127.0.0.1:{self.port}", f"-rule={rules}", *self.flags]
 
 
+class Redis(Server):
+    """redis-server with a password, and nothing kept on disk."""
+
+    name = "redis"
+    password = "pass word"  # noqa: S105
+
+    def command(self) -> list[str]:
+        return [
+            find_program("redis-server"),
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)),
+            *("--save", "", "--appendonly", "no", "--requirepass", self.password, "--enable-debug-command", "yes"),
+            *self.flags,
+        ]
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{quote(self.password)}@127.0.0.1:{self.port}/0"
+
+    def is_ready(self) -> bool:
+        return self.connect().ping() is True
+
+    def connect(self) -> redis.Redis:
+        """A client of its own: it need not be closed."""
+        return redis.Redis(port=self.port, password=self.password, socket_timeout=5, decode_responses=True)
+
+
 class OidcProvider(Server):
     """node-oidc-provider with the client credentials grant. ``clients`` maps a name to its ``vm_access`` claim."""
 
@@ -255,6 +284,9 @@ class OidcProvider(Server):
     @property
     def jwks_url(self) -> str:
         return f"{self.url}/jwks"
+
+    def secret(self, client: str) -> str:
+        return str(self._clients[client]["secret"])
 
     def token(self, client: str, *, algorithm: str = "ES256") -> str:
         """An access token of a client, signed with the provider's current key: RS256 or ES256."""

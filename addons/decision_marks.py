@@ -1,0 +1,114 @@
+"""Decision marks: each flow of a list shows what was decided on it."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from mitmproxy import ctx
+from mitmproxy.flow import Flow
+from mitmproxy.http import HTTPFlow
+
+from vmgw_core.explain import Outcome, describe, own_page, usages
+from vmgw_core.explanation import Explanation, Verdict
+from vmgw_core.narration import as_text, clean, summary
+
+from .runtime import Decision, Runtime
+
+METADATA = "vmgateway.explanation"
+"""Where a flow keeps its story, as the JSON and the text of it: plain data, so that it is saved with the flow."""
+
+_MARKS = {
+    Verdict.ADMITTED: ":white_check_mark:",
+    Verdict.REFUSED: ":no_entry:",
+    Verdict.PENDING: ":hourglass_flowing_sand:",
+    Verdict.OWN_PAGE: ":house:",
+}
+_FAILED = ":warning:"
+_MAX_JSON = 256 * 1024
+_MAX_LINE = 4096
+
+
+class DecisionMarks:
+    """Writes the decision into a flow's marker, comment and metadata.
+
+    What is kept holds the token's header and claims, and never its signature. A comment or marker of the user's own
+    stays.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def running(self) -> None:
+        """In mitmweb, show the comments in the list, unless the user has chosen columns."""
+        if "web_columns" in ctx.options and not ctx.options.has_changed("web_columns"):
+            ctx.options.update(web_columns=["icon", "path", "method", "status", "comment", "time"])
+
+    def requestheaders(self, flow: HTTPFlow) -> None:
+        self.tell(flow)
+
+    def request(self, flow: HTTPFlow) -> None:
+        self.tell(flow)
+
+    def response(self, flow: HTTPFlow) -> None:
+        self.tell(flow)
+
+    def error(self, flow: HTTPFlow) -> None:
+        self.tell(flow)
+
+    def tell(self, flow: HTTPFlow) -> None:
+        """Note what is decided so far, where that has changed."""
+        decision = self.runtime.decisions.get(flow)
+        if decision is None:
+            return
+        state = (decision.grant, decision.upstream, decision.refusal)
+        if decision.told == state and decision.told is not None:
+            return
+        now = time.time()
+        if decision.own_page:
+            story = own_page(decision.head, now)
+        elif decision.policy is not None:
+            story = describe(decision.policy, decision.head, self.outcome(decision, now))
+        else:
+            return
+        decision.told = state
+        write(flow, story)
+
+    def outcome(self, decision: Decision, now: float) -> Outcome:
+        """How far the request came."""
+        limits = None
+        if self.runtime.limiter is not None and decision.grant is not None:
+            limits = usages(self.runtime.limiter, decision.grant, time.monotonic())
+        return Outcome(
+            now=now,
+            grant=decision.grant,
+            upstream=decision.upstream,
+            refusal=decision.refusal,
+            form=decision.form,
+            limits=limits,
+        )
+
+
+def write(flow: HTTPFlow, story: Explanation) -> None:
+    """Put ``story`` into the flow."""
+    kept = flow.metadata.get(METADATA)
+    old = kept if isinstance(kept, dict) else {}
+    mark = _MARKS[story.verdict]
+    if story.refusal is not None and story.refusal.status >= 500:
+        mark = _FAILED
+    line = summary(story)
+    if flow.marked in ("", old.get("mark")):
+        flow.marked = mark
+    if flow.comment in ("", old.get("comment")):
+        flow.comment = line
+    document = json.dumps(story.as_json())
+    if len(document) > _MAX_JSON:
+        document = ""
+    flow.metadata[METADATA] = {"mark": mark, "comment": line, "text": as_text(story), "json": document}
+
+
+def story_lines(flow: Flow) -> list[str] | None:
+    """The story that a flow carries, None where it carries none. A file may hold anything, so it is escaped."""
+    kept = flow.metadata.get(METADATA)
+    text = kept.get("text") if isinstance(kept, dict) else None
+    return [clean(line, _MAX_LINE) for line in text.split("\n")][:-1] if isinstance(text, str) else None

@@ -1,0 +1,39 @@
+"""The focus line: the decision on the flow in focus, in the status bar of mitmproxy's list.
+
+mitmweb has a column for comments; mitmproxy's list shows a flow's marker alone.
+"""
+
+from __future__ import annotations
+
+from mitmproxy import ctx
+from mitmproxy.addons.view import View
+from mitmproxy.http import HTTPFlow
+from mitmproxy.tools.console import signals
+
+_SECONDS = 60
+
+
+class FocusLine:
+    """Shows the comment of the flow in focus, and again when it changes."""
+
+    def __init__(self) -> None:
+        self.view: View | None = None
+        self.shown: tuple[object, str] | None = None
+
+    def running(self) -> None:
+        self.view = ctx.master.addons.get("view")
+        if self.view is not None:
+            self.view.focus.sig_change.connect(self.show)
+
+    def response(self, flow: HTTPFlow) -> None:
+        self.show()
+
+    def error(self, flow: HTTPFlow) -> None:
+        self.show()
+
+    def show(self) -> None:
+        """Show it, unless it is the same as before."""
+        flow = self.view.focus.flow if self.view is not None else None
+        if flow is not None and flow.comment and self.shown != (flow.id, flow.comment):
+            self.shown = (flow.id, flow.comment)
+            signals.status_message.send(message=flow.comment, expire=_SECONDS)

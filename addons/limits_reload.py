@@ -1,0 +1,69 @@
+"""Limits reload: the file of limits is read again, in a thread, every ``-ratelimit.configCheckInterval``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from vmgw_core.errors import ConfigurationError
+from vmgw_core.limits import Limit
+
+from . import limits_source
+from .background import in_thread
+from .runtime import Runtime, Settings
+
+logger = logging.getLogger(__name__)
+
+_IDLE: Final = 1.0  # seconds between two looks at the flag, which may be set while running
+
+
+class LimitsReload:
+    """Puts changed limits in force while requests go on; a bad file keeps those that are."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.task: asyncio.Task[None] | None = None
+        self.complaint = ""
+
+    def running(self) -> None:
+        self.task = asyncio.get_running_loop().create_task(self.run())
+
+    def done(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+    async def run(self) -> None:
+        """Look again and again."""
+        while True:
+            interval = float(str(self.runtime.settings.get("ratelimit.configCheckInterval", 0)))
+            await asyncio.sleep(interval or _IDLE)
+            try:
+                if interval and self.runtime.limiter is not None:
+                    await self.check()
+            except Exception:  # whatever a library raises, the next look comes
+                self.runtime.limit_reloads["error"] += 1
+                logger.exception("cannot reload the limits")
+
+    async def check(self) -> None:
+        """Read the limits once, and use them where they have changed. The log says what is new, and no more."""
+        limiter, settings = self.runtime.limiter, self.runtime.settings
+        try:
+            limits = await read_in_thread(settings)
+        except ConfigurationError as error:
+            self.runtime.limit_reloads["error"] += 1
+            if str(error) != self.complaint:
+                self.complaint = str(error)
+                logger.error(f"cannot reload the limits, the old ones stay in force: {error}")
+            return
+        self.complaint = ""
+        if limiter is None or self.runtime.settings is not settings or limits == limiter.limits:
+            return
+        limiter.replace(limits)
+        self.runtime.limit_reloads["success"] += 1
+        logger.info(f"reloaded {len(limits)} limits")
+
+
+async def read_in_thread(settings: Settings) -> tuple[Limit, ...]:
+    """As :func:`limits_source.load`, without holding up requests for a slow disk or server, or a long file."""
+    return await in_thread(lambda: limits_source.load(settings), "limits")

@@ -1,0 +1,149 @@
+"""TLS of the listener: ``-tls*`` and ``-mtls*``, with certificates that are read anew when their files change."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from mitmproxy import version
+
+from vmgw_core.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+_VERSIONS: Final = {
+    "TLS10": ssl.TLSVersion.TLSv1,
+    "TLS11": ssl.TLSVersion.TLSv1_1,
+    "TLS12": ssl.TLSVersion.TLSv1_2,
+    "TLS13": ssl.TLSVersion.TLSv1_3,
+}
+
+# Go's names (https://pkg.go.dev/crypto/tls#pkg-constants) of the suites that OpenSSL has too.
+_CIPHERS: Final = {
+    "TLS_RSA_WITH_AES_128_CBC_SHA": "AES128-SHA",
+    "TLS_RSA_WITH_AES_256_CBC_SHA": "AES256-SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA256": "AES128-SHA256",
+    "TLS_RSA_WITH_AES_128_GCM_SHA256": "AES128-GCM-SHA256",
+    "TLS_RSA_WITH_AES_256_GCM_SHA384": "AES256-GCM-SHA384",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA": "ECDHE-ECDSA-AES128-SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA": "ECDHE-ECDSA-AES256-SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA": "ECDHE-RSA-AES128-SHA",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA": "ECDHE-RSA-AES256-SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256": "ECDHE-ECDSA-AES128-SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256": "ECDHE-RSA-AES128-SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305": "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305": "ECDHE-RSA-CHACHA20-POLY1305",
+}
+# In TLS 1.3 these are always on, in Go as in OpenSSL.
+_ALWAYS_ON: Final = frozenset(("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"))
+
+
+class ListenerTLS:
+    """The context of the listener, and when its files were read.
+
+    Raises:
+        ConfigurationError: a file cannot be used, or a flag has a value that means nothing.
+    """
+
+    def __init__(self, settings: Mapping[str, object]) -> None:
+        self._certificate, self._key = _file(settings, "tlsCertFile"), _file(settings, "tlsKeyFile")
+        if not self._certificate or not self._key:
+            raise ConfigurationError("-tls: -tlsCertFile and -tlsKeyFile are needed")
+        self._authorities = _authorities(settings)
+        self._read = self._times()
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = _minimum(str(settings["tlsMinVersion"]))
+        _choose_ciphers(self.context, settings)
+        _load(self.context, self._certificate, self._key)
+        if self._authorities:
+            self.context.verify_mode = ssl.CERT_REQUIRED
+            try:
+                self.context.load_verify_locations(self._authorities)
+            except ssl.SSLError:
+                raise ConfigurationError(f"-mtlsCAFile: not a usable PEM file: {self._authorities}") from None
+        # VictoriaMetrics' programs offer HTTP/1.1 alone as well: HTTP/2 brings them nothing, and costs a lot here.
+        self.context.set_alpn_protocols(["h2", "http/1.1"] if _http2(settings) else ["http/1.1"])
+
+    def refresh(self) -> None:
+        """Read certificate and key anew where a file has changed. A bad one leaves those in use as they are."""
+        times = self._times()
+        if times == self._read:
+            return
+        self._read = times
+        try:
+            _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._certificate, self._key)
+            _load(self.context, self._certificate, self._key)
+        except ConfigurationError as error:
+            logger.error(f"the old certificate stays in use: {error}")
+        else:
+            logger.info(f"read the certificate anew: {self._certificate}")
+
+    def _times(self) -> list[int]:
+        times = []
+        for path in (self._certificate, self._key):
+            try:
+                times.append(Path(path).stat().st_mtime_ns)
+            except OSError:
+                times.append(0)
+        return times
+
+
+def _file(settings: Mapping[str, object], flag: str) -> str:
+    path = str(settings[flag])
+    if path and not Path(path).is_file():
+        raise ConfigurationError(f"-{flag}: no such file: {path}")
+    return path
+
+
+def _authorities(settings: Mapping[str, object]) -> str:
+    path = _file(settings, "mtlsCAFile")
+    if settings["mtls"] and not path:
+        raise ConfigurationError("-mtls: -mtlsCAFile is needed, with the authorities of clients' certificates")
+    return path if settings["mtls"] else ""
+
+
+def _minimum(name: str) -> ssl.TLSVersion:
+    if name and name.upper() not in _VERSIONS:
+        raise ConfigurationError(f"-tlsMinVersion: expected one of {', '.join(_VERSIONS)}, got {name!r}")
+    return _VERSIONS[name.upper()] if name else ssl.TLSVersion.TLSv1_2
+
+
+def _choose_ciphers(context: ssl.SSLContext, settings: Mapping[str, object]) -> None:
+    names = settings["tlsCipherSuites"]
+    assert isinstance(names, tuple)
+    chosen = []
+    for name in names:
+        if name.upper() in _ALWAYS_ON:
+            continue
+        if name.upper() not in _CIPHERS:
+            raise ConfigurationError(f"-tlsCipherSuites: no such cipher suite: {name[:60]!r}")
+        chosen.append(_CIPHERS[name.upper()])
+    if chosen:
+        try:
+            context.set_ciphers(":".join(chosen))
+        except ssl.SSLError:
+            raise ConfigurationError("-tlsCipherSuites: OpenSSL has none of them here") from None
+
+
+def _load(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    try:
+        context.load_cert_chain(certificate, key)
+    except (ssl.SSLError, OSError):
+        raise ConfigurationError(
+            f"-tlsCertFile, -tlsKeyFile: no usable certificate and key of it: {certificate}, {key}"
+        ) from None
+
+
+def _http2(settings: Mapping[str, object]) -> bool:
+    if settings["http.enableHTTP2"] and int(version.VERSION.partition(".")[0]) < 12:
+        raise ConfigurationError("-http.enableHTTP2: needs mitmproxy 12, which needs Python 3.12")
+    return bool(settings["http.enableHTTP2"])

@@ -1,0 +1,80 @@
+"""Asks tenants of a cluster, through ``-read.url``, for what the open-source storage has no metrics of."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from vmgw_core.access import TenantID
+from vmgw_core.fields import FieldError
+from vmgw_core.limits import LimitType
+from vmgw_core.own_requests import OwnRequests
+from vmgw_core.tenancy import Backend
+from vmgw_core.tenant_series import Ask, TenantSeries
+
+from .background import Outage, in_thread
+from .endpoint import DEADLINE, AskError, Endpoint, TLSFiles
+
+logger = logging.getLogger(__name__)
+
+INTERVAL: Final = 30.0
+"""Seconds between two questions to a tenant, at least: each is a scan of its index, and a query of its own."""
+_AT_ONCE: Final = 4
+
+
+class TenantAsking:
+    """Goes round the tenants in a task of its own, so that a slow one holds up nothing but the others."""
+
+    def __init__(self, settings: Mapping[str, object], own: OwnRequests, interval: float) -> None:
+        self.series = TenantSeries(interval=max(INTERVAL, interval))
+        self.outage = Outage(logger, "what it said before goes on being held to")
+        self._backend = Backend.parse(str(settings["read.url"]), "read.url")
+        self._tls = TLSFiles.of(settings, "read")
+        self._endpoints = [Endpoint(self._backend, self._tls, idle=1) for _ in range(_AT_ONCE)]
+        self._own = own
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, types: Iterable[LimitType], tenants: Iterable[TenantID]) -> None:
+        """Ask those whose turn it is, unless the last round is still under way."""
+        if self._task is not None and not self._task.done():
+            return
+        failures = self.outage.failures
+        asks = self.series.due(types, tenants, time.monotonic())
+        if self.series.left_out:
+            self.outage.failed(f"{self.series.left_out} tenants are too many to be asked for their series")
+        if asks:
+            self._task = asyncio.get_running_loop().create_task(self._round(asks, failures))
+
+    def close(self) -> None:
+        """Ask no more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _round(self, asks: tuple[Ask, ...], failures: int) -> None:
+        waiting = list(reversed(asks))
+
+        async def work(endpoint: Endpoint) -> None:
+            while waiting:
+                await self._ask(endpoint, waiting.pop())
+
+        await asyncio.gather(*(work(endpoint) for endpoint in self._endpoints))
+        if self.outage.failures == failures:
+            self.outage.succeeded("all tenants tell of their series again")
+
+    async def _ask(self, endpoint: Endpoint, ask: Ask) -> None:
+        headers = {} if self._backend.authorization is None else {"Authorization": self._backend.authorization}
+        asked, asked_wall = time.monotonic(), time.time()
+        try:
+            document = await asyncio.wait_for(
+                in_thread(lambda: endpoint.ask("GET", self._backend.base + ask.target, headers), "tenant series"),
+                DEADLINE + 5,
+            )
+            self._own.note(ask.tenant, asked_wall)
+            self.series.received(ask, document, asked)
+        except (AskError, FieldError, TimeoutError) as error:
+            self.series.failed(ask)
+            reason = str(error) or f"no answer within {DEADLINE + 5:.0f} seconds"
+            self.outage.failed(f"tenant {ask.tenant} does not tell of its {ask.type}: {reason}")

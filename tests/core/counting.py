@@ -1,0 +1,40 @@
+"""Counting the rows of a body, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hypothesis import settings
+
+from vmgw_core.head import RequestHead
+from vmgw_core.routes import match_route
+from vmgw_core.rows import RowCounter, row_counter
+
+from .bodies import Headers
+
+MIB = 1 << 20
+
+LAW = settings(database=None, deadline=None, max_examples=60)
+"""For property tests: how long one example takes says nothing on a busy machine."""
+
+
+def counter_of(target: str, headers: Headers = (), *, max_decoded: int = 64 * MIB) -> RowCounter:
+    """The counter of a request's body; the route must have one."""
+    route = match_route(target.partition("?")[0], "POST", cluster=True).route
+    head = RequestHead(method="POST", target=target, headers=headers, client="127.0.0.1")
+    counter = row_counter(route, head, max_decoded=max_decoded)
+    assert counter is not None
+    return counter
+
+
+def count(target: str, pieces: bytes | Iterable[bytes], headers: Headers = (), *, max_decoded: int = 64 * MIB) -> int:
+    """The rows of a whole body."""
+    counter = counter_of(target, headers, max_decoded=max_decoded)
+    for piece in [pieces] if isinstance(pieces, bytes) else pieces:
+        counter.feed(piece)
+    counter.finish()
+    return counter.rows
+
+
+def encoded_with(name: str) -> Headers:
+    return ((b"Content-Encoding", name.encode()),)

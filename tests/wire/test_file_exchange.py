@@ -1,0 +1,73 @@
+"""Workers of one machine that share counts through a directory; what both ways have in common is in its neighbour."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.wire.test_usage_exchange import KEY, Replica, run
+from vmgw_addons.endpoint import AskError
+from vmgw_addons.file_exchange import FileExchange
+
+
+def test_a_worker_that_takes_the_place_of_another_keeps_its_file(tmp_path: Path) -> None:
+    async def work(one: Replica, two: Replica) -> None:
+        one.admit(60)
+        await one.step()
+        await two.step()
+        assert two.others()[KEY] == 60
+        assert len(list(tmp_path.glob("3-*.json"))) == 2
+
+    run(work, FileExchange(tmp_path, 3), FileExchange(tmp_path, 3))
+
+
+def test_files_that_no_worker_wrote_are_left_alone(tmp_path: Path) -> None:
+    counts = {KEY: 5}
+    for number, text in enumerate(
+        ["", "[]", "{}", '{"written":"x"}', '{"written":1,"counts":[]}', '{"written":1,"counts":{"a":"b"}}']
+    ):
+        (tmp_path / f"{number}.json").write_text(text)
+    future = {"written": int((time.monotonic() + 1e6) * 1e6), "counts": counts}  # of a boot before this one
+    (tmp_path / "future.json").write_text(json.dumps(future))
+
+    async def work(one: Replica) -> None:
+        await one.step()
+        assert one.addon.outage.reason is None
+        assert one.others() == counts
+        assert one.exchange.others.totals(time.monotonic() + 76)[0] == {}
+
+    run(work, FileExchange(tmp_path, 0))
+
+
+def test_old_files_are_tidied_up(tmp_path: Path) -> None:
+    old = tmp_path / "0-old.json"
+    old.write_text('{"written":0,"counts":{}}')
+    hours_ago = time.time() - 4501
+    os.utime(old, (hours_ago, hours_ago))
+
+    async def work(one: Replica) -> None:
+        await one.step()
+        await one.step()
+        assert not old.exists()
+        assert len(list(tmp_path.iterdir())) == 1
+
+    run(work, FileExchange(tmp_path, 0))
+
+
+def test_a_directory_that_is_gone(tmp_path: Path) -> None:
+    async def work(one: Replica) -> None:
+        await one.step()
+        assert (one.addon.outage.reason or "").endswith("No such file or directory")
+        assert one.admit(5) == 5
+
+    run(work, FileExchange(tmp_path / "gone", 0))
+
+
+def test_an_exchange_that_cannot_work_raises_one_kind_of_error(tmp_path: Path) -> None:
+    with pytest.raises(AskError):
+        asyncio.run(FileExchange(tmp_path / "gone", 0).swap({}, 0.0))

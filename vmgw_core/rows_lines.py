@@ -1,0 +1,151 @@
+"""Rows in formats of one record a line: Prometheus text, CSV, JSON lines, InfluxDB line protocol, Zabbix.
+
+VictoriaMetrics reads these as they stream, and keeps what it has read when a body breaks off. So a line is counted
+when it is complete, and what has not been counted yet is known (``settled``): it must not reach a backend.
+
+Rules of this file:
+- lines end in a line feed and nothing else, as in VictoriaMetrics;
+- a line that VictoriaMetrics would skip as malformed may count, one that it would take always does;
+- work is done on many lines at once, in C, and in linear time: an expression that begins to match goes on to match,
+  so nothing is looked at twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from .errors import BadRequest, BodyTooLarge
+
+MAX_LINE: Final = 1 << 20
+"""Bytes of a line. VictoriaMetrics refuses lines of more than 256 KiB, or what its flags say."""
+
+
+class Lines:
+    """Counts the rows of a body line by line.
+
+    ``rows`` are those of the complete lines; ``settled`` is the offset behind the last of them, in bytes.
+    """
+
+    def __init__(self, count: Callable[[bytes], int], *, max_line: int = MAX_LINE) -> None:
+        """``count`` gets blocks of whole lines. A line feed stands before each line, and none behind the last."""
+        self.rows = 0
+        self.settled = 0
+        self._count = count
+        self._max_line = max_line
+        self._tail = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        end = data.rfind(b"\n")
+        if end >= 0:
+            self._settle(data[:end])
+            self.settled += 1  # the line feed itself
+            data = data[end + 1 :]
+        if len(self._tail) + len(data) > self._max_line:
+            raise BodyTooLarge(f"a line is longer than {self._max_line} bytes")
+        self._tail += data
+
+    def finish(self) -> None:
+        self._settle(b"")
+
+    def _settle(self, data: bytes) -> None:
+        block = b"".join((b"\n", self._tail, data))
+        self._tail.clear()
+        self.settled += len(block) - 1
+        self.rows += self._count(block)
+
+
+# --- Prometheus text -----------------------------------------------------------------------------------------------
+
+# The beginning of a line, and of blank ones before it. What is caught is the first character of a row, and nothing in
+# a comment: only blanks and tabs may stand before its #.
+_ROW: Final = re.compile(rb"\n[ \t\r\n]*+([^#]|(?<=\r)#)?")
+
+
+def count_text(block: bytes) -> int:
+    """One row a line that is neither blank nor a comment."""
+    starts = _ROW.findall(block)
+    return len(starts) - starts.count(b"")
+
+
+# --- lines that are not blank: CSV, Zabbix -------------------------------------------------------------------------
+
+_FILLED: Final = re.compile(rb"\n[\r\n]*+([^\r\n])?")
+_MAX_COLUMNS: Final = 64 * 1024
+
+
+def count_filled(block: bytes) -> int:
+    """One row a line that is not blank."""
+    starts = _FILLED.findall(block)
+    return len(starts) - starts.count(b"")
+
+
+def csv_rows(formats: list[str]) -> Callable[[bytes], int]:
+    """As many rows a line as ``format`` has columns of type metric.
+
+    https://docs.victoriametrics.com/victoriametrics/#how-to-import-csv-data
+
+    Args:
+        formats: the values of the argument. VictoriaMetrics reads the first; the one with most columns counts.
+
+    Raises:
+        BadRequest: there is none, or it has no metric or too many columns.
+    """
+    columns = [[column.split(":", 2)[1:2] for column in text.split(",")].count(["metric"]) for text in formats]
+    most = max(columns, default=0)
+    if not 0 < most <= _MAX_COLUMNS:
+        raise BadRequest("the argument format= names no column of type metric, or too many")
+    return lambda block: most * count_filled(block)
+
+
+# --- JSON lines ----------------------------------------------------------------------------------------------------
+
+_LINE: Final = re.compile(rb"[^\n]+")
+_VALUES: Final = re.compile(rb'"values"[ \t\r]*+:[ \t\r]*+\[([^\]\[{}\n]*+\])?')
+
+
+def count_json_lines(block: bytes) -> int:
+    """As many rows a line as its array ``values`` has elements."""
+    arrays = _VALUES.findall(block)
+    if b"" in arrays or b"\\u" in block:
+        return sum(map(_json_line, _LINE.findall(block)))
+    return _elements(arrays)
+
+
+def _json_line(line: bytes) -> int:
+    """The rows of a line that may have an escaped key, or values that are none."""
+    arrays = _VALUES.findall(line)
+    if b"" in arrays or b"\\u" in line:
+        # There are as many timestamps as values, so there are twice as many commas, or more.
+        return line.count(b",") // 2 + 1
+    return _elements(arrays)
+
+
+def _elements(arrays: list[bytes]) -> int:
+    filled = [array for array in arrays if array.strip(b" \t\r]")]
+    return len(filled) + b"".join(filled).count(b",")
+
+
+# --- InfluxDB line protocol ----------------------------------------------------------------------------------------
+
+# measurement[,tag=value...] field=value[,field=value...] [timestamp], and the fields of it. A backslash takes the
+# meaning from the character behind it, and quotes from what is within, but for those in a measurement or tag.
+_PLAIN: Final = re.compile(rb"\n(?!#)[^ \n]*+ ++([^ \n]++)")
+_ESCAPED: Final = re.compile(
+    rb"\n(?!#)(?:[^ \n\\]|\\[^\n]?)*+ ++"
+    rb'((?:[^ \n"\\]|\\[^\n]?|"(?:[^"\\\n]|\\[^\n]?)*+"?)++)'
+)  # fmt: skip
+_MEANINGLESS: Final = re.compile(rb'\\[^\n]|"(?:[^"\\\n]|\\[^\n]?)*+"?')
+_BLANK_LINES: Final = re.compile(rb"\n{2,}")
+
+
+def count_influx(block: bytes) -> int:
+    """As many rows a line as it has fields."""
+    if b"\n\n" in block:
+        block = _BLANK_LINES.sub(b"\n", block)
+    if b'"' not in block and b"\\" not in block:
+        fields = _PLAIN.findall(block)
+        return len(fields) + b"\n".join(fields).count(b",")
+    fields = _ESCAPED.findall(block)
+    return len(fields) + _MEANINGLESS.sub(b"", b"\n".join(fields)).count(b",")

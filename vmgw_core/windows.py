@@ -1,0 +1,78 @@
+"""Sliding windows: how much was counted in the seconds before now, exactly.
+
+A window keeps the moment of every event as long as there are up to ``EXACT`` of them. Beyond, events that come
+within a thousandth of the window are kept as one run that leaves with its last one: late by that at the most, so
+that never more than what was allowed is in any window, and a window takes some 50 KiB at the most whatever comes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from typing import Final
+
+EXACT: Final = 1000
+"""Runs that are kept before any are merged; and into how many parts a window is then divided."""
+
+
+class SlidingWindow:
+    """Counts of events over the last ``seconds``. An event leaves when it is exactly that old.
+
+    Moments are seconds of any clock; each call's ``now`` must not be before the one of the call before.
+    """
+
+    __slots__ = ("_begin", "_counts", "_grain", "_head", "_moments", "seconds", "total")
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.total = 0
+        """What is in the window, as of the last call of :meth:`count`, plus what was added since."""
+        self._grain = seconds / EXACT
+        # Parallel arrays, 16 bytes a run: the last moment of each, and its count. What lies before _head has left.
+        self._moments = array("d")
+        self._counts = array("q")
+        self._head = 0
+        self._begin = 0.0  # the first moment of the last run
+
+    def count(self, now: float) -> int:
+        """How much is in the window."""
+        moments, head = self._moments, self._head
+        if head == len(moments) or moments[head] + self.seconds > now:
+            return self.total
+        end = len(moments)
+        while head < end and moments[head] + self.seconds <= now:
+            self.total -= self._counts[head]
+            head += 1
+        if head == end or head > EXACT:
+            del moments[:head], self._counts[:head]
+            head = 0
+        self._head = head
+        return self.total
+
+    def add(self, count: int, now: float) -> None:
+        """Count an event, or several of one moment."""
+        self.total += count
+        moments = self._moments
+        runs = len(moments) - self._head
+        if runs and (now == moments[-1] or (runs >= EXACT and now - self._begin < self._grain)):
+            moments[-1] = now
+            self._counts[-1] += count
+        else:
+            moments.append(now)
+            self._counts.append(count)
+            self._begin = now
+
+    def since(self, moment: float) -> int:
+        """How much was counted at ``moment`` or later; of a run that began before it, all."""
+        return sum(self._counts[bisect_left(self._moments, moment, self._head) :])
+
+    def wait(self, excess: int, now: float) -> float:
+        """Seconds until at least ``excess`` of what is in the window has left it; all of it at the most."""
+        if excess <= 0 or self._head == len(self._moments):
+            return 0.0
+        index, left = self._head, 0
+        for index in range(self._head, len(self._moments)):
+            left += self._counts[index]
+            if left >= excess:
+                break
+        return max(0.0, self._moments[index] + self.seconds - now)
