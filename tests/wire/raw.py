@@ -20,6 +20,11 @@ class RawClient:
         self.socket.sendall(data)
         return self
 
+    def end(self) -> RawClient:
+        """Send no more, and still receive."""
+        self.socket.shutdown(socket.SHUT_WR)
+        return self
+
     def send_until_refused(self, chunk: bytes, limit: int) -> int:
         """Send ``chunk`` until the peer stops taking it or ``limit`` bytes are out; the bytes sent."""
         sent = 0
