@@ -68,6 +68,9 @@ REFUSED: Final = {
     "a length with an underscore": framed(b"Content-Length: 0_4") + GOOD,
     "a length with a point": framed(b"Content-Length: 4.0") + GOOD,
     "a length beyond 64 bits": framed(b"Content-Length: 18446744073709551620") + GOOD,
+    "a length with a zero before": framed(b"Content-Length: 04") + GOOD,
+    "a length with a tab behind": framed(b"Content-Length: 4\t") + GOOD,
+    "chunked with a tab behind": framed(b"Transfer-Encoding: chunked\t") + b"0\r\n\r\n",
     "an empty length": framed(b"Content-Length:") + GOOD,
     # a header that one sees and another does not
     "a blank before the colon": framed(b"Content-Length : 4") + GOOD,
@@ -98,7 +101,7 @@ REFUSED: Final = {
     "HTTP/1.2": framed(b"Content-Length: 4", version=b"1.2") + GOOD,
     "HTTP/1.01": framed(b"Content-Length: 4", version=b"1.01") + GOOD,
     "HTTP/2.0": framed(b"Content-Length: 4", version=b"2.0") + GOOD,
-    "rubbish before": b"rubbish" + framed(b"Content-Length: 4") + GOOD,
+    "rubbish before": b"(rubbish) " + framed(b"Content-Length: 4") + GOOD,
     "a blank line with a blank before": b" \r\n" + framed(b"Content-Length: 4") + GOOD,
     "a bare LF before": b"\n" + framed(b"Content-Length: 4") + GOOD,
 }  # fmt: skip
@@ -127,10 +130,9 @@ BROKEN: Final = {
 
 PASSED: Final = {
     "a length": framed(b"Content-Length: 4") + GOOD,
-    "a length with zeros before": framed(b"Content-Length: 004") + GOOD,
     "chunked": framed(b"Transfer-Encoding: chunked") + b"4\r\nm 1\n\r\n0\r\n\r\n",
     "Chunked": framed(b"Transfer-Encoding: Chunked") + b"4\r\nm 1\n\r\n0\r\n\r\n",
-    "chunked in tabs": framed(b"Transfer-Encoding:\tchunked\t") + b"4\r\nm 1\n\r\n0\r\n\r\n",
+    "chunked in blanks": framed(b"Transfer-Encoding:\t chunked ") + b"4\r\nm 1\n\r\n0\r\n\r\n",
     "an extension": framed(b"Transfer-Encoding: chunked") + b"4;x=y\r\nm 1\n\r\n0\r\n\r\n",
     "zeros before a size": framed(b"Transfer-Encoding: chunked") + b"0004\r\nm 1\n\r\n000\r\n\r\n",
     "trailers": framed(b"Transfer-Encoding: chunked") + b"4\r\nm 1\n\r\n0\r\nContent-Length: 9\r\nHost: x\r\n\r\n",
@@ -182,11 +184,21 @@ def upstream(backend: RecordingUpstream) -> RecordingUpstream:
 
 
 def send(gateway: Gateway, data: bytes) -> bytes:
-    """All that is answered to a connection's bytes, the client having ended its side."""
+    """All that is answered to a connection's bytes, until the gateway closes it."""
     with RawClient(gateway.port) as client:
         client.send(data)
-        client.end()
-        return client.receive_all()
+        try:
+            head = client.receive_head() + b"\r\n\r\n"
+        except (EOFError, ConnectionResetError):
+            return b""
+        return head + client.end().receive_all()
+
+
+def ask(gateway: Gateway, data: bytes) -> list[int]:
+    """The statuses of the two answers to a connection's bytes."""
+    with RawClient(gateway.port) as client:
+        client.send(data)
+        return [client.receive_answer()[0] for _ in range(2)]
 
 
 # --- what a backend receives -----------------------------------------------------------------------------------------
@@ -217,8 +229,7 @@ def test_a_broken_body_hides_nothing(gateway: Gateway, upstream: RecordingUpstre
 def test_a_backend_receives_exactly_what_was_admitted(
     gateway: Gateway, upstream: RecordingUpstream, token: str, case: str
 ) -> None:
-    received = send(gateway, connection(PASSED[case], token, "m"))
-    assert statuses(received) == [200, 401]
+    assert ask(gateway, connection(PASSED[case], token, "m")) == [200, 401]
     [request] = upstream.requests
     assert (request.method, request.body) == ("POST", GOOD)
     assert request.target == f"{WRITE.decode()}?extra_label=team%3Ddev"
@@ -302,13 +313,11 @@ def test_real_servers_behind_it_see_nothing_smuggled(
         )
         broken = {case: framed(b"Transfer-Encoding: chunked") + body for case, body in BROKEN.items()}
         for first in (*REFUSED.values(), *broken.values()):
-            data = connection(first, token, metric).replace(b"m 1\n", metric.encode()[:1] + b" 1\n")
-            assert 204 not in statuses(send(gateway, data))
-        assert nginx.requests() == [] or all(entry["status"] in (400, 499) for entry in nginx.requests())
-        assert victoria_metrics.series(f"{metric}") == []
+            assert 204 not in statuses(send(gateway, connection(first, token, metric)))
+        assert all(entry["status"] in (400, 499) for entry in nginx.requests())  # bodies that broke off
         before = len(nginx.requests())
         for first in PASSED.values():
-            assert statuses(send(gateway, connection(first, token, metric))) == [204, 401]
+            assert ask(gateway, connection(first, token, metric)) == [204, 401]
         passed = nginx.requests()[before:]
         assert [entry["request"] for entry in passed] == [
             f"POST {WRITE.decode()}?extra_label=team%3Ddev HTTP/1.1"
