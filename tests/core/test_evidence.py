@@ -70,7 +70,7 @@ def test_the_key_of_a_set_is_named() -> None:
 
 
 @pytest.mark.parametrize("then", [keyset(FIRST), keyset(SECOND, FIRST)], ids=["one key", "two keys"])
-@pytest.mark.parametrize("now", [None, keyset(FIRST), keyset(FIRST, SECOND), keyset(RSA, SECOND, FIRST)], ids=str)
+@pytest.mark.parametrize("now", [None, keyset(FIRST), keyset(FIRST, SECOND), keyset(RSA, SECOND, FIRST)])
 def test_a_verified_token_is_good_for_as_long_as_its_key(then: KeySet, now: KeySet | None) -> None:
     tokens = judge(now, recorded(then))
     token = tokens.verify(REDACTED, NOW)
@@ -80,7 +80,7 @@ def test_a_verified_token_is_good_for_as_long_as_its_key(then: KeySet, now: KeyS
 
 
 @pytest.mark.parametrize(
-    ("now", "error"), [(keyset(SECOND), BadSignature), (keyset(RSA), UnknownKey), (KeySet(()), UnknownKey)], ids=str
+    ("now", "error"), [(keyset(SECOND), BadSignature), (keyset(RSA), UnknownKey), (KeySet(()), UnknownKey)]
 )
 def test_a_verified_token_is_refused_without_its_key(now: KeySet, error: type[TokenRefused]) -> None:
     tokens = judge(now, recorded(keyset(FIRST)))
