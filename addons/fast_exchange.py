@@ -22,7 +22,7 @@ from vmgw_core.gateway import Body, UpstreamRequest, rewrite, too_large
 from . import backends
 from .fast_backend import AnswerHead, BackendConnection, Framing, written
 from .fast_queue import PlaceWait
-from .occupancy import enter, leave, no_place
+from .occupancy import enter, leave
 from .rate_limit import limit
 from .runtime import Decision
 
@@ -59,8 +59,7 @@ class Exchange:
         self.chunking = False
         self.retried = False
         self.tried: tuple[Member, ...] = ()
-        self.waiting: PlaceWait | None = None
-        """Set while there is no place for it among -maxConcurrentRequests."""
+        self.waiting: PlaceWait | None = None  # for a place among -maxConcurrentRequests
         self.over = False
 
     # --- the request -----------------------------------------------------------------------------------------------
@@ -79,7 +78,7 @@ class Exchange:
             if enter(lane.runtime, decision):
                 self.go_on()
             else:
-                self.waiting = PlaceWait(lane.runtime, decision, self.proceed, self.no_place)
+                self.waiting = PlaceWait(lane.runtime, decision, self.proceed, self.refuse)
         except Refusal as refusal:
             self.refuse(refusal)
         except Exception:
@@ -148,7 +147,9 @@ class Exchange:
                 content += b"0\r\n\r\n"
         if self.connection is not None:
             self.connection.write(content)
-            if self.request_done and not self.answer_status:
+            if self.request_done and self.answer_status:
+                self.client.taking()
+            elif self.request_done:
                 self.client.await_answer()
         else:
             if content:
@@ -267,10 +268,6 @@ class Exchange:
         self.client.hold(False)
         flag = self.upstream.backend.flag
         self.refuse(BackendUnreachable(f"-{flag}: the backend failed: {reason or 'it broke off before it answered'}"))
-
-    def no_place(self) -> None:
-        """There was no place among -maxConcurrentRequests in time."""
-        self.refuse(no_place(self.lane.runtime))
 
     def too_late(self) -> None:
         """The backend did not answer in time."""

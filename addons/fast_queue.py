@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from vmgw_core.concurrency import Concurrency
+from vmgw_core.errors import Refusal
 
 from .occupancy import no_place
 from .runtime import Decision, Runtime
@@ -16,7 +17,7 @@ class PlaceWait:
 
     Args:
         proceed: called once there is a place, which the decision then has.
-        late: called where there was none within ``-maxQueueDuration``.
+        refuse: called where there was none within ``-maxQueueDuration``.
 
     Raises:
         TooManyAtOnce: nobody may wait, or too many do.
@@ -25,7 +26,7 @@ class PlaceWait:
     __slots__ = ("decision", "places", "proceed", "tenant", "timer")
 
     def __init__(
-        self, runtime: Runtime, decision: Decision, proceed: Callable[[], None], late: Callable[[], None]
+        self, runtime: Runtime, decision: Decision, proceed: Callable[[], None], refuse: Callable[[Refusal], None]
     ) -> None:
         assert runtime.concurrency is not None
         assert decision.grant is not None
@@ -36,7 +37,7 @@ class PlaceWait:
         seconds = float(str(runtime.settings["maxQueueDuration"]))
         if not seconds or not self.places.wait(self.tenant, self.called):
             raise no_place(runtime)
-        self.timer = asyncio.get_running_loop().call_later(seconds, late)
+        self.timer = asyncio.get_running_loop().call_later(seconds, lambda: refuse(no_place(runtime)))
 
     def called(self) -> None:
         """There is a place."""

@@ -141,6 +141,45 @@ def test_a_client_that_takes_nothing_is_cut_off(lane: Lane) -> None:
     assert backend.aborted
 
 
+def test_a_backend_that_falls_silent_is_cut_off(lane: Lane) -> None:
+    client = lane.client()
+    lane.feed(client, GET)
+    backend = lane.backends[0]
+    lane.feed(backend, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
+    for content in b"12345":
+        lane.pass_time(290)  # less than -backend.responseTimeout
+        lane.feed(backend, bytes([content]))
+        assert not client.closing
+    for _ in range(7):
+        lane.pass_time(61)
+    assert client.aborted
+    assert backend.aborted
+
+
+def test_a_backend_that_answers_early_and_falls_silent_is_cut_off(lane: Lane) -> None:
+    client = lane.client()
+    lane.feed(client, request("POST", WRITE, "Content-Length: 4"))
+    lane.feed(lane.backends[0], b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
+    lane.feed(client, b"m 1\n" + HEALTH * 10_000)
+    for _ in range(7):
+        lane.pass_time(61)
+    assert client.aborted
+
+
+def test_a_backend_that_takes_nothing_is_504(lane: Lane) -> None:
+    client = lane.client()
+    lane.feed(client, request("POST", WRITE, "Content-Length: 10000000") + b"x" * 1000)
+    lane.backends[0].stalled = True
+    lane.feed(client, b"x" * 1_000_000)
+    for _ in range(4):
+        lane.pass_time(61)
+        assert client.written == b""
+    for _ in range(2):
+        lane.pass_time(61)
+    assert statuses(client) == [504]
+    assert lane.backends[0].aborted
+
+
 # --- half-closed -----------------------------------------------------------------------------------------------------
 
 
@@ -215,3 +254,19 @@ def test_a_body_behind_a_request_for_a_page_that_takes_time(lane: Lane, caplog: 
     lane.feed(client, b"6789")
     assert client.written == b""
     assert "crashed" not in caplog.text
+
+
+def test_only_so_much_is_taken_of_requests_that_come_early() -> None:
+    lane = Lane(**{"http.maxPipelined": "1KiB"})
+    try:
+        client = lane.client()
+        reading = []
+        for early in (GET, GET, GET * 20):
+            lane.feed(client, early)
+            reading.append(client.reading)
+        for _ in range(22):
+            lane.feed(lane.backends[0], NO_CONTENT)
+        assert [*reading, client.reading] == [True, True, False, True]
+        assert statuses(client) == [204] * 22
+    finally:
+        lane.close()

@@ -41,6 +41,8 @@ def named_in_tests() -> frozenset[str]:
     names = {name for path in files for name in re.findall(r"[\"']-([A-Za-z0-9.]+)", path.read_text())}
     for path in (TESTS / "wire").glob("test_datasource_*.py"):  # there they stand without the prefix they share
         names |= {f"datasource.{name}" for name in re.findall(r"[\"']([A-Za-z0-9.]+)[=\"']", path.read_text())}
+    for path in (TESTS / "addons").glob("test_fast_*.py"):  # there they are arguments of a lane
+        names |= set(re.findall(r"Lane\(\*\*\{\"([A-Za-z0-9.]+)\"", path.read_text()))
     return frozenset(names)
 
 

@@ -176,7 +176,8 @@ def test_a_backend_killed_under_load(
         token = key.mint()
 
         def load(number: int) -> list[tuple[str, int]]:
-            client, answers = gateway.client(token), []
+            client = gateway.client(token)
+            answers: list[tuple[str, int]] = []
             while not stop.is_set():
                 name = f"w{number}_{len(answers)}"
                 answers.append(("read", client.get("/api/v1/labels").status))
