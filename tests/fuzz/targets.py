@@ -149,7 +149,7 @@ def answers(script: Script, lane: Lane) -> None:
         data = script.message(ANSWERS, b"qa")
         lane.call(lambda data=data: transport.feed(data))  # type: ignore[misc]
         if receiver.done and not transport.closing:
-            assert lane.pool.take(policy.read) is connection
+            assert lane.pool.take(policy.read.first) is connection
             receiver = None
     if script.number(2):
         lane.call(transport.feed_eof)
