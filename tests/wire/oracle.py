@@ -100,6 +100,12 @@ class Asker:
             self.close()
             return Reply(status=0, body=b"")
 
+    def __enter__(self) -> Asker:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         if self._socket is not None:
             self._socket.close()

@@ -106,8 +106,8 @@ class Traffic:
             return Request(method="POST", target="/api/v1/query_range", headers=headers, body=body), token, 200
         if kind < 0.7:
             body = prometheus_lines("soak", rng.choice((1, 10, 100))).encode()
-            headers = (("Transfer-Encoding", "chunked"),) if rng.random() < 0.3 else ()
-            return Request(method="POST", target="/api/v1/import/prometheus", headers=headers, body=body), token, 204
+            framing = (("Transfer-Encoding", "chunked"),) if rng.random() < 0.3 else ()
+            return Request(method="POST", target="/api/v1/import/prometheus", headers=framing, body=body), token, 204
         if kind < 0.75:
             return Request(method="GET", target="/api/v1/export?match%5B%5D=soak"), token, 200
         if kind < 0.8:
