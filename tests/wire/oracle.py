@@ -246,11 +246,22 @@ def essence(reply: Reply) -> object:
     """What of an answer must be the same on both backends: the data in it, in whatever order."""
     if reply.status != 200:
         return None  # errors name addresses and moments
+    # 1.79.5 closes one brace too many behind a trace of /api/v1/series, which is then no JSON.
     body = _MOMENT.sub(b"0", reply.body)
+    if not _is_json(body):
+        body = body.partition(b',"trace":{')[0]
     try:
         return _sorted(json.loads(body))
     except ValueError:
         return sorted(body.splitlines())
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except ValueError:
+        return False
+    return True
 
 
 _VOLATILE: Final = frozenset({"trace", "stats", "executionTimeMsec", "requestsCount", "lastRequestTimestamp"})
