@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 
 from mitmproxy.http import HTTPFlow
 
@@ -27,9 +26,11 @@ class AccessControl:
         self.keys = keys
 
     def requestheaders(self, flow: HTTPFlow) -> None:
-        if flow.response is not None:
+        if flow.response is not None or not flow.live:
             return
         decision = self.runtime.decide(flow)
+        if decision.grant is not None:
+            return  # a captured request that is sent again
         self.runtime.hide_token(flow)
         try:
             if flow.client_conn.alpn == b"h2":  # no byte of it has been read as HTTP/1.1 is
@@ -47,7 +48,7 @@ class AccessControl:
         decision.policy = self.runtime.policy
         if decision.policy is None:
             raise InternalError("the gateway has no usable configuration")
-        decision.grant = admit(decision.policy, decision.head, time.time())
+        decision.grant = admit(decision.policy, decision.head, decision.at)
 
     def answer(self, decision: Decision, refusal: Refusal) -> Answer:
         """What the client gets. Logs, and asks for new keys where the token's key was not among the known ones."""

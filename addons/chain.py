@@ -5,10 +5,12 @@ from __future__ import annotations
 from .access_control import AccessControl
 from .access_log import AccessLogging
 from .answer_headers import AnswerHeaders
+from .capture import Capture
 from .configuration import Configuration
 from .explanation import Explanation
 from .fast_lane import FastLane
 from .flow_lane import FlowLane
+from .flow_replay import FlowReplay
 from .forwarding import Forwarding
 from .key_refresh import KeyRefresh
 from .lifecycle import Lifecycle
@@ -18,6 +20,7 @@ from .listener import Listener
 from .push_metrics import PushMetrics
 from .rate_limit import RateLimit
 from .runtime import Runtime
+from .server_replay import ServerReplay
 from .status_pages import StatusPages
 from .telemetry import Telemetry
 from .upstream_connections import UpstreamConnections
@@ -46,9 +49,11 @@ def build(runtime: Runtime | None = None) -> list[object]:
         configuration,
         lifecycle,
         pages,
+        FlowReplay(runtime),
         access_control,
         rate_limit,
         Forwarding(runtime),
+        ServerReplay(),
         connections,
         FlowLane(runtime, connections),
         fast,
@@ -62,5 +67,6 @@ def build(runtime: Runtime | None = None) -> list[object]:
         workers,
         AccessLogging(runtime),
         PushMetrics(runtime, telemetry, workers),
+        Capture(runtime),
         listener,  # last: who connects finds everything else running
     ]

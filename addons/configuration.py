@@ -23,6 +23,7 @@ from vmgw_core.tenancy import Backend
 
 from . import limits_source
 from .access_log import AccessLog
+from .capture import check_capture
 from .datasource import build_datasource
 from .limits_reload import read_in_thread
 from .listener import DEAD_TARGET, parse_listen_address
@@ -83,7 +84,9 @@ class Configuration:
         style = LogStyle.from_settings(settings)
         if style != LogStyle() and "termlog_verbosity" in ctx.options:
             set_up_logging_beside(style)
-        _set_up_mitmproxy(settings)
+        if self.runtime.offline is None:  # what is set below says nothing any more
+            self.runtime.offline = not ctx.options.server
+        _set_up_mitmproxy(settings, offline=self.runtime.offline)
 
     def apply(self, settings: Settings, limits: tuple[Limit, ...] | None = None) -> None:
         """Put ``settings`` in force, files read anew, or leave everything as it was.
@@ -99,6 +102,7 @@ class Configuration:
         keyring = build_keyring(settings, static)
         policy = build_policy(settings, keyring)
         tls = contexts(settings)
+        check_capture(settings)
         style, page_access, edit = (
             LogStyle.from_settings(settings),
             PageAccess.from_settings(settings),
@@ -155,13 +159,15 @@ def _default(flag: Flag) -> object:
     return [] if flag.kind is Kind.ARRAY else flag.default_text
 
 
-def _set_up_mitmproxy(settings: Settings) -> None:
+def _set_up_mitmproxy(settings: Settings, *, offline: bool) -> None:
     """Point mitmproxy's listener at an address that answers nobody: only a decision leads to a backend."""
     if ctx.options.has_changed("mode") and ctx.options.mode != [f"reverse:{DEAD_TARGET}"]:
         raise ConfigurationError("--mode: leave it out, vmgateway sets it; -httpListenAddr says where to listen")
     parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
     # The listener is the gateway's own: see ``Listener``.
-    options: dict[str, object] = {"mode": [f"reverse:{DEAD_TARGET}"], "connection_strategy": "lazy", "server": False}
+    options: dict[str, object] = {"connection_strategy": "lazy", "server": False}
+    if not offline:  # flows that are read from a file would be given the mode's address
+        options["mode"] = [f"reverse:{DEAD_TARGET}"]
     # mitmproxy's own guards that a gateway replaces: who may connect, and the certificate page under mitm.it.
     options |= {name: False for name in ("block_global", "onboarding") if name in ctx.options}
     if "tcp_timeout" in ctx.options:  # mitmproxy 12; 600 seconds in 11

@@ -47,8 +47,9 @@ class FastClient(asyncio.Protocol):
 
     __slots__ = (
         "_advancing", "_buffer", "_full",
-        "_heads", "_held", "_paused", "_seen", "_stuck", "address", "body", "deadline", "discarded",
-        "exchange", "flow", "half_closed", "lane", "old", "peer", "retire_at", "transport", "waiting", "write_paused",
+        "_heads", "_held", "_held_since", "_paused", "_seen", "_stuck", "_stuck_since", "address", "body", "deadline",
+        "discarded", "exchange", "flow", "half_closed", "lane", "old", "peer", "retire_at", "transport", "waiting",
+        "write_paused",
     )  # fmt: skip
 
     def __init__(self, lane: FastLane, address: str | None, flow: Callable[[str | None], asyncio.Protocol]) -> None:
@@ -68,7 +69,8 @@ class FastClient(asyncio.Protocol):
         self._buffer = b""
         self._seen = 0
         self._advancing = self._held = self._full = self._paused = False
-        self._stuck = 0
+        self._stuck = (0, 0)
+        self._stuck_since = self._held_since = 0.0
 
     # --- asyncio ---------------------------------------------------------------------------------------------------
 
@@ -235,11 +237,14 @@ class FastClient(asyncio.Protocol):
 
     def taking(self) -> None:
         """The answer has begun: from here on it is the client that may be too slow."""
-        self._stuck = 0
+        self._stuck = (0, 0)
+        self._stuck_since = self.lane.now()
         self._wait(Waiting.TAKING, self.lane.runtime.limits.body_timeout)
 
     def hold(self, held: bool) -> None:
         """Read no further for now, or go on."""
+        if held and not self._held:
+            self._held_since = self.lane.now()
         self._held = held
         self._pause()
 
@@ -269,7 +274,9 @@ class FastClient(asyncio.Protocol):
         if waiting is Waiting.HEAD:
             self._answer_and_close(RequestTimeout("the head of the request took too long"))
         elif waiting is Waiting.BODY and exchange is not None:
-            if self._paused:  # it is the backend that takes nothing
+            if self._held and self.lane.now() - self._held_since > self.lane.runtime.limits.response_timeout:
+                exchange.too_late()
+            elif self._paused:  # it is the backend that takes nothing
                 self._wait(Waiting.BODY, self.lane.runtime.limits.body_timeout)
             else:
                 exchange.refuse(RequestTimeout("the body of the request took too long"))
@@ -288,13 +295,16 @@ class FastClient(asyncio.Protocol):
         return answered and self.transport is not None and self.transport.get_write_buffer_size() > 0
 
     def _see_progress(self) -> None:
-        """Cut the client off if it has taken nothing since the last look."""
+        """Cut the client off if it has taken nothing since the last look, or its backend has sent nothing for long."""
+        limits, now = self.lane.runtime.limits, self.lane.now()
         size = 0 if self.transport is None else self.transport.get_write_buffer_size()
-        if size and size == self._stuck:
+        state = (size, 0 if self.exchange is None else self.exchange.sent)
+        if state != self._stuck:
+            self._stuck, self._stuck_since = state, now
+        elif size or now - self._stuck_since > limits.response_timeout:
             self.abort()
-        else:
-            self._stuck = size
-            self._wait(self.waiting, self.lane.runtime.limits.body_timeout)
+            return
+        self._wait(self.waiting, limits.body_timeout)
 
     def turn_away(self, refusal: Refusal) -> None:
         """Answer before anything was asked, and close."""

@@ -134,7 +134,9 @@ class Exchange:
                 content += b"0\r\n\r\n"
         if self.connection is not None:
             self.connection.write(content)
-            if self.request_done and not self.answer_status:
+            if self.request_done and self.answer_status:
+                self.client.taking()
+            elif self.request_done:
                 self.client.await_answer()
         else:
             if content:

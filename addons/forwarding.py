@@ -40,7 +40,8 @@ class Forwarding:
         policy, grant = decision.policy, decision.grant
         assert policy is not None
         assert grant is not None
-        if self.runtime.interactive:
+        limit = int(str(self.runtime.settings["capture.maxBodySize"]))
+        if self.runtime.interactive or (form is not None and len(form) <= limit):
             decision.form = form
         try:
             upstream = rewrite(policy, grant, decision.head, form)
@@ -53,6 +54,11 @@ class Forwarding:
         flow.request.stream = grant.body is Body.STREAM
         if awaits_continue and flow.request.stream:
             flow.request.headers["expect"] = "100-continue"  # mitmproxy answers it, and does not send it on
+        authorization = upstream.backend.authorization
+        if flow.is_replay == "request" and authorization is not None:
+            # A client replay goes through mitmproxy's own layer, not the one that adds them on the way out. They are
+            # taken out of the flow when it has been sent, before anything saves it.
+            flow.request.headers["Authorization"] = authorization.decode("ascii")
         decision.upstream = upstream
 
 

@@ -11,6 +11,7 @@ from weakref import ReferenceType, ref
 from mitmproxy.http import HTTPFlow, Message
 
 from .body_text import inflates_too_far
+from .flow_redaction import Tee
 from .runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ class KeptBodies:
     def keep(self, message: Message) -> None:
         """Give a message the body that went through, where it was small enough."""
         copy = getattr(message, "stream", None)
+        if isinstance(copy, Tee):  # a capture keeps its own
+            copy = copy.inner
         if not isinstance(copy, Copy) or message.raw_content is not None:
             return
         body = copy.content()

@@ -19,6 +19,7 @@ from vmgw_core.commandline import help_text, parse
 from vmgw_core.errors import ConfigurationError
 
 from . import chain, limits_source
+from .capture import check_capture, needs_flow_lane
 from .configuration import Configuration, build_keyring, build_policy, read_static_keys
 from .datasource import build_datasource
 from .file_exchange import FileExchange
@@ -35,6 +36,7 @@ from .workers import Supervisor
 
 _COMMANDS = {
     "explain": "Tell what the gateway would do with a request, and why.",
+    "replay": "Judge captured requests again: what would another policy change?",
     "token": "Make, decode and judge tokens for development.",
 }
 """Sub-commands: the module is ``<name>_command``, loaded when it is asked for."""
@@ -119,6 +121,7 @@ def check(settings: Settings) -> None:
         raise ConfigurationError("-mtls: needs -tls")
     build_policy(settings, build_keyring(settings, read_static_keys(settings)))
     contexts(settings)
+    check_capture(settings)
     LogStyle.from_settings(settings)
     PageAccess.from_settings(settings)
     header_edit(settings)
@@ -135,7 +138,7 @@ async def serve(settings: Settings, worker: Worker | None) -> int:
     master = GatewayMaster(Options(), addons, asyncio.get_running_loop())
     try:
         configuration = next(addon for addon in addons if isinstance(addon, Configuration))
-        configuration.runtime.fast = settings["lane"] == "fast"
+        configuration.runtime.fast = settings["lane"] == "fast" and needs_flow_lane(settings) is None
         configuration.runtime.worker = worker
         if worker is not None:
             configuration.runtime.exchange = FileExchange(worker.directory, worker.slot)

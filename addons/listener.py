@@ -68,7 +68,7 @@ class Listener:
         assert isinstance(proxyserver, Proxyserver)
         # mitmproxy 12 opens a listener before it has loaded a script; without a usable configuration all are closed.
         await proxyserver.servers.update([])
-        if self.runtime.policy is None:
+        if self.runtime.policy is None or self.runtime.offline:
             return
         if not self.runtime.fast and self.runtime.settings["lane"] == "fast":
             logger.info("the flow lane is used: here flows are to be seen or kept")

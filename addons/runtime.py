@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -20,6 +20,7 @@ from vmgw_core.head import HeadLimits, RequestHead
 from vmgw_core.limits import Limiter
 from vmgw_core.metering import RowMeter
 
+from .capture_file import CaptureStatus
 from .datasource import Datasource
 from .exchange import Exchange
 from .upstream_tls import UpstreamTLS
@@ -91,6 +92,8 @@ class Decision:
 
     head: RequestHead
     started: float
+    at: float = field(default_factory=time.time)
+    """When it is judged, Unix time in seconds."""
     own_page: bool = False
     policy: Policy | None = None
     grant: Grant | None = None
@@ -98,7 +101,8 @@ class Decision:
     meter: RowMeter | None = None
     upstream: UpstreamRequest | None = None
     refusal: Refusal | None = None
-    form: bytes | None = None  # the client's, kept in interactive tools only
+    form: bytes | None = None
+    """The form as the client sent it; kept in interactive tools, and up to ``-capture.maxBodySize`` for a capture."""
     told: tuple[Grant | None, UpstreamRequest | None, Refusal | None] | None = None  # what was shown to the user
     sent: int = 0
     """Bytes of the backend's answer passed on so far; counted only for the access log."""
@@ -145,6 +149,9 @@ class Runtime:
         self.page_access: PageAccess | None = None
         self.header_edit = HeaderEdit()
         self.draining = False
+        self.offline: bool | None = None
+        """Whether no listener is wanted (``mitmdump -n``); None until a configuration was accepted."""
+        self.capture = CaptureStatus()
         self.worker: Worker | None = None
         """Which of several processes this is; None where it is the only one."""
         self.fast = False

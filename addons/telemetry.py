@@ -144,10 +144,20 @@ class _State(Collector):
         yield GaugeMetricFamily("vmgateway_tokens_cached", "Verified tokens kept", value=cached)
         if keyring is not None:
             yield from self._sources()
+        if self.runtime.settings.get("capture.file"):
+            yield from self._capture()
         reloads = CounterMetricFamily("vmgateway_config_reloads", "Reloads by result", labels=["result"])
         for result, number in self.runtime.reloads.items():
             reloads.add_metric([result], number)
         yield reloads
+
+    def _capture(self) -> Iterator[Metric]:
+        status = self.runtime.capture
+        yield CounterMetricFamily("vmgateway_captured_flows", "Flows written to -capture.file", value=status.flows)
+        yield CounterMetricFamily("vmgateway_captured_bytes", "Bytes written to -capture.file", value=status.size)
+        yield GaugeMetricFamily(
+            "vmgateway_capture_stopped", "1 where the capture has stopped", value=float(bool(status.stopped))
+        )
 
     def _sources(self) -> Iterator[Metric]:
         assert self.runtime.keyring is not None

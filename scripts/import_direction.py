@@ -20,6 +20,8 @@ ORDER = [
     "head", "bodies", "tenancy", "answers", "gateway", "flagpage", "codecs", "rows_lines", "rows_native",
     "rows_protobuf", "rows_json", "rows", "metering", "own_requests", "usage", "tenant_series", "peers", "peek",
     "explanation", "narration", "token_story", "explain", "shellwords", "curl",
+    "redaction", "evidence", "captures", "replay", "recording", "netstrings", "har", "tally", "expectations",
+    "replay_report",
 ]
 
 FORBIDDEN = [

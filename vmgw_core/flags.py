@@ -337,6 +337,17 @@ FLAGS: Final[tuple[Flag, ...]] = (
              least="10"),
     ),
     *_group(
+        "Capture",
+        Flag("capture.file", STRING, "", "File to append captured requests to, for vmgateway replay and mitmproxy: "
+             "what the client sent, the decision and the answer. Signatures of tokens, cookies, credentials and "
+             "passwords are taken out first."),
+        Flag("capture.filter", STRING, "", "Capture only what this mitmproxy filter expression matches, such as "
+             "~u /api/v1/write."),
+        Flag("capture.sampleRate", FLOAT, "1", "The share of requests that is captured, above 0 and up to 1."),
+        Flag("capture.maxBodySize", SIZE, "64KiB", "A larger body is left out of the capture."),
+        Flag("capture.maxFileSize", SIZE, "1GiB", "The capture stops before its file becomes larger.", least="1KiB"),
+    ),
+    *_group(
         "Program",
         Flag("dryRun", BOOL, "false", "Check flags, files and keys, then exit."),
         Flag("envflag.enable", BOOL, "false", "Read flags from environment variables too: the variable is the name "

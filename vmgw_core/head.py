@@ -45,12 +45,14 @@ _DEFAULT_LIMITS: Final = HeadLimits()
 _EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*+")
 _BARE: Final = re.compile(rb"(?<!\r)\n|\0")
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-# RFC 9112, section 3: method SP request-target SP HTTP-version. A fragment never belongs on the wire.
-_REQUEST_LINE: Final = re.compile(rb"(" + _TOKEN + rb") (/[!-\"$-~]*+) HTTP/1\.([01])\r\n")
+# RFC 9112, section 3: method SP request-target SP HTTP-version. A fragment never belongs on the wire, and CONNECT takes
+# no path (section 3.2.3).
+_REQUEST_LINE: Final = re.compile(rb"((?!(?i:CONNECT) )" + _TOKEN + rb") (/[!-\"$-~]*+) HTTP/1\.([01])\r\n")
 # RFC 9112, section 5: no space before the colon, no folding, no control character other than a tab in a value.
 _FIELDS: Final = re.compile(rb"(?:" + _TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+\r\n")
-_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*+([0-9]{1,18})[ \t]*+\r\n")
-_CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*+chunked[ \t]*+\r\n")
+# Legal, and still refused because parsers differ on them: zeros before a length, a tab behind a value.
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*+(0|[1-9][0-9]{0,17})[ ]*+\r\n")
+_CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*+chunked[ ]*+\r\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -74,14 +74,9 @@ def verify(jws: CompactJWS, keyset: KeySet, issuer: object) -> VerificationKey:
 
     Raises ``UnsupportedAlgorithm``, ``UnknownKey`` where no key may verify it, and ``BadSignature``.
     """
-    alg = _algorithm(jws.header)
-    model = _MODELS.get(alg)
-    if model is None:
-        raise UnsupportedAlgorithm("`alg` is none of the supported algorithms")
-    candidates = keyset.candidates(alg, get_text(jws.header, "kid"), issuer)
-    if not candidates:
-        raise UnknownKey("no key for the `alg`, `kid` and `iss` of the token")
-    for candidate in candidates[:MAX_CANDIDATES]:
+    candidates = candidates_for(jws, keyset, issuer)
+    model = _MODELS[_algorithm(jws.header)]
+    for candidate in candidates:
         try:
             model.check_key(candidate.key)
             verified = model.verify(jws.signing_input, jws.signature, candidate.key)
@@ -90,6 +85,20 @@ def verify(jws: CompactJWS, keyset: KeySet, issuer: object) -> VerificationKey:
         if verified:
             return candidate
     raise BadSignature("no key verifies the signature")
+
+
+def candidates_for(jws: CompactJWS, keyset: KeySet, issuer: object) -> Sequence[VerificationKey]:
+    """The keys of ``keyset`` that ``jws`` is tried with, at most ``MAX_CANDIDATES``.
+
+    Raises ``UnsupportedAlgorithm``, and ``UnknownKey`` where there is none.
+    """
+    alg = _algorithm(jws.header)
+    if alg not in _MODELS:
+        raise UnsupportedAlgorithm("`alg` is none of the supported algorithms")
+    candidates = keyset.candidates(alg, get_text(jws.header, "kid"), issuer)
+    if not candidates:
+        raise UnknownKey("no key for the `alg`, `kid` and `iss` of the token")
+    return candidates[:MAX_CANDIDATES]
 
 
 def _check_header(header: Mapping[str, object]) -> None:

@@ -58,6 +58,11 @@ class TokenVerifier:
         self._cache: OrderedDict[str, Token] = OrderedDict()
 
     @property
+    def keys(self) -> KeySet | None:
+        """What is verified with now."""
+        return self._keys
+
+    @property
     def cached(self) -> int:
         """How many tokens are remembered."""
         return len(self._cache)
@@ -79,7 +84,7 @@ class TokenVerifier:
             del self._cache[token]
         else:
             found = self._read(token)
-        _judge_times(found, now)
+        judge_times(found, now)
         if len(token) <= MAX_CACHED_LENGTH:
             self._cache[token] = found
             if len(self._cache) > self._max_cached:
@@ -89,10 +94,15 @@ class TokenVerifier:
     def _read(self, token: str) -> Token:
         jws = parse_compact(token)
         key = None if self._keys is None else verify(jws, self._keys, jws.payload.get("iss"))
-        try:
-            return _token(jws, key)
-        except FieldError as error:
-            raise InvalidClaims(str(error)) from None
+        return read_claims(jws, key)
+
+
+def read_claims(jws: CompactJWS, key: VerificationKey | None) -> Token:
+    """The token that ``jws``, which ``key`` has verified, makes. Raises ``InvalidClaims``."""
+    try:
+        return _token(jws, key)
+    except FieldError as error:
+        raise InvalidClaims(str(error)) from None
 
 
 def _token(jws: CompactJWS, key: VerificationKey | None) -> Token:
@@ -121,7 +131,7 @@ def _check_scope(scope: object) -> None:
             as_text(item, child("scope", index))
 
 
-def _judge_times(token: Token, now: float) -> None:
+def judge_times(token: Token, now: float) -> None:
     """RFC 7519, sections 4.1.4 and 4.1.5, without leeway. Written so that a ``now`` of NaN is refused too."""
     if not now < token.expires_at:
         raise TokenExpired(f"the token has expired: `exp` is not after {now:.0f}")

@@ -36,6 +36,11 @@ class RowMeter:
         self._passed = 0
         self._taken = 0
 
+    @property
+    def rows(self) -> int:
+        """Rows counted so far."""
+        return self._counter.rows
+
     def feed(self, data: bytes) -> bytes:
         """The next bytes of the body; returns those that may be sent on now, which may be none.
 

@@ -67,6 +67,8 @@ class FakeTransport(asyncio.Transport):
         self.buffered = 0
         self.reading = True
         self.closing = self.aborted = self.lost = False
+        self.left = False
+        """Whether it was the peer that ended it."""
         self._told = False
         protocol.connection_made(self)
 
@@ -79,12 +81,12 @@ class FakeTransport(asyncio.Transport):
 
     def feed_eof(self) -> None:
         """The peer sends no more."""
-        self.eof = True
+        self.eof = self.left = True
         self._pump()
 
     def lose(self, error: Exception | None = None) -> None:
         """The connection breaks."""
-        self.closing = True
+        self.closing = self.left = True
         self._lost(error)
 
     def drain(self) -> None:

@@ -141,6 +141,45 @@ def test_a_client_that_takes_nothing_is_cut_off(lane: Lane) -> None:
     assert backend.aborted
 
 
+def test_a_backend_that_falls_silent_is_cut_off(lane: Lane) -> None:
+    client = lane.client()
+    lane.feed(client, GET)
+    backend = lane.backends[0]
+    lane.feed(backend, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
+    for content in b"12345":
+        lane.pass_time(290)  # less than -backend.responseTimeout
+        lane.feed(backend, bytes([content]))
+        assert not client.closing
+    for _ in range(7):
+        lane.pass_time(61)
+    assert client.aborted
+    assert backend.aborted
+
+
+def test_a_backend_that_answers_early_and_falls_silent_is_cut_off(lane: Lane) -> None:
+    client = lane.client()
+    lane.feed(client, request("POST", WRITE, "Content-Length: 4"))
+    lane.feed(lane.backends[0], b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
+    lane.feed(client, b"m 1\n" + HEALTH * 10_000)
+    for _ in range(7):
+        lane.pass_time(61)
+    assert client.aborted
+
+
+def test_a_backend_that_takes_nothing_is_504(lane: Lane) -> None:
+    client = lane.client()
+    lane.feed(client, request("POST", WRITE, "Content-Length: 10000000") + b"x" * 1000)
+    lane.backends[0].stalled = True
+    lane.feed(client, b"x" * 1_000_000)
+    for _ in range(4):
+        lane.pass_time(61)
+        assert client.written == b""
+    for _ in range(2):
+        lane.pass_time(61)
+    assert statuses(client) == [504]
+    assert lane.backends[0].aborted
+
+
 # --- half-closed -----------------------------------------------------------------------------------------------------
 
 

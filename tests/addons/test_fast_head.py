@@ -85,6 +85,10 @@ _HEADS = st.builds(
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\n")
+@example(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length:\t5 \r\n\r\n")
+@example(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\t\r\n\r\n")
+@example(b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\tchunked \r\n\r\n")
+@example(b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\t\r\n\r\n")
 @example(b"GET /\x80 HTTP/1.1\r\nHost: a\r\n\r\n")
 def test_a_head_that_the_core_accepts_is_read_as_a_plain_split_would(head: bytes) -> None:
     try:

@@ -58,6 +58,11 @@ def test_the_request_line(head: bytes, expected: RequestLine) -> None:
     assert check_request_line(head) == expected
 
 
-def test_a_line_that_is_none() -> None:
+@pytest.mark.parametrize("line", [b"GET / HTTP/2.0", b"CONNECT / HTTP/1.1", b"connect / HTTP/1.1", b"GET a HTTP/1.1"])
+def test_a_line_that_is_none(line: bytes) -> None:
     with pytest.raises(MalformedHead, match=r"^the request line is not of the form METHOD /path HTTP/1\.1$"):
-        check_request_line(b"GET / HTTP/2.0\r\n\r\n")
+        check_request_line(line + b"\r\n\r\n")
+
+
+def test_a_method_that_begins_like_one_that_is_refused() -> None:
+    assert check_request_line(b"CONNECTED / HTTP/1.1\r\n\r\n").method == "CONNECTED"

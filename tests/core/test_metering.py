@@ -46,6 +46,7 @@ def test_a_small_body_passes_whole_or_not_at_all(case: Case, size: int) -> None:
     assert [meter.feed(piece) for piece in pieces] == [b""] * len(pieces)
     assert meter.finish() == case.body
     assert allowance.taken == [case.rows]
+    assert meter.rows == case.rows
 
     allowance = Allowance(case.rows - 1)
     meter = RowMeter(counter_of(case.target, case.headers), allowance.take)

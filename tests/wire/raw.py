@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterable
 from types import TracebackType
 
@@ -19,6 +20,16 @@ class RawClient:
     def send(self, data: bytes) -> RawClient:
         self.socket.sendall(data)
         return self
+
+    def end(self) -> RawClient:
+        """Send no more, and still receive."""
+        self.socket.shutdown(socket.SHUT_WR)
+        return self
+
+    def reset(self) -> None:
+        """Break the connection off, as a client that crashes."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
 
     def send_until_refused(self, chunk: bytes, limit: int) -> int:
         """Send ``chunk`` until the peer stops taking it or ``limit`` bytes are out; the bytes sent."""
@@ -63,6 +74,10 @@ class RawClient:
         except TimeoutError:
             return False
         return True
+
+    def receive_more(self) -> None:
+        """Whatever comes next, into ``buffer``."""
+        self._receive()
 
     def _receive(self) -> None:
         data = self.socket.recv(65536)

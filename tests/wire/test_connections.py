@@ -1,0 +1,264 @@
+"""The fast lane's connections: who keeps them, who closes them, and how many there are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import StartGateway
+from .processes import Gateway
+from .raw import RawClient, head
+from .tokens import SigningKey
+from .upstream import ReceivedRequest, RecordingUpstream, Reply, never
+from .waiting import eventually
+
+QUERY = "/api/v1/query?query=up"
+WRITE = "/api/v1/import/prometheus"
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def token(key: SigningKey) -> str:
+    return key.mint()
+
+
+@pytest.fixture(scope="module")
+def backend() -> Iterator[RecordingUpstream]:
+    with RecordingUpstream() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def flags(backend: RecordingUpstream, key_file: Path) -> list[str]:
+    return [
+        "-enable.auth",
+        f"-read.url={backend.url}",
+        f"-write.url={backend.url}",
+        f"-auth.publicKeyFiles={key_file}",
+    ]
+
+
+@pytest.fixture(scope="module")
+def gateway(flags: list[str]) -> Iterator[Gateway]:
+    with Gateway(*flags) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def upstream(backend: RecordingUpstream) -> RecordingUpstream:
+    backend.responder = lambda request: Reply()
+    backend.close_idle()
+    backend.forget()
+    return backend
+
+
+def old(target: str, token: str, *headers: str) -> bytes:
+    """A GET of HTTP/1.0."""
+    lines = [f"GET {target} HTTP/1.0", f"Authorization: Bearer {token}", *headers, "", ""]
+    return "\r\n".join(lines).encode()
+
+
+def chunks(*pieces: bytes) -> Reply:
+    return Reply(body=iter(pieces))
+
+
+# --- how an answer is framed for its client -------------------------------------------------------------------------
+
+
+def test_chunks_stay_chunks_for_http_1_1(gateway: Gateway, upstream: RecordingUpstream, token: str) -> None:
+    upstream.responder = lambda request: chunks(b"ab", b"cd")
+    with RawClient(gateway.port) as client:
+        answer = client.send(head("GET", QUERY, token, ["Connection: close"])).receive_all()
+    assert b"\r\nTransfer-Encoding: chunked\r\n" in answer
+    assert re.sub(rb"\r\n[0-9a-f]+\r\n", b"", answer.partition(b"\r\n\r\n")[2]).endswith(b"0\r\n\r\n")
+
+
+def test_chunks_last_until_close_for_http_1_0(gateway: Gateway, upstream: RecordingUpstream, token: str) -> None:
+    upstream.responder = lambda request: chunks(b"ab", b"cd")
+    with RawClient(gateway.port) as client:
+        answer = client.send(old(QUERY, token, "Connection: keep-alive")).receive_all()
+    assert b"transfer-encoding" not in answer.lower()
+    assert b"\r\nConnection: close\r\n" in answer
+    assert answer.endswith(b"\r\n\r\nabcd")
+
+
+@pytest.mark.parametrize("status", [204, 304])
+@pytest.mark.parametrize("named", [(), (("Content-Length", "7"),)], ids=["bare", "with a length"])
+def test_an_answer_without_content_ends_with_its_head(
+    gateway: Gateway,
+    upstream: RecordingUpstream,
+    token: str,
+    status: int,
+    named: tuple[tuple[str, str], ...],
+) -> None:
+    upstream.responder = lambda request: Reply(status=status, headers=named, body=b"")
+    with RawClient(gateway.port) as client:
+        for _ in range(3):
+            client.send(head("GET", QUERY, token))
+            assert client.receive_head().startswith(b"HTTP/1.1 %d " % status)
+        client.send(head("GET", "/health", None))
+        assert client.receive_answer() == (200, b"OK")
+    assert len({request.connection for request in upstream.requests}) == 1
+
+
+def test_an_answer_until_close_becomes_chunks(gateway: Gateway, upstream: RecordingUpstream, token: str) -> None:
+    body = [b"x" * 1000] * 10
+    upstream.responder = lambda request: Reply(headers=(("Content-Length", "10000"),), body=iter(body), close=True)
+    with RawClient(gateway.port) as client:
+        for _ in range(2):
+            assert client.send(head("GET", QUERY, token)).receive_answer() == (200, b"".join(body))
+    assert len({request.connection for request in upstream.requests}) == 2
+
+
+# --- keep-alive and close -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_head", "closes"),
+    [
+        ("HTTP/1.1", False),
+        ("HTTP/1.1 Connection: close", True),
+        ("HTTP/1.1 Connection: x, Close", True),
+        ("HTTP/1.0", True),
+        ("HTTP/1.0 Connection: keep-alive", False),
+    ],
+)
+def test_who_closes(gateway: Gateway, upstream: RecordingUpstream, token: str, request_head: str, closes: bool) -> None:
+    version, _, field = request_head.partition(" ")
+    fields = [field] if field else []
+    data = old(QUERY, token, *fields) if version == "HTTP/1.0" else head("GET", QUERY, token, fields)
+    with RawClient(gateway.port) as client:
+        client.send(data)
+        answer = client.receive_head()
+        assert (b"\r\nConnection: close" in answer) is closes
+        assert (b"\r\nConnection: keep-alive" in answer) is (version == "HTTP/1.0" and not closes)
+        if closes:
+            assert client.is_closed()
+        else:
+            while client.buffer != b'{"status":"success"}':
+                client.receive_more()
+            client.buffer = b""
+            assert client.send(data).receive_head().startswith(b"HTTP/1.1 200 ")
+
+
+def test_keep_alive_can_be_disabled(start_gateway: StartGateway, flags: list[str], token: str) -> None:
+    gateway = start_gateway(*flags, "-http.disableKeepAlive")
+    with RawClient(gateway.port) as client:
+        assert b"\r\nConnection: close\r\n" in client.send(head("GET", QUERY, token)).receive_all()
+
+
+def test_a_connection_retires_behind_an_answer(start_gateway: StartGateway, flags: list[str], token: str) -> None:
+    gateway = start_gateway(*flags, "-http.connTimeout=1ms")
+    with RawClient(gateway.port) as client:
+        eventually(lambda: gateway.metric("process_start_time_seconds") > 0)  # time passes
+        assert b"\r\nConnection: close\r\n" in client.send(head("GET", QUERY, token)).receive_all()
+
+
+def test_more_connections_than_allowed_are_503(start_gateway: StartGateway, flags: list[str], token: str) -> None:
+    gateway = start_gateway(*flags, "-http.maxConnections=3")
+    kept = [RawClient(gateway.port) for _ in range(3)]
+    for client in kept:
+        assert client.send(head("GET", QUERY, token)).receive_answer()[0] == 200
+    with RawClient(gateway.port) as client:
+        answer = client.receive_all()
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b'"errorType":"unavailable"' in answer
+        assert b"\r\nRetry-After: " in answer
+    kept.pop().close()
+    eventually(lambda: gateway.client(token).get(QUERY).status == 200)
+    for client in kept:
+        assert client.send(head("GET", QUERY, token)).receive_answer()[0] == 200
+        client.close()
+
+
+# --- half-closed and gone -------------------------------------------------------------------------------------------
+
+
+def test_a_half_closed_client_gets_all_answers(gateway: Gateway, upstream: RecordingUpstream, token: str) -> None:
+    """As of ``printf … | nc``."""
+    upstream.responder = lambda request: Reply(body=request.target.encode())
+    with RawClient(gateway.port) as client:
+        client.send(b"".join(head("GET", f"/api/v1/query?query={number}", token) for number in range(5))).end()
+        answer = client.receive_all()
+    assert re.findall(rb"query=(\d)", answer) == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_a_client_that_leaves_is_noticed_by_the_backend(
+    gateway: Gateway, upstream: RecordingUpstream, token: str
+) -> None:
+    upstream.responder = lambda request: never()
+    with RawClient(gateway.port) as client:
+        client.send(head("POST", WRITE, token, ["Content-Length: 1000"]) + b"x" * 10)
+        eventually(lambda: upstream.requests)
+    eventually(lambda: all(connection.closed for connection in upstream.connections))
+    assert not upstream.requests[0].complete
+
+
+# --- connections to backends ----------------------------------------------------------------------------------------
+
+
+def test_clients_share_connections_to_a_backend(gateway: Gateway, upstream: RecordingUpstream, token: str) -> None:
+    for _ in range(20):
+        with RawClient(gateway.port) as client:
+            assert client.send(head("GET", QUERY, token)).receive_answer()[0] == 200
+            assert client.send(head("POST", WRITE, token, ["Content-Length: 1"]) + b"x").receive_answer()[0] == 200
+    assert len({request.connection for request in upstream.requests}) == 1
+
+
+def test_idle_connections_to_a_backend_are_bounded(gateway: Gateway, upstream: RecordingUpstream, token: str) -> None:
+    clients = [RawClient(gateway.port) for _ in range(150)]
+    waiting = never()
+    upstream.responder = lambda request: waiting
+    for client in clients:
+        client.send(head("GET", QUERY, token))
+    eventually(lambda: len(upstream.requests) == 150)
+    assert waiting.gate is not None
+    waiting.gate.set()
+    for client in clients:
+        assert client.receive_answer()[0] == 200
+        client.close()
+    eventually(lambda: sum(not connection.closed for connection in upstream.connections) == 128)
+
+
+class SlowlyRead:
+    """An answer that fills its client's buffers, and then a small one."""
+
+    def __call__(self, request: ReceivedRequest) -> Reply:
+        return Reply(body=b"x" * (8 * MIB) if "large" in request.target else b"small")
+
+
+def test_a_slow_reader_holds_nobody_up(gateway: Gateway, upstream: RecordingUpstream, token: str) -> None:
+    upstream.responder = SlowlyRead()
+    before = gateway.rss()
+    with RawClient(gateway.port) as slow, RawClient(gateway.port) as other:
+        slow.send(head("GET", "/api/v1/query?query=large", token))
+        for _ in range(3):
+            assert other.send(head("GET", QUERY, token)).receive_answer() == (200, b"small")
+        assert gateway.rss() - before < 4 * MIB
+        assert slow.receive_answer() == (200, b"x" * (8 * MIB))
+        for client in (slow, other, slow):
+            assert client.send(head("GET", QUERY, token)).receive_answer() == (200, b"small")
+
+
+# --- in the end -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["answered", "aborted", "silent"])
+def test_connections_leave_nothing_behind(gateway: Gateway, upstream: RecordingUpstream, token: str, kind: str) -> None:
+    def come_and_go(times: int) -> None:
+        for _ in range(times):
+            with RawClient(gateway.port) as client:
+                if kind == "answered":
+                    assert client.send(head("GET", QUERY, token)).receive_answer()[0] == 200
+                elif kind == "aborted":
+                    client.send(head("POST", WRITE, token, ["Content-Length: 9"]) + b"x")
+                    client.reset()
+
+    come_and_go(300)
+    before, descriptors = gateway.rss(), gateway.fds()
+    come_and_go(1500 if kind == "answered" else 5000)
+    eventually(lambda: gateway.fds() <= descriptors + 2, what="descriptors are given back")
+    assert gateway.rss() - before < 4 * MIB
