@@ -13,8 +13,8 @@ NAMED = re.findall(r"`(test_\w+\.py)::(test_\w+)`", PAGE)
 def test_the_tests_that_are_named_exist() -> None:
     assert len(NAMED) > 30
     for file, test in NAMED:
-        (path,) = (REPOSITORY / "tests").glob(f"*/{file}")
-        assert re.search(rf"^def {test}\(", path.read_text(), re.MULTILINE), f"{file}::{test}"
+        texts = [path.read_text() for path in (REPOSITORY / "tests").glob(f"*/{file}")]
+        assert any(re.search(rf"^def {test}\(", text, re.MULTILINE) for text in texts), f"{file}::{test}"
 
 
 def test_each_promise_has_one() -> None:
