@@ -36,6 +36,8 @@ class AccessLog:
         self.runtime = runtime
         self.style = style
         self.write = write or self.print
+        self.lost = 0
+        """Lines that could not be written."""
 
     def finished(self, decision: Decision, status: int | None, sent: int) -> None:
         """Log a request that has ended.
@@ -73,10 +75,13 @@ class AccessLog:
         self.write(self.style.line(time.time(), "info", "access", "request", fields))
 
     def print(self, line: str) -> None:
-        """Write one line to the log's stream."""
+        """Write one line to the log's stream. Where that fails (a full disk) the line is lost, and not the request."""
         stream = self.style.stream
-        stream.write(line + "\n")
-        stream.flush()
+        try:
+            stream.write(line + "\n")
+            stream.flush()
+        except (OSError, ValueError):
+            self.lost += 1
 
 
 class AccessLogging:

@@ -6,7 +6,6 @@ import os
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,12 @@ from typing import Any, Final
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import InsecureRequestWarning
 
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.tenancy import Backend
+
+from .deadline import CutAdapter, Deadline
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds."""
@@ -26,7 +26,7 @@ DEADLINE: Final = 30.0
 """Seconds for a whole exchange, however slowly it trickles in."""
 MAX_ANSWER: Final = 32 << 20
 """Bytes, decompressed."""
-_AT_ONCE: Final = 4  # questions: a server that sends a head byte by byte could hold any number of threads
+_AT_ONCE: Final = 4  # questions, of which each holds a thread
 
 
 class AskError(Exception):
@@ -100,7 +100,7 @@ def _stamp(path: str) -> object:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-class BoundedAdapter(HTTPAdapter):
+class BoundedAdapter(CutAdapter):
     """Reads answers whole, within ``DEADLINE`` and ``MAX_ANSWER``; TLS is as ``context`` has it and nothing else."""
 
     def __init__(self, *, context: ssl.SSLContext | None = None, server_name: str = "", idle: int = 1) -> None:
@@ -124,20 +124,25 @@ class BoundedAdapter(HTTPAdapter):
         return where, {"cert_reqs": "CERT_REQUIRED" if verified else "CERT_NONE"}
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # type: ignore[override]  # noqa: ANN401
-        deadline = time.monotonic() + DEADLINE
         options |= {"stream": True, "timeout": (CONNECT_TIMEOUT, DEADLINE)}
-        response = super().send(request, **options)
         content = bytearray()
-        try:
-            for chunk in response.iter_content(65536):
-                content += chunk
-                if len(content) > MAX_ANSWER:
-                    raise AskError(f"the answer is larger than {MAX_ANSWER >> 20} MiB")
-                if time.monotonic() > deadline:
-                    raise AskError(f"the answer took longer than {DEADLINE:.0f} seconds")
-        except BaseException:
-            response.close()
-            raise
+        with Deadline(DEADLINE) as deadline:
+            try:
+                response = super().send(request, **options)
+                try:
+                    for chunk in response.iter_content(65536):
+                        content += chunk
+                        if len(content) > MAX_ANSWER:
+                            raise AskError(f"the answer is larger than {MAX_ANSWER >> 20} MiB")
+                except BaseException:
+                    response.close()
+                    raise
+            except OSError:
+                if deadline.over:
+                    raise AskError(f"the answer took longer than {DEADLINE:.0f} seconds") from None
+                raise
+        if deadline.over:
+            raise AskError(f"the answer took longer than {DEADLINE:.0f} seconds")
         response._content = bytes(content)  # what requests itself does with an answer that is not streamed
         return response
 

@@ -8,6 +8,7 @@ and a new client costs several times as much.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from .rate_limit import RateLimit
 from .runtime import Decision, Runtime
 from .status_pages import StatusPages
 from .telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 0.1
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
@@ -79,11 +82,14 @@ class FastLane:
             client.turn_away(Overloaded("the gateway has as many connections as it takes"))
 
     def finished(self, decision: Decision, status: int | None, sent: int) -> None:
-        """A request has ended: count and log it."""
-        if not decision.own_page:
-            self.telemetry.count(decision, status)
-        if self.runtime.access_log is not None:
-            self.runtime.access_log.finished(decision, status, sent)
+        """A request has ended: count and log it. Whatever fails in that, the connection goes on to its next request."""
+        try:
+            if not decision.own_page:
+                self.telemetry.count(decision, status)
+            if self.runtime.access_log is not None:
+                self.runtime.access_log.finished(decision, status, sent)
+        except Exception as error:
+            logger.error(f"a request could not be counted or logged: {type(error).__name__}")
 
     def edited(self, headers: Headers) -> Headers:
         """The headers of an answer with those that every answer gets."""

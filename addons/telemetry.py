@@ -138,6 +138,12 @@ class _State(Collector):
         for result, number in self.runtime.reloads.items():
             reloads.add_metric([result], number)
         yield reloads
+        if self.runtime.access_log is not None:
+            yield CounterMetricFamily(
+                "vmgateway_access_log_lost_lines",
+                "Lines of the access log that could not be written",
+                value=self.runtime.access_log.lost,
+            )
 
     def _capture(self) -> Iterator[Metric]:
         status = self.runtime.capture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import shlex
 from dataclasses import replace
@@ -63,6 +65,23 @@ def fields(decision: Decision, status: int | None, *, sent: int = 0) -> dict[str
     assert document.pop("caller") == "access"
     assert document.pop("msg") == "request"
     return document
+
+
+class Full(io.StringIO):
+    """A stream to a disk that is full."""
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_line_that_cannot_be_written_costs_the_line_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = Runtime()
+    runtime.policy = POLICY
+    monkeypatch.setattr("sys.stderr", Full())
+    lines = AccessLog(runtime, LogStyle())
+    for lost in (1, 2):
+        lines.finished(decide("GET", "/api/v1/query", ALICE), 200, 0)
+        assert lines.lost == lost
 
 
 ALICE = KEY.mint(tenant(1, 5), sub="alice")

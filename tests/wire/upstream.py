@@ -321,6 +321,13 @@ class RecordingUpstream:
             self._listener.close()
             self._listener = None
 
+    def crash(self) -> None:
+        """Refuse new connections and break the open ones, whatever they are in the middle of."""
+        self.refuse()
+        for connection in self._live:
+            connection.close()
+            connection.thread.join()
+
     def close_idle(self) -> int:
         """Close the connections that carry no request just now; how many they were."""
         idle = [

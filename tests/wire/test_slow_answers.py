@@ -1,0 +1,93 @@
+"""Servers that the gateway asks and that send a byte now and then: no timeout of a single read ever ends that."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.wire.test_datasource_requests import datasource
+from tests.wire.waiting import eventually
+from vmgw_addons.endpoint import AskError
+from vmgw_addons.key_refresh import download
+
+BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n"
+CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2000\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\nX-Drop: "
+
+
+class Dripping:
+    """Answers ``start`` and then a byte at a time, until it is left."""
+
+    def __init__(self, start: bytes) -> None:
+        self._start = start
+        self._stopping = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/jwks"
+        self.gone = 0
+        """Connections that the gateway has closed."""
+        self._thread = threading.Thread(target=self._accept)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = self._listener.accept()
+                threading.Thread(target=self._drip, args=(sock,)).start()
+
+    def _drip(self, sock: socket.socket) -> None:
+        with sock:
+            try:
+                sock.sendall(self._start)
+                while not self._stopping.wait(0.02):
+                    sock.sendall(b"x")
+            except OSError:
+                self.gone += 1
+
+    def close(self) -> None:
+        self._stopping.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+
+@pytest.fixture(params=[HEAD, BODY, CHUNK], ids=["head", "body", "chunk"])
+def server(request: pytest.FixtureRequest) -> Iterator[Dripping]:
+    dripping = Dripping(request.param)
+    yield dripping
+    dripping.close()
+
+
+def ends(question: Callable[[], object]) -> None:
+    """Within the deadline, and not by the patience of this test."""
+    thread = threading.Thread(target=question, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive(), "still asking"
+
+
+def test_a_document_that_drips_in_is_given_up(server: Dripping) -> None:
+    def ask() -> None:
+        with pytest.raises(ValueError, match="took longer than 0 seconds"):
+            download(server.url, deadline=0.3)
+
+    ends(ask)
+    eventually(lambda: server.gone == 1, what="the connection is closed")
+
+
+def test_an_answer_of_the_datasource_that_drips_in_is_given_up(
+    server: Dripping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vmgw_addons.endpoint.DEADLINE", 0.3)
+    source = datasource(server.url)
+
+    def ask() -> None:
+        for _ in range(6):  # more than may be under way at once: none is left behind
+            with pytest.raises(AskError, match="took longer than 0 seconds"):
+                source.query("up", 1_600_000_000)
+
+    ends(ask)
+    eventually(lambda: server.gone == 6, what="the connections are closed")
