@@ -160,10 +160,10 @@ def check_fields(head: RequestHead) -> None:
     """
     lines = [f"{head.method} {head.target} HTTP/1.1".encode("utf-8", "surrogateescape"), b"Host: host"]
     lines += [b"%b: %b" % field for field in head.headers if field[0].lower() != b"host"]
-    head = b"\r\n".join([*lines, b"", b""])
-    if head.count(b"\n") != len(lines) + 1:
+    written = b"\r\n".join([*lines, b"", b""])
+    if written.count(b"\n") != len(lines) + 1:
         raise MalformedHead("a header with a line break")  # it would become two
-    check_head(head)
+    check_head(written)
 
 
 def check_request_line(head: bytes, limits: HeadLimits = _DEFAULT_LIMITS) -> RequestLine:
