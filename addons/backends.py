@@ -88,7 +88,9 @@ def answered(decision: Decision) -> None:
         return
     member.durations.add(time.perf_counter() - decision.asked)
     if not member.up:
-        back(member)
+        member.up = True
+        if group_of(decision).only is None:
+            tell_of_return(member)
 
 
 def failed(decision: Decision, *, dead: bool = True) -> None:
@@ -102,9 +104,8 @@ def failed(decision: Decision, *, dead: bool = True) -> None:
             logger.warning(f"-{member.backend.flag}: {member.backend} failed and is set aside until it answers")
 
 
-def back(member: Member) -> None:
-    """The backend answers again."""
-    member.up = True
+def tell_of_return(member: Member) -> None:
+    """Log that a backend that was set aside answers again."""
     logger.info(f"-{member.backend.flag}: {member.backend} answers again")
 
 
@@ -151,7 +152,8 @@ class Backends:
         finally:
             del self.probes[member]
         if status < 500 and not member.up:
-            back(member)
+            member.up = True
+            tell_of_return(member)
 
 
 async def ask_health(pool: Pool, backend: Backend) -> int:
