@@ -5,6 +5,7 @@ from __future__ import annotations
 from .access_control import AccessControl
 from .access_log import AccessLogging
 from .answer_headers import AnswerHeaders
+from .backends import Backends, BackendsState
 from .capture import Capture
 from .configuration import Configuration
 from .explanation import Explanation
@@ -17,6 +18,7 @@ from .lifecycle import Lifecycle
 from .limit_metrics import LimitMetrics
 from .limits_reload import LimitsReload
 from .listener import Listener
+from .occupancy import Occupancy, PlacesState
 from .push_metrics import PushMetrics
 from .rate_limit import RateLimit
 from .runtime import Runtime
@@ -39,6 +41,8 @@ def build(runtime: Runtime | None = None) -> list[object]:
     access_control = AccessControl(runtime, keys)
     rate_limit = RateLimit(runtime)
     telemetry.registry.register(LimitMetrics(runtime, rate_limit, telemetry.tenant_label))
+    telemetry.registry.register(BackendsState(runtime))
+    telemetry.registry.register(PlacesState(runtime))
     workers = WorkerMetrics(runtime, telemetry)
     pages = StatusPages(runtime, telemetry, workers)
     fast = FastLane(runtime, pages, access_control, rate_limit, telemetry)
@@ -51,6 +55,7 @@ def build(runtime: Runtime | None = None) -> list[object]:
         pages,
         FlowReplay(runtime),
         access_control,
+        Occupancy(runtime),
         rate_limit,
         Forwarding(runtime),
         ServerReplay(),
@@ -59,6 +64,7 @@ def build(runtime: Runtime | None = None) -> list[object]:
         fast,
         Explanation(runtime, lifecycle),
         keys,
+        Backends(runtime),
         AnswerHeaders(runtime),
         LimitsReload(runtime),
         UsageRefresh(runtime, telemetry.registry),

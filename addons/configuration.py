@@ -11,6 +11,7 @@ from mitmproxy import ctx
 from mitmproxy.addonmanager import Loader
 from mitmproxy.exceptions import OptionsError
 
+from vmgw_core.backends import BackendGroup
 from vmgw_core.commandline import settings_from_options
 from vmgw_core.discovery import KeyRing
 from vmgw_core.errors import ConfigurationError
@@ -100,7 +101,7 @@ class Configuration:
         runtime = self.runtime
         static = read_static_keys(settings)
         keyring = build_keyring(settings, static)
-        policy = build_policy(settings, keyring)
+        policy = build_policy(settings, keyring, runtime.policy)
         tls = contexts(settings)
         check_capture(settings)
         style, page_access, edit = (
@@ -118,6 +119,7 @@ class Configuration:
             runtime.keyring = keyring
         runtime.settings, runtime.policy, runtime.upstream_tls = settings, policy, tls
         runtime.limits = WireLimits.of(settings)
+        runtime.limit_concurrency()
         runtime.page_access, runtime.header_edit = page_access, edit
         runtime.access_log = AccessLog(runtime, style) if settings["accessLog"] else None
         runtime.limiter = limiter_for(settings, limits, runtime.limiter)
@@ -210,8 +212,8 @@ def build_keyring(settings: Settings, static: Sequence[VerificationKey]) -> KeyR
     )
 
 
-def build_policy(settings: Settings, keyring: KeyRing) -> Policy:
-    """The policy that ``settings`` ask for.
+def build_policy(settings: Settings, keyring: KeyRing, before: Policy | None = None) -> Policy:
+    """The policy that ``settings`` ask for. What is known of the backends of the one ``before`` goes on.
 
     Raises:
         ConfigurationError: they let everything through, lead nowhere, or name a URL that is none.
@@ -223,7 +225,8 @@ def build_policy(settings: Settings, keyring: KeyRing) -> Policy:
         raise ConfigurationError(
             "-enable.rateLimit without -enable.auth needs -clusterMode: the tenant is then taken from the path"
         )
-    read, write = _backend(settings, "read.url"), _backend(settings, "write.url")
+    read = _backends(settings, "read.url", before.read if before is not None else None)
+    write = _backends(settings, "write.url", before.write if before is not None else None)
     if read is None and write is None:
         raise ConfigurationError("-read.url or -write.url is needed: there is no backend to send requests to")
     header = str(settings["auth.httpHeader"])
@@ -241,6 +244,7 @@ def build_policy(settings: Settings, keyring: KeyRing) -> Policy:
         path_prefix=path_prefix(settings),
         keys_awaited=auth and keyring.waiting,
         auth=auth,
+        compression=not settings["http.disableResponseCompression"],
     )
 
 
@@ -267,9 +271,9 @@ def describe_keys(runtime: Runtime) -> str:
     return f"{len(keyset)} key{'' if len(keyset) == 1 else 's'} loaded"
 
 
-def _backend(settings: Settings, flag: str) -> Backend | None:
-    url = str(settings[flag])
-    return Backend.parse(url, flag) if url else None
+def _backends(settings: Settings, flag: str, before: BackendGroup | None) -> BackendGroup | None:
+    backends = [Backend.parse(url, flag) for url in _texts(settings, flag)]
+    return BackendGroup(backends, before) if backends else None
 
 
 def _texts(settings: Settings, flag: str) -> tuple[str, ...]:

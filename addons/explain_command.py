@@ -128,7 +128,7 @@ def with_defaults(settings: Settings) -> Settings:
     # Rate limits alone, without tokens, are a way to run the gateway; neither is none.
     filled = {**settings, "enable.auth": settings["enable.auth"] or not settings["enable.rateLimit"]}
     if not settings["read.url"] and not settings["write.url"]:
-        filled |= {"read.url": _STAND_IN, "write.url": _STAND_IN}
+        filled |= {"read.url": (_STAND_IN,), "write.url": (_STAND_IN,)}
     return filled
 
 

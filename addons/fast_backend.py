@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import httptools
 
+from vmgw_core.gateway import UpstreamRequest
 from vmgw_core.head import Headers
 
 if TYPE_CHECKING:
@@ -277,3 +279,18 @@ class BackendConnection(asyncio.Protocol):
             self._interim = False
         elif self._head is not None:
             self._done = True
+
+
+def written(upstream: UpstreamRequest) -> bytes:
+    """The head of a request as it goes to its backend."""
+    line = f"{upstream.method} {upstream.target} HTTP/1.1\r\n".encode("ascii")
+    return line + _written(upstream.headers, upstream.backend.authorization)
+
+
+@lru_cache(maxsize=256)
+def _written(headers: Headers, authorization: bytes | None) -> bytes:
+    """Headers as they go to a backend. The same client's are the same again and again."""
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    if authorization is not None:
+        lines.append(b"Authorization: %b\r\n" % authorization)
+    return b"".join(lines) + b"\r\n"

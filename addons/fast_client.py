@@ -144,7 +144,7 @@ class FastClient(asyncio.Protocol):
         if self.exchange is None:
             if not self.write_paused:
                 return self._read_head()
-        elif self.body is not None:
+        elif self.body is not None and self.exchange.waiting is None:
             return self._read_body(self.exchange, self.body)
         if len(self._buffer) > self.lane.runtime.limits.pipelined:
             self._full = True
@@ -231,6 +231,12 @@ class FastClient(asyncio.Protocol):
         self._wait(Waiting.IDLE, self.lane.runtime.limits.idle_timeout)
         self.advance()
 
+    def go_on(self) -> None:
+        """The request need not wait any longer: read what there is of it."""
+        self._full = False
+        self._pause()
+        self.advance()
+
     def await_answer(self) -> None:
         """The whole request is there, and as long as it has not begun, its answer is awaited."""
         self._wait(Waiting.ANSWER, self.lane.runtime.limits.response_timeout)
@@ -276,7 +282,7 @@ class FastClient(asyncio.Protocol):
         elif waiting is Waiting.BODY and exchange is not None:
             if self._held and self.lane.now() - self._held_since > self.lane.runtime.limits.response_timeout:
                 exchange.too_late()
-            elif self._paused:  # it is the backend that takes nothing
+            elif self._paused or exchange.waiting is not None:  # it is not the client that is slow
                 self._wait(Waiting.BODY, self.lane.runtime.limits.body_timeout)
             else:
                 exchange.refuse(RequestTimeout("the body of the request took too long"))

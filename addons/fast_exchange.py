@@ -12,15 +12,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from vmgw_core.answers import Answer
+from vmgw_core.backends import Member
 from vmgw_core.errors import BackendTimeout, BackendUnreachable, InternalError, Refusal
 from vmgw_core.gateway import Body, UpstreamRequest, rewrite, too_large
-from vmgw_core.head import Headers
 
-from .fast_backend import AnswerHead, BackendConnection, Framing
+from . import backends
+from .fast_backend import AnswerHead, BackendConnection, Framing, written
+from .fast_queue import PlaceWait
+from .occupancy import enter, leave
 from .rate_limit import limit
 from .runtime import Decision
 
@@ -38,7 +40,7 @@ class Exchange:
 
     __slots__ = (
         "answer_status", "begun", "chunking", "client", "connecting", "connection", "decision", "form", "keep_alive",
-        "lane", "over", "queue", "request_done", "retried", "sent", "upstream",
+        "lane", "over", "queue", "request_done", "retried", "sent", "tried", "upstream", "waiting",
     )  # fmt: skip
 
     def __init__(self, lane: FastLane, client: FastClient, decision: Decision, *, keep_alive: bool) -> None:
@@ -56,6 +58,8 @@ class Exchange:
         self.sent = 0
         self.chunking = False
         self.retried = False
+        self.tried: tuple[Member, ...] = ()
+        self.waiting: PlaceWait | None = None  # for a place among -maxConcurrentRequests
         self.over = False
 
     # --- the request -----------------------------------------------------------------------------------------------
@@ -71,22 +75,30 @@ class Exchange:
                 self.show(page)
                 return
             lane.access_control.check(decision)
-            limit(lane.runtime, decision, time.monotonic())
-            grant = decision.grant
-            assert grant is not None
-            self.request_done = grant.body is Body.NONE
-            if grant.body is Body.HOLD:
-                self.form = bytearray()
+            if enter(lane.runtime, decision):
+                self.go_on()
             else:
-                self.prepare(None)
-                if decision.meter is None or self.request_done:
-                    self.begin()
-            if not self.request_done and not self.over and self.awaits_continue():
-                self.client.write(_CONTINUE)
+                self.waiting = PlaceWait(lane.runtime, decision, self.proceed, self.refuse)
         except Refusal as refusal:
             self.refuse(refusal)
         except Exception:
             self.crashed()
+
+    def go_on(self) -> None:
+        """It has its place: count it, and send on what can be by now. Raises ``Refusal``."""
+        decision = self.decision
+        limit(self.lane.runtime, decision, time.monotonic())
+        grant = decision.grant
+        assert grant is not None
+        self.request_done = grant.body is Body.NONE
+        if grant.body is Body.HOLD:
+            self.form = bytearray()
+        else:
+            self.prepare(None)
+            if decision.meter is None or self.request_done:
+                self.begin()
+        if not self.request_done and not self.over and self.awaits_continue():
+            self.client.write(_CONTINUE)
 
     def awaits_continue(self) -> bool:
         """Whether the client holds its body back until it is told to go on (RFC 9110, section 10.1.1)."""
@@ -96,6 +108,7 @@ class Exchange:
     def prepare(self, form: bytes | None) -> None:
         """Write the request that the backend gets. Raises ``Refusal``."""
         decision = self.decision
+        backends.choose(decision)
         assert decision.policy is not None
         assert decision.grant is not None
         self.upstream = decision.upstream = rewrite(decision.policy, decision.grant, decision.head, form)
@@ -144,11 +157,25 @@ class Exchange:
             if not self.begun and (content or self.request_done):
                 self.begin()
 
+    def proceed(self) -> None:
+        """There is a place now: go on from where it had to wait."""
+        if self.over:
+            return
+        self.waiting = None
+        try:
+            self.go_on()
+        except Refusal as refusal:
+            self.refuse(refusal)
+        except Exception:
+            self.crashed()
+        self.client.go_on()
+
     # --- the backend -----------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """What the backend may see of the request is there."""
         self.begun = True
+        backends.ask(self.decision)
         self.send()
 
     def send(self, *, anew: bool = False) -> None:
@@ -169,7 +196,7 @@ class Exchange:
         except Refusal as refusal:
             self.connecting = None
             if not self.over:
-                self.refuse(refusal)
+                self.unreachable(refusal)
             return
         except Exception:
             self.connecting = None
@@ -182,13 +209,32 @@ class Exchange:
             self.client.hold(False)
             self.use(connection)
 
+    def unreachable(self, refusal: Refusal) -> None:
+        """No connection: no byte was sent, so that any request may go to another backend."""
+        backends.failed(self.decision)
+        if self.turn_elsewhere():
+            self.client.hold(False)
+            self.send()
+        else:
+            self.refuse(refusal)
+
+    def turn_elsewhere(self) -> bool:
+        """Whether there is a backend that was not tried yet; the request is its own then."""
+        decision = self.decision
+        assert decision.member is not None
+        self.tried += (decision.member,)
+        if not backends.move(decision, self.tried):
+            return False
+        self.upstream = decision.upstream
+        backends.ask(decision)
+        return True
+
     def use(self, connection: BackendConnection) -> None:
         """Send what there is of the request so far."""
         upstream = self.upstream
         assert upstream is not None
         self.connection = connection
-        line = f"{upstream.method} {upstream.target} HTTP/1.1\r\n".encode("ascii")
-        data = line + _written(upstream.headers, upstream.backend.authorization)
+        data = written(upstream)
         if upstream.body is not None:
             data += upstream.body
         elif self.queue:
@@ -210,10 +256,14 @@ class Exchange:
         if self.over:
             return
         stale = connection.uses > 1 and not reason and not self.retried and not self.answer_status
+        if not stale:
+            backends.failed(self.decision, dead=not self.answer_status)
         assert self.decision.grant is not None
-        if stale and self.upstream.method == "GET" and self.decision.grant.body is Body.NONE:
+        again = not self.retried and not self.answer_status
+        again = again and self.upstream.method == "GET" and self.decision.grant.body is Body.NONE
+        if again and (stale or self.turn_elsewhere()):
             self.retried = True
-            self.send(anew=True)  # where one connection was stale, so may be the others
+            self.send(anew=stale)  # where one connection was stale, so may be the others
             return
         self.client.hold(False)
         flag = self.upstream.backend.flag
@@ -224,6 +274,8 @@ class Exchange:
         if self.upstream is None:  # a page of the gateway's own, which says itself how long it takes
             self.client.await_answer()
             return
+        if self.decision.asked:
+            backends.failed(self.decision, dead=False)
         self.refuse(BackendTimeout(f"-{self.upstream.backend.flag}: the backend did not answer in time"))
 
     # --- the answer ------------------------------------------------------------------------------------------------
@@ -249,6 +301,7 @@ class Exchange:
     def head(self, head: AnswerHead) -> bytes:
         """The head of the answer as the client gets it, in the framing that the client understands."""
         self.answer_status = head.status
+        backends.answered(self.decision)
         client = self.client
         if not self.request_done or self.lane.runtime.draining or client.retiring():
             self.keep_alive = False
@@ -341,13 +394,7 @@ class Exchange:
         """Count the request, once."""
         if not self.over:
             self.over = True
+            if self.waiting is not None:
+                self.waiting.stop()
+            leave(self.decision)
             self.lane.finished(self.decision, status, self.sent)
-
-
-@lru_cache(maxsize=256)
-def _written(headers: Headers, authorization: bytes | None) -> bytes:
-    """Headers as they go to a backend. The same client's are the same again and again."""
-    lines = [b"%b: %b\r\n" % header for header in headers]
-    if authorization is not None:
-        lines.append(b"Authorization: %b\r\n" % authorization)
-    return b"".join(lines) + b"\r\n"

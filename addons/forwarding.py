@@ -9,6 +9,7 @@ from mitmproxy.http import Headers, HTTPFlow
 from vmgw_core.errors import Refusal
 from vmgw_core.gateway import Body, UpstreamRequest, rewrite
 
+from .backends import choose
 from .refusing import refuse
 from .runtime import Decision, Runtime
 
@@ -43,8 +44,9 @@ class Forwarding:
         limit = int(str(self.runtime.settings["capture.maxBodySize"]))
         if self.runtime.interactive or (form is not None and len(form) <= limit):
             decision.form = form
+        choose(decision)
         try:
-            upstream = rewrite(policy, grant, decision.head, form)
+            upstream = rewrite(policy, decision.grant or grant, decision.head, form)
         except Refusal as refusal:
             decision.refused(refusal)
             refuse(flow, refusal, access=grant.route.access)
@@ -67,8 +69,15 @@ def apply(flow: HTTPFlow, upstream: UpstreamRequest) -> None:
     request = flow.request
     request.headers = Headers(upstream.headers)
     request.data.authority = b""
+    address(flow, upstream)
+    if upstream.body is not None:
+        request.data.content = upstream.body
+
+
+def address(flow: HTTPFlow, upstream: UpstreamRequest) -> None:
+    """Write where the request goes: all that differs between two backends of a group."""
+    request = flow.request
+    request.headers["Host"] = upstream.backend.host_header
     request.data.scheme = upstream.backend.scheme.encode()
     request.data.host, request.data.port = upstream.backend.address
     request.data.path = upstream.target.encode("ascii")
-    if upstream.body is not None:
-        request.data.content = upstream.body

@@ -18,9 +18,11 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseProtocolError,
 )
 
+from vmgw_core.backends import Member
 from vmgw_core.errors import BackendTimeout, BackendUnreachable, InternalError, Refusal
 from vmgw_core.gateway import Body, too_large
 
+from . import backends, forwarding
 from .refusing import refuse
 from .runtime import Decision
 
@@ -45,6 +47,7 @@ class GatewayStream(HttpStream):
         self.failure: Refusal | None = None
         self.reused = False
         self.retried = False
+        self.tried: list[Member] = []
         self.held = 0
         self.discarded = 0
 
@@ -131,20 +134,39 @@ class GatewayStream(HttpStream):
         if decision is None or decision.upstream is None:
             self.failure = InternalError("no decision was taken on this request")
             return False
-        backend = decision.upstream.backend
-        connection, error = yield GetHttpConnection(backend.address, backend.scheme == "https", None)
-        if error:
-            self.failure = BackendUnreachable(f"-{backend.flag}: the backend cannot be reached")
-            if self.parent.last_opened in self.parent.timed_out:
-                self.failure = BackendTimeout(f"-{backend.flag}: connecting to the backend took too long")
-            return False
-        if connection.state is not ConnectionState.OPEN:
-            # It was closed between being opened and being used: what is sent now is dropped without a word.
-            self.failure = BackendUnreachable(f"-{backend.flag}: the backend broke off at once")
-            return False
+        while True:
+            backend = decision.upstream.backend
+            backends.ask(decision)
+            connection, error = yield GetHttpConnection(backend.address, backend.scheme == "https", None)
+            failure: Refusal
+            if error:
+                failure = BackendUnreachable(f"-{backend.flag}: the backend cannot be reached")
+                if self.parent.last_opened in self.parent.timed_out:
+                    failure = BackendTimeout(f"-{backend.flag}: connecting to the backend took too long")
+            elif connection.state is not ConnectionState.OPEN:
+                # It was closed between being opened and being used: what is sent now is dropped without a word.
+                failure = BackendUnreachable(f"-{backend.flag}: the backend broke off at once")
+            else:
+                break
+            backends.failed(decision)
+            if not self.turn_elsewhere(decision):
+                self.failure = failure
+                return False
         self.reused = connection in self.parent.used
         self.parent.used.add(connection)
         self.context.server = self.flow.server_conn = connection
+        return True
+
+    def turn_elsewhere(self, decision: Decision) -> bool:
+        """Whether there is another backend, that was not tried yet. No byte of the request went to the present one,
+        or it has none but the head of a GET.
+        """
+        assert decision.member is not None
+        self.tried.append(decision.member)
+        if not backends.move(decision, self.tried):
+            return False
+        assert decision.upstream is not None
+        forwarding.address(self.flow, decision.upstream)
         return True
 
     def state_wait_for_response_headers(self, event: ResponseHeaders) -> layer.CommandGenerator[None]:
@@ -155,6 +177,8 @@ class GatewayStream(HttpStream):
             yield from self.backend_failed()
             self.server_state = self.state_errored  # what else comes from it is ignored
             return
+        if self.decision is not None and self.decision.member is not None:
+            backends.answered(self.decision)
         yield from super().state_wait_for_response_headers(event)
 
     def handle_protocol_error(
@@ -177,8 +201,11 @@ class GatewayStream(HttpStream):
         assert decision is not None
         assert decision.grant is not None
         timed_out = self.context.server in self.parent.timed_out
-        stale = self.reused and not self.retried and not timed_out
-        if stale and self.flow.request.method == "GET" and decision.grant.body is Body.NONE:
+        if not self.reused or self.retried or timed_out:
+            backends.failed(decision, dead=not timed_out)
+        again = not self.retried and not timed_out
+        again = again and self.flow.request.method == "GET" and decision.grant.body is Body.NONE
+        if again and (self.reused or self.turn_elsewhere(decision)):
             self.retried = True
             if (yield from self.make_server_connection()):
                 yield SendHttp(RequestHeaders(self.stream_id, self.flow.request, True), self.context.server)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from vmgw_core.errors import ConfigurationError
@@ -11,6 +15,8 @@ from vmgw_core.limits import Limit
 
 from .key_refresh import describe, download
 from .runtime import Settings
+
+_PLACEHOLDER: Final = re.compile(rb"%\{([^{}\n]*)\}")
 
 
 def load(settings: Settings) -> tuple[Limit, ...]:
@@ -24,7 +30,7 @@ def load(settings: Settings) -> tuple[Limit, ...]:
     if not location:
         raise ConfigurationError("-enable.rateLimit needs -ratelimit.config: the file with the limits")
     name = shown(location)
-    limits = read_limits(read(location), name)
+    limits = read_limits(expanded(read(location), os.environ, name), name)
     if not settings.get("datasource.url"):
         check_measurable(limits, name)
     return limits
@@ -42,6 +48,30 @@ def read(location: str) -> bytes:
     except ValueError as error:  # an answer of no use, or a path with a NUL
         reason = describe(error)
     raise ConfigurationError(f"{shown(location)}: cannot read it: {reason}")
+
+
+def expanded(data: bytes, environ: Mapping[str, str], name: str) -> bytes:
+    """The file with the environment's value for every ``%{NAME}``, once: what comes in is not searched again.
+
+    Raises:
+        ConfigurationError: there is no such variable, or the file becomes larger than one may be.
+    """
+    if len(data) > MAX_BYTES:
+        return data  # which is refused as it is
+    parts: list[bytes] = []
+    position = size = 0
+    for found in _PLACEHOLDER.finditer(data):
+        variable = found[1].decode("utf-8", "surrogateescape")
+        if variable not in environ:
+            line = data.count(b"\n", 0, found.start()) + 1
+            shown_name = repr(variable[:60])[1:-1]
+            raise ConfigurationError(f"{name}, line {line}: the placeholder {shown_name} names no environment variable")
+        parts += (data[position : found.start()], environ[variable].encode("utf-8", "surrogateescape"))
+        position = found.end()
+        size += len(parts[-1]) + len(parts[-2])
+        if size > MAX_BYTES:
+            raise ConfigurationError(f"{name}: with the values of its placeholders it is larger than {MAX_BYTES} bytes")
+    return b"".join([*parts, data[position:]])
 
 
 def is_url(location: str) -> bool:

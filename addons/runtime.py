@@ -12,6 +12,8 @@ from weakref import WeakKeyDictionary
 from mitmproxy.http import HTTPFlow
 
 from vmgw_core.answers import HeaderEdit
+from vmgw_core.backends import Member
+from vmgw_core.concurrency import Concurrency
 from vmgw_core.discovery import KeyRing
 from vmgw_core.errors import Refusal
 from vmgw_core.flags import FLAGS
@@ -106,6 +108,12 @@ class Decision:
     told: tuple[Grant | None, UpstreamRequest | None, Refusal | None] | None = None  # what was shown to the user
     sent: int = 0
     """Bytes of the backend's answer passed on so far; counted only for the access log."""
+    places: Concurrency | None = None
+    """Where it has a place, as long as it has."""
+    member: Member | None = None
+    """What is known of the backend of ``grant``."""
+    asked: float = 0.0
+    """When that got the request, in seconds of ``time.perf_counter``; 0 before, and once it is over."""
 
     def refused(self, refusal: Refusal) -> None:
         """Note why. Its traceback goes: it holds the flow, and the flow would be kept for ever through its decision."""
@@ -140,6 +148,8 @@ class Runtime:
         self.policy: Policy | None = None
         self.keyring: KeyRing | None = None
         self.limiter: Limiter | None = None
+        self.concurrency: Concurrency | None = None
+        """None where no limit was ever set; else it stays the same object."""
         self.datasource: Datasource | None = None
         self.exchange: Exchange | None = None
         self.upstream_tls: dict[tuple[str, int], UpstreamTLS] = {}
@@ -160,6 +170,16 @@ class Runtime:
         self.limit_reloads = {"success": 0, "error": 0}
         # Flows are saved to files with their metadata, so what is no plain data is kept beside them.
         self.decisions: WeakKeyDictionary[HTTPFlow, Decision] = WeakKeyDictionary()
+
+    def limit_concurrency(self) -> None:
+        """Hold requests to ``-maxConcurrentRequests`` and ``-maxConcurrentPerTenant``."""
+        total = int(str(self.settings["maxConcurrentRequests"]))
+        of_tenant = int(str(self.settings["maxConcurrentPerTenant"]))
+        if self.concurrency is not None:
+            for waiter in self.concurrency.resize(total, of_tenant):
+                waiter()
+        elif total or of_tenant:
+            self.concurrency = Concurrency(total, of_tenant)
 
     def use_keys(self) -> None:
         """Put the key ring's present keys in force, and so drop the tokens verified with the old ones."""

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import accumulate
 
 from mitmproxy.http import HTTPFlow
 from prometheus_client import CollectorRegistry
@@ -19,12 +16,12 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from vmgw_core import __version__
+from vmgw_core.durations import Durations
 from vmgw_core.errors import Refusal, TokenRefused
 from vmgw_core.limits import tenant_name
 
 from .runtime import Decision, Runtime
 
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _OTHER = "other"
 
 
@@ -37,7 +34,7 @@ class Telemetry:
         self.requests: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self.refusals: defaultdict[str, int] = defaultdict(int)
         self.auth_rejects: defaultdict[str, int] = defaultdict(int)
-        self.durations: defaultdict[str, _Durations] = defaultdict(_Durations)
+        self.durations: defaultdict[str, Durations] = defaultdict(Durations)
         self.tenants: set[str] = set()
         self.registry = CollectorRegistry()
         self.registry.register(self)
@@ -68,9 +65,7 @@ class Telemetry:
             if isinstance(refusal, TokenRefused):
                 self.auth_rejects[refusal.code] += 1
         self.requests[access, decision.verdict(status), tenant] += 1
-        durations, seconds = self.durations[access], time.perf_counter() - decision.started
-        durations.buckets[bisect_left(_BUCKETS, seconds)] += 1
-        durations.sum += seconds
+        self.durations[access].add(time.perf_counter() - decision.started)
 
     def malformed(self, refusal: Refusal) -> None:
         """Count what is no request, and was answered all the same."""
@@ -107,19 +102,12 @@ class Telemetry:
             "vmgateway_request_duration_seconds", "From the request's head to the end of its answer", labels=["access"]
         )
         for access, each in self.durations.items():
-            bounds = [*map(str, map(float, _BUCKETS)), "+Inf"]
-            durations.add_metric([access], list(zip(bounds, accumulate(each.buckets), strict=True)), each.sum)
+            durations.add_metric([access], each.cumulative(), each.sum)
         yield durations
 
     def exposition(self) -> tuple[bytes, str]:
         """The page and its content type."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
-
-
-@dataclass(slots=True)
-class _Durations:
-    buckets: list[int] = field(default_factory=lambda: [0] * (len(_BUCKETS) + 1))
-    sum: float = 0.0
 
 
 class _State(Collector):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from vmgw_core.access import TenantID
@@ -31,9 +31,12 @@ class TenantAsking:
     def __init__(self, settings: Mapping[str, object], own: OwnRequests, interval: float) -> None:
         self.series = TenantSeries(interval=max(INTERVAL, interval))
         self.outage = Outage(logger, "what it said before goes on being held to")
-        self._backend = Backend.parse(str(settings["read.url"]), "read.url")
+        urls = settings["read.url"]
+        assert isinstance(urls, tuple)
+        backends = [Backend.parse(url, "read.url") for url in urls]
         self._tls = TLSFiles.of(settings, "read")
-        self._endpoints = [Endpoint(self._backend, self._tls, idle=1) for _ in range(_AT_ONCE)]
+        self._endpoints = [[Endpoint(backend, self._tls, idle=1) for backend in backends] for _ in range(_AT_ONCE)]
+        self._chosen = 0  # which of the backends is asked, until it fails
         self._own = own
         self._task: asyncio.Task[None] | None = None
 
@@ -56,25 +59,30 @@ class TenantAsking:
     async def _round(self, asks: tuple[Ask, ...], failures: int) -> None:
         waiting = list(reversed(asks))
 
-        async def work(endpoint: Endpoint) -> None:
+        async def work(endpoints: Sequence[Endpoint]) -> None:
             while waiting:
-                await self._ask(endpoint, waiting.pop())
+                await self._ask(endpoints, waiting.pop())
 
-        await asyncio.gather(*(work(endpoint) for endpoint in self._endpoints))
+        await asyncio.gather(*(work(endpoints) for endpoints in self._endpoints))
         if self.outage.failures == failures:
             self.outage.succeeded("all tenants tell of their series again")
 
-    async def _ask(self, endpoint: Endpoint, ask: Ask) -> None:
-        headers = {} if self._backend.authorization is None else {"Authorization": self._backend.authorization}
+    async def _ask(self, endpoints: Sequence[Endpoint], ask: Ask) -> None:
+        chosen = self._chosen
+        endpoint = endpoints[chosen]
+        backend = endpoint.backend
+        headers = {} if backend.authorization is None else {"Authorization": backend.authorization}
         asked, asked_wall = time.monotonic(), time.time()
         try:
             document = await asyncio.wait_for(
-                in_thread(lambda: endpoint.ask("GET", self._backend.base + ask.target, headers), "tenant series"),
+                in_thread(lambda: endpoint.ask("GET", backend.base + ask.target, headers), "tenant series"),
                 DEADLINE + 5,
             )
             self._own.note(ask.tenant, asked_wall)
             self.series.received(ask, document, asked)
         except (AskError, FieldError, TimeoutError) as error:
             self.series.failed(ask)
+            if self._chosen == chosen:
+                self._chosen = (chosen + 1) % len(endpoints)
             reason = str(error) or f"no answer within {DEADLINE + 5:.0f} seconds"
             self.outage.failed(f"tenant {ask.tenant} does not tell of its {ask.type}: {reason}")

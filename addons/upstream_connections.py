@@ -13,6 +13,7 @@ from mitmproxy.proxy.server import ConnectionIO
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.tls import TlsData
 
+from .backends import groups
 from .runtime import Runtime
 
 
@@ -38,9 +39,8 @@ class UpstreamConnections:
     # --- opening ---------------------------------------------------------------------------------------------------
 
     def server_connect(self, data: ServerConnectionHookData) -> None:
-        policy = self.runtime.policy
-        backends = [] if policy is None else [b for b in (policy.read, policy.write) if b is not None]
-        if data.server.address not in [backend.address for backend in backends]:
+        members = [member for group in groups(self.runtime) for member in group.members]
+        if data.server.address not in [member.backend.address for member in members]:
             data.server.error = "not the address of a backend"
             return
         task = asyncio.current_task()

@@ -60,12 +60,16 @@ def contexts(settings: Mapping[str, object]) -> dict[tuple[str, int], UpstreamTL
             ways (connections are shared by address).
     """
     result: dict[tuple[str, int], UpstreamTLS] = {}
+    differ = any(settings[f"read.{name}"] != settings[f"write.{name}"] for name in _SETTINGS)
+    side_of: dict[tuple[str, int], str] = {}
     for side in ("read", "write"):
         flag = f"{side}.url"
-        url = str(settings[flag])
-        if url and (backend := Backend.parse(url, flag)).scheme == "https":
-            differ = any(settings[f"read.{name}"] != settings[f"write.{name}"] for name in _SETTINGS)
-            if backend.address in result and differ:
+        urls = settings[flag]
+        assert isinstance(urls, tuple)
+        for backend in (Backend.parse(url, flag) for url in urls):
+            if backend.scheme != "https":
+                continue
+            if differ and side_of.setdefault(backend.address, side) != side:
                 raise ConfigurationError("-read.tls* and -write.tls* differ, but both URLs lead to the same address")
             result[backend.address] = _context(settings, side, backend)
     return result

@@ -217,8 +217,9 @@ class Round:
 
 def _counted_as(backend: Backend, settings: Mapping[str, object]) -> TenantID | None:
     """The tenant that the backend counts our own queries for; None where the datasource is another server."""
-    url = str(settings["read.url"])
-    if not url or Backend.parse(url, "read.url").address != backend.address:
+    urls = settings["read.url"]
+    assert isinstance(urls, tuple)
+    if backend.address not in [Backend.parse(url, "read.url").address for url in urls]:
         return None
     if not settings["clusterMode"]:
         return TenantID()

@@ -15,9 +15,11 @@ CORE = Path(__file__).resolve().parent.parent / "vmgw_core"
 
 # fmt: off
 ORDER = [
-    "errors", "fields", "flagtypes", "flags", "commandline", "selector", "access", "jwk", "jws", "jwt", "discovery",
+    "errors", "fields", "flagtypes", "flagkinds", "flags", "commandline", "selector", "access", "jwk", "jws",
+    "jwt", "discovery",
     "windows", "limittypes", "limitset", "counters", "limits", "limitfile", "path", "routes", "forms", "labels",
-    "head", "bodies", "tenancy", "answers", "gateway", "flagpage", "codecs", "rows_lines", "rows_native",
+    "head", "bodies", "tenancy", "durations", "backends", "concurrency", "answers", "gateway", "flagpage", "codecs",
+    "rows_lines", "rows_native",
     "rows_protobuf", "rows_json", "rows", "metering", "own_requests", "usage", "tenant_series", "peers", "peek",
     "explanation", "narration", "token_story", "explain", "shellwords", "curl",
     "redaction", "evidence", "captures", "replay", "recording", "netstrings", "har", "tally", "expectations",

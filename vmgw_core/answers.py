@@ -19,6 +19,7 @@ from .errors import (
     RateLimited,
     Refusal,
     TokenRefused,
+    TooManyAtOnce,
     UsageUnknown,
 )
 from .head import Headers
@@ -92,7 +93,7 @@ def answer(refusal: Refusal, *, access: Access | None = None, tell_why: bool = F
         headers.append((b"Allow", ", ".join(refusal.allow).encode()))
     elif isinstance(refusal, RateLimited):
         headers.append((b"Retry-After", str(refusal.retry_after).encode()))
-    elif isinstance(refusal, KeysUnavailable | BackendUnreachable | UsageUnknown | Overloaded):
+    elif isinstance(refusal, KeysUnavailable | BackendUnreachable | UsageUnknown | Overloaded | TooManyAtOnce):
         headers.append((b"Retry-After", b"5"))
     document = {"status": "error", "errorType": _ERROR_TYPES.get(status, "bad_data"), "error": text}
     body = json.dumps(document, separators=(",", ":")).encode()

@@ -27,6 +27,7 @@
         ├── TargetTooLong        414  target_too_long
         ├── UnsupportedBody      415  unsupported_body
         ├── RateLimited          429  rate_limited
+        ├── TooManyAtOnce        429  too_many_at_once
         ├── HeadTooLarge         431  head_too_large
         ├── InternalError        500  internal_error
         ├── BackendUnreachable   502  backend_unreachable
@@ -237,6 +238,13 @@ class RateLimited(Refusal):
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class TooManyAtOnce(Refusal):
+    """As many requests are under way as may be (``-maxConcurrentRequests``, ``-maxConcurrentPerTenant``)."""
+
+    status = 429
+    code = "too_many_at_once"
 
 
 class HeadTooLarge(Refusal):

@@ -13,102 +13,13 @@ Rules of this file:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
-from vmgw_core import flagtypes
-from vmgw_core.flagtypes import Value
+from vmgw_core.flagkinds import ARRAY, BOOL, DURATION, FLOAT, INT, SIZE, STRING, Flag, Kind
 
-
-class Kind(Enum):
-    """The type of a flag; the value is the word that help shows for it."""
-
-    BOOL = "bool"
-    INT = "int"
-    FLOAT = "float"
-    STRING = "string"
-    DURATION = "duration"
-    SIZE = "size"
-    ARRAY = "array"
-
-    @property
-    def expected(self) -> str:
-        """What a value of this kind looks like, for errors that must not show the one they got."""
-        return _EXPECTED[self]
-
-
-BOOL, INT, FLOAT, STRING = Kind.BOOL, Kind.INT, Kind.FLOAT, Kind.STRING
-DURATION, SIZE, ARRAY = Kind.DURATION, Kind.SIZE, Kind.ARRAY
-
-_PARSERS: Final[Mapping[Kind, Callable[[str], Value]]] = {
-    Kind.BOOL: flagtypes.parse_bool,
-    Kind.INT: flagtypes.parse_int,
-    Kind.FLOAT: flagtypes.parse_float,
-    Kind.STRING: flagtypes.parse_string,
-    Kind.DURATION: flagtypes.parse_duration,
-    Kind.SIZE: flagtypes.parse_size,
-    Kind.ARRAY: flagtypes.parse_array,
-}
-
-_EXPECTED: Final[Mapping[Kind, str]] = {
-    Kind.BOOL: flagtypes.A_BOOL,
-    Kind.INT: flagtypes.AN_INT,
-    Kind.FLOAT: flagtypes.A_FLOAT,
-    Kind.STRING: "a string",
-    Kind.DURATION: flagtypes.A_DURATION,
-    Kind.SIZE: flagtypes.A_SIZE,
-    Kind.ARRAY: "a list of strings",
-}
-
-
-# Rows of a table: the first four columns are positional, so that one flag stays on one or two lines.
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """One flag of the program."""
-
-    name: str
-    kind: Kind
-    default_text: str
-    """The default as help shows it."""
-    help: str
-    group: str = field(default="", kw_only=True)
-    """The heading it is listed under."""
-    secret: bool = field(default=False, kw_only=True)
-    """The value holds credentials: it is never shown."""
-    effect: str = field(default="", kw_only=True)
-    """Empty, or the reason why the flag is accepted without effect."""
-    least: str = field(default="", kw_only=True)
-    """The smallest value that makes sense, for numbers; empty if every value of the kind does."""
-    default: Value = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "default", self.parse(self.default_text))
-
-    def parse(self, text: str, *, hidden: bool = False) -> Value:
-        """The value that ``text`` means, or a ``ValueError`` with a short reason.
-
-        The reason does not show the text of a secret flag, nor of any flag when ``hidden`` is set.
-        """
-        try:
-            return self._parsed(text)
-        except ValueError as error:
-            reason = str(error)
-        if hidden or self.secret:
-            reason = f"expected {self.kind.expected}" + (f", at least {self.least}" if self.least else "")
-        raise ValueError(reason)
-
-    def _parsed(self, text: str) -> Value:
-        parser = _PARSERS[self.kind]
-        value = parser(text)
-        if self.least:
-            least = parser(self.least)
-            assert isinstance(value, int | float)
-            assert isinstance(least, int | float)
-            if value < least:
-                raise flagtypes.refused(f"at least {self.least}", text)
-        return value
+__all__ = ["BY_NAME", "FLAGS", "Flag", "Kind", "description", "markdown_table", "option_name", "variable_name"]
 
 
 def _group(title: str, *flags: Flag) -> tuple[Flag, ...]:
@@ -117,8 +28,9 @@ def _group(title: str, *flags: Flag) -> tuple[Flag, ...]:
 
 def _backend(side: str, served: str, example: str) -> tuple[Flag, ...]:
     return (
-        Flag(f"{side}.url", STRING, "", f"Address of the backend for {served}, http or https, such as {example}. "
-             f"Credentials in it become Basic auth. Without it, {served} are refused.", secret=True),
+        Flag(f"{side}.url", ARRAY, "", f"Address of the backend for {served}, http or https, such as {example}. "
+             f"Of several, the least loaded one that answers gets a request. Credentials become Basic auth. Without "
+             f"any, {served} are refused.", secret=True),
         Flag(f"{side}.tlsCAFile", STRING, "", f"File with the CA certificates that verify -{side}.url; "
              "by default those of the system."),
         Flag(f"{side}.tlsCertFile", STRING, "", f"File with the client certificate shown to -{side}.url."),
@@ -159,6 +71,11 @@ FLAGS: Final[tuple[Flag, ...]] = (
         Flag("backend.connectTimeout", DURATION, "5s", "How long a connection to a backend may take.", least="1ms"),
         Flag("backend.responseTimeout", DURATION, "5m", "How long a backend may take from the whole request sent to "
              "the head of its answer; then the client gets 504.", least="1ms"),
+        Flag("maxConcurrentRequests", INT, "0", "How many requests each process carries at once; further ones wait for "
+             "-maxQueueDuration. Zero is no limit.", least="0"),
+        Flag("maxConcurrentPerTenant", INT, "0", "How many of them may be of one tenant. Zero is no limit.", least="0"),
+        Flag("maxQueueDuration", DURATION, "10s", "How long a request waits for one of -maxConcurrentRequests and "
+             "-maxConcurrentPerTenant; then it is answered 429. Over HTTP/2 and with -lane=flow none waits."),
     ),
     *_group(
         "Rate limiting",
@@ -284,6 +201,8 @@ FLAGS: Final[tuple[Flag, ...]] = (
         Flag("http.header.hsts", STRING, "", "Value of Strict-Transport-Security in every answer."),
         Flag("http.header.csp", STRING, "", "Value of Content-Security-Policy in every answer."),
         Flag("http.header.frameOptions", STRING, "", "Value of X-Frame-Options in every answer."),
+        Flag("http.disableResponseCompression", BOOL, "false", "Do not ask backends for compressed answers, whatever "
+             "the client takes."),
         Flag("http.disableCORS", BOOL, "false", "Take the backends' Access-Control-* headers out of their answers, so "
              "that no page of another origin can read them."),
     ),

@@ -166,7 +166,11 @@ def parse_array(text: str) -> tuple[str, ...]:
 
 def format_array(items: Iterable[str]) -> str:
     """The text that `parse_array` reads as these items."""
-    return ",".join(_wrapped(item) if not item or _ITEM_TOKEN.search(item) else item for item in items)
+    listed = tuple(items)
+    plain = ",".join(listed)
+    if parse_array(plain) == listed:
+        return plain
+    return ",".join(_wrapped(item) if not item or _ITEM_TOKEN.search(item) else item for item in listed)
 
 
 def _items(text: str) -> Iterator[str]:

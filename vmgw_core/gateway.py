@@ -8,12 +8,13 @@ default, and only a complete :class:`Grant` leads to an address.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 from typing import Final
 
 from .access import Access, AccessMode, TenantID, VMAccessClaim
+from .backends import BackendGroup
 from .errors import (
     AccessDenied,
     BodyTooLarge,
@@ -58,19 +59,28 @@ class Policy:
     token_header: bytes
     allow_without_prefix: bool
     cluster: bool
-    read: Backend | None
-    write: Backend | None
+    read: BackendGroup | None
+    write: BackendGroup | None
     max_form_size: int
     tell_why: bool
     keys_awaited: bool = False
     path_prefix: str = ""
     """What all paths begin with (``-http.pathPrefix``): empty, or with a slash in front and none behind."""
     auth: bool = True
+    compression: bool = True
+    """Whether backends may be asked for compressed answers (not with ``-http.disableResponseCompression``)."""
+
+    def backends(self, route: Route) -> BackendGroup | None:
+        """Those that serve ``route``."""
+        return self.write if route.inserts else self.read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """A request that may pass: for whom, where, and what becomes of its body. ``token`` None: without -enable.auth."""
+    """A request that may pass: for whom, where, and what becomes of its body. ``token`` None: without -enable.auth.
+
+    ``backend`` is the first of its group; a lane chooses another by what it knows of their load, with :func:`moved`.
+    """
 
     claim: VMAccessClaim
     token: Token | None
@@ -146,10 +156,10 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
     if route.filters is Filters.LEAK and claim.restricted:
         raise FiltersIgnored("VictoriaMetrics ignores labels and filters here, so a token that carries some may not")
     check_tenant(match, claim.tenant)
-    backend = policy.write if route.inserts else policy.read
-    if backend is None:
+    backends = policy.backends(route)
+    if backends is None:
         raise NotServed(f"no -{'write' if route.inserts else 'read'}.url is configured")
-    return Grant(claim=claim, token=token, match=match, backend=backend, body=_body(policy, route, head))
+    return Grant(claim=claim, token=token, match=match, backend=backends.first, body=_body(policy, route, head))
 
 
 def _match(policy: Policy, head: RequestHead) -> Match:
@@ -232,6 +242,17 @@ def rewrite(policy: Policy, grant: Grant, head: RequestHead, form: bytes | None)
     )
 
 
+def moved(request: UpstreamRequest, backend: Backend) -> UpstreamRequest:
+    """The same request to another backend of its group: what :func:`rewrite` would have made of it."""
+    (name, _), *headers = request.headers  # Host, which _passed_on puts first
+    return replace(
+        request,
+        backend=backend,
+        target=backend.base + request.target.removeprefix(request.backend.base),
+        headers=((name, backend.host_header.encode()), *headers),
+    )
+
+
 # RFC 9110, section 7.6.1, and what never leaves the gateway: whose request it was, and what could choose a tenant.
 _NEVER_FORWARDED: Final = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade expect host "
@@ -242,7 +263,12 @@ _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-
 
 def _headers(policy: Policy, grant: Grant, head: RequestHead, body: bytes | None) -> Headers:
     headers = _passed_on(
-        head.headers, head.client, policy.token_header, grant.backend.host_header, grant.body is Body.HOLD
+        head.headers,
+        head.client,
+        policy.token_header,
+        grant.backend.host_header,
+        grant.body is Body.HOLD,
+        policy.compression,
     )
     if body is None:
         return headers
@@ -250,12 +276,16 @@ def _headers(policy: Policy, grant: Grant, head: RequestHead, body: bytes | None
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _passed_on(headers: Headers, client: str, token_header: bytes, host: str, reframed: bool) -> Headers:
+def _passed_on(
+    headers: Headers, client: str, token_header: bytes, host: str, reframed: bool, compression: bool
+) -> Headers:
     """The client's headers as a backend gets them. ``reframed``: the body is written anew, and so is its framing."""
     values = [(name.lower(), value) for name, value in headers]
     named = {each.strip().lower() for name, value in values if name == b"connection" for each in value.split(b",")}
     # Framing that Connection names would change where the message ends for the backend: it is not theirs to name.
     dropped = _NEVER_FORWARDED | {token_header} | (named - _FRAMING) | (_FRAMING if reframed else set())
+    if not compression:
+        dropped |= {b"accept-encoding"}
     hops = [value.strip().decode("latin-1") for name, value in values if name == b"x-forwarded-for"]
     return (
         (b"Host", host.encode()),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from .errors import HeadTooLarge, MalformedHead, TargetTooLong
@@ -79,17 +80,28 @@ class RequestHead:
             MalformedHead: there are several, or it is no number. :func:`check_head` has seen to that for HTTP/1,
                 but not every head comes that way.
         """
-        values = self.values(b"content-length")
-        if not values:
-            return None
-        if len(values) > 1 or not re.fullmatch(rb"[0-9]{1,18}", values[0]):
-            raise MalformedHead("the Content-Length is not one number of bytes")
-        return int(values[0])
+        return _content_length(self.headers)
 
     @property
     def has_body(self) -> bool:
         """Whether the framing announces content (RFC 9112, section 6.3). Chunked counts, even if it ends empty."""
-        return bool(self.values(b"transfer-encoding")) or bool(self.content_length)
+        return _has_body(self.headers)
+
+
+# Asked several times for a request, and the headers of a client's requests are mostly the very same.
+@lru_cache(maxsize=256)
+def _content_length(headers: Headers) -> int | None:
+    values = [value.strip() for name, value in headers if name.lower() == b"content-length"]
+    if not values:
+        return None
+    if len(values) > 1 or not re.fullmatch(rb"[0-9]{1,18}", values[0]):
+        raise MalformedHead("the Content-Length is not one number of bytes")
+    return int(values[0])
+
+
+@lru_cache(maxsize=256)
+def _has_body(headers: Headers) -> bool:
+    return any(name.lower() == b"transfer-encoding" for name, _ in headers) or bool(_content_length(headers))
 
 
 def skip_empty_lines(received: bytes) -> int:

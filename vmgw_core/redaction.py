@@ -57,6 +57,7 @@ _PASSWORD_IN_URL: Final = re.compile(r"(:/{2}[^/\s:@?#]*+:)[^/\s@]++(?=@)")
 _ARGUMENT: Final = re.compile(r"([?&;])([A-Za-z0-9_.-]{1,64}+)=([^&;\s#\"']++)")  # of a URL within a text
 _MEMBER: Final = re.compile(r'"([A-Za-z0-9_. -]{1,64}+)"(\s{0,8}+:\s{0,8}+)"((?:[^"\\]|\\.)++)"')
 _CREDENTIAL: Final = re.compile(r"\b((?i:bearer)[ \t]++)([\w.~+/=-]{16,}+)|\b((?i:basic)[ \t]++)([\w+/=-]{6,}+)")
+_CHALLENGES: Final = frozenset((b"www-authenticate", b"proxy-authenticate"))
 _SCHEME: Final = re.compile(r"[ \t]*+(?i:bearer|basic|digest|token|negotiate|apikey|aws4-hmac-sha256)(?:[ \t]++|\Z)")
 _BINARY: Final = re.compile(r"[\x00-\x08\x0e-\x1f]")
 
@@ -150,6 +151,8 @@ def redact_headers(headers: Headers, token_header: bytes) -> Headers:
 
 
 def _redact_header(name: bytes, value: bytes, token_header: bytes) -> bytes:
+    if name.lower() in _CHALLENGES:
+        return value  # it says what is wanted, and a client that is still to read it needs it as it is
     text = value.decode("latin-1")
     key = name.decode("latin-1")
     if name.lower() == token_header or is_secret_name(key):

@@ -15,6 +15,7 @@ from tests.wire.tokens import SPEC_READ, SigningKey, tenant
 from vmgw_addons.access_log import AccessLog
 from vmgw_addons.logs import LogStyle
 from vmgw_addons.runtime import Decision, Runtime
+from vmgw_core.backends import BackendGroup
 from vmgw_core.errors import BackendTimeout, Refusal
 from vmgw_core.gateway import Policy, admit
 from vmgw_core.head import RequestHead
@@ -28,7 +29,7 @@ POLICY = Policy(
     token_header=b"authorization",
     allow_without_prefix=False,
     cluster=False,
-    read=BACKEND,
+    read=BackendGroup((BACKEND,)),
     write=None,
     max_form_size=1000,
     tell_why=False,

@@ -254,3 +254,19 @@ def test_a_body_behind_a_request_for_a_page_that_takes_time(lane: Lane, caplog: 
     lane.feed(client, b"6789")
     assert client.written == b""
     assert "crashed" not in caplog.text
+
+
+def test_only_so_much_is_taken_of_requests_that_come_early() -> None:
+    lane = Lane(**{"http.maxPipelined": "1KiB"})
+    try:
+        client = lane.client()
+        reading = []
+        for early in (GET, GET, GET * 20):
+            lane.feed(client, early)
+            reading.append(client.reading)
+        for number in range(22):  # the next request is on its way before the last one's connection is free
+            lane.feed(lane.backends[number % 2], NO_CONTENT)
+        assert [*reading, client.reading] == [True, True, False, True]
+        assert statuses(client) == [204] * 22
+    finally:
+        lane.close()

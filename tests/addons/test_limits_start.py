@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from vmgw_addons.launcher import main
+from vmgw_addons.limits_source import expanded
+from vmgw_core.errors import ConfigurationError
+from vmgw_core.limitfile import MAX_BYTES
 
 _SERIES = "limits: [{type: active_series, value: 1}]"
 
@@ -79,3 +82,29 @@ def test_a_dry_run_reads_the_limits_and_exits(tmp_path: Path, capsys: pytest.Cap
     assert main([*flags, "-dryRun"], {}) == 0
     said = capsys.readouterr()
     assert (said.out, said.err) == ("the configuration is good\n", "")
+
+
+def test_the_limits_have_placeholders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "limits.yaml"
+    file.write_text("limits:\n- type: queries\n  value: %{VMGW_QUERIES}\n")
+    flags = ["-enable.rateLimit", "-enable.auth", "-read.url=http://a:1", f"-ratelimit.config={file}", "-dryRun"]
+    assert main(flags, {}) == 2
+    expected = f"-ratelimit.config {file}, line 3: the placeholder VMGW_QUERIES names no environment variable"
+    assert expected in capsys.readouterr().err
+    monkeypatch.setenv("VMGW_QUERIES", "17")
+    assert main(flags, {}) == 0
+
+
+def test_a_placeholder_is_replaced_once() -> None:
+    environ = {"A": "%{B}", "B": "\u00e9", "": "nothing"}
+    assert expanded(b"x: %{A} %{B}%{} %{B", environ, "file") == "x: %{B} \u00e9nothing %{B".encode()
+    assert expanded(b"", environ, "file") == b""
+
+
+def test_placeholders_cannot_blow_a_file_up() -> None:
+    with pytest.raises(ConfigurationError, match="larger than"):
+        expanded(b"%{A}" * 1000, {"A": "x" * 100_000}, "file")
+    too_large = b"%{A}" * (MAX_BYTES // 4 + 1)
+    assert expanded(too_large, {"A": "x"}, "file") == too_large

@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.core import keys
 from tests.core.keys import NOW
+from vmgw_core.backends import BackendGroup
 from vmgw_core.captures import Captured
 from vmgw_core.errors import Refusal
 from vmgw_core.gateway import Body, Grant, Policy, admit, rewrite
@@ -28,8 +29,8 @@ def policy(*private: keys.PrivateKey, **changes: Any) -> Policy:  # noqa: ANN401
         token_header=b"authorization",
         allow_without_prefix=False,
         cluster=False,
-        read=backend,
-        write=backend,
+        read=BackendGroup((backend,)),
+        write=BackendGroup((backend,)),
         max_form_size=1000,
         tell_why=False,
     )

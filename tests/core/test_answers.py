@@ -37,6 +37,7 @@ PROMISED: dict[type[Refusal], tuple[int, str, str]] = {
     errors.TargetTooLong: (414, "target_too_long", "bad_data"),
     errors.UnsupportedBody: (415, "unsupported_body", "bad_data"),
     errors.RateLimited: (429, "rate_limited", "too_many_requests"),
+    errors.TooManyAtOnce: (429, "too_many_at_once", "too_many_requests"),
     errors.HeadTooLarge: (431, "head_too_large", "bad_data"),
     errors.InternalError: (500, "internal_error", "internal"),
     errors.BackendUnreachable: (502, "backend_unreachable", "unavailable"),
@@ -96,9 +97,9 @@ def test_the_answer_to_a_refusal(cls: type[Refusal]) -> None:
         expected = {b"WWW-Authenticate": b"Bearer"}
     elif status == 405:
         expected = {b"Allow": b"GET, POST"}
-    elif status == 429:
+    elif cls is RateLimited:
         expected = {b"Retry-After": b"17"}
-    elif status in (502, 503):
+    elif status in (429, 502, 503):
         expected = {b"Retry-After": b"5"}
     assert headers == expected
 

@@ -39,7 +39,8 @@ def test_options_at_their_defaults_are_the_defaults() -> None:
     [
         ("vmgw_enable_auth", True, "enable.auth", True),
         ("vmgw_metrics_max_tenants", 0, "metrics.maxTenants", 0),
-        ("vmgw_read_url", URL, "read.url", URL),
+        ("vmgw_read_url", [URL, "a,b"], "read.url", (URL, "a", "b")),
+        ("vmgw_datasource_url", URL, "datasource.url", URL),
         ("vmgw_max_form_size", "1KB", "maxFormSize", 1000),
         ("vmgw_http_shutdown_delay", "2m", "http.shutdownDelay", 120.0),
         ("vmgw_auth_public_key_files", ["a,b", "'c,d'"], "auth.publicKeyFiles", ("a", "b", "c,d")),
@@ -70,7 +71,7 @@ def test_options_accept(option: str, value: object, name: str, parsed: object) -
         ),
         ("vmgw_enable_auth", "true", "enable.auth", "expected true or false, got a value of type str"),
         ("vmgw_enable_auth", None, "enable.auth", "expected true or false, got a value of type NoneType"),
-        ("vmgw_read_url", None, "read.url", "expected a string, got a value of type NoneType"),
+        ("vmgw_datasource_url", None, "datasource.url", "expected a string, got a value of type NoneType"),
         ("vmgw_auth_public_keys", "a", "auth.publicKeys", "expected a list of strings, got a value of type str"),
         ("vmgw_auth_public_keys", [1], "auth.publicKeys", "expected a list of strings, got a value of type list"),
     ],

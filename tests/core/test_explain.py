@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.core import keys
 from vmgw_core import errors
+from vmgw_core.backends import BackendGroup
 from vmgw_core.errors import Refusal
 from vmgw_core.explain import Outcome, describe, explain, own_page
 from vmgw_core.explanation import Step, Verdict
@@ -31,8 +32,8 @@ POLICY: Final = Policy(
     token_header=b"authorization",
     allow_without_prefix=False,
     cluster=True,
-    read=Backend.parse("http://reader:hunter2@vmselect:8481/base", "read.url"),
-    write=Backend.parse("https://vminsert", "write.url"),
+    read=BackendGroup((Backend.parse("http://reader:hunter2@vmselect:8481/base", "read.url"),)),
+    write=BackendGroup((Backend.parse("https://vminsert", "write.url"),)),
     max_form_size=100,
     tell_why=False,
 )

@@ -59,8 +59,10 @@ def test_groups_are_contiguous() -> None:
         ("version", Kind.BOOL, False),
         ("envflag.enable", Kind.BOOL, False),
         ("envflag.prefix", Kind.STRING, ""),
+        ("read.url", Kind.ARRAY, ()),
+        ("write.url", Kind.ARRAY, ()),
         *((f"{side}.{name}", Kind.STRING, "") for side in ("read", "write") for name in (
-            "url", "tlsCAFile", "tlsCertFile", "tlsKeyFile", "tlsServerName")),
+            "tlsCAFile", "tlsCertFile", "tlsKeyFile", "tlsServerName")),
         ("read.tlsInsecureSkipVerify", Kind.BOOL, False),
         ("write.tlsInsecureSkipVerify", Kind.BOOL, False),
     ],

@@ -245,7 +245,10 @@ def test_any_text_is_an_array(text: str) -> None:
         (("",), '""'),
         (("a", "b c"), "a,b c"),
         (("a,b", "c"), '"a,b",c'),
-        (('say "hi"\n',), r'"say \"hi\"\n"'),
+        (('say "hi"\n',), 'say "hi"\n'),
+        (('"hi"',), r'"\"hi\""'),
+        (("http://[::1]:1", "b"), "http://[::1]:1,b"),
+        (("a[", "b]"), '"a[",b]'),
         ((PEM,), PEM),
     ],
 )

@@ -15,8 +15,20 @@ from hypothesis import strategies as st
 from tests.core import go_query, keys
 from vmgw_core import errors
 from vmgw_core.access import Access, TenantID
+from vmgw_core.backends import BackendGroup
 from vmgw_core.errors import Refusal
-from vmgw_core.gateway import Body, Policy, UpstreamRequest, access_of, admit, identify, rewrite, route_of, too_large
+from vmgw_core.gateway import (
+    Body,
+    Policy,
+    UpstreamRequest,
+    access_of,
+    admit,
+    identify,
+    moved,
+    rewrite,
+    route_of,
+    too_large,
+)
 from vmgw_core.head import Headers, RequestHead
 from vmgw_core.jwk import KeySet, keys_from_pem
 from vmgw_core.jwt import TokenVerifier
@@ -34,8 +46,8 @@ SINGLE: Final = Policy(
     token_header=b"authorization",
     allow_without_prefix=False,
     cluster=False,
-    read=READ,
-    write=WRITE,
+    read=BackendGroup((READ,)),
+    write=BackendGroup((WRITE,)),
     max_form_size=1000,
     tell_why=False,
 )
@@ -948,3 +960,34 @@ def test_whose_request_it_is_and_what_for() -> None:
     assert route.path == "/api/v1/query"
     assert identify(SINGLE, _head("GET", QUERY, token=BROKEN), NOW) is None
     assert route_of(SINGLE, _head("GET", "/config")) is None
+
+
+# --- another backend of the group ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", [SINGLE, CLUSTER], ids=["single", "cluster"])
+@pytest.mark.parametrize("url", ["https://other:8443", "http://other/a/b/", "http://u:p@other:8481/base"])
+def test_a_request_that_is_moved_is_what_it_would_have_been_there(policy: Policy, url: str) -> None:
+    other = Backend.parse(url, "read.url")
+    there = replace(policy, read=BackendGroup((other,)))
+    head, form = _with_form("/api/v1/query?a=b", b"query=up")
+    here = rewrite(policy, admit(policy, head, NOW), head, form)
+    assert moved(here, other) == rewrite(there, admit(there, head, NOW), head, form)
+
+
+def test_the_first_of_several_backends_is_granted() -> None:
+    other = Backend.parse("http://other", "read.url")
+    policy = replace(SINGLE, read=BackendGroup((READ, other)))
+    assert policy.read is not None
+    policy.read.members[0].up = False
+    assert admit(policy, _head("GET", "/api/v1/labels"), NOW).backend is READ
+
+
+# --- compression ---------------------------------------------------------------------------------------------------
+
+
+def test_compressed_answers_are_asked_for_only_where_they_may_be() -> None:
+    head = _head("GET", "/api/v1/labels", (b"Accept-Encoding", b"gzip"))
+    for policy, expected in ((SINGLE, [b"gzip"]), (replace(SINGLE, compression=False), [])):
+        sent = rewrite(policy, admit(policy, head, NOW), head, None)
+        assert [value for name, value in sent.headers if name.lower() == b"accept-encoding"] == expected

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vmgw_core.errors import HeadTooLarge, MalformedHead, TargetTooLong
-from vmgw_core.head import HeadLimits, RequestLine, check_head, check_request_line
+from vmgw_core.head import HeadLimits, Headers, RequestHead, RequestLine, check_fields, check_head, check_request_line
 
 LIMITS = HeadLimits(size=1000, line=40, fields=3)
 
@@ -66,3 +66,34 @@ def test_a_line_that_is_none(line: bytes) -> None:
 
 def test_a_method_that_begins_like_one_that_is_refused() -> None:
     assert check_request_line(b"CONNECTED / HTTP/1.1\r\n\r\n").method == "CONNECTED"
+
+
+FIELDS = {
+    "as it is": ((b"accept", b"*/*"),),
+    "its own host": ((b"Host", b"a"), (b"host", b"b")),
+    "a chunked body": ((b"transfer-encoding", b"chunked"),),
+}
+NO_FIELDS = {
+    "a line break": ((b"accept", b"a\r\nb: c"),),
+    "NUL": ((b"accept", b"a\0b"),),
+    "a name that is none": ((b"a b", b"c"),),
+    "two lengths": ((b"content-length", b"1"), (b"content-length", b"2")),
+    "length and coding": ((b"content-length", b"1"), (b"transfer-encoding", b"chunked")),
+}
+
+
+@pytest.mark.parametrize("headers", FIELDS.values(), ids=list(FIELDS))
+def test_a_request_of_another_framing_may_become_http1(headers: Headers) -> None:
+    check_fields(RequestHead(method="GET", target="/a?b", headers=headers, client="c"))
+
+
+@pytest.mark.parametrize("headers", NO_FIELDS.values(), ids=list(NO_FIELDS))
+def test_a_request_of_another_framing_that_would_be_no_http1_is_refused(headers: Headers) -> None:
+    with pytest.raises(MalformedHead):
+        check_fields(RequestHead(method="GET", target="/a?b", headers=headers, client="c"))
+
+
+@pytest.mark.parametrize("target", ["/a b", "/a\r\nb", "http://a/b", "/\udcff"])
+def test_a_target_that_no_request_line_holds_is_refused(target: str) -> None:
+    with pytest.raises(MalformedHead):
+        check_fields(RequestHead(method="GET", target=target, headers=(), client="c"))

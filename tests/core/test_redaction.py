@@ -273,3 +273,8 @@ def test_redacting_twice_is_redacting_once(text: str) -> None:
     assert redact_arguments(redact_arguments(text)) == redact_arguments(text)
     target = "/" + text.encode("latin-1").decode("utf-8", "surrogateescape")
     assert redact_target(redact_target(target)) == redact_target(target)
+
+
+def test_a_challenge_is_no_secret() -> None:
+    challenge = (b"WWW-Authenticate", b'Basic realm="vmgateway", charset="UTF-8"')
+    assert redact_headers((challenge,), b"authorization") == (challenge,)

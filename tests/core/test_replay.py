@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.core import keys
 from tests.core.captured import FIRST, SECOND, captured, head, policy, posted
 from tests.core.keys import NOW
+from vmgw_core.backends import BackendGroup
 from vmgw_core.captures import Captured, Outcome
 from vmgw_core.gateway import Policy
 from vmgw_core.limits import Limit, Limiter, LimitType, Resolution
@@ -196,12 +197,12 @@ def test_other_keys() -> None:
 
 def test_other_backends() -> None:
     other = Backend.parse("http://other:1/base", "read.url")
-    assert difference(captured(head()), policy(FIRST, read=other)) is Difference.OTHER_UPSTREAM
-    made, verdict = captured(head()), judged(captured(head()), policy(FIRST, read=other))
+    assert difference(captured(head()), policy(FIRST, read=BackendGroup((other,)))) is Difference.OTHER_UPSTREAM
+    made, verdict = captured(head()), judged(captured(head()), policy(FIRST, read=BackendGroup((other,))))
     assert made.outcome is not None
     assert compare(made.outcome, verdict.outcome, any_backend=True) is Difference.OTHER_UPSTREAM  # the base path
     other = Backend.parse("https://other:1", "read.url")
-    verdict = judged(captured(head()), policy(FIRST, read=other))
+    verdict = judged(captured(head()), policy(FIRST, read=BackendGroup((other,))))
     assert compare(made.outcome, verdict.outcome) is Difference.OTHER_UPSTREAM
     assert compare(made.outcome, verdict.outcome, any_backend=True) is None
     assert difference(captured(head()), policy(FIRST, read=None)) is Difference.NEWLY_REFUSED

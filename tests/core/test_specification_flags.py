@@ -16,15 +16,8 @@ from vmgw_core.flags import BY_NAME, FLAGS, Flag, Kind
 
 TESTS: Final = Path(__file__).parents[1]
 
-TO_COME: Final = frozenset(
-    {
-        "http.disableResponseCompression",
-    }
-)
-"""What is not there yet."""
-
 SEVERAL: Final = frozenset({"read.url", "write.url"})
-"""Where the specification has one address, and a list of addresses may stand here."""
+"""Where the specification has one address, and a list of addresses stands here."""
 
 
 def specified() -> list[tuple[str, str, str]]:
@@ -35,24 +28,11 @@ def specified() -> list[tuple[str, str, str]]:
     return rows
 
 
-def is_to_come(name: str) -> bool:
-    return name in TO_COME or f"{name.partition('.')[0]}.*" in TO_COME
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "default"), [pytest.param(*row, id=row[0]) for row in specified() if not is_to_come(row[0])]
-)
+@pytest.mark.parametrize(("name", "kind", "default"), [pytest.param(*row, id=row[0]) for row in specified()])
 def test_a_flag_of_the_specification_is_there_with_its_type_and_default(name: str, kind: str, default: str) -> None:
     flag = BY_NAME[name]
-    if name in SEVERAL and flag.kind is Kind.ARRAY:
-        assert flag.default == ()
-        return
-    assert flag.kind.value == kind
+    assert flag.kind is Kind.ARRAY if name in SEVERAL else flag.kind.value == kind
     assert flag.default == flag.parse(default)
-
-
-def test_nothing_is_to_come_that_is_there() -> None:
-    assert [flag.name for flag in FLAGS if is_to_come(flag.name)] == []
 
 
 def named_in_tests() -> frozenset[str]:
@@ -61,6 +41,8 @@ def named_in_tests() -> frozenset[str]:
     names = {name for path in files for name in re.findall(r"[\"']-([A-Za-z0-9.]+)", path.read_text())}
     for path in (TESTS / "wire").glob("test_datasource_*.py"):  # there they stand without the prefix they share
         names |= {f"datasource.{name}" for name in re.findall(r"[\"']([A-Za-z0-9.]+)[=\"']", path.read_text())}
+    for path in (TESTS / "addons").glob("test_fast_*.py"):  # there they are arguments of a lane
+        names |= set(re.findall(r"Lane\(\*\*\{\"([A-Za-z0-9.]+)\"", path.read_text()))
     return frozenset(names)
 
 
@@ -70,18 +52,6 @@ ELSEWHERE: Final = frozenset({"enableTCP6"})
 """What is shown under another name: the tests of the listener's address have it as ``ipv6``."""
 
 
-TESTS_TO_COME: Final = frozenset(
-    """
-    lane workers http.maxRequestLine http.maxHeaders http.headTimeout http.bodyTimeout http.idleConnTimeout
-    http.connTimeout http.disableKeepAlive http.maxConnections http.maxChunkLine http.maxPipelined
-    ratelimit.failClosed ratelimit.maxUsageAge ratelimit.maxDecodedSize
-    httpListenAddr.useProxyProtocol tls tlsCertFile tlsCipherSuites tlsKeyFile tlsMinVersion mtls mtlsCAFile
-    http.enableHTTP2
-    """.split()  # noqa: SIM905
-)
-"""Flags whose effect has no test yet."""
-
-
 @pytest.mark.parametrize("flag", [flag for flag in FLAGS if not flag.effect], ids=lambda flag: flag.name)
 def test_a_flag_that_takes_effect_is_set_by_some_test(flag: Flag) -> None:
-    assert flag.name in ELSEWHERE | TESTS_TO_COME | SET
+    assert flag.name in ELSEWHERE | SET

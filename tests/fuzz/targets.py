@@ -149,7 +149,7 @@ def answers(script: Script, lane: Lane) -> None:
         data = script.message(ANSWERS, b"qa")
         lane.call(lambda data=data: transport.feed(data))  # type: ignore[misc]
         if receiver.done and not transport.closing:
-            assert lane.pool.take(policy.read) is connection
+            assert lane.pool.take(policy.read.first) is connection
             receiver = None
     if script.number(2):
         lane.call(transport.feed_eof)
@@ -293,9 +293,16 @@ def _check_requests(received: bytes) -> None:
 
 def one_input(lane: Lane) -> Callable[[bytes], None]:
     """The function that takes an input, all targets in one: its first byte says which."""
-    logging.getLogger().addHandler(Crashes())
 
     def run(data: bytes) -> None:
+        handler = Crashes()
+        logging.getLogger().addHandler(handler)
+        try:
+            one(data)
+        finally:
+            logging.getLogger().removeHandler(handler)
+
+    def one(data: bytes) -> None:
         script = Script(data)
         target = script.number(8)
         if target == 0:

@@ -214,7 +214,6 @@ def test_what_ignores_filters_is_closed_to_a_restricted_token(client: Client, pa
         "/vmalert/api/v1/rules",
         "/api/v1/targets",
         "/config",
-        "/flags",
         "/snapshot/list",
         "/internal/force_flush",
         "/internal/resetRollupResultCache",

@@ -55,3 +55,18 @@ def test_no_home_directory_is_needed_and_nothing_is_written_into_one(
         gateway = start_gateway(*common, f"-lane={lane}", env={"HOME": home})
         assert gateway.client(key.mint()).get("/api/v1/labels").status == 200
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_that_must_be_counted_whole_is_limited(
+    start_gateway: StartGateway, upstream: RecordingUpstream, key: SigningKey, key_file: Path, tmp_path: Path
+) -> None:
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("limits: [{type: rows_inserted, value: 1000000000}]")
+    common = ("-enable.auth", f"-write.url={upstream.url}", f"-auth.publicKeyFiles={key_file}")
+    limited = ("-enable.rateLimit", f"-ratelimit.config={limits}", "-ratelimit.maxDecodedSize=1MiB")
+    client = start_gateway(*common, *limited).client(key.mint())
+    for values, status in ((250_000, 200), (300_000, 413)):
+        numbers = ",".join("1" for _ in range(values))
+        line = f'{{"metric":{{"__name__":"m"}},"values":[{numbers}],"timestamps":[{numbers}]}}'
+        assert client.post("/api/v1/import", body=line).status == status
+    assert len(upstream.requests) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import time
 from functools import partial
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.wire.client import Client
 from tests.wire.conftest import StartGateway
 from tests.wire.processes import Gateway, Program, run_vmgateway
 from tests.wire.servers import Redis, VictoriaMetrics
 from tests.wire.tokens import SigningKey, tenant
 from tests.wire.upstream import RecordingUpstream, never
+from tests.wire.waiting import eventually
 from vmgw_core.access import TenantID
 
 PATH = "/api/v1/labels"
@@ -96,6 +99,28 @@ def test_a_datasource_that_is_down(
     closed = start_gateway(*given, "-ratelimit.failClosed")
     assert statuses(closed, key.mint(tenant(1, 5)), 1) == [503]
     assert len(upstream.requests) == 1
+
+
+def answers(client: Client, status: int) -> bool:
+    return client.get(PATH).status == status
+
+
+def test_usage_may_become_so_old(
+    start_gateway: StartGateway,
+    upstream: RecordingUpstream,
+    victoria_metrics: VictoriaMetrics,
+    key: SigningKey,
+    key_file: Path,
+    limits: Path,
+    metric: str,
+) -> None:
+    """No sample is newer than the one here, so the usage ages."""
+    victoria_metrics.import_prometheus(counter(metric, [0, 95]))
+    given = (*flags(upstream, limits, key_file), f"-datasource.url={victoria_metrics.url}", "-ratelimit.failClosed")
+    given = (*given, f"-ratelimit.extraLabels=test={metric}", "-ratelimit.refreshInterval=200ms")
+    for age, status in (("1h", 200), ("1s", 503)):
+        client = start_gateway(*given, f"-ratelimit.maxUsageAge={age}").client(key.mint(tenant(1, 5)))
+        eventually(functools.partial(answers, client, status))
 
 
 def test_a_slow_datasource_is_in_no_request_s_way(

@@ -18,7 +18,7 @@ from .tokens import SigningKey, tenant
 from .upstream import RecordingUpstream
 
 TABLE = Path(__file__).parents[1] / "data" / "victoriametrics-routes.tsv"
-OWN_PAGES = ("/health", "/-/healthy", "/-/ready", "/ping", "/metrics")
+OWN_PAGES = ("/health", "/-/healthy", "/-/ready", "/-/reload", "/ping", "/metrics", "/flags")
 
 with TABLE.open(newline="") as _file:
     ROWS = list(csv.DictReader(_file, delimiter="\t"))

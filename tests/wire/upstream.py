@@ -330,7 +330,11 @@ class RecordingUpstream:
 
     def close_idle(self) -> int:
         """Close the connections that carry no request just now; how many they were."""
-        idle = [connection for connection in self._live if connection.idle and not connection.record.closed]
+        idle = [
+            connection
+            for connection in self._live
+            if connection.idle and not connection.record.closed and connection.thread.is_alive()
+        ]
         for connection in idle:
             connection.close()
             connection.thread.join()

@@ -1,0 +1,221 @@
+"""Backends: which of several gets a request, and a look whether those that failed are back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from typing import Final
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from vmgw_core.backends import BackendGroup, Member
+from vmgw_core.errors import Refusal
+from vmgw_core.gateway import moved
+from vmgw_core.tenancy import Backend
+
+from .fast_backend import AnswerHead
+from .fast_pool import Pool
+from .runtime import Decision, Runtime
+
+logger = logging.getLogger(__name__)
+
+_PROBE_SECONDS: Final = 1.0  # between two looks at a backend that is set aside
+_PROBE_TIMEOUT: Final = 5.0
+
+
+# --- one request ---------------------------------------------------------------------------------------------------
+
+
+def choose(decision: Decision) -> None:
+    """Choose the backend of an admitted request, before it is rewritten."""
+    group = group_of(decision)
+    member = decision.member = group.only or group.choose()
+    assert member is not None
+    assert decision.grant is not None
+    if member.backend is not decision.grant.backend:
+        decision.grant = replace(decision.grant, backend=member.backend)
+
+
+def move(decision: Decision, tried: Collection[Member]) -> bool:
+    """Turn a request to a backend that is none of those ``tried``; whether there is one."""
+    group = group_of(decision)
+    member = None if group.only else group.choose(tried)
+    if member is None:
+        return False
+    forsake(decision)
+    assert decision.grant is not None
+    assert decision.upstream is not None
+    decision.member = member
+    decision.grant = replace(decision.grant, backend=member.backend)
+    decision.upstream = moved(decision.upstream, member.backend)
+    return True
+
+
+def group_of(decision: Decision) -> BackendGroup:
+    """The backends among which there is a choice."""
+    assert decision.policy is not None
+    assert decision.grant is not None
+    group = decision.policy.backends(decision.grant.route)
+    assert group is not None
+    return group
+
+
+def ask(decision: Decision) -> None:
+    """The request is on its way to its backend, from now on or once more."""
+    assert decision.member is not None
+    if not decision.asked:
+        decision.member.begin()
+    decision.asked = time.perf_counter()
+
+
+def forsake(decision: Decision) -> None:
+    """The backend is no longer expected to answer the request."""
+    if decision.asked:
+        decision.asked = 0.0
+        assert decision.member is not None
+        decision.member.end()
+
+
+def answered(decision: Decision) -> None:
+    """The head of the backend's answer is there."""
+    member = decision.member
+    assert member is not None
+    if not decision.asked:
+        return
+    member.durations.add(time.perf_counter() - decision.asked)
+    if not member.up:
+        back(member)
+
+
+def failed(decision: Decision, *, dead: bool = True) -> None:
+    """The backend gave no answer, or none in time. It is set aside where it is ``dead``, by all that is known."""
+    member = decision.member
+    assert member is not None
+    member.errors += 1
+    if member.up and dead:
+        member.up = False
+        if group_of(decision).only is None:
+            logger.warning(f"-{member.backend.flag}: {member.backend} failed and is set aside until it answers")
+
+
+def back(member: Member) -> None:
+    """The backend answers again."""
+    member.up = True
+    logger.info(f"-{member.backend.flag}: {member.backend} answers again")
+
+
+# --- all of them ---------------------------------------------------------------------------------------------------
+
+
+class Backends:
+    """Probes those of several backends that failed: each once a second, with a request of the gateway's own."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.pool = Pool(runtime)
+        self.task: asyncio.Task[None] | None = None
+        self.probes: dict[Member, asyncio.Task[None]] = {}
+
+    def running(self) -> None:
+        self.task = asyncio.get_running_loop().create_task(self.run())
+
+    def done(self) -> None:
+        for task in (self.task, *self.probes.values()):
+            if task is not None:
+                task.cancel()
+        self.pool.close()
+
+    async def run(self) -> None:
+        """Look again and again."""
+        while True:
+            await asyncio.sleep(_PROBE_SECONDS)
+            for group in groups(self.runtime):
+                for member in group.members:
+                    if group.only is None and not member.up and member not in self.probes:
+                        self.probes[member] = asyncio.get_running_loop().create_task(self.probe(member))
+
+    async def probe(self, member: Member) -> None:
+        """Ask a backend for its health. It is back with any answer but an error of the server's (5xx)."""
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT):
+                status = await ask_health(self.pool, member.backend)
+        except (Refusal, TimeoutError):
+            return
+        except Exception:
+            logger.exception("a backend could not be probed")
+            return
+        finally:
+            del self.probes[member]
+        if status < 500 and not member.up:
+            back(member)
+
+
+async def ask_health(pool: Pool, backend: Backend) -> int:
+    """The status of ``/health`` at a backend, 599 where it gives no answer. Raises Refusal: it cannot be reached."""
+    connection = await pool.connect(backend)
+    receiver = _Status()
+    try:
+        head = f"GET {backend.base}/health HTTP/1.1\r\nHost: {backend.host_header}\r\nConnection: close\r\n"
+        data = head.encode("ascii")
+        if backend.authorization is not None:
+            data += b"Authorization: %b\r\n" % backend.authorization
+        connection.send(receiver, data + b"\r\n", is_head=False)
+        return await receiver.status
+    finally:
+        connection.abort()
+
+
+class _Status:
+    """Waits for the head of an answer."""
+
+    def __init__(self) -> None:
+        self.status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def answered(self, head: AnswerHead | None, content: bytes, done: bool) -> None:
+        if head is not None and not self.status.done():
+            self.status.set_result(head.status)
+
+    def backend_lost(self, reason: str) -> None:
+        if not self.status.done():
+            self.status.set_result(599)
+
+    def backend_writable(self, writable: bool) -> None:
+        """A head fits into any buffer."""
+
+
+def groups(runtime: Runtime) -> list[BackendGroup]:
+    """Those of the policy in force."""
+    policy = runtime.policy
+    return [] if policy is None else [group for group in (policy.read, policy.write) if group is not None]
+
+
+class BackendsState(Collector):
+    """What is known of each backend, for the metrics. URLs have no credentials."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def collect(self) -> Iterator[Metric]:
+        names = ["side", "url"]
+        up = GaugeMetricFamily("vmgateway_backend_up", "0 where the last that was heard of it was no answer",
+                               labels=names)  # fmt: skip
+        load = GaugeMetricFamily("vmgateway_backend_concurrent_requests", "Requests under way there", labels=names)
+        requests = CounterMetricFamily("vmgateway_backend_requests", "Requests sent there", labels=names)
+        errors = CounterMetricFamily("vmgateway_backend_errors", "Requests it gave no answer to, or not in time",
+                                     labels=names)  # fmt: skip
+        durations = HistogramMetricFamily(
+            "vmgateway_backend_duration_seconds", "From a request sent to the head of its answer", labels=names
+        )
+        for group in groups(self.runtime):
+            for member in group.members:
+                labels = [member.backend.flag.partition(".")[0], str(member.backend)]
+                up.add_metric(labels, float(member.up))
+                load.add_metric(labels, member.load)
+                requests.add_metric(labels, member.requests)
+                errors.add_metric(labels, member.errors)
+                durations.add_metric(labels, member.durations.cumulative(), member.durations.sum)
+        yield from (up, load, requests, errors, durations)
