@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vmgw_core.errors import HeadTooLarge, MalformedHead, TargetTooLong
-from vmgw_core.head import HeadLimits, Headers, RequestHead, RequestLine, check_fields, check_head, check_request_line
+from vmgw_core.head import Headers, HeadLimits, RequestHead, RequestLine, check_fields, check_head, check_request_line
 
 LIMITS = HeadLimits(size=1000, line=40, fields=3)
 
