@@ -8,6 +8,7 @@ with more than one reading is refused; what goes upstream is written anew from t
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -50,6 +51,7 @@ def decode_path(raw: str) -> str:
     return path
 
 
+@lru_cache(maxsize=256)
 def encode_path(path: str) -> str:
     """The one spelling of a decoded path: everything but unreserved characters and ``/@:!$&'()*+,=`` is escaped."""
     return quote(path, safe="/@:!$&'()*+,=~")
