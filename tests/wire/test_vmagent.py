@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import threading
 from pathlib import Path
 
@@ -103,3 +104,33 @@ def test_samples_wait_while_the_token_is_refused_and_while_the_backend_is_away(
         start_gateway(*flags, f"-write.url={victoria_metrics.url}", port=refusing.port)
         eventually(lambda: victoria_metrics.series(metric), within=60, what="the sample arrives in the end")
     assert [item["metric"].get("team") for item in victoria_metrics.export(metric)] == ["dev"]
+
+
+def test_vmagent_backs_off_where_rows_are_limited_and_loses_nothing(
+    start_gateway: StartGateway,
+    victoria_metrics: VictoriaMetrics,
+    key: SigningKey,
+    key_file: Path,
+    metric: str,
+    tmp_path: Path,
+) -> None:
+    limits = tmp_path / "limits.yaml"
+    limits.write_text(f"limits:\n- {{type: rows_inserted, value: {2 * BATCH}, resolution: hour}}\n")
+    gateway = start_gateway(
+        "-enable.auth", f"-write.url={victoria_metrics.url}", f"-auth.publicKeyFiles={key_file}",
+        "-enable.rateLimit", f"-ratelimit.config={limits}",
+    )  # fmt: skip
+    with Vmagent(f"{gateway.url}/api/v1/write", key.mint(team("dev", mode=2))) as vmagent:
+        for batch in range(2):
+            vmagent.push(lines(metric, batch))
+            expected = (batch + 1) * BATCH
+            eventually(lambda: len(victoria_metrics.series(metric)) == expected, what="what fits arrives")  # noqa: B023
+        vmagent.push(lines(metric, 2))
+        vmagent.wait_for_log("429")
+        assert gateway.metric("vmgateway_tenant_usage", type="rows_inserted") == 2 * BATCH
+        assert dropped(vmagent) == 0
+        assert len(victoria_metrics.series(metric)) == 2 * BATCH
+        limits.write_text(f"limits:\n- {{type: rows_inserted, value: {10 * BATCH}, resolution: hour}}\n")
+        gateway.signal(signal.SIGHUP)
+        eventually(lambda: len(victoria_metrics.series(metric)) == 3 * BATCH, within=60, what="the rest arrives")
+        assert dropped(vmagent) == 0
