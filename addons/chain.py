@@ -11,6 +11,7 @@ from .configuration import Configuration
 from .explanation import Explanation
 from .fast_lane import FastLane
 from .flow_lane import FlowLane
+from .flow_patience import FlowPatience
 from .flow_replay import FlowReplay
 from .forwarding import Forwarding
 from .key_refresh import KeyRefresh
@@ -61,6 +62,7 @@ def build(runtime: Runtime | None = None) -> list[object]:
         ServerReplay(),
         connections,
         FlowLane(runtime, connections),
+        FlowPatience(runtime),
         fast,
         Explanation(runtime, lifecycle),
         keys,

@@ -37,8 +37,6 @@ class FlowLane:
         decision = self.runtime.decisions.get(flow)
         if flow.response is not None and decision is not None:
             flow.response.stream = decision.passing if self.runtime.access_log is not None else True
-            if self.runtime.draining:
-                flow.response.headers["Connection"] = "close"
 
     def client_disconnected(self, client: Client) -> None:
         """Close the socket that mitmproxy 12 forgets when it closes a client that is still sending."""

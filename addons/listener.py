@@ -14,7 +14,7 @@ from mitmproxy.proxy.mode_servers import ProxyConnectionHandler, ServerInstance
 from mitmproxy.proxy.mode_specs import ReverseMode
 
 from vmgw_core import __version__
-from vmgw_core.errors import ConfigurationError
+from vmgw_core.errors import ConfigurationError, Overloaded
 
 from .fast_lane import FastLane
 from .listener_tls import ListenerTLS
@@ -143,6 +143,11 @@ class Listener:
 
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             assert self.mode is not None
+            limit = self.runtime.limits.connections
+            if limit and len(self.mode.manager.connections) >= limit:
+                writer.write(self.fast.closing(Overloaded("the gateway has as many connections as it takes")))
+                writer.close()
+                return
             handler = ProxyConnectionHandler(ctx.master, reader, writer, ctx.options, self.mode.mode)
             context = handler.layer.context
             handler.layer = self.mode.make_top_layer(context)

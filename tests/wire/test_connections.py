@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import StartGateway
-from .processes import Gateway
+from .processes import Gateway, Program
 from .raw import RawClient, head
 from .tokens import SigningKey
 from .upstream import ReceivedRequest, RecordingUpstream, Reply, never
@@ -144,21 +144,39 @@ def test_who_closes(gateway: Gateway, upstream: RecordingUpstream, token: str, r
             assert client.send(data).receive_head().startswith(b"HTTP/1.1 200 ")
 
 
-def test_keep_alive_can_be_disabled(start_gateway: StartGateway, flags: list[str], token: str) -> None:
-    gateway = start_gateway(*flags, "-http.disableKeepAlive")
+def test_keep_alive_can_be_disabled(
+    start_gateway: StartGateway, flags: list[str], token: str, program: Program
+) -> None:
+    gateway = start_gateway(*flags, "-http.disableKeepAlive", program=program)
     with RawClient(gateway.port) as client:
         assert b"\r\nConnection: close\r\n" in client.send(head("GET", QUERY, token)).receive_all()
 
 
-def test_a_connection_retires_behind_an_answer(start_gateway: StartGateway, flags: list[str], token: str) -> None:
-    gateway = start_gateway(*flags, "-http.connTimeout=1ms")
+def test_a_connection_retires_behind_an_answer(
+    start_gateway: StartGateway, flags: list[str], token: str, program: Program
+) -> None:
+    gateway = start_gateway(*flags, "-http.connTimeout=1ms", program=program)
     with RawClient(gateway.port) as client:
         eventually(lambda: gateway.metric("process_start_time_seconds") > 0)  # time passes
         assert b"\r\nConnection: close\r\n" in client.send(head("GET", QUERY, token)).receive_all()
 
 
-def test_more_connections_than_allowed_are_503(start_gateway: StartGateway, flags: list[str], token: str) -> None:
-    gateway = start_gateway(*flags, "-http.maxConnections=3")
+@pytest.mark.parametrize("first", [b"", b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["new", "used"])
+def test_an_idle_connection_is_closed_in_the_flow_lane_too(
+    start_gateway: StartGateway, flags: list[str], first: bytes
+) -> None:
+    gateway = start_gateway(*flags, "-http.idleConnTimeout=300ms", "-lane=flow")
+    with RawClient(gateway.port) as client:
+        client.send(first)
+        if first:
+            assert client.receive_head().startswith(b"HTTP/1.1 204 ")
+        assert client.receive_all() == b""
+
+
+def test_more_connections_than_allowed_are_503(
+    start_gateway: StartGateway, flags: list[str], token: str, program: Program
+) -> None:
+    gateway = start_gateway(*flags, "-http.maxConnections=3", program=program)
     kept = [RawClient(gateway.port) for _ in range(3)]
     for client in kept:
         assert client.send(head("GET", QUERY, token)).receive_answer()[0] == 200
