@@ -24,8 +24,10 @@ MIB = 1 << 20
 ROUNDS = 2
 PROXY_CORE, LOAD_CORE = "0", "1"
 
+# Started by root, nginx would give up its rights, and with them the directory of this run.
+USER = "user root; " if os.geteuid() == 0 else ""
 NGINX = """
-daemon off; worker_processes 1; pid {d}/{name}.pid; error_log {d}/{name}.log;
+{user}daemon off; worker_processes 1; pid {d}/{name}.pid; error_log {d}/{name}.log;
 events {{ worker_connections 4096; }}
 http {{
     access_log off; keepalive_requests 100000000; client_max_body_size 0; sendfile on;
@@ -50,7 +52,7 @@ PROXY = """
         ssl_certificate {d}/tls.crt; ssl_certificate_key {d}/tls.key;
         location / {{
             proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection "";
-            proxy_request_buffering off; proxy_buffering off;
+            proxy_request_buffering off; proxy_buffers 16 128k; proxy_buffer_size 128k; proxy_max_temp_file_size 0;
         }}
     }}
 """
@@ -144,7 +146,7 @@ class Bench:
 
     def nginx(self, name: str, core: str, content: str) -> subprocess.Popen[bytes]:
         path = self.directory / f"{name}.conf"
-        path.write_text(NGINX.format(d=self.directory, name=name, content=content))
+        path.write_text(NGINX.format(d=self.directory, name=name, content=content, user=USER))
         return self.start(core, "nginx", "-p", str(self.directory), "-c", str(path))
 
     def add(self, name: str, make: Callable[[int, int], subprocess.Popen[bytes]], token: str | None = None) -> None:
@@ -258,7 +260,7 @@ class Bench:
         if "Non-2xx" in out:
             return 0.0, "errors", "errors", 0.0
         rate, number = re.search(r"Requests/sec:\s+([\d.]+)", out), re.search(r"(\d+) requests in", out)
-        p50, p99 = re.search(r"50%\s+(\S+)", out), re.search(r"99%\s+(\S+)", out)
+        p50, p99 = re.search(r"\n +50%\s+(\S+)", out), re.search(r"\n +99%\s+(\S+)", out)
         if rate is None or number is None or p50 is None or p99 is None:
             raise SystemExit(f"wrk printed something else:\n{out}")
         return float(rate[1]), p50[1], p99[1], spent * 1000 / max(1, int(number[1]))
