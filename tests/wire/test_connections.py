@@ -173,10 +173,8 @@ def test_an_idle_connection_is_closed_in_the_flow_lane_too(
         assert client.receive_all() == b""
 
 
-def test_more_connections_than_allowed_are_503(
-    start_gateway: StartGateway, flags: list[str], token: str, program: Program
-) -> None:
-    gateway = start_gateway(*flags, "-http.maxConnections=3", program=program)
+def test_more_connections_than_allowed_are_503(start_gateway: StartGateway, flags: list[str], token: str) -> None:
+    gateway = start_gateway(*flags, "-http.maxConnections=3")
     kept = [RawClient(gateway.port) for _ in range(3)]
     for client in kept:
         assert client.send(head("GET", QUERY, token)).receive_answer()[0] == 200
