@@ -179,6 +179,9 @@ class Listener:
         for task in list(self.tasks):
             task.cancel()
         if self.server is not None:
+            for bound in self.server.sockets:
+                asyncio.get_running_loop().remove_reader(bound.fileno())
+            await asyncio.sleep(0)  # asyncio loses those it has just accepted, open, once the server is closed
             self.server.close()
             self.server = None
         for listening in self.sockets:

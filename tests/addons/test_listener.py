@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import asyncio
+import socket
+
 import pytest
 
-from vmgw_addons.listener import parse_listen_address
+from tests.wire.processes import free_port
+from vmgw_addons import chain
+from vmgw_addons.listener import Listener, parse_listen_address
+from vmgw_addons.runtime import Runtime
 from vmgw_core.errors import ConfigurationError
 
 
@@ -24,3 +30,40 @@ def test_accepts(text: str, ipv6: bool, expected: tuple[str, int]) -> None:
 def test_rejects(text: str) -> None:
     with pytest.raises(ConfigurationError, match="-httpListenAddr"):
         parse_listen_address(text, ipv6=False)
+
+
+class Greeter(asyncio.Protocol):
+    """Says that it has the connection."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(b"taken")
+        transport.close()
+
+
+class GreetingListener(Listener):
+    def protocol(self, client: str | None = None) -> asyncio.Protocol:
+        return Greeter()
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_a_connection_that_comes_as_the_listener_closes_is_taken_or_closed(turns: int) -> None:
+    async def scenario() -> bytes:
+        runtime = Runtime()
+        known = next(addon for addon in chain.build(runtime) if isinstance(addon, Listener))
+        runtime.settings = {"httpListenAddr.useProxyProtocol": False}
+        listener = GreetingListener(runtime, known.fast)
+        port = free_port()
+        await listener.listen("127.0.0.1", port)
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.setblocking(False)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await listener.close()
+            loop = asyncio.get_running_loop()
+            try:
+                return await asyncio.wait_for(loop.sock_recv(client, 16), timeout=10)
+            except ConnectionResetError:
+                return b""
+
+    assert asyncio.run(scenario()) in (b"taken", b"")
