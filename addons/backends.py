@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 from typing import Final
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -37,7 +36,7 @@ def choose(decision: Decision) -> None:
     assert member is not None
     assert decision.grant is not None
     if member.backend is not decision.grant.backend:
-        decision.grant = replace(decision.grant, backend=member.backend)
+        decision.grant = decision.grant._replace(backend=member.backend)
 
 
 def move(decision: Decision, tried: Collection[Member]) -> bool:
@@ -50,7 +49,7 @@ def move(decision: Decision, tried: Collection[Member]) -> bool:
     assert decision.grant is not None
     assert decision.upstream is not None
     decision.member = member
-    decision.grant = replace(decision.grant, backend=member.backend)
+    decision.grant = decision.grant._replace(backend=member.backend)
     decision.upstream = moved(decision.upstream, member.backend)
     return True
 

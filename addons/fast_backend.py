@@ -4,7 +4,8 @@ Rules of this file:
 - a connection is used again only when the answer ended where its framing said, nothing followed it, and the whole
   request was sent; in doubt it is closed;
 - interim answers (1xx) are skipped, switching protocols is an error: nobody asked for it;
-- no answer is held: what was read goes on in the same call.
+- no answer is held: what was read goes on in the same call;
+- a head that llhttp has read once, byte for byte, is not given to it again: see ``KnownHeads``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import httptools
 
+from vmgw_core.answers import HeaderEdit
 from vmgw_core.gateway import UpstreamRequest
 from vmgw_core.head import Headers
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 MAX_RESPONSE_HEAD: Final = 1 << 20
 """Bytes of a head with all interim answers before it; and of what stands between two pieces of content, or behind."""
+MAX_KNOWN: Final = 256
+"""Heads that are kept, each of at most ``_MAX_KNOWN_HEAD`` bytes."""
+_MAX_KNOWN_HEAD: Final = 2048
 _NOT_PASSED_ON: Final = frozenset(
     b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade".split()
 )  # RFC 9110, section 7.6.1
@@ -45,11 +50,14 @@ class AnswerHead:
     llhttp has seen to it that no header holds a control character.
     """
 
-    __slots__ = ("framing", "headers", "length", "status")
+    __slots__ = ("edit", "framing", "headers", "length", "status", "written")
 
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]], *, is_head: bool) -> None:
         self.status = status
         self.headers: Headers
+        self.edit: HeaderEdit | None = None
+        self.written = b""
+        """How it goes to clients, as ``edit`` has it: see :meth:`FastLane.head`."""
         self.length = 0
         self.framing = Framing.CLOSE
         kept = []
@@ -70,9 +78,40 @@ class AnswerHead:
             kept = [header for header in kept if header[0].lower() not in named - _KEPT]
         self.headers = tuple(kept)
         if is_head or status in (204, 304):
-            self.framing = Framing.NONE
+            self.framing, self.length = Framing.NONE, 0
         if status == 204:  # RFC 9110, section 8.6: there is no content to tell the length of
             self.headers = tuple(header for header in kept if header[0].lower() != b"content-length")
+
+
+class KnownHeads:
+    """Heads of answers by their bytes, so that a parser reads the same one once.
+
+    Only of answers to other requests than HEAD, with content of known length: behind them, no parser is needed.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[AnswerHead, bool]] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def find(self, received: bytes) -> tuple[AnswerHead, bool, bytes] | None:
+        """The head that ``received`` begins with, whether the connection stays, and what follows; None if not known."""
+        end = received.find(b"\r\n\r\n") + 4
+        known = self._known.get(received[:end])
+        return None if known is None else (*known, received[end:])
+
+    def note(self, received: bytes, content: int, head: AnswerHead, keep: bool) -> None:
+        """The head of ``received``, behind which a parser has found ``content`` bytes and nothing else."""
+        end = received.find(b"\r\n\r\n") + 4
+        bounded = head.framing in (Framing.LENGTH, Framing.NONE)
+        # Where the parser did not end the head at the first empty line, the length does not fit.
+        if bounded and end + content == len(received) and end <= _MAX_KNOWN_HEAD:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[received[:end]] = head, keep
 
 
 class Receiver(Protocol):
@@ -157,25 +196,34 @@ class BackendConnection(asyncio.Protocol):
         if receiver is None:
             self.abort()  # an answer to nothing
             return
-        if self._left >= len(data) > 0:
-            # A body of known length: nothing in it has to be looked at.
-            self._left -= len(data)
-            self._done = self._left == 0
-            receiver.answered(None, data, self._done)
-            if self._done:
-                self._finish()
-            return
         if self._left:
-            self._surplus = self._done = True
-            data, self._left = data[: self._left], 0
-            receiver.answered(None, data, True)
-            self._finish()
+            self._count_off(receiver, None, data)
             return
+        if self._head is None and not self._seen and not self._is_head:
+            known = self.pool.heads.find(data)
+            if known is not None:
+                self._head, self._keep, content = known
+                self._left = self._head.length
+                self._count_off(receiver, self._head, content)
+                return
         self._parse(receiver, data)
+
+    def _count_off(self, receiver: Receiver, head: AnswerHead | None, content: bytes) -> None:
+        """Pass on content of known length: nothing in it has to be looked at."""
+        self._left -= len(content)
+        if self._left < 0:
+            self._surplus = True
+            content = content[: self._left]
+        self._done = self._left <= 0
+        receiver.answered(head, content, self._done)
+        if self._done:
+            self._left = 0
+            self._finish()
 
     def _parse(self, receiver: Receiver, data: bytes) -> None:
         assert self._parser is not None
         had_head = self._head is not None
+        alone = not had_head and not self._seen and not self._is_head
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -198,6 +246,8 @@ class BackendConnection(asyncio.Protocol):
             self._fail("the trailers of its answer, or what stands in a chunk's head, are too large")
             return
         head = None if had_head else self._head
+        if alone:
+            self.pool.heads.note(data, len(content), self._head, self._keep)
         if head is not None and head.framing is Framing.LENGTH and not self._done:
             self._left = head.length - len(content)
             self._parser = None  # what is left is counted, so that no parser has to copy it

@@ -306,23 +306,20 @@ class Exchange:
         if not self.request_done or self.lane.runtime.draining or client.retiring():
             self.keep_alive = False
         client.taking()
-        lines = [self.lane.status_line(head.status)]
-        lines += [b"%b: %b" % header for header in self.lane.edited(head.headers)]
+        written = self.lane.passed_on(head)
         if head.framing in (Framing.CHUNKED, Framing.CLOSE):
             if client.old:
                 self.keep_alive = False
             else:
                 self.chunking = True
-                lines.append(b"Transfer-Encoding: chunked")
-        lines += self.connection_lines()
-        lines.append(b"\r\n")
-        return b"\r\n".join(lines)
+                written += b"Transfer-Encoding: chunked\r\n"
+        return written + self.connection_lines() + b"\r\n"
 
-    def connection_lines(self) -> list[bytes]:
+    def connection_lines(self) -> bytes:
         """What the client must know of its connection (RFC 9112, section 9.3)."""
         if not self.keep_alive:
-            return [b"Connection: close"]
-        return [b"Connection: keep-alive"] if self.client.old else []
+            return b"Connection: close\r\n"
+        return b"Connection: keep-alive\r\n" if self.client.old else b""
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer in place of the backend, or end the connection where an answer has begun."""

@@ -19,6 +19,7 @@ from vmgw_core.errors import Overloaded, Refusal
 from vmgw_core.head import Headers
 
 from .access_control import AccessControl
+from .fast_backend import AnswerHead
 from .fast_client import FastClient
 from .fast_pool import Pool
 from .rate_limit import RateLimit
@@ -29,7 +30,7 @@ from .telemetry import Telemetry
 logger = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 0.1
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
 class FastLane:
@@ -91,29 +92,31 @@ class FastLane:
         except Exception as error:
             logger.error(f"a request could not be counted or logged: {type(error).__name__}")
 
-    def edited(self, headers: Headers) -> Headers:
-        """The headers of an answer with those that every answer gets."""
-        return self.runtime.header_edit.apply(headers)
+    def head(self, status: int, headers: Headers) -> bytes:
+        """The head of an answer without its end: the reason phrase that everybody knows, the headers that all get."""
+        line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+        return line + b"".join([b"%b: %b\r\n" % header for header in self.runtime.header_edit.apply(headers)])
 
-    def status_line(self, status: int) -> bytes:
-        """The first line of an answer, with the reason phrase that everybody knows."""
-        return _STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status
+    def passed_on(self, head: AnswerHead) -> bytes:
+        """The head of a backend's answer without its end, written once for as long as :class:`KnownHeads` keeps it."""
+        if head.edit is not self.runtime.header_edit:
+            head.written, head.edit = self.head(head.status, head.headers), self.runtime.header_edit
+        return head.written
 
-    def own(self, response: Answer, connection: list[bytes], *, content: bool = True) -> bytes:
+    def own(self, response: Answer, connection: bytes, *, content: bool = True) -> bytes:
         """An answer of the gateway's own, as it goes over the wire.
 
         Args:
-            connection: header lines about the connection.
+            connection: header lines about the connection, each with its end.
             content: False for the answer to HEAD, which has a length and no content.
         """
-        lines = [self.status_line(response.status)]
-        lines += [b"%b: %b" % header for header in self.edited(response.headers)]
-        return b"\r\n".join([*lines, *connection, b"", response.body if content else b""])
+        head = self.head(response.status, response.headers)
+        return head + connection + b"\r\n" + (response.body if content else b"")
 
     def closing(self, refusal: Refusal) -> bytes:
         """The whole answer to what is no request, behind which the connection is closed."""
         self.telemetry.malformed(refusal)
-        return self.own(answer(refusal), [b"Connection: close"])
+        return self.own(answer(refusal), b"Connection: close\r\n")
 
     # --- housekeeping ----------------------------------------------------------------------------------------------
 

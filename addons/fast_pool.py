@@ -10,7 +10,7 @@ from typing import Final
 from vmgw_core.errors import BackendTimeout, BackendUnreachable
 from vmgw_core.tenancy import Backend
 
-from .fast_backend import BackendConnection
+from .fast_backend import BackendConnection, KnownHeads
 from .runtime import Runtime
 
 MAX_IDLE: Final = 128
@@ -32,6 +32,7 @@ class Pool:
         self.runtime = runtime
         self.idle: dict[_Key, list[BackendConnection]] = {}
         self.keys: dict[BackendConnection, _Key] = {}
+        self.heads = KnownHeads()
 
     def take(self, backend: Backend) -> BackendConnection | None:
         """An idle connection to ``backend``, or None."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import replace
 
 from mitmproxy import ctx
 from mitmproxy.http import Headers, HTTPFlow
@@ -96,7 +95,7 @@ def with_length(head: RequestHead, body: bytes) -> RequestHead:
     """``head`` with the length of what is left of the body after secrets were taken out."""
     length = str(len(body)).encode()
     headers = ((name, length if name.lower() == b"content-length" else value) for name, value in head.headers)
-    return replace(head, headers=tuple(headers))
+    return head._replace(headers=tuple(headers))
 
 
 def captured_of(flow: HTTPFlow) -> Captured | None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 from vmgw_core.errors import InvalidClaims
@@ -50,14 +50,16 @@ class TenantID:
 
     account_id: int = 0
     project_id: int = 0
+    _name: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for number in (self.account_id, self.project_id):
             if isinstance(number, bool) or not 0 <= number <= _UINT32_MAX:
                 raise ValueError(f"a tenant is two integers of 0 to {_UINT32_MAX}")
+        object.__setattr__(self, "_name", f"{self.account_id}:{self.project_id}")
 
     def __str__(self) -> str:
-        return f"{self.account_id}:{self.project_id}"
+        return self._name
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -108,6 +110,13 @@ class VMAccessClaim:
     filters: tuple[str, ...]
     """Series selectors, as they were written."""
     mode: AccessMode
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.tenant, self.labels, self.filters, self.mode)))
+
+    def __hash__(self) -> int:
+        return self._hash  # what it becomes in a URL is looked up for every request
 
     @property
     def restricted(self) -> bool:

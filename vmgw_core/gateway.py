@@ -8,10 +8,10 @@ default, and only a complete :class:`Grant` leads to an address.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from .access import Access, AccessMode, TenantID, VMAccessClaim
 from .backends import BackendGroup
@@ -75,8 +75,7 @@ class Policy:
         return self.write if route.inserts else self.read
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class Grant(NamedTuple):
     """A request that may pass: for whom, where, and what becomes of its body. ``token`` None: without -enable.auth.
 
     ``backend`` is the first of its group; a lane chooses another by what it knows of their load, with :func:`moved`.
@@ -99,8 +98,7 @@ class Grant:
         return Subject(None if self.match.multitenant else self.claim.tenant, self.claim.labels)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamRequest:
+class UpstreamRequest(NamedTuple):
     """What the backend receives. ``body`` is None where the client's body is streamed or there is none."""
 
     backend: Backend
@@ -163,12 +161,18 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
 
 
 def _match(policy: Policy, head: RequestHead) -> Match:
-    path = decode_path(head.target.partition("?")[0])
-    if policy.path_prefix:
-        if not path.startswith(f"{policy.path_prefix}/"):
+    return _match_path(head.target.partition("?")[0], head.method, policy.path_prefix, policy.cluster, policy.auth)
+
+
+# A client's paths are few.
+@lru_cache(maxsize=_REMEMBERED)
+def _match_path(raw: str, method: str, prefix: str, cluster: bool, auth: bool) -> Match:
+    path = decode_path(raw)
+    if prefix:
+        if not path.startswith(f"{prefix}/"):
             raise UnknownRoute("this path is not served by the gateway: it does not begin with -http.pathPrefix")
-        path = path.removeprefix(policy.path_prefix)
-    return match_route(path, head.method, cluster=policy.cluster, multitenant=not policy.auth)
+        path = path.removeprefix(prefix)
+    return match_route(path, method, cluster=cluster, multitenant=not auth)
 
 
 def _claim_of_path(match: Match) -> VMAccessClaim:
@@ -245,8 +249,7 @@ def rewrite(policy: Policy, grant: Grant, head: RequestHead, form: bytes | None)
 def moved(request: UpstreamRequest, backend: Backend) -> UpstreamRequest:
     """The same request to another backend of its group: what :func:`rewrite` would have made of it."""
     (name, _), *headers = request.headers  # Host, which _passed_on puts first
-    return replace(
-        request,
+    return request._replace(
         backend=backend,
         target=backend.base + request.target.removeprefix(request.backend.base),
         headers=((name, backend.host_header.encode()), *headers),

@@ -56,8 +56,7 @@ _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*+(0|[1-9][0-9]{0,17})[ ]
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*+chunked[ ]*+\r\n")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestHead:
+class RequestHead(NamedTuple):
     """What a decision needs of a request.
 
     ``target`` is the origin-form target as sent; ``client`` the address of the peer, without its port.

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from .access import Access, TenantID
 from .errors import MethodNotAllowed, UnknownRoute
@@ -123,8 +123,7 @@ class Route:
         return self.cluster_prefix.startswith("/insert/")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
+class Match(NamedTuple):
     """A route, what of the decoded path follows its prefix, and the tenant a cluster-style path names.
 
     ``multitenant``: the path has that word in the tenant's place, and names no tenant.

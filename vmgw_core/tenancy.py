@@ -28,6 +28,16 @@ class Backend:
     port: int
     base: str
     authorization: bytes | None = field(repr=False)
+    address: tuple[str, int] = field(init=False, repr=False, compare=False)
+    """Host and port."""
+    host_header: str = field(init=False, repr=False, compare=False)
+    """The value of ``Host`` (RFC 9110, section 7.2): the port is left out where it is the scheme's own."""
+
+    def __post_init__(self) -> None:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        named = host if _DEFAULT_PORTS[self.scheme] == self.port else f"{host}:{self.port}"
+        object.__setattr__(self, "address", (self.host, self.port))
+        object.__setattr__(self, "host_header", named)
 
     @classmethod
     def parse(cls, url: str, flag: str) -> Backend:
@@ -58,17 +68,6 @@ class Backend:
             base=parts.path.rstrip("/"),
             authorization=authorization,
         )
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port."""
-        return self.host, self.port
-
-    @property
-    def host_header(self) -> str:
-        """The value of ``Host`` (RFC 9110, section 7.2): the port is left out where it is the scheme's own."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if _DEFAULT_PORTS[self.scheme] == self.port else f"{host}:{self.port}"
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.host_header}{self.base}"

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.addons.fakes import FakeTransport, Lane
-from vmgw_addons.fast_backend import MAX_RESPONSE_HEAD, AnswerHead, BackendConnection
+from vmgw_addons.fast_backend import MAX_KNOWN, MAX_RESPONSE_HEAD, AnswerHead, BackendConnection, KnownHeads
 
 OK = b"HTTP/1.1 200 OK\r\n"
 LENGTH_4 = OK + b"Content-Length: 4\r\n\r\n"
@@ -307,3 +307,64 @@ def test_any_bytes_in_any_pieces_are_one_answer_or_one_loss(
             assert connection.receiver.done or connection.receiver.lost is not None
         lane.call(connection.transport.abort)
     lane.turn()
+
+
+# --- heads that were read before -----------------------------------------------------------------------------------
+
+
+@given(_ANSWERS, _ANSWERS, st.booleans(), st.booleans())
+@settings(derandomize=True, max_examples=600, deadline=None)
+@example(LENGTH_4 + b"abcd", LENGTH_4 + b"efghX", False, False)
+@example(LENGTH_4 + b"abcd", LENGTH_4, True, False)
+@example(OK + b"Content-Length: 0\r\n\r\n", OK + b"Content-Length: 0\r\n\r\nX", False, False)
+@example(
+    b"HTTP/1.1 200 OK\nContent-Length: 8\n\nab\r\n\r\ncd",
+    b"HTTP/1.1 200 OK\nContent-Length: 8\n\nab\r\n\r\ne",
+    False,
+    True,
+)
+def test_what_was_answered_before_changes_no_answer(
+    lane: Lane, before: bytes, received: bytes, is_head: bool, before_head: bool
+) -> None:
+    def answer() -> tuple[object, object, bool]:
+        connection = Connection(lane, is_head=is_head)
+        outcome = connection.feed(received)
+        head, kept = connection.receiver.head, connection.kept
+        lane.call(connection.transport.abort)
+        lane.turn()
+        return outcome, head and (head.headers, head.framing, head.length), kept
+
+    lane.pool.heads = KnownHeads()
+    expected = answer()
+    lane.pool.heads = KnownHeads()
+    for content in (before, received):
+        other = Connection(lane, is_head=before_head)
+        other.feed(content)
+        lane.call(other.transport.abort)
+        lane.turn()
+    assert answer() == expected
+
+
+def test_a_head_is_parsed_once(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    lane.pool.heads = KnownHeads()
+    assert Connection(lane).feed(LENGTH_4 + b"abcd") == (200, b"abcd", True, False)
+    monkeypatch.setattr(BackendConnection, "_parse", None)
+    assert Connection(lane).feed(LENGTH_4 + b"ef", b"gh") == (200, b"efgh", True, False)
+
+
+def test_few_heads_are_kept_and_no_large_one(lane: Lane) -> None:
+    lane.pool.heads = KnownHeads()
+    for number in range(3 * MAX_KNOWN):
+        Connection(lane).feed(OK + b"X: %d\r\nContent-Length: 0\r\n\r\n" % number)
+        assert 0 < len(lane.pool.heads) <= MAX_KNOWN
+    lane.pool.heads = KnownHeads()
+    Connection(lane).feed(OK + b"X: %b\r\nContent-Length: 0\r\n\r\n" % (b"x" * 4096))
+    assert len(lane.pool.heads) == 0
+
+
+def test_a_known_head_in_the_middle_of_another_is_none(lane: Lane) -> None:
+    Connection(lane).feed(LENGTH_4 + b"abcd")
+    connection = Connection(lane)
+    assert connection.feed(OK + b"X: ", LENGTH_4 + b"abcd") == (200, b"abcd", True, False)
+    assert connection.receiver.head is not None
+    assert connection.receiver.head.headers[0] == (b"X", b"HTTP/1.1 200 OK")

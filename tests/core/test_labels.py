@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.core import go_query
 from vmgw_core.access import AccessMode, TenantID, VMAccessClaim
 from vmgw_core.errors import BadRequest
+from vmgw_core.forms import MAX_ARGUMENTS, key_of, split_pairs
 from vmgw_core.labels import enforce, enforcement_of
 from vmgw_core.routes import ROUTES, Filters, Route, match_route
 from vmgw_core.selector import Matcher, parse_selector
@@ -257,6 +258,43 @@ def test_an_absent_form_stays_absent_and_an_empty_one_empty() -> None:
 
 
 # --- the laws ------------------------------------------------------------------------------------------------------
+
+
+_KEYS = ["query", "match[]", "idx", "iid", "id", "ID", "extra", "extra_label", "extra_labels", "extra_filters[]", "x]"]
+_KEYS += ["EXTRA_LABEL", "%65xtra_label", "+extra_filter", "extra_filter%5B%5D", "time", "", "a.b", "a-b", "a%5B%5D"]
+_VALUES = st.text(alphabet="aZ0%2fF+=\"'[]{}~!$-:<,;#& \u00e9", max_size=8)
+_PAIRS = st.one_of(st.builds("{}={}".format, st.sampled_from(_KEYS), _VALUES), st.sampled_from(_KEYS), _VALUES)
+
+
+def _judged_one_by_one(route: Route, claim: VMAccessClaim, arguments: str) -> str | None:
+    """What stays of the client's ``arguments``, as the rules say it; None where they are refused."""
+    try:
+        pairs = split_pairs(arguments, "form")
+    except BadRequest:
+        return None
+    enforced = ("extra_label",) * bool(claim.labels) + ("extra_filter",) * bool(claim.filters)
+    return "&".join(p for p in pairs if not key_of(p).startswith(enforced) and key_of(p) not in route.dropped)
+
+
+@given(st.sampled_from([QUERY, WRITE, STATIC, RELABEL]), st.lists(_PAIRS, max_size=5))
+@example(RELABEL, ["id=1"])
+@example(QUERY, ["a=1"] * MAX_ARGUMENTS)
+@example(QUERY, ["a=1"] * (MAX_ARGUMENTS + 1))
+@pytest.mark.parametrize("claim", [NOBODY, BY_LABEL, BY_FILTER, BY_BOTH], ids=["nobody", "label", "filter", "both"])
+def test_what_stays_is_what_stays_of_each_pair(claim: VMAccessClaim, route: Route, pairs: list[str]) -> None:
+    arguments = "&".join(pairs)
+    expected = _judged_one_by_one(route, claim, arguments)
+    try:
+        _, kept = enforce(route, claim, "", arguments)
+    except BadRequest:
+        kept = None
+    assert kept == expected
+
+
+@pytest.mark.parametrize("key", sorted({key for route in ROUTES for key in route.dropped}))
+def test_an_argument_that_no_client_may_send_goes_from_the_plainest_query(key: str) -> None:
+    route = next(route for route in ROUTES if key in route.dropped)
+    assert enforce(route, NOBODY, f"a=1&{key}=1&b=2", None)[0] == "a=1&b=2"
 
 
 def _spelled(key: str, choices: list[int]) -> str:
