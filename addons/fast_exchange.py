@@ -97,13 +97,8 @@ class Exchange:
             self.prepare(None)
             if decision.meter is None or self.request_done:
                 self.begin()
-        if not self.request_done and not self.over and self.awaits_continue():
+        if not self.request_done and not self.over and decision.head.awaits_continue and not self.client.old:
             self.client.write(_CONTINUE)
-
-    def awaits_continue(self) -> bool:
-        """Whether the client holds its body back until it is told to go on (RFC 9110, section 10.1.1)."""
-        expected = self.decision.head.values(b"expect")
-        return bool(expected) and expected[0].lower() == b"100-continue" and not self.client.old
 
     def prepare(self, form: bytes | None) -> None:
         """Write the request that the backend gets. Raises ``Refusal``."""

@@ -27,7 +27,7 @@ from .errors import (
     UnsupportedBody,
 )
 from .forms import URLENCODED, is_form, read_form
-from .head import Headers, RequestHead
+from .head import Headers, RequestHead, values_of
 from .jwt import Token, TokenVerifier, token_from_header
 from .labels import enforce
 from .limittypes import Subject
@@ -204,13 +204,20 @@ def _body(policy: Policy, route: Route, head: RequestHead) -> Body:
         return Body.NONE
     if route.inserts:
         return Body.STREAM
-    types = head.values(b"content-type")
-    encodings = head.values(b"content-encoding")
-    if len(types) != 1 or not is_form(types[0].decode("latin-1")) or any(e.lower() != b"identity" for e in encodings):
-        raise UnsupportedBody("a body here must be a form, urlencoded or multipart, and not compressed")
+    _form_type(head.headers)
     if length is not None and length > policy.max_form_size:
         raise too_large(policy)
     return Body.HOLD
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _form_type(headers: Headers) -> str:
+    """The type of a form. Raises ``UnsupportedBody`` where the body is none."""
+    types = values_of(headers, b"content-type")
+    encodings = values_of(headers, b"content-encoding")
+    if len(types) != 1 or not is_form(types[0].decode("latin-1")) or any(e.lower() != b"identity" for e in encodings):
+        raise UnsupportedBody("a body here must be a form, urlencoded or multipart, and not compressed")
+    return types[0].decode("latin-1")
 
 
 def too_large(policy: Policy) -> BodyTooLarge:
@@ -232,8 +239,7 @@ def rewrite(policy: Policy, grant: Grant, head: RequestHead, form: bytes | None)
     text = None
     if grant.body is Body.HOLD:
         # The body of a GET has no meaning (RFC 9110, section 9.3.1), and Go does not read it.
-        content_type = head.values(b"content-type")[0].decode("latin-1")
-        text = read_form(content_type, form or b"") if head.method == "POST" else ""
+        text = read_form(_form_type(head.headers), form or b"") if head.method == "POST" else ""
     query, text = enforce(grant.route, claim, query, text)
     path = upstream_path(grant.match, claim.tenant, grant.backend, cluster=policy.cluster)
     body = None if text is None else text.encode("ascii")

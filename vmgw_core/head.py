@@ -69,7 +69,7 @@ class RequestHead(NamedTuple):
 
     def values(self, name: bytes) -> list[bytes]:
         """All values of the header ``name`` (given in lower case), in order, without surrounding blanks."""
-        return [value.strip() for key, value in self.headers if key.lower() == name]
+        return values_of(self.headers, name)
 
     @property
     def content_length(self) -> int | None:
@@ -87,10 +87,21 @@ class RequestHead(NamedTuple):
         return _has_body(self.headers)
 
 
+    @property
+    def awaits_continue(self) -> bool:
+        """Whether the client holds its body back until it is told to go on (RFC 9110, section 10.1.1)."""
+        return _awaits_continue(self.headers)
+
+
+def values_of(headers: Headers, name: bytes) -> list[bytes]:
+    """All values of the header ``name`` (given in lower case), in order, without surrounding blanks."""
+    return [value.strip() for key, value in headers if key.lower() == name]
+
+
 # Asked several times for a request, and the headers of a client's requests are mostly the very same.
 @lru_cache(maxsize=256)
 def _content_length(headers: Headers) -> int | None:
-    values = [value.strip() for name, value in headers if name.lower() == b"content-length"]
+    values = values_of(headers, b"content-length")
     if not values:
         return None
     if len(values) > 1 or not re.fullmatch(rb"[0-9]{1,18}", values[0]):
@@ -101,6 +112,12 @@ def _content_length(headers: Headers) -> int | None:
 @lru_cache(maxsize=256)
 def _has_body(headers: Headers) -> bool:
     return any(name.lower() == b"transfer-encoding" for name, _ in headers) or bool(_content_length(headers))
+
+
+@lru_cache(maxsize=256)
+def _awaits_continue(headers: Headers) -> bool:
+    expected = values_of(headers, b"expect")
+    return bool(expected) and expected[0].lower() == b"100-continue"
 
 
 def skip_empty_lines(received: bytes) -> int:

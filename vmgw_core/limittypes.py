@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from .access import TenantID
 
@@ -88,8 +88,7 @@ def label_text(labels: Labels) -> str:
     return "{" + ",".join(f"{name}={json.dumps(value)}" for name, value in labels) + "}"
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(NamedTuple):
     """Whom a request is counted for: the verified tenant, and the labels of the token.
 
     ``tenant`` None is a ``multitenant`` request, which exists without ``-enable.auth`` only.
