@@ -86,7 +86,6 @@ class RequestHead(NamedTuple):
         """Whether the framing announces content (RFC 9112, section 6.3). Chunked counts, even if it ends empty."""
         return _has_body(self.headers)
 
-
     @property
     def awaits_continue(self) -> bool:
         """Whether the client holds its body back until it is told to go on (RFC 9110, section 10.1.1)."""
