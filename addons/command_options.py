@@ -47,7 +47,7 @@ def read_arguments(arguments: Sequence[str], *, values: Sequence[str], switches:
         switches: those that take none.
 
     Raises:
-        ConfigurationError: the value of an option is missing.
+        ConfigurationError: the value of an option is missing, or a switch has one.
     """
     read = Arguments()
     rest = iter(arguments)
@@ -57,10 +57,16 @@ def read_arguments(arguments: Sequence[str], *, values: Sequence[str], switches:
             read.positional.append(argument)
         elif argument == "--":
             read.positional += rest
-        elif name in switches and not equals:
+        elif name in switches:
+            if equals:
+                raise ConfigurationError(f"--{name} takes no value")
             read.options.setdefault(name, [])
         elif name in values:
-            read.options.setdefault(name, []).append(value if equals else _value(f"--{name}", rest))
+            if not equals:
+                value = _value(f"--{name}", rest)
+            elif not value:
+                raise ConfigurationError(f"--{name}: the value is missing")
+            read.options.setdefault(name, []).append(value)
         else:
             read.flags.append(argument)
             flag = BY_NAME.get(name)

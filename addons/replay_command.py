@@ -6,7 +6,6 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final, TextIO
 
@@ -14,13 +13,13 @@ from vmgw_core.commandline import parse
 from vmgw_core.discovery import KeyRing
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.expectations import Expectation, read_expectations
-from vmgw_core.flags import BY_NAME, Kind
 from vmgw_core.limits import Limiter
 from vmgw_core.replay import Judge
 from vmgw_core.replay_report import as_json, as_junit, as_text
 from vmgw_core.tally import Tally
 
 from . import limits_source
+from .command_options import Arguments, read_arguments
 from .configuration import build_keyring, build_policy, read_static_keys
 from .flow_files import opened, read
 from .key_refresh import describe, download
@@ -57,53 +56,11 @@ _WITH_VALUE: Final = ("flags", "baseline-flags", "expect", "junit", "list")
 _SWITCHES: Final = ("json", "verify", "any-backend", "help", "h")
 
 
-@dataclass(slots=True)
-class Arguments:
-    """The command line, taken apart."""
-
-    files: list[str] = field(default_factory=list)
-    policy: list[str] = field(default_factory=list)
-    options: dict[str, str] = field(default_factory=dict)
-
-    def has(self, name: str) -> bool:
-        """Whether an option was given."""
-        return name in self.options
-
-
-def take_apart(arguments: Sequence[str]) -> Arguments:
-    """Tell files and options of this command from flags of the policy.
-
-    Raises:
-        ConfigurationError: an option lacks its value, or has one too many.
-    """
-    found = Arguments()
-    rest = iter(arguments)
-    for argument in rest:
-        name, equals, text = argument.lstrip("-").partition("=")
-        if argument == "-" or not argument.startswith("-"):
-            found.files.append(argument)
-        elif name in _SWITCHES:
-            if equals:
-                raise ConfigurationError(f"--{name} takes no value")
-            found.options["help" if name == "h" else name] = ""
-        elif name in _WITH_VALUE:
-            value = text if equals else next(rest, "")
-            if not value:
-                raise ConfigurationError(f"--{name}: the value is missing")
-            found.options[name] = value
-        else:
-            found.policy.append(argument)
-            flag = BY_NAME.get(name)
-            if flag is not None and flag.kind is not Kind.BOOL and not equals:
-                found.policy += [each for each in [next(rest, None)] if each is not None]
-    return found
-
-
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the command. Returns the exit code."""
     try:
-        found = take_apart(arguments)
-        if found.has("help"):
+        found = read_arguments(arguments, values=_WITH_VALUE, switches=_SWITCHES)
+        if found.has("help") or found.has("h"):
             print(_HELP, end="")
             return 0
         return run(found, environ)
@@ -118,25 +75,22 @@ def run(found: Arguments, environ: Mapping[str, str]) -> int:
     Raises:
         ConfigurationError: a file or a flag cannot be used.
     """
-    if not found.files:
+    if not found.positional:
         raise ConfigurationError("no file is given; --help shows how this is used")
-    listed = found.options.get("list", "100")
+    listed = found.last("list") or "100"
     if not (listed.isascii() and listed.isdigit() and len(listed) < 7):
         raise ConfigurationError("--list: expected a number from 0 to 999999")
     strict = found.has("verify")
-    judge = _judge(found.policy, found.options.get("flags"), environ, trusting=not strict)
-    baseline = None
-    if found.has("baseline-flags"):
-        baseline = _judge([], found.options["baseline-flags"], environ, trusting=True)
-    expectations: list[Expectation] = []
-    if found.has("expect"):
-        expectations = read_expectations(_text(found.options["expect"], "expect"), found.options["expect"])
+    judge = _judge(found.flags, found.last("flags"), environ, trusting=not strict)
+    baseline_flags, expected = found.last("baseline-flags"), found.last("expect")
+    baseline = None if baseline_flags is None else _judge([], baseline_flags, environ, trusting=True)
+    expectations = [] if expected is None else read_expectations(_text(expected, "expect"), expected)
     tally = Tally(listed=int(listed), strict=strict, any_backend=found.has("any-backend"))
-    for path in found.files:
+    for path in found.positional:
         with opened(path) as file:
             _judge_file(file, path, judge, baseline, tally, expectations)
     if not tally.groups:
-        raise ConfigurationError("there is no request in " + ", ".join(found.files))
+        raise ConfigurationError("there is no request in " + ", ".join(found.positional))
     return _report(found, tally, expectations)
 
 
@@ -165,11 +119,12 @@ def _judge_file(
 
 
 def _report(found: Arguments, tally: Tally, expectations: Sequence[Expectation]) -> int:
-    if found.has("junit"):
+    junit = found.last("junit")
+    if junit is not None:
         try:
-            Path(found.options["junit"]).write_text(as_junit(tally, expectations), encoding="utf-8")
+            Path(junit).write_text(as_junit(tally, expectations), encoding="utf-8")
         except OSError as error:
-            raise ConfigurationError(f"--junit: cannot write {found.options['junit']}: {error.strerror}") from None
+            raise ConfigurationError(f"--junit: cannot write {junit}: {error.strerror}") from None
     problems = [line for expectation in expectations for line in expectation.problems()]
     if found.has("json"):
         print(as_json(tally, expectations), end="")

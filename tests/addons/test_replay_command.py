@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.wire.tokens import SigningKey
+from vmgw_addons.command_options import read_arguments
 from vmgw_addons.launcher import main
-from vmgw_addons.replay_command import take_apart
 
 DATA: Final = Path(__file__).parents[1] / "data" / "replay"
 FILE: Final = DATA / "mitmproxy-12.mitm"
@@ -151,9 +151,8 @@ def test_a_flags_file_that_cannot_be_read_names_its_line(tmp_path: Path, capsys:
 
 
 def test_files_options_and_flags_in_any_order() -> None:
-    found = take_apart(["a", "-read.url", "b", "--json", "c", "-enable.auth", "-", "--list=5", "--flags", "f", "-x=y"])
-    assert found.files == ["a", "c", "-"]
-    assert found.policy == ["-read.url", "b", "-enable.auth", "-x=y"]
-    assert found.options == {"json": "", "list": "5", "flags": "f"}
-    assert take_apart(["-read.url"]).policy == ["-read.url"]
-    assert take_apart(["-h"]).has("help")
+    arguments = ["a", "-read.url", "b", "--json", "c", "-enable.auth", "-", "--list=5", "--flags", "f", "-x=y"]
+    found = read_arguments(arguments, values=("list", "flags"), switches=("json",))
+    assert found.positional == ["a", "c", "-"]
+    assert found.flags == ["-read.url", "b", "-enable.auth", "-x=y"]
+    assert found.options == {"json": [], "list": ["5"], "flags": ["f"]}
