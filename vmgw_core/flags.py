@@ -71,6 +71,8 @@ FLAGS: Final[tuple[Flag, ...]] = (
         Flag("backend.connectTimeout", DURATION, "5s", "How long a connection to a backend may take.", least="1ms"),
         Flag("backend.responseTimeout", DURATION, "5m", "How long a backend may take from the whole request sent to "
              "the head of its answer; then the client gets 504.", least="1ms"),
+        Flag("failTimeout", DURATION, "3s", "How long one of several backends is set aside once it failed. Then it is "
+             "asked for /health, and again after that time, until it answers.", least="100ms"),
         Flag("maxConcurrentRequests", INT, "0", "How many requests each process carries at once; further ones wait for "
              "-maxQueueDuration. Zero is no limit.", least="0"),
         Flag("maxConcurrentPerTenant", INT, "0", "How many of them may be of one tenant. Zero is no limit.", least="0"),
