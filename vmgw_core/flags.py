@@ -158,7 +158,8 @@ FLAGS: Final[tuple[Flag, ...]] = (
              "watched and saved). mitmproxy, mitmweb and mitmdump always use flow."),
         Flag("workers", INT, "1", "How many processes serve requests on the one port.", least="1"),
         Flag("httpListenAddr", STRING, ":8431", "TCP address to listen on, as host:port or :port."),
-        Flag("enableTCP6", BOOL, "false", "Use IPv6 as well as IPv4, to listen and to connect."),
+        Flag("enableTCP6", BOOL, "false", "Use IPv6 as well as IPv4, to listen and to connect. With "
+             "-lane=flow the name of a backend may lead to either."),
         Flag("httpListenAddr.useProxyProtocol", BOOL, "false", "Connections begin with a header of the PROXY protocol, "
              "version 1 or 2, which names the client."),
         Flag("tls", BOOL, "false", "Serve TLS, with -tlsCertFile and -tlsKeyFile."),

@@ -150,7 +150,7 @@ def test_how_long_a_backend_is_set_aside(
     def probes(name: str) -> int:
         return sum(request.path == f"/{name}/health" for request in fails.requests)
 
-    eventually(lambda: probes("soon") >= 15, what="is probed again and again")
+    eventually(lambda: probes("soon") >= 5, what="is probed again and again")
     fails.responder = lambda _: Reply()
     url = f"{fails.url}/soon"
     eventually(lambda: gateways["soon"].metric("vmgateway_backend_up", side="read", url=url) == 1)
