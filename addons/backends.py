@@ -22,7 +22,7 @@ from .runtime import Decision, Runtime
 
 logger = logging.getLogger(__name__)
 
-_PROBE_SECONDS: Final = 1.0  # between two looks at a backend that is set aside
+_LOOK_SECONDS: Final = 1.0  # after that long it is seen that a backend was set aside, or less with a small -failTimeout
 _PROBE_TIMEOUT: Final = 5.0
 
 
@@ -112,47 +112,67 @@ def tell_of_return(member: Member) -> None:
 
 
 class Backends:
-    """Probes those of several backends that failed: each once a second, with a request of the gateway's own."""
+    """Probes those of several backends that failed, with a request of the gateway's own every ``-failTimeout``."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.pool = Pool(runtime)
         self.task: asyncio.Task[None] | None = None
-        self.probes: dict[Member, asyncio.Task[None]] = {}
+        self.watches: dict[Member, asyncio.Task[None]] = {}
 
     def running(self) -> None:
         self.task = asyncio.get_running_loop().create_task(self.run())
 
     def done(self) -> None:
-        for task in (self.task, *self.probes.values()):
+        for task in (self.task, *self.watches.values()):
             if task is not None:
                 task.cancel()
         self.pool.close()
 
+    @property
+    def pause(self) -> float:
+        """``-failTimeout`` in seconds; without a configuration there is nothing to probe."""
+        return float(str(self.runtime.settings.get("failTimeout", _LOOK_SECONDS)))
+
     async def run(self) -> None:
         """Look again and again."""
         while True:
-            await asyncio.sleep(_PROBE_SECONDS)
-            for group in groups(self.runtime):
-                for member in group.members:
-                    if group.only is None and not member.up and member not in self.probes:
-                        self.probes[member] = asyncio.get_running_loop().create_task(self.probe(member))
+            await asyncio.sleep(min(_LOOK_SECONDS, self.pause))
+            for member in self.set_aside():
+                if member not in self.watches:
+                    self.watches[member] = asyncio.get_running_loop().create_task(self.watch(member))
 
-    async def probe(self, member: Member) -> None:
+    def set_aside(self) -> set[Member]:
+        """Those that wait for their next chance."""
+        several = [group for group in groups(self.runtime) if group.only is None]
+        return {member for group in several for member in group.members if not member.up}
+
+    async def watch(self, member: Member) -> None:
+        """Probe a backend until it answers, or is no longer one of several."""
+        try:
+            while True:
+                await asyncio.sleep(self.pause)
+                if member not in self.set_aside() or await self.answers(member):
+                    return
+        finally:
+            del self.watches[member]
+
+    async def answers(self, member: Member) -> bool:
         """Ask a backend for its health. It is back with any answer but an error of the server's (5xx)."""
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT):
                 status = await ask_health(self.pool, member.backend)
         except (Refusal, TimeoutError):
-            return
+            return False
         except Exception:
             logger.exception("a backend could not be probed")
-            return
-        finally:
-            del self.probes[member]
-        if status < 500 and not member.up:
+            return False
+        if status >= 500:
+            return False
+        if not member.up:  # a request may have found out meanwhile
             member.up = True
             tell_of_return(member)
+        return True
 
 
 async def ask_health(pool: Pool, backend: Backend) -> int:

@@ -53,6 +53,7 @@ def build(runtime: Runtime | None = None) -> list[object]:
     return [
         configuration,
         lifecycle,
+        FlowPatience(runtime),  # before a request is rewritten
         pages,
         FlowReplay(runtime),
         access_control,
@@ -62,7 +63,6 @@ def build(runtime: Runtime | None = None) -> list[object]:
         ServerReplay(),
         connections,
         FlowLane(runtime, connections),
-        FlowPatience(runtime),
         fast,
         Explanation(runtime, lifecycle),
         keys,

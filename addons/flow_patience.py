@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from mitmproxy.connection import Client
-from mitmproxy.http import HTTPFlow
+from mitmproxy.http import HTTPFlow, Request
 
 from .runtime import Runtime
 from .upstream_connections import transports
@@ -22,6 +22,8 @@ class FlowPatience:
         """Requests under way."""
         self.idle: WeakKeyDictionary[Client, asyncio.TimerHandle] = WeakKeyDictionary()
         self.retire_at: WeakKeyDictionary[Client, float] = WeakKeyDictionary()
+        self.last: WeakSet[HTTPFlow] = WeakSet()
+        """Requests whose client wants no further one: of what the backend gets nothing tells that any more."""
 
     def client_connected(self, client: Client) -> None:
         # Give or take a tenth, so that connections made together do not all come back together.
@@ -33,6 +35,8 @@ class FlowPatience:
         self.stir(client)
 
     def requestheaders(self, flow: HTTPFlow) -> None:
+        if is_last(flow.request):
+            self.last.add(flow)
         self.flows[flow.client_conn] = self.flows.get(flow.client_conn, 0) + 1
         self.stir(flow.client_conn)
 
@@ -50,7 +54,7 @@ class FlowPatience:
         """Have the connection closed behind this answer where it is not to be kept (HTTP/2 has no such header)."""
         limits, client = self.runtime.limits, flow.client_conn
         old = limits.connection_timeout and asyncio.get_running_loop().time() > self.retire_at.get(client, 0.0)
-        leaving = self.runtime.draining or not limits.keep_alive or old
+        leaving = self.runtime.draining or not limits.keep_alive or old or flow in self.last
         if leaving and flow.live and flow.response is not None and client.alpn != b"h2":
             flow.response.headers["Connection"] = "close"
 
@@ -76,3 +80,9 @@ class FlowPatience:
         io = transports(client).get(client)
         if io is not None and isinstance(io.writer, asyncio.StreamWriter):
             io.writer.close()
+
+
+def is_last(request: Request) -> bool:
+    """Whether the client wants its connection closed behind the answer (RFC 9112, section 9.6)."""
+    options = {option.strip().lower() for option in request.headers.get("connection", "").split(",")}
+    return "close" in options or (request.http_version == "HTTP/1.0" and "keep-alive" not in options)

@@ -7,7 +7,7 @@ import gzip
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -21,6 +21,7 @@ from vmgw_core.errors import ConfigurationError
 from vmgw_core.flagpage import without_credentials
 
 from .background import in_thread
+from .deadline import CutAdapter, Deadline
 from .key_refresh import describe
 from .runtime import Runtime, Settings
 from .telemetry import Telemetry
@@ -28,7 +29,9 @@ from .worker_metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)
 
-_TIMEOUTS: Final = (5.0, 15.0)  # seconds to connect, and to wait for each piece of the answer
+_CONNECT_TIMEOUT: Final = 5.0  # seconds
+DEADLINE: Final = 15.0
+"""Seconds for a whole push, however slowly its answer trickles in."""
 _LABEL: Final = re.compile(r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\[\\"n])*"')
 _HEADER: Final = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([ -~]*)")
 
@@ -75,12 +78,12 @@ class PushTarget:
             targets.append(target)
         return targets
 
-    def push(self, page: bytes) -> None:
+    def push(self, page: bytes, *, deadline: float = DEADLINE) -> None:
         """Send a page of metrics. Redirects are not followed: they could lead anywhere, and carry the headers along.
 
         Raises:
             OSError: no connection, or it broke (requests' errors are OSErrors).
-            ValueError: an answer that is no success.
+            ValueError: an answer that is no success, or none within ``deadline`` seconds.
         """
         headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": "vmgateway"}
         body = with_labels(page.decode(), self.labels).encode()
@@ -88,11 +91,30 @@ class PushTarget:
             headers["Content-Encoding"] = "gzip"
             body = gzip.compress(body)
         headers |= dict(self.headers)
-        with requests.post(
-            self.url, data=body, headers=headers, timeout=_TIMEOUTS, allow_redirects=False, stream=True
+        too_late = f"no answer within {deadline:.0f} seconds"
+        with Deadline(deadline) as watch:
+            try:
+                status = _post(self.url, body, headers, deadline)
+            except OSError:
+                if watch.over:
+                    raise ValueError(too_late) from None
+                raise
+        if watch.over:  # a head that was cut off passes for a whole one
+            raise ValueError(too_late)
+        if not 200 <= status < 300:
+            raise ValueError(f"status {status}")
+
+
+def _post(url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> int:
+    """The status of the answer; what follows its head is left unread."""
+    with requests.Session() as session:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, CutAdapter())
+        timeouts = (_CONNECT_TIMEOUT, timeout)
+        with session.post(
+            url, data=body, headers=headers, timeout=timeouts, allow_redirects=False, stream=True
         ) as answer:
-            if not 200 <= answer.status_code < 300:
-                raise ValueError(f"status {answer.status_code}")
+            return answer.status_code
 
 
 class PushMetrics(Collector):

@@ -43,6 +43,9 @@ class UpstreamConnections:
         if data.server.address not in [member.backend.address for member in members]:
             data.server.error = "not the address of a backend"
             return
+        if ":" in data.server.address[0] and not self.runtime.settings["enableTCP6"]:
+            data.server.error = "an IPv6 address, without -enableTCP6"
+            return
         task = asyncio.current_task()
         assert task is not None
         self.connecting[data.server] = asyncio.get_running_loop().call_later(

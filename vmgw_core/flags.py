@@ -71,6 +71,8 @@ FLAGS: Final[tuple[Flag, ...]] = (
         Flag("backend.connectTimeout", DURATION, "5s", "How long a connection to a backend may take.", least="1ms"),
         Flag("backend.responseTimeout", DURATION, "5m", "How long a backend may take from the whole request sent to "
              "the head of its answer; then the client gets 504.", least="1ms"),
+        Flag("failTimeout", DURATION, "3s", "How long one of several backends is set aside once it failed. Then it is "
+             "asked for /health, and again after that time, until it answers.", least="100ms"),
         Flag("maxConcurrentRequests", INT, "0", "How many requests each process carries at once; further ones wait for "
              "-maxQueueDuration. Zero is no limit.", least="0"),
         Flag("maxConcurrentPerTenant", INT, "0", "How many of them may be of one tenant. Zero is no limit.", least="0"),
@@ -156,7 +158,8 @@ FLAGS: Final[tuple[Flag, ...]] = (
              "watched and saved). mitmproxy, mitmweb and mitmdump always use flow."),
         Flag("workers", INT, "1", "How many processes serve requests on the one port.", least="1"),
         Flag("httpListenAddr", STRING, ":8431", "TCP address to listen on, as host:port or :port."),
-        Flag("enableTCP6", BOOL, "false", "Use IPv6 as well as IPv4, to listen and to connect."),
+        Flag("enableTCP6", BOOL, "false", "Use IPv6 as well as IPv4, to listen and to connect. With "
+             "-lane=flow the name of a backend may lead to either."),
         Flag("httpListenAddr.useProxyProtocol", BOOL, "false", "Connections begin with a header of the PROXY protocol, "
              "version 1 or 2, which names the client."),
         Flag("tls", BOOL, "false", "Serve TLS, with -tlsCertFile and -tlsKeyFile."),

@@ -48,10 +48,7 @@ def named_in_tests() -> frozenset[str]:
 
 SET: Final = named_in_tests()
 
-ELSEWHERE: Final = frozenset({"enableTCP6"})
-"""What is shown under another name: the tests of the listener's address have it as ``ipv6``."""
-
 
 @pytest.mark.parametrize("flag", [flag for flag in FLAGS if not flag.effect], ids=lambda flag: flag.name)
 def test_a_flag_that_takes_effect_is_set_by_some_test(flag: Flag) -> None:
-    assert flag.name in ELSEWHERE | SET
+    assert flag.name in SET

@@ -28,7 +28,7 @@ def pair() -> Iterator[tuple[RecordingUpstream, RecordingUpstream]]:
 
 def start(start_gateway: StartGateway, key_file: Path, urls: str, *flags: str, program: Program) -> Gateway:
     common = ("-enable.auth", f"-read.url={urls}", f"-write.url={urls}", f"-auth.publicKeyFiles={key_file}")
-    return start_gateway(*common, *flags, program=program)
+    return start_gateway(*common, "-failTimeout=200ms", *flags, program=program)
 
 
 def asked(upstream: RecordingUpstream, path: str = "") -> list[ReceivedRequest]:
@@ -128,6 +128,38 @@ def test_one_that_was_set_aside_comes_back_without_a_client_noticing(
     for _ in range(4):
         assert client.get("/api/v1/labels").status == 200
     assert len(asked(first)) == 2
+
+
+def test_how_long_a_backend_is_set_aside(
+    start_gateway: StartGateway,
+    pair: tuple[RecordingUpstream, RecordingUpstream],
+    key: SigningKey,
+    key_file: Path,
+) -> None:
+    """One gateway has many chances to look at it, and the other none."""
+    fails, works = pair
+    fails.responder = lambda request: HANG_UP if "labels" in request.path else Reply(status=503)
+    gateways = {}
+    for name, pause in (("soon", "100ms"), ("late", "1h")):
+        urls = f"{fails.url}/{name},{works.url}/{name}"
+        gateways[name] = start(start_gateway, key_file, urls, f"-failTimeout={pause}", program="vmgateway")
+    for gateway in gateways.values():
+        client = gateway.client(key.mint())
+        assert [client.get("/api/v1/labels").status for _ in range(4)] == [200] * 4
+
+    def probes(name: str) -> int:
+        return sum(request.path == f"/{name}/health" for request in fails.requests)
+
+    eventually(lambda: probes("soon") >= 5, what="is probed again and again")
+    fails.responder = lambda _: Reply()
+    url = f"{fails.url}/soon"
+    eventually(lambda: gateways["soon"].metric("vmgateway_backend_up", side="read", url=url) == 1)
+    seen = probes("soon")
+    assert gateways["late"].metric("vmgateway_backend_up", side="read", url=f"{fails.url}/late") == 0
+    assert gateways["late"].client(key.mint()).get("/api/v1/labels").status == 200
+    assert len(asked(fails, "/late/")) == 1
+    assert probes("late") == 0
+    assert probes("soon") == seen, "once it is back it is no longer probed"
 
 
 def test_only_a_get_without_a_body_is_sent_again_and_only_once(

@@ -1,10 +1,14 @@
 """A browser behind an nginx that adds the token draws a graph from what the gateway lets through.
 
-Debian's VictoriaMetrics comes without vmui, so a page in its place (tests/data/vmui) asks for what vmui asks for.
+Debian's VictoriaMetrics comes without vmui, so a page in its place (tests/data/vmui) asks for what vmui asks for:
+requests.json there, with what is to come of each for a token with labels or filters ("filtered") and for one without
+("whole"). What is refused to both is what shows other tenants (/admin/tenants, vmalert) or is not in the route table;
+vmui then leaves the page that needs it empty. The flags it asks for are the gateway's own.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import time
@@ -19,9 +23,12 @@ from tests.wire.processes import REPOSITORY, Gateway, find_program
 from tests.wire.servers import Server, VictoriaMetrics
 from tests.wire.test_deployment import DEPLOYMENT
 from tests.wire.test_replicas import TEMPORARY
-from tests.wire.tokens import SigningKey, team
+from tests.wire.tokens import SigningKey, team, tenant
+from tests.wire.upstream import RecordingUpstream
 
 VMUI: Final = REPOSITORY / "tests" / "data" / "vmui"
+
+REQUESTS: Final = json.loads((VMUI / "requests.json").read_text())
 
 BACKEND: Final = """
 events {{}}
@@ -32,9 +39,12 @@ http {{
         listen 127.0.0.1:{port};
         location = /health {{ return 200 OK; }}
         location /vmui/ {{ alias {vmui}/; }}
+        location /prometheus/vmui/ {{ alias {vmui}/; }}
         location / {{ proxy_pass http://127.0.0.1:{backend}/; }}
         location /select/1:5/vmui/ {{ alias {vmui}/; }}
+        location /select/1:5/prometheus/vmui/ {{ alias {vmui}/; }}
         location /select/1:5/ {{ proxy_pass http://127.0.0.1:{backend}/; }}
+        location ~ /(expand-with-exprs|prettify-query|metric-relabel-debug)$ {{ return 200 "{{}}"; }}
     }}
 }}
 """
@@ -120,5 +130,37 @@ def test_a_graph_is_drawn(
     assert "failed" not in shown, shown
     (points,) = re.findall(r'<polyline points="([^"]*)"', shown)
     assert len(points.split()) >= 20, "the one series of the own team, all of it"
-    assert f"teams: {metric}<" in shown
+    assert f"teams: {metric};" in shown
+    assert "zone: UTC;" in shown
     assert "not-" not in shown
+    (statuses,) = re.findall(r"statuses: ([0-9 ]+);", shown)
+    asked = [request["path"] for request in REQUESTS]
+    expected = [request["filtered"] for request in REQUESTS]
+    assert dict(zip(asked, map(int, statuses.split()), strict=True)) == dict(zip(asked, expected, strict=True))
+
+
+@pytest.mark.parametrize("prefix", ["", "/select/1:5"], ids=["single-node", "cluster"])
+def test_what_comes_of_each_request_of_vmui(
+    start_gateway: StartGateway, upstream: RecordingUpstream, key: SigningKey, key_file: Path, prefix: str
+) -> None:
+    """In a cluster the page may also be opened at the tenant's own path: the API is beside it there too."""
+    flags = ["-enable.auth", f"-read.url={upstream.url}", f"-auth.publicKeyFiles={key_file}"]
+    gateway = start_gateway(*flags, *(["-clusterMode"] if prefix else []))
+    whole = gateway.client(key.mint(tenant(1, 5)))
+    filtered = gateway.client(key.mint(tenant(1, 5, extra_labels={"team": "dev"})))
+    for request in REQUESTS:
+        path, form = request["path"], request.get("form")
+        headers = {"Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"} if form else {}
+        for place in {"", prefix if path.startswith(("/prometheus/", "/vmui/")) else ""}:
+            for client, expected in ((whole, request["whole"]), (filtered, request["filtered"])):
+                upstream.forget()
+                answer = client.ask("POST" if form else "GET", place + path, body=form, headers=headers)
+                assert answer.status == expected, place + path
+                if answer.status != 200 or path == "/flags":
+                    assert upstream.requests == []
+                    continue
+                (received,) = upstream.requests
+                assert received.path == prefix + path.partition("?")[0]
+                assert received.body == (form or "").encode()
+                bound = "extra_label=team%3Ddev" in received.target
+                assert bound is (client is filtered and "/api/v1/" in path), path

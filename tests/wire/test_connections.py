@@ -1,9 +1,10 @@
-"""The fast lane's connections: who keeps them, who closes them, and how many there are."""
+"""Connections: who keeps them, who closes them, and how many there are."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,24 @@ def test_who_closes(gateway: Gateway, upstream: RecordingUpstream, token: str, r
             assert client.send(data).receive_head().startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize("target", [QUERY, "/health", "/unknown"])
+def test_who_closes_in_the_flow_lane(
+    start_gateway: StartGateway, upstream: RecordingUpstream, flags: list[str], token: str, target: str
+) -> None:
+    gateway = start_gateway(*flags, "-lane=flow")
+    upstream.responder = lambda request: Reply(headers=(("Content-Length", "2"),), body=b"OK")
+    for request in (head("GET", target, token, ["Connection: Close"]), old(target, token)):
+        with RawClient(gateway.port) as client:
+            assert b"\r\nConnection: close\r\n" in client.send(request).receive_all()
+    with RawClient(gateway.port) as client:
+        for _ in range(3):
+            client.send(head("GET", target, token, ["Connection: x"]))
+            assert b"\r\nConnection:" not in client.receive_head()
+            while not client.buffer.endswith((b"OK", b"}")):
+                client.receive_more()
+            client.buffer = b""
+
+
 def test_keep_alive_can_be_disabled(
     start_gateway: StartGateway, flags: list[str], token: str, program: Program
 ) -> None:
@@ -173,21 +192,39 @@ def test_an_idle_connection_is_closed_in_the_flow_lane_too(
         assert client.receive_all() == b""
 
 
-def test_more_connections_than_allowed_are_503(start_gateway: StartGateway, flags: list[str], token: str) -> None:
-    gateway = start_gateway(*flags, "-http.maxConnections=3")
-    kept = [RawClient(gateway.port) for _ in range(3)]
-    for client in kept:
-        assert client.send(head("GET", QUERY, token)).receive_answer()[0] == 200
-    with RawClient(gateway.port) as client:
-        answer = client.receive_all()
-        assert answer.startswith(b"HTTP/1.1 503 ")
-        assert b'"errorType":"unavailable"' in answer
-        assert b"\r\nRetry-After: " in answer
-    kept.pop().close()
-    eventually(lambda: gateway.client(token).get(QUERY).status == 200)
-    for client in kept:
-        assert client.send(head("GET", QUERY, token)).receive_answer()[0] == 200
-        client.close()
+@pytest.mark.parametrize("lane", ["fast", "flow"])
+def test_more_connections_than_allowed_are_503(
+    start_gateway: StartGateway, flags: list[str], token: str, lane: str
+) -> None:
+    gateway = start_gateway(*flags, "-http.maxConnections=3", f"-lane={lane}")
+    with ExitStack() as stack:
+        # Those that looked whether it is ready may still be counted.
+        kept = eventually(lambda: connected(gateway, token, 3))
+        for client in kept:
+            stack.enter_context(client)
+        for _ in range(2):
+            with RawClient(gateway.port) as client:
+                answer = client.receive_all()
+                assert answer.startswith(b"HTTP/1.1 503 ")
+                assert b'"errorType":"unavailable"' in answer
+                assert b"\r\nRetry-After: " in answer
+        kept[2].close()
+        for client in eventually(lambda: connected(gateway, token, 1)):
+            stack.enter_context(client)
+            with RawClient(gateway.port) as other:
+                assert other.receive_all().startswith(b"HTTP/1.1 503 ")
+        for client in kept[:2]:
+            assert client.send(head("GET", QUERY, token)).receive_answer()[0] == 200
+
+
+def connected(gateway: Gateway, token: str, number: int) -> list[RawClient]:
+    """That many connections, each of which carries requests; none where one is refused."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(RawClient(gateway.port)) for _ in range(number)]
+        if all(client.send(head("GET", QUERY, token)).receive_answer()[0] == 200 for client in clients):
+            stack.pop_all()
+            return clients
+    return []
 
 
 # --- half-closed and gone -------------------------------------------------------------------------------------------

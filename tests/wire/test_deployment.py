@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -98,7 +99,7 @@ def test_every_expression_is_understood(victoria_metrics: VictoriaMetrics) -> No
 
 
 def test_rules_pass_the_checks_of_prometheus_and_vmalert(tmp_path: Path) -> None:
-    assert "15 rules found" in run(find_program("promtool"), "check", "rules", str(RULES))
+    assert "17 rules found" in run(find_program("promtool"), "check", "rules", str(RULES))
     run(find_program("promtool"), "test", "rules", "vmgateway.test.yml", cwd=RULES.parent)
     run(find_program("vmalert"), "-dryRun", f"-rule={RULES}")
 
@@ -113,6 +114,17 @@ def test_every_alert_is_tried() -> None:
         for sample in case["exp_samples"]
     )
     assert {name for name in names if f'"{name}"' not in firing} == set()
+
+
+def test_every_metric_of_an_alert_is_there_where_none_may_fire() -> None:
+    """An alert on data that is not there is silent for no good reason."""
+    rules = [rule["expr"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    healthy = yaml.safe_load(RULES.with_name("vmgateway.test.yml").read_text())["tests"][0]
+    assert healthy["promql_expr_test"][0]["exp_samples"] == []
+    there = {item["series"].partition("{")[0] for item in healthy["input_series"]}
+    named = {name for rule in rules for name in re.findall(r"\b([a-z_]+)\{", rule)}
+    assert len(named) > 12
+    assert named - there == set()
 
 
 def test_the_dashboard_is_one() -> None:
@@ -209,6 +221,18 @@ def test_the_environment_of_the_unit_is_a_good_configuration(key_file: Path, tmp
 
 def seconds(settings: Any, flag: str) -> float:  # noqa: ANN401
     return float(settings[flag])
+
+
+@pytest.mark.parametrize("version", ["1.30", "1.34"])
+def test_kubernetes_takes_the_example(version: str) -> None:
+    """By its own schemas, in which nothing unknown may stand; the package has them with it."""
+    documents = list(yaml.safe_load_all((DEPLOYMENT / "kubernetes" / "vmgateway.yaml").read_text()))
+    assert [item["kind"] for item in documents] == ["Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"]
+    for document in documents:
+        kubernetes_validate.validate(document, version, strict=True)
+    documents[0]["spec"]["template"]["spec"]["containers"][0]["readinessProb"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError, match="readinessProb"):
+        kubernetes_validate.validate(documents[0], version, strict=True)
 
 
 def test_the_kubernetes_example_fits_the_gateway(tmp_path: Path) -> None:

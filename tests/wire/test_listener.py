@@ -14,7 +14,7 @@ from mitmproxy import version
 
 from tests.wire.certificates import Authority, Certificate
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway, Program, run_vmgateway
+from tests.wire.processes import Gateway, Program, free_port, run_vmgateway
 from tests.wire.raw import RawClient, head
 from tests.wire.tokens import SigningKey, team
 from tests.wire.upstream import RecordingUpstream
@@ -39,6 +39,17 @@ def certificate(authority: Authority, tmp_path: Path) -> Certificate:
     shutil.copy(issued.cert, mine.cert)
     shutil.copy(issued.key, mine.key)
     return mine
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 
 
 @pytest.fixture
@@ -242,3 +253,62 @@ def test_the_header_comes_before_tls(flags: tuple[str, ...], authority: Authorit
             while piece := client.recv(4096):
                 answer += piece
         assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"status": "success"}
+
+
+# --- IPv6 ------------------------------------------------------------------------------------------------------------
+
+
+class OnAllAddresses(Gateway):
+    """A gateway that is told no address to listen on."""
+
+    def __init__(self, *flags: str) -> None:
+        port = free_port()
+        super().__init__(*flags, f"-httpListenAddr=:{port}", port=port)
+
+
+def answers_at(host: str, port: int, token: str) -> int:
+    """The status of a query at an address; 0 where nobody listens."""
+    try:
+        with socket.create_connection((host, port), timeout=10) as sock:
+            sock.sendall(head("GET", QUERY, token, ["Connection: close"]))
+            with sock.makefile("rb") as answer:
+                return int(answer.read().split(b" ")[1])
+    except ConnectionRefusedError:
+        return 0
+
+
+@needs_ipv6
+@pytest.mark.parametrize("lane", ["fast", "flow"])
+@pytest.mark.parametrize("enabled", [True, False], ids=["on", "off"])
+def test_ipv6_is_served_and_used_only_with_its_flag(
+    key_file: Path, key: SigningKey, lane: str, *, enabled: bool
+) -> None:
+    with RecordingUpstream() as four, RecordingUpstream(host="::1") as six:
+        flags = ["-enable.auth", f"-auth.publicKeyFiles={key_file}", f"-lane={lane}", f"-enableTCP6={enabled}"]
+        with OnAllAddresses(*flags, f"-read.url={four.url}", f"-write.url={six.url}") as gateway:
+            statuses = [answers_at(host, gateway.port, key.mint()) for host in ("127.0.0.1", "::1")]
+            assert statuses == [200, 200 if enabled else 0]
+            assert len(four.requests) == sum(map(bool, statuses))
+            written = gateway.client(key.mint()).post("/api/v1/import/prometheus", body="m 1\n").status
+            assert written == (200 if enabled else 502)
+            assert [request.header("Host") for request in six.requests] == [[f"[::1]:{six.port}"]] * enabled
+
+
+@needs_ipv6
+@pytest.mark.parametrize("enabled", [True, False], ids=["on", "off"])
+def test_ipv6_behind_a_balancer(upstream: RecordingUpstream, key_file: Path, key: SigningKey, *, enabled: bool) -> None:
+    """Connections with a header of the PROXY protocol are accepted by sockets of the gateway's own."""
+    port = free_port()
+    flags = ["-enable.auth", f"-read.url={upstream.url}", f"-auth.publicKeyFiles={key_file}", f"-enableTCP6={enabled}"]
+    with BehindBalancer(*flags, "-httpListenAddr.useProxyProtocol", f"-httpListenAddr=:{port}", port=port) as gateway:
+        for host, open_there in (("127.0.0.1", True), ("::1", enabled)):
+            if not open_there:
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection((host, gateway.port), timeout=10)
+                continue
+            with socket.create_connection((host, gateway.port), timeout=10) as sock:
+                sock.sendall(b"PROXY TCP6 2001:db8::7 2001:db8::1 80 443\r\n")
+                sock.sendall(head("GET", QUERY, key.mint(), ["Connection: close"]))
+                with sock.makefile("rb") as answer:
+                    assert answer.read().startswith(b"HTTP/1.1 200 ")
+    assert [request.header("X-Forwarded-For") for request in upstream.requests] == [["2001:db8::7"]] * (1 + enabled)

@@ -13,6 +13,7 @@ from tests.wire.test_datasource_requests import datasource
 from tests.wire.waiting import eventually
 from vmgw_addons.endpoint import AskError
 from vmgw_addons.key_refresh import download
+from vmgw_addons.push_metrics import PushTarget
 
 BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n"
 CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2000\r\n"
@@ -76,6 +77,33 @@ def test_a_document_that_drips_in_is_given_up(server: Dripping) -> None:
 
     ends(ask)
     eventually(lambda: server.gone == 1, what="the connection is closed")
+
+
+@pytest.mark.parametrize("start", [HEAD, b""], ids=["head", "status line"])
+def test_a_push_whose_answer_drips_in_is_given_up(start: bytes) -> None:
+    server = Dripping(start)
+    target = PushTarget(url=server.url, shown=server.url, labels="", headers=(), compressed=True)
+
+    def push() -> None:
+        with pytest.raises(ValueError, match=r"^no answer within 0 seconds$"):
+            target.push(b"up 1\n", deadline=0.3)
+
+    try:
+        ends(push)
+        eventually(lambda: server.gone == 1, what="the connection is closed")
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("start", [BODY, CHUNK], ids=["body", "chunk"])
+def test_a_push_does_not_wait_for_what_follows_the_head(start: bytes) -> None:
+    server = Dripping(start)
+    target = PushTarget(url=server.url, shown=server.url, labels="", headers=(), compressed=False)
+    try:
+        ends(lambda: target.push(b"up 1\n"))
+        eventually(lambda: server.gone == 1, what="the connection is closed")
+    finally:
+        server.close()
 
 
 def test_an_answer_of_the_datasource_that_drips_in_is_given_up(

@@ -266,8 +266,16 @@ class _Connection:
 class RecordingUpstream:
     """The server. ``responder`` and ``close_on_accept`` may be changed while it runs."""
 
-    def __init__(self, responder: Responder | None = None, *, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        responder: Responder | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
         self.responder: Responder = responder or (lambda _: Reply())
+        self.host = host
         self.tls = tls
         if tls is not None:
             tls.sni_callback = self._note_server_name
@@ -287,7 +295,8 @@ class RecordingUpstream:
 
     @property
     def url(self) -> str:
-        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'http' if self.tls is None else 'https'}://{host}:{self.port}"
 
     @property
     def bytes_received(self) -> int:
@@ -307,7 +316,9 @@ class RecordingUpstream:
     def listen(self) -> None:
         """Accept connections, on the same port as before when there was one."""
         assert self._listener is None
-        listener = socket.create_server(("127.0.0.1", self.port), backlog=256)
+        listener = socket.create_server(
+            (self.host, self.port), family=socket.AF_INET6 if ":" in self.host else socket.AF_INET, backlog=256
+        )
         self.port = listener.getsockname()[1]
         self._listener = listener
         self._acceptor = threading.Thread(target=self._accept, args=(listener,), name="upstream", daemon=True)
