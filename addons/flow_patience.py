@@ -50,9 +50,15 @@ class FlowPatience:
         """Have the connection closed behind this answer where it is not to be kept (HTTP/2 has no such header)."""
         limits, client = self.runtime.limits, flow.client_conn
         old = limits.connection_timeout and asyncio.get_running_loop().time() > self.retire_at.get(client, 0.0)
-        leaving = self.runtime.draining or not limits.keep_alive or old
+        leaving = self.runtime.draining or not limits.keep_alive or old or self.last(flow)
         if leaving and flow.live and flow.response is not None and client.alpn != b"h2":
             flow.response.headers["Connection"] = "close"
+
+    def last(self, flow: HTTPFlow) -> bool:
+        """Whether the client wants it closed. What it said was for this hop, and is no longer in the flow."""
+        decision = self.runtime.decisions.get(flow)
+        said = b",".join(decision.head.values(b"connection")) if decision is not None else b""
+        return b"close" in (option.strip() for option in said.lower().split(b","))
 
     def ended(self, client: Client) -> None:
         """One request less."""

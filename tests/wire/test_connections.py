@@ -144,6 +144,25 @@ def test_who_closes(gateway: Gateway, upstream: RecordingUpstream, token: str, r
             assert client.send(data).receive_head().startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize("field", ["close", "x, Close"])
+def test_who_closes_in_the_flow_lane(
+    start_gateway: StartGateway, flags: list[str], upstream: RecordingUpstream, token: str, field: str
+) -> None:
+    gateway = start_gateway(*flags, "-lane=flow")
+    for kept, sent in ((False, head("GET", QUERY, token, [f"Connection: {field}"])), (True, head("GET", QUERY, token))):
+        with RawClient(gateway.port) as client:
+            answer = client.send(sent).receive_head()
+            assert (b"\r\nConnection: close" in answer) is not kept
+            if kept:
+                while client.buffer != b'{"status":"success"}':
+                    client.receive_more()
+                client.buffer = b""
+                assert client.send(sent).receive_head().startswith(b"HTTP/1.1 200 ")
+            else:
+                assert client.is_closed()
+    assert len({request.connection for request in upstream.requests}) == 2
+
+
 def test_keep_alive_can_be_disabled(
     start_gateway: StartGateway, flags: list[str], token: str, program: Program
 ) -> None:
