@@ -14,7 +14,7 @@ import pytest
 from tests.wire.certificates import Authority
 from tests.wire.processes import Gateway
 from tests.wire.raw import head
-from tests.wire.test_listener import TLSGateway, curl, needs_http2, trusting
+from tests.wire.test_listener import TLSGateway, needs_http2, trusting
 from tests.wire.tokens import SigningKey
 from tests.wire.upstream import RecordingUpstream
 from tests.wire.waiting import eventually
@@ -128,9 +128,12 @@ class Client:
 
 
 def still_serves(gateway: Gateway, authority: Authority, key: SigningKey) -> None:
-    bearer = f"Authorization: Bearer {key.mint()}"
-    assert curl(gateway, authority, QUERY, "--http2", "-H", bearer) == ("2", "200")
-    assert curl(gateway, authority, QUERY, "--http1.1", "-H", bearer) == ("1.1", "200")
+    with Client(gateway, authority) as client:
+        client.send(HELLO + frame(HEADERS, END_HEADERS | END_STREAM, 1, request(key.mint())))
+        assert b'"success"}' in client.receive_until(b'"success"}')
+    with Client(gateway, authority, "http/1.1") as client:
+        client.send(head("GET", QUERY, key.mint(), ["Connection: close"]))
+        assert client.receive_all().startswith(b"HTTP/1.1 200 ")
 
 
 CLOSED = {
