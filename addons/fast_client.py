@@ -102,6 +102,7 @@ class FastClient(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lane.clients.discard(self)
+        self.lane.turned_away.discard(self)
         self.waiting = Waiting.CLOSING
         if self.exchange is not None:
             self.exchange.abandon()
@@ -312,10 +313,15 @@ class FastClient(asyncio.Protocol):
             return
         self._wait(self.waiting, limits.body_timeout)
 
-    def turn_away(self, refusal: Refusal) -> None:
-        """Answer before anything was asked, and close."""
-        self.write(self.lane.closing(refusal))
-        self.close()
+    def turn_away(self, refusal: Refusal, *, wait: bool) -> None:
+        """Answer before anything was asked, and close: behind what the client sends, or at once."""
+        if not wait:
+            self.write(self.lane.closing(refusal))
+            self.close()
+            return
+        self._answer_and_close(refusal)
+        if self.transport is not None and self.transport.can_write_eof():
+            self.transport.write_eof()
 
     def is_idle(self) -> bool:
         """Whether nothing has come of a next request."""

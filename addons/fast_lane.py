@@ -13,6 +13,8 @@ import random
 import time
 from collections.abc import Callable
 from http import HTTPStatus
+from itertools import chain
+from typing import Final
 
 from vmgw_core.answers import Answer, answer
 from vmgw_core.errors import Overloaded, Refusal
@@ -28,6 +30,9 @@ from .status_pages import StatusPages
 from .telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
+
+MOST_TURNED_AWAY: Final = 100
+"""How many clients beyond ``-http.maxConnections`` are read on for a moment, so that they see their answer."""
 
 _SWEEP_SECONDS = 0.1
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -51,6 +56,8 @@ class FastLane:
         self.telemetry = telemetry
         self.pool = Pool(runtime)
         self.clients: set[FastClient] = set()
+        self.turned_away: set[FastClient] = set()
+        """They have their answer, and are no longer counted."""
         self.sweeper: asyncio.TimerHandle | None = None
         self.now = time.monotonic
 
@@ -80,7 +87,10 @@ class FastLane:
         # Give or take a tenth, so that connections made together do not all come back together.
         client.retire_at = self.now() + limits.connection_timeout * random.uniform(0.9, 1.1)  # noqa: S311
         if limits.connections and len(self.clients) > limits.connections:
-            client.turn_away(Overloaded("the gateway has as many connections as it takes"))
+            self.clients.discard(client)
+            wait = len(self.turned_away) < MOST_TURNED_AWAY
+            self.turned_away.add(client)
+            client.turn_away(Overloaded("the gateway has as many connections as it takes"), wait=wait)
 
     def finished(self, decision: Decision, status: int | None, sent: int) -> None:
         """A request has ended: count and log it. Whatever fails in that, the connection goes on to its next request."""
@@ -125,7 +135,7 @@ class FastLane:
         # First of all: whatever goes wrong with one connection, the others are looked at again.
         self.sweeper = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self.sweep)
         now = self.now()
-        for client in [client for client in self.clients if now > client.deadline]:
+        for client in [client for client in chain(self.clients, self.turned_away) if now > client.deadline]:
             client.too_late()
         self.pool.sweep(now)
 
@@ -142,6 +152,6 @@ class FastLane:
 
     def close(self) -> None:
         """Cut everything off."""
-        for client in list(self.clients):
+        for client in (*self.clients, *self.turned_away):
             client.abort()
         self.pool.close()

@@ -24,6 +24,7 @@ from mitmproxy.proxy.layers.http._events import RequestHeaders
 from mitmproxy.proxy.layers.tls import ServerTLSLayer
 
 from .http1 import GatewayHttp1Client, GatewayHttp1Server
+from .http2 import GatewayHttp2Server
 from .metered_stream import MeteredStream
 from .runtime import Runtime
 
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class GatewayHttpLayer(HttpLayer):
-    """HTTP/1.1 for one client, fail closed.
+    """HTTP for one client, fail closed.
 
     Args:
         timed_out: the backend connections that were broken off because they took too long.
@@ -46,8 +47,11 @@ class GatewayHttpLayer(HttpLayer):
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         """mitmproxy logs a crash and keeps the connection; here it closes, and nothing goes on half-done."""
-        if isinstance(event, events.Start) and self.context.client.alpn != b"h2":
-            self.connections[self.context.client] = GatewayHttp1Server(self.context.fork(), self.runtime.limits)
+        if isinstance(event, events.Start):
+            context = self.context.fork()
+            two = context.client.alpn == b"h2"
+            server = GatewayHttp2Server(context) if two else GatewayHttp1Server(context, self.runtime.limits)
+            self.connections[self.context.client] = server
         if isinstance(event, events.ConnectionEvent) and event.connection not in self.connections:
             return  # the last words of a backend connection that was given up
         try:

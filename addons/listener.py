@@ -16,7 +16,8 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 from vmgw_core import __version__
 from vmgw_core.errors import ConfigurationError, Overloaded
 
-from .fast_lane import FastLane
+from .fast_client import LINGER_BYTES, LINGER_SECONDS
+from .fast_lane import MOST_TURNED_AWAY, FastLane
 from .listener_tls import ListenerTLS
 from .proxy_protocol import NoProxyHeader, read_header
 from .runtime import Runtime
@@ -62,6 +63,8 @@ class Listener:
         self.tasks: set[asyncio.Task[None]] = set()
         self.tls: ListenerTLS | None = None
         self.mode: ServerInstance[ReverseMode] | None = None
+        self.turned_away = 0
+        """Clients of the flow lane beyond ``-http.maxConnections`` that are read on."""
 
     async def running(self) -> None:
         proxyserver = ctx.master.addons.get("proxyserver")
@@ -145,8 +148,7 @@ class Listener:
             assert self.mode is not None
             limit = self.runtime.limits.connections
             if limit and len(self.mode.manager.connections) >= limit:
-                writer.write(self.fast.closing(Overloaded("the gateway has as many connections as it takes")))
-                writer.close()
+                await self.turn_away(reader, writer)
                 return
             handler = ProxyConnectionHandler(ctx.master, reader, writer, ctx.options, self.mode.mode)
             context = handler.layer.context
@@ -161,6 +163,21 @@ class Listener:
                 await handler.handle_client()
 
         return asyncio.StreamReaderProtocol(asyncio.StreamReader(), handle)
+
+    async def turn_away(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer before anything was asked, and close behind what the client sends, so that it sees the answer."""
+        writer.write(self.fast.closing(Overloaded("the gateway has as many connections as it takes")))
+        if self.turned_away < MOST_TURNED_AWAY:
+            self.turned_away += 1
+            try:
+                if writer.can_write_eof():
+                    writer.write_eof()
+                await asyncio.wait_for(_discard(reader), LINGER_SECONDS)
+            except (TimeoutError, OSError):
+                pass
+            finally:
+                self.turned_away -= 1
+        writer.close()
 
     async def refresh_tls(self, tls: ListenerTLS) -> None:
         """Look every second whether certificate or key have changed."""
@@ -190,3 +207,10 @@ class Listener:
 
     async def done(self) -> None:
         await self.close()
+
+
+async def _discard(reader: asyncio.StreamReader) -> None:
+    """Read to the end, or as much as is read of a request that was refused."""
+    left = LINGER_BYTES
+    while left > 0 and (data := await reader.read(1 << 16)):
+        left -= len(data)

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +27,7 @@ from typing import Any, Final
 from tests.wire.oracle_requests import MARK, NUMBER, SAMPLES, START, Request, read_request
 from tests.wire.oracle_writes import delete_request, write_request
 from tests.wire.processes import Gateway
-from tests.wire.servers import VictoriaMetrics
+from tests.wire.servers import Server, VictoriaMetrics
 from tests.wire.tokens import SigningKey
 
 TOKENS: Final[dict[str, dict[str, Any]]] = {
@@ -136,8 +136,8 @@ class Oracle:
     Writes and deletes have a backend of their own, so that they change nothing about what is read.
     """
 
-    both: VictoriaMetrics
-    written: VictoriaMetrics
+    both: Server
+    written: Server
     lanes: dict[str, Gateway]
     alone: Gateway
     writing: dict[str, Gateway]
@@ -148,15 +148,47 @@ class Oracle:
         """A token that lives as long as any run."""
         return self.key.mint(vm_access, lifetime=LIFETIME)
 
+    @property
+    def node(self) -> VictoriaMetrics:
+        """Where rows of the token are written to."""
+        assert isinstance(self.written, VictoriaMetrics)
+        return self.written
+
+    @property
+    def past_the_gateway(self) -> int:
+        """Where hostile reads show what they are after."""
+        return self.both.port
+
+    def writers(self) -> tuple[str, ...]:
+        """The tokens to write with."""
+        return WRITERS
+
+    def read_request(self, rng: random.Random) -> Request:
+        return read_request(rng)
+
+    def write_request(self, rng: random.Random, metric: str) -> Request:
+        return write_request(rng, metric)
+
+    def delete_request(self, rng: random.Random) -> Request:
+        return delete_request(rng)
+
+    def strays(self, metric: str) -> list[str]:
+        """The rows of such writes that are not the token's."""
+        return [f"a row that is not the token's: {row}" for row in self.rows(metric) if row.get("team") != "dev"]
+
+    def misdirected(self) -> list[str]:
+        """What the backends were asked that no token of this gateway may ask."""
+        return []
+
     def read(self, rng: random.Random, count: int, *, seconds: float = float("inf")) -> Verdicts:
         """Send ``count`` hostile reads, or as many as ``seconds`` have room for."""
         verdicts = Verdicts()
         askers = {name: Asker(gateway.port) for name, gateway in self.lanes.items()}
-        alone, direct = Asker(self.alone.port), Asker(self.both.port)
+        alone, direct = Asker(self.alone.port), Asker(self.past_the_gateway)
         end = time.monotonic() + seconds
         while verdicts.asked < count and time.monotonic() < end:
             name = rng.choice(tuple(self.tokens))
-            request = read_request(rng)
+            request = self.read_request(rng)
             token = self.tokens[name]
             answers = {lane: asker.ask(request, token) for lane, asker in askers.items()}
             verdicts.asked += 1
@@ -166,6 +198,7 @@ class Oracle:
                 verdicts.routes_shown_directly[request.target.partition("?")[0]] += 1
         for asker in (*askers.values(), alone, direct):
             asker.close()
+        verdicts.faults += self.misdirected()
         return verdicts
 
     def _judge(self, verdicts: Verdicts, name: str, request: Request, answers: dict[str, Reply], alone: Reply) -> None:
@@ -199,21 +232,23 @@ class Oracle:
         verdicts = Verdicts()
         askers = {name: Asker(gateway.port) for name, gateway in self.writing.items()}
         for number in range(count):
-            token = self.tokens[rng.choice(WRITERS)]
-            request = write_request(rng, f"{metric}_{number}")
+            token = self.tokens[rng.choice(self.writers())]
+            request = self.write_request(rng, f"{metric}_{number}")
             for lane, asker in askers.items():
                 verdicts.statuses[f"{lane} {asker.ask(request, token).status}"] += 1
             verdicts.asked += 1
         for asker in askers.values():
             asker.close()
-        for series in self.rows(metric):
-            if series.get("team") != "dev":
-                verdicts.faults.append(f"a row that is not the token's: {series}")
+        verdicts.faults += self.strays(metric) + self.misdirected()
         return verdicts
 
     def rows(self, metric: str) -> list[dict[str, str]]:
         """The series that such writes have left behind."""
-        return self.written.series(f'{{__name__=~"{metric}.*"}}')
+        return self.node.series(f'{{__name__=~"{metric}.*"}}')
+
+    def forget(self, metric: str) -> None:
+        """Remove them."""
+        self.node.client.post("/api/v1/admin/tsdb/delete_series", {"match[]": f'{{__name__=~"{metric}_.*"}}'})
 
     def delete(self, rng: random.Random, count: int) -> Verdicts:
         """Send hostile deletes through both lanes; the other team's series stay as they are."""
@@ -222,20 +257,21 @@ class Oracle:
         askers = {name: Asker(gateway.port) for name, gateway in self.writing.items()}
         for _ in range(count):
             token = self.tokens[rng.choice(tuple(self.tokens))]
-            request = delete_request(rng)
+            request = self.delete_request(rng)
             for lane, asker in askers.items():
                 verdicts.statuses[f"{lane} {asker.ask(request, token).status}"] += 1
             verdicts.asked += 1
         for asker in askers.values():
             asker.close()
         if self.others() != before:
-            verdicts.faults.append(f"deletes took series of another team: {before} -> {self.others()}")
-        fill(self.written, DEV_DATA, "1")
+            verdicts.faults.append(f"deletes took what is another's: {before} -> {self.others()}")
+        fill(self.node, DEV_DATA, "1")
+        verdicts.faults += self.misdirected()
         return verdicts
 
     def others(self) -> list[dict[str, Any]]:
-        """The other team's series with their samples."""
-        return sorted(self.written.export('{team!="dev"}'), key=repr)
+        """What is not the token's, with its samples."""
+        return sorted(self.node.export('{team!="dev"}'), key=repr)
 
 
 _MOMENT: Final = re.compile(rb'(?<!\d)"?1[7-9]\d{8}(?:\.?\d{1,3})?"?(?!\d)')
@@ -264,7 +300,10 @@ def _is_json(body: bytes) -> bool:
     return True
 
 
-_VOLATILE: Final = frozenset({"trace", "stats", "executionTimeMsec", "requestsCount", "lastRequestTimestamp"})
+_VOLATILE: Final = frozenset((
+    "trace", "stats", "executionTimeMsec", "requestsCount", "lastRequestTimestamp",
+    "topByCount", "topByAvgDuration", "topBySumDuration",  # which queries one server was asked, and how long they took
+))  # fmt: skip
 
 
 def _sorted(value: Any) -> Any:  # noqa: ANN401
@@ -303,13 +342,15 @@ def start_oracle() -> Iterator[Oracle]:
         )
 
 
-def main(seconds: float, seed: int) -> int:
+def main(
+    seconds: float, seed: int, start: Callable[[], contextlib.AbstractContextManager[Oracle]] = start_oracle
+) -> int:
     """Rounds of reads, writes and deletes until the time is over; the faults found, and their number as exit code."""
     end = time.monotonic() + seconds
     total: Counter[str] = Counter()
     faults: list[str] = []
     round_number = 0
-    with start_oracle() as oracle:
+    with start() as oracle:
         while (left := end - time.monotonic()) > 0:
             rng = seeded(seed, round_number)
             for name, verdicts in (
@@ -323,9 +364,7 @@ def main(seconds: float, seed: int) -> int:
                 faults += verdicts.faults
                 for fault in verdicts.faults[:20]:
                     print(f"seed {seed}, round {round_number}: {fault}", flush=True)
-            oracle.written.client.post(
-                "/api/v1/admin/tsdb/delete_series", {"match[]": f'{{__name__=~"w{round_number}_.*"}}'}
-            )
+            oracle.forget(f"w{round_number}")
             round_number += 1
             print(f"round {round_number}: {dict(sorted(total.items()))}, {len(faults)} faults", flush=True)
     return min(1, len(faults))

@@ -113,7 +113,7 @@ http {{
     scgi_temp_path {directory}/scgi;
     client_max_body_size 0;
     log_format request escape=json '{{"method":"$request_method","target":"$request_uri","host":"$http_host",'
-        '"authorization":"$http_authorization","account":"$http_accountid","status":$status}}';
+        '"authorization":"$http_authorization","account":"$http_accountid","status":$status,"port":$server_port}}';
     access_log {directory}/access.log request;
     map $request_uri $node {{
         default "";
@@ -127,6 +127,7 @@ http {{
     }}
     server {{
         listen 127.0.0.1:{port};
+        listen 127.0.0.1:{unwatched_port};
         merge_slashes off;
         location = /health {{ access_log off; return 200 OK; }}
         location / {{
@@ -151,6 +152,8 @@ class Cluster(Server):
 
     def __init__(self, tenants: Iterable[tuple[int, int]] = ((0, 0), (1, 5), (15, 0))) -> None:
         self.nodes: dict[tuple[int, int], VictoriaMetrics] = {}
+        self.unwatched_port = free_port()
+        """The same, but for ``requests``."""
         try:
             for tenant in tenants:
                 self.nodes[tenant] = VictoriaMetrics()
@@ -166,12 +169,16 @@ class Cluster(Server):
             f"127.0.0.1:{node.port};"
             for (account, project), node in self.nodes.items()
         )
-        configuration.write_text(NGINX_CONFIGURATION.format(directory=self.directory, port=self.port, nodes=nodes))
+        ports = {"port": self.port, "unwatched_port": self.unwatched_port}
+        configuration.write_text(NGINX_CONFIGURATION.format(directory=self.directory, nodes=nodes, **ports))
         return [find_program("nginx"), "-p", str(self.directory), "-e", "stderr", "-c", str(configuration)]
 
     def requests(self) -> list[dict[str, Any]]:
         """What reached it, from its access log: method, target, host, authorization, account, status."""
-        return [json.loads(line) for line in (self.directory / "access.log").read_text().splitlines()]
+        self.client.get("/health")  # it is one process: what it has answered before this is in its log by now
+        text = (self.directory / "access.log").read_text(errors="replace")
+        requests = [json.loads(line) for line in text.split("\n") if line]
+        return [request for request in requests if request["port"] == self.port]
 
     def close(self) -> None:
         try:

@@ -227,6 +227,55 @@ def connected(gateway: Gateway, token: str, number: int) -> list[RawClient]:
     return []
 
 
+@pytest.mark.parametrize("lane", ["fast", "flow"])
+def test_a_client_that_sends_sees_why_it_is_turned_away(
+    start_gateway: StartGateway, flags: list[str], token: str, lane: str
+) -> None:
+    """A connection that is closed while its client still sends is reset, and its answer lost."""
+    gateway = start_gateway(*flags, f"-lane={lane}", "-http.maxConnections=1")
+    upload = head("POST", WRITE, token, [f"Content-Length: {4 * MIB}"])
+    with RawClient(gateway.port) as kept:
+        assert kept.send(head("GET", QUERY, token)).receive_answer()[0] == 200
+        for _ in range(3):
+            with RawClient(gateway.port) as client:
+                client.send(upload)
+                for _ in range(64):
+                    client.send(bytes(4 * MIB // 64))
+                assert client.receive_answer()[0] == 503
+                with pytest.raises(EOFError):  # the end, and no reset
+                    client.receive_more()
+
+
+def test_who_was_turned_away_takes_nobodys_place(start_gateway: StartGateway, flags: list[str], token: str) -> None:
+    gateway = start_gateway(*flags, "-http.maxConnections=1")
+    staying: list[RawClient] = []
+
+    def is_answered() -> bool:
+        staying.append(RawClient(gateway.port))  # it does not leave by itself
+        return staying[-1].send(head("GET", QUERY, token)).receive_answer()[0] == 200
+
+    with RawClient(gateway.port) as kept:
+        assert kept.send(head("GET", QUERY, token)).receive_answer()[0] == 200
+        assert not any(is_answered() for _ in range(3))
+    eventually(is_answered)
+    for client in staying:
+        client.close()
+
+
+def test_a_crowd_that_is_turned_away_is_not_kept(start_gateway: StartGateway, flags: list[str], token: str) -> None:
+    gateway = start_gateway(*flags, "-http.maxConnections=1")
+    with RawClient(gateway.port) as kept:
+        assert kept.send(head("GET", QUERY, token)).receive_answer()[0] == 200
+        before = gateway.fds()
+        crowd = [RawClient(gateway.port) for _ in range(400)]
+        for client in crowd:
+            assert client.receive_head().startswith(b"HTTP/1.1 503 ")
+        assert kept.send(head("GET", QUERY, token)).receive_answer()[0] == 200
+        assert gateway.fds() <= before + 110
+        for client in crowd:
+            client.close()
+
+
 # --- half-closed and gone -------------------------------------------------------------------------------------------
 
 

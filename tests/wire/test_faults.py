@@ -14,6 +14,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,11 @@ from tests.wire.conftest import StartGateway
 from tests.wire.oracle import Asker
 from tests.wire.oracle_requests import Request
 from tests.wire.processes import Gateway
+from tests.wire.raw import RawClient
+from tests.wire.relay import Relay
 from tests.wire.servers import OidcProvider, Redis, VictoriaMetrics
 from tests.wire.test_workers import children
-from tests.wire.tokens import FULL, SigningKey
+from tests.wire.tokens import FULL, SigningKey, tenant
 from tests.wire.upstream import RecordingUpstream, Reply
 from tests.wire.waiting import eventually
 
@@ -38,6 +41,8 @@ class Load:
     def __init__(self, port: int, token: str, request: Callable[[int], Request], clients: int = 3) -> None:
         self.answers: dict[int, int] = {}
         """Status by number; 0 where the connection broke off without an answer."""
+        self.odd: list[bytes] = []
+        """What was no single answer, and errors that say nothing."""
         self._port = port
         self._token = token
         self._request = request
@@ -47,11 +52,14 @@ class Load:
     def _run(self, number: int, step: int) -> None:
         while not self._stopping.wait(0.002):
             # A connection each: a broken one is then this request's, and nothing is sent again by the client.
-            try:
-                with Asker(self._port) as asker:
-                    self.answers[number] = asker.ask(self._request(number), self._token).status
-            except OSError:
-                self.answers[number] = 0
+            request = self._request(number)
+            closing = replace(request, headers=(*request.headers, ("Connection", "close")))
+            answer = b""
+            with contextlib.suppress(OSError), RawClient(self._port) as client:
+                answer = client.send(closing.wire(self._token)).receive_all()
+            self.answers[number] = status = int(answer.split(b" ", 2)[1]) if answer else 0
+            if answer.count(b"HTTP/1.1 ") > 1 or (status >= 500 and b'"status":"error"' not in answer):
+                self.odd.append(answer)
             number += step
 
     def statuses(self) -> Counter[int]:
@@ -82,12 +90,13 @@ def read(_: int) -> Request:
 
 
 def accounts(load: Load, upstream: RecordingUpstream, failures: set[int]) -> None:
-    """Each row arrived at most once, and each acknowledged one did, whole."""
+    """Each row arrived at most once, each acknowledged one did, whole, and each request has one answer at most."""
     arrived = Counter(int(found[1]) for one in upstream.requests if (found := re.match(rb"row(\d+) 1\n$", one.body)))
     assert [number for number, times in arrived.items() if times > 1] == [], "sent twice"
     acknowledged = {number for number, status in load.answers.items() if status == 204}
     assert acknowledged - set(arrived) == set(), "acknowledged and lost"
     assert set(load.statuses()) <= {204} | failures
+    assert load.odd == []
 
 
 @pytest.fixture
@@ -193,6 +202,75 @@ def test_what_stands_beside_the_way_of_requests_is_paused_and_killed(
             gateway.wait_for_log("counts are exchanged with other replicas again")
         assert set(load.statuses()) == {200}
         # The provider has new keys behind its restart: they are fetched without anybody's help.
+        fresh = provider.token("admin")
+        gateway.wait_until(
+            lambda: gateway.client(fresh).get("/api/v1/labels").status == 200, within=30, what="has the new keys"
+        )
+
+
+@LANES
+def test_a_backend_that_is_slow(start_gateway: StartGateway, key: SigningKey, key_file: Path, lane: str) -> None:
+    """Bytes that dribble in both directions, then none at all: late answers, then 504, then all as before."""
+    with (
+        RecordingUpstream(lambda one: Reply(status=204, headers=(), body=b"")) as upstream,
+        Relay(upstream.port) as way,
+    ):
+        flags = ("-enable.auth", f"-auth.publicKeyFiles={key_file}", f"-write.url={way.url}", f"-lane={lane}")
+        gateway = start_gateway(*flags, "-backend.responseTimeout=1s")
+        with Load(gateway.port, key.mint(), row) as load:
+            load.more(204)
+            way.slow(piece=32, pause=0.01)
+            passed = way.slowed
+            load.more(204)
+            assert way.slowed > passed + 15
+            for _ in range(2):
+                way.stall()
+                load.more(504, 4)
+                assert gateway.client().get("/health").status == 200
+                way.fast()
+                load.more(204)
+        # What had been given up may arrive later, once.
+        eventually(lambda: all(one.complete for one in upstream.requests), what="whatever was sent has arrived")
+        accounts(load, upstream, {504})
+        gateway.wait_until(lambda: gateway.fds() < 40, what="keeps nothing of it")
+
+
+def test_what_stands_beside_the_way_of_requests_is_slow(
+    start_gateway: StartGateway, upstream: RecordingUpstream, tmp_path: Path
+) -> None:
+    """Datasource, Redis and identity provider: requests go on, limits hold, and nobody has to help it back."""
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("limits: [{type: queries, value: 1000000}, {type: queries, value: 30, account_id: 7}]")
+    with contextlib.ExitStack() as stack:
+        source, redis = stack.enter_context(VictoriaMetrics()), stack.enter_context(Redis())
+        provider = stack.enter_context(OidcProvider({"admin": FULL, "seven": tenant(7)}))
+        ways = [stack.enter_context(Relay(server.port)) for server in (source, redis, provider)]
+        storage = redis.url.replace(f":{redis.port}/", f":{ways[1].port}/")
+        gateway = start_gateway(
+            *("-enable.auth", f"-read.url={upstream.url}", f"-auth.jwksEndpoints={ways[2].url}/jwks"),
+            *("-auth.keysRefreshInterval=1s", "-enable.rateLimit", f"-ratelimit.config={limits}"),
+            *(f"-datasource.url={ways[0].url}", "-ratelimit.refreshInterval=200ms", f"-ratelimit.storage={storage}"),
+        )
+        gateway.wait_until(lambda: gateway.client().get("/-/ready").status == 200, what="has its keys")
+        admin, seven = provider.token("admin"), provider.token("seven")
+        with Load(gateway.port, admin, read) as load:
+            load.more(200)
+            for way in ways:
+                way.slow(piece=1, pause=0.02)
+            gateway.wait_for_log("cannot exchange counts")
+            with Asker(gateway.port) as asker:
+                asked = [asker.ask(QUERY, seven).status for _ in range(40)]
+            assert asked == [200] * 30 + [429] * 10
+            load.more(200, 150)
+            assert all(way.slowed > 10 for way in ways)
+            for way in ways:
+                way.fast()
+            gateway.wait_for_log("counts are exchanged with other replicas again")
+            load.more(200)
+        assert set(load.statuses()) == {200}
+        assert load.odd == []
+        ways[2].slow(piece=64, pause=0.02)
+        provider.rotate()
         fresh = provider.token("admin")
         gateway.wait_until(
             lambda: gateway.client(fresh).get("/api/v1/labels").status == 200, within=30, what="has the new keys"

@@ -8,7 +8,8 @@ import hmac
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from tests.wire.oracle import Asker
 from tests.wire.oracle_requests import Request
 from tests.wire.processes import Gateway
+from tests.wire.raw import RawClient, head
 from tests.wire.tokens import FULL, SigningKey
 from tests.wire.upstream import RecordingUpstream
 
@@ -176,3 +178,64 @@ def test_a_refusal_costs_little(
     assert (cpu_seconds(gateway) - used) / count < 0.02, "20 ms of one core for a token"
     assert gateway.rss() - memory < 8 << 20, "a megabyte was sent, and nothing is kept"
     assert asker.ask(QUERY, good).status == 200
+
+
+CACHED = 10_000
+"""How many tokens the gateway remembers."""
+
+
+def ask_all(asker: Asker, tokens: Iterable[str], status: int) -> None:
+    """Ask with each of the tokens, many at a time; each is answered so."""
+    with RawClient(asker.port) as client:
+        for some in batched(tokens, 50):
+            client.send(b"".join(head("GET", "/api/v1/query?query=up", token) for token in some))
+            for _ in some:
+                assert client.receive_answer()[0] == status
+
+
+def batched(tokens: Iterable[str], size: int) -> Iterator[list[str]]:
+    source = iter(tokens)
+    while some := list(islice(source, size)):
+        yield some
+
+
+def distinct(count: int, *, first: int = 0) -> Iterator[str]:
+    """Tokens without a good signature; each takes a fair share of a cache entry's memory."""
+    for number in range(first, first + count):
+        yield compact(ES256, f'{{"exp":4102444800,"vm_access":{{"tenant_id":{{}}}},"pad":"{number:0800}"}}')
+
+
+@pytest.mark.parametrize("kind", ["expired", "not signed", "no token"])
+def test_a_flood_of_bad_tokens_leaves_nothing(
+    gateway: Gateway, backend: RecordingUpstream, asker: Asker, key: SigningKey, kind: str
+) -> None:
+    """Neither distinct ones nor one and the same."""
+    good = key.mint(FULL, sub=kind)
+    assert asker.ask(QUERY, good).status == 200
+    tokens = {
+        "expired": [key.sign({"exp": 1, "vm_access": FULL, "jti": f"{number}"}) for number in range(600)],
+        "not signed": list(distinct(600)),
+        "no token": [f"{number:01000}" for number in range(600)],
+    }[kind]
+    ask_all(asker, tokens[:200], 401)
+    memory = gateway.rss()
+    ask_all(asker, tokens, 401)
+    ask_all(asker, tokens[:1] * 300, 401)
+    assert gateway.rss() - memory < 4 << 20
+    assert len(backend.requests) == 1
+    assert asker.ask(QUERY, good).status == 200
+
+
+def test_more_good_tokens_than_are_remembered() -> None:
+    """All are admitted, the first ones again, and memory no longer grows."""
+    # Without a key each of them is good, and remembered as those that were verified are: that is the matter here.
+    with (
+        RecordingUpstream() as upstream,
+        Gateway("-enable.auth", f"-read.url={upstream.url}") as gateway,
+        Asker(gateway.port) as asker,
+    ):
+        ask_all(asker, distinct(CACHED + 100), 200)
+        full = gateway.rss()
+        ask_all(asker, distinct(CACHED // 4, first=CACHED + 100), 200)
+        assert gateway.rss() - full < 5 << 20, "a quarter of them takes more"
+        ask_all(asker, distinct(100), 200)

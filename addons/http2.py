@@ -1,0 +1,56 @@
+"""HTTP/2 for the side of the client: mitmproxy's, with a bound that comes before it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import h2.errors
+from mitmproxy.proxy import events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http._http2 import Http2Server
+
+_PREFACE_SIZE: Final = 24  # bytes, RFC 9113, section 3.4
+_HEADER_SIZE: Final = 9  # bytes, section 4.1
+
+
+class FrameSizes:
+    """Follows the frames that arrive, and finds one that is larger than was agreed on as soon as it says so."""
+
+    def __init__(self) -> None:
+        self._skip = _PREFACE_SIZE
+        self._header = b""
+
+    def fit(self, data: bytes, limit: int) -> bool:
+        """Whether no frame that begins in ``data`` has more than ``limit`` bytes."""
+        position = 0
+        while position < len(data):
+            if self._skip:
+                step = min(self._skip, len(data) - position)
+                self._skip -= step
+            else:
+                step = _HEADER_SIZE - len(self._header)
+                self._header += data[position : position + step]
+            position += step
+            if len(self._header) == _HEADER_SIZE:
+                self._skip, self._header = int.from_bytes(self._header[:3], "big"), b""
+                if self._skip > limit:
+                    return False
+        return True
+
+
+class GatewayHttp2Server(Http2Server):
+    """h2 waits for the whole of a frame, up to 16 MiB, before it looks at its size."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.sizes = FrameSizes()
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.DataReceived):
+            limit = self.h2_conn.max_inbound_frame_size
+            if not self.sizes.fit(event.data, limit):
+                yield from self.protocol_error(
+                    f"a frame of more than {limit} bytes", h2.errors.ErrorCodes.FRAME_SIZE_ERROR
+                )
+                return
+        yield from super()._handle_event(event)
