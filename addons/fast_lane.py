@@ -58,6 +58,8 @@ class FastLane:
         self.clients: set[FastClient] = set()
         self.turned_away: set[FastClient] = set()
         """They have their answer, and are no longer counted."""
+        self.flow_connections: Callable[[], int] = lambda: 0
+        """How many connections the flow lane has, which is set by the listener."""
         self.sweeper: asyncio.TimerHandle | None = None
         self.now = time.monotonic
 
@@ -86,11 +88,16 @@ class FastLane:
         self.clients.add(client)
         # Give or take a tenth, so that connections made together do not all come back together.
         client.retire_at = self.now() + limits.connection_timeout * random.uniform(0.9, 1.1)  # noqa: S311
-        if limits.connections and len(self.clients) > limits.connections:
+        if limits.connections and self.connections > limits.connections:
             self.clients.discard(client)
             wait = len(self.turned_away) < MOST_TURNED_AWAY
             self.turned_away.add(client)
             client.turn_away(Overloaded("the gateway has as many connections as it takes"), wait=wait)
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected, in both lanes."""
+        return len(self.clients) + self.flow_connections()
 
     def finished(self, decision: Decision, status: int | None, sent: int) -> None:
         """A request has ended: count and log it. Whatever fails in that, the connection goes on to its next request."""

@@ -11,7 +11,11 @@ from weakref import WeakSet
 
 from mitmproxy import ctx
 from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.connection import Client
+from mitmproxy.exceptions import AddonHalt
+from mitmproxy.flow import Error
 from mitmproxy.http import HTTPFlow
+from mitmproxy.proxy.layers.http._hooks import HttpErrorHook
 
 from .configuration import Configuration
 from .fast_lane import FastLane
@@ -37,6 +41,9 @@ class Lifecycle:
         self.listener = listener
         self.fast = fast
         self.flows: WeakSet[HTTPFlow] = WeakSet()
+        """Those whose answer is not out yet."""
+        self.ended: WeakSet[HTTPFlow] = WeakSet()
+        """Those whose end a hook has told."""
         self.stopping: asyncio.Task[None] | None = None
         self.reloading: asyncio.Task[None] | None = None
         self.reload_wanted = False
@@ -131,10 +138,22 @@ class Lifecycle:
         self.flows.add(flow)
 
     def response(self, flow: HTTPFlow) -> None:
+        if flow in self.ended:
+            raise AddonHalt  # there is nobody left to answer
+        self.ended.add(flow)
         asyncio.get_running_loop().call_soon(self.flows.discard, flow)  # the answer's end is written after the hook
 
     def error(self, flow: HTTPFlow) -> None:
+        if flow in self.ended:
+            raise AddonHalt  # mitmproxy has found out behind client_disconnected
+        self.ended.add(flow)
         self.flows.discard(flow)
+
+    async def client_disconnected(self, client: Client) -> None:
+        """mitmproxy tells nobody the end of a request that was reset while it waited for a connection: it is this."""
+        for flow in [flow for flow in self.flows if flow.client_conn is client and flow not in self.ended]:
+            flow.error = flow.error or Error("the client left")
+            await ctx.master.addons.handle_lifecycle(HttpErrorHook(flow))
 
     def seconds(self, flag: str) -> float:
         """A duration flag, or 0 before there is a configuration."""

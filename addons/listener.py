@@ -75,7 +75,8 @@ class Listener:
             return
         if not self.runtime.fast and self.runtime.settings["lane"] == "fast":
             logger.info("the flow lane is used: here flows are to be seen or kept")
-        self.mode = ServerInstance.make(f"reverse:{DEAD_TARGET}", proxyserver)
+        mode = self.mode = ServerInstance.make(f"reverse:{DEAD_TARGET}", proxyserver)
+        self.fast.flow_connections = lambda: len(mode.manager.connections)
         settings = self.runtime.settings
         if settings["tls"]:
             self.tls = ListenerTLS(settings)
@@ -147,7 +148,7 @@ class Listener:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             assert self.mode is not None
             limit = self.runtime.limits.connections
-            if limit and len(self.mode.manager.connections) >= limit:
+            if limit and self.fast.connections >= limit:
                 await self.turn_away(reader, writer)
                 return
             handler = ProxyConnectionHandler(ctx.master, reader, writer, ctx.options, self.mode.mode)

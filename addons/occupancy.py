@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mitmproxy.connection import Client
 from mitmproxy.http import HTTPFlow
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -73,11 +72,6 @@ class Occupancy:
 
     def error(self, flow: HTTPFlow) -> None:
         self.ended(flow)
-
-    def client_disconnected(self, client: Client) -> None:
-        """Whatever became of its requests: they are over."""
-        for flow in [flow for flow in self.flows if flow.client_conn is client]:
-            self.ended(flow)
 
     def ended(self, flow: HTTPFlow) -> None:
         """The flow has got its answer, or gets none."""

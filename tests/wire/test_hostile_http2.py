@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -205,6 +206,14 @@ def test_a_flood_of_frames_is_bounded(
     still_serves(gateway, authority, key)
 
 
+def counted(gateway: Gateway, authority: Authority) -> float:
+    """How many requests have ended, by the gateway's own account."""
+    with Client(gateway, authority, "http/1.1") as client:
+        client.send(head("GET", "/metrics", None, ["Connection: close"]))
+        page = client.receive_all().decode()
+    return sum(float(value) for value in re.findall(r"^vmgateway_requests_total\{.*\} (\S+)$", page, re.MULTILINE))
+
+
 @pytest.mark.parametrize("good", [True, False], ids=["admitted", "refused"])
 def test_requests_that_are_reset_at_once_leave_nothing(
     gateway: Gateway, backend: RecordingUpstream, authority: Authority, key: SigningKey, good: bool
@@ -215,12 +224,13 @@ def test_requests_that_are_reset_at_once_leave_nothing(
         for stream in range(1, 601, 2)
     ]
     still_serves(gateway, authority, key)
-    memory, descriptors = gateway.rss(), gateway.fds()
+    memory, descriptors, before = gateway.rss(), gateway.fds(), counted(gateway, authority)
     for _ in range(3):
         with Client(gateway, authority) as client:
             client.send(HELLO + b"".join(resets) + frame(PING, 0, 0, b"the end."))
             client.receive_until(b"the end.")
     eventually(lambda: gateway.fds() <= descriptors + 5, what="connections are given back")
+    eventually(lambda: counted(gateway, authority) == before + 900, what="every request has ended, once")
     assert gateway.rss() - memory < 16 * MIB
     assert len(backend.requests) <= (902 if good else 2) + 2
     still_serves(gateway, authority, key)
