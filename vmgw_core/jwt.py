@@ -1,7 +1,7 @@
 """Tokens: from a header's value to a ``Token`` that holds now.
 
 The order: read the token (``jws``), verify its signature, read its claims (RFC 7519, section 4), judge its times.
-A token that passed is cached by its whole text; its times are judged on every use, the rest once.
+A token whose signature is good is cached by its whole text; its times are judged on every use, the rest once.
 
 https://www.rfc-editor.org/rfc/rfc7519 and the specification, "Access Control" and "JWT signature verification".
 """
@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from vmgw_core.access import VMAccessClaim
-from vmgw_core.errors import InvalidClaims, MalformedToken, MissingToken, TokenExpired, TokenNotYetValid
+from vmgw_core.errors import InvalidClaims, MalformedToken, MissingToken, TokenExpired, TokenNotYetValid, TokenRefused
 from vmgw_core.fields import FieldError, as_integer, as_list, as_text, child, get_integer, get_text, require
 from vmgw_core.jwk import KeySet, VerificationKey
 from vmgw_core.jws import CompactJWS, parse_compact, verify
@@ -54,7 +54,7 @@ class TokenVerifier:
     def __init__(self, keys: KeySet | None, *, max_cached: int = 10_000) -> None:
         self._keys = keys
         self._max_cached = max_cached
-        # The least recently used first.
+        # Those whose time is not now first, then the least recently used.
         self._cache: OrderedDict[str, Token] = OrderedDict()
 
     @property
@@ -80,16 +80,23 @@ class TokenVerifier:
             if now < found.expires_at and (found.not_before is None or now >= found.not_before):
                 self._cache.move_to_end(token)
                 return found
-            # It holds a place that a token which can still be used should have.
-            del self._cache[token]
         else:
             found = self._read(token)
-        judge_times(found, now)
+        try:
+            judge_times(found, now)
+        except TokenRefused:
+            # Agents go on sending a stale token: its signature is not verified each time. It is the first to make room.
+            self._remember(token, found, last=False)
+            raise
+        self._remember(token, found, last=True)
+        return found
+
+    def _remember(self, token: str, found: Token, *, last: bool) -> None:
         if len(token) <= MAX_CACHED_LENGTH:
             self._cache[token] = found
+            self._cache.move_to_end(token, last=last)
             if len(self._cache) > self._max_cached:
                 self._cache.popitem(last=False)
-        return found
 
     def _read(self, token: str) -> Token:
         jws = parse_compact(token)
