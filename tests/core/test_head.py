@@ -379,3 +379,19 @@ def test_a_head_may_come_in_pieces(size: int) -> None:
     assert last == len(good)
     with pytest.raises(MalformedHead):
         _find_in_pieces(GET + HOST + b"X-A: b\nX: c\r\n", size)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([], False),
+        ([(b"Expect", b"100-continue")], True),
+        ([(b"eXPECT", b" 100-Continue ")], True),
+        ([(b"Expect", b"something")], False),
+        ([(b"Expect", b"something"), (b"Expect", b"100-continue")], False),
+        ([(b"X-Expect", b"100-continue")], False),
+    ],
+)
+def test_who_waits_to_be_told_to_go_on(headers: list[tuple[bytes, bytes]], expected: bool) -> None:
+    head = RequestHead(method="POST", target="/", headers=tuple(headers), client="192.0.2.7")
+    assert head.awaits_continue is expected
