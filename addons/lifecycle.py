@@ -136,6 +136,7 @@ class Lifecycle:
 
     def requestheaders(self, flow: HTTPFlow) -> None:
         self.flows.add(flow)
+        self.ended.discard(flow)  # it may be sent again
 
     def response(self, flow: HTTPFlow) -> None:
         if flow in self.ended:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+from mitmproxy.exceptions import AddonHalt
+from mitmproxy.test.tflow import tflow
+
 from vmgw_addons import chain
 from vmgw_addons.configuration import Configuration
 from vmgw_addons.lifecycle import Lifecycle
@@ -76,5 +80,21 @@ def test_requests_within_a_second_are_one_more_behind_it() -> None:
         lifecycle.reload_on_request()
         await rounds()
         assert configuration.begun == 3
+
+    asyncio.run(scenario())
+
+
+def test_a_request_ends_once_each_time_it_is_sent() -> None:
+    async def scenario() -> None:
+        lifecycle = lifecycle_of(Slow(Runtime()))
+        flow = tflow()
+        for end, other in ((lifecycle.response, lifecycle.error), (lifecycle.error, lifecycle.response)):
+            lifecycle.requestheaders(flow)
+            end(flow)
+            for again in (end, other):
+                with pytest.raises(AddonHalt):
+                    again(flow)
+            await rounds()
+            assert lifecycle.in_flight == 0
 
     asyncio.run(scenario())
