@@ -174,7 +174,7 @@ class Listener:
                 if writer.can_write_eof():
                     writer.write_eof()
                 await asyncio.wait_for(_discard(reader), LINGER_SECONDS)
-            except (TimeoutError, OSError):
+            except (TimeoutError, OSError, asyncio.CancelledError):  # Python 3.11 logs the cancellation of a handler
                 pass
             finally:
                 self.turned_away -= 1
