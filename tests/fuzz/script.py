@@ -136,10 +136,10 @@ class Script:
         return choices[self.number(len(choices))]
 
     def raw(self) -> bytes:
-        """Up to 40 bytes as they stand in the input."""
+        """Up to 40 bytes as they stand in the input; none of them can be taken for a mark, which begins with a q."""
         size = self.number(41)
         self.position += size
-        return self.data[self.position - size : self.position]
+        return self.data[self.position - size : self.position].replace(b"q", b"Q")
 
     def mutated(self, data: bytes) -> bytes:
         """``data``, mostly as it is, else with a piece taken out, put in, or its end cut off."""
