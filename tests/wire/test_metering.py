@@ -191,7 +191,7 @@ def test_the_end_of_a_larger_body_that_does_not_fit_does_not_arrive(
     """Its last line is one too many; the backend waits for it in vain."""
     size = 2 * LINES
     with posted(gateway, token, LINE * size, rows(size - 1)) as client:
-        assert client.receive_all().startswith(b"HTTP/1.1 429 ")
+        assert client.receive_answer()[0] == 429  # the connection may stay: the whole request may be there by now
     eventually(lambda: upstream.connections[-1].closed, what="the connection is closed")
     assert not only(upstream).complete
     assert only(upstream).body_size < len(LINE) * size
