@@ -57,7 +57,7 @@ class AnswerHead:
         self.headers: Headers
         self.edit: HeaderEdit | None = None
         self.written = b""
-        """How it goes to clients, as ``edit`` has it: see :meth:`FastLane.head`."""
+        """How it goes to clients, as ``edit`` has it: see :meth:`FastLane.passed_on`."""
         self.length = 0
         self.framing = Framing.CLOSE
         kept = []

@@ -51,10 +51,9 @@ class Forwarding:
             decision.refused(refusal)
             refuse(flow, refusal, access=grant.route.access)
             return
-        awaits_continue = flow.request.headers.get("expect", "").lower() == "100-continue"
         apply(flow, upstream)
         flow.request.stream = grant.body is Body.STREAM
-        if awaits_continue and flow.request.stream:
+        if decision.head.awaits_continue and flow.request.stream:
             flow.request.headers["expect"] = "100-continue"  # mitmproxy answers it, and does not send it on
         authorization = upstream.backend.authorization
         if flow.is_replay == "request" and authorization is not None:

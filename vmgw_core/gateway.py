@@ -204,7 +204,7 @@ def _body(policy: Policy, route: Route, head: RequestHead) -> Body:
         return Body.NONE
     if route.inserts:
         return Body.STREAM
-    _form_type(head.headers)
+    _form_type(head.headers)  # what else can be a body here is refused
     if length is not None and length > policy.max_form_size:
         raise too_large(policy)
     return Body.HOLD

@@ -17,14 +17,15 @@ from functools import lru_cache
 from .access import Access, VMAccessClaim
 from .errors import BadRequest
 from .forms import MAX_ARGUMENTS, decoded_key, encode_pair, key_of, split_pairs
-from .routes import Filters, Route
+from .routes import ROUTES, Filters, Route
 
 LABEL_KEY = "extra_label"
 FILTER_KEY = "extra_filter"
 _MAX_FORM_READ = 10 << 20  # bytes: a larger form is not read by Go, and the URL alone counts
 _MATCH_KEYS = ("match[]", "match")
 _TEXT = r"""[!"$'-:<-~]*+(?:%[0-9A-Fa-f]{2}[!"$'-:<-~]*+)*+"""
-_PAIR = rf"(?!extra|id=)[a-z_]++(?:\[\])?+={_TEXT}"
+_DROPPED = "|".join(sorted({f"{re.escape(key)}=" for route in ROUTES for key in route.dropped}))
+_PAIR = rf"(?!extra|{_DROPPED})[a-z_]++(?:\[\])?+={_TEXT}"
 # Nearly every query: pairs whose keys mean what they look like, none of which is ever removed or refused.
 _NOTHING_TO_DO = re.compile(f"(?:{_PAIR}(?:&{_PAIR})*+)?+")
 _NO_IDENTIFIER = re.compile(r"^[^A-Za-z_:]|[^A-Za-z0-9_:.]")
