@@ -7,13 +7,14 @@ import logging
 from mitmproxy.http import HTTPFlow
 
 from vmgw_core.answers import Answer, answer
-from vmgw_core.errors import BadSignature, InternalError, Refusal, TokenRefused, UnknownKey
-from vmgw_core.gateway import access_of, admit
+from vmgw_core.cycle import Cycle, State
+from vmgw_core.errors import BadSignature, Refusal, TokenRefused, UnknownKey
+from vmgw_core.gateway import access_of
 from vmgw_core.head import check_fields
 
 from .key_refresh import KeyRefresh
 from .refusing import respond
-from .runtime import Decision, Runtime
+from .runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -28,37 +29,26 @@ class AccessControl:
     def requestheaders(self, flow: HTTPFlow) -> None:
         if flow.response is not None or not flow.live:
             return
-        decision = self.runtime.decide(flow)
-        if decision.grant is not None:
+        cycle = self.runtime.cycle_of(flow)
+        if cycle.state is not State.HEAD:
             return  # a captured request that is sent again
         self.runtime.hide_token(flow)
         try:
             if flow.client_conn.alpn == b"h2":  # no byte of it has been read as HTTP/1.1 is
-                check_fields(decision.head)
-            self.check(decision)
+                check_fields(cycle.head)
+            cycle.authorize(self.runtime.gateway)
         except Refusal as refusal:
-            respond(flow, self.answer(decision, refusal))
+            respond(flow, self.answer(cycle, refusal))
 
-    def check(self, decision: Decision) -> None:
-        """Admit the request, by the policy that is in force now and stays so for the whole of it.
-
-        Raises:
-            Refusal: it does not pass.
-        """
-        decision.policy = self.runtime.policy
-        if decision.policy is None:
-            raise InternalError("the gateway has no usable configuration")
-        decision.grant = admit(decision.policy, decision.head, decision.at)
-
-    def answer(self, decision: Decision, refusal: Refusal) -> Answer:
+    def answer(self, cycle: Cycle, refusal: Refusal) -> Answer:
         """What the client gets. Logs, and asks for new keys where the token's key was not among the known ones."""
-        policy = decision.policy
-        decision.refused(refusal)
+        policy = cycle.policy
+        cycle.refuse(refusal)
         tell_why = policy is not None and policy.tell_why
-        access = access_of(policy, decision.head) if policy is not None else None
+        access = access_of(policy, cycle.head) if policy is not None else None
         if isinstance(refusal, UnknownKey | BadSignature):
             self.keys.unknown_key()
         if tell_why and isinstance(refusal, TokenRefused):
             # repr: nothing a client sends can start a line of its own.
-            logger.warning(f"token refused: {refusal.code}: {refusal.message!r}, client {decision.head.client}")
+            logger.warning(f"token refused: {refusal.code}: {refusal.message!r}, client {cycle.head.client}")
         return answer(refusal, access=access, tell_why=tell_why)

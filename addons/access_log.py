@@ -14,11 +14,12 @@ from typing import Final
 
 from mitmproxy.http import HTTPFlow
 
+from vmgw_core.cycle import Cycle
 from vmgw_core.errors import KeysUnavailable, TokenRefused
 from vmgw_core.gateway import identify, route_of
 
 from .logs import LogStyle, shortened
-from .runtime import Decision, Runtime
+from .runtime import Runtime
 
 _LONGEST: Final = 200  # characters of what a client or a token chose
 # A token in a path is a client's mistake; that is no reason to keep it in a file.
@@ -39,18 +40,18 @@ class AccessLog:
         self.lost = 0
         """Lines that could not be written."""
 
-    def finished(self, decision: Decision, status: int | None, sent: int) -> None:
+    def finished(self, cycle: Cycle, status: int | None, sent: int) -> None:
         """Log a request that has ended.
 
         Args:
             status: of the answer; None where client or backend broke off before there was one.
             sent: bytes of the answer's content that were passed on to the client.
         """
-        head, grant, refusal = decision.head, decision.grant, decision.refusal
+        head, grant, refusal = cycle.head, cycle.grant, cycle.refusal
         policy = self.runtime.policy
         route = grant.route if grant is not None else None
         token = grant.token if grant is not None else None
-        if grant is None and not decision.own_page and policy is not None:
+        if grant is None and not cycle.own_page and policy is not None:
             route = route_of(policy, head)
             if not isinstance(refusal, TokenRefused | KeysUnavailable):
                 token = identify(policy, head, time.time())
@@ -58,7 +59,7 @@ class AccessLog:
             "client": head.client,
             "tenant": None if token is None else str(token.access.tenant),
             "subject": None if token is None or token.subject is None else shortened(token.subject, _LONGEST),
-            "access": "page" if decision.own_page else None if route is None else route.access.value,
+            "access": "page" if cycle.own_page else None if route is None else route.access.value,
             "method": shortened(head.method, 20),
             "route": None if route is None else route.path,
         }
@@ -66,11 +67,11 @@ class AccessLog:
             path = head.target.partition("?")[0]
             fields["path"] = shortened(_TOKEN.sub("<token>", path), _LONGEST)
         fields |= {
-            "verdict": "refused" if decision.own_page and status == 401 else decision.verdict(status),
+            "verdict": "refused" if cycle.own_page and status == 401 else cycle.verdict(status),
             "reason": None if refusal is None else refusal.code,
             "status": status,
             "bytes": sent,
-            "duration": round(time.perf_counter() - decision.started, 6),
+            "duration": round(time.perf_counter() - cycle.started, 6),
         }
         self.write(self.style.line(time.time(), "info", "access", "request", fields))
 
@@ -91,11 +92,11 @@ class AccessLogging:
         self.runtime = runtime
 
     def response(self, flow: HTTPFlow) -> None:
-        log, decision = self.runtime.access_log, self.runtime.decisions.get(flow)
-        if log is not None and decision is not None and flow.response is not None:
-            log.finished(decision, flow.response.status_code, decision.sent or len(flow.response.raw_content or b""))
+        log, cycle = self.runtime.access_log, self.runtime.cycles.get(flow)
+        if log is not None and cycle is not None and flow.response is not None:
+            log.finished(cycle, flow.response.status_code, cycle.sent or len(flow.response.raw_content or b""))
 
     def error(self, flow: HTTPFlow) -> None:
-        log, decision = self.runtime.access_log, self.runtime.decisions.get(flow)
-        if log is not None and decision is not None:
-            log.finished(decision, flow.response.status_code if flow.response is not None else None, decision.sent)
+        log, cycle = self.runtime.access_log, self.runtime.cycles.get(flow)
+        if log is not None and cycle is not None:
+            log.finished(cycle, flow.response.status_code if flow.response is not None else None, cycle.sent)

@@ -1,11 +1,10 @@
-"""Backends: which of several gets a request, and a look whether those that failed are back."""
+"""Backends: probes of those that failed, and what is known of each as metrics."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -13,102 +12,16 @@ from prometheus_client.registry import Collector
 
 from vmgw_core.backends import BackendGroup, Member
 from vmgw_core.errors import Refusal
-from vmgw_core.gateway import moved
 from vmgw_core.tenancy import Backend
 
 from .fast_backend import AnswerHead
 from .fast_pool import Pool
-from .runtime import Decision, Runtime
+from .runtime import Runtime, tell_of_backend
 
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 1.0  # after that long it is seen that a backend was set aside, or less with a small -failTimeout
 _PROBE_TIMEOUT: Final = 5.0
-
-
-# --- one request ---------------------------------------------------------------------------------------------------
-
-
-def choose(decision: Decision) -> None:
-    """Choose the backend of an admitted request, before it is rewritten."""
-    group = group_of(decision)
-    member = decision.member = group.only or group.choose()
-    assert member is not None
-    assert decision.grant is not None
-    if member.backend is not decision.grant.backend:
-        decision.grant = decision.grant._replace(backend=member.backend)
-
-
-def move(decision: Decision, tried: Collection[Member]) -> bool:
-    """Turn a request to a backend that is none of those ``tried``; whether there is one."""
-    group = group_of(decision)
-    member = None if group.only else group.choose(tried)
-    if member is None:
-        return False
-    forsake(decision)
-    assert decision.grant is not None
-    assert decision.upstream is not None
-    decision.member = member
-    decision.grant = decision.grant._replace(backend=member.backend)
-    decision.upstream = moved(decision.upstream, member.backend)
-    return True
-
-
-def group_of(decision: Decision) -> BackendGroup:
-    """The backends among which there is a choice."""
-    assert decision.policy is not None
-    assert decision.grant is not None
-    group = decision.policy.backends(decision.grant.route)
-    assert group is not None
-    return group
-
-
-def ask(decision: Decision) -> None:
-    """The request is on its way to its backend, from now on or once more."""
-    assert decision.member is not None
-    if not decision.asked:
-        decision.member.begin()
-    decision.asked = time.perf_counter()
-
-
-def forsake(decision: Decision) -> None:
-    """The backend is no longer expected to answer the request."""
-    if decision.asked:
-        decision.asked = 0.0
-        assert decision.member is not None
-        decision.member.end()
-
-
-def answered(decision: Decision) -> None:
-    """The head of the backend's answer is there."""
-    member = decision.member
-    assert member is not None
-    if not decision.asked:
-        return
-    member.durations.add(time.perf_counter() - decision.asked)
-    if not member.up:
-        member.up = True
-        if group_of(decision).only is None:
-            tell_of_return(member)
-
-
-def failed(decision: Decision, *, dead: bool = True) -> None:
-    """The backend gave no answer, or none in time. It is set aside where it is ``dead``, by all that is known."""
-    member = decision.member
-    assert member is not None
-    member.errors += 1
-    if member.up and dead:
-        member.up = False
-        if group_of(decision).only is None:
-            logger.warning(f"-{member.backend.flag}: {member.backend} failed and is set aside until it answers")
-
-
-def tell_of_return(member: Member) -> None:
-    """Log that a backend that was set aside answers again."""
-    logger.info(f"-{member.backend.flag}: {member.backend} answers again")
-
-
-# --- all of them ---------------------------------------------------------------------------------------------------
 
 
 class Backends:
@@ -171,7 +84,7 @@ class Backends:
             return False
         if not member.up:  # a request may have found out meanwhile
             member.up = True
-            tell_of_return(member)
+            tell_of_backend(member)
         return True
 
 

@@ -16,6 +16,7 @@ from mitmproxy.io import tnetstring
 
 from vmgw_core.access import Access
 from vmgw_core.captures import METADATA_KEY, OWN_PAGE, to_metadata
+from vmgw_core.cycle import Cycle
 from vmgw_core.errors import ConfigurationError, Refusal
 from vmgw_core.gateway import Policy
 from vmgw_core.recording import record
@@ -24,7 +25,7 @@ from vmgw_core.rows import row_counter
 
 from .capture_file import CaptureFile
 from .flow_redaction import Tee, bounded, redact_flow
-from .runtime import Decision, Runtime, Settings
+from .runtime import Runtime, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -113,8 +114,8 @@ class Capture:
             self.runtime.capture.stopped = self.runtime.capture.stopped or "the gateway has ended"
 
     def requestheaders(self, flow: HTTPFlow) -> None:
-        decision = self.runtime.decisions.get(flow)
-        if decision is None or decision.own_page or not flow.live or flow.is_replay is not None:
+        cycle = self.runtime.cycles.get(flow)
+        if cycle is None or cycle.own_page or not flow.live or flow.is_replay is not None:
             return
         if not self.runtime.settings:
             return  # every request is refused
@@ -155,30 +156,30 @@ class Capture:
         kept = self.kept.pop(flow, None)
         if kept is None and not saves_flows():
             return
-        decision = self.runtime.decisions.get(flow)
-        policy = self.runtime.policy if decision is None or decision.policy is None else decision.policy
-        if decision is not None and decision.own_page:
+        cycle = self.runtime.cycles.get(flow)
+        policy = self.runtime.policy if cycle is None or cycle.policy is None else cycle.policy
+        if cycle is not None and cycle.own_page:
             flow.metadata[METADATA_KEY] = dict(OWN_PAGE)
         if kept is not None:
             if not broken_off:
                 take_over(flow, kept)
-            if decision is not None and policy is not None:
+            if cycle is not None and policy is not None:
                 flow.metadata[METADATA_KEY] = self.record(
-                    policy, decision, rows=rows_of(decision, kept), sampled=kept.sampled
+                    policy, cycle, rows=rows_of(cycle, kept), sampled=kept.sampled
                 )
         redact_flow(flow, policy.token_header if policy is not None else _NO_HEADER)
         if kept is not None and kept.sampled:
             self.write(flow)
 
-    def record(self, policy: Policy, decision: Decision, *, rows: int | None, sampled: bool) -> dict[str, object]:
+    def record(self, policy: Policy, cycle: Cycle, *, rows: int | None, sampled: bool) -> dict[str, object]:
         """The record of a decision, as metadata of its flow."""
         captured = record(
             policy,
-            decision.head,
-            at=decision.at,
-            grant=decision.grant,
-            refusal=decision.refusal,
-            form=decision.form,
+            cycle.head,
+            at=cycle.at,
+            grant=cycle.grant,
+            refusal=cycle.refusal,
+            form=cycle.kept_form,
             rows=rows,
             sample=self.rate() if sampled else 1.0,
         )
@@ -190,17 +191,17 @@ class Capture:
             self.file.write(tnetstring.dumps(bounded(flow.get_state(), self.limit())))
 
 
-def rows_of(decision: Decision, kept: _Kept) -> int | None:
+def rows_of(cycle: Cycle, kept: _Kept) -> int | None:
     """How many rows the body of a write carries: those in the body that was kept, or those that the limits counted."""
-    grant = decision.grant
+    grant = cycle.grant
     if grant is None or grant.route.access is not Access.WRITE:
         return None
-    if decision.meter is not None:
-        return decision.meter.rows
+    if cycle.meter is not None:
+        return cycle.meter.rows
     if kept.request is None or not kept.request.whole:
         return None
     try:
-        counter = row_counter(grant.route, decision.head, max_decoded=MAX_BODY)
+        counter = row_counter(grant.route, cycle.head, max_decoded=MAX_BODY)
         if counter is None:
             return None
         counter.feed(bytes(kept.request.data))

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+from weakref import WeakKeyDictionary
 
 from mitmproxy import ctx
 from mitmproxy.flow import Flow
 from mitmproxy.http import HTTPFlow
 
+from vmgw_core.cycle import Cycle
+from vmgw_core.errors import Refusal
 from vmgw_core.explain import Outcome, describe, own_page, usages
 from vmgw_core.explanation import Explanation, Verdict
+from vmgw_core.gateway import Grant, UpstreamRequest
 from vmgw_core.narration import as_text, clean, summary
 
-from .runtime import Decision, Runtime
+from .runtime import Runtime
 
 METADATA = "vmgateway.explanation"
 """Where a flow keeps its story, as the JSON and the text of it: plain data, so that it is saved with the flow."""
@@ -38,6 +42,10 @@ class DecisionMarks:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        self.told: WeakKeyDictionary[HTTPFlow, tuple[Grant | None, UpstreamRequest | None, Refusal | None]] = (
+            WeakKeyDictionary()
+        )
+        """What was shown last for each flow."""
 
     def running(self) -> None:
         """In mitmweb, show the comments in the list, unless the user has chosen columns."""
@@ -58,33 +66,33 @@ class DecisionMarks:
 
     def tell(self, flow: HTTPFlow) -> None:
         """Note what is decided so far, where that has changed."""
-        decision = self.runtime.decisions.get(flow)
-        if decision is None:
+        cycle = self.runtime.cycles.get(flow)
+        if cycle is None:
             return
-        state = (decision.grant, decision.upstream, decision.refusal)
-        if decision.told == state and decision.told is not None:
+        state = (cycle.grant, cycle.upstream, cycle.refusal)
+        if self.told.get(flow) == state:
             return
         now = time.time()
-        if decision.own_page:
-            story = own_page(decision.head, now)
-        elif decision.policy is not None:
-            story = describe(decision.policy, decision.head, self.outcome(decision, now))
+        if cycle.own_page:
+            story = own_page(cycle.head, now)
+        elif cycle.policy is not None:
+            story = describe(cycle.policy, cycle.head, self.outcome(cycle, now))
         else:
             return
-        decision.told = state
+        self.told[flow] = state
         write(flow, story)
 
-    def outcome(self, decision: Decision, now: float) -> Outcome:
+    def outcome(self, cycle: Cycle, now: float) -> Outcome:
         """How far the request came."""
         limits = None
-        if self.runtime.limiter is not None and decision.grant is not None:
-            limits = usages(self.runtime.limiter, decision.grant, time.monotonic())
+        if self.runtime.limiter is not None and cycle.grant is not None:
+            limits = usages(self.runtime.limiter, cycle.grant, time.monotonic())
         return Outcome(
             now=now,
-            grant=decision.grant,
-            upstream=decision.upstream,
-            refusal=decision.refusal,
-            form=decision.form,
+            grant=cycle.grant,
+            upstream=cycle.upstream,
+            refusal=cycle.refusal,
+            form=cycle.kept_form,
             limits=limits,
         )
 

@@ -16,12 +16,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, cast
 
 from vmgw_core.bodies import BodyReader, ChunkedReader, LengthReader
+from vmgw_core.cycle import Cycle
 from vmgw_core.errors import BadRequest, Refusal, RequestTimeout
 from vmgw_core.head import RequestHead, find_head, skip_empty_lines
 
 from .fast_exchange import Exchange
 from .fast_head import HeadReader
-from .runtime import Decision
 
 if TYPE_CHECKING:
     from .fast_lane import FastLane
@@ -145,7 +145,7 @@ class FastClient(asyncio.Protocol):
         if self.exchange is None:
             if not self.write_paused:
                 return self._read_head()
-        elif self.body is not None and self.exchange.waiting is None:
+        elif self.body is not None and not self.exchange.queued:
             return self._read_body(self.exchange, self.body)
         if len(self._buffer) > self.lane.runtime.limits.pipelined:
             self._full = True
@@ -174,8 +174,8 @@ class FastClient(asyncio.Protocol):
 
     def _begin(self, head: RequestHead) -> None:
         self.old = self._heads.old
-        decision = Decision(head=head, started=time.perf_counter())
-        exchange = self.exchange = Exchange(self.lane, self, decision, keep_alive=self._heads.keep_alive)
+        cycle = Cycle(head, at=time.time(), started=time.perf_counter())
+        exchange = self.exchange = Exchange(self.lane, self, cycle, keep_alive=self._heads.keep_alive)
         if head.has_body:
             length = head.content_length
             limits = self.lane.runtime.limits
@@ -283,7 +283,7 @@ class FastClient(asyncio.Protocol):
         elif waiting is Waiting.BODY and exchange is not None:
             if self._held and self.lane.now() - self._held_since > self.lane.runtime.limits.response_timeout:
                 exchange.too_late()
-            elif self._paused or exchange.waiting is not None:  # it is not the client that is slow
+            elif self._paused or exchange.queued:  # it is not the client that is slow
                 self._wait(Waiting.BODY, self.lane.runtime.limits.body_timeout)
             else:
                 exchange.refuse(RequestTimeout("the body of the request took too long"))
@@ -305,7 +305,7 @@ class FastClient(asyncio.Protocol):
         """Cut the client off if it has taken nothing since the last look, or its backend has sent nothing for long."""
         limits, now = self.lane.runtime.limits, self.lane.now()
         size = 0 if self.transport is None else self.transport.get_write_buffer_size()
-        state = (size, 0 if self.exchange is None else self.exchange.sent)
+        state = (size, 0 if self.exchange is None else self.exchange.cycle.sent)
         if state != self._stuck:
             self._stuck, self._stuck_since = state, now
         elif size or now - self._stuck_since > limits.response_timeout:

@@ -11,20 +11,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
 
 from vmgw_core.answers import Answer
-from vmgw_core.backends import Member
-from vmgw_core.errors import BackendTimeout, BackendUnreachable, InternalError, Refusal
-from vmgw_core.gateway import Body, UpstreamRequest, rewrite, too_large
+from vmgw_core.cycle import Cycle, State
+from vmgw_core.errors import InternalError, Refusal
+from vmgw_core.gateway import Body, UpstreamRequest
 
-from . import backends
 from .fast_backend import AnswerHead, BackendConnection, Framing, written
-from .fast_queue import PlaceWait
-from .occupancy import enter, leave
-from .rate_limit import limit
-from .runtime import Decision
 
 if TYPE_CHECKING:
     from .fast_client import FastClient
@@ -35,108 +31,102 @@ logger = logging.getLogger(__name__)
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+_P = ParamSpec("_P")
+
+
+def _guarded(step: Callable[Concatenate[Exchange, _P], None]) -> Callable[Concatenate[Exchange, _P], None]:
+    """Answer with what ``step`` raises: the refusal of the cycle, or 500 for a defect."""
+
+    @wraps(step)
+    def run(exchange: Exchange, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            step(exchange, *args, **kwargs)
+        except Refusal as refusal:
+            exchange.refuse(refusal)
+        except Exception:
+            exchange.crashed()
+
+    return run
+
+
 class Exchange:
     """A request and its answer. The client's connection feeds it, and is told when it is over."""
 
     __slots__ = (
-        "answer_status", "begun", "chunking", "client", "connecting", "connection", "decision", "form", "keep_alive",
-        "lane", "over", "queue", "request_done", "retried", "sent", "tried", "upstream", "waiting",
+        "answer_status", "chunking", "client", "connecting", "connection", "cycle", "form", "keep_alive",
+        "lane", "over", "queue", "request_done", "timer",
     )  # fmt: skip
 
-    def __init__(self, lane: FastLane, client: FastClient, decision: Decision, *, keep_alive: bool) -> None:
+    def __init__(self, lane: FastLane, client: FastClient, cycle: Cycle, *, keep_alive: bool) -> None:
         self.lane = lane
         self.client = client
-        self.decision = decision
+        self.cycle = cycle
         self.keep_alive = keep_alive
-        self.upstream: UpstreamRequest | None = None
         self.connection: BackendConnection | None = None
         self.connecting: asyncio.Future[None] | None = None
         self.form: bytearray | None = None
         self.queue: list[bytes] = []
-        self.begun = self.request_done = False
+        self.request_done = False
         self.answer_status = 0
-        self.sent = 0
         self.chunking = False
-        self.retried = False
-        self.tried: tuple[Member, ...] = ()
-        self.waiting: PlaceWait | None = None  # for a place among -maxConcurrentRequests
+        self.timer: asyncio.TimerHandle | None = None  # while it is queued
         self.over = False
 
     # --- the request -----------------------------------------------------------------------------------------------
 
+    @_guarded
     def start(self) -> None:
         """Judge the head, and send on or answer what can be by now."""
-        decision, lane = self.decision, self.lane
-        head = decision.head
-        try:
-            page = lane.pages.answer(head.method, head.target, head.headers)
-            if page is not None:
-                decision.own_page = True
-                self.show(page)
-                return
-            lane.access_control.check(decision)
-            if enter(lane.runtime, decision):
-                self.go_on()
-            else:
-                self.waiting = PlaceWait(lane.runtime, decision, self.proceed, self.refuse)
-        except Refusal as refusal:
-            self.refuse(refusal)
-        except Exception:
-            self.crashed()
-
-    def go_on(self) -> None:
-        """It has its place: count it, and send on what can be by now. Raises ``Refusal``."""
-        decision = self.decision
-        limit(self.lane.runtime, decision, time.monotonic())
-        grant = decision.grant
-        assert grant is not None
-        self.request_done = grant.body is Body.NONE
-        if grant.body is Body.HOLD:
-            self.form = bytearray()
+        cycle, lane = self.cycle, self.lane
+        head = cycle.head
+        page = lane.pages.answer(head.method, head.target, head.headers)
+        if page is not None:
+            cycle.own_page = True
+            self.show(page)
+            return
+        cycle.authorize(lane.runtime.gateway)
+        if cycle.enter():
+            self.go_on()
         else:
-            self.prepare(None)
-            if decision.meter is None or self.request_done:
-                self.begin()
-        if not self.request_done and not self.over and decision.head.awaits_continue and not self.client.old:
+            cycle.queue(self.placed)
+            assert cycle.gateway is not None
+            self.timer = asyncio.get_running_loop().call_later(cycle.gateway.max_queue, self.expire)
+
+    @_guarded
+    def go_on(self) -> None:
+        """It has its place: count it, and send on what can be by now."""
+        cycle = self.cycle
+        cycle.count(time.monotonic())
+        cycle.prepare()
+        assert cycle.grant is not None
+        self.request_done = cycle.grant.body is Body.NONE
+        if cycle.state is State.FORM:
+            self.form = bytearray()
+        elif cycle.state is State.READY:
+            self.send()
+        if not self.request_done and not self.over and cycle.head.awaits_continue and not self.client.old:
             self.client.write(_CONTINUE)
 
-    def prepare(self, form: bytes | None) -> None:
-        """Write the request that the backend gets. Raises ``Refusal``."""
-        decision = self.decision
-        backends.choose(decision)
-        assert decision.policy is not None
-        assert decision.grant is not None
-        self.upstream = decision.upstream = rewrite(decision.policy, decision.grant, decision.head, form)
-
+    @_guarded
     def receive(self, content: bytes, done: bool) -> None:
         """More of the request's body, and whether this is its end."""
         self.request_done = done
-        if self.decision.own_page:
+        cycle = self.cycle
+        if cycle.own_page:
             return  # it is on its way, and takes no body
-        try:
-            if self.form is None:
-                if self.decision.meter is not None:
-                    content = self.decision.meter.feed(content)
-                    content += self.decision.meter.finish() if done else b""
-                self.pass_on(content)
-                return
-            self.form += content
-            assert self.decision.policy is not None
-            if len(self.form) > self.decision.policy.max_form_size:
-                raise too_large(self.decision.policy)
-            if done:
-                self.prepare(bytes(self.form))
-                self.form = None
-                self.begin()
-        except Refusal as refusal:
-            self.refuse(refusal)
-        except Exception:
-            self.crashed()
+        if self.form is None:
+            self.pass_on(cycle.body(content, end=done))
+            return
+        cycle.hold(len(content))
+        self.form += content
+        if done:
+            cycle.form(bytes(self.form))
+            self.form = None
+            self.send()
 
     def pass_on(self, content: bytes) -> None:
         """Send ``content`` on, in the framing of the request's head."""
-        assert self.upstream is not None
-        if self.decision.head.content_length is None:
+        if self.cycle.head.content_length is None:
             content = b"%x\r\n%b\r\n" % (len(content), content) if content else b""
             if self.request_done:
                 content += b"0\r\n\r\n"
@@ -149,39 +139,48 @@ class Exchange:
         else:
             if content:
                 self.queue.append(content)
-            if not self.begun and (content or self.request_done):
-                self.begin()
+            if self.cycle.state is State.READY:
+                self.send()
+
+    # --- the queue for a place -------------------------------------------------------------------------------------
+
+    @property
+    def queued(self) -> bool:
+        """Whether the request waits for a place among the concurrent ones."""
+        return self.timer is not None
+
+    def placed(self) -> None:
+        """The request has a place. Go on once whoever gave it up has done the rest of its work."""
+        assert self.timer is not None
+        self.timer.cancel()
+        asyncio.get_running_loop().call_soon(self.proceed)
 
     def proceed(self) -> None:
-        """There is a place now: go on from where it had to wait."""
+        """Go on from where the request had to wait."""
         if self.over:
             return
-        self.waiting = None
-        try:
-            self.go_on()
-        except Refusal as refusal:
-            self.refuse(refusal)
-        except Exception:
-            self.crashed()
+        self.timer = None
+        self.go_on()
         self.client.go_on()
+
+    @_guarded
+    def expire(self) -> None:
+        """The request has waited for as long as it may."""
+        self.cycle.expire()
 
     # --- the backend -----------------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """What the backend may see of the request is there."""
-        self.begun = True
-        backends.ask(self.decision)
-        self.send()
-
-    def send(self, *, anew: bool = False) -> None:
-        """Send the request to its backend, over a connection that is there or, always where ``anew``, a new one."""
-        assert self.upstream is not None
-        connection = None if anew else self.lane.pool.take(self.upstream.backend)
+    def send(self, *, fresh: bool = False) -> None:
+        """Ask the backend, over a connection that is there or, always if ``fresh``, a new one."""
+        cycle = self.cycle
+        assert cycle.upstream is not None
+        cycle.ask(time.perf_counter())
+        connection = None if fresh else self.lane.pool.take(cycle.upstream.backend)
         if connection is not None:
             self.use(connection)
         else:
             self.client.hold(True)
-            task = asyncio.get_running_loop().create_task(self.connect(self.upstream))
+            task = asyncio.get_running_loop().create_task(self.connect(cycle.upstream))
             self.connecting = None if task.done() else task
 
     async def connect(self, upstream: UpstreamRequest) -> None:
@@ -204,29 +203,16 @@ class Exchange:
             self.client.hold(False)
             self.use(connection)
 
+    @_guarded
     def unreachable(self, refusal: Refusal) -> None:
-        """No connection: no byte was sent, so that any request may go to another backend."""
-        backends.failed(self.decision)
-        if self.turn_elsewhere():
-            self.client.hold(False)
-            self.send()
-        else:
-            self.refuse(refusal)
-
-    def turn_elsewhere(self) -> bool:
-        """Whether there is a backend that was not tried yet; the request is its own then."""
-        decision = self.decision
-        assert decision.member is not None
-        self.tried += (decision.member,)
-        if not backends.move(decision, self.tried):
-            return False
-        self.upstream = decision.upstream
-        backends.ask(decision)
-        return True
+        """No connection: ask another backend, or answer."""
+        self.client.hold(False)
+        self.cycle.unreachable(refusal)
+        self.send()
 
     def use(self, connection: BackendConnection) -> None:
         """Send what there is of the request so far."""
-        upstream = self.upstream
+        upstream = self.cycle.upstream
         assert upstream is not None
         self.connection = connection
         data = written(upstream)
@@ -243,45 +229,34 @@ class Exchange:
         """The backend takes no more for now, or again."""
         self.client.hold(not writable)
 
+    @_guarded
     def backend_lost(self, reason: str) -> None:
-        """The backend broke off: try once more where that is safe, else answer 502."""
+        """The backend broke off: ask once more if that is safe, else answer."""
         connection, self.connection = self.connection, None
         assert connection is not None
-        assert self.upstream is not None
         if self.over:
             return
-        stale = connection.uses > 1 and not reason and not self.retried and not self.answer_status
-        if not stale:
-            backends.failed(self.decision, dead=not self.answer_status)
-        assert self.decision.grant is not None
-        again = not self.retried and not self.answer_status
-        again = again and self.upstream.method == "GET" and self.decision.grant.body is Body.NONE
-        if again and (stale or self.turn_elsewhere()):
-            self.retried = True
-            self.send(anew=stale)  # where one connection was stale, so may be the others
-            return
         self.client.hold(False)
-        flag = self.upstream.backend.flag
-        self.refuse(BackendUnreachable(f"-{flag}: the backend failed: {reason or 'it broke off before it answered'}"))
+        self.send(fresh=self.cycle.lost(reason, stale=connection.uses > 1 and not reason))
 
+    @_guarded
     def too_late(self) -> None:
         """The backend did not answer in time."""
-        if self.upstream is None:  # a page of the gateway's own, which says itself how long it takes
+        if self.cycle.upstream is None:  # queued, or a page of the gateway's own: these say how long they take
             self.client.await_answer()
             return
-        if self.decision.asked:
-            backends.failed(self.decision, dead=False)
-        self.refuse(BackendTimeout(f"-{self.upstream.backend.flag}: the backend did not answer in time"))
+        self.cycle.late()
 
     # --- the answer ------------------------------------------------------------------------------------------------
 
+    @_guarded
     def answered(self, head: AnswerHead | None, content: bytes, done: bool) -> None:
         """Pass the backend's answer on as it comes."""
         if self.over:
             return
         data = b"" if head is None else self.head(head)
         if content:
-            self.sent += len(content)
+            self.cycle.sent += len(content)
             data += b"%x\r\n%b\r\n" % (len(content), content) if self.chunking else content
         if done and self.chunking:
             data += b"0\r\n\r\n"
@@ -296,7 +271,7 @@ class Exchange:
     def head(self, head: AnswerHead) -> bytes:
         """The head of the answer as the client gets it, in the framing that the client understands."""
         self.answer_status = head.status
-        backends.answered(self.decision)
+        self.cycle.responded(time.perf_counter())
         client = self.client
         if not self.request_done or self.lane.runtime.draining or client.retiring():
             self.keep_alive = False
@@ -321,20 +296,20 @@ class Exchange:
         if self.over:
             return
         self.drop_backend()
-        if self.answer_status:
-            self.decision.refused(refusal)
+        if self.cycle.responding:
+            self.cycle.refuse(refusal)
             self.end(None)
             self.client.abort()
             return
-        self.respond(self.lane.access_control.answer(self.decision, refusal))
+        self.respond(self.lane.access_control.answer(self.cycle, refusal))
 
     def respond(self, answer: Answer) -> None:
         """Send an answer of the gateway's own."""
         if self.lane.runtime.draining or self.client.retiring() or not self.client.body_is_read():
             self.keep_alive = False
-        content = self.decision.head.method != "HEAD"
+        content = self.cycle.head.method != "HEAD"
         self.client.write(self.lane.own(answer, self.connection_lines(), content=content))
-        self.sent = len(answer.body) if content else 0
+        self.cycle.sent = len(answer.body) if content else 0
         self.finish(answer.status)
 
     def show(self, page: Answer | Awaitable[Answer]) -> None:
@@ -386,7 +361,7 @@ class Exchange:
         """Count the request, once."""
         if not self.over:
             self.over = True
-            if self.waiting is not None:
-                self.waiting.stop()
-            leave(self.decision)
-            self.lane.finished(self.decision, status, self.sent)
+            if self.timer is not None:
+                self.timer.cancel()
+            self.cycle.end()
+            self.lane.finished(self.cycle, status)

@@ -17,6 +17,7 @@ from itertools import chain
 from typing import Final
 
 from vmgw_core.answers import Answer, answer
+from vmgw_core.cycle import Cycle
 from vmgw_core.errors import Overloaded, Refusal
 from vmgw_core.head import Headers
 
@@ -25,7 +26,7 @@ from .fast_backend import AnswerHead
 from .fast_client import FastClient
 from .fast_pool import Pool
 from .rate_limit import RateLimit
-from .runtime import Decision, Runtime
+from .runtime import Runtime
 from .status_pages import StatusPages
 from .telemetry import Telemetry
 
@@ -99,13 +100,13 @@ class FastLane:
         """How many clients are connected, in both lanes."""
         return len(self.clients) + self.flow_connections()
 
-    def finished(self, decision: Decision, status: int | None, sent: int) -> None:
+    def finished(self, cycle: Cycle, status: int | None) -> None:
         """A request has ended: count and log it. Whatever fails in that, the connection goes on to its next request."""
         try:
-            if not decision.own_page:
-                self.telemetry.count(decision, status)
+            if not cycle.own_page:
+                self.telemetry.count(cycle, status)
             if self.runtime.access_log is not None:
-                self.runtime.access_log.finished(decision, status, sent)
+                self.runtime.access_log.finished(cycle, status, cycle.sent)
         except Exception as error:
             logger.error(f"a request could not be counted or logged: {type(error).__name__}")
 

@@ -34,9 +34,17 @@ class FlowLane:
             nextlayer.layer = GatewayHttpLayer(context, HTTPMode.transparent, self.runtime, timed_out)
 
     def responseheaders(self, flow: HTTPFlow) -> None:
-        decision = self.runtime.decisions.get(flow)
-        if flow.response is not None and decision is not None:
-            flow.response.stream = decision.passing if self.runtime.access_log is not None else True
+        cycle = self.runtime.cycles.get(flow)
+        if flow.response is not None and cycle is not None:
+            if self.runtime.access_log is None:
+                flow.response.stream = True
+                return
+
+            def passing(data: bytes) -> bytes:
+                cycle.sent += len(data)
+                return data
+
+            flow.response.stream = passing
 
     def client_disconnected(self, client: Client) -> None:
         """Close the socket that mitmproxy 12 forgets when it closes a client that is still sending."""

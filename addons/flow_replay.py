@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from dataclasses import replace
 
 from mitmproxy import ctx
 from mitmproxy.http import Headers, HTTPFlow
 
+from vmgw_core.answers import answer
 from vmgw_core.captures import METADATA_KEY, Captured, from_metadata
+from vmgw_core.cycle import Cycle
 from vmgw_core.errors import BadSignature, Refusal
 from vmgw_core.fields import FieldError
 from vmgw_core.gateway import Body, access_of
@@ -18,7 +22,7 @@ from vmgw_core.replay import Judge
 from vmgw_core.replay_report import as_text
 from vmgw_core.tally import Tally
 
-from .refusing import refuse
+from .refusing import respond
 from .runtime import Runtime, head_of
 
 logger = logging.getLogger(__name__)
@@ -61,26 +65,26 @@ class FlowReplay:
         request.data.method = head.method.encode("ascii", "replace")
         request.data.path = head.target.encode("utf-8", "surrogateescape")
         request.data.headers = Headers(head.headers)
-        decision = self.runtime.decide(flow)
-        decision.head, decision.at, decision.policy = head, captured.at, judge.policy
+        gateway = self.runtime.gateway
+        assert gateway is not None
+        cycle = self.runtime.cycles[flow] = Cycle(head, at=captured.at, started=time.perf_counter())
         try:
-            grant = judge.grant(captured)
+            judge.authorize(cycle, captured, replace(gateway, policy=judge.policy))
             if judge.tokens.doubtful:
                 raise BadSignature("the signature of the token is not in the file")
-            if grant.body is Body.STREAM:
-                decision.head = with_length(head, flow.request.raw_content or b"")
-            decision.grant = grant
+            if cycle.grant is not None and cycle.grant.body is Body.STREAM:
+                cycle.head = with_length(head, flow.request.raw_content or b"")
         except Refusal as refusal:
-            decision.refused(refusal)
+            cycle.refuse(refusal)
             logger.warning(f"not sent again: {refusal.code}: {refusal.message!r}")
-            refuse(flow, refusal, access=access_of(judge.policy, head), tell_why=True)
+            respond(flow, answer(refusal, access=access_of(judge.policy, head), tell_why=True))
 
     def request(self, flow: HTTPFlow) -> None:
-        decision = self.runtime.decisions.get(flow)
-        if flow.is_replay != "request" or decision is None or not flow.live:
+        cycle = self.runtime.cycles.get(flow)
+        if flow.is_replay != "request" or cycle is None or not flow.live:
             return
         captured = captured_of(flow)
-        if captured is not None and captured.form is not None and decision.upstream is None:
+        if captured is not None and captured.form is not None and cycle.upstream is None:
             flow.request.data.content = captured.form
 
     def done(self) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable
 
 from mitmproxy.http import Headers, HTTPFlow
 
+from vmgw_core.cycle import Cycle, State
 from vmgw_core.errors import Refusal
-from vmgw_core.gateway import Body, UpstreamRequest, rewrite
+from vmgw_core.gateway import Body, UpstreamRequest
 
-from .backends import choose
 from .refusing import refuse
-from .runtime import Decision, Runtime
-
-logger = logging.getLogger(__name__)
+from .runtime import Runtime
 
 
 class Forwarding:
@@ -23,44 +21,37 @@ class Forwarding:
         self.runtime = runtime
 
     def requestheaders(self, flow: HTTPFlow) -> None:
-        decision = self.runtime.decisions.get(flow)
-        if flow.response is not None or decision is None or decision.grant is None or not decision.counted:
-            return
-        if decision.grant.body is not Body.HOLD:
-            self.forward(flow, decision, None)
+        cycle = self.runtime.cycles.get(flow)
+        if flow.response is None and cycle is not None and cycle.state is State.COUNTED:
+            self.forward(flow, cycle, cycle.prepare)
 
     def request(self, flow: HTTPFlow) -> None:
-        decision = self.runtime.decisions.get(flow)
-        if flow.response is not None or decision is None or decision.grant is None or not decision.counted:
-            return
-        if decision.grant.body is Body.HOLD and decision.upstream is None:
-            self.forward(flow, decision, flow.request.raw_content)
+        cycle = self.runtime.cycles.get(flow)
+        if flow.response is None and cycle is not None and cycle.state is State.FORM:
+            form = flow.request.raw_content or b""
+            if self.runtime.interactive or len(form) <= int(str(self.runtime.settings["capture.maxBodySize"])):
+                cycle.kept_form = form
+            self.forward(flow, cycle, lambda: cycle.form(form))
 
-    def forward(self, flow: HTTPFlow, decision: Decision, form: bytes | None) -> None:
-        """Rewrite the request and send it on, or refuse it."""
-        policy, grant = decision.policy, decision.grant
-        assert policy is not None
-        assert grant is not None
-        limit = int(str(self.runtime.settings["capture.maxBodySize"]))
-        if self.runtime.interactive or (form is not None and len(form) <= limit):
-            decision.form = form
-        choose(decision)
+    def forward(self, flow: HTTPFlow, cycle: Cycle, step: Callable[[], None]) -> None:
+        """Take the step that rewrites the request, and write what came of it into the flow."""
         try:
-            upstream = rewrite(policy, decision.grant or grant, decision.head, form)
+            step()
         except Refusal as refusal:
-            decision.refused(refusal)
-            refuse(flow, refusal, access=grant.route.access)
+            refuse(flow, cycle, refusal)
             return
+        if cycle.upstream is None:
+            return  # it follows from the form
+        upstream = cycle.upstream
         apply(flow, upstream)
-        flow.request.stream = grant.body is Body.STREAM
-        if decision.head.awaits_continue and flow.request.stream:
+        flow.request.stream = cycle.grant is not None and cycle.grant.body is Body.STREAM
+        if cycle.head.awaits_continue and flow.request.stream:
             flow.request.headers["expect"] = "100-continue"  # mitmproxy answers it, and does not send it on
         authorization = upstream.backend.authorization
         if flow.is_replay == "request" and authorization is not None:
             # A client replay goes through mitmproxy's own layer, not the one that adds them on the way out. They are
             # taken out of the flow when it has been sent, before anything saves it.
             flow.request.headers["Authorization"] = authorization.decode("ascii")
-        decision.upstream = upstream
 
 
 def apply(flow: HTTPFlow, upstream: UpstreamRequest) -> None:

@@ -1,6 +1,6 @@
 """mitmproxy's HTTP layer, hardened: one client connection and its connections to backends.
 
-The parts: ``GatewayHttp1Server`` speaks to the client, ``GatewayHttp1Client`` to the backend, and ``MeteredStream``
+The parts: ``GatewayHttp1Server`` speaks to the client, ``GatewayHttp1Client`` to the backend, and ``GatewayStream``
 carries one request between them; :class:`GatewayHttpLayer` puts them together.
 """
 
@@ -25,7 +25,7 @@ from mitmproxy.proxy.layers.tls import ServerTLSLayer
 
 from .http1 import GatewayHttp1Client, GatewayHttp1Server
 from .http2 import GatewayHttp2Server
-from .metered_stream import MeteredStream
+from .http_stream import GatewayStream
 from .runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class GatewayHttpLayer(HttpLayer):
             yield commands.CloseConnection(self.context.client)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
-        stream = MeteredStream(self.context.fork(), stream_id, self)
+        stream = GatewayStream(self.context.fork(), stream_id, self)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 
@@ -71,18 +71,18 @@ class GatewayHttpLayer(HttpLayer):
         yield from super().event_to_child(child, event)
 
     def with_credentials(self, event: RequestHeaders) -> RequestHeaders:
-        """The head a backend gets, on its way out.
+        """Make the head that the backend gets, in HTTP/1.1 and with the backend's credentials.
 
-        Its credentials are added only here, so that no flow, view or file ever holds them.
+        They are added only here, so that no flow, view or file ever holds them.
         """
-        decision = self.runtime.decisions.get(self.streams[event.stream_id].flow)
-        if decision is None or decision.upstream is None:
+        cycle = self.runtime.cycles.get(self.streams[event.stream_id].flow)
+        if cycle is None or cycle.upstream is None:
             raise AssertionError("a request without a decision was on its way to a backend")
-        authorization = decision.upstream.backend.authorization
-        if authorization is None:
-            return event
         request = event.request.copy()
-        request.headers["Authorization"] = authorization.decode("ascii")
+        request.http_version = "HTTP/1.1"  # whatever the client speaks
+        authorization = cycle.upstream.backend.authorization
+        if authorization is not None:
+            request.headers["Authorization"] = authorization.decode("ascii")
         return RequestHeaders(event.stream_id, request, event.end_stream)
 
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> layer.CommandGenerator[None]:

@@ -33,11 +33,11 @@ class KeptBodies:
         self.total = 0
 
     def requestheaders(self, flow: HTTPFlow) -> None:
-        if flow in self.runtime.decisions and flow.request.stream:
+        if flow in self.runtime.cycles and flow.request.stream:
             flow.request.stream = Copy(flow.request.stream)
 
     def responseheaders(self, flow: HTTPFlow) -> None:
-        if flow.response is not None and flow in self.runtime.decisions and flow.response.stream:
+        if flow.response is not None and flow in self.runtime.cycles and flow.response.stream:
             flow.response.stream = Copy(flow.response.stream)
 
     def request(self, flow: HTTPFlow) -> None:

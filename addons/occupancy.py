@@ -1,71 +1,39 @@
-"""Occupancy: what a request takes up while it is under way, a place among those at once and a share of its backend.
-
-Whoever carries a request calls :func:`leave` at its end, in whatever way it ends; calling it twice does no harm.
-"""
+"""Occupancy: a place among the concurrent requests for each request of the flow lane, and its end."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 
 from mitmproxy.http import HTTPFlow
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from vmgw_core.errors import TooManyAtOnce
+from vmgw_core.cycle import Cycle, State
+from vmgw_core.errors import Refusal
 
 from .refusing import refuse
-from .runtime import Decision, Runtime
-
-
-def enter(runtime: Runtime, decision: Decision) -> bool:
-    """Whether the request of ``decision`` may go on at once; it has its place then."""
-    places, grant = runtime.concurrency, decision.grant
-    assert grant is not None
-    if places is None:
-        return True
-    if not places.enter(grant.subject.tenant):
-        return False
-    decision.places = places
-    return True
-
-
-def no_place(runtime: Runtime) -> TooManyAtOnce:
-    """The refusal of a request that gets no place, counted."""
-    assert runtime.concurrency is not None
-    runtime.concurrency.refused += 1
-    return TooManyAtOnce("as many requests are under way as may be at once: -maxConcurrentRequests or PerTenant")
-
-
-def leave(decision: Decision) -> None:
-    """The request has ended: others may have what it took up."""
-    if decision.asked:
-        decision.asked = 0.0
-        assert decision.member is not None
-        decision.member.end()
-    if decision.places is not None:
-        assert decision.grant is not None
-        places, decision.places = decision.places, None
-        for waiter in places.leave(decision.grant.subject.tenant):
-            waiter()
+from .runtime import Runtime
 
 
 class Occupancy:
-    """Keeps account of the flow lane's requests. There, nobody waits: a request that gets no place is answered 429."""
+    """Holds the flow lane's requests to the number that may be under way at once, and gives their places back."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self.flows: dict[HTTPFlow, Decision] = {}
+        self.flows: dict[HTTPFlow, Cycle] = {}
 
-    def requestheaders(self, flow: HTTPFlow) -> None:
-        decision = self.runtime.decisions.get(flow)
-        if flow.response is not None or decision is None or decision.grant is None:
+    async def requestheaders(self, flow: HTTPFlow) -> None:
+        cycle = self.runtime.cycles.get(flow)
+        if flow.response is not None or cycle is None or cycle.state is not State.AUTHORIZED:
             return
-        if enter(self.runtime, decision):
-            self.flows[flow] = decision
-        else:
-            refusal = no_place(self.runtime)
-            decision.refused(refusal)
-            refuse(flow, refusal, access=decision.grant.route.access)
+        self.flows[flow] = cycle
+        try:
+            if not cycle.enter():
+                await queued(cycle)
+        except Refusal as refusal:
+            refuse(flow, cycle, refusal)
 
     def response(self, flow: HTTPFlow) -> None:
         self.ended(flow)
@@ -75,9 +43,20 @@ class Occupancy:
 
     def ended(self, flow: HTTPFlow) -> None:
         """The flow has got its answer, or gets none."""
-        decision = self.flows.pop(flow, None)
-        if decision is not None:
-            leave(decision)
+        cycle = self.flows.pop(flow, None)
+        if cycle is not None:
+            cycle.end()
+
+
+async def queued(cycle: Cycle) -> None:
+    """Wait for a place. Raises ``TooManyAtOnce``: there was none within ``-maxQueueDuration``."""
+    placed = asyncio.Event()
+    cycle.queue(placed.set)
+    assert cycle.gateway is not None
+    with suppress(TimeoutError):
+        await asyncio.wait_for(placed.wait(), cycle.gateway.max_queue)
+    if cycle.state is State.QUEUED:
+        cycle.expire()
 
 
 class PlacesState(Collector):

@@ -10,14 +10,12 @@ from typing import Final
 
 from mitmproxy.http import HTTPFlow
 
-from vmgw_core.access import Access
+from vmgw_core.cycle import State
 from vmgw_core.errors import InternalError, Refusal
 from vmgw_core.limits import LimitType, Resolution, tenant_name
-from vmgw_core.metering import RowMeter
-from vmgw_core.rows import row_counter
 
 from .refusing import refuse
-from .runtime import Decision, Runtime
+from .runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -42,22 +40,17 @@ class RateLimit:
             self.task.cancel()
 
     def requestheaders(self, flow: HTTPFlow) -> None:
-        decision = self.runtime.decisions.get(flow)
-        if flow.response is not None or decision is None or decision.grant is None:
+        cycle = self.runtime.cycles.get(flow)
+        if flow.response is not None or cycle is None or cycle.state is not State.ENTERED:
             return
-        refusal: Refusal
         try:
-            limit(self.runtime, decision, time.monotonic())
-        except Refusal as caught:
-            refusal = caught
+            cycle.count(time.monotonic())
+        except Refusal as refusal:
+            refuse(flow, cycle, refusal)
         except Exception:
-            # mitmproxy would log it and let the flow go on; Forwarding takes it no further either.
+            # mitmproxy would log it and let the flow go on; the cycle takes it no further either.
             logger.exception("a request could not be counted")
-            refusal = InternalError("the request could not be counted")
-        else:
-            return
-        decision.refused(refusal)
-        refuse(flow, refusal, access=decision.grant.route.access)
+            refuse(flow, cycle, InternalError("the request could not be counted"))
 
     async def run(self) -> None:
         """Log once a second whose usage came near a limit."""
@@ -81,29 +74,3 @@ class RateLimit:
                 logger.warning(f"near a limit: {usage.limit.described(usage.usage, usage.tenant)}")
         if len(usages) > _MAX_LINES:
             logger.warning(f"near a limit: {len(usages) - _MAX_LINES} more")
-
-
-def limit(runtime: Runtime, decision: Decision, now: float) -> None:
-    """Count the request of ``decision``, and have the rows of its body counted as they come.
-
-    Args:
-        now: seconds of ``time.monotonic``.
-
-    Raises:
-        Refusal: it is beyond a limit.
-    """
-    limiter, grant = runtime.limiter, decision.grant
-    assert grant is not None
-    if limiter is not None:
-        subject, access = grant.subject, grant.route.access
-        limiter.admit(subject, access, now)
-        if limiter.counts_rows and access is Access.WRITE:
-            max_decoded = int(str(runtime.settings.get("ratelimit.maxDecodedSize", 64 << 20)))
-            counter = row_counter(grant.route, decision.head, max_decoded=max_decoded)
-            if counter is not None:
-
-                def take(rows: int) -> None:
-                    limiter.take_rows(subject, rows, time.monotonic())
-
-                decision.meter = RowMeter(counter, take)
-    decision.counted = True

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mitmproxy.http import Headers, HTTPFlow, Response
 
-from vmgw_core.access import Access
 from vmgw_core.answers import Answer, answer
+from vmgw_core.cycle import Cycle
 from vmgw_core.errors import Refusal
 
 
@@ -23,6 +23,10 @@ def respond(flow: HTTPFlow, response: Answer) -> None:
     flow.response.headers = Headers(response.headers)
 
 
-def refuse(flow: HTTPFlow, refusal: Refusal, *, access: Access | None = None, tell_why: bool = False) -> None:
-    """Answer ``flow`` with the refusal's status and text."""
-    respond(flow, answer(refusal, access=access, tell_why=tell_why))
+def refuse(flow: HTTPFlow, cycle: Cycle | None, refusal: Refusal) -> None:
+    """Answer ``flow`` with the refusal's status and text, and note it. ``cycle`` is None if none was begun."""
+    access = None
+    if cycle is not None:
+        cycle.refuse(refusal)
+        access = cycle.grant.route.access if cycle.grant is not None else None
+    respond(flow, answer(refusal, access=access))

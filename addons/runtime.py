@@ -1,10 +1,11 @@
-"""What the addons share: the policy in force, the keys behind it, and the decision taken for each flow."""
+"""What the addons share: the policy in force, the keys behind it, and the cycle of each flow."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -14,13 +15,12 @@ from mitmproxy.http import HTTPFlow
 from vmgw_core.answers import HeaderEdit
 from vmgw_core.backends import Member
 from vmgw_core.concurrency import Concurrency
+from vmgw_core.cycle import Cycle, Gateway
 from vmgw_core.discovery import KeyRing
-from vmgw_core.errors import Refusal
 from vmgw_core.flags import FLAGS
-from vmgw_core.gateway import Grant, Policy, UpstreamRequest
+from vmgw_core.gateway import Policy
 from vmgw_core.head import HeadLimits, RequestHead
 from vmgw_core.limits import Limiter
-from vmgw_core.metering import RowMeter
 
 from .capture_file import CaptureStatus
 from .datasource import Datasource
@@ -30,6 +30,8 @@ from .upstream_tls import UpstreamTLS
 if TYPE_CHECKING:
     from .access_log import AccessLog
     from .page_access import PageAccess
+
+logger = logging.getLogger(__name__)
 
 Settings = Mapping[str, object]
 """Flag name to parsed value, as :mod:`vmgw_core.commandline` returns them."""
@@ -85,56 +87,6 @@ class WireLimits:
         )
 
 
-@dataclass(slots=True)
-class Decision:
-    """How far one request came. Each addon writes its own part, and none acts without the part before it.
-
-    ``counted``: no limit stands in its way. Where ``meter`` is set, the body goes through it on its way to the backend.
-    """
-
-    head: RequestHead
-    started: float
-    at: float = field(default_factory=time.time)
-    """When it is judged, Unix time in seconds."""
-    own_page: bool = False
-    policy: Policy | None = None
-    grant: Grant | None = None
-    counted: bool = False
-    meter: RowMeter | None = None
-    upstream: UpstreamRequest | None = None
-    refusal: Refusal | None = None
-    form: bytes | None = None
-    """The form as the client sent it; kept in interactive tools, and up to ``-capture.maxBodySize`` for a capture."""
-    told: tuple[Grant | None, UpstreamRequest | None, Refusal | None] | None = None  # what was shown to the user
-    sent: int = 0
-    """Bytes of the backend's answer passed on so far; counted only for the access log."""
-    places: Concurrency | None = None
-    """Where it has a place, as long as it has."""
-    member: Member | None = None
-    """What is known of the backend of ``grant``."""
-    asked: float = 0.0
-    """When that got the request, in seconds of ``time.perf_counter``; 0 before, and once it is over."""
-
-    def refused(self, refusal: Refusal) -> None:
-        """Note why. Its traceback goes: it holds the flow, and the flow would be kept for ever through its decision."""
-        refusal.__traceback__ = refusal.__context__ = refusal.__cause__ = None
-        self.refusal = refusal
-
-    def verdict(self, status: int | None) -> str:
-        """``admitted``, ``refused`` (by the gateway), or ``failed`` (there or at the backend, or broken off).
-
-        ``status`` is that of the answer, None where there was none.
-        """
-        if self.refusal is not None and self.refusal.status < 500:
-            return "refused"
-        return "admitted" if self.refusal is None and status is not None else "failed"
-
-    def passing(self, data: bytes) -> bytes:
-        """Count a piece of the answer on its way."""
-        self.sent += len(data)
-        return data
-
-
 class Runtime:
     """The state of one gateway process.
 
@@ -169,7 +121,31 @@ class Runtime:
         self.reloads = {"success": 0, "error": 0}
         self.limit_reloads = {"success": 0, "error": 0}
         # Flows are saved to files with their metadata, so what is no plain data is kept beside them.
-        self.decisions: WeakKeyDictionary[HTTPFlow, Decision] = WeakKeyDictionary()
+        self.cycles: WeakKeyDictionary[HTTPFlow, Cycle] = WeakKeyDictionary()
+        self._gateway: Gateway | None = None
+
+    @property
+    def gateway(self) -> Gateway | None:
+        """What is in force for the next request; None until a configuration was accepted."""
+        policy, made = self.policy, self._gateway
+        if policy is None:
+            return None
+        if (
+            made is None
+            or made.policy is not policy
+            or made.limiter is not self.limiter
+            or made.concurrency is not self.concurrency
+        ):
+            made = self._gateway = Gateway(
+                policy=policy,
+                clock=time.monotonic,
+                limiter=self.limiter,
+                concurrency=self.concurrency,
+                max_queue=float(str(self.settings.get("maxQueueDuration", 0))),
+                max_decoded=int(str(self.settings.get("ratelimit.maxDecodedSize", 64 << 20))),
+                backend_changed=tell_of_backend,
+            )
+        return made
 
     def limit_concurrency(self) -> None:
         """Hold requests to ``-maxConcurrentRequests`` and ``-maxConcurrentPerTenant``."""
@@ -196,12 +172,21 @@ class Runtime:
         if self.policy is not None:
             flow.request.headers.pop(self.policy.token_header.decode(), None)
 
-    def decide(self, flow: HTTPFlow) -> Decision:
-        """The decision of ``flow``, begun where there is none yet."""
-        decision = self.decisions.get(flow)
-        if decision is None:
-            decision = self.decisions[flow] = Decision(head=head_of(flow), started=time.perf_counter())
-        return decision
+    def cycle_of(self, flow: HTTPFlow) -> Cycle:
+        """The cycle of ``flow``, begun if there is none yet."""
+        cycle = self.cycles.get(flow)
+        if cycle is None:
+            cycle = self.cycles[flow] = Cycle(head_of(flow), at=time.time(), started=time.perf_counter())
+        return cycle
+
+
+def tell_of_backend(member: Member) -> None:
+    """Log that one of several backends was set aside, or answers again."""
+    backend = member.backend
+    if member.up:
+        logger.info(f"-{backend.flag}: {backend} answers again")
+    else:
+        logger.warning(f"-{backend.flag}: {backend} failed and is set aside until it answers")
 
 
 def head_of(flow: HTTPFlow) -> RequestHead:

@@ -29,4 +29,4 @@ class ServerReplay:
         if own is not None:
             flow.response, flow.is_replay = own, None
         elif flow.response.raw_content is None:  # it would announce a body, and never send it
-            refuse(flow, BackendUnreachable("the captured answer has no body: raise -capture.maxBodySize"))
+            refuse(flow, None, BackendUnreachable("the captured answer has no body: raise -capture.maxBodySize"))

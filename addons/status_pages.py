@@ -89,7 +89,7 @@ class StatusPages:
         answer = self.answer(method, target, request.headers.fields)
         if answer is None:
             return None
-        self.runtime.decide(flow).own_page = True
+        self.runtime.cycle_of(flow).own_page = True
         self.runtime.hide_token(flow)
         if isinstance(answer, Answer):
             respond(flow, answer)

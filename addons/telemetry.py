@@ -16,11 +16,12 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from vmgw_core import __version__
+from vmgw_core.cycle import Cycle
 from vmgw_core.durations import Durations
 from vmgw_core.errors import Refusal, TokenRefused
 from vmgw_core.limits import tenant_name
 
-from .runtime import Decision, Runtime
+from .runtime import Runtime
 
 _OTHER = "other"
 
@@ -44,18 +45,18 @@ class Telemetry:
         PlatformCollector(registry=self.registry)
 
     def response(self, flow: HTTPFlow) -> None:
-        decision = self.runtime.decisions.get(flow)
-        if decision is not None and not decision.own_page and flow.response is not None:
-            self.count(decision, flow.response.status_code)
+        cycle = self.runtime.cycles.get(flow)
+        if cycle is not None and not cycle.own_page and flow.response is not None:
+            self.count(cycle, flow.response.status_code)
 
     def error(self, flow: HTTPFlow) -> None:
-        decision = self.runtime.decisions.get(flow)
-        if decision is not None:
-            self.count(decision, None)
+        cycle = self.runtime.cycles.get(flow)
+        if cycle is not None:
+            self.count(cycle, None)
 
-    def count(self, decision: Decision, status: int | None) -> None:
+    def count(self, cycle: Cycle, status: int | None) -> None:
         """Count one finished request. ``status`` is None where its client or backend broke it off."""
-        grant, refusal = decision.grant, decision.refusal
+        grant, refusal = cycle.grant, cycle.refusal
         access, tenant = "none", "none"
         if grant is not None:
             access = grant.route.access.value
@@ -64,8 +65,8 @@ class Telemetry:
             self.refusals[refusal.code] += 1
             if isinstance(refusal, TokenRefused):
                 self.auth_rejects[refusal.code] += 1
-        self.requests[access, decision.verdict(status), tenant] += 1
-        self.durations[access].add(time.perf_counter() - decision.started)
+        self.requests[access, cycle.verdict(status), tenant] += 1
+        self.durations[access].add(time.perf_counter() - cycle.started)
 
     def malformed(self, refusal: Refusal) -> None:
         """Count what is no request, and was answered all the same."""

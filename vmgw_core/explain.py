@@ -1,4 +1,4 @@
-"""Telling why: judges a request with :func:`vmgw_core.gateway.admit` and ``rewrite``, and tells what they did.
+"""Telling why: takes a request through :class:`vmgw_core.cycle.Cycle`, and tells what that decided.
 
     explain(policy, head, form, now)     judge now, and tell
     describe(policy, head, outcome)      tell what was decided before
@@ -18,6 +18,7 @@ from urllib.parse import unquote_plus
 
 from .access import Access
 from .answers import answer
+from .cycle import Cycle, Gateway, State
 from .errors import (
     AccessDenied,
     BackendTimeout,
@@ -48,7 +49,7 @@ from .explanation import (
     Verdict,
 )
 from .forms import read_form
-from .gateway import Body, Grant, Policy, UpstreamRequest, access_of, admit, match_of, rewrite, too_large
+from .gateway import Body, Grant, Policy, UpstreamRequest, access_of, match_of
 from .head import RequestHead
 from .jwt import Token, token_from_header
 from .limits import Limiter
@@ -82,18 +83,21 @@ def explain(
         limiter: holds the limits; None where there are none. The request is counted there at ``now``, as a lane does,
             but for the rows of its body.
     """
-    grant, upstream, refusal, usage = None, None, None, None
+    cycle, usage = Cycle(head, at=now, started=now), None
     try:
-        grant = admit(policy, head, now)
-        if limiter is not None:
-            usage = usages(limiter, grant, now)
-            limiter.admit(grant.subject, grant.route.access, now)
-        if grant.body is Body.HOLD and len(form or b"") > policy.max_form_size:
-            raise too_large(policy)  # a lane says so while it holds the form
-        upstream = rewrite(policy, grant, head, form if grant.body is Body.HOLD else None)
-    except Refusal as caught:
-        refusal = caught
-    outcome = Outcome(now=now, grant=grant, upstream=upstream, refusal=refusal, form=form, limits=usage)
+        cycle.authorize(Gateway(policy=policy, clock=lambda: now, limiter=limiter))
+        if limiter is not None and cycle.grant is not None:
+            usage = usages(limiter, cycle.grant, now)
+        cycle.enter()
+        cycle.count(now)
+        cycle.prepare()
+        if cycle.state is State.FORM:
+            cycle.form(form or b"")
+    except Refusal as refusal:
+        cycle.refuse(refusal)
+    outcome = Outcome(
+        now=now, grant=cycle.grant, upstream=cycle.upstream, refusal=cycle.refusal, form=form, limits=usage
+    )
     return describe(policy, head, outcome)
 
 

@@ -10,16 +10,15 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from .access import Access
 from .answers import answer
 from .captures import ADMITTED, Captured, Outcome, Sent, sent_of
+from .cycle import Cycle, Gateway, State
 from .errors import BadSignature, Refusal
 from .evidence import RecordedTokens
-from .gateway import Body, Grant, Policy, access_of, admit, rewrite
+from .gateway import Grant, Policy, access_of
 from .head import RequestHead
 from .limits import Limiter
 from .redaction import redact_text
-from .rows import row_counter
 
 _SIGNATURE: Final = "the signature of the token is not in the file"
 _FORM: Final = "the form is not in the file"
@@ -53,53 +52,56 @@ class Judge:
     """
 
     def __init__(self, policy: Policy, limiter: Limiter | None = None, *, trusting: bool = True) -> None:
-        self.limiter = limiter
         self.tokens = RecordedTokens(policy.verifier.keys, trusting=trusting)
         self.policy = replace(policy, verifier=self.tokens)
+        self.gateway = Gateway(policy=self.policy, clock=lambda: self._now, limiter=limiter)
+        self._now = 0.0
 
-    def grant(self, captured: Captured) -> Grant:
-        """Admit the request, or raise its ``Refusal``; ``tokens.doubtful`` says how sure that is."""
+    def authorize(self, cycle: Cycle, captured: Captured, gateway: Gateway | None = None) -> None:
+        """Authorize the request, or raise its ``Refusal``; ``tokens.doubtful`` says how sure that is.
+
+        Args:
+            gateway: what the request is taken through afterwards, if that is not the judge's own.
+        """
         self.tokens.evidence, self.tokens.doubtful = captured.evidence, False
-        return admit(self.policy, captured.head, captured.at)
+        cycle.authorize(gateway or self.gateway)
 
     def judge(self, captured: Captured) -> Verdict:
         """Decide about one request."""
-        grant = None
+        cycle, doubt = Cycle(captured.head, at=captured.at, started=captured.at), ""
+        self._now = captured.at
         try:
-            grant = self.grant(captured)
-            uncounted = self._count(grant, captured)
-            outcome, doubt = self._rewrite(grant, captured)
-            doubt = doubt or uncounted
+            self.authorize(cycle, captured)
+            cycle.enter()
+            cycle.count(captured.at)
+            cycle.prepare()
+            doubt = _take_body(cycle, captured)
         except Refusal as refusal:
-            outcome, doubt = refused(self.policy, captured.head, grant, refusal), ""
+            outcome = refused(self.policy, captured.head, cycle.grant, refusal)
+        else:
+            assert cycle.grant is not None
+            sent = None if cycle.upstream is None else sent_of(cycle.upstream)
+            outcome = replace(admitted(cycle.grant), sent=sent)
         if self.tokens.doubtful and (outcome.admitted or outcome.code == BadSignature.code):
             doubt = _SIGNATURE  # any other refusal stands, whatever the signature is
         return Verdict(outcome=outcome, doubt=doubt)
 
-    def _count(self, grant: Grant, captured: Captured) -> str:
-        """Hold the request to the limits, in the order in which the gateway does; what is in doubt then, if anything.
 
-        Raises:
-            Refusal: it is beyond a limit.
-        """
-        if self.limiter is None:
-            return ""
-        subject, access = grant.subject, grant.route.access
-        self.limiter.admit(subject, access, captured.at)
-        if access is not Access.WRITE or not self.limiter.counts_rows:
-            return ""
-        if row_counter(grant.route, captured.head, max_decoded=0) is None:
-            return ""
+def _take_body(cycle: Cycle, captured: Captured) -> str:
+    """Take what is known of the body through the cycle; returns what is in doubt then, or an empty text.
+
+    Raises:
+        Refusal: the form cannot be rewritten, or the rows are beyond a limit.
+    """
+    if cycle.state is State.FORM:
+        if captured.form is None:
+            return _FORM
+        cycle.form(captured.form)
+    elif cycle.state is State.METERED:
         if captured.rows is None:
             return _ROWS
-        self.limiter.take_rows(subject, captured.rows, captured.at)
-        return ""
-
-    def _rewrite(self, grant: Grant, captured: Captured) -> tuple[Outcome, str]:
-        outcome = admitted(grant)
-        if grant.body is Body.HOLD and captured.form is None:
-            return outcome, _FORM
-        return replace(outcome, sent=sent_of(rewrite(self.policy, grant, captured.head, captured.form))), ""
+        cycle.rows(captured.rows)
+    return ""
 
 
 def compare(before: Outcome, after: Outcome, *, any_backend: bool = False) -> Difference | None:

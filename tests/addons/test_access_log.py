@@ -6,7 +6,6 @@ import errno
 import io
 import json
 import shlex
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,10 +13,11 @@ import pytest
 from tests.wire.tokens import SPEC_READ, SigningKey, tenant
 from vmgw_addons.access_log import AccessLog
 from vmgw_addons.logs import LogStyle
-from vmgw_addons.runtime import Decision, Runtime
+from vmgw_addons.runtime import Runtime
 from vmgw_core.backends import BackendGroup
+from vmgw_core.cycle import Cycle, Gateway
 from vmgw_core.errors import BackendTimeout, Refusal
-from vmgw_core.gateway import Policy, admit
+from vmgw_core.gateway import Policy
 from vmgw_core.head import RequestHead
 from vmgw_core.jwt import TokenVerifier
 from vmgw_core.tenancy import Backend
@@ -36,30 +36,30 @@ POLICY = Policy(
 )
 
 
-def log(decision: Decision, status: int | None, *, as_json: bool = True, sent: int = 0) -> str:
+def log(cycle: Cycle, status: int | None, *, as_json: bool = True, sent: int = 0) -> str:
     runtime = Runtime()
     runtime.policy = POLICY
     lines: list[str] = []
-    AccessLog(runtime, LogStyle(as_json=as_json, timestamps=False), lines.append).finished(decision, status, sent)
+    AccessLog(runtime, LogStyle(as_json=as_json, timestamps=False), lines.append).finished(cycle, status, sent)
     (line,) = lines
     assert len(line.splitlines()) == 1
     return line
 
 
-def decide(method: str, target: str, token: str | None, *, client: str = "192.0.2.1") -> Decision:
+def decide(method: str, target: str, token: str | None, *, client: str = "192.0.2.1") -> Cycle:
     """As the lanes do."""
     headers = () if token is None else ((b"Authorization", f"Bearer {token}".encode()),)
     head = RequestHead(method=method, target=target, headers=headers, client=client)
-    decision = Decision(head=head, started=0.0)
+    cycle = Cycle(head, at=0.0, started=0.0)
     try:
-        decision.grant = admit(POLICY, head, 0.0)
+        cycle.authorize(Gateway(policy=POLICY, clock=lambda: 0.0))
     except Refusal as refusal:
-        decision.refused(refusal)
-    return decision
+        cycle.refuse(refusal)
+    return cycle
 
 
-def fields(decision: Decision, status: int | None, *, sent: int = 0) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(log(decision, status, sent=sent))
+def fields(cycle: Cycle, status: int | None, *, sent: int = 0) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(log(cycle, status, sent=sent))
     assert document.pop("duration") > 0
     assert document.pop("level") == "info"
     assert document.pop("caller") == "access"
@@ -113,10 +113,10 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(
-    ("decision", "status", "reason", "whose", "access"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
+    ("cycle", "status", "reason", "whose", "access"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
 )
-def test_a_refused_request(decision: Decision, status: int, reason: str, whose: str | None, access: str | None) -> None:
-    shown = fields(decision, status)
+def test_a_refused_request(cycle: Cycle, status: int, reason: str, whose: str | None, access: str | None) -> None:
+    shown = fields(cycle, status)
     assert (shown["verdict"], shown["reason"], shown["status"]) == ("refused", reason, status)
     assert (shown["tenant"], shown["access"]) == (whose, access)
     assert shown["subject"] == ("alice" if whose else None)
@@ -124,17 +124,19 @@ def test_a_refused_request(decision: Decision, status: int, reason: str, whose: 
 
 
 def test_a_failed_request() -> None:
-    decision = decide("GET", "/api/v1/query", ALICE)
-    assert fields(decision, None)["verdict"] == "failed"
-    decision.refused(BackendTimeout("late"))
-    shown = fields(decision, 504)
+    cycle = decide("GET", "/api/v1/query", ALICE)
+    assert fields(cycle, None)["verdict"] == "failed"
+    cycle.refuse(BackendTimeout("late"))
+    shown = fields(cycle, 504)
     assert (shown["verdict"], shown["reason"]) == ("failed", "backend_timeout")
 
 
 @pytest.mark.parametrize(("status", "verdict"), [(200, "admitted"), (401, "refused"), (503, "admitted")])
 def test_an_own_page(status: int, verdict: str) -> None:
-    decision = replace(decide("GET", "/metrics?authKey=p4ss", None), own_page=True, refusal=None)
-    shown = fields(decision, status)
+    head = RequestHead(method="GET", target="/metrics?authKey=p4ss", headers=(), client="192.0.2.1")
+    cycle = Cycle(head, at=0.0, started=0.0)
+    cycle.own_page = True
+    shown = fields(cycle, status)
     assert (shown["access"], shown["verdict"], shown["path"]) == ("page", verdict, "/metrics")
 
 
@@ -166,13 +168,13 @@ FORGERIES = [
 @pytest.mark.parametrize("as_json", [True, False])
 def test_what_a_client_chooses_passes_for_nothing_else(text: str, *, as_json: bool) -> None:
     token = KEY.mint(tenant(1, 5), sub=text)
-    for decision in (
+    for cycle in (
         decide("GET", "/api/v1/query", token),
         decide("GET", f"/{text}", token),
         decide(text or "x", "/", token),
         decide("GET", "/", token, client=text),
     ):
-        line = log(decision, 200, as_json=as_json)
+        line = log(cycle, 200, as_json=as_json)
         assert line.isascii()
         assert line.replace("\t", "").isprintable()
         assert len(line) < 1500

@@ -12,14 +12,17 @@ from mitmproxy.test import tflow
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
+from tests.core import keys
 from vmgw_addons.forwarding import Forwarding
 from vmgw_addons.limit_metrics import LimitMetrics
 from vmgw_addons.rate_limit import RateLimit
-from vmgw_addons.runtime import Decision, Runtime
-from vmgw_core.access import Access, AccessMode, TenantID, VMAccessClaim
-from vmgw_core.gateway import Body, Grant
+from vmgw_addons.runtime import Runtime
+from vmgw_core.access import Access, TenantID
+from vmgw_core.backends import BackendGroup
+from vmgw_core.cycle import Cycle, State
+from vmgw_core.gateway import Policy
+from vmgw_core.jwt import TokenVerifier
 from vmgw_core.limits import Limit, Limiter, LimitType, Resolution, Subject
-from vmgw_core.routes import match_route
 from vmgw_core.tenancy import Backend
 
 BACKEND = Backend.parse("http://backend", "read.url")
@@ -30,15 +33,32 @@ def limit(limit_type: LimitType = LimitType.QUERIES, value: int = 1, **parts: ob
     return Limit(type=limit_type, value=value, **given)  # type: ignore[arg-type]
 
 
-def decided(runtime: Runtime, path: str = "/api/v1/query", method: str = "GET") -> tuple[HTTPFlow, Decision]:
-    """A flow that access control has let through."""
+POLICY = Policy(
+    verifier=TokenVerifier(None),
+    token_header=b"authorization",
+    allow_without_prefix=False,
+    cluster=False,
+    read=BackendGroup((BACKEND,)),
+    write=BackendGroup((BACKEND,)),
+    max_form_size=1000,
+    tell_why=False,
+)
+TOKEN = keys.compact({"alg": "RS256"}, keys.claims(vm_access={"tenant_id": {"account_id": 1, "project_id": 5}}))
+
+
+def entered(runtime: Runtime, path: str = "/api/v1/query", method: str = "GET") -> tuple[HTTPFlow, Cycle]:
+    """A flow that access control has let through, and that has its place."""
+    runtime.policy = POLICY
     flow = tflow.tflow()
     flow.request.path, flow.request.method = path, method
-    decision = runtime.decide(flow)
-    claim = VMAccessClaim(tenant=TenantID(1, 5), labels=(), filters=(), mode=AccessMode.FULL)
-    match = match_route(path, method, cluster=False)
-    decision.grant = Grant(claim=claim, token=None, match=match, backend=BACKEND, body=Body.STREAM)
-    return flow, decision
+    flow.request.headers["Authorization"] = f"Bearer {TOKEN}"
+    if "import" not in path:  # on all other paths a body must be a form
+        del flow.request.headers["Content-Length"]
+    cycle = runtime.cycle_of(flow)
+    cycle.at = float(keys.NOW)
+    cycle.authorize(runtime.gateway)
+    assert cycle.enter()
+    return flow, cycle
 
 
 class Broken(Limiter):
@@ -56,36 +76,36 @@ class Broken(Limiter):
 def test_a_flow_goes_on_only_where_it_was_counted(limiter: Limiter | None, status: int | None) -> None:
     runtime = Runtime()
     runtime.limiter = limiter
-    flow, decision = decided(runtime)
+    flow, cycle = entered(runtime)
     RateLimit(runtime).requestheaders(flow)
     assert (flow.response.status_code if flow.response else None) == status
-    assert decision.counted is (status is None)
+    assert (cycle.state is State.COUNTED) is (status is None)
 
 
 def test_a_flow_beyond_a_limit_is_answered() -> None:
     runtime = Runtime()
     runtime.limiter = Limiter([limit()])
     rate_limit = RateLimit(runtime)
-    rate_limit.requestheaders(decided(runtime)[0])
-    flow, decision = decided(runtime)
+    rate_limit.requestheaders(entered(runtime)[0])
+    flow, cycle = entered(runtime)
     rate_limit.requestheaders(flow)
     assert flow.response is not None
     assert flow.response.status_code == 429
     assert flow.response.headers["Retry-After"] in ("60", "61")
-    assert decision.refusal is not None
-    assert decision.refusal.__traceback__ is None  # it would hold the flow for ever
-    assert not decision.counted
+    assert cycle.refusal is not None
+    assert cycle.refusal.__traceback__ is None  # it would hold the flow for ever
+    assert cycle.state is State.REFUSED
 
 
 def test_what_was_not_counted_is_not_forwarded() -> None:
     """mitmproxy goes on after a hook that raised: so the next one looks whether the one before did its part."""
     runtime = Runtime()
-    flow, decision = decided(runtime)
+    flow, cycle = entered(runtime)
     host = flow.request.host
     forwarding = Forwarding(runtime)
     forwarding.requestheaders(flow)
     forwarding.request(flow)
-    assert decision.upstream is None
+    assert cycle.upstream is None
     assert flow.request.host == host
 
 
@@ -102,12 +122,12 @@ def test_what_was_not_counted_is_not_forwarded() -> None:
 def test_bodies_are_metered_where_rows_are_limited(path: str, method: str, limits: list[Limit], metered: bool) -> None:
     runtime = Runtime()
     runtime.limiter = Limiter(limits)
-    flow, decision = decided(runtime, path, method)
+    flow, cycle = entered(runtime, path, method)
     RateLimit(runtime).requestheaders(flow)
-    assert (decision.meter is not None) is metered
-    assert decision.counted
-    if decision.meter is not None:
-        assert decision.meter.feed(b"m 1\n") + decision.meter.finish() == b"m 1\n"
+    assert (cycle.meter is not None) is metered
+    assert cycle.state is State.COUNTED
+    if cycle.meter is not None:
+        assert cycle.meter.feed(b"m 1\n") + cycle.meter.finish() == b"m 1\n"
         assert [usage.usage for usage in runtime.limiter.status(time.monotonic())] == [1]
 
 

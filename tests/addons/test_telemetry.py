@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from vmgw_addons.runtime import Decision, Runtime
+from vmgw_addons.runtime import Runtime
 from vmgw_addons.telemetry import Telemetry
-from vmgw_core.errors import BackendUnreachable, TokenExpired, UnknownRoute
+from vmgw_core.cycle import Cycle
+from vmgw_core.errors import BackendUnreachable, Refusal, TokenExpired, UnknownRoute
 from vmgw_core.head import RequestHead
 
 
@@ -12,9 +13,11 @@ def telemetry(**settings: object) -> Telemetry:
     return Telemetry(runtime)
 
 
-def decision(**parts: object) -> Decision:
-    head = RequestHead(method="GET", target="/", headers=(), client="127.0.0.1")
-    return Decision(head=head, started=0.0, **parts)  # type: ignore[arg-type]
+def cycle(refusal: Refusal | None = None) -> Cycle:
+    made = Cycle(RequestHead(method="GET", target="/", headers=(), client="127.0.0.1"), at=0.0, started=0.0)
+    if refusal is not None:
+        made.refuse(refusal)
+    return made
 
 
 def test_the_number_of_tenants_is_bounded() -> None:
@@ -24,10 +27,10 @@ def test_the_number_of_tenants_is_bounded() -> None:
 
 def test_refusals_are_counted_by_reason_and_outcome() -> None:
     page = telemetry()
-    page.count(decision(refusal=TokenExpired("x")), 401)
-    page.count(decision(refusal=UnknownRoute("x")), 404)
-    page.count(decision(refusal=BackendUnreachable("x")), 502)
-    page.count(decision(), None)
+    page.count(cycle(TokenExpired("x")), 401)
+    page.count(cycle(UnknownRoute("x")), 404)
+    page.count(cycle(BackendUnreachable("x")), 502)
+    page.count(cycle(), None)
     text = page.exposition()[0].decode()
     assert 'vmgateway_auth_rejects_total{reason="expired"} 1.0' in text
     assert 'vmgateway_auth_rejects_total{reason="unknown_route"}' not in text

@@ -26,6 +26,7 @@ LINES = MIB // len(LINE)
 
 METER = """
 from mitmproxy import ctx
+from vmgw_core.cycle import State
 from vmgw_core.errors import RateLimited, Refusal
 from vmgw_core.metering import RowMeter
 from vmgw_core.rows import row_counter
@@ -35,8 +36,8 @@ class Metering:
     "The rows that a request may write are in its header X-Rows. With X-Whole, an addon wants the body whole."
 
     def requestheaders(self, flow):
-        decision = ctx.master.addons.get("forwarding").runtime.decisions.get(flow)
-        if flow.response is not None or decision.grant is None or "x-rows" not in flow.request.headers:
+        cycle = ctx.master.addons.get("forwarding").runtime.cycles.get(flow)
+        if flow.response is not None or cycle.grant is None or "x-rows" not in flow.request.headers:
             return
         left = int(flow.request.headers["x-rows"])
 
@@ -47,13 +48,12 @@ class Metering:
             left -= rows
 
         try:
-            counter = row_counter(decision.grant.route, decision.head, max_decoded=64 << 20)
+            counter = row_counter(cycle.grant.route, cycle.head, max_decoded=64 << 20)
         except Refusal as refusal:
-            decision.refused(refusal)
-            refuse(flow, refusal, access=decision.grant.route.access)
+            refuse(flow, cycle, refusal)
             return
         if counter is not None:
-            decision.meter = RowMeter(counter, take)
+            cycle.meter, cycle.state = RowMeter(counter, take), State.METERED
         if "x-whole" in flow.request.headers:
             flow.request.stream = False
 
