@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _LINGER_BYTES: Final = 8 << 20
 _LINGER_SECONDS: Final = 2.0
-_GOING_ON: Final = frozenset((State.FORM, State.METERED, State.READY))
+_DECIDED: Final = frozenset((State.FORM, State.METERED, State.READY, State.ASKED, State.RESPONDING, State.ENDED))
 
 
 class GatewayStream(HttpStream):
@@ -79,7 +79,7 @@ class GatewayStream(HttpStream):
         cycle = self.cycle
         if self.failure is not None:
             self.refuse(self.failure)
-        elif self.flow.response is None and (cycle is None or cycle.state not in _GOING_ON):
+        elif self.flow.response is None and (cycle is None or cycle.state not in _DECIDED):
             self.refuse(InternalError("no decision was taken on this request"))
         if self.flow.response is not None and not event.end_stream:
             yield from self.answer_now()
@@ -141,6 +141,13 @@ class GatewayStream(HttpStream):
         cycle = self.cycle
         assert cycle is not None
         ended = isinstance(event, RequestEndOfMessage)
+        if cycle.state is State.ENDED:
+            # The client has its response already. The rest is read and dropped, and the backend never sees the end.
+            self.parent.connections.pop(self.context.server, None)
+            yield commands.CloseConnection(self.context.server)
+            yield from self.linger()
+            yield from self.state_discard(event)
+            return None
         try:
             if isinstance(event, RequestData):
                 return cycle.body(event.data, end=False)
