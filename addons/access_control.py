@@ -7,7 +7,7 @@ import logging
 from mitmproxy.http import HTTPFlow
 
 from vmgw_core.answers import Answer, answer
-from vmgw_core.errors import BadSignature, InternalError, Refusal, TokenRefused, UnknownKey
+from vmgw_core.errors import BadSignature, InternalError, Refusal, SignatureNotChecked, TokenRefused, UnknownKey
 from vmgw_core.gateway import access_of, admit
 from vmgw_core.head import check_fields
 
@@ -56,6 +56,8 @@ class AccessControl:
         decision.refused(refusal)
         tell_why = policy is not None and policy.tell_why
         access = access_of(policy, decision.head) if policy is not None else None
+        if isinstance(refusal, SignatureNotChecked):
+            logger.error(f"a request failed: {refusal.message}", exc_info=refusal.__cause__)
         if isinstance(refusal, UnknownKey | BadSignature):
             self.keys.unknown_key()
         if tell_why and isinstance(refusal, TokenRefused):

@@ -15,8 +15,8 @@ CORE = Path(__file__).resolve().parent.parent / "vmgw_core"
 
 # fmt: off
 ORDER = [
-    "errors", "fields", "flagtypes", "flagkinds", "flags", "commandline", "selector", "access", "jwk", "jws",
-    "jwt", "discovery",
+    "errors", "fields", "cache", "secret_names", "flagtypes", "flagkinds", "flags", "commandline", "selector", "access",
+    "signatures", "jwk", "token_rules", "jws", "jwt", "discovery",
     "windows", "limittypes", "limitset", "counters", "limits", "limitfile", "path", "routes", "forms", "labels",
     "head", "bodies", "tenancy", "durations", "backends", "concurrency", "answers", "gateway", "flagpage", "codecs",
     "rows_lines", "rows_native",

@@ -54,7 +54,7 @@ class Judge:
 
     def __init__(self, policy: Policy, limiter: Limiter | None = None, *, trusting: bool = True) -> None:
         self.limiter = limiter
-        self.tokens = RecordedTokens(policy.verifier.keys, trusting=trusting)
+        self.tokens = RecordedTokens(policy.verifier.keys, rules=policy.verifier.rules, trusting=trusting)
         self.policy = replace(policy, verifier=self.tokens)
 
     def grant(self, captured: Captured) -> Grant:

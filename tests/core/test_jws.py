@@ -128,20 +128,12 @@ def _segments(header: str | None = None, payload: str = "e30", signature: str = 
         pytest.param(keys.compact({**_HEADER, "crit": []}, {}), "header.crit: not accepted", id="crit, empty"),
         pytest.param(keys.compact({**_HEADER, "crit": None}, {}), "header.crit: not accepted", id="crit, null"),
         pytest.param(keys.compact({**_HEADER, "b64": True}, {}), "header.b64: not accepted", id="b64"),
-        pytest.param(keys.compact({**_HEADER, "jwk": {}}, {}), "header.jwk: not accepted", id="jwk"),
-        pytest.param(
-            keys.compact({**_HEADER, "jku": "https://evil.example"}, {}), "header.jku: not accepted", id="jku"
-        ),
-        pytest.param(
-            keys.compact({**_HEADER, "x5u": "https://evil.example"}, {}), "header.x5u: not accepted", id="x5u"
-        ),
-        pytest.param(keys.compact({**_HEADER, "x5c": []}, {}), "header.x5c: not accepted", id="x5c"),
         pytest.param(
             keys.compact(_HEADER, "{}"), "payload: expected an object, got a string", id="payload is a string"
         ),
         pytest.param(keys.compact(_HEADER, b'{"a":NaN}'), "payload: NaN is no JSON number", id="NaN"),
         pytest.param(keys.compact(_HEADER, b"[" * 9000), "payload: nested deeper than 32 levels", id="deep"),
-        pytest.param("." * (jws.MAX_TOKEN_LENGTH + 1), "a token of more than 16384 characters", id="too long"),
+        pytest.param("." * (32 * 1024 + 1), "a token of more than 32768 characters", id="too long"),
     ],
 )
 def test_parse_rejects(token: str, message: str) -> None:
@@ -160,14 +152,17 @@ def test_none_is_refused_before_anything_else(alg: str) -> None:
 
 def test_the_longest_token() -> None:
     token = keys.sign({"exp": 1}, keys.ec_key())
-    room = jws.MAX_TOKEN_LENGTH - len(token)
+    limit = 20_000
+    room = limit - len(token)
     for filler in range(room * 3 // 4 - 10, room * 3 // 4):
         token = keys.sign({"exp": 1, "x": "y" * filler}, keys.ec_key())
-        if len(token) > jws.MAX_TOKEN_LENGTH:
+        if len(token) > limit:
             break
         longest = token
-    assert jws.MAX_TOKEN_LENGTH - 2 <= len(longest) <= jws.MAX_TOKEN_LENGTH
-    assert _verify(longest, _pem_keys(keys.ec_key())).kty == "EC"
+    assert limit - 2 <= len(longest) <= limit
+    assert jws.parse_compact(longest, limit).payload["exp"] == 1
+    with pytest.raises(MalformedToken, match="^a token of more than 20000 characters$"):
+        jws.parse_compact(token, limit)
 
 
 def test_repr_holds_nothing_of_the_token() -> None:
@@ -284,11 +279,24 @@ def test_the_key_decides_about_the_algorithm() -> None:
     assert _code(f"{signing_input}.{keys.b64(signature)}", _pem_keys(rsa)) == "bad_signature"
 
 
-def test_an_embedded_key_is_refused_even_if_it_is_known() -> None:
-    attacker = keys.rsa_key("attacker")
-    for embedded, keyset in ((attacker, _pem_keys(keys.rsa_key())), (keys.rsa_key(), _pem_keys(keys.rsa_key()))):
-        header = {"alg": "RS256", "jwk": keys.jwk(embedded)}
-        assert _code(keys.sign(keys.claims(), embedded, header), keyset) == "malformed_token"
+_KEYS_IN_HEADERS: dict[str, object] = {
+    "jwk": keys.jwk(keys.rsa_key("attacker")),
+    "jku": "https://evil.example/keys",
+    "x5u": "https://evil.example/chain.pem",
+    "x5c": [keys.certificate(keys.rsa_key("attacker"))],
+    "x5t": "Zm9v",
+    "x5t#S256": "Zm9v",
+}
+
+
+@pytest.mark.parametrize("name", _KEYS_IN_HEADERS)
+@pytest.mark.parametrize("value", ["what it is for", None, 1, [], {}], ids=repr)
+def test_a_key_in_the_header_is_ignored(name: str, value: object) -> None:
+    """A configured key verifies as ever, and the key that comes along verifies nothing."""
+    keyset = _pem_keys(keys.rsa_key())
+    header = {"alg": "RS256", name: _KEYS_IN_HEADERS[name] if value == "what it is for" else value}
+    assert _verify(keys.sign(keys.claims(), keys.rsa_key(), header), keyset) is keyset.keys[0]
+    assert _code(keys.sign(keys.claims(), keys.rsa_key("attacker"), header), keyset) == "bad_signature"
 
 
 @pytest.mark.parametrize("size", [64, 96, 132])
@@ -316,9 +324,9 @@ def test_kid() -> None:
     ("iss", "code"),
     [
         pytest.param(keys.ISSUER, None, id="the issuer"),
-        pytest.param(keys.ISSUER + ".evil.example", "unknown_key", id="the issuer as a prefix"),
-        pytest.param(None, "unknown_key", id="null"),
-        pytest.param([keys.ISSUER], "unknown_key", id="a list with the issuer"),
+        pytest.param(keys.ISSUER + ".evil.example", "wrong_issuer", id="the issuer as a prefix"),
+        pytest.param(None, "wrong_issuer", id="null"),
+        pytest.param([keys.ISSUER], "wrong_issuer", id="a list with the issuer"),
     ],
 )
 def test_issuer(iss: object, code: str | None) -> None:
