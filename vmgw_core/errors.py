@@ -33,7 +33,7 @@
         ├── TooManyAtOnce        429  too_many_at_once
         ├── HeadTooLarge         431  head_too_large
         ├── InternalError        500  internal_error
-        │   └── SignatureNotChecked   (the library failed; the cause says how)
+        │   └── SignatureNotChecked   signature_not_checked
         ├── BackendUnreachable   502  backend_unreachable
         ├── Overloaded           503  overloaded
         ├── KeysUnavailable      503  keys_unavailable
@@ -288,6 +288,8 @@ class InternalError(Refusal):
 
 class SignatureNotChecked(InternalError):
     """The library that checks signatures failed. Its exception is the cause of this one."""
+
+    code = "signature_not_checked"
 
 
 class BackendUnreachable(Refusal):

@@ -71,8 +71,8 @@ FLAGS: Final[tuple[Flag, ...]] = (
              "and nbf are judged.", least="0s"),
         Flag("auth.maxTokenSize", SIZE, "32KiB", "A longer token is refused. No token can be longer than "
              "-http.maxHeadSize.", least="1KiB"),
-        Flag("auth.tokenCacheSize", SIZE, "32MiB", "Memory for verified tokens, so that each signature is checked once. "
-             "When it is full, the token that was not used for longest makes room.", least="0"),
+        Flag("auth.tokenCacheSize", SIZE, "32MiB", "Memory for verified tokens, so that each signature is checked "
+             "once. When it is full, the token that was not used for longest makes room.", least="0"),
         Flag("logInvalidAuthTokens", BOOL, "false", "Log why a token was refused, and tell the client."),
     ),
     *_group(

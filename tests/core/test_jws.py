@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given, settings
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from tests.core import keys
 from vmgw_core import jws
-from vmgw_core.errors import MalformedToken, TokenRefused, UnsupportedAlgorithm
+from vmgw_core.errors import MalformedToken, SignatureNotChecked, TokenRefused, UnknownKey, UnsupportedAlgorithm
 from vmgw_core.jwk import IssuerPattern, KeySet, VerificationKey, keys_from_jwks, keys_from_pem
+from vmgw_core.signatures import ALGORITHMS, verifies
 
 _HEADER = {"alg": "RS256"}
 
@@ -161,7 +163,7 @@ def test_the_longest_token() -> None:
         longest = token
     assert limit - 2 <= len(longest) <= limit
     assert jws.parse_compact(longest, limit).payload["exp"] == 1
-    with pytest.raises(MalformedToken, match="^a token of more than 20000 characters$"):
+    with pytest.raises(MalformedToken, match=r"^a token of more than 20000 characters$"):
         jws.parse_compact(token, limit)
 
 
@@ -172,7 +174,7 @@ def test_repr_holds_nothing_of_the_token() -> None:
 # --- signatures ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("alg", sorted(jws.ALGORITHMS))
+@pytest.mark.parametrize("alg", sorted(ALGORITHMS))
 @pytest.mark.parametrize("source", ["pem", "jwks", "jwks with alg"])
 def test_every_algorithm(alg: str, source: str) -> None:
     private = keys.key_for(alg)
@@ -195,7 +197,7 @@ def test_every_algorithm(alg: str, source: str) -> None:
 def test_the_algorithms_are_the_specifications() -> None:
     """The specification, "JWT signature verification"."""
     names = "RS256, RS384, RS512, ES256, ES384, ES512, PS256, PS384, PS512"
-    assert sorted(jws.ALGORITHMS) == sorted(names.split(", "))
+    assert sorted(ALGORITHMS) == sorted(names.split(", "))
 
 
 # RFC 7515, appendices A.2.1 and A.3.1.
@@ -345,7 +347,7 @@ def test_the_number_of_candidates_is_bounded() -> None:
     assert _code(token, _jwks_keys(*[other] * jws.MAX_CANDIDATES, right)) == "bad_signature"
 
 
-def test_a_key_that_makes_the_library_stumble_does_not_hide_the_next() -> None:
+def test_a_failure_of_the_library_is_no_bad_signature() -> None:
     (good,) = _pem_keys(keys.ec_key()).keys
     (rsa,) = _pem_keys(keys.rsa_key()).keys
     # What cannot be built from any PEM or JWK: an RSA key that says it were an ES256 key.
@@ -359,8 +361,80 @@ def test_a_key_that_makes_the_library_stumble_does_not_hide_the_next() -> None:
         key=rsa.key,
     )
     token = keys.sign(keys.claims(), keys.ec_key())
-    assert _verify(token, KeySet((lying, good))) is good
-    assert _code(token, KeySet((lying,))) == "bad_signature"
+    assert _verify(token, KeySet((good, lying))) is good
+    for keyset in (KeySet((lying, good)), KeySet((lying,))):
+        with pytest.raises(SignatureNotChecked, match=r"^the signature of the token could not be checked$") as error:
+            _verify(token, keyset)
+        assert isinstance(error.value.__cause__, KeyError)
+
+
+# --- which key -----------------------------------------------------------------------------------------------------
+
+
+def _told(keyset: KeySet, header: Mapping[str, object], **claims: object) -> tuple[str, str]:
+    parsed = jws.parse_compact(keys.compact(header, claims))
+    with pytest.raises(TokenRefused) as error:
+        jws.verify(parsed, keyset, parsed.payload.get("iss"))
+    return error.value.code, str(error.value)
+
+
+def test_what_does_not_match_is_named_with_what_was_expected() -> None:
+    keyset = KeySet(
+        (
+            *_jwks_keys(keys.jwk(keys.ec_key(), kid="k1"), issuer="https://a.example/{tenantid}/v2.0").keys,
+            *_jwks_keys(keys.jwk(keys.ec_key("P-384"), kid="k2"), issuer="https://b.example").keys,
+        )
+    )
+    good = {"alg": "ES256", "kid": "k1"}
+    iss = "https://a.example/x/v2.0"
+    expected = 'expected one of "https://a.example/{tenantid}/v2.0", "https://b.example"'
+    assert _told(keyset, good, iss="https://sts.example/x/") == (
+        "wrong_issuer",
+        f'`iss` is "https://sts.example/x/"; {expected}',
+    )
+    assert _told(keyset, good) == ("wrong_issuer", f"`iss` is missing; {expected}")
+    assert _told(keyset, good | {"kid": "k3"}, iss=iss) == ("unknown_key", '`kid` is "k3"; expected one of "k1", "k2"')
+    assert _told(keyset, good | {"alg": "RS256"}, iss=iss) == (
+        "unknown_key",
+        '`alg` is "RS256"; expected one of "ES256", "ES384"',
+    )
+    wrong_alg = '`alg` is "PS256"; expected one of "ES256", "ES384"'
+    wrong_kid = '`kid` is "x"; expected one of "k1", "k2"'
+    told = f"{wrong_alg}; {wrong_kid}; `iss` is 7; {expected}"
+    assert _told(keyset, {"alg": "PS256", "kid": "x"}, iss=7) == ("unknown_key", told)
+    assert _told(keyset, good | {"kid": "k2"}, iss=iss) == (
+        "unknown_key",
+        f'no one key is for `alg` "ES256", `kid` "k2" and `iss` "{iss}" together',
+    )
+    assert _told(KeySet(()), good) == ("unknown_key", "there is no key to verify tokens with")
+    assert _told(keyset, {"alg": "HS256"})[1].startswith('`alg` is "HS256"; expected one of "ES256", "ES384", "ES512"')
+
+
+def test_keys_without_an_issuer_of_their_own_are_for_the_configured_ones() -> None:
+    own = _jwks_keys(keys.jwk(keys.ec_key("P-256", "second"), kid="k2"), issuer="https://own.example").keys
+    issuers = (IssuerPattern(keys.ISSUER), IssuerPattern("https://other.example/{tenant}"))
+    keyset = KeySet((*_pem_keys(keys.ec_key()).keys, *own), issuers)
+    for iss in (keys.ISSUER, "https://other.example/x"):
+        assert _verify(keys.sign(keys.claims(iss=iss), keys.ec_key()), keyset) is keyset.keys[0]
+    for members in ({}, {"iss": "https://third.example"}, {"iss": None}, {"iss": [keys.ISSUER]}):
+        assert _code(keys.sign(keys.claims(**members), keys.ec_key()), keyset) == "wrong_issuer"
+    own_token = keys.sign(keys.claims(iss="https://own.example"), keys.ec_key("P-256", "second"))
+    assert _verify(own_token, keyset) is keyset.keys[1], "the keys of a discovery document have their own issuer"
+    # An issuer that is right for one key makes the other one no key for it.
+    for iss, private in (("https://own.example", keys.ec_key()), (keys.ISSUER, keys.ec_key("P-256", "second"))):
+        assert _code(keys.sign(keys.claims(iss=iss), private), keyset) == "bad_signature"
+
+
+@settings(database=None)
+@given(st.text(max_size=300), st.text(max_size=300))
+def test_what_is_named_is_short_and_printable(kid: str, iss: str) -> None:
+    keyset = _jwks_keys(keys.jwk(keys.ec_key(), kid="k" * 1000), issuer="https://" + "i" * 1000)
+    parsed = jws.CompactJWS(header={"alg": "ES256", "kid": kid}, payload={}, signing_input=b"", signature=b"x")
+    with pytest.raises(UnknownKey) as error:
+        jws.verify(parsed, keyset, iss)
+    assert len(str(error.value)) < 600
+    assert str(error.value).isascii()
+    assert str(error.value).isprintable()
 
 
 # --- the laws ------------------------------------------------------------------------------------------------------
@@ -387,7 +461,7 @@ def test_every_single_bit_flip_of_a_token_refuses_it() -> None:
 
 
 @settings(database=None, max_examples=100, deadline=None)
-@given(st.data(), st.sampled_from(sorted(jws.ALGORITHMS)))
+@given(st.data(), st.sampled_from(sorted(ALGORITHMS)))
 def test_a_sampled_bit_flip_refuses_a_token_of_any_algorithm(data: st.DataObject, alg: str) -> None:
     private = keys.key_for(alg)
     token = keys.sign(keys.claims(), private, {"alg": alg, "kid": "k"})
@@ -414,3 +488,13 @@ def test_no_other_text_of_a_token_is_accepted(data: st.DataObject) -> None:
 @given(st.text(max_size=40) | st.text(st.sampled_from("eyJ0.AQ-_="), max_size=40))
 def test_any_text_is_a_token_or_refused(text: str) -> None:
     assert _outcome(text, KeySet(())) in {"malformed_token", "unsupported_algorithm", "unknown_key"}
+
+
+@pytest.mark.parametrize("alg", sorted(ALGORITHMS))
+@settings(database=None, max_examples=50)
+@given(st.binary(max_size=300), st.binary(max_size=600))
+def test_any_bytes_are_a_bad_signature_and_no_failure(alg: str, data: bytes, signature: bytes) -> None:
+    public = keys.key_for(alg).public_key()
+    size = (public.key_size + 7) // 8 * (2 if alg.startswith("ES") else 1)
+    for candidate in (signature, signature[:size].ljust(size, b"\0"), signature[:size].rjust(size, b"\xff")):
+        assert verifies(public, alg, data, candidate) is False
