@@ -53,11 +53,11 @@ class AccessControl:
     def answer(self, decision: Decision, refusal: Refusal) -> Answer:
         """What the client gets. Logs, and asks for new keys where the token's key was not among the known ones."""
         policy = decision.policy
+        if isinstance(refusal, SignatureNotChecked):  # the decision drops its cause
+            logger.error(f"a request failed: {refusal.message}", exc_info=refusal.__cause__)
         decision.refused(refusal)
         tell_why = policy is not None and policy.tell_why
         access = access_of(policy, decision.head) if policy is not None else None
-        if isinstance(refusal, SignatureNotChecked):
-            logger.error(f"a request failed: {refusal.message}", exc_info=refusal.__cause__)
         if isinstance(refusal, UnknownKey | BadSignature):
             self.keys.unknown_key()
         if tell_why and isinstance(refusal, TokenRefused):
