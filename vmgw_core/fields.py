@@ -133,11 +133,11 @@ def shown(value: object) -> str:
     """An untrusted ``value`` for a message: printable ASCII of bounded length. Objects are named, not shown."""
     if isinstance(value, str):
         text = json.dumps(value[:_SHOWN]).replace("\x7f", "\\u007f")
-        return f"{text[:_SHOWN]}..." if len(value) > _SHOWN or len(text) > _SHOWN else text
+        return text if len(text) <= _SHOWN and len(value) <= _SHOWN else text[:_SHOWN] + '..."'
     if isinstance(value, bool | int | float):
         return json.dumps(value)[:_NAMES_SHOWN]
     if isinstance(value, list | tuple):
-        items = [shown(item) for item in value[:_ITEMS_SHOWN]]
+        items = [kind(item) if isinstance(item, list | tuple) else shown(item) for item in value[:_ITEMS_SHOWN]]
         return f"[{', '.join([*items, '...'] if len(value) > _ITEMS_SHOWN else items)}]"
     return kind(value)
 
