@@ -8,7 +8,7 @@ from mitmproxy.http import HTTPFlow
 
 from vmgw_core.answers import Answer, answer
 from vmgw_core.cycle import Cycle, State
-from vmgw_core.errors import BadSignature, Refusal, TokenRefused, UnknownKey
+from vmgw_core.errors import BadSignature, Refusal, SignatureNotChecked, TokenRefused, UnknownKey
 from vmgw_core.gateway import access_of
 from vmgw_core.head import check_fields
 
@@ -43,6 +43,8 @@ class AccessControl:
     def answer(self, cycle: Cycle, refusal: Refusal) -> Answer:
         """What the client gets. Logs, and asks for new keys where the token's key was not among the known ones."""
         policy = cycle.policy
+        if isinstance(refusal, SignatureNotChecked):  # the cycle drops its cause
+            logger.error(f"a request failed: {refusal.message}", exc_info=refusal.__cause__)
         cycle.refuse(refusal)
         tell_why = policy is not None and policy.tell_why
         access = access_of(policy, cycle.head) if policy is not None else None

@@ -15,12 +15,13 @@ from vmgw_core.backends import BackendGroup
 from vmgw_core.commandline import settings_from_options
 from vmgw_core.discovery import KeyRing
 from vmgw_core.errors import ConfigurationError
-from vmgw_core.flags import FLAGS, Flag, Kind, option_name
+from vmgw_core.flags import BY_NAME, FLAGS, Flag, Kind, option_name
 from vmgw_core.gateway import Policy
-from vmgw_core.jwk import VerificationKey, keys_from_pem
+from vmgw_core.jwk import IssuerPattern, VerificationKey, keys_from_pem
 from vmgw_core.jwt import TokenVerifier
 from vmgw_core.limits import Limit, Limiter
 from vmgw_core.tenancy import Backend
+from vmgw_core.token_rules import RequiredClaim, TokenRules
 
 from . import limits_source
 from .access_log import AccessLog
@@ -177,7 +178,7 @@ def _set_up_mitmproxy(settings: Settings, *, offline: bool) -> None:
     ctx.options.update(**options)
 
 
-_ENDPOINT_FLAGS = ("auth.jwksEndpoints", "auth.oidcDiscoveryEndpoints", "auth.keysRefreshInterval")
+_ENDPOINT_FLAGS = ("auth.jwksEndpoints", "auth.oidcDiscoveryEndpoints", "auth.keysRefreshInterval", "auth.issuer")
 
 
 def read_static_keys(settings: Settings) -> list[VerificationKey]:
@@ -208,7 +209,44 @@ def build_keyring(settings: Settings, static: Sequence[VerificationKey]) -> KeyR
         static=static,
         jwks_endpoints=_texts(settings, "auth.jwksEndpoints"),
         oidc_endpoints=_texts(settings, "auth.oidcDiscoveryEndpoints"),
+        issuers=_issuers(settings),
         refresh_interval=float(str(settings["auth.keysRefreshInterval"])),
+    )
+
+
+def _issuers(settings: Settings) -> list[IssuerPattern]:
+    try:
+        return [IssuerPattern(text) for text in _texts(settings, "auth.issuer")]
+    except ValueError as error:
+        raise ConfigurationError(f"-auth.issuer: {error}") from None
+
+
+def token_rules(settings: Settings) -> TokenRules:
+    """What the flags ask of every token.
+
+    Raises:
+        ConfigurationError: a flag cannot be used.
+    """
+    required = []
+    for index, text in enumerate(_texts(settings, "auth.requiredClaims")):
+        try:
+            required.append(RequiredClaim.parse(text))
+        except ValueError as error:
+            raise ConfigurationError(f"-auth.requiredClaims[{index}]: {error}") from None
+    audiences = _texts(settings, "auth.audience")
+    if "" in audiences:
+        raise ConfigurationError("-auth.audience: an audience is not empty")
+    leeway = float(str(settings["auth.leeway"]))
+    if not leeway.is_integer():
+        raise ConfigurationError("-auth.leeway: expected whole seconds")
+    length, head = int(str(settings["auth.maxTokenSize"])), int(str(settings["http.maxHeadSize"]))
+    if length > head and length != BY_NAME["auth.maxTokenSize"].default:
+        raise ConfigurationError("-auth.maxTokenSize: no larger token fits in the request head: see -http.maxHeadSize")
+    return TokenRules(
+        audiences=audiences,
+        required=tuple(required),
+        leeway=int(leeway),
+        max_length=min(length, head),
     )
 
 
@@ -232,8 +270,11 @@ def build_policy(settings: Settings, keyring: KeyRing, before: Policy | None = N
     header = str(settings["auth.httpHeader"])
     if not header or not header.replace("-", "").replace("_", "").isalnum() or not header.isascii():
         raise ConfigurationError("-auth.httpHeader: expected the name of a header, such as Authorization")
+    if settings["auth.issuer"] and auth and keyring.keyset is None:
+        raise ConfigurationError("-auth.issuer needs keys: without any, tokens are not verified")
+    cache_bytes = int(str(settings["auth.tokenCacheSize"]))
     return Policy(
-        verifier=TokenVerifier(keyring.keyset),
+        verifier=TokenVerifier(keyring.keyset, rules=token_rules(settings), cache_bytes=cache_bytes),
         token_header=header.lower().encode(),
         allow_without_prefix=bool(settings["auth.httpHeaderAllowWithoutPrefix"]),
         cluster=cluster,

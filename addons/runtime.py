@@ -21,6 +21,7 @@ from vmgw_core.flags import FLAGS
 from vmgw_core.gateway import Policy
 from vmgw_core.head import HeadLimits, RequestHead
 from vmgw_core.limits import Limiter
+from vmgw_core.secret_names import is_credential_header
 
 from .capture_file import CaptureStatus
 from .datasource import Datasource
@@ -168,9 +169,12 @@ class Runtime:
 
         The decision has the head as it came, and no flow is saved with that.
         """
-        flow.request.headers.pop("authorization", None)
-        if self.policy is not None:
-            flow.request.headers.pop(self.policy.token_header.decode(), None)
+        header = self.policy.token_header if self.policy is not None else b"authorization"
+        flow.request.headers.fields = tuple(
+            field
+            for field in flow.request.headers.fields
+            if field[0].lower() != header and not is_credential_header(field[0])
+        )
 
     def cycle_of(self, flow: HTTPFlow) -> Cycle:
         """The cycle of ``flow``, begun if there is none yet."""

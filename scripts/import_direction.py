@@ -15,12 +15,12 @@ CORE = Path(__file__).resolve().parent.parent / "vmgw_core"
 
 # fmt: off
 ORDER = [
-    "errors", "fields", "flagtypes", "flagkinds", "flags", "commandline", "selector", "access", "jwk", "jws",
-    "jwt", "discovery",
+    "errors", "fields", "cache", "secret_names", "flagtypes", "flagkinds", "flags", "commandline", "selector", "access",
+    "signatures", "jwk", "token_rules", "jws", "jwt", "discovery",
     "windows", "limittypes", "limitset", "counters", "limits", "limitfile", "path", "routes", "forms", "labels",
     "head", "bodies", "tenancy", "durations", "backends", "concurrency", "answers", "gateway", "flagpage", "codecs",
     "rows_lines", "rows_native",
-    "rows_protobuf", "rows_json", "rows", "metering", "own_requests", "usage", "tenant_series", "peers", "peek",
+    "rows_protobuf", "rows_json", "rows", "metering", "cycle", "own_requests", "usage", "tenant_series", "peers", "peek",
     "explanation", "narration", "token_story", "explain", "shellwords", "curl",
     "redaction", "evidence", "captures", "replay", "recording", "netstrings", "har", "tally", "expectations",
     "replay_report",

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
+from vmgw_core.cache import text_bytes
 from vmgw_core.errors import InvalidClaims
 from vmgw_core.fields import (
     FieldError,
@@ -39,6 +40,9 @@ MAX_FILTERS: Final = 64
 MAX_TEXT_BYTES: Final = 32 * 1024
 
 _UINT32_MAX: Final = 2**32 - 1
+_CLAIM_BYTES: Final = 320
+"""The memory of a claim without labels and filters, its tenant and hash included."""
+_PAIR_BYTES: Final = 80
 _PATH: Final = "vm_access"
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _TENANT: Final = re.compile(r"(0|[1-9][0-9]{0,9})(?::(0|[1-9][0-9]{0,9}))?", re.ASCII)
@@ -117,6 +121,12 @@ class VMAccessClaim:
 
     def __hash__(self) -> int:
         return self._hash  # what it becomes in a URL is looked up for every request
+
+    @property
+    def memory(self) -> int:
+        """How many bytes of memory it takes, about."""
+        labels = sum(_PAIR_BYTES + text_bytes(*pair) for pair in self.labels)
+        return _CLAIM_BYTES + labels + text_bytes(*self.filters)
 
     @property
     def restricted(self) -> bool:

@@ -7,7 +7,8 @@
 - A good document replaces all keys of its endpoint, so a key that was taken back is gone with the next refresh.
 - A token with an unknown key brings the next refresh forward, to no earlier than ``unknown_key_interval`` after
   the start of the last one. So a flood of such tokens costs each endpoint one refresh per interval, not one per token.
-- Keys of a discovery document verify only tokens of the ``issuer`` it names.
+- Keys of a discovery document verify only tokens of the ``issuer`` it names; all others only those of ``issuers``,
+  where there are any.
 - A clock that is set back delays a refresh by one interval at the most.
 
 The discovery document's ``issuer`` is taken at its word and not compared with the URL, which OpenID Connect Discovery
@@ -149,6 +150,7 @@ class KeyRing:
         static: Sequence[VerificationKey] = (),
         jwks_endpoints: Sequence[str] = (),
         oidc_endpoints: Sequence[str] = (),
+        issuers: Sequence[IssuerPattern] = (),
         refresh_interval: float = 300,
         retry_interval: float = 10,
         unknown_key_interval: float = 10,
@@ -164,7 +166,8 @@ class KeyRing:
         endpoints += [(f"-auth.oidcDiscoveryEndpoints[{i}]", url, True) for i, url in enumerate(oidc_endpoints)]
         self._sources = {name: _new_source(name, url, oidc) for name, url, oidc in endpoints}
         self._verifying = bool(self._static or self._sources)
-        self._keyset = KeySet(self._static)
+        self._issuers = tuple(issuers)
+        self._keyset = KeySet(self._static, self._issuers)
         self._generation = 0
         self._serial = 0
 
@@ -238,7 +241,7 @@ class KeyRing:
     def _collect(self) -> None:
         keys = self._static + tuple(key for each in self._sources.values() for key in each.keys)
         if set(keys) != set(self._keyset.keys):
-            self._keyset = KeySet(keys)
+            self._keyset = KeySet(keys, self._issuers)
             self._generation += 1
 
     def _awaiting(self, fetch: Fetch) -> _Source | None:

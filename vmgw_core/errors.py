@@ -11,9 +11,12 @@
         │   ├── MalformedToken        malformed_token
         │   ├── UnsupportedAlgorithm  unsupported_algorithm
         │   ├── UnknownKey            unknown_key
+        │   │   └── WrongIssuer           wrong_issuer
         │   ├── BadSignature          bad_signature
         │   ├── TokenExpired          expired
         │   ├── TokenNotYetValid      not_yet_valid
+        │   ├── WrongAudience         wrong_audience
+        │   ├── ClaimMismatch         claim_mismatch
         │   └── InvalidClaims         invalid_claims
         ├── Forbidden            403  forbidden
         │   ├── AccessDenied          access_denied
@@ -30,6 +33,7 @@
         ├── TooManyAtOnce        429  too_many_at_once
         ├── HeadTooLarge         431  head_too_large
         ├── InternalError        500  internal_error
+        │   └── SignatureNotChecked   signature_not_checked
         ├── BackendUnreachable   502  backend_unreachable
         ├── Overloaded           503  overloaded
         ├── KeysUnavailable      503  keys_unavailable
@@ -122,6 +126,12 @@ class UnknownKey(TokenRefused):
     code = "unknown_key"
 
 
+class WrongIssuer(UnknownKey):
+    """There are keys for the ``alg`` and ``kid`` of this token, and none for its ``iss``."""
+
+    code = "wrong_issuer"
+
+
 class BadSignature(TokenRefused):
     """No candidate key verifies the signature."""
 
@@ -138,6 +148,18 @@ class TokenNotYetValid(TokenRefused):
     """``now < nbf`` (RFC 7519, section 4.1.5)."""
 
     code = "not_yet_valid"
+
+
+class WrongAudience(TokenRefused):
+    """``aud`` names none of ``-auth.audience`` (RFC 7519, section 4.1.3)."""
+
+    code = "wrong_audience"
+
+
+class ClaimMismatch(TokenRefused):
+    """A claim has not the value that ``-auth.requiredClaims`` asks for."""
+
+    code = "claim_mismatch"
 
 
 class InvalidClaims(TokenRefused):
@@ -262,6 +284,12 @@ class InternalError(Refusal):
 
     status = 500
     code = "internal_error"
+
+
+class SignatureNotChecked(InternalError):
+    """The library that checks signatures failed. Its exception is the cause of this one."""
+
+    code = "signature_not_checked"
 
 
 class BackendUnreachable(Refusal):

@@ -19,13 +19,25 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Final
 
-from .errors import BadSignature, MalformedToken, MissingToken, TokenRefused, UnknownKey, UnsupportedAlgorithm
+from .cache import BoundedCache, text_bytes
+from .errors import (
+    BadSignature,
+    InternalError,
+    MalformedToken,
+    MissingToken,
+    TokenRefused,
+    UnknownKey,
+    UnsupportedAlgorithm,
+)
 from .head import RequestHead
 from .jwk import KeySet, VerificationKey
 from .jws import candidates_for, parse_compact, verify
-from .jwt import Token, TokenVerifier, judge_times, read_claims, token_from_header
+from .jwt import DEFAULT_CACHE_BYTES, Token, TokenVerifier, judge_times, read_claims, token_from_header
 from .redaction import MARKER
+from .token_rules import DEFAULT_MAX_LENGTH, NO_RULES, TokenRules
 
+_JUDGED_BYTES: Final = 1500
+"""The memory of a verdict and its evidence, beside the token and what it grants."""
 _MARKED: Final = f".{MARKER}"
 
 
@@ -66,15 +78,15 @@ def token_of(head: RequestHead, header: bytes, *, allow_without_prefix: bool) ->
         return None
 
 
-def examine(token: str, redacted: str, keys: KeySet | None) -> Evidence:
+def examine(token: str, redacted: str, keys: KeySet | None, max_length: int = DEFAULT_MAX_LENGTH) -> Evidence:
     """What ``keys`` say about ``token``, for a record that will hold ``redacted`` in its place."""
     name = name_of(redacted)
     try:
-        jws = parse_compact(token)
+        jws = parse_compact(token, max_length)
         if keys is None:
             return found(None, redacted)
         key = verify(jws, keys, jws.payload.get("iss"))
-    except UnsupportedAlgorithm:
+    except (UnsupportedAlgorithm, InternalError):
         return Evidence(signature=Signature.UNVERIFIED, token=name)
     except UnknownKey:
         return Evidence(signature=Signature.BAD, token=name)
@@ -96,6 +108,14 @@ def found(key: VerificationKey | None, redacted: str) -> Evidence:
     return Evidence(signature=Signature.VERIFIED, token=name, thumbprints=(key.thumbprint,), kid=key.kid, issuer=issuer)
 
 
+def _size(key: tuple[str, Evidence | None], judged: tuple[Token | TokenRefused, bool]) -> int:
+    """How much memory a judged token takes, about."""
+    found = judged[0]
+    text = str(found) if isinstance(found, TokenRefused) else ""
+    access = 0 if isinstance(found, TokenRefused) else found.access.memory
+    return _JUDGED_BYTES + text_bytes(key[0], text) + access
+
+
 class RecordedTokens(TokenVerifier):
     """Verifies the tokens of records: real signatures as ever, redacted ones by what the record says.
 
@@ -105,12 +125,21 @@ class RecordedTokens(TokenVerifier):
         trusting: whether records are believed. If not, every verdict that rests on one is in doubt.
     """
 
-    def __init__(self, keys: KeySet | None, *, trusting: bool = True, max_cached: int = 10_000) -> None:
-        super().__init__(keys, max_cached=max_cached)
+    def __init__(
+        self,
+        keys: KeySet | None,
+        *,
+        rules: TokenRules = NO_RULES,
+        trusting: bool = True,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+    ) -> None:
+        super().__init__(keys, rules=rules, cache_bytes=cache_bytes)
         self.trusting = trusting
         self.evidence: Evidence | None = None
         self.doubtful = False
-        self._judged: dict[tuple[str, Evidence | None], tuple[Token | TokenRefused, bool]] = {}
+        self._judged: BoundedCache[tuple[str, Evidence | None], tuple[Token | TokenRefused, bool]] = BoundedCache(
+            cache_bytes, _size
+        )
 
     def verify(self, token: str, now: float) -> Token:
         """As of :class:`TokenVerifier`."""
@@ -122,9 +151,8 @@ class RecordedTokens(TokenVerifier):
             evidence = None  # it is about another token: this one was in another header, or no gateway saw it
         judged = self._judged.get((token, evidence))
         if judged is None:
-            if len(self._judged) >= self._max_cached:
-                self._judged.clear()
-            judged = self._judged[token, evidence] = self._judge(token, evidence)
+            judged = self._judge(token, evidence)
+            self._judged.put((token, evidence), judged)
         found, self.doubtful = judged
         if isinstance(found, TokenRefused):
             raise type(found)(str(found))
@@ -137,7 +165,7 @@ class RecordedTokens(TokenVerifier):
             return MalformedToken("the token could not be read when it was recorded"), False
         doubtful = False
         try:
-            jws = parse_compact(token)
+            jws = parse_compact(token, self.rules.max_length)
             key = None
             if self.keys is not None:
                 candidates = candidates_for(jws, self.keys, jws.payload.get("iss"))
@@ -145,7 +173,7 @@ class RecordedTokens(TokenVerifier):
                 doubtful |= not self.trusting
                 if not good:
                     raise BadSignature("no key verifies the signature, as far as the record tells")
-            return read_claims(jws, key), doubtful
+            return read_claims(jws, key, self.rules), doubtful
         except TokenRefused as refusal:
             return refusal, doubtful
 

@@ -33,6 +33,7 @@ from .errors import (
     RateLimited,
     Refusal,
     RequestTimeout,
+    SignatureNotChecked,
     TargetTooLong,
     TokenRefused,
     UnsupportedBody,
@@ -165,7 +166,7 @@ def own_page(head: RequestHead, now: float) -> Explanation:
 
 _STEP_OF: Final[tuple[tuple[type[Refusal] | tuple[type[Refusal], ...], Step], ...]] = (
     ((MalformedHead, HeadTooLarge, TargetTooLong, RequestTimeout), Step.HEAD),
-    ((TokenRefused, KeysUnavailable), Step.TOKEN),
+    ((TokenRefused, KeysUnavailable, SignatureNotChecked), Step.TOKEN),
     (AccessDenied, Step.MODE),
     (FiltersIgnored, Step.FILTERS),
     (ForeignTenant, Step.TENANT),
@@ -206,13 +207,13 @@ def _token(policy: Policy, head: RequestHead, outcome: Outcome) -> tuple[Token |
     """The token if it is good, and what can be told of it in any case."""
     if not policy.auth:
         return None, None
-    if outcome.grant is not None and outcome.grant.token is not None:
-        return outcome.grant.token, told_of(outcome.grant.token)
     values = [value.decode("latin-1") for value in head.values(policy.token_header)]
     try:
         text = token_from_header(values, allow_without_prefix=policy.allow_without_prefix)
     except Refusal:
         return None, None
+    if outcome.grant is not None and outcome.grant.token is not None:
+        return outcome.grant.token, told_of(outcome.grant.token, text)
     story = judge_token(policy.verifier, text, outcome.now)
     return story.token, story.told
 

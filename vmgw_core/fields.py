@@ -4,13 +4,15 @@ The rules:
 
 - A value is what it says it is: a bool is no integer, ``1.0`` is no integer, ``"1"`` is no integer.
 - Absent and null differ. A getter gives ``None`` only for a field that is absent; null is a value of the wrong type.
-- An error names the path of the value and its type, never the value: it may be a secret.
+- An error names the path of the value and its type, never the value: it may be a secret. ``shown`` is for values that
+  are none.
 - JSON has exactly one reading (RFC 8259, sections 4 and 6 to 8): no duplicate names, no NaN, no lone surrogates.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -18,6 +20,8 @@ from typing import Final
 MAX_DEPTH: Final = 32
 
 _NAMES_SHOWN: Final = 40
+_SHOWN: Final = 120
+_ITEMS_SHOWN: Final = 4
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_$-]+", re.ASCII)
 # A string is one token, so that brackets inside of it do not count. The alternatives of the inner group exclude each
 # other, so there is nothing to backtrack into.
@@ -114,6 +118,28 @@ def as_integer(value: object, path: str, *, minimum: int | None = None, maximum:
     if (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
         raise FieldError(path, f"expected {expected}, got one out of range")
     return value
+
+
+def as_number(value: object, path: str) -> int | float:
+    """``value`` as a finite number, an integer or one with a fraction; a bool is none. Raises ``FieldError``."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise FieldError(path, f"expected a number, got {kind(value)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise FieldError(path, "expected a number, got one out of range")
+    return value
+
+
+def shown(value: object) -> str:
+    """An untrusted ``value`` for a message: printable ASCII of bounded length. Objects are named, not shown."""
+    if isinstance(value, str):
+        text = json.dumps(value[:_SHOWN]).replace("\x7f", "\\u007f")
+        return text if len(text) <= _SHOWN and len(value) <= _SHOWN else text[:_SHOWN] + '..."'
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)[:_NAMES_SHOWN]
+    if isinstance(value, list | tuple):
+        items = [kind(item) if isinstance(item, list | tuple) else shown(item) for item in value[:_ITEMS_SHOWN]]
+        return f"[{', '.join([*items, '...'] if len(value) > _ITEMS_SHOWN else items)}]"
+    return kind(value)
 
 
 # --- fields of a mapping -------------------------------------------------------------------------------------------

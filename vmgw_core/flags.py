@@ -60,6 +60,19 @@ FLAGS: Final[tuple[Flag, ...]] = (
              "lead to verify only tokens of the issuer they name."),
         Flag("auth.keysRefreshInterval", DURATION, "5m", "How often the keys of -auth.jwksEndpoints and "
              "-auth.oidcDiscoveryEndpoints are fetched again.", least="1s"),
+        Flag("auth.issuer", ARRAY, "", "Issuers whose tokens the keys of -auth.publicKeyFiles, -auth.publicKeys and "
+             "-auth.jwksEndpoints may verify, compared with iss to the letter. Empty: any issuer."),
+        Flag("auth.audience", ARRAY, "", "Accept only tokens whose aud holds one of these. Empty: aud is not looked "
+             "at."),
+        Flag("auth.requiredClaims", ARRAY, "", "Accept only tokens that have all of these claims, such as role=admin "
+             "or realm.roles=metrics: a dot leads into an object, \\. is a dot of a name. A list has to contain the "
+             "value."),
+        Flag("auth.leeway", DURATION, "0s", "How far the clock of the issuer may be from that of the gateway when exp "
+             "and nbf are judged.", least="0s"),
+        Flag("auth.maxTokenSize", SIZE, "32KiB", "A longer token is refused. No token can be longer than "
+             "-http.maxHeadSize.", least="1KiB"),
+        Flag("auth.tokenCacheSize", SIZE, "32MiB", "Memory for verified tokens, so that each signature is checked "
+             "once. When it is full, the token that was not used for longest makes room.", least="0"),
         Flag("logInvalidAuthTokens", BOOL, "false", "Log why a token was refused, and tell the client."),
     ),
     *_group(

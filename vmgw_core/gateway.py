@@ -33,6 +33,7 @@ from .labels import enforce
 from .limittypes import Subject
 from .path import decode_path
 from .routes import Filters, Match, Route, match_route
+from .secret_names import is_credential_header
 from .tenancy import Backend, check_tenant, upstream_path
 
 # What depends on a request's headers alone is remembered for the requests that have the very same: those of one client.
@@ -263,9 +264,10 @@ def moved(request: UpstreamRequest, backend: Backend) -> UpstreamRequest:
 
 
 # RFC 9110, section 7.6.1, and what never leaves the gateway: whose request it was, and what could choose a tenant.
+# Credentials and identities in headers of other names are not forwarded either: see secret_names.
 _NEVER_FORWARDED: Final = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade expect host "
-    b"authorization cookie accountid projectid x-forwarded-for".split()
+    b"accountid projectid x-forwarded-for".split()
 )
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"))
 
@@ -298,6 +300,6 @@ def _passed_on(
     hops = [value.strip().decode("latin-1") for name, value in values if name == b"x-forwarded-for"]
     return (
         (b"Host", host.encode()),
-        *(field for field in headers if field[0].lower() not in dropped),
+        *(field for field in headers if field[0].lower() not in dropped and not is_credential_header(field[0])),
         (b"X-Forwarded-For", ", ".join([*hops, client]).encode("latin-1")),
     )

@@ -18,14 +18,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    SECP384R1,
+    SECP521R1,
+    EllipticCurve,
+    EllipticCurvePublicKey,
+    EllipticCurvePublicNumbers,
+)
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509 import load_der_x509_certificate
 from joserfc.jwk import ECKey, RSAKey
 
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.fields import FieldError, as_list, as_object, as_text, get_list, get_text, load_object, require
+from vmgw_core.signatures import PublicKey
 
 MAX_DOCUMENT_BYTES: Final = 1024 * 1024
 MAX_KEYS: Final = 256
@@ -35,6 +43,8 @@ MAX_RSA_BITS: Final = 16384
 
 _RSA_ALGORITHMS: Final = frozenset(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"))
 _EC_ALGORITHMS: Final = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
+_CURVES: Final[dict[str, EllipticCurve]] = {"P-256": SECP256R1(), "P-384": SECP384R1(), "P-521": SECP521R1()}
+_TO_STANDARD_ALPHABET: Final = str.maketrans("-_", "+/")
 _CURVE_NAMES: Final = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 _PEM_BLOCK: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
 _PEM_BEGIN: Final = re.compile(r"-----BEGIN ([^-]*)-----")
@@ -88,7 +98,7 @@ class VerificationKey:
     """Where it comes from, in words for an operator."""
     thumbprint: str
     """RFC 7638, SHA-256, base64url."""
-    key: RSAKey | ECKey = field(repr=False, compare=False)
+    key: PublicKey = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +114,8 @@ class KeySet:
     """The keys that tokens are verified with."""
 
     keys: tuple[VerificationKey, ...]
+    issuers: tuple[IssuerPattern, ...] = ()
+    """The only issuers whose tokens keys without an issuer of their own may verify; empty for any."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -118,8 +130,17 @@ class KeySet:
             for key in self.keys
             if alg in key.algorithms
             and (kid is None or key.kid is None or key.kid == kid)
-            and (key.issuer is None or key.issuer.matches(issuer))
+            and self.is_for_issuer(key, issuer)
         ]
+
+    def is_for_issuer(self, key: VerificationKey, issuer: object) -> bool:
+        """Whether ``key`` may verify tokens with this ``iss``."""
+        issuers = self.issuers_of(key)
+        return not issuers or any(pattern.matches(issuer) for pattern in issuers)
+
+    def issuers_of(self, key: VerificationKey) -> tuple[IssuerPattern, ...]:
+        """The only issuers whose tokens ``key`` may verify; empty for any."""
+        return self.issuers if key.issuer is None else (key.issuer,)
 
 
 # --- PEM -----------------------------------------------------------------------------------------------------------
@@ -206,9 +227,11 @@ def _jwk(jwk: Mapping[str, object], source: str, issuer: IssuerPattern | None) -
     public: object
     try:
         if kty == "RSA":
-            public = RSAKey.binding.import_public_key({"n": values[0], "e": values[1]})
+            modulus, exponent = map(_uint, values)
+            public = RSAPublicNumbers(exponent, modulus).public_key()
         else:
-            public = ECKey.binding.import_public_key({"crv": values[0], "x": values[1], "y": values[2]})
+            x, y = map(_uint, values[1:])
+            public = EllipticCurvePublicNumbers(x, y, _CURVES[values[0]]).public_key()
     except Exception:  # Broken base64, no point of the curve, an even exponent: each library has its own types.
         raise _Unusable("its numbers are no public key") from None
     return _verification_key(public, kid=kid, alg=alg, issuer=issuer, source=source)
@@ -225,20 +248,20 @@ def _kid_shown(member: object) -> str:
 def _verification_key(
     public: object, *, kid: str | None, alg: str | None, issuer: IssuerPattern | None, source: str
 ) -> VerificationKey:
-    key: RSAKey | ECKey
-    # Imported once more, from canonical members: the thumbprint is taken over their text (RFC 7638, section 3.3).
+    jwk: RSAKey | ECKey
+    # Built once more, from canonical members: the thumbprint is taken over their text (RFC 7638, section 3.3).
     if isinstance(public, RSAPublicKey):
         if not MIN_RSA_BITS <= public.key_size <= MAX_RSA_BITS:
             raise _Unusable(f"an RSA key of {public.key_size} bits; expected {MIN_RSA_BITS} to {MAX_RSA_BITS}")
         rsa = public.public_numbers()
-        key = RSAKey.import_key({"kty": "RSA", "n": _number(rsa.n), "e": _number(rsa.e)})
+        jwk = RSAKey.import_key({"kty": "RSA", "n": _number(rsa.n), "e": _number(rsa.e)})
         algorithms = _RSA_ALGORITHMS
     elif isinstance(public, EllipticCurvePublicKey):
         curve = _CURVE_NAMES.get(public.curve.name)
         if curve is None:
             raise _Unusable(f"an EC key on {public.curve.name}; expected P-256, P-384 or P-521")
         ec, size = public.public_numbers(), (public.key_size + 7) // 8
-        key = ECKey.import_key({"kty": "EC", "crv": curve, "x": _number(ec.x, size), "y": _number(ec.y, size)})
+        jwk = ECKey.import_key({"kty": "EC", "crv": curve, "x": _number(ec.x, size), "y": _number(ec.y, size)})
         algorithms = frozenset((_EC_ALGORITHMS[curve],))
     else:
         raise _Unusable("a key that is neither RSA nor EC")
@@ -247,14 +270,20 @@ def _verification_key(
             raise _Unusable("its alg does not fit its type")
         algorithms = frozenset((alg,))
     return VerificationKey(
-        kty="RSA" if isinstance(key, RSAKey) else "EC",
+        kty="RSA" if isinstance(public, RSAPublicKey) else "EC",
         algorithms=algorithms,
         kid=kid,
         issuer=issuer,
         source=source,
-        thumbprint=key.thumbprint(),
-        key=key,
+        thumbprint=jwk.thumbprint(),
+        key=public,
     )
+
+
+def _uint(text: str) -> int:
+    """Base64urlUInt (RFC 7518, section 2). Padding and the standard alphabet are accepted. Raises ``ValueError``."""
+    text = text.rstrip("=").translate(_TO_STANDARD_ALPHABET)
+    return int.from_bytes(base64.b64decode(text + "=" * (-len(text) % 4), validate=True))
 
 
 def _number(number: int, size: int | None = None) -> str:

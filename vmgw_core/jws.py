@@ -4,9 +4,11 @@ The rules:
 
 - One token has one spelling. Base64url without padding and without unused bits set (RFC 4648, section 3.5), so no bit
   of a signed token can be flipped. The standard alphabet is accepted, as vmgateway accepts it, but not mixed.
-- The header selects a key among those that are configured and brings none: ``jwk``, ``jku``, ``x5u`` and ``x5c`` are
-  refused, and so are ``crit`` and ``b64``, whose extensions this program does not have (RFC 7515, section 4.1.11).
+- The header selects a key among those that are configured and brings none: ``jwk``, ``jku``, ``x5u``, ``x5c`` and
+  ``x5t`` are ignored and never followed. ``crit`` and ``b64`` are refused: this program has none of the extensions that
+  they announce (RFC 7515, section 4.1.11).
 - The key decides about the algorithm, not the token: a key says which ``alg`` it may verify.
+- Only a bad signature is a bad signature. When the library fails, the request fails with it.
 - ``none`` is refused always, even while signatures are not verified.
 """
 
@@ -18,20 +20,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from joserfc.jws import JWSRegistry
-
-from vmgw_core.errors import BadSignature, MalformedToken, UnknownKey, UnsupportedAlgorithm
-from vmgw_core.fields import FieldError, as_text, get_text, load_object, require
+from vmgw_core.errors import (
+    BadSignature,
+    MalformedToken,
+    SignatureNotChecked,
+    UnknownKey,
+    UnsupportedAlgorithm,
+    WrongIssuer,
+)
+from vmgw_core.fields import FieldError, as_text, get_text, load_object, require, shown
 from vmgw_core.jwk import KeySet, VerificationKey
+from vmgw_core.signatures import ALGORITHMS, verifies
+from vmgw_core.token_rules import DEFAULT_MAX_LENGTH, mismatch
 
-MAX_TOKEN_LENGTH: Final = 16 * 1024
 MAX_CANDIDATES: Final = 64
 """How many keys one token may cost: a token without ``kid`` is tried with every key of its algorithm."""
 
-ALGORITHMS: Final = frozenset(("RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"))
-
-_MODELS: Final = {name: JWSRegistry.algorithms[name] for name in ALGORITHMS}
-_REFUSED_PARAMETERS: Final = ("crit", "b64", "jwk", "jku", "x5u", "x5c")
+_REFUSED_PARAMETERS: Final = ("crit", "b64")
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*|[A-Za-z0-9+/]*", re.ASCII)
 _TO_URL_ALPHABET: Final = str.maketrans("+/", "-_")
 
@@ -46,13 +51,13 @@ class CompactJWS:
     signature: bytes = field(repr=False)
 
 
-def parse_compact(token: str) -> CompactJWS:
-    """Read the JWS Compact Serialization (RFC 7515, section 7.1) of a JWT.
+def parse_compact(token: str, max_length: int = DEFAULT_MAX_LENGTH) -> CompactJWS:
+    """Read the JWS Compact Serialization (RFC 7515, section 7.1) of a JWT of at most ``max_length`` characters.
 
     Raises ``MalformedToken``, and ``UnsupportedAlgorithm`` for ``none``; both without a byte of the token.
     """
-    if len(token) > MAX_TOKEN_LENGTH:
-        raise MalformedToken(f"a token of more than {MAX_TOKEN_LENGTH} characters")
+    if len(token) > max_length:
+        raise MalformedToken(f"a token of more than {max_length} characters")
     segments = token.split(".")
     if len(segments) != 3:
         raise MalformedToken(f"expected three segments between dots, got {len(segments)}")
@@ -72,16 +77,15 @@ def parse_compact(token: str) -> CompactJWS:
 def verify(jws: CompactJWS, keyset: KeySet, issuer: object) -> VerificationKey:
     """The key of ``keyset`` that verifies ``jws`` (RFC 7515, section 5.2), for a token whose ``iss`` is ``issuer``.
 
-    Raises ``UnsupportedAlgorithm``, ``UnknownKey`` where no key may verify it, and ``BadSignature``.
+    Raises ``UnsupportedAlgorithm``, ``UnknownKey`` where no key may verify it, ``BadSignature``, and
+    ``SignatureNotChecked`` where the library failed.
     """
-    candidates = candidates_for(jws, keyset, issuer)
-    model = _MODELS[_algorithm(jws.header)]
-    for candidate in candidates:
+    alg = _algorithm(jws.header)
+    for candidate in candidates_for(jws, keyset, issuer):
         try:
-            model.check_key(candidate.key)
-            verified = model.verify(jws.signing_input, jws.signature, candidate.key)
-        except Exception:  # Whatever a library stumbles over has verified nothing; another key may.
-            verified = False
+            verified = verifies(candidate.key, alg, jws.signing_input, jws.signature)
+        except Exception as error:
+            raise SignatureNotChecked("the signature of the token could not be checked") from error
         if verified:
             return candidate
     raise BadSignature("no key verifies the signature")
@@ -90,15 +94,36 @@ def verify(jws: CompactJWS, keyset: KeySet, issuer: object) -> VerificationKey:
 def candidates_for(jws: CompactJWS, keyset: KeySet, issuer: object) -> Sequence[VerificationKey]:
     """The keys of ``keyset`` that ``jws`` is tried with, at most ``MAX_CANDIDATES``.
 
-    Raises ``UnsupportedAlgorithm``, and ``UnknownKey`` where there is none.
+    Raises ``UnsupportedAlgorithm``, and ``UnknownKey`` where there is none, which says what does not match.
     """
-    alg = _algorithm(jws.header)
-    if alg not in _MODELS:
-        raise UnsupportedAlgorithm("`alg` is none of the supported algorithms")
-    candidates = keyset.candidates(alg, get_text(jws.header, "kid"), issuer)
+    alg, kid = _algorithm(jws.header), get_text(jws.header, "kid")
+    if alg not in ALGORITHMS:
+        raise UnsupportedAlgorithm(mismatch("alg", alg, tuple(sorted(ALGORITHMS))))
+    candidates = keyset.candidates(alg, kid, issuer)
     if not candidates:
-        raise UnknownKey("no key for the `alg`, `kid` and `iss` of the token")
+        raise _no_candidate(keyset, alg, kid, issuer)
     return candidates[:MAX_CANDIDATES]
+
+
+def _no_candidate(keyset: KeySet, alg: str, kid: str | None, issuer: object) -> UnknownKey:
+    """Say which of ``alg``, ``kid`` and ``iss`` no key matches, and what the keys are for."""
+    keys = keyset.keys
+    if not keys:
+        return UnknownKey("there is no key to verify tokens with")
+    told: list[str] = []
+    if not any(alg in key.algorithms for key in keys):
+        told.append(mismatch("alg", alg, tuple(sorted({name for key in keys for name in key.algorithms}))))
+    if kid is not None and not any(key.kid in (None, kid) for key in keys):
+        told.append(mismatch("kid", kid, tuple(dict.fromkeys(key.kid for key in keys if key.kid is not None))))
+    if not any(keyset.is_for_issuer(key, issuer) for key in keys):
+        issuers = tuple(dict.fromkeys(each.template for key in keys for each in keyset.issuers_of(key)))
+        wrong = mismatch("iss", issuer, issuers)
+        if not told:
+            return WrongIssuer(wrong)
+        told.append(wrong)
+    if not told:
+        told = [f"no one key is for `alg` {shown(alg)}, `kid` {shown(kid)} and `iss` {shown(issuer)} together"]
+    return UnknownKey("; ".join(told))
 
 
 def _check_header(header: Mapping[str, object]) -> None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Final
 
 from .access import Access, VMAccessClaim
+from .cache import BoundedCache, text_bytes
 from .errors import BadRequest
 from .forms import MAX_ARGUMENTS, decoded_key, encode_pair, key_of, split_pairs
 from .routes import ROUTES, Filters, Route
@@ -22,6 +23,9 @@ from .routes import ROUTES, Filters, Route
 LABEL_KEY = "extra_label"
 FILTER_KEY = "extra_filter"
 _MAX_FORM_READ = 10 << 20  # bytes: a larger form is not read by Go, and the URL alone counts
+MAX_REMEMBERED: Final = 8 << 20
+"""Bytes of memory for claims and the arguments that they become."""
+_ENFORCEMENT_BYTES: Final = 400
 _MATCH_KEYS = ("match[]", "match")
 _TEXT = r"""[!"$'-:<-~]*+(?:%[0-9A-Fa-f]{2}[!"$'-:<-~]*+)*+"""
 _DROPPED = "|".join(sorted({f"{re.escape(key)}=" for route in ROUTES for key in route.dropped}))
@@ -40,9 +44,24 @@ class Enforcement:
     matches: tuple[str, ...]
 
 
-@lru_cache(maxsize=10_000)
 def enforcement_of(claim: VMAccessClaim) -> Enforcement:
     """The arguments a claim adds: ``extra_label``, ``extra_filters[]``, and for label listings ``match[]``."""
+    found = _remembered.get(claim)
+    if found is None:
+        found = _enforcement(claim)
+        _remembered.put(claim, found)
+    return found
+
+
+def _size(claim: VMAccessClaim, enforcement: Enforcement) -> int:
+    pairs = text_bytes(*enforcement.labels, *enforcement.filters, *enforcement.matches)
+    return claim.memory + _ENFORCEMENT_BYTES + pairs
+
+
+_remembered: BoundedCache[VMAccessClaim, Enforcement] = BoundedCache(MAX_REMEMBERED, _size)
+
+
+def _enforcement(claim: VMAccessClaim) -> Enforcement:
     if claim.labels:
         matchers = ",".join(f"{_escaped(name)}={_quoted(value)}" for name, value in claim.labels)
         selectors: tuple[str, ...] = (f"{{{matchers}}}",)

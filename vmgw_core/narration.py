@@ -242,7 +242,7 @@ def times(claims: Mapping[str, object], now: float | None) -> Iterator[str]:
     """What ``exp`` and ``nbf`` mean, a line each; at the Unix time ``now``, where it is known."""
     for name, after, before in (("exp", "expires in {}", "expired {} ago"), ("nbf", "valid in {}", "valid for {}")):
         value = claims.get(name)
-        if isinstance(value, int) and not isinstance(value, bool):
+        if isinstance(value, int | float) and not isinstance(value, bool):
             if now is None:
                 yield f"{name}: {moment(value)}"
                 continue

@@ -8,9 +8,14 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass, field
+from typing import Final
 
 from .fields import FieldError, load_object
-from .jws import MAX_TOKEN_LENGTH
+
+MAX_LENGTH: Final = 1024 * 1024
+"""Characters of the longest token that is looked into, whatever the gateway accepts."""
+
+_TO_STANDARD_ALPHABET: Final = str.maketrans("-_", "+/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,14 +30,15 @@ class Peek:
 
 def peek(token: str) -> Peek:
     """Read what can be read of a compact JWS (RFC 7515, section 7.1)."""
-    segments = token[:MAX_TOKEN_LENGTH].split(".") if len(token) <= MAX_TOKEN_LENGTH else []
+    segments = token.split(".", 3) if len(token) <= MAX_LENGTH else []
     header, payload, signature = (*segments, "", "", "")[:3]
     return Peek(header=_object(header), claims=_object(payload), signed=bool(signature))
 
 
 def _object(segment: str) -> dict[str, object] | None:
     try:
-        data = base64.b64decode(segment + "=" * (-len(segment) % 4), altchars=b"-_")
+        text = segment.translate(_TO_STANDARD_ALPHABET)
+        data = base64.b64decode(text + "=" * (-len(text) % 4))
         return load_object(data, "token")
     except (FieldError, binascii.Error, ValueError):
         return None

@@ -74,7 +74,7 @@ def _evidence(policy: Policy, head: RequestHead, redacted: RequestHead, grant: G
     if token is None or kept is None:
         return None
     if grant is None or grant.token is None:
-        return examine(token, kept, policy.verifier.keys)
+        return examine(token, kept, policy.verifier.keys, policy.verifier.rules.max_length)
     return found(grant.token.key, kept)
 
 

@@ -24,6 +24,7 @@ from .codecs import decoder
 from .errors import BodyTooLarge, Refusal
 from .forms import MULTIPART, URLENCODED, read_form
 from .head import Headers
+from .secret_names import is_credential_header, is_secret_name
 
 MARKER: Final = "REDACTED"
 """Stands for a secret. It is valid base64url, and as a signature it verifies nothing."""
@@ -32,17 +33,6 @@ MAX_BODY: Final = 1 << 20
 """Bytes of a decoded body that are searched for secrets; a larger one is not kept."""
 
 _LAYERS: Final = 3  # of percent-encoding that are looked under
-
-# Names are compared in lower case and without punctuation: authKey, auth_key and Auth-Key are one name.
-_PUNCTUATION: Final = re.compile(r"[^a-z0-9]+")
-_SECRET_ENDINGS: Final = (
-    "authkey", "apikey", "applicationkey", "appkey", "accesskey", "secretkey", "privatekey", "licensekey", "insertkey",
-    "signingkey", "password", "passwd", "passphrase", "pwd", "token", "secret", "credential", "credentials", "cookie",
-    "authorization", "signature", "assertion", "sessionid", "jwt",
-)  # fmt: skip
-_SECRET_NAMES: Final = frozenset(("p", "pass", "sig", "auth", "sid", "code"))
-"""``p`` is how InfluxDB's clients send the password."""
-_NO_SECRET: Final = frozenset(("accesscontrolallowcredentials",))
 
 # What a token can be a part of, percent-encoded or not; and its dots, in any number of layers of encoding.
 _RUN: Final = re.compile(r"[A-Za-z0-9_+/=.%~-]++")
@@ -60,12 +50,6 @@ _CREDENTIAL: Final = re.compile(r"\b((?i:bearer)[ \t]++)([\w.~+/=-]{16,}+)|\b((?
 _CHALLENGES: Final = frozenset((b"www-authenticate", b"proxy-authenticate"))
 _SCHEME: Final = re.compile(r"[ \t]*+(?i:bearer|basic|digest|token|negotiate|apikey|aws4-hmac-sha256)(?:[ \t]++|\Z)")
 _BINARY: Final = re.compile(r"[\x00-\x08\x0e-\x1f]")
-
-
-def is_secret_name(name: str) -> bool:
-    """Whether a header, an argument or a JSON member of this name holds a secret."""
-    folded = _PUNCTUATION.sub("", name.lower())
-    return (folded.endswith(_SECRET_ENDINGS) or folded in _SECRET_NAMES) and folded not in _NO_SECRET
 
 
 def redact_text(text: str) -> str:
@@ -154,8 +138,7 @@ def _redact_header(name: bytes, value: bytes, token_header: bytes) -> bytes:
     if name.lower() in _CHALLENGES:
         return value  # it says what is wanted, and a client that is still to read it needs it as it is
     text = value.decode("latin-1")
-    key = name.decode("latin-1")
-    if name.lower() == token_header or is_secret_name(key):
+    if name.lower() == token_header or is_credential_header(name):
         scheme = _SCHEME.match(text)
         kept = scheme[0] if scheme else ""
         rest = text[len(kept) :]

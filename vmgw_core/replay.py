@@ -52,7 +52,7 @@ class Judge:
     """
 
     def __init__(self, policy: Policy, limiter: Limiter | None = None, *, trusting: bool = True) -> None:
-        self.tokens = RecordedTokens(policy.verifier.keys, trusting=trusting)
+        self.tokens = RecordedTokens(policy.verifier.keys, rules=policy.verifier.rules, trusting=trusting)
         self.policy = replace(policy, verifier=self.tokens)
         self.gateway = Gateway(policy=self.policy, clock=lambda: self._now, limiter=limiter)
         self._now = 0.0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .access import Access, VMAccessClaim
-from .errors import TokenRefused
+from .errors import Refusal
 from .explanation import TokenTold, access_as_json, token_as_json
 from .jwt import Token, TokenVerifier
 from .narration import access_lines, clean, token_key, token_lines
@@ -21,7 +21,7 @@ class TokenStory:
     time: float
     told: TokenTold
     token: Token | None
-    refusal: TokenRefused | None
+    refusal: Refusal | None
 
     @property
     def claim(self) -> VMAccessClaim | None:
@@ -57,16 +57,17 @@ def judge_token(verifier: TokenVerifier, text: str, now: float) -> TokenStory:
     """Verify ``text``, a token without ``Bearer``, at the Unix time ``now``."""
     try:
         token = verifier.verify(text, now)
-    except TokenRefused as refusal:
+    except Refusal as refusal:
         seen = peek(text)
         told = TokenTold(header=seen.header, claims=seen.claims, verified=False, key=None)
         return TokenStory(time=now, told=told, token=None, refusal=refusal)
-    return TokenStory(time=now, told=told_of(token), token=token, refusal=None)
+    return TokenStory(time=now, told=told_of(token, text), token=token, refusal=None)
 
 
-def told_of(token: Token) -> TokenTold:
-    """A good token without its signature."""
-    return TokenTold(header=token.header, claims=token.claims, verified=token.key is not None, key=token.key)
+def told_of(token: Token, text: str) -> TokenTold:
+    """A good token, whose text is ``text``, without its signature."""
+    seen = peek(text)
+    return TokenTold(header=seen.header, claims=seen.claims, verified=token.key is not None, key=token.key)
 
 
 def _open_lines(claim: VMAccessClaim) -> Iterator[str]:

@@ -163,10 +163,12 @@ def test_a_token_of_which_more_was_left_than_it_was_stays_unreadable() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    tokens = judge(keyset(FIRST), None, max_cached=2)
+    tokens = judge(keyset(FIRST), None, cache_bytes=5000)
     for number in range(5):
         tokens.verify(without_signature(keys.sign(keys.claims(jti=number), FIRST)), NOW)
-    assert len(tokens._judged) <= 2
+        with pytest.raises(TokenRefused):
+            tokens.verify(without_signature(keys.sign(keys.claims(jti=number, vm_access=1), FIRST)), NOW)
+    assert len(tokens._judged) == 2
 
 
 def test_finding_the_token() -> None:

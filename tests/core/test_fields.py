@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmgw_core import fields
-from vmgw_core.fields import FieldError, load_object
+from vmgw_core.fields import FieldError, as_number, load_object, shown
 
 _UINT32_MAX = 4294967295
 
@@ -238,3 +238,50 @@ def test_any_input_gives_an_object_or_a_field_error(data: bytes | str) -> None:
     except FieldError:
         return
     assert json.dumps(value, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("", '""'),
+        ("a\n\x00\x7f\u202eä", r'"a\n\u0000\u007f\u202e\u00e4"'),
+        ("a" * 118, '"' + "a" * 118 + '"'),
+        ("a" * 119, '"' + "a" * 119 + '..."'),
+        ("a" * 10**6, '"' + "a" * 119 + '..."'),
+        (1, "1"),
+        (-1.5, "-1.5"),
+        (10**4000, "1" + "0" * 39),
+        (True, "true"),
+        (None, "null"),
+        ({"a": 1}, "an object"),
+        ([], "[]"),
+        (["a", 1, None, {}], '["a", 1, null, an object]'),
+        (list(range(1000)), "[0, 1, 2, 3, ...]"),
+        ([[[1]], "a" * 1000], '[a list, "' + "a" * 119 + '..."]'),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_shown(value: object, text: str) -> None:
+    assert shown(value) == text
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, 10**400, 1e308])
+def test_as_number_accepts(value: object) -> None:
+    assert as_number(value, "a") is value
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (True, "a: expected a number, got a boolean"),
+        ("1", "a: expected a number, got a string"),
+        (None, "a: expected a number, got null"),
+        (float("inf"), "a: expected a number, got one out of range"),
+        (float("-inf"), "a: expected a number, got one out of range"),
+        (float("nan"), "a: expected a number, got one out of range"),
+    ],
+)
+def test_as_number_rejects(value: object, message: str) -> None:
+    with pytest.raises(FieldError) as error:
+        as_number(value, "a")
+    assert str(error.value) == message

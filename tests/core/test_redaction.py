@@ -15,7 +15,6 @@ from tests.core import keys
 from vmgw_core.redaction import (
     MARKER,
     MAX_BODY,
-    is_secret_name,
     redact_arguments,
     redact_body,
     redact_form,
@@ -23,6 +22,7 @@ from vmgw_core.redaction import (
     redact_target,
     redact_text,
 )
+from vmgw_core.secret_names import is_secret_name
 
 LAW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others work on the machine too
 

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from tests.core import keys
 from vmgw_core.jwk import KeySet, keys_from_pem
-from vmgw_core.jws import MAX_TOKEN_LENGTH
 from vmgw_core.jwt import TokenVerifier
-from vmgw_core.peek import peek
+from vmgw_core.peek import MAX_LENGTH, peek
 from vmgw_core.token_story import judge_token, tell_unverified
 
 NOW = float(keys.NOW)
@@ -73,7 +72,7 @@ def test_peek_reads_what_it_can() -> None:
     assert peek(TOKEN).signed
     unsigned = peek(TOKEN.rpartition(".")[0])
     assert (unsigned.header, unsigned.claims, unsigned.signed) == ({"alg": "ES256"}, CLAIMS, False)
-    assert peek("x" * (MAX_TOKEN_LENGTH + 1)).header is None
+    assert peek("x" * (MAX_LENGTH + 1)).header is None
     assert SIGNATURE not in repr(peek(TOKEN))
 
 

@@ -111,7 +111,7 @@ def test_another_algorithm_than_the_keys(backend: RecordingUpstream, asker: Aske
     assert backend.requests == []
 
 
-@pytest.mark.parametrize("parameter", ["jwk", "jku", "x5u", "x5c"])
+@pytest.mark.parametrize("parameter", ["jwk", "jku", "x5u", "x5c", "x5t"])
 def test_a_token_that_brings_its_key(
     backend: RecordingUpstream, asker: Asker, upstream: RecordingUpstream, parameter: str
 ) -> None:
@@ -180,7 +180,8 @@ def test_a_refusal_costs_little(
     assert asker.ask(QUERY, good).status == 200
 
 
-CACHED = 10_000
+CACHED = 3000
+"""More than fit in ``-auth.tokenCacheSize=4MiB`` if they are of :func:`distinct`."""
 """How many tokens the gateway remembers."""
 
 
@@ -231,11 +232,13 @@ def test_more_good_tokens_than_are_remembered() -> None:
     # Without a key each of them is good, and remembered as those that were verified are: that is the matter here.
     with (
         RecordingUpstream() as upstream,
-        Gateway("-enable.auth", f"-read.url={upstream.url}") as gateway,
+        Gateway("-enable.auth", f"-read.url={upstream.url}", "-auth.tokenCacheSize=4MiB") as gateway,
         Asker(gateway.port) as asker,
     ):
         ask_all(asker, distinct(CACHED + 100), 200)
         full = gateway.rss()
+        held = gateway.metric("vmgateway_tokens_cached")
+        assert CACHED / 2 < held < CACHED
         ask_all(asker, distinct(CACHED // 4, first=CACHED + 100), 200)
         assert gateway.rss() - full < 5 << 20, "a quarter of them takes more"
         ask_all(asker, distinct(100), 200)

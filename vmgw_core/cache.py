@@ -1,0 +1,68 @@
+"""A map that holds at most a number of bytes: when it is full, the entries at its front make room."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Final, Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+OBJECT_BYTES: Final = 16
+"""What the allocator adds to an object, at most."""
+
+ENTRY_BYTES: Final = 160
+"""What one entry costs beside its key and its value: its places in the table, which grows by doubling."""
+
+
+def text_bytes(*texts: str | None) -> int:
+    """The memory of texts, in bytes."""
+    return sum(text.__sizeof__() + OBJECT_BYTES for text in texts if text is not None)
+
+
+class BoundedCache(Generic[K, V]):
+    """An ordered map of at most ``max_bytes``.
+
+    ``weigh`` says how many bytes of memory a key and its value take. It has to give the same number each time.
+    ``get`` and ``touch`` are methods of the map itself, so that a hit runs no Python code: ``get(key)`` gives the value
+    or ``None``, and ``touch(key)`` moves the entry to the end.
+    """
+
+    __slots__ = ("_entries", "_weigh", "get", "max_bytes", "touch", "used")
+
+    def __init__(self, max_bytes: int, weigh: Callable[[K, V], int]) -> None:
+        self._entries: OrderedDict[K, V] = OrderedDict()
+        self._weigh = weigh
+        self.max_bytes = max_bytes
+        self.used = 0
+        """How much is held now; never more than ``max_bytes``."""
+        self.get: Callable[[K], V | None] = self._entries.get
+        self.touch: Callable[[K], None] = self._entries.move_to_end
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def put(self, key: K, value: V, *, last: bool = True) -> None:
+        """Hold ``value``, at the end or at the front. An entry that alone is larger than ``max_bytes`` is not held."""
+        self._remove(key)
+        size = self._size(key, value)
+        if size > self.max_bytes:
+            return
+        self._entries[key] = value
+        self._entries.move_to_end(key, last=last)
+        self.used += size
+        while self.used > self.max_bytes:
+            self._remove(next(iter(self._entries)))
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._entries.clear()
+        self.used = 0
+
+    def _remove(self, key: K) -> None:
+        if key in self._entries:
+            self.used -= self._size(key, self._entries.pop(key))
+
+    def _size(self, key: K, value: V) -> int:
+        return self._weigh(key, value) + ENTRY_BYTES
