@@ -22,6 +22,7 @@ from vmgw_core.head import HeadLimits, RequestHead
 from vmgw_core.limits import Limiter
 from vmgw_core.metering import RowMeter
 
+from .background import Background
 from .capture_file import CaptureStatus
 from .datasource import Datasource
 from .exchange import Exchange
@@ -144,6 +145,7 @@ class Runtime:
 
     def __init__(self) -> None:
         self.settings: Settings = {}
+        self.background = Background()
         self.limits = WireLimits.of({flag.name: flag.default for flag in FLAGS})
         self.policy: Policy | None = None
         self.keyring: KeyRing | None = None

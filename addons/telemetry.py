@@ -138,6 +138,12 @@ class _State(Collector):
         for result, number in self.runtime.reloads.items():
             reloads.add_metric([result], number)
         yield reloads
+        errors = CounterMetricFamily(
+            "vmgateway_background_task_errors", "Failures of background tasks that nobody expected", labels=["task"]
+        )
+        for task, number in self.runtime.background.errors.items():
+            errors.add_metric([task], number)
+        yield errors
         if self.runtime.access_log is not None:
             yield CounterMetricFamily(
                 "vmgateway_access_log_lost_lines",
