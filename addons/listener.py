@@ -19,6 +19,7 @@ from vmgw_core import __version__
 from vmgw_core.errors import ConfigurationError, Overloaded
 
 from .background import Outage, in_thread
+from .descriptors import raise_limit
 from .fast_client import LINGER_BYTES, LINGER_SECONDS
 from .fast_lane import MOST_TURNED_AWAY, FastLane
 from .listener_tls import ListenerTLS
@@ -86,6 +87,7 @@ class Listener:
         mode = self.mode = ServerInstance.make(f"reverse:{DEAD_TARGET}", proxyserver)
         self.fast.flow_connections = lambda: len(mode.manager.connections)
         settings = self.runtime.settings
+        raise_limit(self.runtime.limits.connections)
         if settings["tls"]:
             self.tls = ListenerTLS(settings)
             self.refreshing = self.runtime.background.repeat("certificates", self.refresh_tls)
@@ -156,7 +158,8 @@ class Listener:
         arriving = self.fast.arriving
         if limit and self.fast.connections >= limit:
             arriving = self.beyond
-            if len(arriving) >= MOST_TURNED_AWAY and (self.tls is not None or self.proxy_protocol):
+            waiting = len(arriving) + len(self.fast.turned_away) + self.turned_away
+            if waiting >= MOST_TURNED_AWAY and (self.tls is not None or self.proxy_protocol):
                 connection.close()
                 return
         connection.setblocking(False)
@@ -217,6 +220,7 @@ class Listener:
                 context.client.alpn = b"h2"
             with self.mode.manager.register_connection(context.client.id, handler):
                 await handler.handle_client()
+                await _close(writer, self.runtime.limits.body_timeout)  # it counts until it is gone
 
         protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader(), handle)
         return protocol
@@ -224,17 +228,18 @@ class Listener:
     async def turn_away(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer before anything was asked, and close behind what the client sends, so that it sees the answer."""
         writer.write(self.fast.closing(Overloaded("the gateway has as many connections as it takes")))
-        if self.turned_away < MOST_TURNED_AWAY:
-            self.turned_away += 1
-            try:
+        linger = self.turned_away < MOST_TURNED_AWAY
+        self.turned_away += 1
+        try:
+            if linger:
                 if writer.can_write_eof():
                     writer.write_eof()
                 await asyncio.wait_for(_discard(reader), LINGER_SECONDS)
-            except (TimeoutError, OSError, asyncio.CancelledError):  # Python 3.11 logs the cancellation of a handler
-                pass
-            finally:
-                self.turned_away -= 1
-        writer.close()
+        except (TimeoutError, OSError, asyncio.CancelledError):  # Python 3.11 logs the cancellation of a handler
+            pass
+        finally:
+            await _close(writer, LINGER_SECONDS)
+            self.turned_away -= 1
 
     async def refresh_tls(self) -> float:
         """Look every second whether certificate or key have changed. A disk that hangs holds up no request."""
@@ -258,6 +263,15 @@ class Listener:
     async def done(self) -> None:
         self.close()
         await self.runtime.background.stop(self.refreshing, *self.tasks)
+
+
+async def _close(writer: asyncio.StreamWriter, seconds: float) -> None:
+    """Close once everything written is out, or at the latest after that time: a client may take nothing."""
+    writer.close()
+    try:
+        await asyncio.wait_for(writer.wait_closed(), seconds)
+    except (TimeoutError, OSError, asyncio.CancelledError):
+        writer.transport.abort()
 
 
 async def _discard(reader: asyncio.StreamReader) -> None:

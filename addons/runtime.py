@@ -26,6 +26,7 @@ from .background import Background
 from .capture_file import CaptureStatus
 from .datasource import Datasource
 from .exchange import Exchange
+from .thread_writer import ThreadWriter
 from .upstream_tls import UpstreamTLS
 
 if TYPE_CHECKING:
@@ -158,6 +159,8 @@ class Runtime:
         self.interactive = False
         """Whether somebody looks at flows, so that more of them is kept."""
         self.access_log: AccessLog | None = None
+        self.log: ThreadWriter[str] | None = None
+        """What writes the log; None in mitmproxy's tools, which write it themselves."""
         self.page_access: PageAccess | None = None
         self.header_edit = HeaderEdit()
         self.draining = False
