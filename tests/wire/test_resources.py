@@ -155,11 +155,11 @@ class WithDescriptors(Gateway):
     """A gateway that may open ``soft`` file descriptors, and raise that to ``hard``."""
 
     def __init__(self, *flags: str, soft: int, hard: int, program: Program) -> None:
-        self.limits = f"ulimit -H -n {hard}; ulimit -S -n {soft}"
+        self.limits = f"ulimit -S -n {soft} && ulimit -H -n {hard}"
         super().__init__(*flags, program=program)
 
     def command(self) -> list[str]:
-        return ["bash", "-c", f'{self.limits}; exec "$@"', "bash", *super().command()]
+        return ["bash", "-c", f'{self.limits} && exec "$@"', "bash", *super().command()]
 
 
 def test_the_limit_of_descriptors_is_raised(flags: list[str], program: Program) -> None:
