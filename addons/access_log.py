@@ -30,7 +30,8 @@ class AccessLog:
     """Writes the lines. It exists only where it was asked for, so it costs nothing else.
 
     Args:
-        write: takes one line, without its end. By default it goes where the style says, at once.
+        write: takes one line, without its end. By default it goes where the style says: through ``Runtime.log`` where
+            that is set, else at once.
     """
 
     def __init__(self, runtime: Runtime, style: LogStyle, write: Callable[[str], None] | None = None) -> None:
@@ -77,12 +78,19 @@ class AccessLog:
 
     def print(self, line: str) -> None:
         """Write one line to the log's stream. Where that fails (a full disk) the line is lost, and not the request."""
+        if self.runtime.log is not None:
+            self.runtime.log.put(line + "\n", len(line) + 1, self.lose)
+            return
         stream = self.style.stream
         try:
             stream.write(line + "\n")
             stream.flush()
         except (OSError, ValueError):
-            self.lost += 1
+            self.lose()
+
+    def lose(self) -> None:
+        """A line was not written."""
+        self.lost += 1
 
 
 class AccessLogging:

@@ -34,12 +34,10 @@ class Backends:
         self.watches: dict[Member, asyncio.Task[None]] = {}
 
     def running(self) -> None:
-        self.task = asyncio.get_running_loop().create_task(self.run())
+        self.task = self.runtime.background.repeat("backends", self.step)
 
-    def done(self) -> None:
-        for task in (self.task, *self.watches.values()):
-            if task is not None:
-                task.cancel()
+    async def done(self) -> None:
+        await self.runtime.background.stop(self.task, *self.watches.values())
         self.pool.close()
 
     @property
@@ -47,13 +45,12 @@ class Backends:
         """``-failTimeout`` in seconds; without a configuration there is nothing to probe."""
         return float(str(self.runtime.settings.get("failTimeout", _LOOK_SECONDS)))
 
-    async def run(self) -> None:
-        """Look again and again."""
-        while True:
-            await asyncio.sleep(min(_LOOK_SECONDS, self.pause))
-            for member in self.set_aside():
-                if member not in self.watches:
-                    self.watches[member] = asyncio.get_running_loop().create_task(self.watch(member))
+    async def step(self) -> float:
+        """Watch those that were set aside since the last look. Returns when to look again."""
+        for member in self.set_aside():
+            if member not in self.watches:
+                self.watches[member] = self.runtime.background.once("backend_probe", self.watch(member))
+        return min(_LOOK_SECONDS, self.pause)
 
     def set_aside(self) -> set[Member]:
         """Those that wait for their next chance."""
@@ -64,7 +61,7 @@ class Backends:
         """Probe a backend until it answers, or is no longer one of several."""
         try:
             while True:
-                await asyncio.sleep(self.pause)
+                await self.runtime.background.sleep(self.pause)
                 if member not in self.set_aside() or await self.answers(member):
                     return
         finally:
@@ -76,9 +73,6 @@ class Backends:
             async with asyncio.timeout(_PROBE_TIMEOUT):
                 status = await ask_health(self.pool, member.backend)
         except (Refusal, TimeoutError):
-            return False
-        except Exception:
-            logger.exception("a backend could not be probed")
             return False
         if status >= 500:
             return False

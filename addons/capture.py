@@ -23,13 +23,16 @@ from vmgw_core.recording import record
 from vmgw_core.redaction import MAX_BODY
 from vmgw_core.rows import row_counter
 
+from .background import Outage, in_thread
 from .capture_file import CaptureFile
 from .flow_redaction import Tee, bounded, redact_flow
 from .runtime import Runtime, Settings
+from .thread_writer import ThreadWriter
 
 logger = logging.getLogger(__name__)
 
 _NO_HEADER = b"authorization"
+_MAX_WAITING = 64 << 20  # bytes of flows that have not been written yet
 
 
 def needs_flow_lane(settings: Settings) -> str | None:
@@ -96,6 +99,8 @@ class Capture:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.file: CaptureFile | None = None
+        self.writer: ThreadWriter[bytes] | None = None
+        self.outage = Outage(logger, "flows are left out of the capture")
         self.matches: Callable[[HTTPFlow], bool] | None = None
         self.kept: WeakKeyDictionary[HTTPFlow, _Kept] = WeakKeyDictionary()
 
@@ -105,12 +110,18 @@ class Capture:
             self.matches = read_filter(settings)
             size = int(str(settings["capture.maxFileSize"]))
             self.file = CaptureFile(str(settings["capture.file"]), size, self.runtime.capture)
+            self.writer = ThreadWriter(self.file.write, "capture", _MAX_WAITING)
 
-    def done(self) -> None:
+    async def done(self) -> None:
         for flow in list(self.kept):  # mitmproxy saves what is in flight, too
             self.finish(flow, broken_off=True)
-        if self.file is not None:
-            self.file.close()
+        if self.file is not None and self.writer is not None:
+            if await in_thread(self.writer.close, "end of the capture"):
+                self.file.close()
+            else:
+                logger.warning(
+                    "the end of the capture is lost: the disk is too slow, or another process holds the file"
+                )
             self.runtime.capture.stopped = self.runtime.capture.stopped or "the gateway has ended"
 
     def requestheaders(self, flow: HTTPFlow) -> None:
@@ -186,9 +197,15 @@ class Capture:
         return to_metadata(captured)
 
     def write(self, flow: HTTPFlow) -> None:
-        """Append the flow to the file, unless the filter leaves it out."""
-        if self.file is not None and (self.matches is None or self.matches(flow)):
-            self.file.write(tnetstring.dumps(bounded(flow.get_state(), self.limit())))
+        """Have the flow appended to the file, unless the filter leaves it out."""
+        if self.writer is not None and (self.matches is None or self.matches(flow)):
+            data = tnetstring.dumps(bounded(flow.get_state(), self.limit()))
+            self.writer.put(data, len(data), self.lose)
+
+    def lose(self) -> None:
+        """A flow found no room in the queue."""
+        self.runtime.capture.lost += 1
+        self.outage.failed("the capture is too slow: the disk hangs, or another process holds the file")
 
 
 def rows_of(cycle: Cycle, kept: _Kept) -> int | None:

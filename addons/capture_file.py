@@ -21,6 +21,8 @@ class CaptureStatus:
     flows: int = 0
     size: int = 0
     """Bytes written by this process."""
+    lost: int = 0
+    """Flows that were not written: the disk was too slow."""
     stopped: str = ""
 
 
@@ -30,6 +32,8 @@ class _Full(Exception):
 
 class CaptureFile:
     """Appends netstrings to a file that other processes of this gateway may append to as well.
+
+    :meth:`write` blocks while another process holds the lock, or the disk hangs: it is for a thread.
 
     Nothing here raises: whatever goes wrong stops the capture, is logged once, and stands in ``status``.
 

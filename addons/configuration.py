@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from mitmproxy import ctx
 from mitmproxy.addonmanager import Loader
 from mitmproxy.exceptions import OptionsError
 
+from vmgw_core.answers import HeaderEdit
 from vmgw_core.backends import BackendGroup
 from vmgw_core.commandline import settings_from_options
 from vmgw_core.discovery import KeyRing
@@ -25,19 +28,38 @@ from vmgw_core.token_rules import RequiredClaim, TokenRules
 
 from . import limits_source
 from .access_log import AccessLog
+from .background import in_thread
 from .capture import check_capture
-from .datasource import build_datasource
+from .datasource import Datasource, build_datasource
+from .exchange import Exchange
 from .limits_reload import read_in_thread
 from .listener import DEAD_TARGET, parse_listen_address
 from .logs import LogStyle, set_up_logging_beside
 from .page_access import PageAccess, header_edit, path_prefix
 from .runtime import Runtime, Settings, WireLimits
-from .upstream_tls import contexts
+from .upstream_tls import UpstreamTLS, contexts
 from .usage_exchange import build_exchange
 
 logger = logging.getLogger(__name__)
 
 _OPTION_TYPES: dict[Kind, Any] = {Kind.BOOL: bool, Kind.INT: int, Kind.ARRAY: Sequence[str]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """What ``settings`` and the files they name ask for."""
+
+    settings: Settings
+    static: list[VerificationKey]
+    keyring: KeyRing
+    policy: Policy
+    tls: dict[tuple[str, int], UpstreamTLS]
+    style: LogStyle
+    page_access: PageAccess
+    edit: HeaderEdit
+    limits: tuple[Limit, ...] | None
+    datasource: Datasource | None
+    exchange: Exchange | None
 
 
 class Configuration:
@@ -99,45 +121,69 @@ class Configuration:
         Raises:
             ConfigurationError: names the flag or file that cannot be used.
         """
+        self.use(self.read(settings, limits))
+
+    def read(self, settings: Settings, limits: tuple[Limit, ...] | None = None) -> _Read:
+        """Read all files that ``settings`` name. Blocks, and changes nothing.
+
+        Raises:
+            ConfigurationError: as :meth:`apply`.
+        """
         runtime = self.runtime
         static = read_static_keys(settings)
         keyring = build_keyring(settings, static)
         policy = build_policy(settings, keyring, runtime.policy)
-        tls = contexts(settings)
         check_capture(settings)
-        style, page_access, edit = (
-            LogStyle.from_settings(settings),
-            PageAccess.from_settings(settings),
-            header_edit(settings),
-        )
         if limits is None and settings["enable.rateLimit"]:
             limits = limits_source.load(settings)
-        datasource = build_datasource(settings, runtime.settings, runtime.datasource)
-        exchange = build_exchange(settings, runtime.settings, runtime.exchange)
+        return _Read(
+            settings=settings,
+            static=static,
+            keyring=keyring,
+            policy=policy,
+            tls=contexts(settings),
+            style=LogStyle.from_settings(settings),
+            page_access=PageAccess.from_settings(settings),
+            edit=header_edit(settings),
+            limits=limits,
+            datasource=build_datasource(settings, runtime.settings, runtime.datasource),
+            exchange=build_exchange(settings, runtime.settings, runtime.exchange),
+        )
+
+    def use(self, found: _Read) -> None:
+        """Put in force what was read."""
+        runtime, settings = self.runtime, found.settings
         if runtime.keyring is not None and all(settings[flag] == runtime.settings[flag] for flag in _ENDPOINT_FLAGS):
-            runtime.keyring.replace_static(static)  # what was fetched stays
+            runtime.keyring.replace_static(found.static)  # what was fetched stays
         else:
-            runtime.keyring = keyring
-        runtime.settings, runtime.policy, runtime.upstream_tls = settings, policy, tls
+            runtime.keyring = found.keyring
+        runtime.settings, runtime.policy, runtime.upstream_tls = settings, found.policy, found.tls
         runtime.limits = WireLimits.of(settings)
         runtime.limit_concurrency()
-        runtime.page_access, runtime.header_edit = page_access, edit
-        runtime.access_log = AccessLog(runtime, style) if settings["accessLog"] else None
-        runtime.limiter = limiter_for(settings, limits, runtime.limiter)
-        runtime.datasource, runtime.exchange = datasource, exchange
+        runtime.page_access, runtime.header_edit = found.page_access, found.edit
+        runtime.access_log = AccessLog(runtime, found.style) if settings["accessLog"] else None
+        runtime.limiter = limiter_for(settings, found.limits, runtime.limiter)
+        runtime.datasource, runtime.exchange = found.datasource, found.exchange
         runtime.use_keys()
 
     async def reload(self) -> bool:
-        """Read all files anew; a bad one leaves the configuration in force as it is. Returns whether it worked."""
-        runtime, settings = self.runtime, self.runtime.settings
+        """Read all files again, in a thread; a bad one leaves the configuration as it is. Returns whether it worked."""
+        runtime = self.runtime
         try:
-            limits = await self.limits(settings)
-            # An option may have been set meanwhile; then they may be those of another file.
-            self.apply(runtime.settings, limits if runtime.settings is settings else None)
+            while True:
+                settings = runtime.settings
+                limits = await self.limits(settings)
+                found = await in_thread(partial(self.read, settings, limits), "reload")
+                if runtime.settings is settings:  # no option was set meanwhile
+                    break
+            self.use(found)
         except ConfigurationError as error:
             runtime.reloads["error"] += 1
             logger.error(f"cannot reload, the old configuration stays in force: {error}")
             return False
+        except Exception:
+            runtime.reloads["error"] += 1
+            raise
         runtime.reloads["success"] += 1
         held = f"{len(limits)} limits, " if limits is not None else ""
         logger.info(f"reloaded: {held}{describe_keys(runtime)}")

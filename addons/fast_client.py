@@ -79,6 +79,7 @@ class FastClient(asyncio.Protocol):
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() == "h2":
             protocol = self.flow(self.address)
+            self.lane.handed_over(self, protocol)
             self.transport.set_protocol(protocol)
             protocol.connection_made(self.transport)
             return

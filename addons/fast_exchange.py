@@ -180,28 +180,26 @@ class Exchange:
             self.use(connection)
         else:
             self.client.hold(True)
-            task = asyncio.get_running_loop().create_task(self.connect(cycle.upstream))
+            task = self.lane.runtime.background.once("backend_connect", self.connect(cycle.upstream))
             self.connecting = None if task.done() else task
 
     async def connect(self, upstream: UpstreamRequest) -> None:
         """Open a connection and send the request over it."""
         try:
             connection = await self.lane.pool.connect(upstream.backend)
+            self.connecting = None
+            if self.over:
+                self.lane.pool.release(connection)
+            else:
+                self.client.hold(False)
+                self.use(connection)
         except Refusal as refusal:
             self.connecting = None
             if not self.over:
                 self.unreachable(refusal)
-            return
         except Exception:
             self.connecting = None
             self.crashed()
-            return
-        self.connecting = None
-        if self.over:
-            self.lane.pool.release(connection)
-        else:
-            self.client.hold(False)
-            self.use(connection)
 
     @_guarded
     def unreachable(self, refusal: Refusal) -> None:
@@ -318,17 +316,16 @@ class Exchange:
             self.respond(page)
             return
         self.client.hold(True)
-        self.connecting = asyncio.ensure_future(self.show_later(page))
+        self.connecting = self.lane.runtime.background.once("own_page", self.show_later(page))
 
     async def show_later(self, page: Awaitable[Answer]) -> None:
         try:
             answer = await page
-        except Exception:
-            self.crashed()
-            return
-        finally:
             self.connecting = None
-        self.respond(answer)
+            self.respond(answer)
+        except Exception:
+            self.connecting = None
+            self.crashed()
 
     def crashed(self) -> None:
         """A defect: nothing was decided, or nothing goes on."""

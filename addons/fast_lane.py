@@ -59,6 +59,9 @@ class FastLane:
         self.clients: set[FastClient] = set()
         self.turned_away: set[FastClient] = set()
         """They have their answer, and are no longer counted."""
+        self.arriving: set[object] = set()
+        """Connections with a place among ``-http.maxConnections`` that have been accepted and have not begun yet: their
+        header of the PROXY protocol or their handshake is awaited. Sockets at first, then protocols."""
         self.flow_connections: Callable[[], int] = lambda: 0
         """How many connections the flow lane has, which is set by the listener."""
         self.sweeper: asyncio.TimerHandle | None = None
@@ -86,10 +89,12 @@ class FastLane:
     def opened(self, client: FastClient) -> None:
         """A client has connected. Beyond ``-http.maxConnections`` it is told so, and closed."""
         limits = self.runtime.limits
+        has_place = client in self.arriving
+        self.arriving.discard(client)
         self.clients.add(client)
         # Give or take a tenth, so that connections made together do not all come back together.
         client.retire_at = self.now() + limits.connection_timeout * random.uniform(0.9, 1.1)  # noqa: S311
-        if limits.connections and self.connections > limits.connections:
+        if not has_place and limits.connections and self.connections > limits.connections:
             self.clients.discard(client)
             wait = len(self.turned_away) < MOST_TURNED_AWAY
             self.turned_away.add(client)
@@ -98,7 +103,13 @@ class FastLane:
     @property
     def connections(self) -> int:
         """How many clients are connected, in both lanes."""
-        return len(self.clients) + self.flow_connections()
+        return len(self.clients) + len(self.arriving) + self.flow_connections()
+
+    def handed_over(self, client: FastClient, protocol: asyncio.Protocol) -> None:
+        """A client speaks HTTP/2: ``protocol`` of the flow lane takes its place."""
+        if client in self.arriving:
+            self.arriving.discard(client)
+            self.arriving.add(protocol)
 
     def finished(self, cycle: Cycle, status: int | None) -> None:
         """A request has ended: count and log it. Whatever fails in that, the connection goes on to its next request."""
@@ -140,11 +151,15 @@ class FastLane:
 
     def sweep(self) -> None:
         """Look for connections that have waited too long."""
-        # First of all: whatever goes wrong with one connection, the others are looked at again.
+        # First of all: whatever goes wrong, connections are looked at again.
         self.sweeper = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self.sweep)
         now = self.now()
         for client in [client for client in chain(self.clients, self.turned_away) if now > client.deadline]:
-            client.too_late()
+            try:
+                client.too_late()
+            except Exception:
+                logger.exception("a connection that waited too long crashed")
+                client.abort()
         self.pool.sweep(now)
 
     @property

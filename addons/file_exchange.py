@@ -9,21 +9,35 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
-from typing import Final
+from typing import Final, NamedTuple
 
 from vmgw_core.fields import FieldError, as_integer, child, get_object, load_object
 from vmgw_core.peers import MAX_REPLICAS, Others
 
-from .background import in_thread
+from .background import OneThread
 from .endpoint import AskError
 
 _MAX_FILE: Final = 64 << 20  # bytes
 _HEARTBEAT: Final = 1.0  # seconds
 _KEPT: Final = 4500.0  # seconds: a count is believed for a window and a quarter
+
+
+Stamp = tuple[int, int, int]
+"""Differs from the last one when a file has changed."""
+
+
+class _File(NamedTuple):
+    """A file of another worker."""
+
+    name: str
+    stamp: Stamp
+    counts: Mapping[str, int] | None = None
+    """None: nothing that is new, or nothing of use."""
+    written: float = 0.0
 
 
 class FileExchange:
@@ -37,7 +51,8 @@ class FileExchange:
         self._directory = directory
         self._file = directory / f"{slot}-{token_hex(8)}.json"
         self._written: tuple[dict[str, int], float] | None = None
-        self._seen: dict[str, tuple[int, int, int]] = {}
+        self._seen: dict[str, Stamp] = {}
+        self._thread = OneThread("worker counts")
 
     async def swap(self, counts: Mapping[str, int], now: float) -> bool:
         """Tell the own counts and hear the others'. There is never more to come at once.
@@ -46,16 +61,21 @@ class FileExchange:
             AskError: the directory cannot be used.
         """
 
-        def work() -> None:
+        seen = dict(self._seen)
+
+        def work() -> tuple[list[_File], float]:
             begun = time.thread_time()
             self._write(dict(counts), now)
-            self._read(now)
-            self.spent = time.thread_time() - begun  # another thread, but the interpreter is one
+            files = list(self._read(seen))
+            return files, time.thread_time() - begun  # another thread, but the interpreter is one
 
         try:
-            await in_thread(work, "worker counts")
+            files, spent = await self._thread.call(work)
         except OSError as error:
             raise AskError(f"{self._directory}: {error.strerror}") from None
+        begun = time.thread_time()
+        self._hear(files, now)
+        self.spent = spent + time.thread_time() - begun
         return False
 
     async def close(self) -> None:
@@ -69,32 +89,37 @@ class FileExchange:
         draft.replace(self._file)
         self._written = counts, now
 
-    def _read(self, now: float) -> None:
+    def _hear(self, files: Sequence[_File], now: float) -> None:
+        self._seen = {file.name: file.stamp for file in files}
+        for file in files:
+            if file.counts is not None:
+                written = min(file.written, now)
+                self.others.alive(file.name, written)
+                self.others.heard_all(file.name, file.counts, written)
+
+    def _read(self, seen: Mapping[str, Stamp]) -> Iterator[_File]:
         names = sorted(entry.name for entry in os.scandir(self._directory) if entry.name.endswith(".json"))
-        self._seen = {name: stamp for name, stamp in self._seen.items() if name in names}
         for name in names[: MAX_REPLICAS + 1]:
             if name != self._file.name:
                 with suppress(FileNotFoundError):  # another worker has tidied up
-                    self._read_one(name, now)
+                    yield self._read_one(name, seen.get(name))
 
-    def _read_one(self, name: str, now: float) -> None:
+    def _read_one(self, name: str, seen: Stamp | None) -> _File:
         path = self._directory / name
         status = path.stat()
         stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-        if self._seen.get(name) != stamp:
-            self._seen[name] = stamp
-            with path.open("rb") as file:
-                document = file.read(_MAX_FILE)
-            try:
-                fields = load_object(document, name)
-                written = as_integer(fields.get("written"), "written", minimum=0) / 1e6
-                counts = get_object(fields, "counts") or {}
-                numbers = {key: as_integer(count, child("counts", key), minimum=0) for key, count in counts.items()}
-            except FieldError:
-                return  # no worker has written that
-            written = min(written, now)
-            self.others.alive(name, written)
-            self.others.heard_all(name, numbers, written)
-        elif time.time() - status.st_mtime > _KEPT:
-            path.unlink()
-            path.with_suffix(".draft").unlink(missing_ok=True)
+        if seen == stamp:
+            if time.time() - status.st_mtime > _KEPT:
+                path.unlink()
+                path.with_suffix(".draft").unlink(missing_ok=True)
+            return _File(name, stamp)
+        with path.open("rb") as file:
+            document = file.read(_MAX_FILE)
+        try:
+            fields = load_object(document, name)
+            written = as_integer(fields.get("written"), "written", minimum=0) / 1e6
+            counts = get_object(fields, "counts") or {}
+            numbers = {key: as_integer(count, child("counts", key), minimum=0) for key, count in counts.items()}
+        except FieldError:
+            return _File(name, stamp)  # no worker has written that
+        return _File(name, stamp, numbers, written)

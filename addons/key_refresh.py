@@ -35,12 +35,10 @@ class KeyRefresh:
 
     def running(self) -> None:
         self.wake = asyncio.Event()
-        self.task = asyncio.get_running_loop().create_task(self.run())
+        self.task = self.runtime.background.repeat("key_refresh", self.step)
 
-    def done(self) -> None:
-        for task in (self.task, *self.fetches):
-            if task is not None:
-                task.cancel()
+    async def done(self) -> None:
+        await self.runtime.background.stop(self.task, *self.fetches)
 
     def unknown_key(self) -> None:
         """A token came whose key is not among the known ones: its issuer may have new ones."""
@@ -48,20 +46,20 @@ class KeyRefresh:
             self.runtime.keyring.unknown_key(time.time())
             self.wake.set()
 
-    async def run(self) -> None:
+    async def step(self) -> float:
         """Start what is due, then wait for the next thing to be."""
-        while True:
-            self.wake.clear()
-            keyring = self.runtime.keyring
-            pause = None
-            if keyring is not None:
-                for fetch in keyring.due(time.time()):
-                    task = asyncio.get_running_loop().create_task(self.fetch(fetch))
-                    self.fetches.add(task)
-                    task.add_done_callback(self.fetches.discard)
-                pause = keyring.next_due(time.time())
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.wake.wait(), pause)
+        self.wake.clear()
+        keyring = self.runtime.keyring
+        pause = None
+        if keyring is not None:
+            for fetch in keyring.due(time.time()):
+                task = self.runtime.background.once("key_fetch", self.fetch(fetch))
+                self.fetches.add(task)
+                task.add_done_callback(self.fetches.discard)
+            pause = keyring.next_due(time.time())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.wake.wait(), pause)
+        return 0
 
     async def fetch(self, fetch: Fetch) -> None:
         """Fetch one document and hand it to the key ring."""

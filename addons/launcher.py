@@ -25,11 +25,12 @@ from .datasource import build_datasource
 from .file_exchange import FileExchange
 from .listener import parse_listen_address
 from .listener_tls import ListenerTLS
-from .logs import LogStyle, set_up_logging
+from .logs import LogStyle, logging_in_thread, set_up_logging
 from .master import GatewayMaster
 from .page_access import PageAccess, header_edit
 from .push_metrics import PushTarget
 from .runtime import Settings, Worker
+from .thread_writer import ThreadWriter
 from .upstream_tls import contexts
 from .usage_exchange import build_exchange
 from .workers import Supervisor
@@ -78,8 +79,11 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
 def run(settings: Settings, worker: Worker | None) -> int:
     """Serve in this process until a signal ends it. Returns the exit code."""
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(serve(settings, worker))
+        with (
+            logging_in_thread(LogStyle.from_settings(settings)) as log,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            return runner.run(serve(settings, worker, log))
     except KeyboardInterrupt:
         return 0
     finally:
@@ -132,7 +136,7 @@ def check(settings: Settings) -> None:
     build_exchange(settings)
 
 
-async def serve(settings: Settings, worker: Worker | None) -> int:
+async def serve(settings: Settings, worker: Worker | None, log: ThreadWriter[str]) -> int:
     """Run until shut down. Returns the exit code."""
     addons = chain.build()
     master = GatewayMaster(Options(), addons, asyncio.get_running_loop())
@@ -140,6 +144,7 @@ async def serve(settings: Settings, worker: Worker | None) -> int:
         configuration = next(addon for addon in addons if isinstance(addon, Configuration))
         configuration.runtime.fast = settings["lane"] == "fast" and needs_flow_lane(settings) is None
         configuration.runtime.worker = worker
+        configuration.runtime.log = log
         if worker is not None:
             configuration.runtime.exchange = FileExchange(worker.directory, worker.slot)
         configuration.start(settings)

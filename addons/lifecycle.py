@@ -59,19 +59,20 @@ class Lifecycle:
         if type(ctx.master).__name__ in ("DumpMaster", "GatewayMaster"):  # in the others Ctrl-C asks the user
             loop.add_signal_handler(signal.SIGINT, self.stop)
         if self.runtime.worker is not None:
-            self.watching = loop.create_task(self.watch(self.runtime.worker.parent))
+            parent = self.runtime.worker.parent
+            self.watching = self.runtime.background.repeat("parent", lambda: self.watch(parent))
 
-    async def watch(self, parent: int) -> None:
+    async def watch(self, parent: int) -> float:
         """A worker whose parent is gone has nobody to end or to replace it: it leaves."""
-        while os.getppid() == parent:
-            await asyncio.sleep(1)
-        self.stop()
+        if os.getppid() != parent and self.stopping is None:
+            self.stop()
+        return 1
 
     def reload(self) -> None:
         """Read files anew, and fetch keys again. While that goes on, one more is remembered, however many come."""
         self.reload_wanted = True
         if self.reloading is None or self.reloading.done():
-            self.reloading = asyncio.get_running_loop().create_task(self.reload_now())
+            self.reloading = self.runtime.background.once("reload", self.reload_now())
 
     async def reload_now(self) -> None:
         """Reload as long as that is wanted."""
@@ -100,13 +101,20 @@ class Lifecycle:
         if self.stopping is not None:
             ctx.master.shutdown()
             return
-        self.stopping = asyncio.get_running_loop().create_task(self.drain())
+        self.stopping = self.runtime.background.once("drain", self.drain())
 
     async def drain(self) -> None:
         """Tell load balancers, stop listening, let requests end, then leave."""
+        try:
+            await self.let_requests_end()
+        finally:  # whatever has failed, the process ends
+            ctx.master.shutdown()
+
+    async def let_requests_end(self) -> None:
+        """Take no new requests, and wait for those in flight as long as the flag says."""
         self.runtime.draining = True
         await asyncio.sleep(self.seconds("http.shutdownDelay"))
-        await self.listener.close()
+        self.listener.close()
         self.fast.close_idle()
         logger.info(f"draining: {self.in_flight} requests in flight")
         limit = self.seconds("http.maxGracefulShutdownDuration")
@@ -116,7 +124,6 @@ class Lifecycle:
         if self.in_flight:
             logger.warning(f"{self.in_flight} requests did not end within {limit:g} seconds and are cut off")
         await self.close_connections()
-        ctx.master.shutdown()
 
     @property
     def in_flight(self) -> int:

@@ -25,25 +25,26 @@ class LimitsReload:
         self.runtime = runtime
         self.task: asyncio.Task[None] | None = None
         self.complaint = ""
+        self.due = False
+        """Whether an interval has passed since the limits were read."""
 
     def running(self) -> None:
-        self.task = asyncio.get_running_loop().create_task(self.run())
+        self.task = self.runtime.background.repeat("limits_reload", self.step)
 
-    def done(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
+    async def done(self) -> None:
+        await self.runtime.background.stop(self.task)
 
-    async def run(self) -> None:
-        """Look again and again."""
-        while True:
-            interval = float(str(self.runtime.settings.get("ratelimit.configCheckInterval", 0)))
-            await asyncio.sleep(interval or _IDLE)
+    async def step(self) -> float:
+        """Read the limits, unless they were read at the start just now. Returns when to look again."""
+        interval = float(str(self.runtime.settings.get("ratelimit.configCheckInterval", 0)))
+        due, self.due = self.due, bool(interval)
+        if due and interval and self.runtime.limiter is not None:
             try:
-                if interval and self.runtime.limiter is not None:
-                    await self.check()
-            except Exception:  # whatever a library raises, the next look comes
+                await self.check()
+            except Exception:
                 self.runtime.limit_reloads["error"] += 1
-                logger.exception("cannot reload the limits")
+                raise
+        return interval or _IDLE
 
     async def check(self) -> None:
         """Read the limits once, and use them where they have changed. The log says what is new, and no more."""

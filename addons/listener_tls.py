@@ -59,37 +59,44 @@ class ListenerTLS:
         if not self._certificate or not self._key:
             raise ConfigurationError("-tls: -tlsCertFile and -tlsKeyFile are needed")
         self._authorities = _authorities(settings)
+        self._settings = settings
         self._read = self._times()
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = _minimum(str(settings["tlsMinVersion"]))
-        _choose_ciphers(self.context, settings)
-        _load(self.context, self._certificate, self._key)
-        if self._authorities:
-            self.context.verify_mode = ssl.CERT_REQUIRED
-            try:
-                self.context.load_verify_locations(self._authorities)
-            except ssl.SSLError:
-                raise ConfigurationError(f"-mtlsCAFile: not a usable PEM file: {self._authorities}") from None
-        # VictoriaMetrics' programs offer HTTP/1.1 alone as well: HTTP/2 brings them nothing, and costs a lot here.
-        self.context.set_alpn_protocols(["h2", "http/1.1"] if _http2(settings) else ["http/1.1"])
+        self.context = self._load()
 
     def refresh(self) -> None:
-        """Read certificate and key anew where a file has changed. A bad one leaves those in use as they are."""
+        """Read the files again if one has changed. A bad one leaves the context in use as it is.
+
+        May run in a thread: the context in use is not changed but replaced.
+        """
         times = self._times()
         if times == self._read:
             return
         self._read = times
         try:
-            _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._certificate, self._key)
-            _load(self.context, self._certificate, self._key)
+            self.context = self._load()
         except ConfigurationError as error:
             logger.error(f"the old certificate stays in use: {error}")
         else:
             logger.info(f"read the certificate anew: {self._certificate}")
 
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = _minimum(str(self._settings["tlsMinVersion"]))
+        _choose_ciphers(context, self._settings)
+        _load(context, self._certificate, self._key)
+        if self._authorities:
+            context.verify_mode = ssl.CERT_REQUIRED
+            try:
+                context.load_verify_locations(self._authorities)
+            except OSError:  # what is wrong with the text of a file is one too
+                raise ConfigurationError(f"-mtlsCAFile: not a usable PEM file: {self._authorities}") from None
+        # VictoriaMetrics' programs offer HTTP/1.1 alone as well: HTTP/2 brings them nothing, and costs a lot here.
+        context.set_alpn_protocols(["h2", "http/1.1"] if _http2(self._settings) else ["http/1.1"])
+        return context
+
     def _times(self) -> list[int]:
         times = []
-        for path in (self._certificate, self._key):
+        for path in filter(None, (self._certificate, self._key, self._authorities)):
             try:
                 times.append(Path(path).stat().st_mtime_ns)
             except OSError:

@@ -14,8 +14,10 @@ import logging
 import math
 import re
 import sys
+import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
@@ -25,7 +27,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from vmgw_core.errors import ConfigurationError
 
 from .runtime import Settings
+from .thread_writer import ThreadWriter
 
+_MAX_WAITING: Final = 8 << 20  # characters of lines that have not been written yet
 _LEVELS: Final = {"INFO": 20, "WARN": 30, "ERROR": 40, "FATAL": 50, "PANIC": 60}
 _WORDS: Final = {"WARNING": "warn", "CRITICAL": "fatal"}
 _FIELDS: Final = ("ts", "level", "caller", "msg")
@@ -143,21 +147,24 @@ class PerSecond(logging.Filter):
         super().__init__()
         self.limits = {logging.WARNING: style.warnings_per_second, logging.ERROR: style.errors_per_second}
         self.second = 0
+        self.lock = threading.RLock()  # handlers call filters in any thread, before they take their own lock
         self.logged: Counter[tuple[str, int, int]] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
         limit = self.limits.get(record.levelno, 0)
         if not limit:
             return True
-        if int(record.created) != self.second:
-            self.second = int(record.created)
-            self.logged.clear()
         place = (record.pathname, record.lineno, record.levelno)
-        self.logged[place] += 1
-        if self.logged[place] == limit:
+        with self.lock:
+            if int(record.created) != self.second:
+                self.second = int(record.created)
+                self.logged.clear()
+            self.logged[place] += 1
+            logged = self.logged[place]
+        if logged == limit:
             record.msg = f"(no more of these within this second, the limit is {limit}) {record.getMessage()}"
             record.args = ()
-        return self.logged[place] <= limit
+        return logged <= limit
 
 
 def set_up_logging(style: LogStyle | None = None) -> None:
@@ -167,6 +174,44 @@ def set_up_logging(style: LogStyle | None = None) -> None:
     root.handlers[:] = [log_handler(style)]
     root.setLevel(max(logging.WARNING, style.level))
     logging.getLogger("vmgw_addons").setLevel(style.level)
+
+
+@contextmanager
+def logging_in_thread(style: LogStyle) -> Iterator[ThreadWriter[str]]:
+    """Write the lines of this process in a thread from here on, so that a log that stalls holds up no request.
+
+    Not before a fork: the thread would stay behind.
+    """
+
+    def write(line: str) -> None:
+        style.stream.write(line)
+        style.stream.flush()
+
+    writer = ThreadWriter(write, "log", _MAX_WAITING)
+    root = logging.getLogger()
+    before = root.handlers[:]
+    root.handlers[:] = [_dressed(_Handler(writer), style)]
+    try:
+        yield writer
+    finally:
+        root.handlers[:] = before
+        writer.close()
+
+
+class _Handler(logging.Handler):
+    """Formats records at once, and leaves writing to a thread. Records that find no room in the queue are lost."""
+
+    def __init__(self, writer: ThreadWriter[str]) -> None:
+        super().__init__()
+        self.writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record) + "\n"
+        except Exception:
+            self.handleError(record)
+        else:
+            self.writer.put(line, len(line), lambda: None)
 
 
 def set_up_logging_beside(style: LogStyle) -> None:
@@ -182,6 +227,10 @@ def set_up_logging_beside(style: LogStyle) -> None:
 def log_handler(style: LogStyle) -> logging.Handler:
     """A handler that writes in ``style``."""
     handler: logging.StreamHandler[Any] = logging.StreamHandler(style.stream)
+    return _dressed(handler, style)
+
+
+def _dressed(handler: logging.Handler, style: LogStyle) -> logging.Handler:
     handler.setFormatter(LineFormatter(style))
     handler.addFilter(PerSecond(style))
     return handler

@@ -50,6 +50,16 @@ class PageAccess:
             keys={flag: Secret(flag, str(settings[flag])) for flag in _KEY_FLAGS},
         )
 
+    @property
+    def has_files(self) -> bool:
+        """Whether there is something to refresh."""
+        return any(secret.path is not None for secret in (self.password, *self.keys.values()))
+
+    def refresh(self) -> None:
+        """Read the files of secrets again that have changed. Blocks."""
+        for secret in (self.password, *self.keys.values()):
+            secret.refresh()
+
     def refuse(self, flag: str, query: str, headers: Headers) -> Answer | None:
         """The answer to who may not see a page, or None for who may. ``flag`` names the page's own key."""
         key = self.keys[flag]

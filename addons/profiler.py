@@ -60,14 +60,16 @@ class Profiler:
 
     async def collect(self, seconds: float) -> bytes:
         """The profile, as ``go tool pprof`` and speedscope read it."""
+        stop = threading.Event()
         try:
             began, started = time.time_ns(), time.monotonic()
             with processor_time() as cpu:
-                wall = await in_thread(partial(look_around, seconds), "profiler")
+                wall = await in_thread(partial(look_around, seconds, stop), "profiler")
             samples = _samples(cpu.spent, wall.spent)
             duration = time.monotonic() - started
             return await in_thread(lambda: encode(samples, began, duration, INTERVAL), "profiler")
         finally:
+            stop.set()  # a client that leaves takes its thread along
             self.taken = False
 
 
@@ -95,14 +97,12 @@ def processor_time() -> Iterator[Times]:
         signal.signal(signal.SIGPROF, signal.SIG_IGN)  # one on its way would end the process
 
 
-def look_around(seconds: float) -> Times:
-    """What all threads but the calling one are in, looked at for that many seconds."""
+def look_around(seconds: float, stop: threading.Event) -> Times:
+    """What all threads but the calling one are in, looked at for that many seconds, or until ``stop`` is set."""
     times = Times()
-    pause = threading.Event()
     own, last = threading.get_ident(), time.monotonic_ns()
     deadline = last + int(seconds * 1e9)
-    while last < deadline:
-        pause.wait(min(INTERVAL, (deadline - last) / 1e9))
+    while last < deadline and not stop.wait(min(INTERVAL, (deadline - last) / 1e9)):
         now = time.monotonic_ns()
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         for ident, frame in sys._current_frames().items():

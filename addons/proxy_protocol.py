@@ -18,7 +18,6 @@ _MAX_V2: Final = 16 + 2048  # the addresses, and more options than anybody sends
 _V1: Final = re.compile(
     rb"PROXY (?:UNKNOWN[^\r\n]*|TCP([46]) ([0-9A-Fa-f.:]+) [0-9A-Fa-f.:]+ [0-9]{1,5} [0-9]{1,5})\r\n"
 )
-_SECONDS: Final = 5.0
 
 
 class NoProxyHeader(ValueError):
@@ -74,15 +73,15 @@ def _address(text: str, version: int) -> str:
     return str(address)
 
 
-async def read_header(connection: socket.socket) -> str | None:
+async def read_header(connection: socket.socket, seconds: float) -> str | None:
     """Take the header off a connection that was just accepted (and does not block); the client's address in it.
 
     Raises:
-        NoProxyHeader: it does not come within 5 seconds, or is none.
+        NoProxyHeader: it does not come within ``seconds``, or is none.
         OSError: the connection broke.
     """
     try:
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(seconds):
             seen = 0
             while True:
                 data = await _peek(connection, seen)

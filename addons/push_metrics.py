@@ -132,26 +132,25 @@ class PushMetrics(Collector):
         settings, worker = self.runtime.settings, self.runtime.worker
         if settings and (worker is None or worker.slot == 0):  # one of several processes pushes what all have counted
             interval = float(str(settings["pushmetrics.interval"]))
-            loop = asyncio.get_running_loop()
-            targets = PushTarget.from_settings(settings)
-            self.tasks = [loop.create_task(self.run(target, interval)) for target in targets]
+            for target in PushTarget.from_settings(settings):
+                step = partial(self.step, target, interval)
+                self.tasks.append(self.runtime.background.repeat("metrics_push", step))
 
-    def done(self) -> None:
-        for task in self.tasks:
-            task.cancel()
+    async def done(self) -> None:
+        await self.runtime.background.stop(*self.tasks)
 
-    async def run(self, target: PushTarget, interval: float) -> None:
-        """Push now and then. A push that takes longer than the interval delays the next one to this URL alone."""
-        while True:
-            await asyncio.sleep(interval)
-            try:
-                page = await self.page()
-                await in_thread(partial(target.push, page), "metrics push")
-            except Exception as error:  # whatever a library raises, pushing goes on
-                self.pushes[target.shown, "error"] += 1
-                logger.warning(f"cannot push metrics to {target.shown}: {describe(error)}")
-            else:
-                self.pushes[target.shown, "success"] += 1
+    async def step(self, target: PushTarget, interval: float) -> float:
+        """Push after the interval. A push that takes longer delays the next one to this URL alone."""
+        await self.runtime.background.sleep(interval)
+        page = await self.page()
+        try:
+            await in_thread(partial(target.push, page), "metrics push")
+        except Exception as error:  # whatever a library raises
+            self.pushes[target.shown, "error"] += 1
+            logger.warning(f"cannot push metrics to {target.shown}: {describe(error)}")
+        else:
+            self.pushes[target.shown, "success"] += 1
+        return 0
 
     async def page(self) -> bytes:
         """What ``/metrics`` shows."""

@@ -33,11 +33,10 @@ class RateLimit:
         """How often a tenant's usage came near a limit."""
 
     def running(self) -> None:
-        self.task = asyncio.get_running_loop().create_task(self.run())
+        self.task = self.runtime.background.repeat("limit_report", self.step)
 
-    def done(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
+    async def done(self) -> None:
+        await self.runtime.background.stop(self.task)
 
     def requestheaders(self, flow: HTTPFlow) -> None:
         cycle = self.runtime.cycles.get(flow)
@@ -52,11 +51,10 @@ class RateLimit:
             logger.exception("a request could not be counted")
             refuse(flow, cycle, InternalError("the request could not be counted"))
 
-    async def run(self) -> None:
+    async def step(self) -> float:
         """Log once a second whose usage came near a limit."""
-        while True:
-            await asyncio.sleep(1)
-            self.report()
+        self.report()
+        return 1
 
     def report(self) -> None:
         """Count and log what the limiter has noted, a bounded number of lines."""

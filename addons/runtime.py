@@ -23,9 +23,11 @@ from vmgw_core.head import HeadLimits, RequestHead
 from vmgw_core.limits import Limiter
 from vmgw_core.secret_names import is_credential_header
 
+from .background import Background
 from .capture_file import CaptureStatus
 from .datasource import Datasource
 from .exchange import Exchange
+from .thread_writer import ThreadWriter
 from .upstream_tls import UpstreamTLS
 
 if TYPE_CHECKING:
@@ -97,6 +99,7 @@ class Runtime:
 
     def __init__(self) -> None:
         self.settings: Settings = {}
+        self.background = Background()
         self.limits = WireLimits.of({flag.name: flag.default for flag in FLAGS})
         self.policy: Policy | None = None
         self.keyring: KeyRing | None = None
@@ -109,6 +112,8 @@ class Runtime:
         self.interactive = False
         """Whether somebody looks at flows, so that more of them is kept."""
         self.access_log: AccessLog | None = None
+        self.log: ThreadWriter[str] | None = None
+        """What writes the log; None in mitmproxy's tools, which write it themselves."""
         self.page_access: PageAccess | None = None
         self.header_edit = HeaderEdit()
         self.draining = False

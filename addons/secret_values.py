@@ -42,8 +42,11 @@ class Secret:
     def __repr__(self) -> str:
         return f"Secret({self.flag!r})"
 
-    def current(self) -> bytes:
-        """The secret now. A file that can no longer be read, or is empty, leaves the last one in force."""
+    def refresh(self) -> None:
+        """Read the file again if it has changed. Blocks.
+
+        A file that can no longer be read, or is empty, leaves the last value in force.
+        """
         if self.path is not None:
             try:
                 version = _version(self.path)
@@ -55,11 +58,10 @@ class Secret:
                     logger.warning(f"-{self.flag}: the old value stays in use: {self.path}: {_reason(error)}")
                 if isinstance(error, OSError):
                     self.version = None
-        return self.value
 
     def matches(self, given: bytes) -> bool:
         """Whether ``given`` is the secret, in a time that does not tell how much of it is right."""
-        return hmac.compare_digest(self.current(), given)
+        return hmac.compare_digest(self.value, given)
 
 
 def _version(path: Path) -> tuple[int, ...]:

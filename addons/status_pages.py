@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -13,6 +14,7 @@ from vmgw_core.answers import Answer
 from vmgw_core.flagpage import flags_page
 from vmgw_core.head import Headers
 
+from .background import in_thread
 from .page_access import page
 from .profiler import Profiler
 from .refusing import respond
@@ -39,6 +41,7 @@ class StatusPages:
         self.telemetry = telemetry
         self.workers = workers
         self.profiler = Profiler()
+        self.refreshing: asyncio.Task[None] | None = None
         self.begin_reload: Callable[[], None] = lambda: None
         """What ``/-/reload`` sets off."""
         self.open: dict[str, Callable[[], Answer]] = {
@@ -55,6 +58,19 @@ class StatusPages:
             "/debug/pprof/": ("pprofAuthKey", self.profiles),
             "/debug/pprof/profile": ("pprofAuthKey", self.profile),
         }
+
+    def running(self) -> None:
+        self.refreshing = self.runtime.background.repeat("page_secrets", self.refresh)
+
+    async def done(self) -> None:
+        await self.runtime.background.stop(self.refreshing)
+
+    async def refresh(self) -> float:
+        """Look every second whether the file of a key or password has changed."""
+        access = self.runtime.page_access
+        if access is not None and access.has_files:
+            await in_thread(access.refresh, "page secrets")
+        return 1
 
     def answer(self, method: str, target: str, headers: Headers) -> Answer | Awaitable[Answer] | None:
         """The page that ``target`` asks for, or None where it is none of the gateway's own.

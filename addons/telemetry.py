@@ -139,16 +139,33 @@ class _State(Collector):
         for result, number in self.runtime.reloads.items():
             reloads.add_metric([result], number)
         yield reloads
+        errors = CounterMetricFamily(
+            "vmgateway_background_task_errors", "Failures of background tasks that nobody expected", labels=["task"]
+        )
+        for task, number in self.runtime.background.errors.items():
+            errors.add_metric([task], number)
+        yield errors
         if self.runtime.access_log is not None:
             yield CounterMetricFamily(
                 "vmgateway_access_log_lost_lines",
                 "Lines of the access log that could not be written",
                 value=self.runtime.access_log.lost,
             )
+        if self.runtime.log is not None:
+            yield CounterMetricFamily(
+                "vmgateway_log_lost_lines",
+                "Lines of the log that could not be written, those of the access log included",
+                value=self.runtime.log.lost,
+            )
 
     def _capture(self) -> Iterator[Metric]:
         status = self.runtime.capture
         yield CounterMetricFamily("vmgateway_captured_flows", "Flows written to -capture.file", value=status.flows)
+        yield CounterMetricFamily(
+            "vmgateway_capture_lost_flows",
+            "Flows not written to -capture.file: the disk was too slow",
+            value=status.lost,
+        )
         yield CounterMetricFamily("vmgateway_captured_bytes", "Bytes written to -capture.file", value=status.size)
         yield GaugeMetricFamily(
             "vmgateway_capture_stopped", "1 where the capture has stopped", value=float(bool(status.stopped))

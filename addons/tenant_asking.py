@@ -15,7 +15,7 @@ from vmgw_core.own_requests import OwnRequests
 from vmgw_core.tenancy import Backend
 from vmgw_core.tenant_series import Ask, TenantSeries
 
-from .background import Outage, in_thread
+from .background import Background, Outage, in_thread
 from .endpoint import DEADLINE, AskError, Endpoint, TLSFiles
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,9 @@ _AT_ONCE: Final = 4
 class TenantAsking:
     """Goes round the tenants in a task of its own, so that a slow one holds up nothing but the others."""
 
-    def __init__(self, settings: Mapping[str, object], own: OwnRequests, interval: float) -> None:
+    def __init__(
+        self, settings: Mapping[str, object], own: OwnRequests, interval: float, background: Background
+    ) -> None:
         self.series = TenantSeries(interval=max(INTERVAL, interval))
         self.outage = Outage(logger, "what it said before goes on being held to")
         urls = settings["read.url"]
@@ -38,6 +40,7 @@ class TenantAsking:
         self._endpoints = [[Endpoint(backend, self._tls, idle=1) for backend in backends] for _ in range(_AT_ONCE)]
         self._chosen = 0  # which of the backends is asked, until it fails
         self._own = own
+        self._background = background
         self._task: asyncio.Task[None] | None = None
 
     def start(self, types: Iterable[LimitType], tenants: Iterable[TenantID]) -> None:
@@ -49,7 +52,7 @@ class TenantAsking:
         if self.series.left_out:
             self.outage.failed(f"{self.series.left_out} tenants are too many to be asked for their series")
         if asks:
-            self._task = asyncio.get_running_loop().create_task(self._round(asks, failures))
+            self._task = self._background.once("tenant_series", self._round(asks, failures))
 
     def close(self) -> None:
         """Ask no more."""

@@ -41,6 +41,7 @@ class UsageExchange:
     def __init__(self, runtime: Runtime, registry: CollectorRegistry) -> None:
         self.runtime = runtime
         self.task: asyncio.Task[None] | None = None
+        self.used: Exchange | None = None
         self.outage = Outage(logger, "what this replica counts itself goes on being held to")
         self.alive = 0
         """Other replicas, as of the last exchange."""
@@ -53,32 +54,26 @@ class UsageExchange:
         registry.register(_State(self))
 
     async def running(self) -> None:
-        exchange, limiter = self.runtime.exchange, self.runtime.limiter
+        self.used = exchange = self.runtime.exchange
+        limiter = self.runtime.limiter
         if exchange is not None and limiter is not None and limiter.limits:
             await self.exchange(exchange, limiter)  # before anything is admitted: what others count is known then
-        self.task = asyncio.get_running_loop().create_task(self.run())
+        self.task = self.runtime.background.repeat("usage_exchange", self.step)
 
-    def done(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
+    async def done(self) -> None:
+        await self.runtime.background.stop(self.task)
+        if self.used is not None:
+            await self.leave(self.used)
 
-    async def run(self) -> None:
-        """Exchange for ever. What is used is taken from the runtime anew each time: a reload may replace it."""
-        used: Exchange | None = None
-        try:
-            while True:
-                if used is not self.runtime.exchange:
-                    if used is not None:
-                        await used.close()
-                    used = self.runtime.exchange
-                if used is None or self.runtime.limiter is None or not self.runtime.limiter.limits:
-                    await asyncio.sleep(_IDLE)
-                    continue
-                pause = await self.exchange(used, self.runtime.limiter)
-                await asyncio.sleep(pause)
-        finally:
-            if used is not None:
-                await self.leave(used)
+    async def step(self) -> float:
+        """Exchange once. What is used is taken from the runtime anew each time: a reload may replace it."""
+        if self.used is not self.runtime.exchange:
+            old, self.used = self.used, self.runtime.exchange
+            if old is not None:
+                await old.close()
+        if self.used is None or self.runtime.limiter is None or not self.runtime.limiter.limits:
+            return _IDLE
+        return await self.exchange(self.used, self.runtime.limiter)
 
     async def leave(self, used: Exchange) -> None:
         """Let go of what was set aside; what was counted goes on counting."""
@@ -104,10 +99,9 @@ class UsageExchange:
             # What they told before counts for its window, and their share is left to them: they may live on.
             heard = time.thread_time()
             totals, _ = used.others.totals(time.monotonic())
-        except Exception:  # a bug here must not end all exchanging
-            logger.exception("the exchange of counts failed")
+        except Exception:
             self.outage.failed("the exchange of counts failed")
-            return _IDLE
+            raise
         else:
             self.duration.observe(time.monotonic() - started)
             self.outage.succeeded("counts are exchanged with other replicas again")

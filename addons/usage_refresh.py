@@ -20,7 +20,7 @@ from vmgw_core.own_requests import OwnRequests
 from vmgw_core.tenancy import Backend
 from vmgw_core.usage import Snapshot, Usage, UsagePlan
 
-from .background import Outage, in_thread
+from .background import Background, Outage, in_thread
 from .datasource import Datasource
 from .endpoint import DEADLINE, AskError
 from .runtime import Runtime
@@ -49,28 +49,25 @@ class UsageRefresh:
         registry.register(_State(self))
 
     def running(self) -> None:
-        self.task = asyncio.get_running_loop().create_task(self.run())
+        self.task = self.runtime.background.repeat("usage_refresh", self.step)
 
-    def done(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
+    async def done(self) -> None:
+        await self.runtime.background.stop(self.task)
         if self.round is not None:
             self.round.close()
 
-    async def run(self) -> None:
-        """Refresh for ever, at the pace of the flag."""
-        while True:
-            started = time.monotonic()
-            pause = _IDLE
-            try:
-                current = self.current()
-                if current is not None:
-                    await self.refresh(current)
-                    pause = current.interval
-            except Exception:  # a bug here must not end all refreshing
-                logger.exception("the refresh of usage failed")
-                self.outage.failed("the refresh of usage failed")
-            await asyncio.sleep(max(0.01, started + pause - time.monotonic()))
+    async def step(self) -> float:
+        """Refresh once. Returns when to do so again, at the pace of the flag."""
+        started = time.monotonic()
+        current = self.current()
+        if current is None:
+            return _IDLE
+        try:
+            await self.refresh(current)
+        except Exception:
+            self.outage.failed("the refresh of usage failed")
+            raise
+        return max(0.01, started + current.interval - time.monotonic())
 
     def current(self) -> Round | None:
         """What to ask by the configuration in force; None where nothing has to be."""
@@ -78,7 +75,7 @@ class UsageRefresh:
         if limiter is None or datasource is None:
             return None
         if self.round is None or not self.round.is_for(limiter, datasource, self.runtime.settings):
-            self.round = Round(limiter, datasource, self.runtime.settings, self.round)
+            self.round = Round(limiter, datasource, self.runtime.settings, self.runtime.background, self.round)
         return self.round if self.round.plan.expression else None
 
     async def refresh(self, current: Round) -> None:
@@ -100,7 +97,12 @@ class Round:
     """What is asked for one configuration, and what was learnt with it."""
 
     def __init__(
-        self, limiter: Limiter, datasource: Datasource, settings: Mapping[str, object], before: Round | None = None
+        self,
+        limiter: Limiter,
+        datasource: Datasource,
+        settings: Mapping[str, object],
+        background: Background,
+        before: Round | None = None,
     ) -> None:
         """``before`` is the one whose place it takes: what tenants have told goes on."""
         self.limiter = limiter
@@ -115,7 +117,7 @@ class Round:
         if before is not None and before.asking is not None and before.settings == settings:
             self.asking = before.asking
         elif cluster and settings["read.url"]:
-            self.asking = TenantAsking(settings, self.own, self.interval)
+            self.asking = TenantAsking(settings, self.own, self.interval, background)
         if before is not None and before.asking is not self.asking:
             before.close()
         self.counted_as = _counted_as(datasource.backend, settings)
@@ -142,13 +144,11 @@ class Round:
         self.offset = time.monotonic() - asked
         self.own.forget_idle(asked)
 
-        def work() -> Snapshot:
-            document = self.datasource.query(self.plan.expression, asked)
-            if self.counted_as is not None:
-                self.own.note(self.counted_as, asked)
-            return self.plan.read(document, self.own)
-
-        return await in_thread(work, "usage refresh")
+        document = await in_thread(lambda: self.datasource.query(self.plan.expression, asked), "usage refresh")
+        if self.counted_as is not None:
+            self.own.note(self.counted_as, asked)
+        own = self.own.copy()  # while the thread reads it, answers of tenants are noted here
+        return await in_thread(lambda: self.plan.read(document, own), "usage refresh")
 
     async def take(self, snapshot: Snapshot, now: float) -> None:
         """Hand what was learnt to the limiter."""

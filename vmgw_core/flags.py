@@ -193,7 +193,8 @@ FLAGS: Final[tuple[Flag, ...]] = (
              least="1KiB"),
         Flag("http.maxHeaders", INT, "200", "A request with more headers is answered 431.", least="1"),
         Flag("http.headTimeout", DURATION, "10s", "How long the head of a request may take from its first byte to its "
-             "last; then the client gets 408.", least="1ms"),
+             "last; then the client gets 408. A TLS handshake and a header of the PROXY protocol may take as long; "
+             "then the connection is closed.", least="1ms"),
         Flag("http.bodyTimeout", DURATION, "1m", "How long a client may neither send what is missing of its request "
              "(408) nor take what is ready of its answer.", least="1ms"),
         Flag("http.idleConnTimeout", DURATION, "1m", "A connection that carries no request for that long is closed.",
@@ -201,8 +202,8 @@ FLAGS: Final[tuple[Flag, ...]] = (
         Flag("http.connTimeout", DURATION, "2m", "A connection is closed behind the first answer after that time, give "
              "or take a tenth, so that load spreads anew behind a load balancer. Zero keeps connections."),
         Flag("http.disableKeepAlive", BOOL, "false", "Close each connection behind its answer."),
-        Flag("http.maxConnections", INT, "10000", "More connections of clients at once are answered 503. Zero is no "
-             "limit.", least="0"),
+        Flag("http.maxConnections", INT, "10000", "More connections of clients at once are answered 503. Those whose "
+             "TLS handshake or PROXY protocol header is awaited count too. Zero is no limit.", least="0"),
         Flag("http.maxChunkLine", SIZE, "4KiB", "A chunk's size with its extensions, or the trailers behind the last "
              "chunk, that are longer: 400 (403 on writes).", least="32"),
         Flag("http.maxPipelined", SIZE, "64KiB", "Bytes of further requests that are taken from a client while one is "

@@ -21,6 +21,12 @@ class OwnRequests:
     def __init__(self) -> None:
         self._times: dict[TenantID, list[float]] = {}
 
+    def copy(self) -> OwnRequests:
+        """What is known by now, for another thread."""
+        other = OwnRequests()
+        other._times = {tenant: times.copy() for tenant, times in self._times.items()}
+        return other
+
     def note(self, tenant: TenantID, now: float) -> None:
         """A request was answered that was sent at ``now``."""
         times = self._times.setdefault(tenant, [])

@@ -59,7 +59,7 @@ def test_a_connection_that_comes_as_the_listener_closes_is_taken_or_closed(turns
             client.setblocking(False)
             for _ in range(turns):
                 await asyncio.sleep(0)
-            await listener.close()
+            listener.close()
             loop = asyncio.get_running_loop()
             try:
                 return await asyncio.wait_for(loop.sock_recv(client, 16), timeout=10)

@@ -119,6 +119,7 @@ def test_a_secret_from_a_file_follows_the_file(tmp_path: Path, caplog: pytest.Lo
     assert secret.matches(b"first")
     assert not secret.matches(b"first \n")
     replaced(file, "second")
+    secret.refresh()
     assert secret.matches(b"second")
     assert not secret.matches(b"first")
     for content in (None, " \n"):
@@ -128,12 +129,14 @@ def test_a_secret_from_a_file_follows_the_file(tmp_path: Path, caplog: pytest.Lo
         else:
             replaced(file, content)
         for _ in range(3):
+            secret.refresh()
             assert secret.matches(b"second"), "the last good one stays in force"
         (said,) = caplog.records
         assert said.levelno == logging.WARNING
         assert "metricsAuthKey" in said.getMessage()
         assert "second" not in said.getMessage()
     replaced(file, "third")
+    secret.refresh()
     assert secret.matches(b"third")
 
 

@@ -178,7 +178,7 @@ def test_the_number_of_stacks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_looking_thread_does_not_look_at_itself() -> None:
     looked: list[Times] = []
-    looking = threading.Thread(target=lambda: looked.append(look_around(0.05)), name="looking")
+    looking = threading.Thread(target=lambda: looked.append(look_around(0.05, threading.Event())), name="looking")
     looking.start()
     looking.join()
     assert "looking" not in {thread for thread, _ in looked[0].spent}

@@ -88,7 +88,7 @@ def test_not_a_byte_more_than_the_header_is_taken(header: bytes, client: str | N
         here, there = socket.socketpair()
         with here, there:
             here.setblocking(False)
-            reading = asyncio.get_running_loop().create_task(read_header(here))
+            reading = asyncio.get_running_loop().create_task(read_header(here, 5))
             for byte in header[:-1]:
                 there.send(bytes([byte]))
                 await asyncio.sleep(0)

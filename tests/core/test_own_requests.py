@@ -37,3 +37,13 @@ def test_a_clock_that_is_set_back_does_no_harm() -> None:
         own.note(A, time)
     assert own.count(A, 0, 100) == 2
     assert own.count(A, 0, 200) == 3
+
+
+def test_a_copy_stays_as_it_is() -> None:
+    own = OwnRequests()
+    own.note(A, 10)
+    copy = own.copy()
+    own.note(A, 20)
+    own.note(B, 20)
+    assert (copy.count(A, 0, 100), copy.count(None, 0, 100)) == (1, 1)
+    assert own.count(None, 0, 100) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -71,3 +72,32 @@ def test_a_directory_that_is_gone(tmp_path: Path) -> None:
 def test_an_exchange_that_cannot_work_raises_one_kind_of_error(tmp_path: Path) -> None:
     with pytest.raises(AskError):
         asyncio.run(FileExchange(tmp_path / "gone", 0).swap({}, 0.0))
+
+
+def threads() -> int:
+    return sum(thread.name == "worker counts" for thread in threading.enumerate())
+
+
+def test_a_disk_that_hangs_holds_up_one_thread_and_no_count(tmp_path: Path) -> None:
+    """A FIFO in place of a file: whoever opens it waits."""
+    fifo = tmp_path / "1-hangs.json"
+
+    async def work(one: Replica, two: Replica) -> None:
+        two.admit(60)
+        await two.step()
+        os.mkfifo(fifo)
+        exchanges = [asyncio.ensure_future(one.step()) for _ in range(3)]
+        while not threads():
+            await asyncio.sleep(0)
+        assert one.admit(5) == 5
+        for exchange in exchanges[:2]:
+            exchange.cancel()  # as its deadline does
+        await asyncio.wait(exchanges[:2])
+        assert threads() == 1, "no other exchange has begun"
+        assert one.others() == {}, "nothing is heard half"
+        with fifo.open("w") as file:  # which waits until it is read
+            file.write("no counts")
+        await exchanges[2]
+        assert one.others()[KEY] == 60
+
+    run(work, FileExchange(tmp_path, 0), FileExchange(tmp_path, 0))

@@ -17,6 +17,7 @@ from tests.wire.conftest import StartGateway
 from tests.wire.processes import Gateway, Program
 from tests.wire.tokens import SigningKey
 from tests.wire.upstream import RecordingUpstream, Reply
+from tests.wire.waiting import eventually
 from vmgw_addons.launcher import main
 
 OPEN = {"/health": 200, "/-/healthy": 200, "/-/ready": 200, "/ping": 204}
@@ -77,7 +78,7 @@ def test_each_page_has_its_key_and_takes_it_from_a_file(
     for name in names:
         (tmp_path / "new").write_text("second")
         (tmp_path / "new").replace(tmp_path / name)
-    assert statuses("second") == [200] * 4
+    assert eventually(lambda: statuses("second") == [200] * 4)
     assert [statuses(name) for name in names] == [[401] * 4] * 4
 
 

@@ -156,7 +156,7 @@ def test_a_replica_that_ends_lets_go_of_what_it_had_set_aside(make: Make) -> Non
         await one.addon.running()
         assert one.admit(10) == 10
         await two.until(lambda: two.others().get(f"{KEY}{RESERVED}", 0) > 0 and two.others().get(KEY) == 10)
-        one.addon.done()
+        await one.addon.done()
         await two.until(lambda: f"{KEY}{RESERVED}" not in two.others())
         assert two.others() == {KEY: 10}, "what it has counted goes on counting"
 

@@ -380,6 +380,6 @@ def test_the_refresh_goes_on_by_itself(datasource: Flags, victoria_metrics: Vict
         while gateway.usage(QUERIES, A) != 95:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
-        gateway.addon.done()
+        await gateway.addon.done()
 
     run(work)

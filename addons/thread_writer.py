@@ -1,0 +1,68 @@
+"""A queue that a thread writes out, so that a disk or a pipe that stalls holds up neither the loop nor a request."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+END_SECONDS: Final = 5.0
+"""How long the end of the process waits for what has not been written yet."""
+
+
+class ThreadWriter(Generic[T]):
+    """Writes in a thread what is handed over, in that order. The queue is bounded: what does not fit is lost.
+
+    Args:
+        write: writes one item. May block, and may raise: then the item is lost.
+        most: how much may wait, in the unit of the sizes given to :meth:`put`.
+    """
+
+    def __init__(self, write: Callable[[T], None], name: str, most: int) -> None:
+        self._write = write
+        self._most = most
+        self.lost = 0
+        """Items that were not written."""
+        self._waiting = 0
+        self._closed = False
+        # Reentrant: a finalizer that logs may run while the lock is held.
+        self._lock = threading.RLock()
+        self._queue: SimpleQueue[tuple[T, int, Callable[[], object]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, item: T, size: int, lost: Callable[[], object]) -> None:
+        """Have ``item`` written. Never blocks. ``lost`` is called, in any thread, for an item that is not written."""
+        with self._lock:
+            if self._closed or self._waiting + size > self._most:
+                self._lose(lost)
+                return
+            self._waiting += size
+            self._queue.put((item, size, lost))
+
+    def close(self, seconds: float = END_SECONDS) -> bool:
+        """Take no more, and wait until everything is written, or that long. Returns whether it is."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while (taken := self._queue.get()) is not None:
+            item, size, lost = taken
+            try:
+                self._write(item)
+            except Exception:
+                self._lose(lost)
+            with self._lock:
+                self._waiting -= size
+
+    def _lose(self, lost: Callable[[], object]) -> None:
+        with self._lock:
+            self.lost += 1
+            lost()
