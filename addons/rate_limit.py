@@ -84,26 +84,29 @@ class RateLimit:
 
 
 def limit(runtime: Runtime, decision: Decision, now: float) -> None:
-    """Count the request of ``decision``, and have the rows of its body counted as they come.
+    """Count the request of ``decision``; have the rows of its body counted, and its label names checked, as they come.
 
     Args:
         now: seconds of ``time.monotonic``.
 
     Raises:
-        Refusal: it is beyond a limit.
+        Refusal: it is beyond a limit, or its head says that its body cannot be read.
     """
     limiter, grant = runtime.limiter, decision.grant
     assert grant is not None
+    subject, access = grant.subject, grant.route.access
     if limiter is not None:
-        subject, access = grant.subject, grant.route.access
         limiter.admit(subject, access, now)
-        if limiter.counts_rows and access is Access.WRITE:
-            max_decoded = int(str(runtime.settings.get("ratelimit.maxDecodedSize", 64 << 20)))
-            counter = row_counter(grant.route, decision.head, max_decoded=max_decoded)
-            if counter is not None:
+    check = bool(runtime.settings.get("write.checkLabelNames", False))
+    limits_rows = limiter is not None and limiter.counts_rows
+    if access is Access.WRITE and (check or limits_rows):
+        max_decoded = int(str(runtime.settings.get("ratelimit.maxDecodedSize", 64 << 20)))
+        counter = row_counter(grant.route, decision.head, max_decoded=max_decoded, check=check)
+        if counter is not None:
 
-                def take(rows: int) -> None:
+            def take(rows: int) -> None:
+                if limiter is not None and limits_rows:
                     limiter.take_rows(subject, rows, time.monotonic())
 
-                decision.meter = RowMeter(counter, take)
+            decision.meter = RowMeter(counter, take)
     decision.counted = True
