@@ -97,8 +97,8 @@ FLAGS: Final[tuple[Flag, ...]] = (
         Flag("ratelimit.maxTenants", INT, "10000", "For how many tenants usage is kept. One that was active within "
              "the longest window is never forgotten: beyond that many a new tenant is answered 429.", least="1"),
         Flag("ratelimit.maxDecodedSize", SIZE, "64MiB", "With -write.checkLabelNames, or where rows are limited: a write "
-             "that can only be read whole (remote write, OpenTelemetry, DataDog, New Relic, OpenTSDB, snappy, a line of JSON) and is larger, "
-             "as sent or decoded, is answered 413.", least="1MiB"),
+             "that can only be read whole (remote write, OpenTelemetry, DataDog, New Relic, OpenTSDB, snappy, a line "
+             "of JSON) and is larger, as sent or decoded, is answered 413.", least="1MiB"),
         Flag("ratelimit.extraLabels", ARRAY, "", "Labels, as name=value, that the metrics asked for at -datasource.url "
              "must have: which of several clusters in one datasource is meant."),
         Flag("ratelimit.refreshInterval", DURATION, "5s", "How often usage is asked for at -datasource.url.",

@@ -173,6 +173,7 @@ class Readings:
 
 # --- which route has which counter ---------------------------------------------------------------------------------
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """How a body is to be read: the head of its request, and what :func:`row_counter` was told."""

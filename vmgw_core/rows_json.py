@@ -156,7 +156,9 @@ def count_firehose(data: bytes, *, check: bool = False) -> int:
     _parse(data, hook)
     # Releases read the records as one message, each message in them for itself, or these put together.
     whole = b"".join(records)
-    return _count_any(lambda: [whole], lambda: _delimited(records), lambda: [b"".join(_delimited(records))], check=check)
+    return _count_any(
+        lambda: [whole], lambda: _delimited(records), lambda: [b"".join(_delimited(records))], check=check
+    )
 
 
 def _record(value: object) -> bytes:

@@ -49,7 +49,7 @@ def _first(block: bytes, fault: Callable[[bytes], str]) -> Fault | None:
 def _parse(data: bytes, hook: Callable[[Pairs], object]) -> str:
     """Parse with ``hook`` for each object; what is wrong with the document, or ""."""
     if len(data) > _MAX_PARSED:
-        return f"its labels cannot be read in {len(data)} bytes of JSON: put \"metric\" first, or send shorter lines"
+        return f'its labels cannot be read in {len(data)} bytes of JSON: put "metric" first, or send shorter lines'
     try:
         json.loads(data.decode("utf-8", "surrogateescape"), object_pairs_hook=hook, **_LENIENT)
     except (ValueError, RecursionError):

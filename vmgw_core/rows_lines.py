@@ -95,7 +95,7 @@ def count_filled(block: bytes) -> int:
 
 
 def csv_rows(formats: list[str]) -> Callable[[bytes], int]:
-    """As many rows a line as ``format`` has columns of type metric.
+    """As many rows a line as it has cells that are not empty in columns of type metric, as ``format`` says.
 
     https://docs.victoriametrics.com/victoriametrics/#how-to-import-csv-data
 
@@ -105,11 +105,44 @@ def csv_rows(formats: list[str]) -> Callable[[bytes], int]:
     Raises:
         BadBody: there is none, or it has no metric or too many columns.
     """
-    columns = [[column.split(":", 2)[1:2] for column in text.split(",")].count(["metric"]) for text in formats]
-    most = max(columns, default=0)
-    if not 0 < most <= _MAX_COLUMNS:
+    columns = max(map(_metric_columns, formats), key=len, default=[])
+    if not 0 < len(columns) <= _MAX_COLUMNS:
         raise BadBody("the argument format= names no column of type metric, or too many")
-    return lambda block: most * count_filled(block)
+
+    def count(block: bytes) -> int:
+        if not _EMPTY_CELL.search(block):
+            return len(columns) * count_filled(block)
+        return sum(_filled_cells(line.removesuffix(b"\r"), columns) for line in block.split(b"\n"))
+
+    return count
+
+
+def _metric_columns(text: str) -> list[int]:
+    """Where the cells of type metric are in a line, counted from 0; -1 where that cannot be told."""
+    parts = [column.split(":", 2) for column in text.split(",")]
+    metrics = [part[0] for part in parts if part[1:2] == ["metric"]]
+    return [int(place) - 1 if place.isascii() and place.isdigit() and len(place) < 6 else -1 for place in metrics]
+
+
+_EMPTY_CELL: Final = re.compile(rb"[\n,](?=,|\r|\Z)|,\n|\"\"|''")
+_QUOTED: Final = re.compile(rb"""(?:"((?:[^"]|"")*+)"|'((?:[^']|'')*+)'|([^,"'][^,]*+|))(?:,|\Z)""")
+
+
+def _filled_cells(line: bytes, columns: list[int]) -> int:
+    """How many of the cells at ``columns`` hold something; all where the line cannot be read."""
+    if not line:
+        return 0
+    if b'"' not in line and b"'" not in line:
+        cells = line.split(b",")
+    else:
+        cells, start = [], 0
+        while start < len(line):
+            match = _QUOTED.match(line, start)
+            if match is None:
+                return len(columns)
+            cells.append(match[match.lastindex or 0])
+            start = match.end()
+    return sum(column >= len(cells) or cells[column] != b"" for column in columns)
 
 
 # --- JSON lines ----------------------------------------------------------------------------------------------------

@@ -279,7 +279,7 @@ CASES: Final = (
         name="DataDog sketches",
         target="/datadog/api/beta/sketches",
         body=sketches(),
-        rows=21,
+        rows=27,
         kind="datadogsketches",
         old=False,
     ),
