@@ -26,8 +26,8 @@ Classes = Mapping[str, type[Message]]
 def message_classes(table: str, package: str, string: str = "string") -> dict[str, type[Message]]:
     """Message classes of a table, with lines such as ``TimeSeries: 1 labels map, 2 samples *bytes``.
 
-    A field is a number, a name and a type. ``*`` is "repeated", a type with a capital is another message, and ``map`` is
-    one from string to bytes.
+    A field is a number, a name and a type. ``*`` is "repeated", a type with a capital is another message, and ``map``
+    is one from string to bytes.
 
     Args:
         string: the type to use for ``string``. The parser refuses a string that is not valid UTF-8.

@@ -129,7 +129,7 @@ def _attribute_keys(resource_metrics: Any) -> Iterator[str | bytes]:  # noqa: AN
     for each in attributes:
         while each.key or each.HasField("value"):
             yield from each.key
-            each = each.value.kvlist_value.values  # noqa: PLW2901
+            each = each.value.kvlist_value.values
 
 
 def _unknown(names: Iterable[str | bytes]) -> Iterator[str | bytes]:

@@ -17,6 +17,7 @@ from vmgw_addons.limit_metrics import LimitMetrics
 from vmgw_addons.rate_limit import RateLimit
 from vmgw_addons.runtime import Decision, Runtime
 from vmgw_core.access import Access, AccessMode, TenantID, VMAccessClaim
+from vmgw_core.errors import BadLabels
 from vmgw_core.gateway import Body, Grant
 from vmgw_core.limits import Limit, Limiter, LimitType, Resolution, Subject
 from vmgw_core.routes import match_route
@@ -36,7 +37,7 @@ def decided(runtime: Runtime, path: str = "/api/v1/query", method: str = "GET") 
     flow.request.path, flow.request.method = path, method
     decision = runtime.decide(flow)
     claim = VMAccessClaim(tenant=TenantID(1, 5), labels=(), filters=(), mode=AccessMode.FULL)
-    match = match_route(path, method, cluster=False)
+    match = match_route(path.partition("?")[0], method, cluster=False)
     decision.grant = Grant(claim=claim, token=None, match=match, backend=BACKEND, body=Body.STREAM)
     return flow, decision
 
@@ -109,6 +110,30 @@ def test_bodies_are_metered_where_rows_are_limited(path: str, method: str, limit
     if decision.meter is not None:
         assert decision.meter.feed(b"m 1\n") + decision.meter.finish() == b"m 1\n"
         assert [usage.usage for usage in runtime.limiter.status(time.monotonic())] == [1]
+
+
+@pytest.mark.parametrize("limits", [[], [limit(LimitType.ROWS_INSERTED)]], ids=["no limit", "a limit"])
+@pytest.mark.parametrize("lane_limiter", [False, True], ids=["no limiter", "a limiter"])
+def test_label_names_are_checked_with_and_without_limits(limits: list[Limit], lane_limiter: bool) -> None:
+    runtime = Runtime()
+    runtime.settings = {"write.checkLabelNames": True, "ratelimit.maxDecodedSize": 1 << 20}
+    runtime.limiter = Limiter(limits) if lane_limiter else None
+    flow, decision = decided(runtime, "/api/v1/import/prometheus", "POST")
+    RateLimit(runtime).requestheaders(flow)
+    assert flow.response is None
+    assert decision.meter is not None
+    decision.meter.feed(b'm{a="b"} 1\nm{\xfe="b"} 1\n')
+    with pytest.raises(BadLabels, match="line 2"):
+        decision.meter.finish()
+    flow, decision = decided(runtime, "/api/v1/query", "GET")
+    RateLimit(runtime).requestheaders(flow)
+    assert decision.counted
+    assert decision.meter is None
+    # What the head says is refused at once.
+    flow, decision = decided(runtime, "/api/v1/import/prometheus?extra_label=%FE=x", "POST")
+    RateLimit(runtime).requestheaders(flow)
+    assert flow.response is not None
+    assert flow.response.status_code == 400
 
 
 def test_warnings_are_logged_in_a_bounded_number(caplog: pytest.LogCaptureFixture) -> None:

@@ -42,8 +42,22 @@ OTLP = "/opentelemetry/v1/metrics"
 ZABBIX = "/zabbixconnector/api/v1/history"
 NEW_RELIC = "/newrelic/infra/v2/metrics/events/bulk"
 
-BAD = [b"\xfe", b"\xfe\x07revenueteam", b"\xff", b"a\xffb", b"\x00", b"a\x01", b"\x1f", b"a\x7fb", b"\xc2\x80", b"\xed\xa0\x80",
-       b"\xc0\xaf", b"\xf4\x90\x80\x80", b"a\x0bb", b"\xe2\x82"]  # fmt: skip
+BAD = [
+    b"\xfe",
+    b"\xfe\x07revenueteam",
+    b"\xff",
+    b"a\xffb",
+    b"\x00",
+    b"a\x01",
+    b"\x1f",
+    b"a\x7fb",
+    b"\xc2\x80",
+    b"\xed\xa0\x80",
+    b"\xc0\xaf",
+    b"\xf4\x90\x80\x80",
+    b"a\x0bb",
+    b"\xe2\x82",
+]
 GOOD = [
     b"a",
     b"job",
@@ -117,9 +131,11 @@ def datadog_v2(metric: bytes, tag: bytes = b"a", kind: bytes = b"host") -> bytes
 
 def escaped(name: bytes) -> bytes:
     """A name as JSON text. Bytes that are no UTF-8 stay as they are."""
-    return json.dumps(name.decode("latin-1"))[1:-1].encode("latin-1").replace(b"\\u00c2\\u0080", b"\\u0080") if (
-        name.isascii() or name == b"\xc2\x80"
-    ) else name  # fmt: skip
+    return (
+        json.dumps(name.decode("latin-1"))[1:-1].encode("latin-1").replace(b"\\u00c2\\u0080", b"\\u0080")
+        if (name.isascii() or name == b"\xc2\x80")
+        else name
+    )
 
 
 def json_line(name: bytes) -> bytes:
@@ -228,11 +244,23 @@ def test_names_are_not_checked_where_encoded_bytes_could_be_rows(target: str, en
 @pytest.mark.parametrize(
     ("target", "body", "message"),
     [
-        ("/api/v1/write", snappy(series((b"__name__", b"m")) * 2 + series((b"__name__", b"m"), (b"\xfea", b"secret"))), r'series 3: the label name "\\udcfea" is'),
-        ("/api/v1/write", snappy(series((b"__name__", b"m")) + series((b"a", b"secret"))), "^series 2 has no metric name$"),
+        (
+            "/api/v1/write",
+            snappy(series((b"__name__", b"m")) * 2 + series((b"__name__", b"m"), (b"\xfea", b"secret"))),
+            r'series 3: the label name "\\udcfea" is',
+        ),
+        (
+            "/api/v1/write",
+            snappy(series((b"__name__", b"m")) + series((b"a", b"secret"))),
+            "^series 2 has no metric name$",
+        ),
         (TEXT, b'a 1\n\nm{a="b"} 1\nm{a="secret",\xfeb="secret"} 1', r'line 4: the label name "\\udcfeb" is'),
         (LINES, json_line(b"a") + b"\n" + json_line(b"\\u0001"), r'line 2: the label name "\\x01" is'),
-        (LINES, json_line(b"a") + b'\n{"metric":{"a":"secret"},"values":[1]}', "^line 2: the series has no metric name$"),
+        (
+            LINES,
+            json_line(b"a") + b'\n{"metric":{"a":"secret"},"values":[1]}',
+            "^line 2: the series has no metric name$",
+        ),
         ("/write", b"m f=1\n# x\nm,a\tb=secret f=1", r'line 3: the label name "a\\tb" is'),
         (ZABBIX, zabbix() + b"\n" + zabbix(tag=b"\\u0007"), r'line 2: the label name "\\x07" is'),
         (NATIVE, native(b"\x01a\x01secret\x01"), "^block 1 has no metric name$"),
@@ -240,7 +268,7 @@ def test_names_are_not_checked_where_encoded_bytes_could_be_rows(target: str, en
         (OTLP, otlp(point=b"\x07"), r'an attribute: the label name "\\x07" is'),
         ("/datadog/api/beta/sketches", sketch(b"m", b"a") + sketch(b"", b"a"), "^series 2 has no metric name$"),
     ],
-)  # fmt: skip
+)
 def test_it_names_the_place_and_the_name_but_no_value(target: str, body: bytes, message: str) -> None:
     with pytest.raises(BadLabels, match=message) as caught:
         count(target, body, check=True)
@@ -435,9 +463,21 @@ def test_the_expressions_agree_with_the_rule(name: bytes, fault: object) -> None
     assert bool(fault(body)) == bool(fault_of(name))
 
 
-HOSTILE = [b"m{" + b" \t" * 200_000, b"m{" + b"a" * 400_000, b'm{a="' + b"\\" * 400_001, b'm{\t"' * 80_000, b"{\t}\n" * 80_000,
-           b"m," * 200_000 + b"\t", b"m,\\" * 100_000 + b"\t", b"m,a=b" * 80_000 + b"\x01", b"\n" * 400_000 + b"\x01",
-           b'{"metric":' * 40_000, b'{"a\\t' * 80_000, b"\x01\n" * 200_000, b'm{a="b",' * 50_000 + b"\xff"]  # fmt: skip
+HOSTILE = [
+    b"m{" + b" \t" * 200_000,
+    b"m{" + b"a" * 400_000,
+    b'm{a="' + b"\\" * 400_001,
+    b'm{\t"' * 80_000,
+    b"{\t}\n" * 80_000,
+    b"m," * 200_000 + b"\t",
+    b"m,\\" * 100_000 + b"\t",
+    b"m,a=b" * 80_000 + b"\x01",
+    b"\n" * 400_000 + b"\x01",
+    b'{"metric":' * 40_000,
+    b'{"a\\t' * 80_000,
+    b"\x01\n" * 200_000,
+    b'm{a="b",' * 50_000 + b"\xff",
+]
 
 
 @pytest.mark.parametrize("fault", [text_fault, influx_fault, json_lines_fault, zabbix_fault])
