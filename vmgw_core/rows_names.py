@@ -32,16 +32,17 @@ CheckBlock = Callable[[bytes], Fault | None]
 _BAD: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters; surrogates stand for invalid UTF-8
 _SHOWN: Final = 80  # characters of a name in a message
 
-# One character of a good name: UTF-8 (RFC 3629, section 4) without control characters, but for those in %b.
-_CHARACTER: Final = (
-    rb"(?:[\x20-\x7e]%b|\xc2[\xa0-\xbf]|[\xc3-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}"
-    rb"|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})"
+# RFC 3629, section 4, without the control characters U+0080 to U+009F.
+_BEYOND_ASCII: Final = (
+    rb"\xc2[\xa0-\xbf]|[\xc3-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}"
+    rb"|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2}"
 )
 
 
 def _name(without: bytes) -> bytes:
-    """A character of a name that is none of ``without``, which is written as in a set of an expression."""
-    return _CHARACTER.replace(b"%b", b"(?<![%b])" % without if without else b"")
+    """The expression of a piece of a good name, in which the characters ``without`` do not occur."""
+    ascii_characters = b"".join(b"\\x%02x" % code for code in range(0x20, 0x7F) if code not in without)
+    return b"(?:[%b]++|%b)" % (ascii_characters, _BEYOND_ASCII)
 
 
 def shown(name: str | bytes) -> str:
@@ -150,7 +151,7 @@ def _fault_at(block: bytes, match: re.Match[bytes], end: re.Pattern[bytes]) -> F
 _BLANK: Final = rb"[ \t]*+"
 _TEXT_VALUE: Final = rb'"(?:[^"\\\n]|\\[^\n])*+"'
 _TEXT_LABEL: Final = rb'(?:%b++%b=%b%b|"(?:%b|\\["\\])++"(?:%b=%b%b|(?![ ,]*+\t)))' % (
-    _name(b'"=,{}'), _BLANK, _BLANK, _TEXT_VALUE, _name(rb'"=\\'), _BLANK, _BLANK, _TEXT_VALUE,
+    _name(b'"=,{}'), _BLANK, _BLANK, _TEXT_VALUE, _name(b'"=\\'), _BLANK, _BLANK, _TEXT_VALUE,
 )  # fmt: skip
 _BAD_TEXT: Final = re.compile(
     rb"\n(?!%b#)[^{\n]*+\{%b(?:%b%b(?:,%b|(?=\})))*+(?!\})" % (_BLANK, _BLANK, _TEXT_LABEL, _BLANK, _BLANK)
@@ -166,7 +167,7 @@ def text_fault(block: bytes) -> Fault | None:
     return match and _fault_at(block, match, _TEXT_NAME_END)
 
 
-_INFLUX_KEY: Final = rb"(?:%b|\\%b)++" % (_name(rb",= \\"), _name(b""))
+_INFLUX_KEY: Final = rb"(?:%b|\\[^\n\x00-\x1f\x7f-\xff]|\\(?=[\x80-\xff]))++" % _name(b",= \\")
 _INFLUX_VALUE: Final = rb"(?:[^, \n\\]|\\[^\n]?)*+"
 _BAD_INFLUX: Final = re.compile(
     rb"\n(?!#)%b(?:,(?:%b)?+(?:=%b)?+(?=[, \n]|\Z))*+," % (_INFLUX_VALUE, _INFLUX_KEY, _INFLUX_VALUE)

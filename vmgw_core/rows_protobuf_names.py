@@ -7,10 +7,11 @@ name is looked for in each series, where clients put it: first.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from .errors import BadBody
+from .errors import BadBody, BadLabels
 from .rows_messages import message_classes, parse
 from .rows_names import check_names, fault_of, nameless
 
@@ -76,7 +77,7 @@ def parse_remote_write(data: bytes) -> Any:  # noqa: ANN401
     """
     request = _parse("WriteRequest", data, 1, 2, 4)
     if request is None or any(map(fault_of, request.timeseries.labels)):
-        _find_bad_series(data)
+        raise _bad_series(data)
     for number, series in enumerate(parse(_CLASSES, "SeriesList", data).series, 1):
         # Of a label that is longer than its name and value some field stands twice, and the last one counts.
         if (
@@ -91,16 +92,25 @@ def parse_remote_write(data: bytes) -> Any:  # noqa: ANN401
     return request
 
 
-def _find_bad_series(data: bytes) -> None:
-    for number, series in enumerate(parse(_RAW, "SeriesList", data).series, 1):
-        check_names((label.name for label in parse(_RAW, "TimeSeries", series).labels), f"series {number}")
-    raise BadBody("the body is not a valid WriteRequest message")
+def _bad_series(data: bytes) -> BadLabels:
+    """Which series has a bad label name. Raises ``BadBody`` where the message itself is broken."""
+    faults = (
+        f"series {number}: {fault}"
+        for number, series in enumerate(parse(_RAW, "SeriesList", data).series, 1)
+        for label in parse(_RAW, "TimeSeries", series).labels
+        if (fault := fault_of(label.name))
+    )
+    return BadLabels(next(faults, "a label name is not valid UTF-8"))
 
 
 # --- OpenTelemetry -------------------------------------------------------------------------------------------------
 
 _SEPARATORS: Final = b"/_.-: "
 """With ``-opentelemetry.usePrometheusNaming`` VictoriaMetrics makes nothing of a name that is these alone."""
+
+
+_PLAIN_NAME: Final = re.compile(rb"\n[\x01-\x7f][0-9A-Za-z]")
+"""How nearly every metric begins: the tag of its name, the length of it, and its first letter."""
 
 
 def check_opentelemetry(data: bytes) -> None:
@@ -116,6 +126,8 @@ def check_opentelemetry(data: bytes) -> None:
     check_names(_unknown(_attribute_keys(message.resource_metrics)), "an attribute")
     metrics = parse(_CLASSES, "MetricsExport", data, 2).resource_metrics.scope_metrics.metrics
     for number, metric in enumerate(metrics, 1):
+        if _PLAIN_NAME.match(metric):
+            continue
         names = parse(_CLASSES, "MetricName", metric).name
         if not names or not all(name.strip(_SEPARATORS) for name in names):
             raise nameless(f"metric {number}")

@@ -335,6 +335,8 @@ def test_a_series_without_a_name_is_refused(target: str, body: bytes, headers: H
         (LINES, b'{"values":[1],"timestamps":[1],"metric":{"__name__":"a"}}'),
         (LINES, b' { "metric" :\t{ "__name__" : "a" } , "values":[1],"timestamps":[1]}\r\n\r\n \n'),
         (TEXT, b'{"m",a="b"} 1'),
+        (OTLP, otlp(b"_a") + otlp(b"\xc3\xa9")),
+        ("/datadog/api/v2/series", b'{"series":[{"metric":"m","points":[{}],"tags":["a:b",1],"type":3}]}'),
         (TEXT, b'# HELP m \xff\xfe {\nm{a="\xff\\"\\n"} 1 # {\x01}\n\tm\t{\ta\t=\t"b"\t,\t}\t1\t2\r\nm{} 1\nm 1\r'),
         ("/write", b'm\x01,a=b\\ \\,\xff f=1,g="\x01"\n#\x01,\x02=\x03\n,a=b f=1\nm\\,\\ x,a\\ b=c,=d,e= f=1'),
     ],
@@ -375,6 +377,13 @@ def test_a_name_within_a_list_of_names_is_found_behind_another_of_the_same_key()
         points = item(5, item(1, *map(nested, keys)))
         with pytest.raises(BadLabels, match="an attribute"):
             count(OTLP, item(1, item(2, item(2, item(1, b"m"), points))), check=True)
+
+
+def test_a_bad_name_is_found_among_many() -> None:
+    points = [otlp(point=b"a%d" % index) for index in range(10_001)]
+    assert count(OTLP, b"".join(points), check=True) == 10_001
+    with pytest.raises(BadLabels, match="an attribute"):
+        count(OTLP, b"".join([*points, otlp(point=b"a\x02")]), check=True)
 
 
 def test_firehose_records_are_checked_as_they_are_put_together() -> None:
