@@ -332,6 +332,8 @@ def build_policy(settings: Settings, keyring: KeyRing, before: Policy | None = N
         keys_awaited=auth and keyring.waiting,
         auth=auth,
         compression=not settings["http.disableResponseCompression"],
+        check_label_names=bool(settings["write.checkLabelNames"]),
+        max_decoded=int(str(settings["ratelimit.maxDecodedSize"])),
     )
 
 

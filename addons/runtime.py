@@ -148,7 +148,6 @@ class Runtime:
                 limiter=self.limiter,
                 concurrency=self.concurrency,
                 max_queue=float(str(self.settings.get("maxQueueDuration", 0))),
-                max_decoded=int(str(self.settings.get("ratelimit.maxDecodedSize", 64 << 20))),
                 backend_changed=tell_of_backend,
             )
         return made

@@ -19,7 +19,7 @@ ORDER = [
     "signatures", "jwk", "token_rules", "jws", "jwt", "discovery",
     "windows", "limittypes", "limitset", "counters", "limits", "limitfile", "path", "routes", "forms", "labels",
     "head", "bodies", "tenancy", "durations", "backends", "concurrency", "answers", "gateway", "flagpage", "codecs",
-    "rows_lines", "rows_native",
+    "rows_names", "rows_lines", "rows_native", "rows_messages", "rows_protobuf_names", "rows_json_names",
     "rows_protobuf", "rows_json", "rows", "metering", "cycle", "own_requests", "usage", "tenant_series", "peers",
     "peek",
     "explanation", "narration", "token_story", "explain", "shellwords", "curl",

@@ -36,7 +36,8 @@ _ERROR_TYPES: Final = {
     503: "unavailable",
     504: "timeout",
 }
-# vmagent drops a block for good on these (and retries on all others), so on writes another status stands in.
+# vmagent drops a block for good on these (and retries on all others), so on writes another status stands in, unless
+# the refusal is final.
 _DROPPED_BY_WRITERS: Final = {400: 403, 409: 403, 415: 403}
 
 
@@ -76,11 +77,12 @@ def answer(refusal: Refusal, *, access: Access | None = None, tell_why: bool = F
     """The response for ``refusal``.
 
     Args:
-        access: what the route is for, where it is known; writes are never answered 400, 409 or 415.
+        access: what the route is for, where it is known; writes are answered 400 or 415 only where the same write can
+            never succeed.
         tell_why: whether the client learns why its token was refused (``-logInvalidAuthTokens``).
     """
     status = refusal.status
-    if access is Access.WRITE:
+    if access is Access.WRITE and not refusal.final:
         status = _DROPPED_BY_WRITERS.get(status, status)
     text = refusal.message
     headers: list[tuple[bytes, bytes]] = [(b"Content-Type", b"application/json")]

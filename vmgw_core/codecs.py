@@ -18,7 +18,7 @@ from typing import Final, Protocol
 import cramjam
 import zstandard
 
-from .errors import BadRequest, BodyTooLarge, UnsupportedBody
+from .errors import BadBody, BodyTooLarge, UnsupportedBody
 from .head import RequestHead
 
 Sink = Callable[[bytes], None]
@@ -36,7 +36,7 @@ _MAX_WINDOW: Final = 32 << 20  # bytes of history that a zstd frame may refer to
 class Decoder(Protocol):
     """Undoes one encoding.
 
-    Both methods raise BadRequest for what is no such encoding, and whatever the sink raises.
+    Both methods raise BadBody for what is no such encoding, and whatever the sink raises.
     """
 
     def feed(self, data: bytes) -> None:
@@ -88,7 +88,7 @@ class Inflate:
                 piece = self._inflater.decompress(b"", PIECE)
                 self._pass_on(piece)
         except zlib.error:
-            raise BadRequest(f"the body is not valid {'gzip' if self._gzip else 'deflate'}") from None
+            raise BadBody(f"the body is not valid {'gzip' if self._gzip else 'deflate'}") from None
         return self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
 
     def _pass_on(self, piece: bytes) -> None:
@@ -98,15 +98,15 @@ class Inflate:
 
     def _next_member(self) -> None:
         if not self._gzip:
-            raise BadRequest("there are bytes behind the end of the deflate encoding")
+            raise BadBody("there are bytes behind the end of the deflate encoding")
         self._members += 1
         if self._members > _FREE_MEMBERS + self._decoded // _MEMBER:
-            raise BadRequest(f"the body has more than {_FREE_MEMBERS} gzip members with next to nothing in them")
+            raise BadBody(f"the body has more than {_FREE_MEMBERS} gzip members with next to nothing in them")
         self._inflater = zlib.decompressobj(self._wbits)
 
     def finish(self) -> None:
         if not self._inflater.eof:
-            raise BadRequest(f"the {'gzip' if self._gzip else 'deflate'} encoding breaks off")
+            raise BadBody(f"the {'gzip' if self._gzip else 'deflate'} encoding breaks off")
 
 
 class Zstd:
@@ -122,7 +122,7 @@ class Zstd:
         try:
             self._writer.write(data)
         except zstandard.ZstdError:
-            raise BadRequest("the body is not valid zstd, or needs a larger window than 32 MiB") from None
+            raise BadBody("the body is not valid zstd, or needs a larger window than 32 MiB") from None
 
     def finish(self) -> None:
         """A frame that breaks off has been decoded as far as any reader gets."""
@@ -157,7 +157,7 @@ class SnappyBlock(_Held):
                 raise BodyTooLarge(f"a snappy block decodes to more than {self._max} bytes (-ratelimit.maxDecodedSize)")
             decoded = bytes(cramjam.snappy.decompress_raw(body))
         except cramjam.DecompressionError:
-            raise BadRequest("the body is not a valid snappy block") from None
+            raise BadBody("the body is not a valid snappy block") from None
         self._sink(decoded)
 
 
@@ -170,12 +170,13 @@ class ZstdBlock(_Held):
     def feed(self, data: bytes) -> None:
         super().feed(data)
         if len(self._body) >= 4 and not _FRAME.match(self._body):
-            raise BadRequest("the body is not valid zstd")
+            raise BadBody("the body is not valid zstd")
 
     def finish(self) -> None:
         body = self._take()
         try:
-            if not 0 <= zstandard.frame_content_size(body) <= self._max:
+            # An empty frame, or one to skip, may have others after it.
+            if not 0 < zstandard.frame_content_size(body) <= self._max:
                 raise zstandard.ZstdError("to be decoded in pieces")
             decoded = zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
         except zstandard.ZstdError:

@@ -83,7 +83,7 @@ class Gateway:
     """What is in force when a request begins, and stays so until it ends.
 
     ``clock`` gives the seconds of the limiter's clock, for the rows of a body that streams; ``max_queue`` is
-    ``-maxQueueDuration`` in seconds; ``max_decoded`` is ``-ratelimit.maxDecodedSize`` in bytes.
+    ``-maxQueueDuration`` in seconds.
     """
 
     policy: Policy
@@ -91,9 +91,13 @@ class Gateway:
     limiter: Limiter | None = None
     concurrency: Concurrency | None = None
     max_queue: float = 0.0
-    max_decoded: int = 64 << 20
     backend_changed: Callable[[Member], None] = _ignore
     """Called when one of several backends is set aside, or answers again."""
+
+    @property
+    def counts_rows(self) -> bool:
+        """Whether some limit needs the rows of bodies."""
+        return self.limiter is not None and self.limiter.counts_rows
 
 
 class Cycle:
@@ -204,24 +208,26 @@ class Cycle:
         self._waiter()
 
     def count(self, now: float) -> None:
-        """Hold the tenant to its limits: ENTERED to COUNTED.
+        """Hold the tenant to its limits, and have the body of a write counted and checked: ENTERED to COUNTED.
 
         Args:
             now: seconds of the limiter's clock.
 
         Raises:
-            Refusal: it is beyond a limit.
+            Refusal: it is beyond a limit, or its head says that its body cannot be read.
         """
         self._leave(State.ENTERED, "count")
         gateway, grant = self._admitted()
         limiter = gateway.limiter
         if limiter is not None:
-            subject, access = grant.subject, grant.route.access
-            limiter.admit(subject, access, now)
-            if limiter.counts_rows and access is Access.WRITE:
-                counter = row_counter(grant.route, self.head, max_decoded=gateway.max_decoded)
-                if counter is not None:
-                    self.meter = RowMeter(counter, lambda rows: limiter.take_rows(subject, rows, gateway.clock()))
+            limiter.admit(grant.subject, grant.route.access, now)
+        policy = gateway.policy
+        if grant.route.access is Access.WRITE and (policy.check_label_names or gateway.counts_rows):
+            counter = row_counter(
+                grant.route, self.head, max_decoded=policy.max_decoded, check=policy.check_label_names
+            )
+            if counter is not None:
+                self.meter = RowMeter(counter, self._take)
         self.state = State.COUNTED
 
     def prepare(self) -> None:
@@ -285,9 +291,7 @@ class Cycle:
             Refusal: they are beyond a limit.
         """
         self._leave(State.METERED, "rows")
-        gateway, grant = self._admitted()
-        if gateway.limiter is not None:
-            gateway.limiter.take_rows(grant.subject, rows, gateway.clock())
+        self._take(rows)
         self.state = State.METERED
 
     # --- the backend -----------------------------------------------------------------------------------------------
@@ -419,6 +423,12 @@ class Cycle:
         assert self.gateway is not None
         assert self.grant is not None
         return self.gateway, self.grant
+
+    def _take(self, rows: int) -> None:
+        """Count rows that are about to pass. Raises ``Refusal``: they are beyond a limit."""
+        gateway, grant = self._admitted()
+        if gateway.limiter is not None and gateway.counts_rows:
+            gateway.limiter.take_rows(grant.subject, rows, gateway.clock())
 
     def _no_place(self, places: Concurrency) -> TooManyAtOnce:
         places.refused += 1

@@ -5,7 +5,9 @@
     └── Refusal                       a request that is answered by the gateway itself
         ├── BadRequest           400  bad_request
         │   ├── AmbiguousPath         ambiguous_path
-        │   └── MalformedHead         malformed_head
+        │   ├── MalformedHead         malformed_head
+        │   └── BadBody               bad_body
+        │       └── BadLabels         bad_labels
         ├── TokenRefused         401  (its subclasses are the reasons)
         │   ├── MissingToken          missing_token
         │   ├── MalformedToken        malformed_token
@@ -29,6 +31,7 @@
         ├── BodyTooLarge         413  body_too_large
         ├── TargetTooLong        414  target_too_long
         ├── UnsupportedBody      415  unsupported_body
+        │   └── UnsupportedProtocol   unsupported_protocol
         ├── RateLimited          429  rate_limited
         ├── TooManyAtOnce        429  too_many_at_once
         ├── HeadTooLarge         431  head_too_large
@@ -63,6 +66,8 @@ class Refusal(VmgwError):
 
     status: ClassVar[int]
     code: ClassVar[str]
+    final: ClassVar[bool] = False
+    """Whether the same request can never succeed, so that a sender that repeats it should give it up."""
 
     @property
     def message(self) -> str:
@@ -90,6 +95,26 @@ class MalformedHead(BadRequest):
     """A request line or a header that two parsers could read in two ways."""
 
     code = "malformed_head"
+
+
+class BadBody(BadRequest):
+    """A write that cannot be read: it is broken, or reads in two ways.
+
+    vmagent and Prometheus drop a block on 400 and repeat it for ever on most others. No repetition mends this one,
+    and it would block all that waits behind it, so writes are answered 400 too.
+    """
+
+    code = "bad_body"
+    final = True
+
+
+class BadLabels(BadBody):
+    """A write with a label name that may not be written, or a series without a metric name.
+
+    VictoriaMetrics would take it, but the gateway never will, so 400 here too.
+    """
+
+    code = "bad_labels"
 
 
 # --- 401 -----------------------------------------------------------------------------------------------------------
@@ -249,6 +274,17 @@ class UnsupportedBody(Refusal):
 
     status = 415
     code = "unsupported_body"
+
+
+class UnsupportedProtocol(UnsupportedBody):
+    """A write in a protocol that VictoriaMetrics does not store: Prometheus remote write 2.0, OpenTelemetry as JSON.
+
+    Writes are answered 415 too. Remote Write 2.0 asks for that, and a sender may then fall back to 1.0
+    (https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/#required-http-response-headers).
+    """
+
+    code = "unsupported_protocol"
+    final = True
 
 
 class RateLimited(Refusal):

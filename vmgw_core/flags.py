@@ -79,6 +79,9 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "Backends",
         *_backend("read", "reads", "http://vmselect:8481"),
         *_backend("write", "writes", "http://vminsert:8480"),
+        Flag("write.checkLabelNames", BOOL, "true", "Answer 400 to a write with a label name that is empty, is not "
+             "valid UTF-8 or has a control character, and to one with a series without a metric name. False is for "
+             "backends whose -relabelConfig sees to that: then bodies are only looked at where rows are limited."),
         Flag("clusterMode", BOOL, "false", "The backends are a VictoriaMetrics cluster: requests go to the tenant's "
              "paths there."),
         Flag("backend.connectTimeout", DURATION, "5s", "How long a connection to a backend may take.", least="1ms"),
@@ -106,9 +109,9 @@ FLAGS: Final[tuple[Flag, ...]] = (
              "-ratelimit.failClosed.", least="1s"),
         Flag("ratelimit.maxTenants", INT, "10000", "For how many tenants usage is kept. One that was active within "
              "the longest window is never forgotten: beyond that many a new tenant is answered 429.", least="1"),
-        Flag("ratelimit.maxDecodedSize", SIZE, "64MiB", "Where rows are limited: a write that can only be counted "
-             "whole (remote write, OpenTelemetry, DataDog, New Relic, OpenTSDB, snappy, a line of JSON) and is larger, "
-             "as sent or decoded, is answered 413.", least="1MiB"),
+        Flag("ratelimit.maxDecodedSize", SIZE, "64MiB", "With -write.checkLabelNames, or where rows are limited: a "
+             "write that can only be read whole (remote write, OpenTelemetry, DataDog, New Relic, OpenTSDB, snappy, a "
+             "line of JSON) and is larger, as sent or decoded, is answered 413.", least="1MiB"),
         Flag("ratelimit.extraLabels", ARRAY, "", "Labels, as name=value, that the metrics asked for at -datasource.url "
              "must have: which of several clusters in one datasource is meant."),
         Flag("ratelimit.refreshInterval", DURATION, "5s", "How often usage is asked for at -datasource.url.",

@@ -68,6 +68,10 @@ class Policy:
     path_prefix: str = ""
     """What all paths begin with (``-http.pathPrefix``): empty, or with a slash in front and none behind."""
     auth: bool = True
+    check_label_names: bool = True
+    """Whether the label names of writes are checked (``-write.checkLabelNames``)."""
+    max_decoded: int = 64 << 20
+    """Bytes that may be held of a write that can only be read whole (``-ratelimit.maxDecodedSize``)."""
     compression: bool = True
     """Whether backends may be asked for compressed answers (not with ``-http.disableResponseCompression``)."""
 

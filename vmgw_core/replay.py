@@ -97,7 +97,7 @@ def _take_body(cycle: Cycle, captured: Captured) -> str:
         if captured.form is None:
             return _FORM
         cycle.form(captured.form)
-    elif cycle.state is State.METERED:
+    elif cycle.state is State.METERED and cycle.gateway is not None and cycle.gateway.counts_rows:
         if captured.rows is None:
             return _ROWS
         cycle.rows(captured.rows)

@@ -1,4 +1,5 @@
-"""How many rows (samples) a write body carries, counted as VictoriaMetrics counts ``vm_rows_inserted_total``.
+"""How many rows (samples) a write body carries, counted as VictoriaMetrics counts ``vm_rows_inserted_total``, and
+whether its label names are good.
 
     body -> codecs (content encoding) -> a format's counter -> rows
 
@@ -13,18 +14,22 @@ says), it is read in each of these ways, and the one with most rows counts.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import unquote_plus
 
 from .codecs import Decoder, Plain, Sink, SnappyBlock, ZstdBlock, content_encoding, decoder
-from .errors import BadRequest, BodyTooLarge, UnsupportedBody
+from .errors import BadBody, BadLabels, BodyTooLarge, UnsupportedBody, UnsupportedProtocol
 from .forms import decoded_key, split_pairs
 from .head import RequestHead
 from .routes import Filters, Route
-from .rows_json import count_datadog, count_firehose, count_new_relic, count_opentelemetry_json, count_opentsdb
+from .rows_json import count_datadog, count_firehose, count_new_relic, count_opentsdb
+from .rows_json_names import json_lines_fault, zabbix_fault
 from .rows_lines import Lines, count_filled, count_influx, count_json_lines, count_text, csv_rows
+from .rows_names import CheckBlock, check_head, influx_fault, text_fault
 from .rows_native import Native
 from .rows_protobuf import count_datadog_v2, count_opentelemetry, count_remote_write, count_sketches
 
@@ -156,7 +161,9 @@ class Readings:
         for reading in list(self._readings):
             try:
                 step(reading)
-            except BadRequest:
+            except BadLabels:
+                raise
+            except BadBody:
                 if reading is self._first or len(self._readings) == 1:
                     raise
                 # A backend that reads it this way stops here too, and keeps what it had.
@@ -166,31 +173,46 @@ class Readings:
 
 # --- which route has which counter ---------------------------------------------------------------------------------
 
-MakeFormat = Callable[[RequestHead, int], Format]
-"""From the head of a request and ``max_decoded``."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """How a body is to be read: the head of its request, and what :func:`row_counter` was told."""
+
+    head: RequestHead
+    max_decoded: int
+    check: bool
 
 
-def _lines(count: Callable[[bytes], int]) -> MakeFormat:
-    return lambda head, max_decoded: Lines(count)
+class Count(Protocol):
+    """Counts the rows of a whole body, and checks label names where ``check``."""
+
+    def __call__(self, data: bytes, *, check: bool) -> int: ...
 
 
-def _long_lines(count: Callable[[bytes], int]) -> MakeFormat:
+MakeFormat = Callable[[Task], Format]
+
+
+def _lines(count: Callable[[bytes], int], fault: CheckBlock) -> MakeFormat:
+    return lambda task: Lines(count, check=fault if task.check else None)
+
+
+def _long_lines(count: Callable[[bytes], int], fault: CheckBlock) -> MakeFormat:
     """Of lines that each are a JSON document: VictoriaMetrics takes them up to 100 MiB."""
-    return lambda head, max_decoded: Lines(count, max_line=max_decoded)
+    return lambda task: Lines(count, max_line=task.max_decoded, check=fault if task.check else None)
 
 
-def _whole(count: Callable[[bytes], int]) -> MakeFormat:
-    return lambda head, max_decoded: Whole(count, max_decoded=max_decoded)
+def _whole(count: Count) -> MakeFormat:
+    return lambda task: Whole(lambda data: count(data, check=task.check), max_decoded=task.max_decoded)
 
 
-def _csv(head: RequestHead, max_decoded: int) -> Format:
-    pairs = split_pairs(head.target.partition("?")[2], "URL")
+def _csv(task: Task) -> Format:
+    pairs = split_pairs(task.head.target.partition("?")[2], "URL")
     formats = [unquote_plus(pair.partition("=")[2]) for pair in pairs if decoded_key(pair) == "format"]
     return Lines(csv_rows(formats))
 
 
-def _native(head: RequestHead, max_decoded: int) -> Format:
-    return Native()
+def _native(task: Task) -> Format:
+    return Native(check=task.check)
 
 
 def _content_type(head: RequestHead) -> str:
@@ -200,81 +222,92 @@ def _content_type(head: RequestHead) -> str:
     return values[0].decode("latin-1") if values else ""
 
 
-def _datadog_v2(head: RequestHead, max_decoded: int) -> Format:
-    is_protobuf = _content_type(head) == "application/x-protobuf"
-    return Whole(count_datadog_v2 if is_protobuf else count_datadog, max_decoded=max_decoded)
+def _datadog_v2(task: Task) -> Format:
+    is_protobuf = _content_type(task.head) == "application/x-protobuf"
+    return _whole(count_datadog_v2 if is_protobuf else count_datadog)(task)
 
 
-def _count_json_both_ways(data: bytes) -> int:
-    return max(count_firehose(data), count_opentelemetry_json(data))
+def _opentelemetry(task: Task) -> Format:
+    if _content_type(task.head) != "application/json":
+        return _whole(count_opentelemetry)(task)
+    if any(task.head.values(b"x-amz-firehose-protocol-version")):
+        return _whole(count_firehose)(task)
+    raise UnsupportedProtocol("VictoriaMetrics does not take OpenTelemetry as JSON: send protobuf")
 
 
-def _opentelemetry(head: RequestHead, max_decoded: int) -> Format:
-    count = count_opentelemetry
-    if _content_type(head) == "application/json":
-        count = count_opentelemetry_json
-        if any(head.values(b"x-amz-firehose-protocol-version")):
-            # The header may not get to the backend: Connection can name it. So the document is read both ways.
-            count = _count_json_both_ways
-    return Whole(count, max_decoded=max_decoded)
-
+# Formats whose lines or blocks a release that does not know an encoding would find in the encoded bytes.
+_READ_BOTH_WAYS: Final = ("/api/v1/import", "/api/v1/import/native", "/write", "/api/v2/write")
+_TEXT: Final = "/api/v1/import/prometheus"
+_ZABBIX: Final = "/zabbixconnector/api/v1/history"
 
 # By the path without the prefixes that a client may put before it, and without a slash at its end.
 _FORMATS: Final[dict[str, MakeFormat]] = {
-    "/api/v1/import": _long_lines(count_json_lines),
+    "/api/v1/import": _long_lines(count_json_lines, json_lines_fault),
     "/api/v1/import/csv": _csv,
     "/api/v1/import/native": _native,
-    "/api/v1/import/prometheus": _lines(count_text),
-    "/api/v1/import/prometheus/metrics/job/<grouping...>": _lines(count_text),
-    "/write": _lines(count_influx),
-    "/api/v2/write": _lines(count_influx),
+    "/api/v1/import/prometheus": _lines(count_text, text_fault),
+    "/api/v1/import/prometheus/metrics/job/<grouping...>": _lines(count_text, text_fault),
+    "/api/v1/import/prometheus/metrics/job@base64/<grouping...>": _lines(count_text, text_fault),
+    "/write": _lines(count_influx, influx_fault),
+    "/api/v2/write": _lines(count_influx, influx_fault),
     "/datadog/api/v1/series": _whole(count_datadog),
     "/datadog/api/v2/series": _datadog_v2,
     "/datadog/api/beta/sketches": _whole(count_sketches),
     "/opentelemetry/v1/metrics": _opentelemetry,
     "/opentelemetry/api/v1/push": _opentelemetry,
     "/newrelic/infra/v2/metrics/events/bulk": _whole(count_new_relic),
-    "/zabbixconnector/api/v1/history": _long_lines(count_filled),
+    _ZABBIX: _long_lines(count_filled, zabbix_fault),
     "/api/put": _whole(count_opentsdb),
     "/opentsdb/api/put": _whole(count_opentsdb),
 }
 _REMOTE_WRITE: Final = ("/api/v1/write", "/api/v1/push", "")
 
 
-def row_counter(route: Route, head: RequestHead, *, max_decoded: int) -> RowCounter | None:
+def row_counter(route: Route, head: RequestHead, *, max_decoded: int, check: bool = False) -> RowCounter | None:
     """The counter for the body of a request, or None where the route writes no rows.
 
     Args:
         max_decoded: bytes that may be held of a body that can only be read whole, before and after decoding
             (``-ratelimit.maxDecodedSize``).
+        check: whether to check label names, too (``-write.checkLabelNames``).
 
     Raises:
-        Refusal: the head says that the body cannot be counted.
+        Refusal: the head says that the body cannot be counted, or has a bad label name.
     """
     if route.filters is not Filters.BIND or not route.inserts:
         return None
+    task = Task(head=head, max_decoded=max_decoded, check=check)
+    if check:
+        check_head(head)
     path = route.path.removeprefix(route.prefix).removesuffix("/")
     encoding = content_encoding(head)
     if path in _REMOTE_WRITE:
-        return _remote_write(encoding, max_decoded)
+        return _remote_write(encoding, task)
     make_format = _FORMATS[path]
-    first = Reading(lambda sink: decoder(encoding, sink, max_decoded=max_decoded), make_format(head, max_decoded))
+    first = Reading(lambda sink: decoder(encoding, sink, max_decoded=max_decoded), make_format(task))
     if encoding in ("", "gzip"):
         return first
+    if check and (path in _READ_BOTH_WAYS or path.startswith(_TEXT)):
+        # Encoded bytes may be rows, to a release that does not know the encoding, and as rows they cannot be good.
+        raise UnsupportedBody("label names here are only checked in bodies in gzip, or in no encoding")
     # Releases that know gzip alone read a body in any other encoding as if it were in none.
-    return Readings(first, Reading(Plain, make_format(head, max_decoded)), needs_first=True)
+    # Those that have the Zabbix connector know them all.
+    plain = Task(head=head, max_decoded=max_decoded, check=check and path != _ZABBIX)
+    return Readings(first, Reading(Plain, make_format(plain)), needs_first=True)
 
 
-def _remote_write(encoding: str, max_decoded: int) -> RowCounter:
+_VERSION_2: Final = re.compile(r";\s*proto\s*=\s*(?!\"?prometheus\.WriteRequest\b)", re.IGNORECASE)
+
+
+def _remote_write(encoding: str, task: Task) -> RowCounter:
     """VictoriaMetrics tries snappy and zstd, in the order that the header suggests; older releases know snappy alone,
     and none looks whether the header names another encoding.
     """
+    if any(_VERSION_2.search(value.decode("latin-1")) for value in task.head.values(b"content-type")):
+        raise UnsupportedProtocol("Prometheus remote write 2.0 is not supported: send 1.0")
     if encoding in ("gzip", "deflate"):
         raise UnsupportedBody("remote write is encoded in snappy or zstd")
-    snappy = Reading(
-        lambda sink: SnappyBlock(sink, max_decoded=max_decoded), Whole(count_remote_write, max_decoded=max_decoded)
-    )
-    zstd = Reading(
-        lambda sink: ZstdBlock(sink, max_decoded=max_decoded), Whole(count_remote_write, max_decoded=max_decoded)
-    )
+    whole = _whole(count_remote_write)
+    snappy = Reading(lambda sink: SnappyBlock(sink, max_decoded=task.max_decoded), whole(task))
+    zstd = Reading(lambda sink: ZstdBlock(sink, max_decoded=task.max_decoded), whole(task))
     return Readings(snappy, zstd, needs_first=False)

@@ -16,7 +16,8 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from .errors import BadRequest, BodyTooLarge
+from .errors import BadBody, BadLabels, BodyTooLarge
+from .rows_names import CheckBlock
 
 MAX_LINE: Final = 1 << 20
 """Bytes of a line. VictoriaMetrics refuses lines of more than 256 KiB, or what its flags say."""
@@ -28,8 +29,15 @@ class Lines:
     ``rows`` are those of the complete lines; ``settled`` is the offset behind the last of them, in bytes.
     """
 
-    def __init__(self, count: Callable[[bytes], int], *, max_line: int = MAX_LINE) -> None:
-        """``count`` gets blocks of whole lines. A line feed stands before each line, and none behind the last."""
+    def __init__(
+        self, count: Callable[[bytes], int], *, max_line: int = MAX_LINE, check: CheckBlock | None = None
+    ) -> None:
+        """``count`` and ``check`` get blocks of whole lines. A line feed stands before each line, none after the last.
+
+        ``check`` checks label names.
+        """
+        self._check = check
+        self._lines = 0
         self.rows = 0
         self.settled = 0
         self._count = count
@@ -52,6 +60,11 @@ class Lines:
     def _settle(self, data: bytes) -> None:
         block = b"".join((b"\n", self._tail, data))
         self._tail.clear()
+        if self._check is not None:
+            fault = self._check(block)
+            if fault is not None:
+                raise BadLabels(f"line {self._lines + fault[0] + 1}: {fault[1]}")
+            self._lines += block.count(b"\n")
         self.settled += len(block) - 1
         self.rows += self._count(block)
 
@@ -82,7 +95,7 @@ def count_filled(block: bytes) -> int:
 
 
 def csv_rows(formats: list[str]) -> Callable[[bytes], int]:
-    """As many rows a line as ``format`` has columns of type metric.
+    """As many rows a line as it has cells that are not empty in columns of type metric, as ``format`` says.
 
     https://docs.victoriametrics.com/victoriametrics/#how-to-import-csv-data
 
@@ -90,13 +103,46 @@ def csv_rows(formats: list[str]) -> Callable[[bytes], int]:
         formats: the values of the argument. VictoriaMetrics reads the first; the one with most columns counts.
 
     Raises:
-        BadRequest: there is none, or it has no metric or too many columns.
+        BadBody: there is none, or it has no metric or too many columns.
     """
-    columns = [[column.split(":", 2)[1:2] for column in text.split(",")].count(["metric"]) for text in formats]
-    most = max(columns, default=0)
-    if not 0 < most <= _MAX_COLUMNS:
-        raise BadRequest("the argument format= names no column of type metric, or too many")
-    return lambda block: most * count_filled(block)
+    columns = max(map(_metric_columns, formats), key=len, default=[])
+    if not 0 < len(columns) <= _MAX_COLUMNS:
+        raise BadBody("the argument format= names no column of type metric, or too many")
+
+    def count(block: bytes) -> int:
+        if not block.endswith(b",") and not any(cell in block for cell in _EMPTY_CELLS):
+            return len(columns) * count_filled(block)
+        return sum(_filled_cells(line.removesuffix(b"\r"), columns) for line in block.split(b"\n"))
+
+    return count
+
+
+def _metric_columns(text: str) -> list[int]:
+    """Where the cells of type metric are in a line, counted from 0; -1 where that cannot be told."""
+    parts = [column.split(":", 2) for column in text.split(",")]
+    metrics = [part[0] for part in parts if part[1:2] == ["metric"]]
+    return [int(place) - 1 if place.isascii() and place.isdigit() and len(place) < 6 else -1 for place in metrics]
+
+
+_EMPTY_CELLS: Final = (b",,", b"\n,", b",\n", b",\r", b'""', b"''")
+_QUOTED: Final = re.compile(rb"""(?:"((?:[^"]|"")*+)"|'((?:[^']|'')*+)'|([^,"'][^,]*+|))(?:,|\Z)""")
+
+
+def _filled_cells(line: bytes, columns: list[int]) -> int:
+    """How many of the cells at ``columns`` hold something; all where the line cannot be read."""
+    if not line:
+        return 0
+    if b'"' not in line and b"'" not in line:
+        cells = line.split(b",")
+    else:
+        cells, start = [], 0
+        while start < len(line):
+            match = _QUOTED.match(line, start)
+            if match is None:
+                return len(columns)
+            cells.append(match[match.lastindex or 0])
+            start = match.end()
+    return sum(column >= len(cells) or cells[column] != b"" for column in columns)
 
 
 # --- JSON lines ----------------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from .errors import BadRequest
+from .errors import BadBody, BadLabels
+from .rows_names import check_names
 
 _TIME_RANGE: Final = 16
 _SIZE: Final = 4
@@ -34,7 +35,10 @@ _NUMBER_AT: Final = re.compile(_NUMBER)
 class Native:
     """Counts the rows of complete blocks; ``settled`` is the offset behind the last of them, in bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, check: bool = False) -> None:
+        """``check``: whether to check label names, too."""
+        self._check = check
+        self._blocks = 0
         self.rows = 0
         self.settled = 0
         self._tail = b""
@@ -59,6 +63,9 @@ class Native:
         name_end = self._item_end(data, start)
         end = self._item_end(data, name_end) if name_end else 0
         if end:
+            self._blocks += 1
+            if self._check:
+                _check_name(data[start + _SIZE : name_end], self._blocks)
             self.rows += _rows_of_block(data, name_end + _SIZE, end)
         return end
 
@@ -67,9 +74,20 @@ class Native:
         if len(data) < start + _SIZE:
             return 0
         if size > _MAX_SIZE:
-            raise BadRequest("a block of the native format is larger than a mebibyte")
+            raise BadBody("a block of the native format is larger than a mebibyte")
         end = start + _SIZE + size
         return end if end <= len(data) else 0
+
+
+def _check_name(name: bytes, number: int) -> None:
+    """Check a name as the storage encodes it: the metric's, then keys and values, each with 0x01 after it.
+
+    A control character in a key may be an escape, which stands for another one.
+    """
+    group, *labels = name.split(b"\x01")
+    if not group:
+        raise BadLabels(f"block {number} has no metric name")
+    check_names(labels[:-1:2], f"block {number}")
 
 
 def _rows_of_block(data: bytes, start: int, end: int) -> int:
@@ -82,7 +100,7 @@ def _rows_of_block(data: bytes, start: int, end: int) -> int:
             if number is not None and number.end() + _number(number[0]) == end and _number(match[1]) <= _MAX_ROWS:
                 rows = max(rows, _number(match[1]))
     if rows < 0:
-        raise BadRequest("a block of the native format is broken")
+        raise BadBody("a block of the native format is broken")
     return rows
 
 
@@ -94,11 +112,11 @@ def varint(data: bytes, start: int, end: int) -> tuple[int, int]:
     """A number of up to 64 bits, least significant seven bits first, and the offset behind it.
 
     Raises:
-        BadRequest: it does not end before ``end``.
+        BadBody: it does not end before ``end``.
     """
     value = 0
     for index, byte in enumerate(data[start : min(start + _MAX_VARINT, end)]):
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             return value, start + index + 1
-    raise BadRequest("a number breaks off, or has more than 64 bits")
+    raise BadBody("a number breaks off, or has more than 64 bits")

@@ -1,29 +1,20 @@
 """Rows in protobuf messages: remote write, OpenTelemetry, DataDog.
 
-The messages are parsed by the protobuf library with descriptors that name only what is counted. Where a message
-repeats a submessage, the descriptor here says that there is one: a parser must then merge all of them into one
-(https://protobuf.dev/programming-guides/encoding/#last-one-wins), and the lists within become one list, whose
-length is the answer. No series is looked at one by one.
-
-A list costs some 30 bytes of memory an element, which may be two bytes of the message. So how many elements there
-can be, at most, is told beforehand from the size of the message and how often the byte of their tag occurs.
+Samples and points are merged into one list by the parser, whose length is the answer: see ``rows_messages``.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError, Message
+from .errors import BodyTooLarge, UnsupportedProtocol
+from .rows_messages import message_classes, parse
+from .rows_protobuf_names import check_datadog_v2, check_opentelemetry, check_sketches, parse_remote_write
 
-from .errors import BadRequest, BodyTooLarge
-
-_MAX_ELEMENTS: Final = 4_000_000
 _MAX_HISTOGRAM_BYTES: Final = 8 << 20  # of buckets that are packed numbers: eight bytes of memory for one
 
-# message: number name type, where * is "repeated" and a name in capitals is another message
 _MESSAGES: Final = """
-WriteRequest: 1 timeseries TimeSeries
+WriteRequest: 1 timeseries TimeSeries, 4 symbols bytes, 5 timeseries_v2 bytes
 TimeSeries: 2 samples *bytes, 4 histograms *bytes
 NativeHistogram: 9 negative_deltas *sint64, 10 negative_counts *double, 12 positive_deltas *sint64, 13 positive_counts *double
 ExportMetricsServiceRequest: 1 resource_metrics ResourceMetrics
@@ -41,61 +32,26 @@ MetricPayload: 1 series MetricSeries
 MetricSeries: 4 points *bytes
 """  # noqa: E501
 
-
-def _classes() -> dict[str, type[Message]]:
-    field = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="rows.proto", package="rows", syntax="proto2")
-    for line in _MESSAGES.strip().splitlines():
-        name, _, fields = line.partition(": ")
-        message = file.message_type.add(name=name)
-        for text in fields.split(", "):
-            number, field_name, kind = text.split()
-            label = field.LABEL_REPEATED if kind.startswith("*") else field.LABEL_OPTIONAL
-            kind = kind.removeprefix("*")
-            if kind.islower():
-                message.field.add(
-                    name=field_name, number=int(number), label=label, type=field.Type.Value(f"TYPE_{kind.upper()}")
-                )
-            else:
-                message.field.add(
-                    name=field_name, number=int(number), label=label, type=field.TYPE_MESSAGE, type_name=f".rows.{kind}"
-                )
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return {message.name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"rows.{message.name}"))
-            for message in file.message_type}  # fmt: skip
-
-
-_CLASSES: Final = _classes()
-
-
-def _parse(name: str, data: bytes, *numbers: int) -> Any:  # noqa: ANN401
-    """Parse a message.
-
-    Args:
-        numbers: of the fields that are lists: there must not be too many elements.
-    """
-    if len(data) > 2 * _MAX_ELEMENTS:
-        # The tag of a length-delimited field, and the same with a needless second byte, which sets the top bit.
-        tags = [number << 3 | 2 for number in numbers]
-        if sum(data.count(tag) + data.count(tag | 0x80) for tag in tags) > _MAX_ELEMENTS:
-            raise BodyTooLarge(f"the message may hold more than {_MAX_ELEMENTS} samples: send it in parts")
-    message = _CLASSES[name]()
-    try:
-        message.ParseFromString(data)
-    except DecodeError:
-        raise BadRequest(f"the body is not a valid {name} message") from None
-    return message
+_CLASSES: Final = message_classes(_MESSAGES, "rows")
 
 
 # --- Prometheus remote write ---------------------------------------------------------------------------------------
 
 
-def count_remote_write(data: bytes) -> int:
+def count_remote_write(data: bytes, *, check: bool = False) -> int:
     """One row a sample. Of a native histogram, as many as VictoriaMetrics may make of it: at most one a bucket,
     one for the zero bucket, the count and the sum.
+
+    Args:
+        check: whether to check label names, too.
+
+    Raises:
+        UnsupportedProtocol: a message of version 2.0, in which VictoriaMetrics finds no series.
     """
-    series = _parse("WriteRequest", data, 2, 4).timeseries
+    request = parse_remote_write(data) if check else parse(_CLASSES, "WriteRequest", data, 2, 4)
+    if request.symbols or request.timeseries_v2:
+        raise UnsupportedProtocol("Prometheus remote write 2.0 is not supported: send 1.0")
+    series = request.timeseries
     rows = len(series.samples)
     if series.histograms:
         buckets = _histograms("NativeHistogram", series.histograms)
@@ -108,27 +64,29 @@ def _histograms(name: str, points: Any) -> Any:  # noqa: ANN401
     joined = b"".join(points)
     if len(joined) > _MAX_HISTOGRAM_BYTES:
         raise BodyTooLarge(f"the message holds more than {_MAX_HISTOGRAM_BYTES} bytes of histograms: send it in parts")
-    return _parse(name, joined)
+    return parse(_CLASSES, name, joined)
 
 
 # --- OpenTelemetry -------------------------------------------------------------------------------------------------
 
 
-def count_opentelemetry(data: bytes) -> int:
+def count_opentelemetry(data: bytes, *, check: bool = False) -> int:
     """One row a point of a gauge or sum; of a histogram its count, its sum and its buckets; of a summary its count,
     its sum and its quantiles.
     """
-    metrics = _parse("ExportMetricsServiceRequest", data, 1).resource_metrics.scope_metrics.metrics
+    metrics = parse(_CLASSES, "ExportMetricsServiceRequest", data, 1).resource_metrics.scope_metrics.metrics
     rows = len(metrics.gauge.data_points) + len(metrics.sum.data_points)
     if points := metrics.histogram.data_points:
-        merged = _parse("HistogramPoint", b"".join(points))
+        merged = parse(_CLASSES, "HistogramPoint", b"".join(points))
         rows += len(points) + len(merged.sum) + len(merged.bucket_counts)
     if points := metrics.exponential_histogram.data_points:
         merged = _histograms("ExponentialPoint", points)
         rows += 2 * len(points) + _nonzero(merged.zero_count)  # newer releases insert a sum that is not there, too
         rows += _nonzero(merged.positive.bucket_counts) + _nonzero(merged.negative.bucket_counts)
     if points := metrics.summary.data_points:
-        rows += 2 * len(points) + len(_parse("SummaryPoint", b"".join(points), 6).quantile_values)
+        rows += 2 * len(points) + len(parse(_CLASSES, "SummaryPoint", b"".join(points), 6).quantile_values)
+    if check:
+        check_opentelemetry(data)
     return rows
 
 
@@ -138,14 +96,18 @@ def _nonzero(numbers: Any) -> int:  # noqa: ANN401
 
 # --- DataDog -------------------------------------------------------------------------------------------------------
 
-_ROWS_OF_A_SKETCH: Final = 7  # five quantiles, the sum and the count
+_ROWS_OF_A_SKETCH: Final = 9  # five quantiles, the sum, the count and, since v1.109, the least and the greatest value
 
 
-def count_sketches(data: bytes) -> int:
-    """Seven rows a sketch."""
-    return _ROWS_OF_A_SKETCH * len(_parse("SketchPayload", data, 7).sketches.dogsketches)
+def count_sketches(data: bytes, *, check: bool = False) -> int:
+    """Nine rows a sketch."""
+    if check:
+        check_sketches(data)
+    return _ROWS_OF_A_SKETCH * len(parse(_CLASSES, "SketchPayload", data, 7).sketches.dogsketches)
 
 
-def count_datadog_v2(data: bytes) -> int:
+def count_datadog_v2(data: bytes, *, check: bool = False) -> int:
     """One row a point."""
-    return len(_parse("MetricPayload", data, 4).series.points)
+    if check:
+        check_datadog_v2(data)
+    return len(parse(_CLASSES, "MetricPayload", data, 4).series.points)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from mitmproxy.http import HTTPFlow
@@ -20,6 +21,7 @@ from vmgw_addons.runtime import Runtime
 from vmgw_core.access import Access, TenantID
 from vmgw_core.backends import BackendGroup
 from vmgw_core.cycle import Cycle, State
+from vmgw_core.errors import BadLabels
 from vmgw_core.gateway import Policy
 from vmgw_core.jwt import TokenVerifier
 from vmgw_core.limits import Limit, Limiter, LimitType, Resolution, Subject
@@ -42,13 +44,16 @@ POLICY = Policy(
     write=BackendGroup((BACKEND,)),
     max_form_size=1000,
     tell_why=False,
+    check_label_names=False,
 )
 TOKEN = keys.compact({"alg": "RS256"}, keys.claims(vm_access={"tenant_id": {"account_id": 1, "project_id": 5}}))
 
 
-def entered(runtime: Runtime, path: str = "/api/v1/query", method: str = "GET") -> tuple[HTTPFlow, Cycle]:
+def entered(
+    runtime: Runtime, path: str = "/api/v1/query", method: str = "GET", policy: Policy = POLICY
+) -> tuple[HTTPFlow, Cycle]:
     """A flow that access control has let through, and that has its place."""
-    runtime.policy = POLICY
+    runtime.policy = policy
     flow = tflow.tflow()
     flow.request.path, flow.request.method = path, method
     flow.request.headers["Authorization"] = f"Bearer {TOKEN}"
@@ -129,6 +134,29 @@ def test_bodies_are_metered_where_rows_are_limited(path: str, method: str, limit
     if cycle.meter is not None:
         assert cycle.meter.feed(b"m 1\n") + cycle.meter.finish() == b"m 1\n"
         assert [usage.usage for usage in runtime.limiter.status(time.monotonic())] == [1]
+
+
+@pytest.mark.parametrize("limits", [[], [limit(LimitType.ROWS_INSERTED)]], ids=["no limit", "a limit"])
+@pytest.mark.parametrize("lane_limiter", [False, True], ids=["no limiter", "a limiter"])
+def test_label_names_are_checked_with_and_without_limits(limits: list[Limit], lane_limiter: bool) -> None:
+    runtime = Runtime()
+    policy = replace(POLICY, check_label_names=True)
+    runtime.limiter = Limiter(limits) if lane_limiter else None
+    flow, cycle = entered(runtime, "/api/v1/import/prometheus", "POST", policy)
+    RateLimit(runtime).requestheaders(flow)
+    assert flow.response is None
+    cycle.prepare()
+    with pytest.raises(BadLabels, match="line 2"):
+        cycle.body(b'm{a="b"} 1\nm{\xfe="b"} 1\n', end=True)
+    flow, cycle = entered(runtime, policy=policy)
+    RateLimit(runtime).requestheaders(flow)
+    assert cycle.state is State.COUNTED
+    assert cycle.meter is None
+    # What the head says is refused at once.
+    flow, cycle = entered(runtime, "/api/v1/import/prometheus?extra_label=%FE=x", "POST", policy)
+    RateLimit(runtime).requestheaders(flow)
+    assert flow.response is not None
+    assert flow.response.status_code == 400
 
 
 def test_warnings_are_logged_in_a_bounded_number(caplog: pytest.LogCaptureFixture) -> None:

@@ -237,6 +237,10 @@ NEW_RELIC: Final = json.dumps(
         }
     ]
 ).encode()
+NEW_RELIC_NUMBERS: Final = json.dumps(
+    [{"Events": [{"eventType": 1, "entityKey": 2, "timestamp": TIME, "a": "x"}]}]
+).encode()
+EMPTY_CELLS: Final = b'web,1700000000,,2.5\n"a",1700000001,3,""\r\n,1700000002,,\ndb,1700000003,5,6'
 ZABBIX: Final = b"\n".join(
     line(
         host={"host": "h", "name": "H"}, groups=["g"], item_tags=[{"tag": "t", "value": "v"}], itemid=1, name=f"z{n}",
@@ -262,6 +266,14 @@ CASES: Final = (
     ),
     Case(name="JSON lines", target="/api/v1/import", body=JSON_LINES, rows=6, kind="vmimport"),
     Case(name="CSV", target=f"/api/v1/import/csv?{FORMAT}", body=CSV, rows=6, kind="csvimport"),
+    Case(
+        name="CSV with empty cells",
+        target=f"/api/v1/import/csv?{FORMAT}",
+        body=EMPTY_CELLS,
+        rows=4,
+        kind="csvimport",
+        old=False,
+    ),
     Case(name="influx", target="/write?db=x", body=INFLUX, rows=10, kind="influx"),
     Case(name="influx v2", target="/influx/api/v2/write", body=INFLUX, rows=10, kind="influx"),
     Case(name="DataDog v1", target="/datadog/api/v1/series", body=DATADOG_V1, rows=3, kind="datadog"),
@@ -279,7 +291,7 @@ CASES: Final = (
         name="DataDog sketches",
         target="/datadog/api/beta/sketches",
         body=sketches(),
-        rows=21,
+        rows=27,
         kind="datadogsketches",
         old=False,
     ),
@@ -296,6 +308,14 @@ CASES: Final = (
         target="/newrelic/infra/v2/metrics/events/bulk",
         body=NEW_RELIC,
         rows=3,
+        kind="newrelic",
+        old=False,
+    ),
+    Case(
+        name="New Relic, keys as numbers",
+        target="/newrelic/infra/v2/metrics/events/bulk",
+        body=NEW_RELIC_NUMBERS,
+        rows=2,
         kind="newrelic",
         old=False,
     ),
@@ -335,5 +355,23 @@ CASES: Final = (
         headers=ZSTD,
         rows=5,
         kind="promremotewrite",
+    ),
+    Case(
+        name="remote write, zstd after an empty frame",
+        target="/api/v1/write",
+        body=zstd(b"") + zstd(remote_write()),
+        headers=ZSTD,
+        rows=5,
+        kind="promremotewrite",
+        old=False,
+    ),
+    Case(
+        name="remote write, zstd after a frame to skip",
+        target="/api/v1/write",
+        body=b"\x50\x2a\x4d\x18\x00\x00\x00\x00" + zstd(remote_write()) + b"\x5f\x2a\x4d\x18\x01\x00\x00\x00x",
+        headers=SNAPPY,
+        rows=5,
+        kind="promremotewrite",
+        old=False,
     ),
 )

@@ -20,6 +20,7 @@ from vmgw_core.errors import (
     AccessDenied,
     BackendTimeout,
     BackendUnreachable,
+    BadLabels,
     BadRequest,
     BodyTooLarge,
     InternalError,
@@ -52,6 +53,7 @@ def gateway(*backends: Backend, **parts: Any) -> Gateway:  # noqa: ANN401
         write=BackendGroup((WRITE,)),
         max_form_size=100,
         tell_why=False,
+        check_label_names=False,
     )
     return replace(Gateway(policy=policy, clock=lambda: 1.0), **parts)
 
@@ -351,6 +353,17 @@ def test_rows_beyond_the_limit_let_nothing_out() -> None:
     with pytest.raises(BodyTooLarge):
         made.body(ROWS, end=True)
     assert made.state is State.REFUSED
+
+
+def test_label_names_are_checked_without_any_limit() -> None:
+    by = gateway()
+    by = replace(by, policy=replace(by.policy, check_label_names=True))
+    made = admit(write(), by)
+    with pytest.raises(BadLabels, match="line 2"):
+        made.body(b'a 1\nb{\xfe="c"} 2\n', end=True)
+    made = admit(write(), by)
+    made.rows(10**9)
+    assert made.body(ROWS, end=True) == ROWS
 
 
 def test_rows_of_a_body_that_is_not_there_count() -> None:

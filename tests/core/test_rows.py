@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import json
 import zlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vmgw_core.access import Access
-from vmgw_core.errors import BadRequest, BodyTooLarge, Refusal, UnsupportedBody
+from vmgw_core.errors import BadRequest, BodyTooLarge, Refusal, UnsupportedBody, UnsupportedProtocol
 from vmgw_core.head import RequestHead
 from vmgw_core.routes import ROUTES, Filters, Route
 from vmgw_core.rows import row_counter
@@ -22,9 +22,12 @@ from .bodies import (
     ENCODINGS,
     FORMAT,
     PROTOBUF,
+    TIME,
     Case,
     Headers,
+    double,
     item,
+    number,
     opentelemetry,
     remote_write,
     sample,
@@ -167,20 +170,70 @@ def test_csv_reads_the_format_from_the_url() -> None:
             count(f"/api/v1/import/csv{target}", body)
 
 
-def test_opentelemetry_may_be_json_or_come_by_firehose() -> None:
+def test_opentelemetry_is_protobuf_or_comes_by_firehose() -> None:
     target = "/opentelemetry/api/v1/push"
-    message = json.dumps({"resourceMetrics": [{"gauge": {"dataPoints": [{}, {}]}}]}).encode()
-    assert count(target, message, JSON) == 2
     firehose = (*JSON, (b"X-Amz-Firehose-Protocol-Version", b"1.0"))
     assert count(target, b'{"records":[]}', firehose) == 0
-    assert count(target, message, firehose) == 2  # a backend that does not get the header reads it so
-    assert count(target, message, (*JSON, (b"X-Amz-Firehose-Protocol-Version", b""))) == 2
     for content_type in (b"", b"application/x-protobuf", b"application/json; charset=utf-8"):
         assert count(target, opentelemetry(), ((b"Content-Type", content_type),)) == 17
-        with pytest.raises(BadRequest):
-            count(target, message, ((b"Content-Type", content_type),))
-    with pytest.raises(UnsupportedBody):
-        count(target, message, JSON * 2)
+    for headers in (JSON, (*JSON, (b"X-Amz-Firehose-Protocol-Version", b""))):
+        with pytest.raises(UnsupportedProtocol, match="send protobuf"):
+            count(target, b"{}", headers)
+    with pytest.raises(UnsupportedBody, match="more than one"):
+        count(target, b"{}", JSON * 2)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        b"application/x-protobuf;proto=io.prometheus.write.v2.Request",
+        b"application/x-protobuf; proto=io.prometheus.write.v2.Request",
+        b'application/x-protobuf ; Proto = "io.prometheus.write.v2.Request"',
+        b"APPLICATION/X-PROTOBUF;charset=x;PROTO=io.prometheus.write.v3.Request",
+        b"application/x-protobuf;proto=",
+    ],
+)
+def test_remote_write_2_is_refused_by_its_type(content_type: bytes) -> None:
+    with pytest.raises(UnsupportedProtocol, match=r"send 1\.0"):
+        counter_of("/api/v1/write", ((b"Content-Type", content_type),))
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [b"", b"application/x-protobuf", b"x;proto=prometheus.WriteRequest", b'x; proto="prometheus.WriteRequest"'],
+)
+def test_remote_write_1_is_not(content_type: bytes) -> None:
+    assert count("/api/v1/write", snappy(remote_write()), ((b"Content-Type", content_type),)) == 5
+
+
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("encode", [snappy, zstd])
+def test_remote_write_2_is_refused_by_its_body_too(encode: Callable[[bytes], bytes], check: bool) -> None:
+    series = item(5, item(1, bytes([1, 2])), item(2, double(1, 1), number(2, TIME * 1000)))
+    symbols = b"".join(item(4, symbol) for symbol in (b"", b"__name__", b"m"))
+    for message in (symbols + series, series, symbols, remote_write() + series):
+        with pytest.raises(UnsupportedProtocol, match=r"send 1\.0"):
+            count("/api/v1/write", encode(message), check=check)
+
+
+EMPTY = zstd(b"")
+SKIP = b"\x50\x2a\x4d\x18\x04\x00\x00\x00skip"
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        EMPTY + zstd(remote_write()),
+        SKIP + zstd(remote_write()),
+        b"\x5f\x2a\x4d\x18\x00\x00\x00\x00" * 3 + zstd(remote_write()),
+        EMPTY + SKIP + zstd(remote_write()) + SKIP + EMPTY,
+        zstd(remote_write()[:20]) + SKIP + zstd(remote_write()[20:]),
+    ],
+    ids=["empty first", "skippable first", "several skippable", "around", "in two"],
+)
+@pytest.mark.parametrize("name", ["", "snappy", "zstd"])
+def test_remote_write_is_read_in_all_frames(frames: bytes, name: str) -> None:
+    assert count("/api/v1/write", frames, encoded_with(name)) == 5
 
 
 def test_datadog_v2_may_be_protobuf() -> None:

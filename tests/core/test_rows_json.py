@@ -17,14 +17,13 @@ from vmgw_core.rows_json import (
     count_datadog,
     count_firehose,
     count_new_relic,
-    count_opentelemetry_json,
     count_opentsdb,
 )
 
 from .bodies import DATADOG_V1, DATADOG_V2, NEW_RELIC, OPENTSDB, line, opentelemetry, varint
 from .counting import LAW
 
-COUNTS = [count_datadog, count_firehose, count_new_relic, count_opentelemetry_json, count_opentsdb]
+COUNTS = [count_datadog, count_firehose, count_new_relic, count_opentsdb]
 
 
 @pytest.mark.parametrize(
@@ -86,44 +85,13 @@ def test_opentsdb(body: bytes, rows: int) -> None:
         (b"[]", 0),
         (b'[{"EntityID":1,"Events":[]}]', 0),
         (b'[{"Events":[{"a":1,"b":2.5,"c":1e400,"d":true,"e":null,"f":"1","g":{"h":1},"timestamp":1}]}]', 3),
+        (b'[{"Events":[{"entityKey":1,"eventType":2,"timestamp":3}]}]', 2),
         (b'[{"Events":[{"a":1}],"Events":[{"a":1,"a":2}]}]', 3),
         (b'[{"Events":[1,{"a":1}]},{"Events":"x"},{"Events":[{"a":1}]}]', 2),
     ],
 )
 def test_new_relic(body: bytes, rows: int) -> None:
     assert count_new_relic(body) == rows
-
-
-def otel(*metrics: object) -> bytes:
-    return json.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": metrics}]}]}).encode()
-
-
-@pytest.mark.parametrize(
-    ("metric", "rows"),
-    [
-        ({"name": "g", "gauge": {"dataPoints": [{"asDouble": 1}, {"asInt": "2"}, None]}}, 3),
-        ({"name": "s", "sum": {"aggregationTemporality": 2, "dataPoints": [{"asInt": "1"}]}}, 1),
-        ({"name": "h", "histogram": {"dataPoints": [{"count": "3", "sum": 4.5, "bucketCounts": ["1", "2"]}]}}, 4),
-        ({"name": "h", "histogram": {"dataPoints": [{"count": "3", "bucketCounts": ["1", "2"]}]}}, 3),
-        ({"name": "q", "summary": {"dataPoints": [{"count": 3, "sum": 1, "quantileValues": [{}, {}]}]}}, 4),
-        ({"name": "q", "Summary": {"DATAPOINTS": [{"count": 3}, {}, {"sum": None}]}}, 6),
-        ({"name": "q", "summary": {"dataPoints": [{"count": 3, "quantileValues": [{}]}]}}, 3),
-        (
-            {
-                "exponentialHistogram": {
-                    "dataPoints": [
-                        {"sum": 1, "zeroCount": "1", "positive": {"bucketCounts": ["1", "2"]}, "negative": {}},
-                        {"zeroCount": "0", "negative": {"offset": 1, "bucketCounts": [1]}},
-                    ]
-                }
-            },
-            5 + 3,
-        ),
-    ],
-)
-def test_opentelemetry(metric: object, rows: int) -> None:
-    assert count_opentelemetry_json(otel(metric)) == rows
-    assert count_opentelemetry_json(otel(metric, metric)) == 2 * rows
 
 
 # --- Firehose -------------------------------------------------------------------------------------------------------
@@ -221,7 +189,7 @@ def test_what_is_too_large_to_parse_counts_as_many_as_it_could_hold() -> None:
             count(BLANKS + b"1")
 
 
-@pytest.mark.parametrize("count", [count_datadog, count_opentelemetry_json, count_firehose])
+@pytest.mark.parametrize("count", [count_datadog, count_firehose])
 def test_or_is_refused_where_nothing_bounds_it(count: object) -> None:
     assert callable(count)
     with pytest.raises(BodyTooLarge):

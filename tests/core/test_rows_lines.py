@@ -82,6 +82,36 @@ def test_csv(formats: list[str], columns: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "rows"),
+    [
+        ("h,1,2,3", 2),
+        ("h,1,,3", 1),
+        ("h,1,2,", 1),
+        ("h,1,2,\r", 1),
+        ("h,1,,", 0),
+        (",,2,3", 2),
+        ('h,1,"",3', 1),
+        ("h,1,'',3", 1),
+        ('"a,b",1,"2",""', 1),
+        ('"a""",1,2,""', 1),
+        ("'a,''b',,2,3", 2),
+        ("h,,2,3,", 2),
+        # What VictoriaMetrics skips counts in full.
+        ("h,1", 2),
+        ('"h,,1,2', 2),
+        ('"h"x,1,,2', 2),
+        ("", 0),
+        ("\r", 0),
+    ],
+)
+def test_an_empty_cell_of_csv_is_no_row(line: str, rows: int) -> None:
+    count = csv_rows(["1:label:host,2:time:unix_s,3:metric:a,4:metric:b"])
+    assert count(f"\n{line}".encode()) == rows
+    assert count(f"\nh,1,2,3\n{line}\n\nh,1,2,3\n{line}".encode()) == 4 + 2 * rows
+    assert csv_rows(["x:metric:a,3:metric:b"])(b"\nh,1,,2") == 1
+
+
+@pytest.mark.parametrize(
     "formats", [[], [""], ["1:label:metric"], ["metric"], ["1:Metric:a"], [",".join(["1:metric:a"] * 70_000)]]
 )
 def test_csv_needs_metrics(formats: list[str]) -> None:

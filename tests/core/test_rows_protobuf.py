@@ -100,7 +100,7 @@ def test_opentelemetry(body: bytes, rows: int) -> None:
 
 def test_datadog() -> None:
     assert count_sketches(b"") == 0
-    assert count_sketches(sketches()) == 21
+    assert count_sketches(sketches()) == 27
     assert count_datadog_v2(b"") == 0
     assert count_datadog_v2(datadog_v2()) == 3
 

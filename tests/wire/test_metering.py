@@ -229,8 +229,8 @@ def test_a_large_body_that_fits_takes_no_memory(gateway: Gateway, upstream: Reco
     [
         ("br", b"m 1\n", 403),
         ("gzip, gzip", gzip.compress(gzip.compress(LINE, mtime=0), mtime=0), 403),
-        ("gzip", b"m 1\n" * 100, 403),
-        ("gzip", gzip.compress(LINE, mtime=0)[:-1], 403),
+        ("gzip", b"m 1\n" * 100, 400),
+        ("gzip", gzip.compress(LINE, mtime=0)[:-1], 400),
         ("identity", b"m" * (2 * MIB), 413),
         ("gzip", gzip.compress(b"m 1\n" * (6 * MIB), mtime=0), 413),
     ],
@@ -238,7 +238,7 @@ def test_a_large_body_that_fits_takes_no_memory(gateway: Gateway, upstream: Reco
 def test_what_cannot_be_counted_is_refused(
     gateway: Gateway, upstream: RecordingUpstream, token: str, encoding: str, body: bytes, status: int
 ) -> None:
-    """Never with 400 or 415: vmagent would drop the block."""
+    """With 400, on which vmagent drops the block, only where no repetition helps: a broken encoding."""
     with posted(gateway, token, body, rows(10**9, f"Content-Encoding: {encoding}")) as client:
         assert client.receive_answer()[0] == status
     assert upstream.bytes_received == 0
