@@ -68,7 +68,9 @@ class Vmselect(Server):
 
     name = "vmselect"
 
-    def __init__(self, storage: Vmstorage, *flags: str) -> None:
+    def __init__(self, storage: Vmstorage, *flags: str, cached: bool = False) -> None:
+        self.cached = cached
+        """Whether it keeps the results of queries, as it does in production."""
         super().__init__(f"-storageNode=127.0.0.1:{storage.select_port}", *flags)
 
     def command(self) -> list[str]:
@@ -77,7 +79,7 @@ class Vmselect(Server):
             f"-httpListenAddr=127.0.0.1:{self.port}",
             f"-cacheDataPath={self.directory / 'cache'}",
             "-search.latencyOffset=0s",
-            "-search.disableCache",
+            *(() if self.cached else ("-search.disableCache",)),
             "-memory.allowedBytes=64MB",
             *self.flags,
         ]
@@ -151,7 +153,11 @@ class Tenant:
 
 
 @contextlib.contextmanager
-def start_cluster(*select_flags: str) -> Iterator[RealCluster]:
+def start_cluster(*select_flags: str, cached: bool = False) -> Iterator[RealCluster]:
     """Start a cluster with empty directories; all three programs are stopped at the end."""
-    with Vmstorage() as storage, Vminsert(storage) as insert, Vmselect(storage, *select_flags) as select:
+    with (
+        Vmstorage() as storage,
+        Vminsert(storage) as insert,
+        Vmselect(storage, *select_flags, cached=cached) as select,
+    ):
         yield RealCluster(storage=storage, insert=insert, select=select)
