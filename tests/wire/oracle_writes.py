@@ -70,7 +70,7 @@ def delete_request(rng: random.Random) -> Request:
 
 def _text(metric: str, labels: list[tuple[str, str]]) -> bytes:
     inner = ",".join(f'{name}="{value}"' for name, value in labels)
-    return _raw(f"{metric}{{{inner}}} 7\n")
+    return _raw(f"{metric}{{{inner}}} 7 1600000000000\n")
 
 
 def _json(metric: str, labels: list[tuple[str, str]]) -> bytes:
@@ -80,7 +80,7 @@ def _json(metric: str, labels: list[tuple[str, str]]) -> bytes:
 
 def _influx(metric: str, labels: list[tuple[str, str]]) -> bytes:
     inner = "".join(f",{name}={value}" for name, value in labels if value and " " not in name)
-    return _raw(f"{metric}{inner} value=7\n")
+    return _raw(f"{metric}{inner} value=7 1600000000000000000\n")
 
 
 def _csv(metric: str, labels: list[tuple[str, str]]) -> bytes:
