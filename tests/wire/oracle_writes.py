@@ -105,7 +105,9 @@ def _remote_write(metric: str, labels: list[tuple[str, str]]) -> bytes:
 
 
 def _opentelemetry(metric: str, labels: list[tuple[str, str]]) -> bytes:
-    attributes = b"".join(_field(7, _field(1, _raw(name)) + _field(2, _field(1, _raw(value)))) for name, value in labels)
+    attributes = b"".join(
+        _field(7, _field(1, _raw(name)) + _field(2, _field(1, _raw(value)))) for name, value in labels
+    )
     moment = b"\x19" + (1_600_000_000 * 10**9).to_bytes(8, "little")
     point = attributes + moment + b"\x21" + b"\0\0\0\0\0\0\x1c\x40"
     return _field(1, _field(2, _field(2, _field(1, metric.encode()) + _field(5, _field(1, point)))))

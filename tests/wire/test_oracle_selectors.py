@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -158,5 +157,3 @@ def test_the_model_is_what_the_backend_does_without_a_token(judge: Judge) -> Non
             continue
         found = as_set(judge.backend.tenant.series(str(selector)))
         assert found == as_set([labels for labels in SERIES if matches(selector, labels)]), selector
-
-
