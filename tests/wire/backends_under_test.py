@@ -1,6 +1,6 @@
 """The backends that the oracle puts a gateway in front of: a single node, and a real cluster if there is one.
 
-Which release they are is said by ``VICTORIA_METRICS`` and ``VM_CLUSTER``; see :func:`tests.wire.processes.program_path`.
+``VICTORIA_METRICS`` and ``VM_CLUSTER`` choose the release; see :func:`tests.wire.processes.program_path`.
 """
 
 from __future__ import annotations
@@ -57,6 +57,9 @@ def start_backend(kind: str, *read_flags: str) -> Iterator[Backend]:
             yield Backend(kind=kind, tenant=node, servers=(node,), flags=flags)
         return
     with start_cluster(*read_flags) as cluster:
-        flags = (*common, "-clusterMode", f"-read.url={cluster.read_url}", f"-write.url={cluster.write_url}")
+        urls = (f"-read.url={cluster.read_url}", f"-write.url={cluster.write_url}")
         tenant = cluster.tenant(f"{OWN[0]}:{OWN[1]}")
-        yield Backend(kind=kind, tenant=tenant, servers=cluster.servers(), flags=flags, cluster=cluster)
+        servers = cluster.servers()
+        yield Backend(
+            kind=kind, tenant=tenant, servers=servers, flags=(*common, "-clusterMode", *urls), cluster=cluster
+        )

@@ -10,7 +10,7 @@ import gzip
 import json
 import random
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urlencode
 
@@ -168,7 +168,10 @@ _KINDS: Final = {
 
 _Build = Callable[[str, list[tuple[str, str]]], bytes]
 
-ROWS_OF: Final[dict[str, tuple[tuple[str, ...], _Build, tuple[tuple[str, str], ...]]]] = {
-    kind: _KINDS[kind] for kind in ("text", "json", "influx", "opentsdb", "datadog", "remote-write")
-} | {"opentelemetry": (("/opentelemetry/v1/metrics",), _opentelemetry, ())}
+_Kind = tuple[tuple[str, ...], _Build, tuple[tuple[str, str], ...]]
+
+ROWS_OF: Final[Mapping[str, _Kind]] = {
+    **{kind: _KINDS[kind] for kind in ("text", "json", "influx", "opentsdb", "datadog", "remote-write")},
+    "opentelemetry": (("/opentelemetry/v1/metrics",), _opentelemetry, ()),
+}
 """The protocols in which a row names its labels itself."""
