@@ -14,9 +14,13 @@ import pytest
 
 from tests.wire.real_cluster import NEEDS_CLUSTER, RealCluster, Tenant, start_cluster
 from tests.wire.servers import Server, VictoriaMetrics
+from vmgw_core.flags import BY_NAME
 
 BACKENDS: Final = ("single", pytest.param("cluster", marks=NEEDS_CLUSTER))
 """For ``params`` of a fixture; see :func:`start_backend`."""
+
+CHECKED: Final = ("-write.checkLabelNames",) if "write.checkLabelNames" in BY_NAME else ()
+"""Label names of writes are checked, as they are by default; see :class:`tests.wire.processes.Gateway`."""
 
 OWN: Final = (1, 5)
 """The token's tenant in a cluster."""
@@ -50,7 +54,7 @@ class Backend:
 @contextlib.contextmanager
 def start_backend(kind: str, *read_flags: str) -> Iterator[Backend]:
     """Start a single node or a cluster. ``read_flags`` are for what answers reads."""
-    common = ("-enable.auth", "-http.connTimeout=0s")
+    common = ("-enable.auth", "-http.connTimeout=0s", *CHECKED)
     if kind == "single":
         with VictoriaMetrics(*read_flags) as node:
             flags = (*common, f"-read.url={node.url}", f"-write.url={node.url}")

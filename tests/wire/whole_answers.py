@@ -41,7 +41,7 @@ OF_ITS_OWN: Final = (
     Kind(
         b'"executionTimeMsec":0',
         re.compile(rb'"executionTimeMsec": ?\d+'),
-        "How long the answer took. docs/security.md, outside the scope: how long requests take is seen.",
+        "How long the answer took. docs/security.md, Risks outside scope: response times.",
     ),
     Kind(
         b"0",
@@ -86,8 +86,8 @@ def _headers(reply: Reply) -> list[tuple[str, str]]:
     headers = []
     for name, value in reply.headers:
         lower = name.lower()
-        if lower == "content-length" and reply.status == 200:
-            continue  # it follows from the body; a wrong one would have been an error to read
+        if lower == "content-length":
+            continue  # it follows from the body, which is compared; a wrong one would have been an error to read
         headers.append((lower, "CLOCK" if lower == "date" and _CLOCK.fullmatch(value) else value))
     return headers
 
