@@ -52,15 +52,15 @@ class Backend:
 
 
 @contextlib.contextmanager
-def start_backend(kind: str, *read_flags: str) -> Iterator[Backend]:
-    """Start a single node or a cluster. ``read_flags`` are for what answers reads."""
+def start_backend(kind: str, *read_flags: str, cached: bool = False) -> Iterator[Backend]:
+    """Start a single node or a cluster. ``read_flags`` are for what answers reads; see there for ``cached``."""
     common = ("-enable.auth", "-http.connTimeout=0s", *CHECKED)
     if kind == "single":
-        with VictoriaMetrics(*read_flags) as node:
+        with VictoriaMetrics(*read_flags, cached=cached) as node:
             flags = (*common, f"-read.url={node.url}", f"-write.url={node.url}")
             yield Backend(kind=kind, tenant=node, servers=(node,), flags=flags)
         return
-    with start_cluster(*read_flags) as cluster:
+    with start_cluster(*read_flags, cached=cached) as cluster:
         urls = (f"-read.url={cluster.read_url}", f"-write.url={cluster.write_url}")
         tenant = cluster.tenant(f"{OWN[0]}:{OWN[1]}")
         servers = cluster.servers()
