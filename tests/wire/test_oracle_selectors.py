@@ -79,7 +79,7 @@ def find(client: Client, selector: str, times: dict[str, str]) -> set[str]:
 def test_no_selector_reaches_beyond_the_token(judge: Judge, lane: str) -> None:
     rng = seeded(3)
     beyond, empty = [], 0
-    for _ in range(1000):
+    for _ in range(600):
         token, times = rng.choice(tuple(TOKENS)), rng.choice((TIMES, EVER))
         selector = random_selector(rng)
         found = find(judge.client(lane, token), str(selector), times)
@@ -87,7 +87,7 @@ def test_no_selector_reaches_beyond_the_token(judge: Judge, lane: str) -> None:
         if more := found - granted(token):
             beyond.append(f"token {token}, {selector}, since {times['start']}: {sorted(more)}")
     assert beyond == []
-    assert empty < 950, "a fair part of the selectors finds something"
+    assert empty < 550, "a fair part of the selectors finds something"
 
 
 NAME_TOKENS = ("name label", "name filter", "bare name", "name regex", "name prefix", "name and team", "name and label")
