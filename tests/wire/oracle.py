@@ -1,7 +1,9 @@
 """The oracle: two teams' data in real backends, a token for one, and a judge of what hostile requests bring about.
 
 Two laws of reading, per lane. No answer holds a mark of the other team's data. And no answer depends on it: asked of a
-backend that has one team's data only, the same request gets the same answer (which also finds counts and sums).
+backend on which the other team never existed, the same request gets the same answer. The whole answer is compared:
+status, headers and body (see ``tests/wire/whole_answers.py``). The other team does not only have data: it asks, writes,
+deletes and has alerts.
 
     python -m tests.wire.oracle SECONDS [SEED]        scripts/oracle
 """
@@ -11,9 +13,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import http.client
-import json
 import random
-import re
 import socket
 import sys
 import tempfile
@@ -22,13 +22,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from tests.wire.client import Client
 from tests.wire.oracle_requests import MARK, NUMBER, SAMPLES, START, Request, read_request
 from tests.wire.oracle_writes import delete_request, write_request
 from tests.wire.processes import Gateway
-from tests.wire.servers import Server, VictoriaMetrics
+from tests.wire.servers import Alerting, Server, VictoriaMetrics
 from tests.wire.tokens import SigningKey
+from tests.wire.whole_answers import Reply, compared, unknown_headers
 
 TOKENS: Final[dict[str, dict[str, Any]]] = {
     "labels": {"extra_labels": {"team": "dev"}},
@@ -48,23 +50,13 @@ OPS_DATA: Final = (
     f'ops_bare{{owner="{MARK}nobody"}}',
 )
 
+GONE_DATA: Final = (f'{MARK}_gone{{team="ops",gone="1"}}', 'shared_metric{team="ops",gone="1"}')
+"""What the other team has deleted again."""
+
 
 def seeded(seed: int, number: int = 0) -> random.Random:
     """The same choices for the same seed."""
     return random.Random(f"{seed} {number}")  # noqa: S311
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """An answer, its content no longer compressed. Status 0: the connection was closed without one."""
-
-    status: int
-    body: bytes
-
-    @property
-    def shows(self) -> bool:
-        """Whether it holds a mark of the other team's."""
-        return MARK.encode() in self.body or NUMBER.encode() in self.body
 
 
 class Asker:
@@ -95,10 +87,10 @@ class Asker:
                 self.close()
             if response.getheader("Content-Encoding") == "gzip":
                 body = gzip.decompress(body) if body else body
-            return Reply(status=response.status, body=body)
+            return Reply(status=response.status, headers=tuple(response.getheaders()), body=body)
         except (http.client.HTTPException, ConnectionError):
             self.close()
-            return Reply(status=0, body=b"")
+            return Reply(status=0, headers=(), body=b"")
 
     def __enter__(self) -> Asker:
         return self
@@ -112,7 +104,20 @@ class Asker:
             self._socket = None
 
 
-def fill(server: VictoriaMetrics, rows: tuple[str, ...], value: str) -> None:
+class Data(Protocol):
+    """What holds rows: a single node, or a tenant of a cluster."""
+
+    @property
+    def client(self) -> Client: ...
+
+    def import_prometheus(self, text: str) -> None: ...
+
+    def series(self, selector: str) -> list[dict[str, str]]: ...
+
+    def export(self, selector: str) -> list[dict[str, Any]]: ...
+
+
+def fill(server: Data, rows: tuple[str, ...], value: str) -> None:
     """Give each of the series its samples."""
     times = [(START + 60 * number) * 1000 for number in range(SAMPLES)]
     server.import_prometheus("".join(f"{row} {value} {moment}\n" for row in rows for moment in times))
@@ -131,7 +136,7 @@ class Verdicts:
 
 @dataclass(slots=True, kw_only=True)
 class Oracle:
-    """Both lanes in front of a backend with everybody's data, the fast lane in front of one with one team's.
+    """Both lanes in front of a backend with everybody's data, and both in front of one with one team's.
 
     Writes and deletes have a backend of their own, so that they change nothing about what is read.
     """
@@ -139,7 +144,7 @@ class Oracle:
     both: Server
     written: Server
     lanes: dict[str, Gateway]
-    alone: Gateway
+    alone: dict[str, Gateway]
     writing: dict[str, Gateway]
     key: SigningKey
     tokens: dict[str, str]
@@ -149,7 +154,7 @@ class Oracle:
         return self.key.mint(vm_access, lifetime=LIFETIME)
 
     @property
-    def node(self) -> VictoriaMetrics:
+    def node(self) -> Data:
         """Where rows of the token are written to."""
         assert isinstance(self.written, VictoriaMetrics)
         return self.written
@@ -165,6 +170,10 @@ class Oracle:
 
     def read_request(self, rng: random.Random) -> Request:
         return read_request(rng)
+
+    def for_token(self, name: str, request: Request) -> Request:
+        """The request as somebody with that token would send it."""
+        return request
 
     def write_request(self, rng: random.Random, metric: str) -> Request:
         return write_request(rng, metric)
@@ -184,43 +193,55 @@ class Oracle:
         """Send ``count`` hostile reads, or as many as ``seconds`` have room for."""
         verdicts = Verdicts()
         askers = {name: Asker(gateway.port) for name, gateway in self.lanes.items()}
-        alone, direct = Asker(self.alone.port), Asker(self.past_the_gateway)
+        alone = {name: Asker(gateway.port) for name, gateway in self.alone.items()}
+        direct = Asker(self.past_the_gateway)
         end = time.monotonic() + seconds
         while verdicts.asked < count and time.monotonic() < end:
             name = rng.choice(tuple(self.tokens))
-            request = self.read_request(rng)
+            request = self.for_token(name, self.read_request(rng))
             token = self.tokens[name]
             answers = {lane: asker.ask(request, token) for lane, asker in askers.items()}
             verdicts.asked += 1
-            self._judge(verdicts, name, request, answers, alone.ask(request, token))
+            self._judge(
+                verdicts, name, request, answers, {lane: asker.ask(request, token) for lane, asker in alone.items()}
+            )
             if rng.random() < 0.25 and direct.ask(request, None).shows:
                 verdicts.shown_directly += 1
                 verdicts.routes_shown_directly[request.target.partition("?")[0]] += 1
-        for asker in (*askers.values(), alone, direct):
+        for asker in (*askers.values(), *alone.values(), direct):
             asker.close()
         verdicts.faults += self.misdirected()
         return verdicts
 
-    def _judge(self, verdicts: Verdicts, name: str, request: Request, answers: dict[str, Reply], alone: Reply) -> None:
+    def _judge(
+        self,
+        verdicts: Verdicts,
+        name: str,
+        request: Request,
+        answers: dict[str, Reply],
+        alone: dict[str, Reply],
+    ) -> None:
         token = self.tokens[name]
         for lane, reply in answers.items():
             verdicts.statuses[f"{lane} {reply.status}"] += 1
             if reply.shows:
                 verdicts.faults.append(f"{lane}, token {name}: shows a mark: {request!r} -> {reply!r}")
-            if (reply.status, essence(reply)) != (alone.status, essence(alone)) and self._differs(lane, request, token):
+            if unknown := unknown_headers(reply):
+                verdicts.faults.append(f"{lane}, token {name}: has the headers {unknown}: {request!r}")
+            if compared(reply) != compared(alone[lane]) and self._differs(lane, request, token):
                 verdicts.faults.append(
                     f"{lane}, token {name}: depends on what it may not see: {request!r}\n"
-                    f"  with:    {reply!r}\n  without: {alone!r}"
+                    f"  with:    {reply!r}\n  without: {alone[lane]!r}"
                 )
 
     def _differs(self, lane: str, request: Request, token: str) -> bool:
         """Ask again: some answers are a matter of luck on either backend, as is the order of an export, or any()."""
-        with_others, alone = Asker(self.lanes[lane].port), Asker(self.alone.port)
+        with_others, alone = Asker(self.lanes[lane].port), Asker(self.alone[lane].port)
         seen: list[set[str]] = [set(), set()]
         for _ in range(20):
             for answers, asker in zip(seen, (with_others, alone), strict=True):
                 reply = asker.ask(request, token)
-                answers.add(repr((reply.status, essence(reply))))
+                answers.add(repr(compared(reply)))
             if seen[0] & seen[1]:
                 break
         with_others.close()
@@ -274,55 +295,53 @@ class Oracle:
         return sorted(self.node.export('{team!="dev"}'), key=repr)
 
 
-_MOMENT: Final = re.compile(rb'(?<!\d)"?1[7-9]\d{8}(?:\.?\d{1,3})?"?(?!\d)')
-"""A time of today, which two requests do not have in common."""
+def busy_with(client: Client, prefix: str) -> None:
+    """What the others do besides writing: they query, count, look at cardinality and delete, past the gateway."""
+    times = {"start": str(START - 60), "end": str(START + 3600)}
+    for query in ("shared_metric", "dev_metric", "ops_metric", f"{MARK}_metric", '{team="dev"}', '{__name__!=""}'):
+        for _ in range(5):
+            client.get(f"{prefix}/api/v1/query", {"query": f"sum({query})", "time": str(START + 300)})
+        client.get(f"{prefix}/api/v1/query_range", {"query": query, "step": "60", **times})
+        client.get(f"{prefix}/api/v1/export", {"match[]": query, **times})
+    client.get(f"{prefix}/api/v1/status/tsdb", {"topN": "100", "date": "2020-09-13"})
+    client.get(f"{prefix}/api/v1/labels", times)
 
 
-def essence(reply: Reply) -> object:
-    """What of an answer must be the same on both backends: the data in it, in whatever order."""
-    if reply.status != 200:
-        return None  # errors name addresses and moments
-    # 1.79.5 closes one brace too many behind a trace of /api/v1/series, which is then no JSON.
-    body = _MOMENT.sub(b"0", reply.body)
-    if not _is_json(body):
-        body = body.partition(b',"trace":{')[0]
-    try:
-        return _sorted(json.loads(body))
-    except ValueError:
-        return sorted(body.splitlines())
+RULES: Final = {
+    "dev": "{name: dev, interval: 1s, rules: [{alert: DevAlert, expr: 'vector(1)', labels: {team: dev}}]}",
+    "ops": f"{{name: {MARK}, interval: 1s, rules: [{{alert: {MARK}, expr: 'vector({NUMBER})'}}]}}",
+}
 
 
-def _is_json(body: bytes) -> bool:
-    try:
-        json.loads(body)
-    except ValueError:
-        return False
-    return True
+@contextlib.contextmanager
+def alerting(datasource_url: str, *teams: str) -> Iterator[str]:
+    """A vmalert whose alerts of these teams fire; the flag that makes a backend show them."""
+    rules = "groups:\n" + "".join(f"- {RULES[team]}\n" for team in teams)
+    with Alerting(rules, datasource_url=datasource_url) as vmalert:
 
+        def firing() -> int:
+            return len(vmalert.client.get("/api/v1/alerts").json()["data"]["alerts"] or ())
 
-_VOLATILE: Final = frozenset((
-    "trace", "stats", "executionTimeMsec", "requestsCount", "lastRequestTimestamp",
-    "topByCount", "topByAvgDuration", "topBySumDuration",  # which queries one server was asked, and how long they took
-))  # fmt: skip
-
-
-def _sorted(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, dict):
-        return {key: _sorted(member) for key, member in value.items() if key not in _VOLATILE}
-    if isinstance(value, list):
-        return sorted((_sorted(item) for item in value), key=repr)
-    return value
+        vmalert.wait_until(lambda: firing() == len(teams), what="fires")
+        yield f"-vmalert.proxyURL={vmalert.url}"
 
 
 @contextlib.contextmanager
 def start_oracle() -> Iterator[Oracle]:
-    """The servers with their data, the gateways and the tokens."""
+    """The servers with their data, the gateways and the tokens. What is read has its caches."""
     with contextlib.ExitStack() as stack:
-        both, dev_only, written = (stack.enter_context(VictoriaMetrics()) for _ in range(3))
+        written = stack.enter_context(VictoriaMetrics())
+        everybodys = stack.enter_context(alerting(written.url, "dev", "ops"))
+        ones = stack.enter_context(alerting(written.url, "dev"))
+        both = stack.enter_context(VictoriaMetrics(everybodys, cached=True))
+        dev_only = stack.enter_context(VictoriaMetrics(ones, cached=True))
         for server in (both, dev_only, written):
             fill(server, DEV_DATA, "1")
         for server in (both, written):
             fill(server, OPS_DATA, NUMBER)
+        fill(both, GONE_DATA, NUMBER)
+        busy_with(both.client, "")
+        both.client.post("/api/v1/admin/tsdb/delete_series", {"match[]": '{gone="1"}'})
         key = SigningKey.generate("ES256")
         file = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "public.pem"
         file.write_text(key.public_pem)
@@ -335,7 +354,7 @@ def start_oracle() -> Iterator[Oracle]:
             both=both,
             written=written,
             lanes={lane: gateway(both, lane) for lane in ("fast", "flow")},
-            alone=gateway(dev_only, "fast"),
+            alone={lane: gateway(dev_only, lane) for lane in ("fast", "flow")},
             writing={lane: gateway(written, lane) for lane in ("fast", "flow")},
             key=key,
             tokens={name: key.mint({"tenant_id": {}, **claim}, lifetime=LIFETIME) for name, claim in TOKENS.items()},

@@ -202,7 +202,7 @@ def start_cluster_oracle() -> Iterator[ClusterOracle]:
             both=both,
             written=written,
             lanes={lane: gateway(both, lane) for lane in ("fast", "flow")},
-            alone=gateway(alone, "fast"),
+            alone={lane: gateway(alone, lane) for lane in ("fast", "flow")},
             writing={lane: gateway(written, lane) for lane in ("fast", "flow")},
             key=key,
             tokens={name: key.mint({"tenant_id": own, **claim}, lifetime=LIFETIME) for name, claim in TOKENS.items()},

@@ -10,7 +10,9 @@ import gzip
 import json
 import random
 import zlib
+from collections.abc import Callable, Mapping
 from typing import Final
+from urllib.parse import urlencode
 
 import cramjam
 
@@ -68,17 +70,17 @@ def delete_request(rng: random.Random) -> Request:
 
 def _text(metric: str, labels: list[tuple[str, str]]) -> bytes:
     inner = ",".join(f'{name}="{value}"' for name, value in labels)
-    return f"{metric}{{{inner}}} 7\n".encode()
+    return _raw(f"{metric}{{{inner}}} 7 1600000000000\n")
 
 
 def _json(metric: str, labels: list[tuple[str, str]]) -> bytes:
-    members = ",".join(f"{json.dumps(name)}:{json.dumps(value)}" for name, value in [("__name__", metric), *labels])
-    return f'{{"metric":{{{members}}},"values":[7],"timestamps":[1600000000000]}}\n'.encode()
+    members = ",".join(f"{_json_text(name)}:{_json_text(value)}" for name, value in [("__name__", metric), *labels])
+    return _raw(f'{{"metric":{{{members}}},"values":[7],"timestamps":[1600000000000]}}\n')
 
 
 def _influx(metric: str, labels: list[tuple[str, str]]) -> bytes:
     inner = "".join(f",{name}={value}" for name, value in labels if value and " " not in name)
-    return f"{metric}{inner} value=7\n".encode()
+    return _raw(f"{metric}{inner} value=7 1600000000000000000\n")
 
 
 def _csv(metric: str, labels: list[tuple[str, str]]) -> bytes:
@@ -96,10 +98,42 @@ def _opentsdb(metric: str, labels: list[tuple[str, str]]) -> bytes:
 
 
 def _remote_write(metric: str, labels: list[tuple[str, str]]) -> bytes:
-    fields = b"".join(_field(1, _field(1, name.encode()) + _field(2, value.encode())) for name, value in
+    fields = b"".join(_field(1, _field(1, _raw(name)) + _field(2, _raw(value))) for name, value in
                       [("__name__", metric), *labels])  # fmt: skip
     sample = b"\x09" + b"\0\0\0\0\0\0\x1c\x40" + b"\x10" + _varint(1_600_000_000_000)
     return bytes(cramjam.snappy.compress_raw(_field(1, fields + _field(2, sample))))
+
+
+def _opentelemetry(metric: str, labels: list[tuple[str, str]]) -> bytes:
+    attributes = b"".join(
+        _field(7, _field(1, _raw(name)) + _field(2, _field(1, _raw(value)))) for name, value in labels
+    )
+    moment = b"\x19" + (1_600_000_000 * 10**9).to_bytes(8, "little")
+    point = attributes + moment + b"\x21" + b"\0\0\0\0\0\0\x1c\x40"
+    return _field(1, _field(2, _field(2, _field(1, metric.encode()) + _field(5, _field(1, point)))))
+
+
+def _raw(text: str) -> bytes:
+    """The bytes of a text; a surrogate such as ``\\udcfe`` is the one byte 0xFE, which no UTF-8 text has."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _json_text(text: str) -> str:
+    """A JSON string in which such bytes stand as they are."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def body_of(kind: str, metric: str, labels: list[tuple[str, str]]) -> Request:
+    """A plain write of one row of the value 7, at the first moment of the data, with exactly these labels."""
+    (path, *_), build, pairs = ROWS_OF[kind]
+    arguments = [(key, value.format(metric=metric)) for key, value in pairs]
+    headers: tuple[tuple[str, str], ...] = ()
+    if kind in ("remote-write", "opentelemetry"):
+        headers = (("Content-Type", "application/x-protobuf"),)
+    if kind == "remote-write":
+        headers += (("Content-Encoding", "snappy"),)
+    target = f"{path}?{urlencode(arguments)}" if arguments else path
+    return Request(method="POST", target=target, headers=headers, body=build(metric, labels))
 
 
 def _varint(number: int) -> bytes:
@@ -131,3 +165,13 @@ _KINDS: Final = {
     "opentsdb": (("/api/put", "/opentsdb/api/put"), _opentsdb, ()),
     "remote-write": (("/api/v1/write", "/prometheus/api/v1/write", "/api/v1/push"), _remote_write, ()),
 }
+
+_Build = Callable[[str, list[tuple[str, str]]], bytes]
+
+_Kind = tuple[tuple[str, ...], _Build, tuple[tuple[str, str], ...]]
+
+ROWS_OF: Final[Mapping[str, _Kind]] = {
+    **{kind: _KINDS[kind] for kind in ("text", "json", "influx", "opentsdb", "datadog", "remote-write")},
+    "opentelemetry": (("/opentelemetry/v1/metrics",), _opentelemetry, ()),
+}
+"""The protocols in which a row names its labels itself."""

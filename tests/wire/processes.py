@@ -57,10 +57,26 @@ def free_port() -> int:
     raise AssertionError("no free port")
 
 
+CLUSTER_PROGRAMS: Final = ("vminsert", "vmselect", "vmstorage")
+
+
+def program_path(name: str) -> str | None:
+    """The path of a server's program, or None if it is not installed.
+
+    The environment wins over PATH: ``VICTORIA_METRICS`` is the path of victoria-metrics, and ``VM_CLUSTER`` a folder
+    with vminsert, vmselect and vmstorage, and perhaps vmalert, vmagent and vmauth.
+    """
+    if named := os.environ.get(name.upper().replace("-", "_")):
+        return named
+    folder = os.environ.get("VM_CLUSTER")
+    if folder and name != "victoria-metrics" and (found := shutil.which(name, path=folder)):
+        return found
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+
+
 def find_program(name: str) -> str:
-    """The path of a server's program: from the environment (``VICTORIA_METRICS`` for victoria-metrics), or PATH."""
-    named = os.environ.get(name.upper().replace("-", "_"))
-    found = named or shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    """The path of a server's program. Fails the test if it is not installed."""
+    found = program_path(name)
     assert found, f"{name} is not installed; scripts/test installs what the tests need"
     return found
 

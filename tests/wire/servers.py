@@ -49,6 +49,11 @@ class VictoriaMetrics(Server):
 
     name = "victoria-metrics"
 
+    def __init__(self, *flags: str, cached: bool = False) -> None:
+        self.cached = cached
+        """Whether it keeps the results of queries, as it does in production."""
+        super().__init__(*flags)
+
     def command(self) -> list[str]:
         return [
             find_program("victoria-metrics"),
@@ -56,7 +61,7 @@ class VictoriaMetrics(Server):
             f"-storageDataPath={self.directory / 'data'}",
             "-retentionPeriod=100y",
             "-search.latencyOffset=0s",
-            "-search.disableCache",
+            *(() if self.cached else ("-search.disableCache",)),
             "-memory.allowedBytes=128MB",
             *self.flags,
         ]
@@ -237,6 +242,25 @@ class Vmalert(Server):
         rules = self.directory / "rules.yaml"
         rules.write_text(self._rules)
         return [find_program("vmalert"), f"-httpListenAddr=127.0.0.1:{self.port}", f"-rule={rules}", *self.flags]
+
+
+class Alerting(Server):
+    """vmalert with one file of rules, whose alerts go nowhere and whose results are not kept."""
+
+    name = "vmalert"
+
+    def __init__(self, rules: str, *, datasource_url: str) -> None:
+        self._rules = rules
+        super().__init__(f"-datasource.url={datasource_url}", "-evaluationInterval=1s")
+
+    def command(self) -> list[str]:
+        rules = self.directory / "rules.yaml"
+        rules.write_text(self._rules)
+        nowhere = f"-notifier.url=http://127.0.0.1:{self.port}"
+        return [
+            *(find_program("vmalert"), f"-httpListenAddr=127.0.0.1:{self.port}", f"-rule={rules}", nowhere),
+            *self.flags,
+        ]
 
 
 class Redis(Server):

@@ -11,7 +11,7 @@ from tests.wire.oracle_requests import MARK, NUMBER, read_request
 from tests.wire.oracle_writes import delete_request, write_request
 
 SEED = 20
-READS = 2500
+READS = 2000
 
 
 @pytest.fixture(scope="module")
