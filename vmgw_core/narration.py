@@ -25,6 +25,7 @@ _LISTED: Final = 40
 _FILTERS: Final = {
     Filters.BIND: "the backend honours labels and filters here",
     Filters.LEAK: "the backend ignores labels and filters here, and the token carries none",
+    Filters.OPEN: "the backend ignores labels and filters here, the token carries none, and there is one tenant",
     Filters.NONE: "there is nothing to filter here",
 }
 _BODIES: Final = {"none": "no body", "stream": "passed on as it comes", "hold": "a form: held and judged"}
@@ -91,6 +92,8 @@ def _filters(story: Explanation) -> str:
 def _tenant(story: Explanation) -> str:
     assert story.match is not None
     named = "" if story.match.tenant is None or story.token is None else ", as the path says"
+    if story.match.multitenant and story.token is not None:
+        named = ", to which labels hold the path for all tenants"
     return f"{story.tenant}{named}"
 
 

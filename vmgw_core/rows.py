@@ -226,6 +226,7 @@ _FORMATS: Final[dict[str, MakeFormat]] = {
     "/api/v1/import/native": _native,
     "/api/v1/import/prometheus": _lines(count_text),
     "/api/v1/import/prometheus/metrics/job/<grouping...>": _lines(count_text),
+    "/api/v1/import/prometheus/metrics/job@base64/<grouping...>": _lines(count_text),
     "/write": _lines(count_influx),
     "/api/v2/write": _lines(count_influx),
     "/datadog/api/v1/series": _whole(count_datadog),

@@ -98,7 +98,7 @@ def _send(policy: Policy, head: RequestHead, form: bytes | None = None) -> Upstr
 
 def _example(route: Route) -> str:
     parts = {
-        "<name>": "a",
+        "<name...>": "a/b",
         "<asset...>": "a/b",
         "<tag_name>": "a",
         "<func_name>": "a",

@@ -82,7 +82,7 @@ RELABEL = _route("/metric-relabel-debug")
     ],
 )
 def test_what_is_added(route: Route, claim: VMAccessClaim, query: str, expected: str) -> None:
-    assert enforce(route, claim, query, None) == (expected, None)
+    assert enforce(route, claim, query, None, cluster=False) == (expected, None)
 
 
 @pytest.mark.parametrize("route", [LABELS, VALUES], ids=["labels", "values"])
@@ -100,7 +100,7 @@ def test_what_is_added(route: Route, claim: VMAccessClaim, query: str, expected:
 )
 def test_a_label_listing_gets_a_match(route: Route, claim: VMAccessClaim, expected: list[str]) -> None:
     """-search.ignoreExtraFiltersAtLabelsAPI makes VictoriaMetrics ignore filters here, unless there is a match[]."""
-    query, form = enforce(route, claim, "start=1", "")
+    query, form = enforce(route, claim, "start=1", "", cluster=False)
     assert go_query.named(go_query.parse_query(query), "match[]") == expected
     assert form == ""
 
@@ -117,7 +117,7 @@ def test_a_label_listing_gets_a_match(route: Route, claim: VMAccessClaim, expect
 )
 def test_a_match_of_the_client_stays_the_only_one(query: str, form: str | None) -> None:
     """Several are alternatives: one more would widen the client's."""
-    sent = go_query.arguments("POST", *enforce(LABELS, BY_BOTH, query, form))
+    sent = go_query.arguments("POST", *enforce(LABELS, BY_BOTH, query, form, cluster=False))
     assert go_query.named(sent, "match[]", "match") == ["m"]
     assert go_query.named(sent, "extra_label") == ["team=dev", "env=prod"]
 
@@ -135,7 +135,7 @@ def test_a_match_of_the_client_stays_the_only_one(query: str, form: str | None) 
     ],
 )
 def test_what_only_looks_like_a_match_does_not_keep_ours_away(query: str) -> None:
-    sent = go_query.parse_query(enforce(LABELS, BY_LABEL, query, None)[0])
+    sent = go_query.parse_query(enforce(LABELS, BY_LABEL, query, None, cluster=False)[0])
     assert go_query.named(sent, "match[]") == ['{team="dev"}']
 
 
@@ -143,8 +143,8 @@ def test_what_only_looks_like_a_match_does_not_keep_ours_away(query: str) -> Non
     "route", [pytest.param(route, id=route.path) for route in ROUTES if route.filters is Filters.BIND]
 )
 def test_only_label_listings_get_a_match(route: Route) -> None:
-    query, _ = enforce(route, BY_LABEL, "", None)
-    lists_labels = route.path.removeprefix("/prometheus") in ("/api/v1/labels", "/api/v1/label/<name>/values")
+    query, _ = enforce(route, BY_LABEL, "", None, cluster=False)
+    lists_labels = route.path.removeprefix("/prometheus") in ("/api/v1/labels", "/api/v1/label/<name...>/values")
     assert ("match[]" in query) is lists_labels
 
 
@@ -199,7 +199,7 @@ FILTER_SPELLINGS = [
 @pytest.mark.parametrize("pair", LABEL_SPELLINGS)
 @pytest.mark.parametrize("route", [QUERY, DELETE, WRITE, STATIC], ids=["read", "delete", "write", "static"])
 def test_a_label_of_the_client_is_removed_from_url_and_form(route: Route, pair: str) -> None:
-    query, form = enforce(route, BY_LABEL, f"a=1&{pair}&b=2&{pair}", f"{pair}&c=3&{pair}")
+    query, form = enforce(route, BY_LABEL, f"a=1&{pair}&b=2&{pair}", f"{pair}&c=3&{pair}", cluster=False)
     plain = "a=1&b=2" if route is STATIC else "a=1&b=2&extra_label=team%3Ddev"
     assert (query, form) == (plain, "c=3")
 
@@ -207,7 +207,7 @@ def test_a_label_of_the_client_is_removed_from_url_and_form(route: Route, pair: 
 @pytest.mark.parametrize("pair", FILTER_SPELLINGS)
 @pytest.mark.parametrize("route", [QUERY, DELETE, STATIC], ids=["read", "delete", "static"])
 def test_a_filter_of_the_client_is_removed_from_url_and_form(route: Route, pair: str) -> None:
-    query, form = enforce(route, BY_FILTER, f"a=1&{pair}&b=2&{pair}", f"{pair}&c=3&{pair}")
+    query, form = enforce(route, BY_FILTER, f"a=1&{pair}&b=2&{pair}", f"{pair}&c=3&{pair}", cluster=False)
     plain = "a=1&b=2" if route is STATIC else "a=1&b=2&extra_filters[]=%7Bteam%3D%22dev%22%7D"
     assert (query, form) == (plain, "c=3")
 
@@ -230,7 +230,7 @@ def test_a_filter_of_the_client_is_removed_from_url_and_form(route: Route, pair:
     ],
 )
 def test_what_can_only_narrow_or_means_nothing_stays(claim: VMAccessClaim, pair: str) -> None:
-    query, form = enforce(QUERY, claim, pair, pair)
+    query, form = enforce(QUERY, claim, pair, pair, cluster=False)
     assert query.split("&")[0] == pair
     assert form == pair
 
@@ -239,7 +239,7 @@ def test_what_can_only_narrow_or_means_nothing_stays(claim: VMAccessClaim, pair:
 @pytest.mark.parametrize("claim", [NOBODY, BY_BOTH], ids=["nobody", "dev"])
 def test_the_relabel_tools_lose_their_target(claim: VMAccessClaim, pair: str) -> None:
     """``id`` names a scrape target of the server, whose configuration the tools show, to anybody."""
-    assert enforce(RELABEL, claim, f"{pair}&metric=m", f"a=1&{pair}") == ("metric=m", "a=1")
+    assert enforce(RELABEL, claim, f"{pair}&metric=m", f"a=1&{pair}", cluster=False) == ("metric=m", "a=1")
 
 
 @pytest.mark.parametrize("place", ["URL", "form"])
@@ -248,13 +248,13 @@ def test_the_relabel_tools_lose_their_target(claim: VMAccessClaim, pair: str) ->
 @pytest.mark.parametrize("route", [QUERY, WRITE, STATIC], ids=["read", "write", "static"])
 def test_an_argument_that_go_would_drop_is_refused(route: Route, claim: VMAccessClaim, pair: str, place: str) -> None:
     with pytest.raises(BadRequest, match=f"^the {place} has"):
-        enforce(route, claim, pair if place == "URL" else "", pair if place == "form" else None)
+        enforce(route, claim, pair if place == "URL" else "", pair if place == "form" else None, cluster=False)
 
 
 def test_an_absent_form_stays_absent_and_an_empty_one_empty() -> None:
-    assert enforce(QUERY, BY_LABEL, "", None)[1] is None
-    assert enforce(QUERY, BY_LABEL, "", "")[1] == ""
-    assert enforce(QUERY, BY_LABEL, "", "&extra_label=a=b&&")[1] == ""
+    assert enforce(QUERY, BY_LABEL, "", None, cluster=False)[1] is None
+    assert enforce(QUERY, BY_LABEL, "", "", cluster=False)[1] == ""
+    assert enforce(QUERY, BY_LABEL, "", "&extra_label=a=b&&", cluster=False)[1] == ""
 
 
 # --- the laws ------------------------------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ def test_what_stays_is_what_stays_of_each_pair(claim: VMAccessClaim, route: Rout
     arguments = "&".join(pairs)
     expected = _judged_one_by_one(route, claim, arguments)
     try:
-        _, kept = enforce(route, claim, "", arguments)
+        _, kept = enforce(route, claim, "", arguments, cluster=False)
     except BadRequest:
         kept = None
     assert kept == expected
@@ -294,7 +294,7 @@ def test_what_stays_is_what_stays_of_each_pair(claim: VMAccessClaim, route: Rout
 @pytest.mark.parametrize("key", sorted({key for route in ROUTES for key in route.dropped}))
 def test_an_argument_that_no_client_may_send_goes_from_the_plainest_query(key: str) -> None:
     route = next(route for route in ROUTES if key in route.dropped)
-    assert enforce(route, NOBODY, f"a=1&{key}=1&b=2", None)[0] == "a=1&b=2"
+    assert enforce(route, NOBODY, f"a=1&{key}=1&b=2", None, cluster=False)[0] == "a=1&b=2"
 
 
 def _spelled(key: str, choices: list[int]) -> str:
@@ -353,7 +353,7 @@ routes = st.sampled_from(ROUTES)
 def test_where_the_token_has_its_own_no_argument_of_the_client_survives(
     route: Route, claim: VMAccessClaim, query: str, form: str | None
 ) -> None:
-    sent_query, sent_form = enforce(route, claim, query, form)
+    sent_query, sent_form = enforce(route, claim, query, form, cluster=False)
     binds = route.filters is Filters.BIND
     for method in ("GET", "POST"):
         sent = go_query.arguments(method, sent_query, sent_form)
@@ -375,7 +375,7 @@ def test_all_other_arguments_survive(route: Route, claim: VMAccessClaim, query: 
             if not key.strip().lower().startswith(("extra_label", "extra_filter", "match", "id"))
         ]
 
-    sent_query, sent_form = enforce(route, claim, query, form)
+    sent_query, sent_form = enforce(route, claim, query, form, cluster=False)
     assert others(go_query.parse_query(sent_query)) == others(go_query.parse_query(query))
     assert (sent_form is None) is (form is None)
     assert others(go_query.parse_query(sent_form or "")) == others(go_query.parse_query(form or ""))
@@ -385,8 +385,8 @@ def test_all_other_arguments_survive(route: Route, claim: VMAccessClaim, query: 
 @example(LABELS, BY_LABEL, "", None)
 @settings(max_examples=150)
 def test_enforcing_twice_is_enforcing_once(route: Route, claim: VMAccessClaim, query: str, form: str | None) -> None:
-    once = enforce(route, claim, query, form)
-    twice = enforce(route, claim, *once)
+    once = enforce(route, claim, query, form, cluster=False)
+    twice = enforce(route, claim, *once, cluster=False)
     # The order among different keys means nothing to VictoriaMetrics; that of equal keys does.
     assert sorted(once[0].split("&"), key=lambda pair: pair.partition("=")[0]) == (
         sorted(twice[0].split("&"), key=lambda pair: pair.partition("=")[0])
@@ -398,7 +398,7 @@ def test_enforcing_twice_is_enforcing_once(route: Route, claim: VMAccessClaim, q
 @settings(max_examples=150)
 def test_any_text_is_enforced_or_refused(route: Route, claim: VMAccessClaim, query: str, form: str | None) -> None:
     try:
-        sent_query, sent_form = enforce(route, claim, query, form)
+        sent_query, sent_form = enforce(route, claim, query, form, cluster=False)
     except BadRequest:
         return
     assert sent_query.isascii()
@@ -422,7 +422,7 @@ def test_any_text_is_enforced_or_refused(route: Route, claim: VMAccessClaim, que
 def test_the_label_is_read_however_many_arguments_there_are(route: Route, count: int) -> None:
     """Go reads none of a query's arguments if they are too many, and the query itself may stand in the form."""
     try:
-        query, _ = enforce(route, BY_LABEL, "&".join(["a"] * count), "query=m")
+        query, _ = enforce(route, BY_LABEL, "&".join(["a"] * count), "query=m", cluster=False)
     except BadRequest:
         return
     assert go_query.named(go_query.parse_query(query), "extra_label") == ["team=dev"]
@@ -431,8 +431,8 @@ def test_the_label_is_read_however_many_arguments_there_are(route: Route, count:
 def test_a_fragment_does_not_go_before_the_enforced_arguments() -> None:
     """A proxy before the backend may cut it off, and the filters with it. In a form it is a character as others."""
     with pytest.raises(BadRequest, match=r"^the URL has a raw number sign"):
-        enforce(QUERY, BY_LABEL, "a=1#b", None)
-    assert enforce(QUERY, NOBODY, "a=%23", "a=1#b") == ("a=%23", "a=1#b")
+        enforce(QUERY, BY_LABEL, "a=1#b", None, cluster=False)
+    assert enforce(QUERY, NOBODY, "a=%23", "a=1#b", cluster=False) == ("a=%23", "a=1#b")
 
 
 @pytest.mark.parametrize(
