@@ -92,7 +92,7 @@ def test_what_is_added(route: Route, claim: VMAccessClaim, query: str, expected:
         pytest.param(NOBODY, [], id="nothing to enforce"),
         pytest.param(BY_LABEL, ['{team="dev"}'], id="a label"),
         pytest.param(BY_FILTER, ['{team="dev"}'], id="a filter"),
-        pytest.param(_claim('a{b="c"}', '{d!=""}'), ['a{b="c"}', '{d!=""}'], id="filters, which are alternatives"),
+        pytest.param(_claim('{b="c"}', '{d!=""}'), ['{b="c"}', '{d!=""}'], id="filters, which are alternatives"),
         pytest.param(BY_BOTH, ['{team="dev",env="prod"}'], id="labels, to which the filters are added anyway"),
         pytest.param(_claim(team='a"b\\c\u00e9'), ['{team="a\\"b\\\\c\u00e9"}'], id="a value that is quoted"),
         pytest.param(_claim(team="a\nb"), ['{team="a\\nb"}'], id="a line feed, which a claim cannot have"),
@@ -162,6 +162,139 @@ def test_labels_as_a_selector_mean_the_labels(labels: dict[str, str]) -> None:
     assert selector.alternatives == (
         tuple(Matcher(name=name, operator="=", value=value) for name, value in labels.items()),
     )
+
+
+# --- filters on the metric name ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        pytest.param("total", r'{__name__=~"total(?:\\b|\\B)"}', id="a name alone"),
+        pytest.param('{__name__="total"}', r'{__name__=~"total(?:\\b|\\B)"}', id="equality"),
+        pytest.param('{"total"}', r'{__name__=~"total(?:\\b|\\B)"}', id="a name in quotes"),
+        pytest.param(r'{__\x6eame__="total"}', r'{__name__=~"total(?:\\b|\\B)"}', id="a label name with an escape"),
+        pytest.param(r'{"__name__"="tot\x61l"}', r'{__name__=~"total(?:\\b|\\B)"}', id="a value with an escape"),
+        pytest.param('total{a="b"}', r'{__name__=~"total(?:\\b|\\B)",a="b"}', id="with another"),
+        pytest.param(
+            'total{a="1" or b!~"2"}',
+            r'{__name__=~"total(?:\\b|\\B)",a="1" or __name__=~"total(?:\\b|\\B)",b!~"2"}',
+            id="in front of alternatives",
+        ),
+        pytest.param(
+            '{a="1" or __name__="x",b="2"}', r'{a="1" or __name__=~"x(?:\\b|\\B)",b="2"}', id="in one alternative"
+        ),
+        pytest.param('{__name__=~"total"}', r'{__name__=~"(?:total)(?:\\b|\\B)"}', id="a regex that is a word"),
+        pytest.param('{__name__=~"a|b"}', r'{__name__=~"(?:a|b)(?:\\b|\\B)"}', id="a regex that is a list"),
+        pytest.param('{__name__=~"|a"}', r'{__name__=~"(?:|a)(?:\\b|\\B)"}', id="a regex that matches nothing, too"),
+        pytest.param('{__name__=~"total_.*"}', r'{__name__=~"(?:total_.*)(?:\\b|\\B)"}', id="a prefix"),
+        pytest.param(
+            r'{__name__="a.b+c\\d(e)[f]{g}^h$i?j*k|l"}',
+            r'{__name__=~"a\\.b\\+c\\\\d\\(e\\)\\[f\\]\\{g\\}\\^h\\$i\\?j\\*k\\|l(?:\\b|\\B)"}',
+            id="a name with what a regex reads",
+        ),
+        pytest.param('total{"a-b"="c"}', r'{__name__=~"total(?:\\b|\\B)",a\-b="c"}', id="a spelling for old releases"),
+        pytest.param('{__name__=~"a",__name__!="b"}', r'{__name__=~"(?:a)(?:\\b|\\B)",__name__!="b"}', id="and not"),
+        pytest.param('{__name__!="total"}', '{__name__!="total"}', id="another name"),
+        pytest.param('{__name__!~"a|b"}', '{__name__!~"a|b"}', id="none of a list"),
+        pytest.param('{__name__=~".+"}', '{__name__=~".+"}', id="any name"),
+        pytest.param('{__name__=~".*"}', '{__name__=~".*"}', id="any name or none"),
+        pytest.param('{__name__=""}', '{__name__=""}', id="no name"),
+        pytest.param('{__name__!=""}', '{__name__!=""}', id="a name"),
+        pytest.param("{team = 'dev'}", "{team = 'dev'}", id="no filter on names: as it was written"),
+        pytest.param('{name="total"}', '{name="total"}', id="a label that is called name"),
+    ],
+)
+@pytest.mark.parametrize("route", [QUERY, DELETE], ids=["read", "delete"])
+def test_a_filter_on_the_metric_name_is_looked_up_as_it_is(route: Route, text: str, sent: str) -> None:
+    """Else the storage joins it with a name of the client's: total and secret_(total|x) find secret_total."""
+    values = go_query.parse_query(enforce(route, _claim(text), "", None, cluster=False)[0])
+    assert values == [("extra_filters[]", sent)]
+
+
+@pytest.mark.parametrize(
+    ("claim", "labels", "filters", "match"),
+    [
+        pytest.param(
+            _claim(__name__="to.tal"),
+            [],
+            [r'{__name__=~"to\\.tal(?:\\b|\\B)"}'],
+            r'{__name__=~"to\\.tal(?:\\b|\\B)"}',
+            id="alone",
+        ),
+        pytest.param(
+            _claim(team="dev", __name__="total"),
+            ["team=dev"],
+            [r'{__name__=~"total(?:\\b|\\B)"}'],
+            r'{team="dev",__name__=~"total(?:\\b|\\B)"}',
+            id="with a label",
+        ),
+        pytest.param(
+            _claim(DEV, '{a="b" or c="d"}', __name__="total"),
+            [],
+            [
+                r'{team="dev",__name__=~"total(?:\\b|\\B)"}',
+                r'{a="b",__name__=~"total(?:\\b|\\B)" or c="d",__name__=~"total(?:\\b|\\B)"}',
+            ],
+            r'{__name__=~"total(?:\\b|\\B)"}',
+            id="with filters, in each of their alternatives",
+        ),
+    ],
+)
+def test_a_label_that_is_the_metric_name_is_a_filter_on_reads(
+    claim: VMAccessClaim, labels: list[str], filters: list[str], match: str
+) -> None:
+    for route in (QUERY, DELETE, LABELS):
+        own = f"extra_filters={OPS}&extra_label=__name__=x&extra_filters[]={OPS}"
+        query, form = enforce(route, claim, own, own, cluster=False)
+        sent = go_query.arguments("POST", query, form)
+        assert go_query.named(sent, "extra_label") == labels
+        assert go_query.named(sent, *FILTER_KEYS) == filters
+        assert go_query.named(sent, "match[]") == ([match] if route is LABELS else [])
+    written = go_query.parse_query(enforce(WRITE, claim, "extra_label=__name__=x", None, cluster=False)[0])
+    assert go_query.named(written, "extra_label") == [f"{name}={value}" for name, value in claim.labels]
+    assert go_query.named(written, *FILTER_KEYS) == []
+
+
+# --- trace ---------------------------------------------------------------------------------------------------------
+
+TRACE_SPELLINGS = [
+    "trace=1",
+    "trace=",
+    "trace",
+    "tr%61ce=1",
+    "%74%72%61%63%65=yes",
+    "Trace=1",
+    "TRACE=true",
+    "+trace=1",
+    "trace%20=1",
+    "trace=0&trace=1",
+]
+
+
+@pytest.mark.parametrize("pair", TRACE_SPELLINGS)
+@pytest.mark.parametrize("route", [QUERY, DELETE, STATIC, WRITE], ids=["read", "delete", "static", "write"])
+@pytest.mark.parametrize(
+    ("claim", "cluster"),
+    [
+        pytest.param(BY_LABEL, False, id="label"),
+        pytest.param(BY_FILTER, False, id="filter"),
+        pytest.param(NOBODY, True, id="tenant"),
+        pytest.param(BY_BOTH, True, id="all"),
+    ],
+)
+def test_a_restricted_token_gets_no_trace(pair: str, route: Route, claim: VMAccessClaim, cluster: bool) -> None:
+    """It tells how many series the storage found before it applied the token's filters."""
+    query, form = enforce(route, claim, f"a=1&{pair}&traces=1", f"{pair}&b=2&traceid=x", cluster=cluster)
+    assert query.startswith("a=1&traces=1")
+    assert form == "b=2&traceid=x"
+    keys = [key for key, _ in go_query.arguments("POST", query, form)]
+    assert not any(key.strip().lower() == "trace" for key in keys)
+
+
+@pytest.mark.parametrize("pair", TRACE_SPELLINGS)
+def test_a_token_for_the_whole_of_a_single_node_may_trace(pair: str) -> None:
+    assert enforce(QUERY, NOBODY, f"a=1&{pair}", pair, cluster=False) == (f"a=1&{pair}", pair)
 
 
 # --- what is removed -----------------------------------------------------------------------------------------------
@@ -335,7 +468,11 @@ queries = st.lists(pairs, max_size=6).map("&".join)
 
 names = st.sampled_from(["team", "env", "a-b", "d\u00e9", "x&y", "p;q"])
 texts = st.sampled_from(["dev", "a&b", "a;b", "%zz", "+ +", "\u00e9", 'q"'])
-selectors = st.sampled_from(['{team="dev"}', 'm{a=~"b;c|d&e%f"}', "m", '{a="+"}'])
+SENT_AS = {
+    'm{a=~"b;c|d&e%f"}': r'{__name__=~"m(?:\\b|\\B)",a=~"b;c|d&e%f"}',
+    "m": r'{__name__=~"m(?:\\b|\\B)"}',
+}
+selectors = st.sampled_from(['{team="dev"}', '{a="+"}', *SENT_AS])
 claims = st.builds(
     lambda labels, filters: VMAccessClaim(
         tenant=TenantID(), labels=tuple(labels.items()), filters=tuple(filters), mode=AccessMode.FULL
@@ -361,7 +498,7 @@ def test_where_the_token_has_its_own_no_argument_of_the_client_survives(
             enforced = [f"{name}={value}" for name, value in claim.labels] if binds else []
             assert go_query.named(sent, "extra_label") == enforced
         if claim.filters:
-            enforced = list(claim.filters) if binds and route.access != "write" else []
+            enforced = [SENT_AS.get(text, text) for text in claim.filters] if binds and route.access != "write" else []
             assert go_query.named(sent, *FILTER_KEYS) == enforced
 
 
@@ -372,7 +509,7 @@ def test_all_other_arguments_survive(route: Route, claim: VMAccessClaim, query: 
         return [
             (key, value)
             for key, value in values
-            if not key.strip().lower().startswith(("extra_label", "extra_filter", "match", "id"))
+            if not key.strip().lower().startswith(("extra_label", "extra_filter", "match", "id", "trace"))
         ]
 
     sent_query, sent_form = enforce(route, claim, query, form, cluster=False)
@@ -444,5 +581,5 @@ def test_a_fragment_does_not_go_before_the_enforced_arguments() -> None:
 )
 def test_a_match_in_a_form_counts_where_go_reads_the_form(size: int, expected: list[str]) -> None:
     form = "match[]=m&a="
-    sent = go_query.arguments("POST", *enforce(LABELS, BY_LABEL, "", form + "a" * (size - len(form))))
+    sent = go_query.arguments("POST", *enforce(LABELS, BY_LABEL, "", form + "a" * (size - len(form)), cluster=False))
     assert go_query.named(sent, "match[]") == expected

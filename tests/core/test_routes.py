@@ -515,7 +515,7 @@ def test_another_spelling_is_refused_or_the_same(row: Row) -> None:
             continue
         if "<" not in match.route.path:
             # No parameter could have taken the difference in: it is the row, or its sibling with or without a slash.
-            assert unquote(spelled) in siblings
+            assert unquote(spelled).replace("//", "/", 1) in siblings
         prefix = match.route.cluster_prefix.replace("<tenant>", "1:5") if cluster else match.route.prefix
         assert unquote(upstream) == prefix + match.rest
         assert encode_path(decode_path(upstream)) == upstream
