@@ -32,9 +32,8 @@ LABEL_KEY = "extra_label"
 FILTER_KEY = "extra_filter"
 TRACE_KEY = "trace"
 _NAME = "__name__"
-_AS_IT_IS = r"(?:\b|\B)"
+NAME_AS_IT_IS = r"(?:\b|\B)"
 """Always matches, and keeps the storage from reading a regular expression as a list of names."""
-
 _META = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _MAX_FORM_READ = 10 << 20  # bytes: a larger form is not read by Go, and the URL alone counts
 _MATCH_KEYS = ("match[]", "match")
@@ -105,7 +104,7 @@ def _matcher(matcher: Matcher) -> str:
     # Negative filters are never joined with others, nor is what matches every name or the empty one.
     if matcher.name == _NAME and operator in ("=", "=~") and value not in ("", ".*", ".+"):
         expression = _META.sub(r"\\\g<0>", value) if operator == "=" else f"(?:{value})"
-        operator, value = "=~", expression + _AS_IT_IS
+        operator, value = "=~", expression + NAME_AS_IT_IS
     return f"{_escaped(matcher.name)}{operator}{_quoted(value)}"
 
 
