@@ -147,7 +147,7 @@ def test_a_body_is_inspected_or_refused_whatever_its_type(
     shows_nothing_foreign(client.post(path, body=body, headers={"Content-Type": content_type}))
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "FOO", "get", "post"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "FOO", "get", "post"])
 def test_other_methods_are_refused(client: Client, method: str) -> None:
     body = urlencode({"query": FOREIGN, "extra_filters": OPS})
     assert client.ask(method, "/api/v1/query?query=up", body=body, headers=FORM).status == 405
@@ -211,7 +211,8 @@ def test_what_ignores_filters_is_closed_to_a_restricted_token(client: Client, pa
 @pytest.mark.parametrize(
     "path",
     [
-        "/vmalert/api/v1/rules",
+        "/vmalert/-/reload",
+        "/vmalert/metrics",
         "/api/v1/targets",
         "/config",
         "/snapshot/list",
@@ -234,7 +235,7 @@ def test_what_is_not_listed_is_unknown(gateway: Gateway, key: SigningKey, path: 
 @pytest.mark.parametrize(
     "path",
     [
-        "//api/v1/query",
+        "///api/v1/query",
         "/api/v1//query",
         "/api%2Fv1%2Fquery",
         "/api/v1/../v1/query",
