@@ -29,7 +29,7 @@ NAMES: Final = ("total", "secret_total", "secret_x")
 RULES: Final = 'groups: [{name: g, rules: [{alert: Secret, expr: "vector(1)"}]}]'
 
 
-class Program150(Server):
+class Component(Server):
     """One program of VictoriaMetrics, with the flags that a test gives it."""
 
     name = "victoria-metrics"
@@ -42,14 +42,14 @@ class Program150(Server):
         return [self.program, f"-httpListenAddr=127.0.0.1:{self.port}", "-memory.allowedBytes=64MB", *self.flags]
 
 
-class Storing(Program150):
+class Storing(Component):
     """A program with a data directory of its own."""
 
     def command(self) -> list[str]:
         return [*super().command(), f"-storageDataPath={self.directory / 'data'}", "-retentionPeriod=100y"]
 
 
-class Alerting(Program150):
+class Alerting(Component):
     """vmalert with one rule that fires, which it evaluates nowhere but in its memory."""
 
     def command(self) -> list[str]:
@@ -78,6 +78,8 @@ def backends(request: pytest.FixtureRequest) -> Iterator[tuple[bool, Server, Ser
     folder = Path(CLUSTER)
     with ExitStack() as stack:
         proxied: tuple[str, ...] = ()
+        read: Server
+        write: Server
         if CLUSTER and (folder / "vmalert").is_file():
             datasource = f"http://127.0.0.1:{free_port()}"  # nobody answers there: rules are shown all the same
             vmalert = Alerting(str(folder / "vmalert"), f"-datasource.url={datasource}", "-notifier.blackhole")
@@ -93,10 +95,10 @@ def backends(request: pytest.FixtureRequest) -> Iterator[tuple[bool, Server, Ser
             insert, select = free_port(), free_port()
             ports = (f"-vminsertAddr=127.0.0.1:{insert}", f"-vmselectAddr=127.0.0.1:{select}")
             stack.enter_context(Storing(str(folder / "vmstorage"), *ports))
-            write = stack.enter_context(Program150(str(folder / "vminsert"), f"-storageNode=127.0.0.1:{insert}"))
+            write = stack.enter_context(Component(str(folder / "vminsert"), f"-storageNode=127.0.0.1:{insert}"))
             node = f"-storageNode=127.0.0.1:{select}"
             cache = "-search.tenantCacheExpireDuration=1s"
-            read = stack.enter_context(Program150(str(folder / "vmselect"), node, cache, *proxied))
+            read = stack.enter_context(Component(str(folder / "vmselect"), node, cache, *proxied))
         yield request.param == "cluster", read, write
 
 
