@@ -1,4 +1,7 @@
-"""Answer headers: what ``-http.header.*`` and ``-http.disableCORS`` make of every answer of the flow lane."""
+"""Answer headers: what ``-http.header.*`` and ``-http.disableCORS`` make of every answer of the flow lane.
+
+What names the backend's machine is taken out in any case.
+"""
 
 from __future__ import annotations
 
@@ -22,5 +25,5 @@ class AnswerHeaders:
     def edit(self, flow: HTTPFlow) -> None:
         """Edit the headers; doing it twice changes nothing."""
         edit = self.runtime.header_edit
-        if flow.response is not None and (edit.add or edit.drop):
+        if flow.response is not None:
             flow.response.headers = Headers(edit.apply(flow.response.headers.fields))

@@ -16,7 +16,7 @@ from vmgw_core.discovery import KeyRing
 from vmgw_core.errors import ConfigurationError, Refusal
 from vmgw_core.explain import Outcome, describe, explain, own_page
 from vmgw_core.explanation import Explanation, Verdict
-from vmgw_core.gateway import Policy
+from vmgw_core.gateway import TENANTS, Policy
 from vmgw_core.head import Headers, RequestHead, check_head, find_head
 from vmgw_core.jwk import KeyDocumentError, VerificationKey, keys_from_jwks
 from vmgw_core.limits import Limiter
@@ -108,7 +108,10 @@ def judge(
     pages = next(addon for addon in chain.build() if isinstance(addon, StatusPages))
     path = head.target.partition("?")[0]
     own = path.startswith(f"{policy.path_prefix}/") and path.removeprefix(policy.path_prefix)
-    if head.method in _READ and (own in pages.open or own in pages.guarded):
+    tenants = own == TENANTS and policy.cluster and policy.auth
+    if (head.method in _READ and (own in pages.open or own in pages.guarded or tenants)) or (
+        own and head.method == "OPTIONS"
+    ):
         return own_page(head, now)
     return explain(policy, head, body, now, limiter=limiter)
 

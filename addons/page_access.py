@@ -129,7 +129,10 @@ def header_edit(settings: Settings) -> HeaderEdit:
             raise ConfigurationError(f"flag -{flag}: expected the value of a header, in plain ASCII")
         if value:
             add.append((name, value.encode()))
-    return HeaderEdit(add=tuple(add), drop=b"access-control-" if settings["http.disableCORS"] else b"")
+    drop = HeaderEdit().drop
+    if settings["http.disableCORS"]:
+        drop += (b"access-control-",)
+    return HeaderEdit(add=tuple(add), drop=drop)
 
 
 def _argument(query: str, name: str) -> bytes:

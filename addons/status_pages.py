@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import parse_qs
 
 from mitmproxy.http import HTTPFlow
 
-from vmgw_core.answers import Answer
+from vmgw_core.answers import CORS, Answer
 from vmgw_core.flagpage import flags_page
-from vmgw_core.head import Headers
+from vmgw_core.gateway import TENANTS, tenants_page
+from vmgw_core.head import Headers, RequestHead
 
 from .background import in_thread
 from .page_access import page
@@ -31,10 +33,17 @@ _INDEX: Final = b"""<!DOCTYPE html>
 <p><a href="profile?seconds=30">profile?seconds=30</a>: what this process does for 30 seconds, in pprof's format.</p>
 <p>Open it with <code>go tool pprof</code> or <a href="https://www.speedscope.app">speedscope</a>.</p>
 """
+_ROOT: Final = b"""<!DOCTYPE html>
+<title>vmgateway</title>
+<p>vmgateway: <a href="vmui/">vmui</a>, <a href="metrics">metrics</a>, <a href="flags">flags</a></p>
+"""
 
 
 class StatusPages:
-    """Answers ``/health``, ``/-/…``, ``/ping``, ``/metrics``, ``/flags`` and ``/debug/pprof`` itself."""
+    """Answers ``/``, ``/health``, ``/-/…``, ``/ping``, ``/metrics``, ``/flags`` and ``/debug/pprof`` itself.
+
+    And what is answered without a backend for every path: ``OPTIONS``, which asks for the CORS headers.
+    """
 
     def __init__(self, runtime: Runtime, telemetry: Telemetry, workers: WorkerMetrics) -> None:
         self.runtime = runtime
@@ -44,10 +53,11 @@ class StatusPages:
         self.refreshing: asyncio.Task[None] | None = None
         self.begin_reload: Callable[[], None] = lambda: None
         """What ``/-/reload`` sets off."""
-        self.open: dict[str, Callable[[], Answer]] = {
-            "/health": self.health,
-            "/-/healthy": self.health,
-            "/-/ready": self.ready,
+        self.open: dict[str, Callable[[str], Answer]] = {
+            "/": lambda query: page(200, _ROOT, _HTML, extra=CORS),
+            "/health": lambda query: self.health(),
+            "/-/healthy": lambda query: self.health(),
+            "/-/ready": lambda query: self.ready(),
             "/ping": self.ping,
         }
         self.guarded: dict[str, tuple[str, Callable[[str], Answer | Awaitable[Answer]]]] = {
@@ -83,10 +93,15 @@ class StatusPages:
             if not path.startswith(f"{access.prefix}/"):
                 return None
             path = path.removeprefix(access.prefix)
+        if method == "OPTIONS":
+            return Answer(status=204, headers=CORS, body=b"")
         if method not in ("GET", "HEAD") and (method, path) != ("POST", "/-/reload"):
             return None
         if path in self.open:
-            return self.open[path]()
+            return self.open[path](query)
+        if path == TENANTS and self.runtime.policy is not None:
+            head = RequestHead(method=method, target=target, headers=headers, client="")
+            return tenants_page(self.runtime.policy, head, time.time())
         if path not in self.guarded:
             return None
         if access is None:
@@ -126,19 +141,21 @@ class StatusPages:
     def health(self) -> Answer:
         """503 while draining, so that a load balancer sends new requests elsewhere."""
         if self.runtime.draining:
-            return page(503, b"The service is shutting down\n")
-        return page(200, b"OK")
+            return page(503, b"The service is shutting down\n", extra=CORS)
+        return page(200, b"OK", extra=CORS)
 
     def ready(self) -> Answer:
         """503 until requests can be judged: a configuration is in force, and a key is there where one is awaited."""
         policy = self.runtime.policy
         if policy is None or policy.keys_awaited:
-            return page(503, b"no key to verify tokens with yet\n")
+            return page(503, b"no key to verify tokens with yet\n", extra=CORS)
         return self.health()
 
-    def ping(self) -> Answer:
-        """What InfluxDB clients ask before they write."""
-        return Answer(status=204, headers=(), body=b"")
+    def ping(self, query: str) -> Answer:
+        """What InfluxDB clients ask before they write: 204, or 200 with ``verbose=true``."""
+        if parse_qs(query).get("verbose", [""])[0] == "true":
+            return page(200, b"", extra=CORS)
+        return Answer(status=204, headers=CORS, body=b"")
 
     # --- guarded ---------------------------------------------------------------------------------------------------
 

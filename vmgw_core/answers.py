@@ -41,6 +41,17 @@ _ERROR_TYPES: Final = {
 _DROPPED_BY_WRITERS: Final = {400: 403, 409: 403, 415: 403}
 
 
+CORS: Final = (
+    (b"Access-Control-Allow-Origin", b"*"),
+    (b"Access-Control-Allow-Methods", b"*"),
+    (b"Access-Control-Allow-Headers", b"*"),
+)
+"""What the VictoriaMetrics programs send, so that pages of other origins may read an answer; no credentials with it.
+
+``-http.disableCORS`` takes it out of all answers (https://developer.mozilla.org/en-US/docs/Web/HTTP/CORS).
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """A whole response of the gateway's own."""
@@ -54,21 +65,20 @@ class Answer:
 class HeaderEdit:
     """What every answer gets, and what is taken out of those of backends.
 
-    ``add`` replaces headers of the same name; ``drop`` is the beginning of names, in lower case.
+    ``add`` replaces headers of the same name; ``drop`` are the beginnings of names, in lower case. VictoriaMetrics
+    tells the name of its machine in every answer.
     """
 
     add: tuple[tuple[bytes, bytes], ...] = ()
-    drop: bytes = b""
+    drop: tuple[bytes, ...] = (b"x-server-hostname",)
 
     def apply(self, headers: Headers) -> Headers:
         """The headers of an answer as the client gets them."""
-        if not self.add and not self.drop:
-            return headers
         replaced = {name.lower() for name, _ in self.add}
         kept = (
             (name, value)
             for name, value in headers
-            if name.lower() not in replaced and not (self.drop and name.lower().startswith(self.drop))
+            if name.lower() not in replaced and not name.lower().startswith(self.drop)
         )
         return (*kept, *self.add)
 
@@ -85,7 +95,7 @@ def answer(refusal: Refusal, *, access: Access | None = None, tell_why: bool = F
     if access is Access.WRITE and not refusal.final:
         status = _DROPPED_BY_WRITERS.get(status, status)
     text = refusal.message
-    headers: list[tuple[bytes, bytes]] = [(b"Content-Type", b"application/json")]
+    headers: list[tuple[bytes, bytes]] = [(b"Content-Type", b"application/json"), *CORS]
     if isinstance(refusal, TokenRefused):
         # RFC 6750, section 3: the challenge; section 3.1: no error code where no token was sent.
         headers.append((b"WWW-Authenticate", b"Bearer"))

@@ -23,6 +23,7 @@
         ├── Forbidden            403  forbidden
         │   ├── AccessDenied          access_denied
         │   ├── FiltersIgnored        filters_ignored
+        │   ├── TenantIgnored         tenant_ignored
         │   ├── ForeignTenant         foreign_tenant
         │   └── NotServed             not_served
         ├── UnknownRoute         404  unknown_route
@@ -213,6 +214,12 @@ class FiltersIgnored(Forbidden):
     """The backend ignores filters on this route, and the token carries some."""
 
     code = "filters_ignored"
+
+
+class TenantIgnored(Forbidden):
+    """A cluster shows or changes every tenant's data on this route, and no tenant may see or change another's."""
+
+    code = "tenant_ignored"
 
 
 class ForeignTenant(Forbidden):

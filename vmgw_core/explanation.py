@@ -137,7 +137,8 @@ class Explanation:
         """The tenant, once the token is good: ``1:5``, or ``multitenant``."""
         if self.claim is None:
             return None
-        return MULTITENANT if self.match is not None and self.match.multitenant else str(self.claim.tenant)
+        every = self.match is not None and self.match.multitenant and self.token is None
+        return MULTITENANT if every else str(self.claim.tenant)
 
     def as_json(self) -> dict[str, object]:
         """Plain data for ``json.dumps``."""

@@ -223,7 +223,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         Flag("http.header.frameOptions", STRING, "", "Value of X-Frame-Options in every answer."),
         Flag("http.disableResponseCompression", BOOL, "false", "Do not ask backends for compressed answers, whatever "
              "the client takes."),
-        Flag("http.disableCORS", BOOL, "false", "Take the backends' Access-Control-* headers out of their answers, so "
+        Flag("http.disableCORS", BOOL, "false", "Take the Access-Control-* headers out of all answers, so "
              "that no page of another origin can read them."),
     ),
     *_group(

@@ -8,12 +8,14 @@ default, and only a complete :class:`Grant` leads to an address.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from .access import Access, AccessMode, TenantID, VMAccessClaim
+from .answers import CORS, Answer, answer
 from .backends import BackendGroup
 from .errors import (
     AccessDenied,
@@ -22,6 +24,7 @@ from .errors import (
     KeysUnavailable,
     NotServed,
     Refusal,
+    TenantIgnored,
     UnknownKey,
     UnknownRoute,
     UnsupportedBody,
@@ -32,9 +35,12 @@ from .jwt import Token, TokenVerifier, token_from_header
 from .labels import enforce
 from .limittypes import Subject
 from .path import decode_path
-from .routes import Filters, Match, Route, match_route
+from .routes import Match, Restriction, Route, match_route
 from .secret_names import is_credential_header
-from .tenancy import Backend, check_tenant, upstream_path
+from .tenancy import Backend, check_tenant, tenant_labels, upstream_path
+
+TENANTS: Final = "/admin/tenants"
+"""The path of :func:`tenants_page`."""
 
 # What depends on a request's headers alone is remembered for the requests that have the very same: those of one client.
 _REMEMBERED: Final = 256
@@ -100,7 +106,9 @@ class Grant(NamedTuple):
     @property
     def subject(self) -> Subject:
         """Whom the request is counted for."""
-        return Subject(None if self.match.multitenant else self.claim.tenant, self.claim.labels)
+        if self.token is None:
+            return Subject(None if self.match.multitenant else self.claim.tenant, ())
+        return Subject(self.claim.tenant, self.token.access.labels)
 
 
 class UpstreamRequest(NamedTuple):
@@ -141,6 +149,24 @@ def identify(policy: Policy, head: RequestHead, now: float) -> Token | None:
         return None
 
 
+def tenants_page(policy: Policy, head: RequestHead, now: float) -> Answer | None:
+    """Answer ``/admin/tenants`` of a cluster: the token's tenant, and no other. vmui makes its list of tenants of it.
+
+    None where there are no tenants, or no tokens: then nobody answers it.
+    """
+    if not (policy.cluster and policy.auth):
+        return None
+    try:
+        access = _authenticate(policy, head, now).access
+        if not access.mode.allows(Access.READ):
+            raise AccessDenied("the token gives no read access")
+    except Refusal as refusal:
+        return answer(refusal, access=Access.READ, tell_why=policy.tell_why)
+    body = json.dumps({"status": "success", "data": [str(access.tenant)]}, separators=(",", ":")).encode()
+    length = (b"Content-Length", str(len(body)).encode())
+    return Answer(status=200, headers=((b"Content-Type", b"application/json"), length, *CORS), body=body)
+
+
 def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
     """Decide on the head alone.
 
@@ -153,11 +179,10 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
     match = _match(policy, head)
     token = _authenticate(policy, head, now) if policy.auth else None
     route = match.route
-    claim = token.access if token is not None else _claim_of_path(match)
+    claim = _claim_of_path(match) if token is None else _bound(token.access, match)
     if not claim.mode.allows(route.access):
         raise AccessDenied(f"the token gives no {route.access} access")
-    if route.filters is Filters.LEAK and claim.restricted:
-        raise FiltersIgnored("VictoriaMetrics ignores labels and filters here, so a token that carries some may not")
+    _check_restrictions(policy, claim, match, by_token=token is not None)
     check_tenant(match, claim.tenant)
     backends = policy.backends(route)
     if backends is None:
@@ -166,18 +191,39 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
 
 
 def _match(policy: Policy, head: RequestHead) -> Match:
-    return _match_path(head.target.partition("?")[0], head.method, policy.path_prefix, policy.cluster, policy.auth)
+    return _match_path(head.target.partition("?")[0], head.method, policy.path_prefix, policy.cluster)
 
 
 # A client's paths are few.
 @lru_cache(maxsize=_REMEMBERED)
-def _match_path(raw: str, method: str, prefix: str, cluster: bool, auth: bool) -> Match:
+def _match_path(raw: str, method: str, prefix: str, cluster: bool) -> Match:
     path = decode_path(raw)
     if prefix:
         if not path.startswith(f"{prefix}/"):
             raise UnknownRoute("this path is not served by the gateway: it does not begin with -http.pathPrefix")
         path = path.removeprefix(prefix)
-    return match_route(path, method, cluster=cluster, multitenant=not auth)
+    return match_route(path, method, cluster=cluster)
+
+
+def _bound(claim: VMAccessClaim, match: Match) -> VMAccessClaim:
+    """What the token gives on this path: where the path names every tenant, labels hold it to the token's own."""
+    return replace(claim, labels=claim.labels + tenant_labels(claim.tenant)) if match.multitenant else claim
+
+
+def _check_restrictions(policy: Policy, claim: VMAccessClaim, match: Match, *, by_token: bool) -> None:
+    """Refuse what the backend would answer without one of the restrictions.
+
+    Raises:
+        TenantIgnored: the backend ignores the tenant.
+        FiltersIgnored: it ignores labels and filters, and the token carries some.
+    """
+    ignored = match.route.ignored
+    if policy.cluster and Restriction.TENANT in ignored:
+        raise TenantIgnored("a cluster shows the rules and alerts of all tenants here, so no tenant may ask")
+    if match.multitenant and by_token and not match.route.binds_all_tenants:
+        raise TenantIgnored("VictoriaMetrics cannot hold a request for all tenants to the token's tenant here")
+    if (claim.labels and Restriction.LABELS in ignored) or (claim.filters and Restriction.FILTERS in ignored):
+        raise FiltersIgnored("this page cannot be limited to labels and filters, so tokens with some may not use it")
 
 
 def _claim_of_path(match: Match) -> VMAccessClaim:
@@ -245,7 +291,7 @@ def rewrite(policy: Policy, grant: Grant, head: RequestHead, form: bytes | None)
     if grant.body is Body.HOLD:
         # The body of a GET has no meaning (RFC 9110, section 9.3.1), and Go does not read it.
         text = read_form(_form_type(head.headers), form or b"") if head.method == "POST" else ""
-    query, text = enforce(grant.route, claim, query, text)
+    query, text = enforce(grant.route, claim, query, text, cluster=policy.cluster)
     path = upstream_path(grant.match, claim.tenant, grant.backend, cluster=policy.cluster)
     body = None if text is None else text.encode("ascii")
     return UpstreamRequest(

@@ -13,6 +13,7 @@ from typing import Final
 
 from .access import VMAccessClaim
 from .explanation import ArgumentsTold, Explanation, Pair, Step, StepTaken, TokenTold, Verdict, mode_words
+from .labels import NAME_AS_IT_IS, TRACE_KEY
 from .limittypes import Usage
 from .routes import Filters
 
@@ -25,6 +26,7 @@ _LISTED: Final = 40
 _FILTERS: Final = {
     Filters.BIND: "the backend honours labels and filters here",
     Filters.LEAK: "the backend ignores labels and filters here, and the token carries none",
+    Filters.OPEN: "the backend ignores labels and filters here, the token carries none, and there is one tenant",
     Filters.NONE: "there is nothing to filter here",
 }
 _BODIES: Final = {"none": "no body", "stream": "passed on as it comes", "hold": "a form: held and judged"}
@@ -91,6 +93,8 @@ def _filters(story: Explanation) -> str:
 def _tenant(story: Explanation) -> str:
     assert story.match is not None
     named = "" if story.match.tenant is None or story.token is None else ", as the path says"
+    if story.match.multitenant and story.token is not None:
+        named = ", to which labels hold the path for all tenants"
     return f"{story.tenant}{named}"
 
 
@@ -113,7 +117,14 @@ def limit_line(usage: Usage) -> str:
 
 
 def _arguments(story: Explanation) -> str:
-    return changes(story) or "nothing added, nothing removed"
+    told = changes(story) or "nothing added, nothing removed"
+    places = [each for each in (story.url_arguments, story.form_arguments) if each is not None]
+    if any(name.strip().lower() == TRACE_KEY for each in places for name, _ in each.removed):
+        told += "; trace was removed: it tells what the backend holds of others"
+    quoted = NAME_AS_IT_IS.replace("\\", r"\\")
+    if any(quoted in value for each in places for _, value in each.added):
+        told += f"; {NAME_AS_IT_IS} always matches, and keeps the backend from widening a filter on the metric name"
+    return told
 
 
 def _upstream(story: Explanation) -> str:

@@ -1,14 +1,14 @@
 """The route table: every path a client may ask for, as data. What is not here is refused.
 
-Measured on single-node and cluster VictoriaMetrics, the newest release and 1.79.5. A row reads: access, methods,
-what the backend does with enforced labels and filters, a family, and paths. The family says under which prefixes
-a client may send the path and what a cluster calls it; ``<x>`` is one path segment, ``<x...>`` one or more, and
-``=`` nothing more than the prefix itself.
+Measured on single-node and cluster VictoriaMetrics, v1.150 and 1.79.5. A row reads: access, methods, what the backend
+does with a token's restrictions, a family, and paths. A read that takes GET takes HEAD too. The family says under which
+prefixes a client may send the path and what a cluster calls it; ``<x>`` is one path segment, ``<x...>`` one or more,
+and ``=`` nothing more than the prefix itself.
 
 Left out on purpose, and so refused: what shows or changes the server itself (``/metrics``, ``/flags``, ``/config``,
 ``/targets``, ``/debug/pprof``, ``/internal``, ``/snapshot``, ``/-/reload``), what shows or changes every tenant
-(``/admin/tenants``, ``metric_names_stats/reset``, and ``multitenant`` but without ``-enable.auth``, where whoever asks
-may ask for any tenant), and the raw proxy to vmalert (``/vmalert/…``).
+(``metric_names_stats/reset``, and ``/admin/tenants``, which the gateway answers itself), and of vmalert, which
+VictoriaMetrics proxies as it is (``/vmalert/…``), everything but the pages and API that are listed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,29 @@ from .access import Access, TenantID
 from .errors import MethodNotAllowed, UnknownRoute
 
 
-class Filters(Enum):
-    """What the backend does with the arguments that carry a token's labels and filters."""
+class Restriction(Enum):
+    """What a token may be restricted by."""
 
-    BIND = "bind"  # it honours them
-    LEAK = "leak"  # it ignores them and answers with, or writes, more: refused to a token that carries any
+    TENANT = "tenant"  # in a cluster, every token is
+    LABELS = "labels"
+    FILTERS = "filters"
+
+
+class Filters(Enum):
+    """What the backend does with a token's restrictions. No path honours labels and ignores filters, or vice versa."""
+
+    BIND = "bind"  # it honours them all
+    LEAK = "leak"  # it honours the tenant, and ignores labels and filters
+    OPEN = "open"  # it ignores them all: vmselect hands the request to vmalert, which knows no tenants
     NONE = "none"  # there is nothing to filter: a static page, a stub, a parser
 
+
+_IGNORED: Final = {
+    Filters.BIND: frozenset[Restriction](),
+    Filters.LEAK: frozenset((Restriction.LABELS, Restriction.FILTERS)),
+    Filters.OPEN: frozenset(Restriction),
+    Filters.NONE: frozenset[Restriction](),
+}
 
 MULTITENANT: Final = "multitenant"
 """In a tenant's place in a cluster path: every tenant, or those that the samples name."""
@@ -48,24 +64,30 @@ _FAMILIES: Final = {
 
 _TABLE: Final = """
 read    GET,POST  bind  select    /api/v1/query /api/v1/query_range /api/v1/series /api/v1/labels
-read    GET,POST  bind  select    /api/v1/label/<name>/values /federate /api/v1/status/tsdb
+read    GET,POST  bind  select    /api/v1/label/<name...>/values /federate
 read    GET,POST  bind  select    /api/v1/export /api/v1/export/csv /api/v1/export/native
 read    GET,POST  leak  select    /api/v1/series/count /api/v1/metadata /api/v1/status/metric_names_stats
-read    GET,POST  leak  select    /api/v1/status/active_queries /api/v1/status/top_queries
-read    GET,POST  leak  select    /api/v1/rules /rules /api/v1/alerts /alerts /api/v1/notifiers /notifiers
+read    GET,POST  leak  select    /api/v1/status/tsdb /api/v1/status/active_queries /api/v1/status/top_queries
+read    GET,POST  open  select    /api/v1/rules /rules /api/v1/alerts /alerts /api/v1/notifiers /notifiers
+read    GET       open  select    /vmalert/ /vmalert/groups /vmalert/alerts /vmalert/alert /vmalert/rule
+read    GET       open  select    /vmalert/notifiers /vmalert/api/v1/rules /vmalert/api/v1/alerts
+read    GET       open  select    /vmalert/api/v1/notifiers /vmalert/api/v1/group /vmalert/api/v1/rule
+read    GET       open  select    /vmalert/api/v1/alert /vmalert/static/<asset...>
 read    GET,POST  none  select    /api/v1/query_exemplars /api/v1/status/buildinfo /vmalert
 read    GET,POST  none  select    /expand-with-exprs /prettify-query /metric-relabel-debug /target-relabel-debug
 read    GET       none  ui        /vmui /vmui/ /vmui/config.json /vmui/timezone /vmui/custom-dashboards
-read    GET       none  ui        /vmui/<asset...> /graph /graph/ /static/<asset...>
+read    GET       none  ui        /vmui/<asset...> /graph /graph/ /graph/<asset...> /static/<asset...>
 read    GET,POST  bind  graphite  /render /tags/findSeries /tags/autoComplete/tags /tags/autoComplete/values
 read    GET,POST  leak  graphite  /metrics/find /metrics/find/ /metrics/expand /metrics/expand/
 read    GET,POST  leak  graphite  /metrics/index.json /metrics/index.json/ /tags /tags/<tag_name>
 read    GET       none  graphite  /functions /functions/<func_name>
 read    GET       none  root      /favicon.ico /<any...>/favicon.ico
 write   GET,POST  leak  graphite  /tags/tagSeries /tags/tagMultiSeries
-write   POST,PUT  bind  insert    /api/v1/write /api/v1/push /api/v1/import /api/v1/import/csv
+write   GET,POST,PUT  bind  insert  /api/v1/write /api/v1/push
+write   POST,PUT  bind  insert    /api/v1/import /api/v1/import/csv
 write   POST,PUT  bind  insert    /api/v1/import/native /api/v1/import/prometheus
-write   POST,PUT  bind  insert    /api/v1/import/prometheus/metrics/job/<grouping...>
+write   POST,PUT,DELETE  bind  insert  /api/v1/import/prometheus/metrics/job/<grouping...>
+write   POST,PUT,DELETE  bind  insert  /api/v1/import/prometheus/metrics/job@base64/<grouping...>
 write   POST,PUT  bind  cluster   =
 write   POST,PUT  bind  influx    /write /api/v2/write
 write   GET,POST  none  influx    /query
@@ -113,6 +135,20 @@ class Route:
         return self.cluster_prefix + self.path.removeprefix(self.prefix)
 
     @property
+    def ignored(self) -> frozenset[Restriction]:
+        """The restrictions that the backend ignores here: a token that has one of them may not ask."""
+        return _IGNORED[self.filters]
+
+    @property
+    def binds_all_tenants(self) -> bool:
+        """Whether labels hold ``/select/multitenant/…`` to one tenant.
+
+        They do not on writes: VictoriaMetrics stores metadata for the tenant that the body names, or for 0:0. Graphite
+        has no such path.
+        """
+        return self.access is Access.READ and not self.cluster_prefix.endswith("/graphite")
+
+    @property
     def dropped(self) -> frozenset[str]:
         """Arguments no client may send: the relabel tools show the configuration of the scrape target ``id`` names."""
         return frozenset({"id"}) if self.path.endswith("-relabel-debug") else frozenset()
@@ -139,6 +175,8 @@ def _parse_table(table: str) -> tuple[Route, ...]:
     routes = []
     for line in table.strip().splitlines():
         access, methods, filters, family, *paths = line.split()
+        if access == "read":
+            methods = methods.replace("GET", "GET,HEAD")
         routes += [
             Route(
                 path=prefix + path.removeprefix("="),
@@ -191,13 +229,12 @@ _NATIVE: Final = _Index(
 )
 
 
-def match_route(path: str, method: str, *, cluster: bool, multitenant: bool = False) -> Match:
+def match_route(path: str, method: str, *, cluster: bool) -> Match:
     """Find the route of a decoded path.
 
     Args:
         path: as :func:`vmgw_core.path.decode_path` returns it.
         cluster: whether the backends are a cluster's, which also opens ``/select/<tenant>/…`` and its siblings.
-        multitenant: whether ``multitenant`` may stand in the tenant's place there.
 
     Raises:
         UnknownRoute: the path is not in the table.
@@ -208,7 +245,7 @@ def match_route(path: str, method: str, *, cluster: bool, multitenant: bool = Fa
     if route is not None:
         match = Match(route=route, rest=path.removeprefix(route.prefix), tenant=None)
     elif cluster:
-        match = _match_native(path, multitenant=multitenant)
+        match = _match_native(path)
     if match is None:
         raise UnknownRoute("this path is not served by the gateway")
     methods = match.route.methods
@@ -217,13 +254,16 @@ def match_route(path: str, method: str, *, cluster: bool, multitenant: bool = Fa
     return match
 
 
-def _match_native(path: str, *, multitenant: bool) -> Match | None:
-    """A path as a cluster spells it: ``/select/<tenant>/…``, ``/insert/<tenant>/…`` or ``/delete/<tenant>/…``."""
+def _match_native(path: str) -> Match | None:
+    """Match a path as a cluster spells it: ``/select/<tenant>/…``, ``/insert/<tenant>/…`` or ``/delete/<tenant>/…``.
+
+    ``multitenant`` may stand in the tenant's place, but never to delete.
+    """
     parts = path.split("/", 3)
     if len(parts) < 4 or parts[1] not in ("select", "insert", "delete"):
         return None
     tenant = None
-    if not multitenant or parts[2] != MULTITENANT or parts[1] == "delete":
+    if parts[2] != MULTITENANT or parts[1] == "delete":
         try:
             tenant = TenantID.parse(parts[2])
         except ValueError:

@@ -83,6 +83,14 @@ def check_tenant(match: Match, tenant: TenantID) -> None:
         raise ForeignTenant("the path names a tenant that the token does not give access to")
 
 
+def tenant_labels(tenant: TenantID) -> tuple[tuple[str, str], ...]:
+    """The labels that hold ``/select/multitenant/…`` to one tenant. Both are needed.
+
+    https://docs.victoriametrics.com/victoriametrics/cluster-victoriametrics/#multitenancy-via-labels
+    """
+    return (("vm_account_id", str(tenant.account_id)), ("vm_project_id", str(tenant.project_id)))
+
+
 def upstream_path(match: Match, tenant: TenantID, backend: Backend, *, cluster: bool) -> str:
     """The canonical path at the backend, percent-encoded, written from the table and not from the client's bytes."""
     name = MULTITENANT if match.multitenant else str(tenant)

@@ -11,7 +11,7 @@ from .explanation import TokenTold, access_as_json, token_as_json
 from .jwt import Token, TokenVerifier
 from .narration import access_lines, clean, token_key, token_lines
 from .peek import peek
-from .routes import ROUTES, Filters
+from .routes import ROUTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ def _open_lines(claim: VMAccessClaim) -> Iterator[str]:
     for access in Access:
         if claim.mode.allows(access):
             paths = [route for route in routes if route.access is access]
-            closed = [route.path for route in paths if claim.restricted and route.filters is Filters.LEAK]
+            closed = [route.path for route in paths if claim.restricted and route.ignored]
             yield f"  {access.value}: {len(paths) - len(closed)} of {len(paths)} paths"
             if closed:
                 yield f"    not {', '.join(closed)}: labels and filters are ignored there"

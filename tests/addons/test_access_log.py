@@ -94,7 +94,7 @@ def test_an_admitted_request() -> None:
         "subject": "alice",
         "access": "read",
         "method": "GET",
-        "route": "/api/v1/label/<name>/values",
+        "route": "/api/v1/label/<name...>/values",
         "verdict": "admitted",
         "reason": None,
         "status": 200,

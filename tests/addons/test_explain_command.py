@@ -107,6 +107,15 @@ def test_pages_of_the_gateway_itself(run: Run) -> None:
     ran = run("--json", "GET /health")
     assert (ran.code, ran.document["verdict"]) == (0, "own_page")
     assert run("POST /health").code == 1
+    for request in ("GET /", "OPTIONS /api/v1/query", "OPTIONS /nowhere"):
+        assert run("--json", request).document["verdict"] == "own_page"
+
+
+def test_the_list_of_tenants_is_a_page_in_a_cluster_with_tokens(run: Run, key: str) -> None:
+    cluster = ("-clusterMode", "-enable.auth", key, TIME, "--token", TOKEN, "--json")
+    assert run(*cluster, "GET /admin/tenants").document["verdict"] == "own_page"
+    single = run(key, TIME, "--token", TOKEN, "--json", "GET /admin/tenants")
+    assert single.document["refusal"]["code"] == "unknown_route"
 
 
 def test_a_head_that_no_listener_takes(run: Run, key: str) -> None:

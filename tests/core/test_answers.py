@@ -8,7 +8,7 @@ import pytest
 
 from vmgw_core import errors
 from vmgw_core.access import Access
-from vmgw_core.answers import HeaderEdit, answer
+from vmgw_core.answers import CORS, HeaderEdit, answer
 from vmgw_core.errors import MethodNotAllowed, RateLimited, Refusal, TokenRefused
 
 # class: (status, code, errorType)
@@ -34,6 +34,7 @@ PROMISED: dict[type[Refusal], tuple[int, str, str]] = {
     errors.Forbidden: (403, "forbidden", "forbidden"),
     errors.AccessDenied: (403, "access_denied", "forbidden"),
     errors.FiltersIgnored: (403, "filters_ignored", "forbidden"),
+    errors.TenantIgnored: (403, "tenant_ignored", "forbidden"),
     errors.ForeignTenant: (403, "foreign_tenant", "forbidden"),
     errors.NotServed: (403, "not_served", "forbidden"),
     errors.UnknownRoute: (404, "unknown_route", "not_found"),
@@ -101,6 +102,8 @@ def test_the_answer_to_a_refusal(cls: type[Refusal]) -> None:
     assert len(headers) == len(response.headers)
     assert headers.pop(b"Content-Type") == b"application/json"
     assert headers.pop(b"Content-Length") == str(len(response.body)).encode()
+    for name, value in CORS:
+        assert headers.pop(name) == value
     expected: dict[bytes, bytes] = {}
     if status == 401:
         expected = {b"WWW-Authenticate": b"Bearer"}
@@ -167,7 +170,20 @@ SENT = ((b"Content-Type", b"a"), (b"access-CONTROL-allow-origin", b"*"), (b"x-fr
 
 
 def test_without_an_edit_headers_are_as_they_came() -> None:
-    assert HeaderEdit().apply(SENT) is SENT
+    assert HeaderEdit().apply(SENT) == SENT
+
+
+def test_the_name_of_the_backends_machine_is_never_told() -> None:
+    named = (*SENT, (b"x-SERVER-hostname", b"vmselect-1"), (b"X-Server-Hostname", b"vm"), (b"X-Server", b"kept"))
+    assert HeaderEdit().apply(named) == (*SENT, (b"X-Server", b"kept"))
+
+
+def test_cors_is_what_victoriametrics_sends() -> None:
+    assert {name.decode(): value for name, value in CORS} == {
+        "Access-Control-Allow-Origin": b"*",
+        "Access-Control-Allow-Methods": b"*",
+        "Access-Control-Allow-Headers": b"*",
+    }
 
 
 def test_headers_are_added_in_place_of_those_of_the_same_name() -> None:
@@ -178,4 +194,4 @@ def test_headers_are_added_in_place_of_those_of_the_same_name() -> None:
 
 
 def test_headers_are_dropped_by_the_beginning_of_their_name() -> None:
-    assert HeaderEdit(drop=b"access-control-").apply(SENT) == (SENT[0], SENT[2])
+    assert HeaderEdit(drop=(b"access-control-",)).apply(SENT) == (SENT[0], SENT[2])

@@ -81,7 +81,7 @@ def test_an_admitted_request_tells_every_step() -> None:
         "time": NOW,
         "request": {"method": "GET", "path": "/api/v1/query", "client": "192.0.2.1", "body": "none"},
         "steps": [
-            {"step": "route", "passed": True, "text": "/api/v1/query: read access, by GET or POST"},
+            {"step": "route", "passed": True, "text": "/api/v1/query: read access, by GET or HEAD or POST"},
             {
                 "step": "token",
                 "passed": True,
@@ -104,7 +104,7 @@ def test_an_admitted_request_tells_every_step() -> None:
         "route": {
             "path": "/api/v1/query",
             "cluster_path": "/select/<tenant>/prometheus/api/v1/query",
-            "methods": ["GET", "POST"],
+            "methods": ["GET", "HEAD", "POST"],
             "access": "read",
             "filters": "bind",
             "tenant_in_path": None,
@@ -155,7 +155,7 @@ def test_the_text_of_an_admitted_request() -> None:
         "ADMITTED  1:5 read -extra_label=team=ops +extra_label=team=dev\n"
         "GET /select/1:5/prometheus/api/v1/query from 192.0.2.1, judged at 2023-11-14T22:13:20Z\n"
         "\n"
-        "  ok  route      /api/v1/query: read access, by GET or POST\n"
+        "  ok  route      /api/v1/query: read access, by GET or HEAD or POST\n"
         f"  ok  token      verified with -auth.publicKeyFiles public.pem (EC, thumbprint {PUBLIC[0].thumbprint})\n"
         "  ok  mode       the token gives full access\n"
         "  ok  filters    the backend honours labels and filters here\n"
@@ -431,6 +431,36 @@ def test_without_auth_the_path_names_the_tenant() -> None:
     assert "  ok  mode       the path gives full access\n" in text
     assert "  ok  tenant     1:5\n" in text
     assert explain(policy, _head("/api/v1/query", None), None, NOW).as_json()["access"] is None
+
+
+def test_a_path_for_all_tenants_is_told_as_what_it_becomes() -> None:
+    story = explain(POLICY, _head("/select/multitenant/prometheus/api/v1/query", ANYBODY), None, NOW)
+    assert (story.verdict, story.tenant) == (Verdict.ADMITTED, "1:5")
+    text = as_text(story)
+    assert "  ok  tenant     1:5, to which labels hold the path for all tenants\n" in text
+    assert "+extra_label=vm_account_id=1 +extra_label=vm_project_id=5" in text
+
+
+def test_a_trace_that_was_removed_and_a_name_that_was_rewritten_are_told() -> None:
+    token = _token(extra_filters=["total"])
+    text = as_text(explain(POLICY, _head("/api/v1/query?query=m&tr%61ce=1", token), None, NOW))
+    assert "trace was removed: it tells what the backend holds of others" in text
+    assert r"(?:\b|\B) always matches, and keeps the backend from widening a filter on the metric name" in text
+    text = as_text(explain(replace(POLICY, cluster=False), _head("/api/v1/query?trace=1", _token()), None, NOW))
+    assert "  ok  arguments  nothing added, nothing removed\n" in text
+
+
+@pytest.mark.parametrize("path", ["/api/v1/rules", "/vmalert/api/v1/rules", "/insert/multitenant/influx/write"])
+def test_what_ignores_the_tenant_is_refused_where_filters_are_judged(path: str) -> None:
+    method = "POST" if path.endswith("write") else "GET"
+    story = explain(POLICY, _head(path, ANYBODY)._replace(method=method), None, NOW)
+    assert story.refusal is not None
+    assert (story.refusal.code, story.refusal.step) == ("tenant_ignored", Step.FILTERS)
+
+
+def test_the_rules_of_a_single_node_are_for_who_may_see_all_of_it() -> None:
+    text = as_text(explain(replace(POLICY, cluster=False), _head("/api/v1/rules", _token()), None, NOW))
+    assert "the token carries none, and there is one tenant" in text
 
 
 def test_without_auth_a_request_may_be_of_all_tenants() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -27,13 +29,14 @@ from vmgw_core.gateway import (
     moved,
     rewrite,
     route_of,
+    tenants_page,
     too_large,
 )
 from vmgw_core.head import Headers, RequestHead
 from vmgw_core.jwk import KeySet, keys_from_pem
 from vmgw_core.jwt import TokenVerifier
 from vmgw_core.limittypes import Subject
-from vmgw_core.routes import ROUTES, Filters, Route
+from vmgw_core.routes import ROUTES, Filters, Restriction, Route
 from vmgw_core.tenancy import Backend
 
 NOW: Final = float(keys.NOW)
@@ -96,16 +99,16 @@ def _send(policy: Policy, head: RequestHead, form: bytes | None = None) -> Upstr
     return rewrite(policy, grant, head, form)
 
 
-def _example(route: Route) -> str:
+def _example(route: Route, path: str | None = None) -> str:
     parts = {
-        "<name>": "a",
+        "<name...>": "a/b",
         "<asset...>": "a/b",
         "<tag_name>": "a",
         "<func_name>": "a",
         "<grouping...>": "a",
         "<any...>": "a",
     }
-    path = route.path
+    path = path or route.path
     for parameter, value in parts.items():
         path = path.replace(parameter, value)
     return path
@@ -116,6 +119,12 @@ def _example(route: Route) -> str:
 every_route = pytest.mark.parametrize("route", [pytest.param(route, id=route.path) for route in ROUTES])
 
 
+def _policies(route: Route) -> tuple[Policy, ...]:
+    """Where the route is served: not in a cluster where it shows all tenants."""
+    cluster = () if Restriction.TENANT in route.ignored else (CLUSTER,)
+    return (*cluster, SINGLE) if route.single else cluster
+
+
 @every_route
 def test_every_route_needs_a_token(route: Route) -> None:
     for method in route.methods:
@@ -124,43 +133,71 @@ def test_every_route_needs_a_token(route: Route) -> None:
                 admit(policy, _head(method, _example(route), token=None), NOW)
             with pytest.raises(errors.MalformedToken):
                 admit(policy, _head(method, _example(route), token=BROKEN), NOW)
+        for policy in _policies(route):
             assert admit(policy, _head(method, _example(route)), NOW).route == route
 
 
 @every_route
 def test_every_route_needs_its_mode(route: Route) -> None:
     allowed = {Access.READ: {READ_ONLY, FULL}, Access.WRITE: {WRITE_ONLY, FULL}, Access.DELETE: {FULL}}[route.access]
-    for mode in (READ_ONLY, WRITE_ONLY, FULL):
+    for mode, policy in itertools.product((READ_ONLY, WRITE_ONLY, FULL), _policies(route)):
         head = _head(route.methods[0], _example(route), token=_token(mode=mode))
         if mode in allowed:
-            assert admit(CLUSTER, head, NOW).claim.mode == mode
+            assert admit(policy, head, NOW).claim.mode == mode
         else:
             with pytest.raises(errors.AccessDenied, match=f"no {route.access} access"):
-                admit(CLUSTER, head, NOW)
+                admit(policy, head, NOW)
 
 
 @every_route
 @pytest.mark.parametrize("token", [DEV, DEV_FILTER], ids=["label", "filter"])
 def test_a_route_that_ignores_filters_is_closed_to_a_token_that_has_some(route: Route, token: str) -> None:
-    head = _head(route.methods[0], _example(route), token=token)
-    if route.filters is Filters.LEAK:
-        with pytest.raises(errors.FiltersIgnored):
-            admit(CLUSTER, head, NOW)
-    else:
-        admit(CLUSTER, head, NOW)
+    restriction = Restriction.LABELS if token is DEV else Restriction.FILTERS
+    for method, policy in itertools.product(route.methods, _policies(route)):
+        head = _head(method, _example(route), token=token)
+        if restriction in route.ignored:
+            with pytest.raises(errors.FiltersIgnored):
+                admit(policy, head, NOW)
+        else:
+            admit(policy, head, NOW)
+
+
+@every_route
+@pytest.mark.parametrize("token", [ANYBODY, TENANT, DEV], ids=["anybody", "tenant", "label"])
+def test_a_route_that_ignores_tenants_is_closed_in_a_cluster(route: Route, token: str) -> None:
+    """Whatever the spelling of the path; without tokens, too."""
+    tenant = "1:5" if token is TENANT else "0:0"
+    for method, path in itertools.product(
+        route.methods, (_example(route), _example(route, route.cluster_path).replace("<tenant>", tenant))
+    ):
+        head = _head(method, path, token=token)
+        if Restriction.TENANT in route.ignored:
+            with pytest.raises(errors.TenantIgnored):
+                admit(CLUSTER, head, NOW)
+            if path.startswith("/select/"):
+                with pytest.raises(errors.TenantIgnored):
+                    admit(replace(CLUSTER, auth=False), head, NOW)
+        elif not (token is DEV and route.ignored):
+            assert admit(CLUSTER, head, NOW).route.filters is route.filters
 
 
 @every_route
 def test_every_route_needs_its_backend(route: Route) -> None:
     head = _head(route.methods[0], _example(route))
     backend, flag = (WRITE, "write") if route.inserts else (READ, "read")
-    assert admit(CLUSTER, head, NOW).backend is backend
-    for missing in (replace(CLUSTER, read=None), replace(CLUSTER, write=None), replace(CLUSTER, read=None, write=None)):
-        if (missing.write if route.inserts else missing.read) is None:
-            with pytest.raises(errors.NotServed, match=f"no -{flag}.url is configured"):
+    for policy in _policies(route):
+        assert admit(policy, head, NOW).backend is backend
+        for absent in ({"read"}, {"write"}, {"read", "write"}):
+            missing = replace(
+                policy,
+                read=None if "read" in absent else policy.read,
+                write=None if "write" in absent else policy.write,
+            )
+            if flag in absent:
+                with pytest.raises(errors.NotServed, match=f"no -{flag}.url is configured"):
+                    admit(missing, head, NOW)
+            else:
                 admit(missing, head, NOW)
-        else:
-            admit(missing, head, NOW)
 
 
 QUERY = "/api/v1/query"
@@ -172,7 +209,7 @@ LEAKING = "/api/v1/series/count"
     ("policy", "head", "error"),
     [
         # In this order: what is wrong first is what the client is told.
-        pytest.param(SINGLE, _head("GET", "//api/v1/query", token=None), errors.AmbiguousPath, id="path before token"),
+        pytest.param(SINGLE, _head("GET", "/api//v1/query", token=None), errors.AmbiguousPath, id="path before token"),
         pytest.param(SINGLE, _head("GET", "/a#b"), errors.AmbiguousPath, id="a fragment"),
         pytest.param(SINGLE, _head("GET", "http://vm/api/v1/query"), errors.AmbiguousPath, id="absolute-form"),
         pytest.param(SINGLE, _head("OPTIONS", "*"), errors.AmbiguousPath, id="asterisk-form"),
@@ -184,7 +221,7 @@ LEAKING = "/api/v1/series/count"
         pytest.param(SINGLE, _head("GET", FOREIGN), errors.UnknownRoute, id="a cluster path in single-node"),
         pytest.param(SINGLE, _head("PUT", QUERY, token=None), errors.MethodNotAllowed, id="method before token"),
         pytest.param(SINGLE, _head("get", QUERY), errors.MethodNotAllowed, id="get in lower case"),
-        pytest.param(SINGLE, _head("HEAD", QUERY), errors.MethodNotAllowed, id="HEAD"),
+        pytest.param(SINGLE, _head("HEAD", "/api/v1/import"), errors.MethodNotAllowed, id="HEAD on a write"),
         pytest.param(
             SINGLE, _head("GET", "/api/v1/admin/tsdb/delete_series"), errors.MethodNotAllowed, id="GET deletes"
         ),
@@ -261,8 +298,27 @@ LEAKING = "/api/v1/series/count"
             id="another tenant's series",
         ),
         pytest.param(
-            CLUSTER, _head("GET", "/select/multitenant/prometheus/api/v1/query"), errors.UnknownRoute, id="multitenant"
+            CLUSTER,
+            _head("POST", "/insert/multitenant/influx/write"),
+            errors.TenantIgnored,
+            id="writing to all tenants",
         ),
+        pytest.param(
+            CLUSTER, _head("GET", "/select/multitenant/graphite/render"), errors.TenantIgnored, id="all of Graphite"
+        ),
+        pytest.param(
+            CLUSTER,
+            _head("GET", "/select/multitenant/prometheus/api/v1/status/top_queries"),
+            errors.FiltersIgnored,
+            id="the queries of all tenants",
+        ),
+        pytest.param(
+            CLUSTER,
+            _head("POST", "/delete/multitenant/prometheus/api/v1/admin/tsdb/delete_series"),
+            errors.UnknownRoute,
+            id="deleting from all tenants",
+        ),
+        pytest.param(CLUSTER, _head("GET", "/api/v1/rules"), errors.TenantIgnored, id="the rules of all tenants"),
         pytest.param(
             CLUSTER,
             _head("GET", "/select/prometheus/api/v1/query", (b"AccountID", b"7")),
@@ -339,8 +395,8 @@ def test_the_token_may_come_in_another_header_and_without_its_prefix() -> None:
         pytest.param(_head("POST", "/api/v1/write?a", token=None), Access.WRITE, id="write"),
         pytest.param(_head("POST", "/tags/delSeries", token=None), Access.DELETE, id="delete"),
         pytest.param(_head("GET", "/config"), None, id="no route"),
-        pytest.param(_head("GET", "/api/v1/write"), None, id="no method"),
-        pytest.param(_head("GET", "//"), None, id="no path"),
+        pytest.param(_head("GET", "/api/v1/import"), None, id="no method"),
+        pytest.param(_head("GET", "///"), None, id="no path"),
         pytest.param(_head("GET", "\udc80"), None, id="no text"),
     ],
 )
@@ -788,7 +844,9 @@ def test_any_request_is_refused_or_bound_to_its_token(
     claim = grant.claim
     path, _, query = sent.target.partition("?")
     if policy.cluster and not path.endswith("/favicon.ico"):
-        assert path.removeprefix(sent.backend.base).split("/")[2] == str(claim.tenant)
+        where = path.removeprefix(sent.backend.base).split("/")[2]
+        forced = (("vm_account_id", str(claim.tenant.account_id)), ("vm_project_id", str(claim.tenant.project_id)))
+        assert where == str(claim.tenant) or (where == "multitenant" and claim.labels[-2:] == forced)
     assert sent.target.isascii()
     assert " " not in sent.target
     values = go_query.arguments(head.method, query, None if sent.body is None else sent.body.decode("ascii"))
@@ -797,7 +855,9 @@ def test_any_request_is_refused_or_bound_to_its_token(
         expected = [f"{name}={value}" for name, value in claim.labels] if binds else []
         assert go_query.named(values, "extra_label") == expected
     if claim.filters:
-        expected = list(claim.filters) if binds and grant.route.access != "write" else []
+        sent_as = {"m": '{__name__=~"m(?:\\\\b|\\\\B)"}'}
+        written = [sent_as.get(text, text) for text in claim.filters]
+        expected = written if binds and grant.route.access != "write" else []
         assert go_query.named(values, "extra_filters", "extra_filters[]") == expected
     received = [name.lower() for name, _ in sent.headers]
     assert received.count(b"host") == received.count(b"x-forwarded-for") == 1
@@ -879,12 +939,112 @@ def test_without_auth_a_path_without_a_tenant_is_refused(target: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["select", "insert", "delete"])
-def test_with_auth_multitenant_stays_refused(kind: str) -> None:
+def test_single_node_has_no_path_for_all_tenants(kind: str) -> None:
     for method in ("GET", "POST"):
         with pytest.raises(errors.UnknownRoute):
-            admit(CLUSTER, _head(method, f"/{kind}/multitenant/prometheus/api/v1/write"), NOW)
-        with pytest.raises(errors.UnknownRoute):
             admit(SINGLE, _head(method, f"/{kind}/multitenant/prometheus/api/v1/query"), NOW)
+
+
+# --- with -enable.auth, a path for all tenants ----------------------------------------------------------------------
+
+FORCED: Final = ["vm_account_id=1", "vm_project_id=5"]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@every_route
+def test_a_path_for_all_tenants_is_held_to_the_tokens_or_refused(route: Route, method: str) -> None:
+    if method not in route.methods or not route.cluster_prefix or route.access is Access.DELETE:
+        return
+    path = _example(route, route.cluster_path).replace("<tenant>", "multitenant")
+    own = 'extra_label=vm_account_id=7&extra_label=vm_project_id=0&extra_filters[]={vm_account_id="7"}'
+    head = _head(method, f"{path}?{own}", token=TENANT)
+    if route.filters in (Filters.LEAK, Filters.OPEN) or route.inserts or "/graphite" in path:
+        with pytest.raises((errors.TenantIgnored, errors.FiltersIgnored)):
+            admit(CLUSTER, head, NOW)
+        return
+    sent = _send(CLUSTER, head)
+    assert sent.target.startswith("/base/select/multitenant/")
+    labels = go_query.named(go_query.parse_query(sent.target.partition("?")[2]), "extra_label")
+    assert labels == (FORCED if route.filters is Filters.BIND else [])
+
+
+def test_the_labels_of_the_token_bind_on_a_path_for_all_tenants() -> None:
+    token = _token(
+        tenant_id={"account_id": 1, "project_id": 5}, extra_labels={"team": "dev"}, extra_filters=['{env="a"}']
+    )
+    own = b"extra_label=vm_account_id=7&extra_filters={vm_account_id=%227%22}&query=m"
+    head, form = _with_form("/select/multitenant/prometheus/api/v1/query", own, token=token)
+    grant = admit(CLUSTER, head, NOW)
+    sent = rewrite(CLUSTER, grant, head, form)
+    assert sent.body == b"query=m"
+    values = go_query.parse_query(sent.target.partition("?")[2])
+    assert go_query.named(values, "extra_label") == ["team=dev", *FORCED]
+    assert go_query.named(values, "extra_filters[]") == ['{env="a"}']
+    # It counts for the tenant, and not for labels that the token does not have.
+    assert grant.subject == Subject(TenantID(1, 5), (("team", "dev"),))
+
+
+def test_label_names_of_all_tenants_get_a_match_of_the_tokens_tenant() -> None:
+    sent = _send(CLUSTER, _head("GET", "/select/multitenant/prometheus/api/v1/labels", token=TENANT))
+    values = go_query.parse_query(sent.target.partition("?")[2])
+    assert go_query.named(values, "match[]") == ['{vm_account_id="1",vm_project_id="5"}']
+
+
+# --- /admin/tenants -------------------------------------------------------------------------------------------------
+
+
+def _page(policy: Policy, head: RequestHead) -> tuple[int, object]:
+    page = tenants_page(policy, head, NOW)
+    assert page is not None
+    headers = dict(page.headers)
+    assert headers[b"Content-Length"] == str(len(page.body)).encode()
+    assert headers[b"Access-Control-Allow-Origin"] == b"*"
+    return page.status, json.loads(page.body)
+
+
+def test_the_tenants_of_a_cluster_are_the_tokens_own() -> None:
+    head = _head("GET", "/admin/tenants", token=TENANT)
+    assert _page(CLUSTER, head) == (200, {"status": "success", "data": ["1:5"]})
+    assert _page(CLUSTER, _head("HEAD", "/admin/tenants?trace=1", token=DEV))[1] == {
+        "status": "success",
+        "data": ["0:0"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("token", "status"),
+    [(None, 401), (BROKEN, 401), (_token(mode=WRITE_ONLY), 403)],
+    ids=["no token", "a broken one", "a writer's"],
+)
+def test_the_tenants_are_not_told_without_a_token_to_read(token: str | None, status: int) -> None:
+    told = _page(CLUSTER, _head("GET", "/admin/tenants", token=token))
+    assert told[0] == status
+    assert "data" not in json.dumps(told[1])
+
+
+@pytest.mark.parametrize("policy", [SINGLE, replace(CLUSTER, auth=False)], ids=["single-node", "without auth"])
+def test_where_there_are_no_tenants_or_tokens_nobody_is_told(policy: Policy) -> None:
+    assert tenants_page(policy, _head("GET", "/admin/tenants"), NOW) is None
+    with pytest.raises(errors.UnknownRoute):
+        admit(policy, _head("GET", "/admin/tenants"), NOW)
+
+
+# --- HEAD, and the handshake of vmagent -----------------------------------------------------------------------------
+
+
+def test_head_is_bound_as_get_is() -> None:
+    head = _head("HEAD", f"{QUERY}?query=m&trace=1&extra_label=team=ops", token=DEV)
+    sent = _send(SINGLE, head)
+    assert (sent.method, sent.target) == ("HEAD", "/base/api/v1/query?query=m&extra_label=team%3Ddev")
+    with pytest.raises(errors.FiltersIgnored):
+        admit(SINGLE, _head("HEAD", LEAKING, token=DEV), NOW)
+
+
+def test_a_reader_may_not_ask_which_protocol_a_writer_may_use() -> None:
+    target = "/api/v1/write?get_vm_proto_version=1"
+    assert _send(SINGLE, _head("GET", target, token=DEV)).target == f"{target}&extra_label=team%3Ddev"
+    with pytest.raises(errors.AccessDenied):
+        admit(SINGLE, _head("GET", target, token=_token(mode=READ_ONLY)), NOW)
 
 
 def test_the_labels_of_a_token_are_part_of_whom_it_counts_for() -> None:

@@ -37,6 +37,17 @@ from vmgw_core.path import decode_path, encode_path
         pytest.param("/%F0%9F%98%80", "/\U0001f600", id="four bytes of UTF-8"),
         pytest.param("/%7E", "/~", id="the last character before DEL"),
         pytest.param("/%C2%A0", "/\u00a0", id="the first character after the controls"),
+        pytest.param("//api/v1/query", "/api/v1/query", id="a base URL that ends with a slash"),
+        pytest.param("//%61pi", "/api", id="a base URL that ends with a slash, a letter encoded"),
+        pytest.param("//", "/", id="a base URL alone"),
+        pytest.param("/api/v1/label/a%2Fb/values", "/api/v1/label/a/b/values", id="a slash in a label name"),
+        pytest.param("/api/v1/label/a.b%2fc%2Fd-%65/values", "/api/v1/label/a.b/c/d-e/values", id="several of them"),
+        pytest.param("/api/v1/label/a/b/values", "/api/v1/label/a/b/values", id="a plain slash in a label name"),
+        pytest.param(
+            "/select/1:5/prometheus/api/v1/label/a%2Fb/values",
+            "/select/1:5/prometheus/api/v1/label/a/b/values",
+            id="a slash in a label name, in a cluster",
+        ),
     ],
 )
 def test_decode_accepts(raw: str, decoded: str) -> None:
@@ -52,8 +63,24 @@ def test_decode_accepts(raw: str, decoded: str) -> None:
         pytest.param("http://vm/api/v1/query", id="absolute-form"),
         pytest.param("vm:8428", id="authority-form"),
         pytest.param("%2Fapi", id="an encoded slash at the beginning"),
-        pytest.param("//", id="two slashes"),
-        pytest.param("//api/v1/query", id="two slashes at the beginning"),
+        pytest.param("///", id="three slashes"),
+        pytest.param("///api/v1/query", id="three slashes at the beginning"),
+        pytest.param("//api//v1/query", id="two slashes at the beginning and within"),
+        pytest.param("//../api/v1/query", id="two slashes and two dots"),
+        pytest.param("/%2Fapi/v1/query", id="two slashes at the beginning, one encoded"),
+        pytest.param("/api/v1/label/a%2F%2Fb/values", id="two slashes in a label name"),
+        pytest.param("/api/v1/label/%2Fa/values", id="a slash at the beginning of a label name"),
+        pytest.param("/api/v1/label/a%2F/values", id="a slash at the end of a label name"),
+        pytest.param("/api/v1/label/a%2F../values", id="two dots in a label name"),
+        pytest.param("/api/v1/label/a%2F%2e%2E%2Fb/values", id="two dots encoded in a label name"),
+        pytest.param("/api/v1/label/a%2F.%2Fb/values", id="a dot in a label name"),
+        pytest.param("/api/v1/label/a%252Fb/values", id="a slash encoded twice in a label name"),
+        pytest.param("/api/v1/label/a%5Cb/values", id="a backslash in a label name"),
+        pytest.param("/api/v1/label%2Fa/values", id="an encoded slash before a label name"),
+        pytest.param("/api/v1/label/a%2Fvalues", id="an encoded slash after a label name"),
+        pytest.param("/api/v1/label/a%2Fb/c/values", id="an encoded and a plain slash in a label name"),
+        pytest.param("/api/v1/label/a%2Fb/values/", id="a slash in a label name, and one at the end"),
+        pytest.param("/api/v1%2Flabel/a%2Fb/values", id="an encoded slash elsewhere, too"),
         pytest.param("/api//v1/query", id="two slashes within"),
         pytest.param("/api/v1/query//", id="two slashes at the end"),
         pytest.param("/.", id="a dot alone"),
@@ -154,7 +181,7 @@ def test_any_text_is_a_path_or_ambiguous(raw: str) -> None:
         path = decode_path(raw)
     except AmbiguousPath:
         return
-    assert path == unquote(raw, errors="strict")
+    assert path == unquote(raw[1:] if raw.startswith("//") else raw, errors="strict")
     assert path.startswith("/")
     assert not set(path) & set("%\\#\0\n\r\t\x7f")
     segments = path.split("/")[1:]
@@ -183,6 +210,8 @@ def test_an_encoded_letter_changes_nothing(raw: str, data: st.DataObject) -> Non
     spelled = raw[:position] + "%61" + raw[position:]
     plain = raw[:position] + "a" + raw[position:]
     results = []
+    if plain.startswith("//") is not spelled.startswith("//"):
+        return  # what begins with two slashes has one more than is read
     for text in (plain, spelled):
         try:
             results.append(decode_path(text))
@@ -203,6 +232,8 @@ LONG = 256 * 1024
         pytest.param("/" + "%61" * LONG + "%2f", id="escapes"),
         pytest.param("/" + "%" * LONG, id="percent signs"),
         pytest.param("/" + "a" * LONG + "%00", id="a long segment"),
+        pytest.param("/api/v1/label/a" * (LONG // 16) + "%2f", id="label names"),
+        pytest.param("/api/v1/label/" + "%2f" * LONG + "/values", id="slashes in a label name"),
     ],
 )
 def test_a_hostile_path_costs_no_more_than_a_long_one(raw: str) -> None:

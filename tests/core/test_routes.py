@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from vmgw_core.access import Access, TenantID
 from vmgw_core.errors import AmbiguousPath, MethodNotAllowed, Refusal, UnknownRoute
 from vmgw_core.path import decode_path, encode_path
-from vmgw_core.routes import ROUTES, Filters, Match, Route, match_route
+from vmgw_core.routes import ROUTES, Filters, Match, Restriction, Route, match_route
 from vmgw_core.tenancy import Backend, upstream_path
 
 TENANT: Final = TenantID(1, 5)
@@ -60,6 +60,7 @@ EXAMPLES: Final = {
 }
 # The same parameters as the route table of the product writes them.
 PARAMETERS: Final = {
+    "<name...>": "<name>",
     "<asset...>": "<asset>",
     "<grouping...>": "<job>[/<label>/<value>...]",
     "<any...>": "<any>",
@@ -100,6 +101,12 @@ class Row:
     single: bool
     filters: str
 
+    @property
+    def ignored(self) -> set[Restriction]:
+        """The restrictions that the backend ignores."""
+        labels = {Restriction.LABELS, Restriction.FILTERS}
+        return {"open": set(Restriction), "leak": labels}.get(self.filters, set())
+
 
 def _rows() -> list[Row]:
     table = Path(__file__).parents[1] / "data" / "victoriametrics-routes.tsv"
@@ -108,20 +115,29 @@ def _rows() -> list[Row]:
             Row(
                 template=line["incoming_path"],
                 path=_example(line["incoming_path"]),
-                methods=frozenset(line["methods"].split(",")),
+                methods=_methods(line["access"], line["methods"]),
                 access=line["access"],
                 cluster_path=_example(OTHER_CLUSTER_PATHS.get(line["incoming_path"], line["cluster_path"])),
                 single=line["in_single"] != "no",
-                filters=_filters(line["access"], line["honors_extra_label"], line["honors_extra_filters"]),
+                filters=_filters(line),
             )
             for line in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         ]
 
 
-def _filters(access: str, labels: str, filters: str) -> str:
-    """What is to be done about a claim's labels and filters; on writes filters mean nothing."""
-    assert labels == filters or access in ("write", "internal-never-expose"), "an endpoint that honours one of the two"
-    return {"yes": "bind", "no": "leak", "n.a.": "none"}[labels]
+def _methods(access: str, methods: str) -> frozenset[str]:
+    """VictoriaMetrics answers HEAD where it answers GET; a client may ask so where nothing but reading comes of it."""
+    split = frozenset(methods.split(","))
+    return split | {"HEAD"} if access == "read" and "GET" in split else split
+
+
+def _filters(line: dict[str, str]) -> str:
+    """What is to be done about a token's tenant, labels and filters; on writes filters mean nothing."""
+    tenant, labels, filters = (line[f"honors_{name}"] for name in ("tenant", "extra_label", "extra_filters"))
+    writes = line["access"] in ("write", "internal-never-expose")
+    assert labels == filters or writes, "an endpoint that honours one of the two"
+    assert tenant == "yes" or labels != "yes" or writes, "an endpoint that honours labels, and no tenant"
+    return {"yes": "bind", "no": "open" if tenant == "no" else "leak", "n.a.": "none"}[labels]
 
 
 ROWS: Final = _rows()
@@ -154,7 +170,7 @@ def _routed(path: str, *, cluster: bool, method: str | None = None) -> tuple[Mat
 
 
 def test_the_measured_table_is_whole() -> None:
-    assert len(ROWS) == 197
+    assert len(ROWS) == 227
     assert len(INTERNAL) == 47
     assert {row.access for row in SERVED} == {"read", "write", "delete(admin)"}
     assert not any("<" in row.path + row.cluster_path for row in SERVED), "a parameter without an example"
@@ -170,6 +186,7 @@ def test_a_measured_row_is_a_route_for_its_methods_alone(row: Row, cluster: bool
         assert set(match.route.methods) == row.methods
         assert match.route.access == row.access.removesuffix("(admin)")
         assert match.route.filters.value == row.filters
+        assert match.route.ignored == row.ignored
         assert match.tenant is None
         assert match.route.inserts is row.cluster_path.startswith("/insert/")
         assert upstream == (row.cluster_path if cluster else row.path)
@@ -221,11 +238,10 @@ def test_an_internal_path_is_refused(row: Row, cluster: bool) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/select/multitenant/prometheus/api/v1/query",
-        "/select/multitenant/prometheus/api/v1/metadata",
-        "/select/multitenant/prometheus/api/v1/status/top_queries",
-        "/insert/multitenant/prometheus/api/v1/write",
-        "/insert/multitenant/influx/write",
+        "/select/multitenant",
+        "/select/multitenant/",
+        "/select/Multitenant/prometheus/api/v1/query",
+        "/select/multitenant:0/prometheus/api/v1/query",
         "/delete/multitenant/prometheus/api/v1/admin/tsdb/delete_series",
         "/select/prometheus/api/v1/query",
         "/select/prometheus/api/v1/status/top_queries",
@@ -342,7 +358,6 @@ def test_no_path_is_twice_in_the_table() -> None:
         pytest.param("/staticx", id="a third prefix that VictoriaMetrics takes"),
         pytest.param("/static/", id="no asset"),
         pytest.param("/api/v1/label//values", id="an empty label name"),
-        pytest.param("/api/v1/label/a/b/values", id="a label name with a slash"),
         pytest.param("/api/v1/label/a/valuesx", id="a longer suffix"),
         pytest.param("/tags/a/b", id="a tag with a slash"),
         pytest.param("/tags/", id="no tag"),
@@ -353,6 +368,14 @@ def test_no_path_is_twice_in_the_table() -> None:
         pytest.param("/prometheus/datadog/api/v1/series", id="a prefix for a protocol"),
         pytest.param("/api/v1/import/prometheus/metrics/job/", id="no job"),
         pytest.param("/api/v1/import/prometheus/metrics/job", id="no job and no slash"),
+        pytest.param("/api/v1/import/prometheus/metrics/job@base64/", id="no job in base64"),
+        pytest.param("/api/v1/import/prometheus/metrics/job@base32/a", id="another encoding"),
+        pytest.param("/api/v1/import/prometheus/metrics/instance/a", id="another label first"),
+        pytest.param("/vmalert/-/reload", id="vmalert's reload"),
+        pytest.param("/vmalert/metrics", id="vmalert's metrics"),
+        pytest.param("/vmalert/static", id="the folder of vmalert's files"),
+        pytest.param("/vmalert/api/v1/rules/", id="vmalert's rules and a slash"),
+        pytest.param("/vmalertx/api/v1/rules", id="what begins like vmalert"),
         pytest.param("/select/1:5/graphite/api/v1/query", id="a cluster path of the other family"),
         pytest.param("/select/1:5/api/v1/query", id="a cluster path without its family"),
         pytest.param("/insert/1:5/prometheus/api/v1/query", id="reading by /insert"),
@@ -431,8 +454,8 @@ def test_a_tenant_is_read_from_a_cluster_path(template: str, method: str, text: 
             "4294967296",
             "7:4294967296",
             "99999999999",
-            "multitenant",
             "Multitenant",
+            "multitenant:0",
             "\u0667",
             "\uff17",
             "<tenant>",
@@ -492,7 +515,7 @@ def test_another_spelling_is_refused_or_the_same(row: Row) -> None:
             continue
         if "<" not in match.route.path:
             # No parameter could have taken the difference in: it is the row, or its sibling with or without a slash.
-            assert unquote(spelled) in siblings
+            assert unquote(spelled).replace("//", "/", 1) in siblings
         prefix = match.route.cluster_prefix.replace("<tenant>", "1:5") if cluster else match.route.prefix
         assert unquote(upstream) == prefix + match.rest
         assert encode_path(decode_path(upstream)) == upstream
@@ -546,6 +569,60 @@ def test_the_relabel_tools_take_no_target_id() -> None:
     assert all(route.dropped == {"id"} for route in ROUTES if route.path in dropping)
 
 
+@cluster
+def test_a_label_name_may_hold_slashes(cluster: bool) -> None:
+    for path in ("/api/v1/label/app.kubernetes.io/name/values", "/api/v1/label/app.kubernetes.io%2Fname/values"):
+        match, upstream = _routed(path, cluster=cluster, method="GET")
+        assert match.route.path == "/api/v1/label/<name...>/values"
+        prefix = "/select/1:5/prometheus" if cluster else ""
+        assert upstream == f"{prefix}/api/v1/label/app.kubernetes.io/name/values"
+
+
+@cluster
+def test_a_base_url_may_end_with_a_slash(cluster: bool) -> None:
+    assert _routed("//api/v1/query", cluster=cluster) == _routed("/api/v1/query", cluster=cluster)
+
+
+@pytest.mark.parametrize(
+    "grouping", ["YmF0Y2g", "YmF0Y2g=", "a-_", "=", "YQ==/instance@base64/Yg==", "YQ==/instance/b"]
+)
+@cluster
+def test_a_grouping_in_base64_goes_upstream_as_it_is(grouping: str, cluster: bool) -> None:
+    path = f"/api/v1/import/prometheus/metrics/job@base64/{grouping}"
+    for method in ("POST", "PUT", "DELETE"):
+        match, upstream = _routed(path, cluster=cluster, method=method)
+        assert (match.route.access, match.route.filters) == (Access.WRITE, Filters.BIND)
+        assert upstream == ("/insert/1:5/prometheus" if cluster else "") + path
+
+
+def test_what_all_tenants_share_is_vmalerts() -> None:
+    """In a cluster all of it is closed: vmselect hands these requests to vmalert and forgets the tenant."""
+    shared = {route.path.removeprefix("/prometheus") for route in ROUTES if Restriction.TENANT in route.ignored}
+    assert shared == {path.removeprefix("/prometheus") for path in (row.template for row in SERVED)
+                      if "/vmalert/" in path or path.endswith(("/rules", "/alerts", "/notifiers"))} - {
+        "/vmalert/static/<asset>"
+    } | {"/vmalert/static/<asset...>"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "binds"),
+    [
+        ("/select/multitenant/prometheus/api/v1/query", "GET", True),
+        ("/select/multitenant/prometheus/api/v1/labels", "HEAD", True),
+        ("/select/multitenant/vmui/", "GET", True),
+        ("/select/multitenant/graphite/render", "GET", False),
+        ("/insert/multitenant/prometheus/api/v1/write", "POST", False),
+        ("/insert/multitenant/influx/write", "POST", False),
+    ],
+)
+def test_a_path_for_all_tenants_is_held_to_one_by_labels_where_that_works(path: str, method: str, binds: bool) -> None:
+    match = match_route(path, method, cluster=True)
+    assert (match.multitenant, match.tenant, match.route.binds_all_tenants) == (True, None, binds)
+    assert upstream_path(match, TENANT, BACKEND, cluster=True) == path
+    with pytest.raises(UnknownRoute):
+        match_route(path, method, cluster=False)
+
+
 def test_deleting_takes_post_alone() -> None:
     deleting = [route for route in ROUTES if route.access is Access.DELETE]
     assert len(deleting) == 4
@@ -553,9 +630,9 @@ def test_deleting_takes_post_alone() -> None:
 
 
 def test_every_refusal_of_the_table_is_for_a_client() -> None:
-    with pytest.raises(MethodNotAllowed, match=r"^this path takes GET or POST$") as refusal:
+    with pytest.raises(MethodNotAllowed, match=r"^this path takes GET or HEAD or POST$") as refusal:
         match_route("/api/v1/query", "PUT", cluster=False)
-    assert refusal.value.allow == ("GET", "POST")
+    assert refusal.value.allow == ("GET", "HEAD", "POST")
     with pytest.raises(UnknownRoute, match=r"^this path is not served by the gateway$"):
         match_route("/config", "GET", cluster=False)
     assert issubclass(UnknownRoute, Refusal)

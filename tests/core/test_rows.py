@@ -56,7 +56,7 @@ def test_every_route_that_writes_rows_has_a_counter_and_no_other_has(route: Rout
 def test_every_such_route_has_a_body_here() -> None:
     tested = {case.path.removeprefix("/influx").removeprefix("/opentsdb") for case in CASES}
     tested |= {"/api/v1/import/native", "/api/v1/push", "", "/opentelemetry/api/v1/push", "/write"}
-    tested |= {"/api/v1/import/prometheus/metrics/job/<grouping...>"}
+    tested |= {f"/api/v1/import/prometheus/metrics/job{encoding}/<grouping...>" for encoding in ("", "@base64")}
     for route in ROUTES:
         if has_counter(route):
             path = route.path.removeprefix(route.prefix).removesuffix("/")

@@ -161,7 +161,7 @@ def read_request(rng: random.Random) -> Request:
         if rng.random() < 0.4
         else rng.choice(("", "", "/prometheus", "/graphite")) + rng.choice(_COMMON)
     )
-    path = path.replace("<name>", rng.choice(_PARAMETERS)).replace("...", "")
+    path = path.replace("...", "").replace("<name>", rng.choice(_PARAMETERS))
     for parameter in ("<asset>", "<tag_name>", "<func_name>", "<any>", "<grouping>"):
         path = path.replace(parameter, rng.choice(_PARAMETERS))
     pairs = base_pairs(rng, path)

@@ -29,7 +29,6 @@ READS = {
     "label-values": ("/api/v1/label/__name__/values", {}),
     "export": ("/api/v1/export", {"match[]": '{__name__!=""}'}),
     "federate": ("/federate", {"match[]": '{__name__!=""}'}),
-    "tsdb": ("/api/v1/status/tsdb", {}),
     "autocomplete": ("/tags/autoComplete/values", {"tag": "name"}),
     "find-series": ("/tags/findSeries", {"expr": "name=~.*"}),
 }
@@ -147,7 +146,15 @@ def test_a_body_is_inspected_or_refused_whatever_its_type(
     shows_nothing_foreign(client.post(path, body=body, headers={"Content-Type": content_type}))
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "FOO", "get", "post"])
+def test_head_and_options_show_nothing(client: Client) -> None:
+    body = urlencode({"query": FOREIGN, "extra_filters": OPS})
+    answer = client.ask("HEAD", "/api/v1/query?query=up", body=body, headers=FORM)
+    assert (answer.status, answer.body) == (200, b"")
+    answer = client.ask("OPTIONS", "/api/v1/query?query=up", body=body, headers=FORM)
+    assert (answer.status, answer.body) == (204, b"")
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "FOO", "get", "post"])
 def test_other_methods_are_refused(client: Client, method: str) -> None:
     body = urlencode({"query": FOREIGN, "extra_filters": OPS})
     assert client.ask(method, "/api/v1/query?query=up", body=body, headers=FORM).status == 405
@@ -188,6 +195,9 @@ def test_no_expression_escapes(client: Client, selector: str) -> None:
         "/api/v1/metadata",
         "/api/v1/status/top_queries",
         "/api/v1/status/active_queries",
+        "/api/v1/status/tsdb",
+        "/vmalert/api/v1/rules",
+        "/prometheus/vmalert/groups",
         "/api/v1/status/metric_names_stats",
         "/metrics/find?query=*",
         "/metrics/find/?query=*",
@@ -211,7 +221,8 @@ def test_what_ignores_filters_is_closed_to_a_restricted_token(client: Client, pa
 @pytest.mark.parametrize(
     "path",
     [
-        "/vmalert/api/v1/rules",
+        "/vmalert/-/reload",
+        "/vmalert/metrics",
         "/api/v1/targets",
         "/config",
         "/snapshot/list",
@@ -234,7 +245,7 @@ def test_what_is_not_listed_is_unknown(gateway: Gateway, key: SigningKey, path: 
 @pytest.mark.parametrize(
     "path",
     [
-        "//api/v1/query",
+        "///api/v1/query",
         "/api/v1//query",
         "/api%2Fv1%2Fquery",
         "/api/v1/../v1/query",

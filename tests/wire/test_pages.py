@@ -12,7 +12,7 @@ from tests.wire.processes import REPOSITORY, Gateway, Program
 from tests.wire.tokens import FULL, SigningKey, tenant
 from tests.wire.upstream import RecordingUpstream
 
-OWN_PAGES = {"/health": 200, "/-/healthy": 200, "/-/ready": 200, "/ping": 204, "/metrics": 200, "/flags": 200}
+OWN_PAGES = {"/": 200, "/health": 200, "/-/healthy": 200, "/-/ready": 200, "/ping": 204, "/metrics": 200, "/flags": 200}
 OWN_PAGES |= {"/debug/pprof": 200, "/debug/pprof/": 200, "/-/reload": 200}
 
 
@@ -103,6 +103,32 @@ def test_own_pages_of_other_methods_do_not_reach_the_backend(
         for method in ("POST", "PUT", "DELETE", "OPTIONS"):
             assert gateway.client(key.mint()).ask(method, path, body=b"x").status in (200, 204, 404, 405)
     assert backend.connections == []
+
+
+@pytest.mark.parametrize("path", ["/api/v1/query", "/api/v1/import", "/metrics", "/not/served", "/select/7/vmui/"])
+def test_options_is_answered_before_anything_is_judged(gateway: Gateway, backend: RecordingUpstream, path: str) -> None:
+    headers = {"Origin": "https://grafana.example", "Access-Control-Request-Method": "POST"}
+    answer = gateway.client().ask("OPTIONS", path, headers=headers)
+    assert (answer.status, answer.body) == (204, b"")
+    for name in ("Origin", "Methods", "Headers"):
+        assert answer.header(f"Access-Control-Allow-{name}") == "*"
+    assert backend.connections == []
+
+
+def test_pages_of_other_origins_may_read_refusals_but_no_guarded_page(gateway: Gateway, key: SigningKey) -> None:
+    reader = gateway.client(key.mint({**FULL, "mode": 1}))
+    told = [(gateway.client(), "/api/v1/query", 401), (reader, "/tags/tagSeries", 403), (reader, "/x", 404)]
+    for client, path, status in [*told, (reader, "/health", 200), (reader, "/", 200)]:
+        answer = client.get(path)
+        assert (answer.status, answer.header("Access-Control-Allow-Origin")) == (status, "*"), path
+    for path in ("/metrics", "/flags"):
+        assert gateway.client().get(path).header("Access-Control-Allow-Origin") is None
+
+
+def test_ping_answers_as_victoriametrics_does(gateway: Gateway) -> None:
+    client = gateway.client()
+    pings = {"/ping": 204, "/ping?verbose=true": 200, "/ping?verbose=1": 204, "/ping?verbose=": 204}
+    assert {path: client.get(path).status for path in pings} == pings
 
 
 def test_metrics_count_what_happened(gateway: Gateway, backend: RecordingUpstream, key: SigningKey) -> None:
