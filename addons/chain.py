@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from .access_control import AccessControl
-from .access_log import AccessLogging
-from .answer_headers import AnswerHeaders
-from .backends import Backends, BackendsState
-from .capture import Capture
-from .configuration import Configuration
-from .explanation import Explanation
-from .fast_lane import FastLane
-from .flow_lane import FlowLane
-from .flow_patience import FlowPatience
-from .flow_replay import FlowReplay
-from .forwarding import Forwarding
-from .key_refresh import KeyRefresh
-from .lifecycle import Lifecycle
-from .limit_metrics import LimitMetrics
-from .limits_reload import LimitsReload
-from .listener import Listener
-from .occupancy import Occupancy, PlacesState
-from .push_metrics import PushMetrics
-from .rate_limit import RateLimit
-from .runtime import Runtime
-from .server_replay import ServerReplay
-from .status_pages import StatusPages
-from .telemetry import Telemetry
-from .upstream_connections import UpstreamConnections
-from .usage_exchange import UsageExchange
-from .usage_refresh import UsageRefresh
-from .worker_metrics import WorkerMetrics
+from vmgw_addons.capture import Capture, FlowReplay, ServerReplay
+from vmgw_addons.interactive import Explanation
+from vmgw_addons.lanes.fast import Backends, FastLane
+from vmgw_addons.lanes.flow import FlowLane, FlowPatience, UpstreamConnections
+from vmgw_addons.listener import Listener
+from vmgw_addons.observability import (
+    AccessLogging,
+    BackendsState,
+    LimitMetrics,
+    PlacesState,
+    PushMetrics,
+    StatusPages,
+    Telemetry,
+    WorkerMetrics,
+)
+from vmgw_addons.process import Configuration, Lifecycle
+from vmgw_addons.sources import KeyRefresh, LimitsReload, UsageExchange, UsageRefresh
+from vmgw_addons.state import Runtime
+from vmgw_addons.steps import AccessControl, AnswerHeaders, Forwarding, Occupancy, RateLimit
 
 
 def build(runtime: Runtime | None = None) -> list[object]:

@@ -12,10 +12,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from tests.wire.processes import Gateway
-from vmgw_core.access import Access, TenantID
+from tests.support.wire.processes import Gateway
+from vmgw_core.base.tenants import Access, Subject, TenantID
 from vmgw_core.errors import RateLimited
-from vmgw_core.limits import Limit, Limiter, LimitType, Resolution, Subject
+from vmgw_core.limits.limiter import Limiter
+from vmgw_core.limits.model import Limit, LimitType, Resolution
 
 ALLOWED, OFFERED = 1000, 10_000  # a minute
 

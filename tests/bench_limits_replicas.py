@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.bench_limits import ALLOWED, OFFERED, Counting, most_in_a_window, offer
-from tests.wire.processes import Gateway
-from tests.wire.servers import Redis, VictoriaMetrics
+from tests.support.wire.processes import Gateway
+from tests.support.wire.servers import Redis, VictoriaMetrics
 
 SCRAPE = """
 scrape_configs:

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.core.bodies import CASES, TIME, double, item, label, number, snappy, zstd
-from tests.core.counting import counter_of
-from tests.wire.processes import Gateway, find_program, free_port
-from tests.wire.servers import Server, VictoriaMetrics
+from tests.support.core.bodies import CASES, TIME, double, item, label, number, snappy, zstd
+from tests.support.core.counting import counter_of
+from tests.support.wire.processes import Gateway, find_program, free_port
+from tests.support.wire.servers import Server, VictoriaMetrics
+from tests.support.wire.tokens import SigningKey
 from tests.wire.test_metering import METER
-from tests.wire.tokens import SigningKey
-from vmgw_core.metering import RowMeter
+from vmgw_core.rows.meter import RowMeter
 
 SERIES = 10_000
 

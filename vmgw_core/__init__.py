@@ -4,4 +4,67 @@ from __future__ import annotations
 
 from typing import Final
 
+from vmgw_core.backends import Backend, BackendGroup, Concurrency
+from vmgw_core.base import Access, Subject, TenantID
+from vmgw_core.enforcement import Body, Cycle, Gateway, Grant, Policy, State, UpstreamRequest, rewrite
+from vmgw_core.enforcement.admission import admit
+from vmgw_core.enforcement.rewriting import moved
+from vmgw_core.errors import ConfigurationError, Refusal
+from vmgw_core.http import Answer, Headers, HeadLimits, RequestHead, answer
+from vmgw_core.limits import Limit, Limiter, read_limits
+from vmgw_core.routing import Route, match_route
+from vmgw_core.rows import RowMeter, row_counter
+from vmgw_core.tokens import (
+    AccessMode,
+    KeyRing,
+    KeySet,
+    Token,
+    TokenVerifier,
+    VerificationKey,
+    VMAccessClaim,
+    keys_from_jwks,
+)
+
 __version__: Final = "0.1.0"
+
+__all__ = [
+    "Access",
+    "AccessMode",
+    "Answer",
+    "Backend",
+    "BackendGroup",
+    "Body",
+    "Concurrency",
+    "ConfigurationError",
+    "Cycle",
+    "Gateway",
+    "Grant",
+    "HeadLimits",
+    "Headers",
+    "KeyRing",
+    "KeySet",
+    "Limit",
+    "Limiter",
+    "Policy",
+    "Refusal",
+    "RequestHead",
+    "Route",
+    "RowMeter",
+    "State",
+    "Subject",
+    "TenantID",
+    "Token",
+    "TokenVerifier",
+    "UpstreamRequest",
+    "VMAccessClaim",
+    "VerificationKey",
+    "__version__",
+    "admit",
+    "answer",
+    "keys_from_jwks",
+    "match_route",
+    "moved",
+    "read_limits",
+    "rewrite",
+    "row_counter",
+]

@@ -20,11 +20,11 @@ except ImportError:
 
 def with_atheris(seconds: int, directory: Path) -> None:
     """libFuzzer drives, and ends the process itself."""
-    with atheris.instrument_imports(include=["vmgw_core.head", "vmgw_core.bodies", "vmgw_addons.fast_backend",
-                                             "vmgw_addons.fast_client", "vmgw_addons.fast_exchange",
-                                             "vmgw_addons.fast_head", "vmgw_addons.fast_pool"]):  # fmt: skip
-        from tests.addons.fakes import Lane
+    with atheris.instrument_imports(
+        include=["vmgw_core.http.head", "vmgw_core.http.framing", "vmgw_addons.lanes.fast"]
+    ):
         from tests.fuzz.targets import one_input
+        from tests.support.addons.fakes import Lane
     options = [
         f"-max_total_time={seconds}",
         "-max_len=400",
@@ -38,8 +38,8 @@ def with_atheris(seconds: int, directory: Path) -> None:
 
 def at_random(seconds: int, directory: Path) -> None:
     """Random bytes; the scripts they make are what carries the structure."""
-    from tests.addons.fakes import Lane
     from tests.fuzz.targets import one_input
+    from tests.support.addons.fakes import Lane
 
     lane = Lane()
     run = one_input(lane)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from tests.addons.fakes import TOKEN
+from tests.support.addons.fakes import TOKEN
 
 T = TypeVar("T")
 

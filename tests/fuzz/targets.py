@@ -8,13 +8,13 @@ from typing import Final
 
 import h11
 
-from tests.addons.fakes import FakeTransport, Lane
 from tests.fuzz.script import ANSWERS, PIECES, REQUESTS, Script
-from vmgw_addons.fast_backend import AnswerHead, BackendConnection, Framing
-from vmgw_addons.fast_head import HeadReader
-from vmgw_core.bodies import ChunkedReader
+from tests.support.addons.fakes import FakeTransport, Lane
+from vmgw_addons.lanes.fast.connection import AnswerHead, BackendConnection, Framing
+from vmgw_addons.lanes.fast.request_head import HeadReader
 from vmgw_core.errors import Refusal
-from vmgw_core.head import HeadLimits, RequestHead, check_head, find_head
+from vmgw_core.http.framing import ChunkedReader
+from vmgw_core.http.head import HeadLimits, RequestHead, check_head, find_head
 
 LIMITS: Final = HeadLimits(size=8192, line=4096, fields=50)
 MARKS: Final = (b"qa", b"qb", b"qc")

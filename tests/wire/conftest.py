@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.certificates import Authority
-from tests.wire.processes import Gateway, Program
-from tests.wire.servers import Cluster, OidcProvider, Redis, VictoriaMetrics
-from tests.wire.tokens import FULL, SigningKey, team, tenant
-from tests.wire.upstream import RecordingUpstream
+from tests.support.wire.certificates import Authority
+from tests.support.wire.processes import Gateway, Program
+from tests.support.wire.servers import Cluster, OidcProvider, Redis, VictoriaMetrics
+from tests.support.wire.tokens import FULL, SigningKey, team, tenant
+from tests.support.wire.upstream import RecordingUpstream
 
 with warnings.catch_warnings():  # warnings are errors here, but for those that mitmproxy's own imports give
     warnings.simplefilter("ignore")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from joserfc.jwk import ECKey
 
-from tests.wire.processes import Gateway
-from tests.wire.tokens import SigningKey, team, tenant
-from tests.wire.upstream import RecordingUpstream
+from tests.support.wire.processes import Gateway
+from tests.support.wire.tokens import SigningKey, team, tenant
+from tests.support.wire.upstream import RecordingUpstream
 
 FOR_EVER = 4102444800  # 2100-01-01
 BACKEND = 28428

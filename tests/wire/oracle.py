@@ -2,7 +2,7 @@
 
 Two laws of reading, per lane. No answer holds a mark of the other team's data. And no answer depends on it: asked of a
 backend on which the other team never existed, the same request gets the same answer. The whole answer is compared:
-status, headers and body (see ``tests/wire/whole_answers.py``). The other team does not only have data: it asks, writes,
+status, headers and body (see ``tests/support/wire/whole_answers.py``). The other team does not only have data: it asks, writes,
 deletes and has alerts.
 
     python -m tests.wire.oracle SECONDS [SEED]        scripts/oracle
@@ -24,13 +24,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from tests.wire.client import Client
+from tests.support.wire.client import Client
+from tests.support.wire.processes import Gateway
+from tests.support.wire.servers import Alerting, Server, VictoriaMetrics
+from tests.support.wire.tokens import SigningKey
+from tests.support.wire.whole_answers import Reply, compared, unknown_headers
 from tests.wire.oracle_requests import MARK, NUMBER, SAMPLES, START, Request, read_request
 from tests.wire.oracle_writes import delete_request, write_request
-from tests.wire.processes import Gateway
-from tests.wire.servers import Alerting, Server, VictoriaMetrics
-from tests.wire.tokens import SigningKey
-from tests.wire.whole_answers import Reply, compared, unknown_headers
 
 TOKENS: Final[dict[str, dict[str, Any]]] = {
     "labels": {"extra_labels": {"team": "dev"}},

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote_plus
 
+from tests.support.wire.processes import Gateway
+from tests.support.wire.servers import Cluster, VictoriaMetrics
+from tests.support.wire.tokens import SigningKey
 from tests.wire.oracle import DEV_DATA, LIFETIME, OPS_DATA, Oracle, fill, main
 from tests.wire.oracle_requests import NUMBER, Request, read_request
 from tests.wire.oracle_writes import delete_request, write_request
-from tests.wire.processes import Gateway
-from tests.wire.servers import Cluster, VictoriaMetrics
-from tests.wire.tokens import SigningKey
 
 OWN: Final = (1, 5)
 FOREIGN: Final = ((0, 0), (15, 0))

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, quote_plus
 
-from vmgw_core.access import Access
-from vmgw_core.routes import ROUTES
+from vmgw_core.base.tenants import Access
+from vmgw_core.routing.routes import ROUTES
 
 MARK: Final = "qjxk"
 """In names and values of the other team's series alone."""

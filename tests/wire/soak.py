@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tests.support.wire.processes import Gateway
+from tests.support.wire.raw import RawClient
+from tests.support.wire.servers import VictoriaMetrics, prometheus_lines
+from tests.support.wire.tokens import SigningKey, team
 from tests.wire.oracle import Asker
 from tests.wire.oracle_requests import FORM, Request
-from tests.wire.processes import Gateway
-from tests.wire.raw import RawClient
-from tests.wire.servers import VictoriaMetrics, prometheus_lines
-from tests.wire.tokens import SigningKey, team
 
 INTERVAL: Final = 10.0
 """Seconds between two lines of the record."""

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.certificates import Authority
+from tests.support.wire.certificates import Authority
+from tests.support.wire.processes import Gateway, Program, free_port
+from tests.support.wire.tokens import SigningKey
+from tests.support.wire.upstream import HANG_UP, ReceivedRequest, RecordingUpstream, Reply
+from tests.support.wire.waiting import eventually
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway, Program, free_port
-from tests.wire.tokens import SigningKey
-from tests.wire.upstream import HANG_UP, ReceivedRequest, RecordingUpstream, Reply
-from tests.wire.waiting import eventually
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 WRITE = "/api/v1/import/prometheus"

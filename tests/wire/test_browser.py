@@ -17,14 +17,14 @@ from typing import Final
 
 import pytest
 
-from tests.wire.client import Client
+from tests.support.wire.client import Client
+from tests.support.wire.processes import REPOSITORY, Gateway, find_program
+from tests.support.wire.servers import Server, VictoriaMetrics
+from tests.support.wire.tokens import SigningKey, team, tenant
+from tests.support.wire.upstream import RecordingUpstream
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import REPOSITORY, Gateway, find_program
-from tests.wire.servers import Server, VictoriaMetrics
 from tests.wire.test_deployment import DEPLOYMENT
 from tests.wire.test_replicas import TEMPORARY
-from tests.wire.tokens import SigningKey, team, tenant
-from tests.wire.upstream import RecordingUpstream
 
 VMUI: Final = REPOSITORY / "tests" / "data" / "vmui"
 

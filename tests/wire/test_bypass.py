@@ -12,11 +12,11 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from .client import Answer, Client
-from .processes import Gateway
-from .raw import RawClient, head
-from .servers import VictoriaMetrics
-from .tokens import SigningKey
+from tests.support.wire.client import Answer, Client
+from tests.support.wire.processes import Gateway
+from tests.support.wire.raw import RawClient, head
+from tests.support.wire.servers import VictoriaMetrics
+from tests.support.wire.tokens import SigningKey
 
 OPS = '{team="ops"}'
 FOREIGN = "ops_only_secret"

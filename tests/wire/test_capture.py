@@ -13,11 +13,11 @@ from mitmproxy import flow as mitmproxy_flow
 from mitmproxy.http import HTTPFlow
 from mitmproxy.io import FlowReader
 
+from tests.support.wire.processes import Gateway, Program, run_vmgateway
+from tests.support.wire.tokens import SigningKey, team
+from tests.support.wire.upstream import HANG_UP, RecordingUpstream, Reply
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway, Program, run_vmgateway
-from tests.wire.tokens import SigningKey, team
-from tests.wire.upstream import HANG_UP, RecordingUpstream, Reply
-from vmgw_core.captures import METADATA_KEY, Captured, from_metadata
+from vmgw_core.replay.record import METADATA_KEY, Captured, from_metadata
 
 FORM: Final = "application/x-www-form-urlencoded"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.wire.processes import Gateway, Program
+from tests.support.wire.servers import Cluster, prometheus_lines
+from tests.support.wire.tokens import SPEC_CLUSTER, SigningKey, team, tenant
+from tests.support.wire.waiting import eventually
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway, Program
-from tests.wire.servers import Cluster, prometheus_lines
 from tests.wire.test_quickstart import curl
-from tests.wire.tokens import SPEC_CLUSTER, SigningKey, team, tenant
-from tests.wire.waiting import eventually
 
 TENANTS = [(1, 5), (15, 0)]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.client import Answer, Client
+from tests.support.wire.client import Answer, Client
+from tests.support.wire.processes import Gateway
+from tests.support.wire.raw import RawClient, head
+from tests.support.wire.tokens import SigningKey, tenant
+from tests.support.wire.upstream import RecordingUpstream, Reply
+from tests.support.wire.waiting import eventually, holds
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway
-from tests.wire.raw import RawClient, head
-from tests.wire.tokens import SigningKey, tenant
-from tests.wire.upstream import RecordingUpstream, Reply
-from tests.wire.waiting import eventually, holds
 
 WRITE = "/api/v1/import/prometheus"
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.wire.processes import Gateway, Program
+from tests.support.wire.raw import RawClient, head
+from tests.support.wire.tokens import SigningKey
+from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply, never
+from tests.support.wire.waiting import eventually
+
 from .conftest import StartGateway
-from .processes import Gateway, Program
-from .raw import RawClient, head
-from .tokens import SigningKey
-from .upstream import ReceivedRequest, RecordingUpstream, Reply, never
-from .waiting import eventually
 
 QUERY = "/api/v1/query?query=up"
 WRITE = "/api/v1/import/prometheus"

@@ -16,11 +16,11 @@ from typing import Final
 
 import pytest
 
-from tests.wire.client import Answer, Client
-from tests.wire.processes import Gateway, Program, free_port
-from tests.wire.servers import Server
-from tests.wire.tokens import SigningKey
-from tests.wire.waiting import eventually
+from tests.support.wire.client import Answer, Client
+from tests.support.wire.processes import Gateway, Program, free_port
+from tests.support.wire.servers import Server
+from tests.support.wire.tokens import SigningKey
+from tests.support.wire.waiting import eventually
 
 SINGLE: Final = os.environ.get("VICTORIA_METRICS", "")
 CLUSTER: Final = os.environ.get("VM_CLUSTER", "")

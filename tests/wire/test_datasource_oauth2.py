@@ -10,10 +10,10 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from tests.wire.servers import OidcProvider
+from tests.support.wire.servers import OidcProvider
+from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
 from tests.wire.test_datasource_requests import NOW, datasource
-from tests.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
-from vmgw_addons.endpoint import AskError
+from vmgw_addons.outgoing.endpoint import AskError
 
 
 def form(request: ReceivedRequest) -> dict[str, str]:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.certificates import Authority
-from tests.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
-from vmgw_addons.datasource import Datasource, build_datasource
-from vmgw_addons.endpoint import AskError
-from vmgw_core.commandline import parse
+from tests.support.wire.certificates import Authority
+from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
+from vmgw_addons.outgoing.datasource import Datasource, build_datasource
+from vmgw_addons.outgoing.endpoint import AskError
+from vmgw_core.configuration.command_line import parse
 from vmgw_core.errors import ConfigurationError
 
 NOW = 1_700_000_003.25
@@ -265,12 +265,12 @@ def test_a_redirect_is_not_followed(upstream: RecordingUpstream) -> None:
 
 
 def test_an_answer_is_bounded_in_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmgw_addons.endpoint.MAX_ANSWER", 1 << 20)
+    monkeypatch.setattr("vmgw_addons.outgoing.endpoint.MAX_ANSWER", 1 << 20)
     assert failure(Reply(body=(b"x" * 65536 for _ in range(17)))) == "-datasource.url: the answer is larger than 1 MiB"
 
 
 def test_an_answer_is_bounded_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmgw_addons.endpoint.DEADLINE", 0.2)
+    monkeypatch.setattr("vmgw_addons.outgoing.endpoint.DEADLINE", 0.2)
 
     def trickle() -> Iterator[bytes]:
         pause = threading.Event()

@@ -14,11 +14,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.wire.processes import REPOSITORY, Gateway, find_program
-from tests.wire.servers import OidcProvider, VictoriaMetrics
-from vmgw_addons.launcher import main
-from vmgw_core.access import VMAccessClaim
-from vmgw_core.commandline import parse
+from tests.support.wire.processes import REPOSITORY, Gateway, find_program
+from tests.support.wire.servers import OidcProvider, VictoriaMetrics
+from vmgw_addons.cli.main import main
+from vmgw_core.configuration.command_line import parse
+from vmgw_core.tokens.claims import VMAccessClaim
 
 DEPLOYMENT: Final = REPOSITORY / "deployment"
 RULES: Final = DEPLOYMENT / "alerts" / "vmgateway.rules.yml"

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.interactive import MitmWeb
-from tests.wire.processes import REPOSITORY
-from tests.wire.terminal import Terminal
-from tests.wire.upstream import RecordingUpstream
+from tests.support.wire.interactive import MitmWeb
+from tests.support.wire.processes import REPOSITORY
+from tests.support.wire.terminal import Terminal
+from tests.support.wire.upstream import RecordingUpstream
 
 PAGE = (REPOSITORY / "docs" / "debugging.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)(?: ([\w.]+))?\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

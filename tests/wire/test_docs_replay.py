@@ -12,10 +12,10 @@ from typing import Final
 
 import yaml
 
-from tests.wire.client import Client
-from tests.wire.processes import REPOSITORY, Process, free_port
-from tests.wire.tokens import SigningKey, team
-from tests.wire.upstream import RecordingUpstream, Reply
+from tests.support.wire.client import Client
+from tests.support.wire.processes import REPOSITORY, Process, free_port
+from tests.support.wire.tokens import SigningKey, team
+from tests.support.wire.upstream import RecordingUpstream, Reply
 
 TEXT: Final = (REPOSITORY / "docs" / "replay.md").read_text()
 BLOCK: Final = re.compile(r"(?:<!-- (.*?) -->\n)?```(\w+)\n(.*?)```\n", re.DOTALL)

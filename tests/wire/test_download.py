@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from vmgw_addons.key_refresh import describe, download
-
-from .upstream import HANG_UP, RecordingUpstream, Reply
+from tests.support.wire.upstream import HANG_UP, RecordingUpstream, Reply
+from vmgw_addons.sources.keys import describe, download
 
 MIB = 1 << 20
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.client import Answer
+from tests.support.wire.client import Answer
+from tests.support.wire.processes import Gateway, Program
+from tests.support.wire.tokens import SigningKey
+from tests.support.wire.upstream import RecordingUpstream, Reply, never
+from tests.support.wire.waiting import eventually
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway, Program
-from tests.wire.tokens import SigningKey
-from tests.wire.upstream import RecordingUpstream, Reply, never
-from tests.wire.waiting import eventually
 
 
 class InFlight:

@@ -14,11 +14,11 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from tests.support.wire.processes import Gateway, find_program
+from tests.support.wire.servers import Server, VictoriaMetrics
+from tests.support.wire.tokens import SigningKey, team
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway, find_program
-from tests.wire.servers import Server, VictoriaMetrics
 from tests.wire.test_deployment import DEPLOYMENT, run
-from tests.wire.tokens import SigningKey, team
 
 EXAMPLE: Final = "vmgateway:8431"
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.wire.processes import vmgateway_command
+from tests.support.wire.tokens import SigningKey, team, tenant
+from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import vmgateway_command
-from tests.wire.tokens import SigningKey, team, tenant
-from tests.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
-from vmgw_addons import launcher
+from vmgw_addons.cli import main
 
 Explain = Callable[..., Any]
 
@@ -25,7 +25,7 @@ def explain(capsys: pytest.CaptureFixture[str]) -> Explain:
     """The JSON of a request's explanation. Not in a process of its own: a start takes most of a second."""
 
     def call(*arguments: str, token: str) -> Any:  # noqa: ANN401
-        code = launcher.main(["explain", "--json", *arguments], {"VMGATEWAY_TOKEN": token})
+        code = main.main(["explain", "--json", *arguments], {"VMGATEWAY_TOKEN": token})
         out, err = capsys.readouterr()
         assert (code, err) in ((0, ""), (1, ""))
         document = json.loads(out)

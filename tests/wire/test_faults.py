@@ -19,17 +19,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.wire.processes import Gateway
+from tests.support.wire.raw import RawClient
+from tests.support.wire.relay import Relay
+from tests.support.wire.servers import OidcProvider, Redis, VictoriaMetrics
+from tests.support.wire.tokens import FULL, SigningKey, tenant
+from tests.support.wire.upstream import RecordingUpstream, Reply
+from tests.support.wire.waiting import eventually
 from tests.wire.conftest import StartGateway
 from tests.wire.oracle import Asker
 from tests.wire.oracle_requests import Request
-from tests.wire.processes import Gateway
-from tests.wire.raw import RawClient
-from tests.wire.relay import Relay
-from tests.wire.servers import OidcProvider, Redis, VictoriaMetrics
 from tests.wire.test_workers import children
-from tests.wire.tokens import FULL, SigningKey, tenant
-from tests.wire.upstream import RecordingUpstream, Reply
-from tests.wire.waiting import eventually
 
 QUERY = Request(method="GET", target="/api/v1/query?query=up")
 LANES = pytest.mark.parametrize("lane", ["fast", "flow"])

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.wire.test_usage_exchange import KEY, Replica, run
-from vmgw_addons.endpoint import AskError
-from vmgw_addons.file_exchange import FileExchange
+from vmgw_addons.outgoing.endpoint import AskError
+from vmgw_addons.sources.file_exchange import FileExchange
 
 
 def test_a_worker_that_takes_the_place_of_another_keeps_its_file(tmp_path: Path) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.wire.certificates import Authority
+from tests.support.wire.certificates import Authority
+from tests.support.wire.processes import Program
+from tests.support.wire.raw import RawClient
+from tests.support.wire.tokens import SigningKey
+from tests.support.wire.upstream import RecordingUpstream
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Program
-from tests.wire.raw import RawClient
-from tests.wire.tokens import SigningKey
-from tests.wire.upstream import RecordingUpstream
 
 
 def test_tls_to_the_backend_for_writes_has_flags_of_its_own(

@@ -13,12 +13,12 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from tests.wire.certificates import Authority
-from tests.wire.client import Client
-from tests.wire.processes import mitmproxy_option
-from tests.wire.servers import Cluster, OidcProvider, VictoriaMetrics, Vmagent, Vmalert, prometheus_lines
-from tests.wire.upstream import HANG_UP, RecordingUpstream, Reply, never
-from tests.wire.waiting import eventually
+from tests.support.wire.certificates import Authority
+from tests.support.wire.client import Client
+from tests.support.wire.processes import mitmproxy_option
+from tests.support.wire.servers import Cluster, OidcProvider, VictoriaMetrics, Vmagent, Vmalert, prometheus_lines
+from tests.support.wire.upstream import HANG_UP, RecordingUpstream, Reply, never
+from tests.support.wire.waiting import eventually
 
 
 def test_upstream_records_the_head_as_it_was_sent() -> None:

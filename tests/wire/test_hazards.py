@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from .certificates import Authority
+from tests.support.wire.certificates import Authority
+from tests.support.wire.processes import Gateway, Program
+from tests.support.wire.raw import RawClient, head
+from tests.support.wire.tokens import SigningKey
+from tests.support.wire.upstream import HANG_UP, ReceivedRequest, RecordingUpstream, Reply, never
+from tests.support.wire.waiting import eventually
+
 from .conftest import StartGateway
-from .processes import Gateway, Program
-from .raw import RawClient, head
-from .tokens import SigningKey
-from .upstream import HANG_UP, ReceivedRequest, RecordingUpstream, Reply, never
-from .waiting import eventually
 
 MIB = 1 << 20
 WRITE = "/api/v1/import/prometheus"
@@ -483,7 +484,9 @@ def test_whatever_crashes_reaches_no_backend(
 
 CRASH = """
 import logging
-from vmgw_addons import access_control, forwarding, http_stream
+from vmgw_addons.steps import access_control
+from vmgw_addons.steps import forwarding
+from vmgw_addons.lanes.flow import stream as http_stream
 
 NAMES = {{**vars(access_control), **vars(forwarding), **vars(http_stream)}}
 OWNER, METHOD = "{broken}".split(".")

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.certificates import Authority
-from tests.wire.processes import Gateway
-from tests.wire.raw import head
+from tests.support.wire.certificates import Authority
+from tests.support.wire.processes import Gateway
+from tests.support.wire.raw import head
+from tests.support.wire.tokens import SigningKey
+from tests.support.wire.upstream import RecordingUpstream
+from tests.support.wire.waiting import eventually
 from tests.wire.test_listener import TLSGateway, needs_http2, trusting
-from tests.wire.tokens import SigningKey
-from tests.wire.upstream import RecordingUpstream
-from tests.wire.waiting import eventually
 
 pytestmark = needs_http2
 

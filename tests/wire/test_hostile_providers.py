@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.support.wire.processes import Gateway
+from tests.support.wire.tokens import FULL, SigningKey
+from tests.support.wire.upstream import HANG_UP, ReceivedRequest, RecordingUpstream, Reply, never
+from tests.support.wire.waiting import eventually
 from tests.wire.conftest import StartGateway
 from tests.wire.oracle import Asker
 from tests.wire.oracle_requests import Request
-from tests.wire.processes import Gateway
-from tests.wire.tokens import FULL, SigningKey
-from tests.wire.upstream import HANG_UP, ReceivedRequest, RecordingUpstream, Reply, never
-from tests.wire.waiting import eventually
 
 QUERY = Request(method="GET", target="/api/v1/query?query=up")
 

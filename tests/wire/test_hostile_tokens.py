@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.wire.processes import Gateway
+from tests.support.wire.raw import RawClient, head
+from tests.support.wire.tokens import FULL, SigningKey
+from tests.support.wire.upstream import RecordingUpstream
 from tests.wire.oracle import Asker
 from tests.wire.oracle_requests import Request
-from tests.wire.processes import Gateway
-from tests.wire.raw import RawClient, head
-from tests.wire.tokens import FULL, SigningKey
-from tests.wire.upstream import RecordingUpstream
 
 QUERY = Request(method="GET", target="/api/v1/query?query=up")
 LONG_NUMBER = "9" * 4000

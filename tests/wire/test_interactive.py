@@ -11,11 +11,11 @@ import cramjam
 import pytest
 import zstandard
 
-from tests.addons import bodies
-from tests.wire.client import Client
-from tests.wire.interactive import MitmWeb
-from tests.wire.tokens import FULL, SigningKey, team, tenant
-from tests.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
+from tests.support.addons import bodies
+from tests.support.wire.client import Client
+from tests.support.wire.interactive import MitmWeb
+from tests.support.wire.tokens import FULL, SigningKey, team, tenant
+from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
 
 BIG = b"x" * (5 << 20)
 BOMB = gzip.compress(bytes(20 << 20))

@@ -11,8 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.bodies import SNAPPY, TIME, item, remote_write, sample, snappy
-from tests.core.test_rows_names import (
+from tests.support.core.bodies import SNAPPY, TIME, item, remote_write, sample, snappy
+from tests.support.wire.client import Answer, Client
+from tests.support.wire.processes import Gateway
+from tests.support.wire.raw import RawClient, head
+from tests.support.wire.servers import VictoriaMetrics
+from tests.support.wire.tokens import SigningKey, team
+from tests.support.wire.upstream import RecordingUpstream, Reply
+from tests.support.wire.waiting import eventually
+from tests.unit.core.rows.test_names import (
     BAD,
     GOOD,
     LINES,
@@ -26,14 +33,6 @@ from tests.core.test_rows_names import (
     writes,
     zabbix,
 )
-
-from .client import Answer, Client
-from .processes import Gateway
-from .raw import RawClient, head
-from .servers import VictoriaMetrics
-from .tokens import SigningKey, team
-from .upstream import RecordingUpstream, Reply
-from .waiting import eventually
 
 RELABEL = Path(__file__).parents[2] / "deployment" / "victoriametrics" / "relabel.yml"
 WRITE = "/api/v1/write"

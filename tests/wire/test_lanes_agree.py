@@ -16,12 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vmgw_core.routes import ROUTES
-
-from .processes import Gateway
-from .raw import RawClient
-from .tokens import SigningKey, team, tenant
-from .upstream import ReceivedRequest, RecordingUpstream, Reply
+from tests.support.wire.processes import Gateway
+from tests.support.wire.raw import RawClient
+from tests.support.wire.tokens import SigningKey, team, tenant
+from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
+from vmgw_core.routing.routes import ROUTES
 
 FORM: Final = b"application/x-www-form-urlencoded"
 

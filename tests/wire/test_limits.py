@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.client import Answer
+from tests.support.wire.client import Answer
+from tests.support.wire.processes import Gateway, Program, run_vmgateway
+from tests.support.wire.tokens import SigningKey, team, tenant
+from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway, Program, run_vmgateway
-from tests.wire.tokens import SigningKey, team, tenant
-from tests.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
 
 QUERY = "/api/v1/query?query=up"
 

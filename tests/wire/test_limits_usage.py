@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.client import Client
+from tests.support.wire.client import Client
+from tests.support.wire.processes import Gateway, Program, run_vmgateway
+from tests.support.wire.servers import Redis, VictoriaMetrics
+from tests.support.wire.tokens import SigningKey, tenant
+from tests.support.wire.upstream import RecordingUpstream, never
+from tests.support.wire.waiting import eventually
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway, Program, run_vmgateway
-from tests.wire.servers import Redis, VictoriaMetrics
-from tests.wire.tokens import SigningKey, tenant
-from tests.wire.upstream import RecordingUpstream, never
-from tests.wire.waiting import eventually
-from vmgw_core.access import TenantID
+from vmgw_core.base.tenants import TenantID
 
 PATH = "/api/v1/labels"
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from mitmproxy import version
 
-from tests.wire.certificates import Authority, Certificate
+from tests.support.wire.certificates import Authority, Certificate
+from tests.support.wire.processes import Gateway, Program, free_port, run_vmgateway
+from tests.support.wire.raw import RawClient, head
+from tests.support.wire.tokens import SigningKey, team
+from tests.support.wire.upstream import RecordingUpstream
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway, Program, free_port, run_vmgateway
-from tests.wire.raw import RawClient, head
-from tests.wire.tokens import SigningKey, team
-from tests.wire.upstream import RecordingUpstream
 
 QUERY = "/api/v1/query?query=up"
 needs_http2 = pytest.mark.skipif(int(version.VERSION.split(".")[0]) < 12, reason="HTTP/2 needs mitmproxy 12")

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.wire.processes import Gateway, Program, vmgateway_command
+from tests.support.wire.tokens import SigningKey, tenant
+from tests.support.wire.upstream import HANG_UP, RecordingUpstream, Reply
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway, Program, vmgateway_command
-from tests.wire.tokens import SigningKey, tenant
-from tests.wire.upstream import HANG_UP, RecordingUpstream, Reply
 
 QUERY = "/api/v1/query?query=up"
 

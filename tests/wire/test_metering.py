@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.bodies import SNAPPY, remote_write, snappy
-
-from .processes import Gateway
-from .raw import RawClient, head
-from .tokens import SigningKey
-from .upstream import ReceivedRequest, RecordingUpstream, Reply
-from .waiting import eventually
+from tests.support.core.bodies import SNAPPY, remote_write, snappy
+from tests.support.wire.processes import Gateway
+from tests.support.wire.raw import RawClient, head
+from tests.support.wire.tokens import SigningKey
+from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
+from tests.support.wire.waiting import eventually
 
 MIB = 1 << 20
 WRITE = "/api/v1/import/prometheus"
@@ -26,11 +25,11 @@ LINES = MIB // len(LINE)
 
 METER = """
 from mitmproxy import ctx
-from vmgw_core.cycle import State
+from vmgw_core.enforcement.cycle import State
 from vmgw_core.errors import RateLimited, Refusal
-from vmgw_core.metering import RowMeter
-from vmgw_core.rows import row_counter
-from vmgw_addons.refusing import refuse
+from vmgw_core.rows.meter import RowMeter
+from vmgw_core.rows.dispatch import row_counter
+from vmgw_addons.steps.flow_responses import refuse
 
 class Metering:
     "The rows that a request may write are in its header X-Rows. With X-Whole, an addon wants the body whole."

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.support.wire.processes import Gateway
+from tests.support.wire.servers import OidcProvider
+from tests.support.wire.tokens import FULL, SigningKey
+from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
+from tests.support.wire.waiting import holds
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway
-from tests.wire.servers import OidcProvider
-from tests.wire.tokens import FULL, SigningKey
-from tests.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
-from tests.wire.waiting import holds
 
 PATH = "/api/v1/labels"
 

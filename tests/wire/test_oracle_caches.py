@@ -15,9 +15,9 @@ from typing import Final
 
 import pytest
 
-from tests.wire.backends_under_test import BACKENDS, Backend, start_backend
-from tests.wire.processes import Gateway
-from tests.wire.tokens import SigningKey
+from tests.support.wire.backends_under_test import BACKENDS, Backend, start_backend
+from tests.support.wire.processes import Gateway
+from tests.support.wire.tokens import SigningKey
 
 LANES = ("fast", "flow")
 MINUTES: Final = 600

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.backends_under_test import BACKENDS, Backend, start_backend
+from tests.support.wire.backends_under_test import BACKENDS, Backend, start_backend
+from tests.support.wire.processes import Gateway
+from tests.support.wire.servers import VictoriaMetrics
+from tests.support.wire.tokens import SigningKey
+from tests.support.wire.whole_answers import Reply, compared, unknown_headers
 from tests.wire.oracle import DEV_DATA, OPS_DATA, Asker, alerting, busy_with, fill
 from tests.wire.oracle_requests import MARK, NUMBER, START, Request
 from tests.wire.oracle_writes import body_of
-from tests.wire.processes import Gateway
-from tests.wire.servers import VictoriaMetrics
-from tests.wire.tokens import SigningKey
-from tests.wire.whole_answers import Reply, compared, unknown_headers
 
 LANES = ("fast", "flow")
 TIMES = f"start={START - 60}&end={START + 3600}&step=60&time={START + 300}"

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.wire.oracle_real_cluster import RealClusterOracle, start_real_cluster_oracle
+from tests.support.wire.real_cluster import NEEDS_CLUSTER
 from tests.wire.oracle import seeded
-from tests.wire.oracle_real_cluster import RealClusterOracle, start_real_cluster_oracle
-from tests.wire.real_cluster import NEEDS_CLUSTER
 
 pytestmark = NEEDS_CLUSTER
 

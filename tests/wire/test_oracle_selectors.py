@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.backends_under_test import BACKENDS, Backend, start_backend
-from tests.wire.client import Client
+from tests.support.wire.backends_under_test import BACKENDS, Backend, start_backend
+from tests.support.wire.client import Client
+from tests.support.wire.oracle_selectors import TOKENS, Labels, all_series, grants, matches, random_selector, rows
+from tests.support.wire.processes import Gateway
+from tests.support.wire.tokens import SigningKey
 from tests.wire.oracle import seeded
 from tests.wire.oracle_requests import START
-from tests.wire.oracle_selectors import TOKENS, Labels, all_series, grants, matches, random_selector, rows
-from tests.wire.processes import Gateway
-from tests.wire.tokens import SigningKey
-from vmgw_core.selector import Selector, parse_selector
+from vmgw_core.tokens.selector import Selector, parse_selector
 
 SERIES = all_series()
 TIMES = {"start": str(START - 60), "end": str(START + 3600)}

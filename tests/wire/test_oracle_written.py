@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.backends_under_test import BACKENDS, Backend, start_backend
+from tests.support.wire.backends_under_test import BACKENDS, Backend, start_backend
+from tests.support.wire.processes import Gateway
+from tests.support.wire.servers import VictoriaMetrics
+from tests.support.wire.tokens import SigningKey
+from tests.support.wire.waiting import eventually
 from tests.wire.oracle import Asker
 from tests.wire.oracle_requests import SAMPLES, START, Request
 from tests.wire.oracle_writes import ROWS_OF, body_of
-from tests.wire.processes import Gateway
-from tests.wire.servers import VictoriaMetrics
-from tests.wire.tokens import SigningKey
-from tests.wire.waiting import eventually
 
 LANES = ("fast", "flow")
 AT = str(START + 60)

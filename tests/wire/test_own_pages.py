@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.client import Answer, Client
+from tests.support.wire.client import Answer, Client
+from tests.support.wire.processes import Gateway, Program
+from tests.support.wire.tokens import SigningKey
+from tests.support.wire.upstream import RecordingUpstream, Reply
+from tests.support.wire.waiting import eventually
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway, Program
-from tests.wire.tokens import SigningKey
-from tests.wire.upstream import RecordingUpstream, Reply
-from tests.wire.waiting import eventually
-from vmgw_addons.launcher import main
+from vmgw_addons.cli.main import main
 
 OPEN = {"/health": 200, "/-/healthy": 200, "/-/ready": 200, "/ping": 204}
 GUARDED = ["/metrics", "/flags", "/debug/pprof/", "/-/reload"]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.processes import REPOSITORY, Gateway, Program
-from tests.wire.tokens import FULL, SigningKey, tenant
-from tests.wire.upstream import RecordingUpstream
+from tests.support.wire.processes import REPOSITORY, Gateway, Program
+from tests.support.wire.tokens import FULL, SigningKey, tenant
+from tests.support.wire.upstream import RecordingUpstream
 
 OWN_PAGES = {"/": 200, "/health": 200, "/-/healthy": 200, "/-/ready": 200, "/ping": 204, "/metrics": 200, "/flags": 200}
 OWN_PAGES |= {"/debug/pprof": 200, "/debug/pprof/": 200, "/-/reload": 200}

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.wire.processes import Program
+from tests.support.wire.servers import VictoriaMetrics
+from tests.support.wire.upstream import HANG_UP, RecordingUpstream, Reply
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Program
-from tests.wire.servers import VictoriaMetrics
-from tests.wire.upstream import HANG_UP, RecordingUpstream, Reply
-from vmgw_addons.launcher import main
+from vmgw_addons.cli.main import main
 
 PATH = "/api/v1/import/prometheus"
 

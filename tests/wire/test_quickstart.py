@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.wire.processes import Gateway, find_program, run_vmgateway
+from tests.support.wire.servers import VictoriaMetrics
+from tests.support.wire.tokens import SPEC_READ, SigningKey
+from tests.support.wire.upstream import RecordingUpstream
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway, find_program, run_vmgateway
-from tests.wire.servers import VictoriaMetrics
-from tests.wire.tokens import SPEC_READ, SigningKey
-from tests.wire.upstream import RecordingUpstream
 
 SPEC_FLAGS = "-eula -enable.auth -read.url http://localhost:8428 --write.url http://localhost:8428"
 

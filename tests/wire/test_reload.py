@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.wire.processes import Gateway, Program
+from tests.support.wire.tokens import SigningKey
+from tests.support.wire.upstream import RecordingUpstream
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway, Program
-from tests.wire.tokens import SigningKey
-from tests.wire.upstream import RecordingUpstream
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from tests.support.wire.processes import REPOSITORY, START_TIMEOUT, run_vmgateway, vmgateway_command
+from tests.support.wire.tokens import SigningKey
+from tests.support.wire.upstream import RecordingUpstream, Reply
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import REPOSITORY, START_TIMEOUT, run_vmgateway, vmgateway_command
-from tests.wire.tokens import SigningKey
-from tests.wire.upstream import RecordingUpstream, Reply
 
 DATA: Final = REPOSITORY / "tests" / "data" / "replay"
 FILES: Final = [DATA / "mitmproxy-11.mitm", DATA / "mitmproxy-12.mitm"]

@@ -10,14 +10,14 @@ from typing import Final
 
 import pytest
 
-from tests.wire.client import Client
+from tests.support.wire.client import Client
+from tests.support.wire.processes import Gateway, find_program
+from tests.support.wire.servers import Server
+from tests.support.wire.tokens import SigningKey
+from tests.support.wire.upstream import RecordingUpstream, Reply
+from tests.support.wire.waiting import eventually
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway, find_program
-from tests.wire.servers import Server
 from tests.wire.test_deployment import DEPLOYMENT, run
-from tests.wire.tokens import SigningKey
-from tests.wire.upstream import RecordingUpstream, Reply
-from tests.wire.waiting import eventually
 
 TEMPORARY: Final = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from .processes import Gateway
-from .raw import RawClient, head
-from .tokens import SigningKey
-from .upstream import RecordingUpstream, Reply
+from tests.support.wire.processes import Gateway
+from tests.support.wire.raw import RawClient, head
+from tests.support.wire.tokens import SigningKey
+from tests.support.wire.upstream import RecordingUpstream, Reply
 
 QUERY = "/api/v1/query?query=up"
 WRITE = "/api/v1/import/prometheus"

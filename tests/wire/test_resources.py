@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.wire.certificates import Authority
+from tests.support.wire.certificates import Authority
+from tests.support.wire.processes import Gateway, Program
+from tests.support.wire.raw import RawClient, head
+from tests.support.wire.tokens import SigningKey
+from tests.support.wire.upstream import RecordingUpstream, Reply
+from tests.support.wire.waiting import eventually
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway, Program
-from tests.wire.raw import RawClient, head
-from tests.wire.tokens import SigningKey
-from tests.wire.upstream import RecordingUpstream, Reply
-from tests.wire.waiting import eventually
 
 QUERY = "/api/v1/query?query=up"
 LANES = pytest.mark.parametrize("lane", ["fast", "flow"])

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from .client import Client
-from .processes import Gateway
-from .tokens import SigningKey, tenant
-from .upstream import RecordingUpstream
+from tests.support.wire.client import Client
+from tests.support.wire.processes import Gateway
+from tests.support.wire.tokens import SigningKey, tenant
+from tests.support.wire.upstream import RecordingUpstream
 
 TABLE = Path(__file__).parents[1] / "data" / "victoriametrics-routes.tsv"
 OWN_PAGES = ("/", "/admin/tenants", "/health", "/-/healthy", "/-/ready", "/-/reload", "/ping", "/metrics", "/flags")

@@ -11,15 +11,15 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from tests.core.bodies import CASES, ENCODINGS, Case, remote_write, snappy
-from tests.wire.client import Client
-from tests.wire.processes import free_port
-from tests.wire.servers import VictoriaMetrics
-from tests.wire.waiting import eventually
+from tests.support.core.bodies import CASES, ENCODINGS, Case, remote_write, snappy
+from tests.support.wire.client import Client
+from tests.support.wire.processes import free_port
+from tests.support.wire.servers import VictoriaMetrics
+from tests.support.wire.waiting import eventually
 from vmgw_core.errors import Refusal
-from vmgw_core.head import RequestHead
-from vmgw_core.routes import match_route
-from vmgw_core.rows import row_counter
+from vmgw_core.http.head import RequestHead
+from vmgw_core.routing.routes import match_route
+from vmgw_core.rows.dispatch import row_counter
 
 MIB = 1 << 20
 

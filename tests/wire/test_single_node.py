@@ -11,10 +11,10 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.wire.client import Answer, Client
-from tests.wire.processes import Gateway, Program
-from tests.wire.servers import VictoriaMetrics
-from tests.wire.tokens import FULL, SigningKey, team
+from tests.support.wire.client import Answer, Client
+from tests.support.wire.processes import Gateway, Program
+from tests.support.wire.servers import VictoriaMetrics
+from tests.support.wire.tokens import FULL, SigningKey, team
 
 
 @dataclass(frozen=True, kw_only=True)

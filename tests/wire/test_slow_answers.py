@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.support.wire.waiting import eventually
 from tests.wire.test_datasource_requests import datasource
-from tests.wire.waiting import eventually
-from vmgw_addons.endpoint import AskError
-from vmgw_addons.key_refresh import download
-from vmgw_addons.push_metrics import PushTarget
+from vmgw_addons.observability.push_metrics import PushTarget
+from vmgw_addons.outgoing.endpoint import AskError
+from vmgw_addons.sources.keys import download
 
 BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n"
 CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2000\r\n"
@@ -109,7 +109,7 @@ def test_a_push_does_not_wait_for_what_follows_the_head(start: bytes) -> None:
 def test_an_answer_of_the_datasource_that_drips_in_is_given_up(
     server: Dripping, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vmgw_addons.endpoint.DEADLINE", 0.3)
+    monkeypatch.setattr("vmgw_addons.outgoing.endpoint.DEADLINE", 0.3)
     source = datasource(server.url)
 
     def ask() -> None:

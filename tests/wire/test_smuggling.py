@@ -14,12 +14,13 @@ from typing import Final
 
 import pytest
 
+from tests.support.wire.processes import Gateway, Process, find_program, free_port
+from tests.support.wire.raw import RawClient
+from tests.support.wire.servers import VictoriaMetrics
+from tests.support.wire.tokens import SigningKey, team
+from tests.support.wire.upstream import RecordingUpstream
+
 from .conftest import StartGateway
-from .processes import Gateway, Process, find_program, free_port
-from .raw import RawClient
-from .servers import VictoriaMetrics
-from .tokens import SigningKey, team
-from .upstream import RecordingUpstream
 
 WRITE: Final = b"/api/v1/import/prometheus"
 BODY: Final = b'%S{smuggled="yes"} 1\n'

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import cramjam
 
-from tests.addons import bodies
-from tests.wire.client import Client
-from tests.wire.terminal import Terminal
-from tests.wire.tokens import SigningKey, tenant
-from tests.wire.upstream import RecordingUpstream
+from tests.support.addons import bodies
+from tests.support.wire.client import Client
+from tests.support.wire.terminal import Terminal
+from tests.support.wire.tokens import SigningKey, tenant
+from tests.support.wire.upstream import RecordingUpstream
 
 
 def test_a_session(upstream: RecordingUpstream, key: SigningKey, key_file: Path) -> None:

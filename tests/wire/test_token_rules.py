@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import pytest
 
+from tests.support.wire.processes import Gateway, Program, run_vmgateway
+from tests.support.wire.tokens import FULL, SigningKey
+from tests.support.wire.upstream import RecordingUpstream
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway, Program, run_vmgateway
-from tests.wire.tokens import FULL, SigningKey
-from tests.wire.upstream import RecordingUpstream
 
 ISSUER: Final = "https://issuer.example/t1/v2.0"
 RULES: Final = (

@@ -11,19 +11,20 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tests.wire.certificates import Authority
-from tests.wire.processes import free_port
-from tests.wire.servers import Redis
-from vmgw_addons.exchange import Exchange
-from vmgw_addons.file_exchange import FileExchange
-from vmgw_addons.redis_exchange import RedisExchange
-from vmgw_addons.runtime import Runtime
-from vmgw_addons.usage_exchange import UsageExchange, build_exchange
-from vmgw_core.access import Access, TenantID
-from vmgw_core.commandline import parse
-from vmgw_core.counters import RESERVED
+from tests.support.wire.certificates import Authority
+from tests.support.wire.processes import free_port
+from tests.support.wire.servers import Redis
+from vmgw_addons.sources.file_exchange import FileExchange
+from vmgw_addons.sources.redis_exchange import RedisExchange
+from vmgw_addons.sources.usage_exchange import UsageExchange, build_exchange
+from vmgw_addons.state.exchange import Exchange
+from vmgw_addons.state.runtime import Runtime
+from vmgw_core.base.tenants import Access, Subject, TenantID
+from vmgw_core.configuration.command_line import parse
 from vmgw_core.errors import ConfigurationError, RateLimited
-from vmgw_core.limits import Limit, Limiter, LimitType, Resolution, Subject
+from vmgw_core.limits.counter import RESERVED
+from vmgw_core.limits.limiter import Limiter
+from vmgw_core.limits.model import Limit, LimitType, Resolution
 
 KEY = "queries/minute/1:5"
 TENANT = TenantID(1, 5)
@@ -211,7 +212,7 @@ def test_redis_killed_and_back(own_redis: Redis, caplog: pytest.LogCaptureFixtur
 
 
 def test_redis_paused_and_back(own_redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmgw_addons.redis_exchange.TIMEOUT", 0.2)
+    monkeypatch.setattr("vmgw_addons.sources.redis_exchange.TIMEOUT", 0.2)
 
     async def work(one: Replica, two: Replica) -> None:
         one.admit(20)

@@ -10,15 +10,16 @@ from contextlib import suppress
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from tests.wire.servers import Cluster, VictoriaMetrics, prometheus_lines
-from tests.wire.upstream import RecordingUpstream, Reply
-from vmgw_addons.datasource import build_datasource
-from vmgw_addons.runtime import Runtime
-from vmgw_addons.usage_refresh import Round, UsageRefresh
-from vmgw_core.access import Access, TenantID
-from vmgw_core.commandline import parse
+from tests.support.wire.servers import Cluster, VictoriaMetrics, prometheus_lines
+from tests.support.wire.upstream import RecordingUpstream, Reply
+from vmgw_addons.outgoing.datasource import build_datasource
+from vmgw_addons.sources.usage_refresh import Round, UsageRefresh
+from vmgw_addons.state.runtime import Runtime
+from vmgw_core.base.tenants import Access, Subject, TenantID
+from vmgw_core.configuration.command_line import parse
 from vmgw_core.errors import RateLimited
-from vmgw_core.limits import Limit, Limiter, LimitType, Resolution, Subject
+from vmgw_core.limits.limiter import Limiter
+from vmgw_core.limits.model import Limit, LimitType, Resolution
 
 QUERIES, ROWS, NEW, ACTIVE = (
     LimitType.QUERIES,
@@ -262,7 +263,7 @@ def test_tenants_of_an_open_source_cluster_tell_of_their_series(
     metric: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("vmgw_addons.tenant_asking.INTERVAL", 0.0)
+    monkeypatch.setattr("vmgw_addons.sources.tenant_series.INTERVAL", 0.0)
     victoria_metrics.import_prometheus(tenant_lines("vm_tenant_inserted_rows_total", A, [0, 60], test=metric))
     node = cluster.nodes[1, 5]
     node.import_prometheus(prometheus_lines(metric, 10, a="1"))
@@ -297,7 +298,7 @@ def test_tenants_of_an_open_source_cluster_tell_of_their_series(
 def test_a_tenant_that_does_not_tell(
     datasource: Flags, victoria_metrics: VictoriaMetrics, metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vmgw_addons.tenant_asking.INTERVAL", 0.0)
+    monkeypatch.setattr("vmgw_addons.sources.tenant_series.INTERVAL", 0.0)
     replies = [Reply(body=b'{"data":{"totalSeries":70}}'), Reply(status=503)]
 
     async def work() -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.wire.servers import VictoriaMetrics, Vmagent
+from tests.support.wire.tokens import SigningKey, team
+from tests.support.wire.upstream import RecordingUpstream, Reply
+from tests.support.wire.waiting import eventually
 from tests.wire.conftest import StartGateway
-from tests.wire.servers import VictoriaMetrics, Vmagent
-from tests.wire.tokens import SigningKey, team
-from tests.wire.upstream import RecordingUpstream, Reply
-from tests.wire.waiting import eventually
 
 BATCH = 10
 

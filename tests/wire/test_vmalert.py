@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from tests.support.wire.processes import Program
+from tests.support.wire.servers import VictoriaMetrics, Vmalert
+from tests.support.wire.tokens import SigningKey, team
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Program
-from tests.wire.servers import VictoriaMetrics, Vmalert
-from tests.wire.tokens import SigningKey, team
 
 
 def test_a_rule_sees_and_writes_the_own_team_only(

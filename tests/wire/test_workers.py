@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.wire.processes import Gateway, run_vmgateway
+from tests.support.wire.tokens import SigningKey
+from tests.support.wire.upstream import RecordingUpstream, Reply
+from tests.support.wire.waiting import eventually
 from tests.wire.conftest import StartGateway
-from tests.wire.processes import Gateway, run_vmgateway
-from tests.wire.tokens import SigningKey
-from tests.wire.upstream import RecordingUpstream, Reply
-from tests.wire.waiting import eventually
 
 QUERY = "/api/v1/query?query=up"
 

@@ -1,0 +1,20 @@
+"""Flows saved to files without usable secrets, and read back to be judged again."""
+
+from __future__ import annotations
+
+from .flow_replay import FlowReplay
+from .reader import opened, read
+from .recorder import Capture, check_capture, needs_flow_lane
+from .redaction import Tee
+from .server_replay import ServerReplay
+
+__all__ = [
+    "Capture",
+    "FlowReplay",
+    "ServerReplay",
+    "Tee",
+    "check_capture",
+    "needs_flow_lane",
+    "opened",
+    "read",
+]

@@ -1,0 +1,108 @@
+"""Flow replay: captured requests judged again in mitmdump's own ways, ``-nr`` and ``--client-replay``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from dataclasses import replace
+
+from mitmproxy import ctx
+from mitmproxy.http import Headers, HTTPFlow
+
+from vmgw_addons.state import Runtime, head_of
+from vmgw_addons.steps import respond
+from vmgw_core.base import FieldError
+from vmgw_core.enforcement import Body, Cycle, access_of
+from vmgw_core.errors import BadSignature, Refusal
+from vmgw_core.http import RequestHead, answer
+from vmgw_core.limits import Limiter
+from vmgw_core.replay import METADATA_KEY, Captured, Judge, Tally, as_text, from_metadata
+
+logger = logging.getLogger(__name__)
+
+
+class FlowReplay:
+    """Judges flows that are read from a file, and sends captured requests again: from the record, so only once."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.tally = Tally()
+        self.number = 0
+        self.judge: Judge | None = None
+        self.judged_by: object = None
+
+    def current_judge(self) -> Judge | None:
+        """The judge for the policy in force, or None where there is none."""
+        policy = self.runtime.policy
+        keys = None if policy is None else policy.verifier.keys
+        if policy is not None and self.judged_by != (policy, keys):
+            limiter = None if self.runtime.limiter is None else Limiter(self.runtime.limiter.limits)
+            self.judge, self.judged_by = Judge(policy, limiter), (policy, keys)
+        return self.judge if policy is not None else None
+
+    def requestheaders(self, flow: HTTPFlow) -> None:
+        if flow.live and flow.is_replay != "request":
+            return
+        judge, captured = self.current_judge(), captured_of(flow)
+        if judge is None or captured is None:
+            return
+        if not flow.live:
+            self.number += 1
+            self.tally.add(f"flow {self.number}", captured, captured.outcome, judge.judge(captured))
+        elif METADATA_KEY in flow.metadata:
+            self.send_again(flow, captured, judge)
+
+    def send_again(self, flow: HTTPFlow, captured: Captured, judge: Judge) -> None:
+        """Put the client's own request in place of the one that was sent, with a decision on it."""
+        request, head = flow.request, captured.head
+        request.data.method = head.method.encode("ascii", "replace")
+        request.data.path = head.target.encode("utf-8", "surrogateescape")
+        request.data.headers = Headers(head.headers)
+        gateway = self.runtime.gateway
+        assert gateway is not None
+        cycle = self.runtime.cycles[flow] = Cycle(head, at=captured.at, started=time.perf_counter())
+        try:
+            judge.authorize(cycle, captured, replace(gateway, policy=judge.policy))
+            if judge.tokens.doubtful:
+                raise BadSignature("the signature of the token is not in the file")
+            if cycle.grant is not None and cycle.grant.body is Body.STREAM:
+                cycle.head = with_length(head, flow.request.raw_content or b"")
+        except Refusal as refusal:
+            cycle.refuse(refusal)
+            logger.warning(f"not sent again: {refusal.code}: {refusal.message!r}")
+            respond(flow, answer(refusal, access=access_of(judge.policy, head), tell_why=True))
+
+    def request(self, flow: HTTPFlow) -> None:
+        cycle = self.runtime.cycles.get(flow)
+        if flow.is_replay != "request" or cycle is None or not flow.live:
+            return
+        captured = captured_of(flow)
+        if captured is not None and captured.form is not None and cycle.upstream is None:
+            flow.request.data.content = captured.form
+
+    def done(self) -> None:
+        """At the end of ``mitmdump -nr``: what would change, and 1 as exit code when something would."""
+        if self.number and "rfile" in ctx.options and ctx.options.rfile and type(ctx.master).__name__ == "DumpMaster":
+            print(as_text(self.tally), end="")
+            if self.tally.changed:
+                sys.exit(1)
+
+
+def with_length(head: RequestHead, body: bytes) -> RequestHead:
+    """``head`` with the length of what is left of the body after secrets were taken out."""
+    length = str(len(body)).encode()
+    headers = ((name, length if name.lower() == b"content-length" else value) for name, value in head.headers)
+    return head._replace(headers=tuple(headers))
+
+
+def captured_of(flow: HTTPFlow) -> Captured | None:
+    """The request as the client sent it, from the record in the flow; else the request that is in the flow."""
+    data = flow.metadata.get(METADATA_KEY)
+    if data is None:
+        return Captured(head=head_of(flow), at=flow.request.timestamp_start, form=flow.request.raw_content)
+    try:
+        return from_metadata(data)
+    except FieldError as error:
+        logger.warning(f"a flow's record cannot be read: {error}")
+        return None

@@ -1,0 +1,238 @@
+"""Capture: flows with the request as the client sent it, the decision, and no usable secret."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from mitmproxy import ctx, flowfilter
+from mitmproxy.http import HTTPFlow
+from mitmproxy.io import tnetstring
+
+from vmgw_addons.state import Runtime
+from vmgw_addons.support import Outage, ThreadWriter, in_thread
+from vmgw_core.base import Access
+from vmgw_core.configuration import Settings
+from vmgw_core.enforcement import Cycle, Policy
+from vmgw_core.errors import ConfigurationError, Refusal
+from vmgw_core.replay import MAX_BODY, METADATA_KEY, OWN_PAGE, to_metadata
+from vmgw_core.replay.recorder import record
+from vmgw_core.rows import row_counter
+
+from .file import CaptureFile
+from .redaction import Tee, bounded, redact_flow
+
+logger = logging.getLogger(__name__)
+
+_NO_HEADER = b"authorization"
+_MAX_WAITING = 64 << 20  # bytes of flows that have not been written yet
+
+
+def needs_flow_lane(settings: Settings) -> str | None:
+    """Why these settings need flows, or None: flows are what is captured."""
+    return "-capture.file captures flows" if settings["capture.file"] else None
+
+
+def check_capture(settings: Settings) -> None:
+    """Find what is wrong with the flags of the group Capture.
+
+    Raises:
+        ConfigurationError: names the flag.
+    """
+    if not 0 < float(str(settings["capture.sampleRate"])) <= 1:
+        raise ConfigurationError("-capture.sampleRate: expected a number above 0 and up to 1")
+    read_filter(settings)
+    path = str(settings["capture.file"])
+    if not path:
+        return
+    file = Path(path)
+    if file.exists():
+        if not file.is_file():
+            raise ConfigurationError(f"-capture.file: {path} is no regular file")
+        writable = os.access(file, os.R_OK | os.W_OK)
+    else:
+        writable = file.parent.is_dir() and os.access(file.parent, os.W_OK)
+    if not writable:
+        raise ConfigurationError(f"-capture.file: {path} cannot be written")
+
+
+def read_filter(settings: Settings) -> Callable[[HTTPFlow], bool] | None:
+    """The filter of ``-capture.filter``.
+
+    Raises:
+        ConfigurationError: it is no filter expression.
+    """
+    text = str(settings["capture.filter"])
+    if not text:
+        return None
+    try:
+        parsed = flowfilter.parse(text)
+    except ValueError:
+        parsed = None
+    if parsed is None:
+        raise ConfigurationError("-capture.filter: expected a mitmproxy filter expression such as ~u /api/v1/query")
+    return lambda flow: bool(parsed(flow))
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is kept of a flow while it passes."""
+
+    sampled: bool
+    request: Tee | None = None
+    response: Tee | None = None
+
+
+class Capture:
+    """Records decisions in flows, takes secrets out of them, and writes them to ``-capture.file``.
+
+    It stands behind all that handles a request, and runs before mitmproxy's own addons that save flows.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.file: CaptureFile | None = None
+        self.writer: ThreadWriter[bytes] | None = None
+        self.outage = Outage(logger, "flows are left out of the capture")
+        self.matches: Callable[[HTTPFlow], bool] | None = None
+        self.kept: WeakKeyDictionary[HTTPFlow, _Kept] = WeakKeyDictionary()
+
+    def running(self) -> None:
+        settings = self.runtime.settings
+        if settings and settings["capture.file"]:
+            self.matches = read_filter(settings)
+            size = int(str(settings["capture.maxFileSize"]))
+            self.file = CaptureFile(str(settings["capture.file"]), size, self.runtime.capture)
+            self.writer = ThreadWriter(self.file.write, "capture", _MAX_WAITING)
+
+    async def done(self) -> None:
+        for flow in list(self.kept):  # mitmproxy saves what is in flight, too
+            self.finish(flow, broken_off=True)
+        if self.file is not None and self.writer is not None:
+            if await in_thread(self.writer.close, "end of the capture"):
+                self.file.close()
+            else:
+                logger.warning(
+                    "the end of the capture is lost: the disk is too slow, or another process holds the file"
+                )
+            self.runtime.capture.stopped = self.runtime.capture.stopped or "the gateway has ended"
+
+    def requestheaders(self, flow: HTTPFlow) -> None:
+        cycle = self.runtime.cycles.get(flow)
+        if cycle is None or cycle.own_page or not flow.live or flow.is_replay is not None:
+            return
+        if not self.runtime.settings:
+            return  # every request is refused
+        sampled = self.samples()
+        if not sampled and not saves_flows():
+            return
+        kept = self.kept[flow] = _Kept(sampled=sampled)
+        if flow.request.stream:
+            kept.request = flow.request.stream = Tee(flow.request.stream, self.limit())
+
+    def responseheaders(self, flow: HTTPFlow) -> None:
+        kept = self.kept.get(flow)
+        if kept is not None and flow.response is not None and flow.response.stream:
+            kept.response = flow.response.stream = Tee(flow.response.stream, self.limit())
+
+    def response(self, flow: HTTPFlow) -> None:
+        self.finish(flow)
+
+    def error(self, flow: HTTPFlow) -> None:
+        self.finish(flow, broken_off=True)
+
+    def samples(self) -> bool:
+        """Whether a request is to be captured to the file."""
+        if self.file is None or self.file.status.stopped:
+            return False
+        return random.random() < self.rate()  # noqa: S311
+
+    def rate(self) -> float:
+        """The share of requests to capture."""
+        return float(str(self.runtime.settings["capture.sampleRate"]))
+
+    def limit(self) -> int:
+        """The largest body that is kept, in bytes."""
+        return int(str(self.runtime.settings["capture.maxBodySize"]))
+
+    def finish(self, flow: HTTPFlow, *, broken_off: bool = False) -> None:
+        """The flow is over: take over what was streamed, record the decision, redact, write."""
+        kept = self.kept.pop(flow, None)
+        if kept is None and not saves_flows():
+            return
+        cycle = self.runtime.cycles.get(flow)
+        policy = self.runtime.policy if cycle is None or cycle.policy is None else cycle.policy
+        if cycle is not None and cycle.own_page:
+            flow.metadata[METADATA_KEY] = dict(OWN_PAGE)
+        if kept is not None:
+            if not broken_off:
+                take_over(flow, kept)
+            if cycle is not None and policy is not None:
+                flow.metadata[METADATA_KEY] = self.record(
+                    policy, cycle, rows=rows_of(cycle, kept), sampled=kept.sampled
+                )
+        redact_flow(flow, policy.token_header if policy is not None else _NO_HEADER)
+        if kept is not None and kept.sampled:
+            self.write(flow)
+
+    def record(self, policy: Policy, cycle: Cycle, *, rows: int | None, sampled: bool) -> dict[str, object]:
+        """The record of a decision, as metadata of its flow."""
+        captured = record(
+            policy,
+            cycle.head,
+            at=cycle.at,
+            grant=cycle.grant,
+            refusal=cycle.refusal,
+            form=cycle.kept_form,
+            rows=rows,
+            sample=self.rate() if sampled else 1.0,
+        )
+        return to_metadata(captured)
+
+    def write(self, flow: HTTPFlow) -> None:
+        """Have the flow appended to the file, unless the filter leaves it out."""
+        if self.writer is not None and (self.matches is None or self.matches(flow)):
+            data = tnetstring.dumps(bounded(flow.get_state(), self.limit()))
+            self.writer.put(data, len(data), self.lose)
+
+    def lose(self) -> None:
+        """A flow found no room in the queue."""
+        self.runtime.capture.lost += 1
+        self.outage.failed("the capture is too slow: the disk hangs, or another process holds the file")
+
+
+def rows_of(cycle: Cycle, kept: _Kept) -> int | None:
+    """How many rows the body of a write carries: those in the body that was kept, or those that the limits counted."""
+    grant = cycle.grant
+    if grant is None or grant.route.access is not Access.WRITE:
+        return None
+    if cycle.meter is not None:
+        return cycle.meter.rows
+    if kept.request is None or not kept.request.whole:
+        return None
+    try:
+        counter = row_counter(grant.route, cycle.head, max_decoded=MAX_BODY)
+        if counter is None:
+            return None
+        counter.feed(bytes(kept.request.data))
+        counter.finish()
+    except Refusal:
+        return None
+    return counter.rows
+
+
+def take_over(flow: HTTPFlow, kept: _Kept) -> None:
+    """Put bodies that were streamed, and kept whole, into the flow."""
+    for message, tee in ((flow.request, kept.request), (flow.response, kept.response)):
+        if message is not None and tee is not None and message.raw_content is None and tee.whole:
+            message.data.content = bytes(tee.data)
+
+
+def saves_flows() -> bool:
+    """Whether this is one of mitmproxy's own tools, which save flows (``-w``, or by hand)."""
+    return "save_stream_file" in ctx.options

@@ -1,0 +1,69 @@
+"""Taking the secrets out of a flow, in place, before anything saves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mitmproxy.http import Headers, HTTPFlow, Message
+
+from vmgw_core.replay import redact_body, redact_headers, redact_target
+
+
+class Tee:
+    """Keeps what streams by, up to a limit; of a longer body nothing is kept.
+
+    Args:
+        inner: what else is done with the body: mitmproxy's ``stream``, a function or True.
+    """
+
+    def __init__(self, inner: Callable[[bytes], Iterable[bytes] | bytes] | bool, limit: int) -> None:
+        self.inner = inner
+        self.limit = limit
+        self.data = bytearray()
+        self.whole = True
+
+    def __call__(self, chunk: bytes) -> Iterable[bytes] | bytes:
+        if len(self.data) + len(chunk) > self.limit:
+            self.whole = False
+            self.data.clear()
+        elif self.whole:
+            self.data += chunk
+        return self.inner(chunk) if callable(self.inner) else chunk
+
+
+def redact_flow(flow: HTTPFlow, token_header: bytes) -> None:
+    """Redact the head, arguments and body of request and answer.
+
+    A body that may hold a secret which cannot be taken out is dropped. Call it when both have been sent: what the
+    client and the backend get is no longer changed by it.
+    """
+    request = flow.request
+    target = redact_target(request.data.path.decode("utf-8", "surrogateescape"))
+    request.data.path = target.encode("utf-8", "surrogateescape")
+    for message in (request, flow.response):
+        if message is not None:
+            _redact_message(message, token_header)
+    if flow.is_replay != "request":
+        flow._backup = None  # the state before somebody edited the flow; a client replay restores it
+
+
+def _redact_message(message: Message, token_header: bytes) -> None:
+    content_type, coding = (message.headers.get(name, "") for name in ("content-type", "content-encoding"))
+    message.headers = Headers(redact_headers(message.headers.fields, token_header))
+    message.trailers = None
+    content = message.raw_content
+    if content:
+        message.data.content = redact_body(content, content_type, coding)
+        left = message.raw_content
+        if left is not None and len(left) != len(content) and "content-length" in message.headers:
+            message.headers["content-length"] = str(len(left))  # whoever is sent this again would wait for the rest
+
+
+def bounded(state: dict[str, Any], limit: int) -> dict[str, Any]:
+    """A flow's state without bodies of more than ``limit`` bytes."""
+    for name in ("request", "response"):
+        message = state.get(name)
+        if message is not None and message["content"] is not None and len(message["content"]) > limit:
+            message["content"] = None
+    return state

@@ -1,0 +1,281 @@
+"""``vmgateway explain``: the decision on one request, without a backend and without a server."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vmgw_addons import chain
+from vmgw_addons.observability import StatusPages
+from vmgw_addons.process import build_keyring, build_policy, limiter_for, read_static_keys
+from vmgw_addons.sources import download
+from vmgw_addons.sources.keys import describe as describe_error
+from vmgw_addons.sources.limit_file import load
+from vmgw_addons.state import WireLimits
+from vmgw_core.configuration import Settings
+from vmgw_core.enforcement import TENANTS, Policy
+from vmgw_core.errors import ConfigurationError, Refusal
+from vmgw_core.explain import (
+    CurlError,
+    CurlRequest,
+    Explanation,
+    Outcome,
+    ShellError,
+    Verdict,
+    as_text,
+    explain,
+    own_page,
+    parse_curl,
+    split_words,
+)
+from vmgw_core.explain.request import describe
+from vmgw_core.http import Headers, RequestHead, check_head, find_head
+from vmgw_core.limits import Limiter
+from vmgw_core.tokens import KeyDocumentError, KeyRing, VerificationKey, keys_from_jwks
+
+from .arguments import TOKEN_VARIABLE, Arguments, find_token, read_arguments, read_file
+
+HELP = f"""\
+Usage: vmgateway explain [-flag[=value] ...] [options] ['METHOD /path?query']
+
+Tells what the gateway would do with a request, and why: the token, the key that verified it, the route, the arguments
+before and after, the request that the backend would get. No backend is asked and no server is started.
+
+Examples:
+  vmgateway explain -auth.publicKeyFiles=public.pem --token-file=token 'GET /api/v1/query?query=up'
+  vmgateway explain -clusterMode --token-file=token --json 'GET /api/v1/series?match[]=up'
+  vmgateway explain -auth.publicKeyFiles=public.pem < request.sh
+
+Without a request, a curl command line is read from standard input: what a browser's "Copy as cURL" gives.
+
+Options:
+  --token=TOKEN        the token; it is in nothing that is printed
+  --token-file=FILE    a file that holds it
+                       or set {TOKEN_VARIABLE}; else the request's own header counts
+  -H 'NAME: VALUE'     a header of the request
+  -d, --data=TEXT      its body; the method is then POST unless it is given
+  --time=TIME          judge at this time: Unix seconds, or as in 2026-01-31T12:00:00Z (default now)
+  --jwks-file=FILE     a JSON Web Key Set in place of those that the endpoints of -auth.jwksEndpoints and
+                       -auth.oidcDiscoveryEndpoints give, which are else fetched once. An issuer is then not checked
+  --json               print JSON; docs/debugging.md lists its keys
+
+All flags of the gateway are known (vmgateway -help). -enable.auth is taken as given unless -enable.rateLimit is, and
+where neither -read.url nor -write.url is, a backend http://victoriametrics:8428 stands in. With -enable.rateLimit the
+limits that the request would count against are told; nothing is used of them so far.
+
+Exit code: 0 for a request that is admitted, 1 for one that is refused, 2 for input that cannot be used.
+"""
+
+_VALUES = ("token", "token-file", "H", "header", "d", "data", "time", "jwks-file")
+_SWITCHES = ("json", "help", "h")
+_CLIENT = "127.0.0.1"
+_STAND_IN = "http://victoriametrics:8428"
+_MAX_FETCHES = 100
+_READ = ("GET", "HEAD")
+
+
+def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Explain one request. Returns the exit code."""
+    try:
+        given = read_arguments(arguments, values=_VALUES, switches=_SWITCHES)
+        if given.has("help") or given.has("h"):
+            print(HELP, end="")
+            return 0
+        settings = with_defaults(given.settings(environ))
+        now = read_time(given.last("time"))
+        policy = make_policy(settings, given.last("jwks-file"), now)
+        request = read_request(given, environ)
+        head = with_token(request, policy, find_token(given, environ))
+        limiter = limiter_for(settings, load(settings) if settings["enable.rateLimit"] else None, None)
+    except ConfigurationError as error:
+        print(f"vmgateway explain: {error}", file=sys.stderr)
+        return 2
+    story = judge(settings, policy, limiter, head, request.body, now)
+    print(json.dumps(story.as_json(), indent=2) if given.has("json") else as_text(story), end="")
+    if given.has("json"):
+        print()
+    return 1 if story.verdict is Verdict.REFUSED else 0
+
+
+def judge(
+    settings: Settings, policy: Policy, limiter: Limiter | None, head: RequestHead, body: bytes | None, now: float
+) -> Explanation:
+    """The story of a request whose head no lane has checked."""
+    limits = WireLimits.of(settings).head
+    received = bytes_of(head)
+    try:
+        find_head(received, limits.size)
+        check_head(received, limits)
+    except Refusal as refusal:
+        return describe(policy, head, Outcome(now=now, refusal=refusal))
+    pages = next(addon for addon in chain.build() if isinstance(addon, StatusPages))
+    path = head.target.partition("?")[0]
+    own = path.startswith(f"{policy.path_prefix}/") and path.removeprefix(policy.path_prefix)
+    tenants = own == TENANTS and policy.cluster and policy.auth
+    if (head.method in _READ and (own in pages.open or own in pages.guarded or tenants)) or (
+        own and head.method == "OPTIONS"
+    ):
+        return own_page(head, now)
+    return explain(policy, head, body, now, limiter=limiter)
+
+
+def bytes_of(head: RequestHead) -> bytes:
+    """The head as HTTP/1.1 sends it."""
+    lines = [f"{head.method} {head.target} HTTP/1.1".encode("utf-8", "surrogateescape")]
+    lines += [name + b": " + value for name, value in head.headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+# --- the policy ----------------------------------------------------------------------------------------------------
+
+
+def with_defaults(settings: Settings) -> Settings:
+    """``settings`` with what every gateway has: authentication and a backend."""
+    # Rate limits alone, without tokens, are a way to run the gateway; neither is none.
+    filled = {**settings, "enable.auth": settings["enable.auth"] or not settings["enable.rateLimit"]}
+    if not settings["read.url"] and not settings["write.url"]:
+        filled |= {"read.url": (_STAND_IN,), "write.url": (_STAND_IN,)}
+    return filled
+
+
+def make_policy(settings: Settings, jwks_file: str | None, now: float) -> Policy:
+    """The policy, its keys fetched once where endpoints have them.
+
+    Raises:
+        ConfigurationError: a flag or file cannot be used, or keys cannot be fetched.
+    """
+    static = read_static_keys(settings)
+    if jwks_file is not None:
+        static += read_jwks(jwks_file)
+        settings = {**settings, "auth.jwksEndpoints": (), "auth.oidcDiscoveryEndpoints": ()}
+    keyring = build_keyring(settings, static)
+    fetch_keys(keyring, now)
+    return build_policy(settings, keyring)
+
+
+def read_jwks(path: str) -> list[VerificationKey]:
+    """The usable keys of a JSON Web Key Set in a file.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    try:
+        result = keys_from_jwks(read_file("--jwks-file", path), f"--jwks-file {path}")
+    except KeyDocumentError as error:
+        raise ConfigurationError(f"--jwks-file {path}: {error}") from None
+    if not result.keys:
+        raise ConfigurationError(f"--jwks-file {path}: no usable key{''.join(f'; {line}' for line in result.skipped)}")
+    return list(result.keys)
+
+
+def fetch_keys(keyring: KeyRing, now: float) -> None:
+    """Fetch what the endpoints have, once.
+
+    Raises:
+        ConfigurationError: an endpoint gives no keys.
+    """
+    for _ in range(_MAX_FETCHES):  # OpenID Connect discovery takes two for each
+        fetches = keyring.due(now)
+        if not fetches:
+            break
+        for fetch in fetches:
+            try:
+                document = download(fetch.url)
+            except Exception as error:  # whatever a library raises
+                keyring.failed(fetch, describe_error(error), now)
+            else:
+                keyring.received(fetch, document, now)
+    for status in keyring.status():
+        if status.last_error is not None:
+            raise ConfigurationError(f"{status.name}: cannot fetch keys: {status.last_error}")
+
+
+# --- the request ---------------------------------------------------------------------------------------------------
+
+
+def read_request(given: Arguments, environ: Mapping[str, str]) -> CurlRequest:
+    """The request of the command line or, where there is none, of standard input.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    text = " ".join(given.positional)
+    if text in ("", "-"):
+        if sys.stdin.isatty():
+            raise ConfigurationError("give a request such as 'GET /api/v1/query?query=up', or curl on standard input")
+        text = sys.stdin.read()
+    words = text.split(maxsplit=1)
+    if words[:1] in (["curl"], ["$"]) or (words and words[0].endswith("/curl")):
+        extra = [
+            word for option in ("H", "header") for value in given.options.get(option, []) for word in ("-H", value)
+        ]
+        return read_curl(text.removeprefix("$ "), environ, extra)
+    return plain_request(text.strip(), given)
+
+
+def read_curl(text: str, environ: Mapping[str, str], extra: Sequence[str]) -> CurlRequest:
+    """A curl command line. Raises ConfigurationError."""
+    if text.rstrip().endswith("^") or ' ^"' in text:
+        raise ConfigurationError('this is a command line for cmd.exe: choose "Copy as cURL (bash)"')
+    try:
+        return parse_curl([*split_words(text, environ), *extra], lambda path: Path(path).read_bytes())
+    except (CurlError, ShellError) as error:
+        raise ConfigurationError(f"curl: {error}") from None
+    except OSError as error:
+        raise ConfigurationError(f"curl: cannot read a file that it names: {error.strerror}") from None
+
+
+def plain_request(text: str, given: Arguments) -> CurlRequest:
+    """``GET /api/v1/query?query=up``, with the headers and the body of options. Raises ConfigurationError."""
+    body = given.last("data") or given.last("d")
+    method, _, target = text.rpartition(" ") if text.count(" ") == 1 else text.partition(" ")
+    if method.startswith(("/", "http://", "https://")):
+        method, target = "", text
+    target = target.strip().removesuffix(" HTTP/1.1")
+    words = ["curl", "--path-as-is", "-X", method or ("GET" if body is None else "POST")]
+    words += headers(given)
+    if body is not None:
+        words += ["--data-raw", body]
+    if target.startswith("/"):
+        target = f"http://localhost:8431{target}"
+    if not target.startswith(("http://", "https://")) or not (method or "GET").isupper():
+        raise ConfigurationError("expected a request such as 'GET /api/v1/query?query=up'")
+    try:
+        return parse_curl([*words, target.replace(" ", "%20")], lambda path: b"")
+    except CurlError as error:
+        raise ConfigurationError(f"the request: {error}") from None
+
+
+def headers(given: Arguments) -> list[str]:
+    """The headers of the options, as words for curl."""
+    values = given.options.get("H", []) + given.options.get("header", [])
+    return [word for value in values for word in ("-H", value)]
+
+
+def with_token(request: CurlRequest, policy: Policy, token: str | None) -> RequestHead:
+    """The head of ``request``, with ``token`` in place of its own where one is given."""
+    fields: Headers = request.headers
+    if token is not None:
+        fields = tuple(pair for pair in fields if pair[0].lower() != policy.token_header)
+        fields += ((policy.token_header, b"Bearer " + token.encode("utf-8", "surrogateescape")),)
+    return RequestHead(method=request.method, target=request.target, headers=fields, client=_CLIENT)
+
+
+def read_time(text: str | None) -> float:
+    """Unix seconds of ``--time``. Raises ConfigurationError."""
+    if text is None:
+        return time.time()
+    with suppress(ValueError):
+        if math.isfinite(seconds := float(text)):
+            return seconds
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError("--time: expected Unix seconds, or a time as in 2026-01-31T12:00:00Z") from None
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,153 @@
+"""The ``vmgateway`` command: flags as the specification has them, on mitmproxy's master in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+
+import uvloop
+from mitmproxy.options import Options
+
+from vmgw_addons import chain
+from vmgw_addons.capture import check_capture, needs_flow_lane
+from vmgw_addons.listener import ListenerTLS, parse_listen_address
+from vmgw_addons.observability import PushTarget
+from vmgw_addons.outgoing import build_datasource
+from vmgw_addons.outgoing.upstream_tls import contexts
+from vmgw_addons.process import Configuration, GatewayMaster, Supervisor, build_keyring, build_policy, read_static_keys
+from vmgw_addons.sources import FileExchange, build_exchange, limit_file
+from vmgw_addons.state import PageAccess, Worker, header_edit
+from vmgw_addons.support import LogStyle, ThreadWriter, logging_in_thread, set_up_logging
+from vmgw_core import __version__
+from vmgw_core.configuration import Settings, help_text, parse
+from vmgw_core.errors import ConfigurationError
+
+_COMMANDS = {
+    "explain": "Tell what the gateway would do with a request, and why.",
+    "replay": "Judge captured requests again: what would another policy change?",
+    "token": "Make, decode and judge tokens for development.",
+}
+"""Sub-commands: the module of the same name is loaded when it is asked for."""
+
+
+def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Run the gateway until a signal ends it.
+
+    Returns the exit code: 0 after a signal, ``-help``, ``-version`` or a good ``-dryRun``, 2 for a configuration that
+    cannot be used (one line on standard error says why), 1 for a failure at run time.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    environ = os.environ if environ is None else environ
+    if arguments and arguments[0] in _COMMANDS:
+        return run_command(arguments[0], arguments[1:], environ)
+    try:
+        parsed = parse(arguments, environ)
+        settings = parsed.values
+        if parsed.help_wanted:
+            print(help_text(addon_list(), list(_COMMANDS.items())), end="")
+            return 0
+        if settings["version"]:
+            print(f"vmgateway {__version__}")
+            return 0
+        check(settings)
+    except ConfigurationError as error:
+        print(f"vmgateway: {error}", file=sys.stderr)
+        return 2
+    if settings["dryRun"]:
+        print("the configuration is good")
+        return 0
+    set_up_logging(LogStyle.from_settings(settings))
+    count = int(str(settings["workers"]))
+    if count > 1:
+        return Supervisor(count, lambda worker: run(settings, worker)).run()
+    return run(settings, None)
+
+
+def run(settings: Settings, worker: Worker | None) -> int:
+    """Serve in this process until a signal ends it. Returns the exit code."""
+    try:
+        with (
+            logging_in_thread(LogStyle.from_settings(settings)) as log,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            return runner.run(serve(settings, worker, log))
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        for number in (signal.SIGTERM, signal.SIGHUP):  # one more must not turn an orderly end into a crash
+            signal.signal(number, signal.SIG_IGN)
+
+
+def run_command(name: str, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run a sub-command. Returns its exit code."""
+    module = importlib.import_module(f".{name}", __package__)
+    try:
+        code = int(module.main(arguments, environ))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # what reads the output has seen enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def addon_list() -> list[tuple[str, str]]:
+    """The name and the first line of each addon class, for ``-help``."""
+    return [(type(addon).__name__, (inspect.getdoc(addon) or "").partition("\n")[0]) for addon in chain.build()]
+
+
+def check(settings: Settings) -> None:
+    """Everything that can be known to be wrong before the start.
+
+    Raises:
+        ConfigurationError: names the flag and the reason.
+    """
+    parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
+    if settings["lane"] not in ("fast", "flow"):
+        raise ConfigurationError(f"-lane: expected fast or flow, got {str(settings['lane'])[:60]!r}")
+    if settings["tls"]:
+        ListenerTLS(settings)
+    elif settings["mtls"]:
+        raise ConfigurationError("-mtls: needs -tls")
+    build_policy(settings, build_keyring(settings, read_static_keys(settings)))
+    contexts(settings)
+    check_capture(settings)
+    LogStyle.from_settings(settings)
+    PageAccess.from_settings(settings)
+    header_edit(settings)
+    PushTarget.from_settings(settings)
+    if settings["enable.rateLimit"]:
+        limit_file.load(settings)
+    build_datasource(settings)
+    build_exchange(settings)
+
+
+async def serve(settings: Settings, worker: Worker | None, log: ThreadWriter[str]) -> int:
+    """Run until shut down. Returns the exit code."""
+    addons = chain.build()
+    master = GatewayMaster(Options(), addons, asyncio.get_running_loop())
+    try:
+        configuration = next(addon for addon in addons if isinstance(addon, Configuration))
+        configuration.runtime.fast = settings["lane"] == "fast" and needs_flow_lane(settings) is None
+        configuration.runtime.worker = worker
+        configuration.runtime.log = log
+        if worker is not None:
+            configuration.runtime.exchange = FileExchange(worker.directory, worker.slot)
+        configuration.start(settings)
+        gc.collect()
+        gc.freeze()  # what is there by now stays: no need to look at it again and again
+        await master.run()
+    except SystemExit as end:  # mitmproxy's way to say that the listener could not start
+        return int(str(end.code)) if end.code else 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

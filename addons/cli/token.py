@@ -1,0 +1,225 @@
+"""``vmgateway token``: tokens for development. Production has an identity provider."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, RSAKey
+
+from vmgw_core.base import TenantID
+from vmgw_core.configuration import parse_duration
+from vmgw_core.errors import ConfigurationError, TokenExpired, TokenNotYetValid, TokenRefused
+from vmgw_core.explain import TokenStory, judge_token
+from vmgw_core.tokens import MIN_RSA_BITS, TokenVerifier
+
+from .arguments import TOKEN_VARIABLE, Arguments, find_token, read_arguments, read_file
+from .explain import make_policy, read_time, with_defaults
+
+HELP = f"""\
+Usage: vmgateway token [options]
+       vmgateway token decode [-flag[=value] ...] [options] [TOKEN]
+
+Makes a signed token for development and prints it; or decodes one and says what it would grant.
+
+Examples:
+  vmgateway token --new-key=private.pem --public-key=public.pem --tenant=1:5 --label=team=dev --mode=read > token
+  vmgateway token --key=private.pem --alg=PS256 --filter='{{env=~"prod|dev"}}' --expires=30m
+  vmgateway token decode --token-file=token
+  vmgateway token decode -auth.publicKeyFiles=public.pem --token-file=token
+
+Options to make one:
+  --key=FILE           sign with this private key: PEM, or a JSON Web Key
+  --new-key=FILE       make a key and write it there, readable by its owner alone; an existing file stays
+  --public-key=FILE    write the public key there, for -auth.publicKeyFiles
+  --alg=NAME           RS256, RS384, RS512, ES256, ES384, ES512, PS256, PS384 or PS512
+                       (default: what the key is for; ES256 for a new one)
+  --kid=NAME           the key ID that the header names
+  --tenant=N[:P]       the tenant (default 0:0)
+  --label=NAME=VALUE   a label that is made binding; several are given with several options
+  --filter=SELECTOR    a filter that is made binding; several are alternatives
+  --mode=MODE          read, write or full (default full)
+  --expires=DURATION   how long the token is good (default 1h)
+  --claim=NAME=JSON    a further claim, such as --claim='sub="grafana"'
+
+Options to decode one:
+  TOKEN, --token, --token-file, or the variable {TOKEN_VARIABLE}; - reads standard input
+  --time=TIME          judge at this time: Unix seconds, or as in 2026-01-31T12:00:00Z (default now)
+  --jwks-file=FILE     verify with the keys of a JSON Web Key Set
+  --json               print JSON
+Flags of the gateway that name keys verify the signature (vmgateway -help). Without any it is not verified.
+
+Exit code of decode: 0 for a token that is good, 1 for one that is refused, 2 for input that cannot be used.
+"""
+
+_CURVES: Final = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
+_RSA: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+_MODES: Final = {"full": 0, "read": 1, "write": 2}
+_MAKE: Final = (
+    "key", "new-key", "public-key", "alg", "kid", "tenant", "label", "filter", "mode", "expires", "claim",
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Make or decode a token. Returns the exit code."""
+    try:
+        if arguments and arguments[0] == "decode":
+            return decode(arguments[1:], environ)
+        given = read_arguments(arguments, values=_MAKE, switches=("help", "h"))
+        if given.has("help") or given.has("h"):
+            print(HELP, end="")
+            return 0
+        if given.positional or given.flags:
+            raise ConfigurationError("expected options to make a token, or decode: vmgateway token --help tells them")
+        print(make(given, time.time()))
+    except ConfigurationError as error:
+        print(f"vmgateway token: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+# --- making --------------------------------------------------------------------------------------------------------
+
+
+def make(given: Arguments, now: float) -> str:
+    """A token as the options ask for it, its key written where that was asked for.
+
+    Raises:
+        ConfigurationError: an option cannot be used, or the gateway would refuse the token.
+    """
+    claims = read_claims(given, now)
+    path, new = given.last("key"), given.last("new-key")
+    if (path is None) == (new is None):
+        raise ConfigurationError("give --key=FILE to sign with that key, or --new-key=FILE to make one")
+    key = read_key(path) if path is not None else generate(given.last("alg") or "ES256")
+    alg = algorithm(key, given.last("alg"))
+    header = {"alg": alg, "typ": "JWT"} | ({} if (kid := given.last("kid")) is None else {"kid": kid})
+    token = jwt.encode(header, claims, key, algorithms=[alg])
+    try:
+        TokenVerifier(None).verify(token, now)
+    except (TokenExpired, TokenNotYetValid):
+        pass  # what was asked for, with --claim
+    except TokenRefused as refusal:
+        raise ConfigurationError(f"the gateway would refuse this token: {refusal.message}") from None
+    public = given.last("public-key")
+    if public is not None and Path(public).exists():
+        raise ConfigurationError(f"--public-key: {public} exists; it is not overwritten")
+    if new is not None:
+        write("--new-key", new, key.as_pem(private=True), mode=0o600)
+    if public is not None:
+        write("--public-key", public, key.as_pem(private=False), mode=0o644)
+    return token
+
+
+def read_claims(given: Arguments, now: float) -> dict[str, object]:
+    """The claims that the options ask for. Raises ConfigurationError."""
+    access: dict[str, object] = {}
+    try:
+        tenant = TenantID.parse(given.last("tenant") or "0:0")
+    except ValueError as error:
+        raise ConfigurationError(f"--tenant: {error}") from None
+    access["tenant_id"] = {"account_id": tenant.account_id, "project_id": tenant.project_id}
+    labels = [item.partition("=") for item in given.options.get("label", [])]
+    if any(not equals for _, equals, _ in labels):
+        raise ConfigurationError("--label: expected NAME=VALUE")
+    if labels:
+        access["extra_labels"] = {name: value for name, _, value in labels}
+    if given.has("filter"):
+        access["extra_filters"] = given.options["filter"]
+    mode = given.last("mode") or "full"
+    if mode not in _MODES:
+        raise ConfigurationError("--mode: expected read, write or full")
+    if _MODES[mode]:
+        access["mode"] = _MODES[mode]
+    try:
+        lifetime = parse_duration(given.last("expires") or "1h")
+    except ValueError as error:
+        raise ConfigurationError(f"--expires: {error}") from None
+    claims: dict[str, object] = {"iat": int(now), "exp": int(now + lifetime), "vm_access": access}
+    for item in given.options.get("claim", []):
+        name, _, text = item.partition("=")
+        try:
+            claims[name] = json.loads(text)
+        except ValueError:
+            raise ConfigurationError(f"--claim {name[:40]}: expected NAME=JSON, such as sub='\"grafana\"'") from None
+    return claims
+
+
+def generate(alg: str) -> RSAKey | ECKey:
+    """A new key for ``alg``. Raises ConfigurationError for another one."""
+    if alg in _CURVES:
+        return ECKey.generate_key(_CURVES[alg])
+    if alg in _RSA:
+        return RSAKey.generate_key(MIN_RSA_BITS)
+    raise ConfigurationError(f"--alg: expected one of {', '.join((*_RSA, *_CURVES))}")
+
+
+def read_key(path: str) -> RSAKey | ECKey:
+    """The private key in a file. Raises ConfigurationError, which shows nothing of it."""
+    data = read_file("--key", path)
+    for kind in (ECKey, RSAKey):
+        try:
+            with warnings.catch_warnings(action="ignore"):  # about small keys, which are refused with words of our own
+                key = kind.import_key(json.loads(data) if data.lstrip().startswith(b"{") else data)
+        except (JoseError, ValueError, TypeError):
+            continue
+        if not key.is_private:
+            raise ConfigurationError(f"--key: {path} holds a public key; signing needs the private one")
+        return key
+    raise ConfigurationError(f"--key: {path} holds no RSA or EC private key, or an encrypted one")
+
+
+def algorithm(key: RSAKey | ECKey, wanted: str | None) -> str:
+    """The algorithm to sign with. Raises ConfigurationError where the key is not for it."""
+    curves = {curve: alg for alg, curve in _CURVES.items()}
+    usable = _RSA if isinstance(key, RSAKey) else tuple(filter(None, [curves.get(key.curve_name)]))
+    if isinstance(key, RSAKey) and key.public_key.key_size < MIN_RSA_BITS:
+        raise ConfigurationError(f"--key: an RSA key of less than {MIN_RSA_BITS} bits, which the gateway refuses")
+    if not usable or (wanted is not None and wanted not in usable):
+        raise ConfigurationError(f"--alg: the key is for {' or '.join(usable) or 'none of the algorithms'}")
+    return wanted or usable[0]
+
+
+def write(option: str, path: str, data: bytes, *, mode: int) -> None:
+    """Write a new file of these permissions. Raises ConfigurationError, also where there is one already."""
+    try:
+        with os.fdopen(os.open(Path(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(data)
+    except FileExistsError:
+        raise ConfigurationError(f"{option}: {path} exists; it is not overwritten") from None
+    except OSError as error:
+        raise ConfigurationError(f"{option}: cannot write {path}: {error.strerror}") from None
+
+
+# --- decoding ------------------------------------------------------------------------------------------------------
+
+
+def decode(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Decode a token, and say what it would grant. Returns the exit code.
+
+    Raises:
+        ConfigurationError: there is none, or a flag cannot be used.
+    """
+    values = ("token", "token-file", "time", "jwks-file")
+    given = read_arguments(arguments, values=values, switches=("json", "help", "h"))
+    if given.has("help") or given.has("h"):
+        print(HELP, end="")
+        return 0
+    if given.positional and not given.has("token"):
+        given.options["token"] = [sys.stdin.read() if given.positional == ["-"] else given.positional[-1]]
+    text = find_token(given, environ)
+    if not text:
+        raise ConfigurationError(f"give a token, as an argument, with --token-file or in {TOKEN_VARIABLE}")
+    now = read_time(given.last("time"))
+    policy = make_policy(with_defaults(given.settings(environ)), given.last("jwks-file"), now)
+    story: TokenStory = judge_token(policy.verifier, text, now)
+    print(json.dumps(story.as_json(), indent=2) + "\n" if given.has("json") else story.as_text(), end="")
+    return 0 if story.refusal is None else 1

@@ -1,0 +1,95 @@
+"""Decision commands: ``vmgateway.explain`` and its siblings, at mitmproxy's prompt and in mitmweb's command bar."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from mitmproxy import command, flow
+from mitmproxy.exceptions import CommandError
+
+from vmgw_addons.process import Lifecycle, describe_keys
+from vmgw_addons.state import Runtime
+from vmgw_core.explain import clean, judge_token, limit_line, moment
+
+from .marks import story_lines
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def _command(name: str) -> Callable[[F], F]:
+    """mitmproxy's decorator, with a type."""
+    decorator: Callable[[F], F] = command.command(name)
+    return decorator
+
+
+class DecisionCommands:
+    """Answers what an engineer asks while looking at flows."""
+
+    def __init__(self, runtime: Runtime, lifecycle: Lifecycle) -> None:
+        self.runtime = runtime
+        self.lifecycle = lifecycle
+
+    @_command("vmgateway.explain")
+    def explain(self, flows: Sequence[flow.Flow]) -> Sequence[str]:
+        """
+        Tell the whole story of flows: token, key, route, arguments before and after, limits, upstream, verdict.
+        Example: vmgateway.explain @focus
+        """
+        lines: list[str] = []
+        for each in flows:
+            story = story_lines(each) or ["the gateway took no decision on this flow"]
+            lines += [*([""] if lines else []), *story]
+        return lines or ["no flow is selected"]
+
+    @_command("vmgateway.limits")
+    def limits(self) -> Sequence[str]:
+        """
+        Show the rate limits, and what is used of each within the present window.
+        Example: vmgateway.limits
+        """
+        limiter = self.runtime.limiter
+        if limiter is None:
+            return ["no limits are enforced"]
+        return [limit_line(usage) for usage in limiter.status(time.monotonic())] or ["nothing was counted so far"]
+
+    @_command("vmgateway.keys")
+    def key_list(self) -> Sequence[str]:
+        """
+        Show the keys that verify tokens, and when each endpoint gave its last ones.
+        Example: vmgateway.keys
+        """
+        lines = [describe_keys(self.runtime)]
+        keyring = self.runtime.keyring
+        for key in keyring.keyset.keys if keyring is not None and keyring.keyset is not None else ():
+            kid = "" if key.kid is None else f", kid {clean(key.kid)}"
+            issuer = "" if key.issuer is None else f", only for {clean(key.issuer.template)}"
+            algorithms = " ".join(sorted(key.algorithms))
+            lines.append(f"  {key.thumbprint} {key.kty} {algorithms}{kid}{issuer}, from {clean(key.source)}")
+        for status in keyring.status() if keyring is not None else ():
+            last = "never" if status.last_success is None else moment(status.last_success)
+            error = "" if status.last_error is None else f", but now: {clean(status.last_error)}"
+            lines.append(f"  {status.name} {clean(status.url)}: {status.keys} keys, last {last}{error}")
+            lines += [f"    left out: {clean(line)}" for line in status.skipped]
+        return lines
+
+    @_command("vmgateway.reload")
+    def reload(self) -> None:
+        """
+        Read all files anew, as on SIGHUP, and fetch keys again. A bad file changes nothing; the event log says so.
+        Example: vmgateway.reload
+        """
+        self.lifecycle.reload()
+
+    @_command("vmgateway.token")
+    def token(self, token: str) -> Sequence[str]:
+        """
+        Decode a token, verify it with the gateway's keys, and tell what it would grant.
+        Example: vmgateway.token eyJhbGciOi...
+        """
+        policy = self.runtime.policy
+        if policy is None:
+            raise CommandError("the gateway has no usable configuration")
+        text = token.strip().removeprefix("Bearer ").strip()
+        return judge_token(policy.verifier, text, time.time()).as_text().splitlines()

@@ -1,0 +1,161 @@
+"""Content views: bodies that people look at in front of VictoriaMetrics, on mitmproxy 11 and 12.
+
+mitmproxy 12 has a new interface for views (``Contentview``) and deprecates the old one (``View``), which is all that
+mitmproxy 11 has. Each view here is written once, as a function, and wrapped for the one that is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mitmproxy import contentviews
+from mitmproxy.flow import Flow
+
+from vmgw_core.explain import tell_unverified
+
+from .body_text import at_most, decompress, json_lines, opentelemetry, remote_write
+from .marks import story_lines
+
+IS_NEW: Final = hasattr(contentviews, "Contentview")
+"""mitmproxy 12 or later."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is known of a body; any of it may be missing."""
+
+    content_type: str
+    encoding: str
+    path: str
+    is_request: bool
+    flow: Flow | None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayView:
+    """One view: its name in menus, whether it is for a body unasked, and the lines it shows."""
+
+    name: str
+    fits: Callable[[bytes, About], bool]
+    lines: Callable[[bytes, About], Iterable[str]]
+
+    def priority(self, data: bytes, about: About) -> float:
+        """2 is more than any of mitmproxy's own views asks for; negative is never unasked."""
+        return 2 if data and self.fits(data, about) else -1
+
+    def text(self, data: bytes, about: About) -> str:
+        """All of it. Raises ``ValueError`` for a body that is something else."""
+        return "\n".join(at_most(self.lines(data, about)))
+
+
+def _otlp(about: About) -> bool:
+    return about.is_request and "/opentelemetry/" in about.path
+
+
+def _jwt(data: bytes) -> bool:
+    return data.startswith(b"eyJ") and data.count(b".") == 2 and len(data) < 20_000
+
+
+def _story(data: bytes, about: About) -> list[str]:
+    story = story_lines(about.flow) if about.flow is not None else None
+    if story is None:
+        raise ValueError("the gateway took no decision on this flow")
+    return story
+
+
+VIEWS: Final = (
+    GatewayView(
+        "Remote write",
+        lambda data, about: about.is_request and "protobuf" in about.content_type and not _otlp(about),
+        lambda data, about: remote_write(decompress(data, about.encoding)),
+    ),
+    GatewayView(
+        "OpenTelemetry metrics",
+        lambda data, about: _otlp(about) and "json" not in about.content_type,
+        lambda data, about: opentelemetry(decompress(data, about.encoding)),
+    ),
+    GatewayView(
+        "JSON lines",
+        lambda data, about: (
+            data.lstrip()[:1] == b"{"
+            and (about.path.endswith(("/api/v1/import", "/api/v1/export")) or "stream+json" in about.content_type)
+        ),
+        lambda data, about: json_lines(decompress(data, about.encoding)),
+    ),
+    GatewayView(
+        "JWT",
+        lambda data, about: _jwt(data.strip()),
+        lambda data, about: tell_unverified(data.decode("latin-1").strip()),
+    ),
+    GatewayView("vmgateway", lambda data, about: False, _story),
+)
+
+
+class ContentViews:
+    """Registers the views."""
+
+    def __init__(self) -> None:
+        self.views: list[Any] = [NewView(view) if IS_NEW else _old_view(view) for view in VIEWS]
+
+    def load(self, loader: object) -> None:
+        for view in self.views:
+            contentviews.add(view)
+
+    def done(self) -> None:
+        """mitmproxy 11 refuses two views of one name, as a script that is loaded again would bring."""
+        for view in [] if IS_NEW else self.views:
+            vars(contentviews)["remove"](view)
+
+
+def _about(content_type: str | None, message: object, flow: Flow | None) -> About:
+    headers: Any = getattr(message, "headers", {})
+    request = getattr(flow, "request", None)
+    return About(
+        content_type=(content_type or headers.get("content-type", "")).lower(),
+        encoding=headers.get("content-encoding", ""),
+        path=str(getattr(request, "path", "")).partition("?")[0],
+        is_request=message is not None and message is request,
+        flow=flow,
+    )
+
+
+def _old_view(view: GatewayView) -> Any:  # noqa: ANN401
+    """For mitmproxy 11."""
+
+    def call(self: object, data: bytes, **metadata: Any) -> Any:  # noqa: ANN401
+        try:
+            lines = view.text(data, _about_old(metadata)).splitlines()
+        except ValueError:
+            return None  # mitmproxy shows the body as it is
+        return view.name, ([("text", line)] for line in lines)
+
+    def render_priority(self: object, data: bytes, **metadata: Any) -> float:  # noqa: ANN401
+        return view.priority(data, _about_old(metadata))
+
+    base: Any = vars(contentviews)["View"]
+    return type(view.name, (base,), {"name": view.name, "__call__": call, "render_priority": render_priority})()
+
+
+def _about_old(metadata: dict[str, Any]) -> About:
+    return _about(metadata.get("content_type"), metadata.get("http_message"), metadata.get("flow"))
+
+
+if IS_NEW:
+
+    class NewView(contentviews.Contentview):
+        """For mitmproxy 12."""
+
+        def __init__(self, view: GatewayView) -> None:
+            self.view = view
+
+        @property
+        def name(self) -> str:
+            return self.view.name
+
+        def prettify(self, data: bytes, metadata: contentviews.Metadata) -> str:
+            return self.view.text(data, _about(metadata.content_type, metadata.http_message, metadata.flow))
+
+        def render_priority(self, data: bytes, metadata: contentviews.Metadata) -> float:
+            return self.view.priority(data, _about(metadata.content_type, metadata.http_message, metadata.flow))

@@ -1,0 +1,51 @@
+"""Explanation: decisions that can be seen, in mitmproxy and mitmweb only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mitmproxy.addonmanager import Loader
+
+from vmgw_addons.process import Lifecycle
+from vmgw_addons.state import Runtime
+
+if TYPE_CHECKING:
+    from mitmproxy.master import Master
+
+
+class Explanation:
+    """In mitmproxy and mitmweb: the decision beside each flow, commands, bodies that stay visible, views of them.
+
+    Elsewhere it is nothing: its parts are loaded, and become addons, only where somebody looks at flows. So neither
+    the launcher nor mitmdump pays for them.
+    """
+
+    def __init__(self, runtime: Runtime, lifecycle: Lifecycle) -> None:
+        self.runtime = runtime
+        self.lifecycle = lifecycle
+        self.addons: list[object] = []
+
+    def load(self, loader: Loader) -> None:
+        """mitmproxy loads what is in ``addons`` behind this."""
+        if is_interactive(loader.master):
+            from .commands import DecisionCommands
+            from .content_views import ContentViews
+            from .kept_bodies import KeptBodies
+            from .marks import DecisionMarks
+
+            self.runtime.interactive = True
+            self.addons = [
+                DecisionMarks(self.runtime),
+                KeptBodies(self.runtime),
+                DecisionCommands(self.runtime, self.lifecycle),
+                ContentViews(),
+            ]
+            if type(loader.master).__name__ == "ConsoleMaster":
+                from .focus_line import FocusLine
+
+                self.addons.append(FocusLine())
+
+
+def is_interactive(master: Master) -> bool:
+    """Whether somebody looks at flows: mitmproxy or mitmweb."""
+    return type(master).__name__ in ("ConsoleMaster", "WebMaster")

@@ -1,0 +1,119 @@
+"""Decision marks: each flow of a list shows what was decided on it."""
+
+from __future__ import annotations
+
+import json
+import time
+from weakref import WeakKeyDictionary
+
+from mitmproxy import ctx
+from mitmproxy.flow import Flow
+from mitmproxy.http import HTTPFlow
+
+from vmgw_addons.state import Runtime
+from vmgw_core.enforcement import Cycle, Grant, UpstreamRequest
+from vmgw_core.errors import Refusal
+from vmgw_core.explain import Explanation, Outcome, Verdict, as_text, clean, own_page, summary, usages
+from vmgw_core.explain.request import describe
+
+METADATA = "vmgateway.explanation"
+"""Where a flow keeps its story, as the JSON and the text of it: plain data, so that it is saved with the flow."""
+
+_MARKS = {
+    Verdict.ADMITTED: ":white_check_mark:",
+    Verdict.REFUSED: ":no_entry:",
+    Verdict.PENDING: ":hourglass_flowing_sand:",
+    Verdict.OWN_PAGE: ":house:",
+}
+_FAILED = ":warning:"
+_MAX_JSON = 256 * 1024
+_MAX_LINE = 4096
+
+
+class DecisionMarks:
+    """Writes the decision into a flow's marker, comment and metadata.
+
+    What is kept holds the token's header and claims, and never its signature. A comment or marker of the user's own
+    stays.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.told: WeakKeyDictionary[HTTPFlow, tuple[Grant | None, UpstreamRequest | None, Refusal | None]] = (
+            WeakKeyDictionary()
+        )
+        """What was shown last for each flow."""
+
+    def running(self) -> None:
+        """In mitmweb, show the comments in the list, unless the user has chosen columns."""
+        if "web_columns" in ctx.options and not ctx.options.has_changed("web_columns"):
+            ctx.options.update(web_columns=["icon", "path", "method", "status", "comment", "time"])
+
+    def requestheaders(self, flow: HTTPFlow) -> None:
+        self.tell(flow)
+
+    def request(self, flow: HTTPFlow) -> None:
+        self.tell(flow)
+
+    def response(self, flow: HTTPFlow) -> None:
+        self.tell(flow)
+
+    def error(self, flow: HTTPFlow) -> None:
+        self.tell(flow)
+
+    def tell(self, flow: HTTPFlow) -> None:
+        """Note what is decided so far, where that has changed."""
+        cycle = self.runtime.cycles.get(flow)
+        if cycle is None:
+            return
+        state = (cycle.grant, cycle.upstream, cycle.refusal)
+        if self.told.get(flow) == state:
+            return
+        now = time.time()
+        if cycle.own_page:
+            story = own_page(cycle.head, now)
+        elif cycle.policy is not None:
+            story = describe(cycle.policy, cycle.head, self.outcome(cycle, now))
+        else:
+            return
+        self.told[flow] = state
+        write(flow, story)
+
+    def outcome(self, cycle: Cycle, now: float) -> Outcome:
+        """How far the request came."""
+        limits = None
+        if self.runtime.limiter is not None and cycle.grant is not None:
+            limits = usages(self.runtime.limiter, cycle.grant, time.monotonic())
+        return Outcome(
+            now=now,
+            grant=cycle.grant,
+            upstream=cycle.upstream,
+            refusal=cycle.refusal,
+            form=cycle.kept_form,
+            limits=limits,
+        )
+
+
+def write(flow: HTTPFlow, story: Explanation) -> None:
+    """Put ``story`` into the flow."""
+    kept = flow.metadata.get(METADATA)
+    old = kept if isinstance(kept, dict) else {}
+    mark = _MARKS[story.verdict]
+    if story.refusal is not None and story.refusal.status >= 500:
+        mark = _FAILED
+    line = summary(story)
+    if flow.marked in ("", old.get("mark")):
+        flow.marked = mark
+    if flow.comment in ("", old.get("comment")):
+        flow.comment = line
+    document = json.dumps(story.as_json())
+    if len(document) > _MAX_JSON:
+        document = ""
+    flow.metadata[METADATA] = {"mark": mark, "comment": line, "text": as_text(story), "json": document}
+
+
+def story_lines(flow: Flow) -> list[str] | None:
+    """The story that a flow carries, None where it carries none. A file may hold anything, so it is escaped."""
+    kept = flow.metadata.get(METADATA)
+    text = kept.get("text") if isinstance(kept, dict) else None
+    return [clean(line, _MAX_LINE) for line in text.split("\n")][:-1] if isinstance(text, str) else None

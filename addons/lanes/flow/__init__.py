@@ -1,0 +1,13 @@
+"""The flow lane: mitmproxy's layers, hardened, for everything that needs flows, hooks or HTTP/2."""
+
+from __future__ import annotations
+
+from .keepalive import FlowPatience
+from .lane import FlowLane
+from .upstreams import UpstreamConnections
+
+__all__ = [
+    "FlowLane",
+    "FlowPatience",
+    "UpstreamConnections",
+]

@@ -1,0 +1,149 @@
+"""HTTP/1.1 on both sides, with bounds: mitmproxy's parsers, behind the core's strict reading of a head.
+
+mitmproxy sets no bound on heads, chunk lines, trailers and pipelined requests, accepts folded headers and bare line
+feeds, and crashes on trailers. Each of these is closed here, before or around its own code.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+import h11
+from h11._receivebuffer import ReceiveBuffer
+from mitmproxy.http import Headers, Response
+from mitmproxy.net.http import http1
+from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http._base import HttpEvent
+from mitmproxy.proxy.layers.http._events import ResponseProtocolError
+from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
+
+from vmgw_addons.state import WireLimits
+from vmgw_core.errors import BackendUnreachable, BadRequest, Refusal
+from vmgw_core.http import ChunkedReader, answer, check_head, find_head, skip_empty_lines
+
+_MAX_CHUNK_LINE: Final = 64 * 1024  # bytes of a chunk's head, and of the trailers, in a backend's answer
+_READ_SIZE: Final = 64 * 1024  # bytes that mitmproxy reads at once
+_MAX_RESPONSE_HEAD: Final = 1 << 20  # bytes
+
+
+class BoundedChunks:
+    """The core's reader of chunked bodies, in the shape that mitmproxy asks h11's for: one event a call."""
+
+    def __init__(self, max_line: int) -> None:
+        self.reader = ChunkedReader(max_line)
+        self.done = False
+
+    def __call__(self, buffer: ReceiveBuffer) -> h11.Data | h11.EndOfMessage | None:
+        if self.done:
+            return h11.EndOfMessage()
+        try:
+            content, rest, self.done = self.reader.feed(bytes(buffer.maybe_extract_at_most(len(buffer)) or b""))
+        except BadRequest as error:
+            raise h11.RemoteProtocolError(str(error)) from None
+        buffer += rest
+        if content:
+            return h11.Data(content)
+        return h11.EndOfMessage() if self.done else None
+
+    def read_eof(self) -> h11.EndOfMessage:
+        raise h11.RemoteProtocolError("the body ended before its last chunk")
+
+
+class _BoundedBodies(Http1Connection):
+    """What both sides share: chunked bodies are read with bounds."""
+
+    max_chunk_line = _MAX_CHUNK_LINE
+
+    def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(self.body_reader, h11._readers.ChunkedReader):
+            self.body_reader = BoundedChunks(self.max_chunk_line)  # type: ignore[assignment]
+        yield from super().read_body(event)
+
+
+class GatewayHttp1Server(_BoundedBodies, Http1Server):
+    """The side of the client: a head reaches mitmproxy only when the core has checked it byte by byte."""
+
+    def __init__(self, context: Context, limits: WireLimits) -> None:
+        super().__init__(context)
+        self.limits = limits
+        self.max_chunk_line = limits.chunk_line
+        self.seen = 0
+
+    def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.DataReceived):
+            received = bytes(self.buf)
+            if received.startswith(b"\r\n"):
+                empty = skip_empty_lines(received)
+                self.buf.maybe_extract_at_most(empty)
+                received, self.seen = received[empty:], 0
+            try:
+                end = find_head(received, self.limits.head.size, self.seen)
+                self.seen = 0 if end else len(received)
+                if not end:
+                    return
+                check_head(received[:end], self.limits.head)
+            except Refusal as refusal:
+                yield from self.refuse(refusal)
+                return
+        yield from super().read_headers(event)
+
+    def refuse(self, refusal: Refusal) -> layer.CommandGenerator[None]:
+        """Answer what is no request, and close: where the next one would begin is not known."""
+        yield commands.SendData(self.conn, _closing(refusal))
+        yield commands.CloseConnection(self.conn)
+        self.state = self.done
+
+    def wait(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.DataReceived) and len(self.buf) > self.limits.pipelined + _READ_SIZE:
+            event = events.ConnectionClosed(self.conn)
+        yield from super().wait(event)
+
+    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        """As mitmproxy, but errors it finds itself are told in JSON, like all others."""
+        status = _status(event) if isinstance(event, ResponseProtocolError) and self.response is None else None
+        if status is None:
+            yield from super().send(event)
+        elif status < 500:
+            yield from self.refuse(BadRequest("the request is no valid HTTP"))
+        else:
+            yield from self.refuse(BackendUnreachable("the backend's answer is no valid HTTP"))
+
+
+class GatewayHttp1Client(_BoundedBodies, Http1Client):
+    """The side of the backend: interim answers are skipped, and an endless head is given up."""
+
+    def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.DataReceived) and self.request is not None:
+            self.skip_interim()
+            if len(self.buf) > _MAX_RESPONSE_HEAD and b"\r\n\r\n" not in bytes(self.buf):
+                self.buf = ReceiveBuffer()
+                event = events.ConnectionClosed(self.conn)
+        yield from super().read_headers(event)
+
+    def skip_interim(self) -> None:
+        """Drop 1xx answers but 101 (RFC 9110, section 15.2): mitmproxy would take one for the answer."""
+        received = bytes(self.buf)
+        while received.startswith(b"HTTP/1.1 1") and not received.startswith(b"HTTP/1.1 101"):
+            end = received.find(b"\r\n\r\n") + 4
+            if end < 4:
+                return
+            self.buf.maybe_extract_at_most(end)
+            received = received[end:]
+
+
+def _status(event: ResponseProtocolError) -> int | None:
+    """The status mitmproxy would answer, or None where it closes without a word (a killed flow, a client that left).
+
+    The code is an enum in mitmproxy 12 and the status itself in 11, with 444 and 499 for no answer.
+    """
+    code: object = event.code
+    status = code.http_status_code() if isinstance(code, Enum) else code  # type: ignore[attr-defined]
+    return status if isinstance(status, int) and status not in (444, 499) else None
+
+
+def _closing(refusal: Refusal) -> bytes:
+    response = answer(refusal)
+    headers = Headers([*response.headers, (b"Connection", b"close")])
+    return bytes(http1.assemble_response(Response.make(response.status, response.body, headers)))

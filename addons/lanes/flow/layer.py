@@ -1,0 +1,153 @@
+"""mitmproxy's HTTP layer, hardened: one client connection and its connections to backends.
+
+The parts: ``GatewayHttp1Server`` speaks to the client, ``GatewayHttp1Client`` to the backend, and ``GatewayStream``
+carries one request between them; :class:`GatewayHttpLayer` puts them together.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Container
+
+from mitmproxy.connection import ConnectionState, Server
+from mitmproxy.proxy import commands, events, layer, tunnel
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import (
+    GetHttpConnection,
+    GetHttpConnectionCompleted,
+    HttpLayer,
+    HTTPMode,
+    HttpStream,
+    RegisterHttpConnection,
+)
+from mitmproxy.proxy.layers.http._events import RequestHeaders
+from mitmproxy.proxy.layers.tls import ServerTLSLayer
+
+from vmgw_addons.state import Runtime
+
+from .http1 import GatewayHttp1Client, GatewayHttp1Server
+from .http2 import GatewayHttp2Server
+from .stream import GatewayStream
+
+logger = logging.getLogger(__name__)
+
+
+class GatewayHttpLayer(HttpLayer):
+    """HTTP for one client, fail closed.
+
+    Args:
+        timed_out: the backend connections that were broken off because they took too long.
+    """
+
+    def __init__(self, context: Context, mode: HTTPMode, runtime: Runtime, timed_out: Container[Server]) -> None:
+        super().__init__(context, mode)
+        self.runtime = runtime
+        self.timed_out = timed_out
+        self.used: set[Server] = set()
+        self.last_opened: Server | None = None
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """mitmproxy logs a crash and keeps the connection; here it closes, and nothing goes on half-done."""
+        if isinstance(event, events.Start):
+            context = self.context.fork()
+            two = context.client.alpn == b"h2"
+            server = GatewayHttp2Server(context) if two else GatewayHttp1Server(context, self.runtime.limits)
+            self.connections[self.context.client] = server
+        if isinstance(event, events.ConnectionEvent) and event.connection not in self.connections:
+            return  # the last words of a backend connection that was given up
+        try:
+            yield from super()._handle_event(event)
+        except Exception:
+            logger.exception("a connection crashed and is closed")
+            yield commands.CloseConnection(self.context.client)
+
+    def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
+        stream = GatewayStream(self.context.fork(), stream_id, self)
+        self.streams[stream_id] = stream
+        yield from self.event_to_child(stream, events.Start())
+
+    def event_to_child(self, child: layer.Layer | HttpStream, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, RequestHeaders) and not isinstance(child, HttpStream):
+            event = self.with_credentials(event)
+        yield from super().event_to_child(child, event)
+
+    def with_credentials(self, event: RequestHeaders) -> RequestHeaders:
+        """Make the head that the backend gets, in HTTP/1.1 and with the backend's credentials.
+
+        They are added only here, so that no flow, view or file ever holds them.
+        """
+        cycle = self.runtime.cycles.get(self.streams[event.stream_id].flow)
+        if cycle is None or cycle.upstream is None:
+            raise AssertionError("a request without a decision was on its way to a backend")
+        request = event.request.copy()
+        request.http_version = "HTTP/1.1"  # whatever the client speaks
+        authorization = cycle.upstream.backend.authorization
+        if authorization is not None:
+            request.headers["Authorization"] = authorization.decode("ascii")
+        return RequestHeaders(event.stream_id, request, event.end_stream)
+
+    def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> layer.CommandGenerator[None]:
+        """Reuse this client's connection to the backend, or open one.
+
+        mitmproxy's own keeps closed and failed connections for as long as the client stays, and answers with the
+        error of a failed one even when the backend is back.
+        """
+        for connection in list(self.connections):
+            if not isinstance(connection, Server):
+                continue
+            if connection in self.waiting_for_establishment:
+                continue
+            if connection.state is not ConnectionState.OPEN:
+                del self.connections[connection]
+                self.used.discard(connection)
+            elif event.connection_spec_matches(connection):
+                stream = self.command_sources.pop(event)
+                yield from self.event_to_child(stream, GetHttpConnectionCompleted(event, (connection, None)))
+                return
+        context = self.context.fork()
+        context.server = self.last_opened = Server(address=event.address)
+        stack = tunnel.LayerStack()
+        if event.tls:
+            stack /= BackendTLS(context)
+        stack /= BackendConnection(context)
+        self.connections[context.server] = stack[0]
+        self.waiting_for_establishment[context.server].append(event)
+        yield from self.event_to_child(stack[0], events.Start())
+
+    def register_connection(self, command: RegisterHttpConnection) -> layer.CommandGenerator[None]:
+        if command.err:
+            self.connections.pop(command.connection, None)
+        yield from super().register_connection(command)
+
+
+class BackendTLS(ServerTLSLayer):
+    """TLS to a backend, which tells of the end of the connection exactly once.
+
+    mitmproxy takes the fatal alert of a backend that refuses the client's certificate for an orderly end that was
+    told of, tells nobody, and the request waits for an answer that cannot come.
+    """
+
+    told = False
+
+    def receive_close(self) -> layer.CommandGenerator[None]:
+        yield from self.event_to_child(events.ConnectionClosed(self.conn))
+
+    def event_to_child(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.ConnectionClosed):
+            if self.told:
+                return
+            self.told = True
+        yield from super().event_to_child(event)
+
+
+class BackendConnection(layer.Layer):
+    """Opens a connection to a backend, then speaks HTTP/1.1 over it."""
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        assert isinstance(event, events.Start)
+        error = yield commands.OpenConnection(self.context.server)
+        if not error:
+            child = GatewayHttp1Client(self.context)
+            self._handle_event = child.handle_event  # type: ignore[method-assign]
+            yield from child.handle_event(event)
+        yield RegisterHttpConnection(self.context.server, error)

@@ -1,0 +1,155 @@
+"""Upstream connections: which may be opened, how long they may take, and TLS to them."""
+
+from __future__ import annotations
+
+import asyncio
+from weakref import WeakKeyDictionary, WeakSet
+
+from mitmproxy import ctx
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.connection import Client, Server
+from mitmproxy.http import HTTPFlow
+from mitmproxy.proxy.server import ConnectionIO
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
+from mitmproxy.tls import TlsData
+
+from vmgw_addons.state import Runtime
+from vmgw_addons.state.backend_groups import groups
+
+
+class UpstreamConnections:
+    """Guards every connection to a backend.
+
+    mitmproxy has no connect or response timeout, and goes on reading from a client while it connects. Here a
+    connect that takes too long and an answer that does not come are broken off, and a client's upload is not read
+    while there is nowhere to send it.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.connecting: WeakKeyDictionary[Server, asyncio.TimerHandle] = WeakKeyDictionary()
+        self.answering: WeakKeyDictionary[HTTPFlow, asyncio.TimerHandle] = WeakKeyDictionary()
+        self.timed_out: WeakSet[Server] = WeakSet()
+
+    def client_connected(self, client: Client) -> None:
+        """Put a gate before what the client sends."""
+        io = transports(client)[client]
+        io.reader = GatedReader(io.reader)  # type: ignore[assignment]
+
+    # --- opening ---------------------------------------------------------------------------------------------------
+
+    def server_connect(self, data: ServerConnectionHookData) -> None:
+        members = [member for group in groups(self.runtime) for member in group.members]
+        if data.server.address not in [member.backend.address for member in members]:
+            data.server.error = "not the address of a backend"
+            return
+        if ":" in data.server.address[0] and not self.runtime.settings["enableTCP6"]:
+            data.server.error = "an IPv6 address, without -enableTCP6"
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self.connecting[data.server] = asyncio.get_running_loop().call_later(
+            self.seconds("backend.connectTimeout"), self.break_off, data.server, task
+        )
+        gate(data.client).clear()
+
+    def server_connected(self, data: ServerConnectionHookData) -> None:
+        if not data.server.tls:
+            self.opened(data.client, data.server)
+
+    def server_connect_error(self, data: ServerConnectionHookData) -> None:
+        self.opened(data.client, data.server)
+        transports(data.client).pop(data.server, None)
+
+    def tls_start_server(self, data: TlsData) -> None:
+        assert isinstance(data.conn, Server)
+        address = data.conn.address
+        if address is not None and (settings := self.runtime.upstream_tls.get((address[0], address[1]))):
+            data.conn.sni = settings.server_name
+            data.ssl_conn = settings.connect()
+
+    def tls_established_server(self, data: TlsData) -> None:
+        self.opened(data.context.client, data.conn)
+
+    def tls_failed_server(self, data: TlsData) -> None:
+        self.opened(data.context.client, data.conn)
+
+    def opened(self, client: Client, server: object) -> None:
+        """The attempt is over, well or badly."""
+        assert isinstance(server, Server)
+        timer = self.connecting.pop(server, None)
+        if timer is not None:
+            timer.cancel()
+            gate(client).set()
+
+    # --- waiting for the answer ------------------------------------------------------------------------------------
+
+    def request(self, flow: HTTPFlow) -> None:
+        if flow.response is None:
+            self.answering[flow] = asyncio.get_running_loop().call_later(
+                self.seconds("backend.responseTimeout"), self.no_answer, flow
+            )
+
+    def responseheaders(self, flow: HTTPFlow) -> None:
+        self.answered(flow)
+
+    def response(self, flow: HTTPFlow) -> None:
+        self.answered(flow)
+
+    def error(self, flow: HTTPFlow) -> None:
+        self.answered(flow)
+
+    def answered(self, flow: HTTPFlow) -> None:
+        """Stop the clock."""
+        timer = self.answering.pop(flow, None)
+        if timer is not None:
+            timer.cancel()
+
+    def no_answer(self, flow: HTTPFlow) -> None:
+        """Break off the connection that the flow waits on; the lane answers 504."""
+        io = transports(flow.client_conn).get(flow.server_conn)
+        if io is not None and io.handler is not None:
+            self.break_off(flow.server_conn, io.handler)
+
+    def break_off(self, server: Server, task: asyncio.Task[None]) -> None:
+        """Cancel the task that serves ``server``."""
+        self.timed_out.add(server)
+        task.cancel("timed out")
+
+    def seconds(self, flag: str) -> float:
+        """A duration flag."""
+        return float(str(self.runtime.settings[flag]))
+
+
+def transports(client: Client) -> dict[object, ConnectionIO]:
+    """The sockets of a client's connection handler: the client's own, and those of its backends."""
+    proxyserver = ctx.master.addons.get("proxyserver")
+    assert isinstance(proxyserver, Proxyserver)
+    handler = proxyserver.connections.get(client.id)
+    return handler.transports if handler is not None else {}  # type: ignore[return-value]
+
+
+class GatedReader:
+    """A client's stream that can be held.
+
+    mitmproxy queues the events of a layer that waits, without bound. What is not read waits in the stream's own
+    buffer, which is bounded, and then in the kernel.
+    """
+
+    def __init__(self, reader: object) -> None:
+        assert isinstance(reader, asyncio.StreamReader)
+        self.reader = reader
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def read(self, size: int) -> bytes:
+        """As of a stream, once the gate is open."""
+        if not self.open.is_set():
+            await self.open.wait()
+        return await self.reader.read(size)
+
+
+def gate(client: Client) -> asyncio.Event:
+    """The gate before what ``client`` sends; one without effect where the client has left."""
+    io = transports(client).get(client)
+    return io.reader.open if io is not None and isinstance(io.reader, GatedReader) else asyncio.Event()

@@ -1,0 +1,12 @@
+"""The one way in: the listening socket, TLS, the PROXY protocol, and the choice of the lane."""
+
+from __future__ import annotations
+
+from .server import Listener, parse_listen_address
+from .tls import ListenerTLS
+
+__all__ = [
+    "Listener",
+    "ListenerTLS",
+    "parse_listen_address",
+]

@@ -1,0 +1,25 @@
+"""What operators see: metrics, the access log, the gateway's own pages, and profiles."""
+
+from __future__ import annotations
+
+from .access_log import AccessLog, AccessLogging
+from .backend_metrics import BackendsState
+from .concurrency_metrics import PlacesState
+from .limit_metrics import LimitMetrics
+from .metrics import Telemetry
+from .push_metrics import PushMetrics, PushTarget
+from .status_pages import StatusPages
+from .worker_metrics import WorkerMetrics
+
+__all__ = [
+    "AccessLog",
+    "AccessLogging",
+    "BackendsState",
+    "LimitMetrics",
+    "PlacesState",
+    "PushMetrics",
+    "PushTarget",
+    "StatusPages",
+    "Telemetry",
+    "WorkerMetrics",
+]

@@ -1,0 +1,108 @@
+"""The access log: one line for each finished request, from both lanes (``-accessLog``).
+
+It tells who asked for what, what was decided and why, and how the answer went. It holds neither arguments nor
+headers, so no token or password of a client's, and what a client chose is quoted: it cannot pass for another field,
+or for another line.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Final
+
+from mitmproxy.http import HTTPFlow
+
+from vmgw_addons.state import Runtime
+from vmgw_addons.support import LogStyle, shortened
+from vmgw_core.enforcement import Cycle, identify, route_of
+from vmgw_core.errors import KeysUnavailable, TokenRefused
+
+_LONGEST: Final = 200  # characters of what a client or a token chose
+# A token in a path is a client's mistake; that is no reason to keep it in a file.
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_=+-]{8,}\.[A-Za-z0-9_=+-]{8,}\.[A-Za-z0-9_=+-]*")
+
+
+class AccessLog:
+    """Writes the lines. It exists only where it was asked for, so it costs nothing else.
+
+    Args:
+        write: takes one line, without its end. By default it goes where the style says: through ``Runtime.log`` where
+            that is set, else at once.
+    """
+
+    def __init__(self, runtime: Runtime, style: LogStyle, write: Callable[[str], None] | None = None) -> None:
+        self.runtime = runtime
+        self.style = style
+        self.write = write or self.print
+        self.lost = 0
+        """Lines that could not be written."""
+
+    def finished(self, cycle: Cycle, status: int | None, sent: int) -> None:
+        """Log a request that has ended.
+
+        Args:
+            status: of the answer; None where client or backend broke off before there was one.
+            sent: bytes of the answer's content that were passed on to the client.
+        """
+        head, grant, refusal = cycle.head, cycle.grant, cycle.refusal
+        policy = self.runtime.policy
+        route = grant.route if grant is not None else None
+        token = grant.token if grant is not None else None
+        if grant is None and not cycle.own_page and policy is not None:
+            route = route_of(policy, head)
+            if not isinstance(refusal, TokenRefused | KeysUnavailable):
+                token = identify(policy, head, time.time())
+        fields: dict[str, object] = {
+            "client": head.client,
+            "tenant": None if token is None else str(token.access.tenant),
+            "subject": None if token is None or token.subject is None else shortened(token.subject, _LONGEST),
+            "access": "page" if cycle.own_page else None if route is None else route.access.value,
+            "method": shortened(head.method, 20),
+            "route": None if route is None else route.path,
+        }
+        if route is None:
+            path = head.target.partition("?")[0]
+            fields["path"] = shortened(_TOKEN.sub("<token>", path), _LONGEST)
+        fields |= {
+            "verdict": "refused" if cycle.own_page and status == 401 else cycle.verdict(status),
+            "reason": None if refusal is None else refusal.code,
+            "status": status,
+            "bytes": sent,
+            "duration": round(time.perf_counter() - cycle.started, 6),
+        }
+        self.write(self.style.line(time.time(), "info", "access", "request", fields))
+
+    def print(self, line: str) -> None:
+        """Write one line to the log's stream. Where that fails (a full disk) the line is lost, and not the request."""
+        if self.runtime.log is not None:
+            self.runtime.log.put(line + "\n", len(line) + 1, self.lose)
+            return
+        stream = self.style.stream
+        try:
+            stream.write(line + "\n")
+            stream.flush()
+        except (OSError, ValueError):
+            self.lose()
+
+    def lose(self) -> None:
+        """A line was not written."""
+        self.lost += 1
+
+
+class AccessLogging:
+    """Logs each request of the flow lane in one line (-accessLog)."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def response(self, flow: HTTPFlow) -> None:
+        log, cycle = self.runtime.access_log, self.runtime.cycles.get(flow)
+        if log is not None and cycle is not None and flow.response is not None:
+            log.finished(cycle, flow.response.status_code, cycle.sent or len(flow.response.raw_content or b""))
+
+    def error(self, flow: HTTPFlow) -> None:
+        log, cycle = self.runtime.access_log, self.runtime.cycles.get(flow)
+        if log is not None and cycle is not None:
+            log.finished(cycle, flow.response.status_code if flow.response is not None else None, cycle.sent)

@@ -1,0 +1,205 @@
+"""Push of metrics: what ``/metrics`` shows, sent in the background to ``-pushmetrics.url``."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+from urllib.parse import urlsplit
+
+import requests
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from vmgw_addons.outgoing import CutAdapter, Deadline
+from vmgw_addons.sources.keys import describe
+from vmgw_addons.state import Runtime
+from vmgw_addons.support import in_thread
+from vmgw_core.configuration import Settings, without_credentials
+from vmgw_core.errors import ConfigurationError
+
+from .metrics import Telemetry
+from .worker_metrics import WorkerMetrics
+
+logger = logging.getLogger(__name__)
+
+_CONNECT_TIMEOUT: Final = 5.0  # seconds
+DEADLINE: Final = 15.0
+"""Seconds for a whole push, however slowly its answer trickles in."""
+_LABEL: Final = re.compile(r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\[\\"n])*"')
+_HEADER: Final = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([ -~]*)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushTarget:
+    """One URL and how to push to it."""
+
+    url: str
+    shown: str
+    """The URL without anything that could be secret."""
+    labels: str
+    headers: tuple[tuple[str, str], ...]
+    compressed: bool
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> list[PushTarget]:
+        """One for each ``-pushmetrics.url``.
+
+        Raises:
+            ConfigurationError: names the flag and the number of its item; the items may hold passwords.
+        """
+        labels = _items(settings, "pushmetrics.extraLabel")
+        for number, label in enumerate(labels, start=1):
+            if not _LABEL.fullmatch(label):
+                raise _unusable("pushmetrics.extraLabel", number, 'name="value"')
+        headers = []
+        for number, header in enumerate(_items(settings, "pushmetrics.header"), start=1):
+            match = _HEADER.fullmatch(header)
+            if match is None:
+                raise _unusable("pushmetrics.header", number, "Name: value")
+            headers.append((match[1], match[2].rstrip()))
+        targets = []
+        for number, url in enumerate(_items(settings, "pushmetrics.url"), start=1):
+            if not _is_url(url):
+                raise _unusable("pushmetrics.url", number, "a URL such as http://host:8428/api/v1/import/prometheus")
+            target = cls(
+                url=url,
+                shown=without_credentials(url),
+                labels=",".join(labels),
+                headers=tuple(headers),
+                compressed=not settings["pushmetrics.disableCompression"],
+            )
+            targets.append(target)
+        return targets
+
+    def push(self, page: bytes, *, deadline: float = DEADLINE) -> None:
+        """Send a page of metrics. Redirects are not followed: they could lead anywhere, and carry the headers along.
+
+        Raises:
+            OSError: no connection, or it broke (requests' errors are OSErrors).
+            ValueError: an answer that is no success, or none within ``deadline`` seconds.
+        """
+        headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": "vmgateway"}
+        body = with_labels(page.decode(), self.labels).encode()
+        if self.compressed:
+            headers["Content-Encoding"] = "gzip"
+            body = gzip.compress(body)
+        headers |= dict(self.headers)
+        too_late = f"no answer within {deadline:.0f} seconds"
+        with Deadline(deadline) as watch:
+            try:
+                status = _post(self.url, body, headers, deadline)
+            except OSError:
+                if watch.over:
+                    raise ValueError(too_late) from None
+                raise
+        if watch.over:  # a head that was cut off passes for a whole one
+            raise ValueError(too_late)
+        if not 200 <= status < 300:
+            raise ValueError(f"status {status}")
+
+
+def _post(url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> int:
+    """The status of the answer; what follows its head is left unread."""
+    with requests.Session() as session:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, CutAdapter())
+        timeouts = (_CONNECT_TIMEOUT, timeout)
+        with session.post(
+            url, data=body, headers=headers, timeout=timeouts, allow_redirects=False, stream=True
+        ) as answer:
+            return answer.status_code
+
+
+class PushMetrics(Collector):
+    """Pushes the gateway's metrics in the background, each URL on its own (-pushmetrics.url)."""
+
+    def __init__(self, runtime: Runtime, telemetry: Telemetry, workers: WorkerMetrics) -> None:
+        self.runtime = runtime
+        self.telemetry = telemetry
+        self.workers = workers
+        self.tasks: list[asyncio.Task[None]] = []
+        self.pushes: Counter[tuple[str, str]] = Counter()
+        telemetry.registry.register(self)
+
+    def running(self) -> None:
+        settings, worker = self.runtime.settings, self.runtime.worker
+        if settings and (worker is None or worker.slot == 0):  # one of several processes pushes what all have counted
+            interval = float(str(settings["pushmetrics.interval"]))
+            for target in PushTarget.from_settings(settings):
+                step = partial(self.step, target, interval)
+                self.tasks.append(self.runtime.background.repeat("metrics_push", step))
+
+    async def done(self) -> None:
+        await self.runtime.background.stop(*self.tasks)
+
+    async def step(self, target: PushTarget, interval: float) -> float:
+        """Push after the interval. A push that takes longer delays the next one to this URL alone."""
+        await self.runtime.background.sleep(interval)
+        page = await self.page()
+        try:
+            await in_thread(partial(target.push, page), "metrics push")
+        except Exception as error:  # whatever a library raises
+            self.pushes[target.shown, "error"] += 1
+            logger.warning(f"cannot push metrics to {target.shown}: {describe(error)}")
+        else:
+            self.pushes[target.shown, "success"] += 1
+        return 0
+
+    async def page(self) -> bytes:
+        """What ``/metrics`` shows."""
+        worker = self.runtime.worker
+        page, _ = self.telemetry.exposition() if worker is None else await self.workers.exposition(worker)
+        return page
+
+    def collect(self) -> Iterator[Metric]:
+        """What became of the pushes."""
+        family = CounterMetricFamily(
+            "vmgateway_metrics_pushes",
+            "Pushes of these metrics to -pushmetrics.url, by result",
+            labels=["url", "result"],
+        )
+        for labels, number in self.pushes.items():
+            family.add_metric(labels, number)
+        yield family
+
+
+def with_labels(page: str, labels: str) -> str:
+    """A page in the text format, with ``labels`` (``a="b",c="d"``) in every sample."""
+    if not labels:
+        return page
+    return "".join(_with_labels(line, labels) for line in page.splitlines(keepends=True))
+
+
+def _with_labels(line: str, labels: str) -> str:
+    if line.startswith("#") or not line.strip():
+        return line
+    name, brace, rest = line.partition("{")
+    if brace and " " not in name:
+        return f"{name}{{{labels}{'' if rest.startswith('}') else ','}{rest}"
+    name, space, rest = line.partition(" ")
+    return f"{name}{{{labels}}}{space}{rest}"
+
+
+def _items(settings: Settings, flag: str) -> Iterable[str]:
+    value = settings[flag]
+    assert isinstance(value, tuple)
+    return value
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False
+
+
+def _unusable(flag: str, number: int, expected: str) -> ConfigurationError:
+    return ConfigurationError(f"flag -{flag}: expected {expected} in item {number}")

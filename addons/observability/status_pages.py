@@ -1,0 +1,197 @@
+"""Status pages: the gateway's own, which never come from a backend."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+from urllib.parse import parse_qs
+
+from mitmproxy.http import HTTPFlow
+
+from vmgw_addons.lanes.flow.upstreams import gate
+from vmgw_addons.state import Runtime, Worker
+from vmgw_addons.state.page_access import page
+from vmgw_addons.steps import respond
+from vmgw_addons.support import in_thread
+from vmgw_core.configuration import flags_page
+from vmgw_core.enforcement import TENANTS, tenants_page
+from vmgw_core.http import CORS, Answer, Headers, RequestHead
+
+from .metrics import Telemetry
+from .profiler import Profiler
+from .worker_metrics import WorkerMetrics
+
+_MAX_SECONDS: Final = 120
+_DEFAULT_SECONDS: Final = "30"
+_HTML: Final = b"text/html; charset=utf-8"
+_INDEX: Final = b"""<!DOCTYPE html>
+<title>vmgateway: profiles</title>
+<p><a href="profile?seconds=30">profile?seconds=30</a>: what this process does for 30 seconds, in pprof's format.</p>
+<p>Open it with <code>go tool pprof</code> or <a href="https://www.speedscope.app">speedscope</a>.</p>
+"""
+_ROOT: Final = b"""<!DOCTYPE html>
+<title>vmgateway</title>
+<p>vmgateway: <a href="vmui/">vmui</a>, <a href="metrics">metrics</a>, <a href="flags">flags</a></p>
+"""
+
+
+class StatusPages:
+    """Answers ``/``, ``/health``, ``/-/…``, ``/ping``, ``/metrics``, ``/flags`` and ``/debug/pprof`` itself.
+
+    And what is answered without a backend for every path: ``OPTIONS``, which asks for the CORS headers.
+    """
+
+    def __init__(self, runtime: Runtime, telemetry: Telemetry, workers: WorkerMetrics) -> None:
+        self.runtime = runtime
+        self.telemetry = telemetry
+        self.workers = workers
+        self.profiler = Profiler()
+        self.refreshing: asyncio.Task[None] | None = None
+        self.begin_reload: Callable[[], None] = lambda: None
+        """What ``/-/reload`` sets off."""
+        self.open: dict[str, Callable[[str], Answer]] = {
+            "/": lambda query: page(200, _ROOT, _HTML, extra=CORS),
+            "/health": lambda query: self.health(),
+            "/-/healthy": lambda query: self.health(),
+            "/-/ready": lambda query: self.ready(),
+            "/ping": self.ping,
+        }
+        self.guarded: dict[str, tuple[str, Callable[[str], Answer | Awaitable[Answer]]]] = {
+            "/metrics": ("metricsAuthKey", self.metrics),
+            "/flags": ("flagsAuthKey", self.flags),
+            "/-/reload": ("reloadAuthKey", self.reload),
+            "/debug/pprof": ("pprofAuthKey", self.profiles),
+            "/debug/pprof/": ("pprofAuthKey", self.profiles),
+            "/debug/pprof/profile": ("pprofAuthKey", self.profile),
+        }
+
+    def running(self) -> None:
+        self.refreshing = self.runtime.background.repeat("page_secrets", self.refresh)
+
+    async def done(self) -> None:
+        await self.runtime.background.stop(self.refreshing)
+
+    async def refresh(self) -> float:
+        """Look every second whether the file of a key or password has changed."""
+        access = self.runtime.page_access
+        if access is not None and access.has_files:
+            await in_thread(access.refresh, "page secrets")
+        return 1
+
+    def answer(self, method: str, target: str, headers: Headers) -> Answer | Awaitable[Answer] | None:
+        """The page that ``target`` asks for, or None where it is none of the gateway's own.
+
+        The body is there for HEAD too; whoever sends it leaves it out. Only a profile has to be awaited.
+        """
+        path, _, query = target.partition("?")
+        access = self.runtime.page_access
+        if access is not None and access.prefix:
+            if not path.startswith(f"{access.prefix}/"):
+                return None
+            path = path.removeprefix(access.prefix)
+        if method == "OPTIONS":
+            return Answer(status=204, headers=CORS, body=b"")
+        if method not in ("GET", "HEAD") and (method, path) != ("POST", "/-/reload"):
+            return None
+        if path in self.open:
+            return self.open[path](query)
+        if path == TENANTS and self.runtime.policy is not None:
+            head = RequestHead(method=method, target=target, headers=headers, client="")
+            return tenants_page(self.runtime.policy, head, time.time())
+        if path not in self.guarded:
+            return None
+        if access is None:
+            return page(503, b"the gateway has no usable configuration\n")
+        flag, content = self.guarded[path]
+        if content == self.profile and method == "HEAD":
+            content = self.profiles  # nobody would get to see it
+        return access.refuse(flag, query, headers) or content(query)
+
+    def requestheaders(self, flow: HTTPFlow) -> Awaitable[None] | None:
+        """mitmproxy waits for what a hook returns, and only then goes on with the flow."""
+        if flow.response is not None:
+            return None
+        request = flow.request.data
+        method, target = request.method.decode("ascii", "replace"), request.path.decode("utf-8", "surrogateescape")
+        answer = self.answer(method, target, request.headers.fields)
+        if answer is None:
+            return None
+        self.runtime.cycle_of(flow).own_page = True
+        self.runtime.hide_token(flow)
+        if isinstance(answer, Answer):
+            respond(flow, answer)
+            return None
+        return self.respond_later(flow, answer)
+
+    async def respond_later(self, flow: HTTPFlow, answer: Awaitable[Answer]) -> None:
+        """Answer once the page is there. What the client sends meanwhile is not read."""
+        reading = gate(flow.client_conn)
+        reading.clear()
+        try:
+            respond(flow, await answer)
+        finally:
+            reading.set()
+
+    # --- open to everybody -----------------------------------------------------------------------------------------
+
+    def health(self) -> Answer:
+        """503 while draining, so that a load balancer sends new requests elsewhere."""
+        if self.runtime.draining:
+            return page(503, b"The service is shutting down\n", extra=CORS)
+        return page(200, b"OK", extra=CORS)
+
+    def ready(self) -> Answer:
+        """503 until requests can be judged: a configuration is in force, and a key is there where one is awaited."""
+        policy = self.runtime.policy
+        if policy is None or policy.keys_awaited:
+            return page(503, b"no key to verify tokens with yet\n", extra=CORS)
+        return self.health()
+
+    def ping(self, query: str) -> Answer:
+        """What InfluxDB clients ask before they write: 204, or 200 with ``verbose=true``."""
+        if parse_qs(query).get("verbose", [""])[0] == "true":
+            return page(200, b"", extra=CORS)
+        return Answer(status=204, headers=CORS, body=b"")
+
+    # --- guarded ---------------------------------------------------------------------------------------------------
+
+    def reload(self, query: str) -> Answer:
+        """As SIGHUP. The answer does not wait for it, as in VictoriaMetrics: log and metrics say how it ended."""
+        self.begin_reload()
+        return page(200, b"")
+
+    def metrics(self, query: str) -> Answer | Awaitable[Answer]:
+        """The gateway's own metrics, those of all its processes."""
+        if self.runtime.worker is not None:
+            return self._metrics(self.runtime.worker)
+        body, content_type = self.telemetry.exposition()
+        return page(200, body, content_type.encode())
+
+    async def _metrics(self, worker: Worker) -> Answer:
+        body, content_type = await self.workers.exposition(worker)
+        return page(200, body, content_type.encode())
+
+    def flags(self, query: str) -> Answer:
+        """Every flag with its value, without secrets."""
+        return page(200, flags_page(self.runtime.settings).encode("utf-8", "replace"))
+
+    def profiles(self, query: str) -> Answer:
+        """Where the profile is."""
+        return page(200, _INDEX, _HTML)
+
+    def profile(self, query: str) -> Answer | Awaitable[Answer]:
+        """A profile of this process over ``seconds``."""
+        given = parse_qs(query).get("seconds", [_DEFAULT_SECONDS])
+        if not re.fullmatch(r"[0-9]{1,4}", given[-1], re.ASCII) or not 0 < int(given[-1]) <= _MAX_SECONDS:
+            return page(400, f"seconds must be a whole number of 1 to {_MAX_SECONDS}\n".encode())
+        if not self.profiler.begin():
+            return page(409, b"a profile is being taken, there is one at a time\n", extra=((b"Retry-After", b"10"),))
+        return self._profile(int(given[-1]))
+
+    async def _profile(self, seconds: int) -> Answer:
+        body = await self.profiler.collect(seconds)
+        disposition = (b"Content-Disposition", b'attachment; filename="profile.pb.gz"')
+        return page(200, body, b"application/octet-stream", extra=(disposition,))

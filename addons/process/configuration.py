@@ -1,0 +1,368 @@
+"""Configuration: flags as mitmproxy options, files read at start and on reload, the policy built from both."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mitmproxy import ctx
+from mitmproxy.addonmanager import Loader
+from mitmproxy.exceptions import OptionsError
+
+from vmgw_addons.capture import check_capture
+from vmgw_addons.listener import parse_listen_address
+from vmgw_addons.observability import AccessLog
+from vmgw_addons.outgoing import Datasource, UpstreamTLS, build_datasource
+from vmgw_addons.outgoing.upstream_tls import contexts
+from vmgw_addons.sources import build_exchange, limit_file, read_in_thread
+from vmgw_addons.state import DEAD_TARGET, Exchange, PageAccess, Runtime, WireLimits, header_edit, path_prefix
+from vmgw_addons.support import LogStyle, in_thread, set_up_logging_beside
+from vmgw_core.backends import Backend, BackendGroup
+from vmgw_core.configuration import BY_NAME, FLAGS, Flag, Kind, Settings, option_name, settings_from_options
+from vmgw_core.enforcement import Policy
+from vmgw_core.errors import ConfigurationError
+from vmgw_core.http import HeaderEdit
+from vmgw_core.limits import Limit, Limiter
+from vmgw_core.tokens import (
+    IssuerPattern,
+    KeyRing,
+    RequiredClaim,
+    TokenRules,
+    TokenVerifier,
+    VerificationKey,
+    keys_from_pem,
+)
+
+logger = logging.getLogger(__name__)
+
+_OPTION_TYPES: dict[Kind, Any] = {Kind.BOOL: bool, Kind.INT: int, Kind.ARRAY: Sequence[str]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """What ``settings`` and the files they name ask for."""
+
+    settings: Settings
+    static: list[VerificationKey]
+    keyring: KeyRing
+    policy: Policy
+    tls: dict[tuple[str, int], UpstreamTLS]
+    style: LogStyle
+    page_access: PageAccess
+    edit: HeaderEdit
+    limits: tuple[Limit, ...] | None
+    datasource: Datasource | None
+    exchange: Exchange | None
+
+
+class Configuration:
+    """Reads flags and files, and replaces the policy in force when all of it is good."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def load(self, loader: Loader) -> None:
+        for flag in FLAGS:
+            loader.add_option(option_name(flag), _OPTION_TYPES.get(flag.kind, str), _default(flag), flag.help)
+
+    def configure(self, updated: set[str]) -> None:
+        given = any(ctx.options.has_changed(option_name(flag)) for flag in FLAGS)
+        if not given or not any(name.startswith("vmgw_") for name in updated):
+            return
+        try:
+            settings = settings_from_options(lambda name: getattr(ctx.options, name))
+            if settings != self.runtime.settings:
+                self.start(settings)
+        except ConfigurationError as error:
+            if self.runtime.policy is not None:  # set while running: mitmproxy rolls the option back
+                raise OptionsError(str(error)) from None
+            logger.error(str(error))  # at start: mitmproxy stops, and every request before that is refused
+
+    def running(self) -> None:
+        if self.runtime.policy is None:
+            logger.error("vmgateway has no usable configuration: set at least vmgw_enable_auth and vmgw_read_url")
+            return
+        if self.runtime.limiter is not None:
+            logger.info(f"{len(self.runtime.limiter.limits)} limits are enforced")
+        elif self.runtime.settings["ratelimit.config"]:
+            logger.warning("-ratelimit.config is given without -enable.rateLimit: no limit is enforced")
+        verified = (
+            self.runtime.policy.auth and self.runtime.keyring is not None and self.runtime.keyring.keyset is not None
+        )
+        logger.log(logging.INFO if verified else logging.WARNING, describe_keys(self.runtime))
+
+    def start(self, settings: Settings) -> None:
+        """Put the first ``settings`` in force, or others while running.
+
+        Raises:
+            ConfigurationError: as :meth:`apply`.
+        """
+        self.apply(settings)
+        style = LogStyle.from_settings(settings)
+        if style != LogStyle() and "termlog_verbosity" in ctx.options:
+            set_up_logging_beside(style)
+        if self.runtime.offline is None:  # what is set below says nothing any more
+            self.runtime.offline = not ctx.options.server
+        _set_up_mitmproxy(settings, offline=self.runtime.offline)
+
+    def apply(self, settings: Settings, limits: tuple[Limit, ...] | None = None) -> None:
+        """Put ``settings`` in force, files read anew, or leave everything as it was.
+
+        Args:
+            limits: those of ``-ratelimit.config`` where they have been read already.
+
+        Raises:
+            ConfigurationError: names the flag or file that cannot be used.
+        """
+        self.use(self.read(settings, limits))
+
+    def read(self, settings: Settings, limits: tuple[Limit, ...] | None = None) -> _Read:
+        """Read all files that ``settings`` name. Blocks, and changes nothing.
+
+        Raises:
+            ConfigurationError: as :meth:`apply`.
+        """
+        runtime = self.runtime
+        static = read_static_keys(settings)
+        keyring = build_keyring(settings, static)
+        policy = build_policy(settings, keyring, runtime.policy)
+        check_capture(settings)
+        if limits is None and settings["enable.rateLimit"]:
+            limits = limit_file.load(settings)
+        return _Read(
+            settings=settings,
+            static=static,
+            keyring=keyring,
+            policy=policy,
+            tls=contexts(settings),
+            style=LogStyle.from_settings(settings),
+            page_access=PageAccess.from_settings(settings),
+            edit=header_edit(settings),
+            limits=limits,
+            datasource=build_datasource(settings, runtime.settings, runtime.datasource),
+            exchange=build_exchange(settings, runtime.settings, runtime.exchange),
+        )
+
+    def use(self, found: _Read) -> None:
+        """Put in force what was read."""
+        runtime, settings = self.runtime, found.settings
+        if runtime.keyring is not None and all(settings[flag] == runtime.settings[flag] for flag in _ENDPOINT_FLAGS):
+            runtime.keyring.replace_static(found.static)  # what was fetched stays
+        else:
+            runtime.keyring = found.keyring
+        runtime.settings, runtime.policy, runtime.upstream_tls = settings, found.policy, found.tls
+        runtime.limits = WireLimits.of(settings)
+        runtime.limit_concurrency()
+        runtime.page_access, runtime.header_edit = found.page_access, found.edit
+        runtime.access_log = AccessLog(runtime, found.style) if settings["accessLog"] else None
+        runtime.limiter = limiter_for(settings, found.limits, runtime.limiter)
+        runtime.datasource, runtime.exchange = found.datasource, found.exchange
+        runtime.use_keys()
+
+    async def reload(self) -> bool:
+        """Read all files again, in a thread; a bad one leaves the configuration as it is. Returns whether it worked."""
+        runtime = self.runtime
+        try:
+            while True:
+                settings = runtime.settings
+                limits = await self.limits(settings)
+                found = await in_thread(partial(self.read, settings, limits), "reload")
+                if runtime.settings is settings:  # no option was set meanwhile
+                    break
+            self.use(found)
+        except ConfigurationError as error:
+            runtime.reloads["error"] += 1
+            logger.error(f"cannot reload, the old configuration stays in force: {error}")
+            return False
+        except Exception:
+            runtime.reloads["error"] += 1
+            raise
+        runtime.reloads["success"] += 1
+        held = f"{len(limits)} limits, " if limits is not None else ""
+        logger.info(f"reloaded: {held}{describe_keys(runtime)}")
+        return True
+
+    async def limits(self, settings: Settings) -> tuple[Limit, ...] | None:
+        """Those of ``-ratelimit.config``, read without holding up requests. Raises ConfigurationError."""
+        if not settings.get("enable.rateLimit"):
+            return None
+        try:
+            limits = await read_in_thread(settings)
+        except ConfigurationError:
+            self.runtime.limit_reloads["error"] += 1
+            raise
+        self.runtime.limit_reloads["success"] += 1
+        return limits
+
+
+def _default(flag: Flag) -> object:
+    if flag.kind in (Kind.BOOL, Kind.INT):
+        return flag.default
+    return [] if flag.kind is Kind.ARRAY else flag.default_text
+
+
+def _set_up_mitmproxy(settings: Settings, *, offline: bool) -> None:
+    """Point mitmproxy's listener at an address that answers nobody: only a decision leads to a backend."""
+    if ctx.options.has_changed("mode") and ctx.options.mode != [f"reverse:{DEAD_TARGET}"]:
+        raise ConfigurationError("--mode: leave it out, vmgateway sets it; -httpListenAddr says where to listen")
+    parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
+    # The listener is the gateway's own: see ``Listener``.
+    options: dict[str, object] = {"connection_strategy": "lazy", "server": False}
+    if not offline:  # flows that are read from a file would be given the mode's address
+        options["mode"] = [f"reverse:{DEAD_TARGET}"]
+    # mitmproxy's own guards that a gateway replaces: who may connect, and the certificate page under mitm.it.
+    options |= {name: False for name in ("block_global", "onboarding") if name in ctx.options}
+    if "tcp_timeout" in ctx.options:  # mitmproxy 12; 600 seconds in 11
+        options["tcp_timeout"] = int(float(str(settings["backend.responseTimeout"])) + 60)
+    ctx.options.update(**options)
+
+
+_ENDPOINT_FLAGS = ("auth.jwksEndpoints", "auth.oidcDiscoveryEndpoints", "auth.keysRefreshInterval", "auth.issuer")
+
+
+def read_static_keys(settings: Settings) -> list[VerificationKey]:
+    """The public keys of files and flags.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or holds no usable public key.
+    """
+    keys: list[VerificationKey] = []
+    for path in _texts(settings, "auth.publicKeyFiles"):
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise ConfigurationError(f"-auth.publicKeyFiles: cannot read {path}: {error.strerror}") from None
+        keys += keys_from_pem(data, f"-auth.publicKeyFiles {path}")
+    for index, text in enumerate(_texts(settings, "auth.publicKeys")):
+        keys += keys_from_pem(text, f"-auth.publicKeys[{index}]")
+    return keys
+
+
+def build_keyring(settings: Settings, static: Sequence[VerificationKey]) -> KeyRing:
+    """The keys and the endpoints that give more.
+
+    Raises:
+        ConfigurationError: an endpoint is no URL.
+    """
+    return KeyRing(
+        static=static,
+        jwks_endpoints=_texts(settings, "auth.jwksEndpoints"),
+        oidc_endpoints=_texts(settings, "auth.oidcDiscoveryEndpoints"),
+        issuers=_issuers(settings),
+        refresh_interval=float(str(settings["auth.keysRefreshInterval"])),
+    )
+
+
+def _issuers(settings: Settings) -> list[IssuerPattern]:
+    try:
+        return [IssuerPattern(text) for text in _texts(settings, "auth.issuer")]
+    except ValueError as error:
+        raise ConfigurationError(f"-auth.issuer: {error}") from None
+
+
+def token_rules(settings: Settings) -> TokenRules:
+    """What the flags ask of every token.
+
+    Raises:
+        ConfigurationError: a flag cannot be used.
+    """
+    required = []
+    for index, text in enumerate(_texts(settings, "auth.requiredClaims")):
+        try:
+            required.append(RequiredClaim.parse(text))
+        except ValueError as error:
+            raise ConfigurationError(f"-auth.requiredClaims[{index}]: {error}") from None
+    audiences = _texts(settings, "auth.audience")
+    if "" in audiences:
+        raise ConfigurationError("-auth.audience: an audience is not empty")
+    leeway = float(str(settings["auth.leeway"]))
+    if not leeway.is_integer():
+        raise ConfigurationError("-auth.leeway: expected whole seconds")
+    length, head = int(str(settings["auth.maxTokenSize"])), int(str(settings["http.maxHeadSize"]))
+    if length > head and length != BY_NAME["auth.maxTokenSize"].default:
+        raise ConfigurationError("-auth.maxTokenSize: no larger token fits in the request head: see -http.maxHeadSize")
+    return TokenRules(
+        audiences=audiences,
+        required=tuple(required),
+        leeway=int(leeway),
+        max_length=min(length, head),
+    )
+
+
+def build_policy(settings: Settings, keyring: KeyRing, before: Policy | None = None) -> Policy:
+    """The policy that ``settings`` ask for. What is known of the backends of the one ``before`` goes on.
+
+    Raises:
+        ConfigurationError: they let everything through, lead nowhere, or name a URL that is none.
+    """
+    auth, cluster = bool(settings["enable.auth"]), bool(settings["clusterMode"])
+    if not auth and not settings["enable.rateLimit"]:
+        raise ConfigurationError("-enable.auth is not set: without it the gateway would let everybody through")
+    if not auth and not cluster:
+        raise ConfigurationError(
+            "-enable.rateLimit without -enable.auth needs -clusterMode: the tenant is then taken from the path"
+        )
+    read = _backends(settings, "read.url", before.read if before is not None else None)
+    write = _backends(settings, "write.url", before.write if before is not None else None)
+    if read is None and write is None:
+        raise ConfigurationError("-read.url or -write.url is needed: there is no backend to send requests to")
+    header = str(settings["auth.httpHeader"])
+    if not header or not header.replace("-", "").replace("_", "").isalnum() or not header.isascii():
+        raise ConfigurationError("-auth.httpHeader: expected the name of a header, such as Authorization")
+    if settings["auth.issuer"] and auth and keyring.keyset is None:
+        raise ConfigurationError("-auth.issuer needs keys: without any, tokens are not verified")
+    cache_bytes = int(str(settings["auth.tokenCacheSize"]))
+    return Policy(
+        verifier=TokenVerifier(keyring.keyset, rules=token_rules(settings), cache_bytes=cache_bytes),
+        token_header=header.lower().encode(),
+        allow_without_prefix=bool(settings["auth.httpHeaderAllowWithoutPrefix"]),
+        cluster=cluster,
+        read=read,
+        write=write,
+        max_form_size=int(str(settings["maxFormSize"])),
+        tell_why=bool(settings["logInvalidAuthTokens"]),
+        path_prefix=path_prefix(settings),
+        keys_awaited=auth and keyring.waiting,
+        auth=auth,
+        compression=not settings["http.disableResponseCompression"],
+        check_label_names=bool(settings["write.checkLabelNames"]),
+        max_decoded=int(str(settings["ratelimit.maxDecodedSize"])),
+    )
+
+
+def limiter_for(settings: Settings, limits: tuple[Limit, ...] | None, old: Limiter | None) -> Limiter | None:
+    """The limiter that ``settings`` ask for: the old one, so that its counts stay, with what is new."""
+    if limits is None:
+        return None
+    limiter = old or Limiter()
+    limiter.max_tenants = int(str(settings["ratelimit.maxTenants"]))
+    limiter.measured = bool(settings.get("datasource.url"))
+    closed = limiter.measured and bool(settings["ratelimit.failClosed"])
+    limiter.stale_after = float(str(settings["ratelimit.maxUsageAge"])) if closed else None
+    limiter.replace(limits)
+    return limiter
+
+
+def describe_keys(runtime: Runtime) -> str:
+    """One line on what tokens are verified with."""
+    if runtime.policy is not None and not runtime.policy.auth:
+        return "-enable.auth is not set: NO token is needed, whoever can connect has every tenant it names"
+    keyset = runtime.keyring.keyset if runtime.keyring is not None else None
+    if keyset is None:
+        return "0 keys loaded: token signatures are NOT verified, anybody can make a token"
+    return f"{len(keyset)} key{'' if len(keyset) == 1 else 's'} loaded"
+
+
+def _backends(settings: Settings, flag: str, before: BackendGroup | None) -> BackendGroup | None:
+    backends = [Backend.parse(url, flag) for url in _texts(settings, flag)]
+    return BackendGroup(backends, before) if backends else None
+
+
+def _texts(settings: Settings, flag: str) -> tuple[str, ...]:
+    value = settings[flag]
+    assert isinstance(value, tuple)
+    return value

@@ -1,0 +1,116 @@
+"""Several processes on one port: the parent starts them, starts dead ones anew, and passes signals on.
+
+The parent serves nothing and loads nothing: it is forked before there is a loop or a thread. Workers share a directory:
+counts for limits and the sockets that /metrics asks are in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from vmgw_addons.state import Worker
+
+logger = logging.getLogger(__name__)
+
+_QUICK: Final = 2.0
+"""Seconds: a worker that ends with an error that soon after the start would do so again."""
+_PAUSE: Final = 1.0
+"""Seconds between two starts of the same worker."""
+_SIGNALS: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+
+
+class Supervisor:
+    """Keeps ``count`` workers running, each of which does ``work`` and ends with the code that returns."""
+
+    def __init__(self, count: int, work: Callable[[Worker], int]) -> None:
+        self.count = count
+        self.work = work
+        self.pid = os.getpid()
+        self.directory = Path(tempfile.mkdtemp(prefix="vmgateway-"))
+        self.slots: dict[int, int] = {}
+        self.started: dict[int, float] = {}
+        self.due: dict[int, float] = {}
+        """When a dead worker's slot is to be filled again."""
+        self.stopping = False
+        self.code = 0
+
+    def run(self) -> int:
+        """Run until the workers have ended after a signal. Returns the exit code: 0 if theirs are."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            for slot in range(self.count):
+                self.start(slot)
+            while self.slots or self.due:
+                self.wait()
+            return self.code
+        finally:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def start(self, slot: int) -> None:
+        """Fork the worker of ``slot``."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can: it has yet to read the files anyway
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+                code = self.work(Worker(parent=self.pid, slot=slot, count=self.count, directory=self.directory))
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)  # nothing of the parent's is to be cleaned up twice
+        self.slots[pid] = slot
+        self.started[slot] = time.monotonic()
+
+    def wait(self) -> None:
+        """Wait for a signal, or until a dead worker is to be started again, and act on it."""
+        pause = min(self.due.values(), default=time.monotonic() + 60) - time.monotonic()
+        received = signal.sigtimedwait(_SIGNALS, max(0.0, pause))
+        number = None if received is None else received.si_signo
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self.stopping = True
+            self.due.clear()
+        if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            self.send(signal.SIGTERM if self.stopping else signal.SIGHUP)
+        self.reap()
+        for slot, moment in list(self.due.items()):
+            if moment <= time.monotonic():
+                del self.due[slot]
+                self.start(slot)
+
+    def send(self, number: signal.Signals) -> None:
+        """Pass a signal on to every worker."""
+        for pid in self.slots:
+            os.kill(pid, number)
+
+    def reap(self) -> None:
+        """See which workers have ended, and plan to start them again, or give up."""
+        while self.slots:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            slot, code = self.slots.pop(pid), os.waitstatus_to_exitcode(status)
+            if self.stopping:
+                if code != -signal.SIGTERM:  # which is how one ends that had not begun to serve
+                    self.code = self.code or abs(code)
+                continue
+            age = time.monotonic() - self.started[slot]
+            if code > 0 and age < _QUICK:
+                # It could not start, such as where the port is taken: nor will the others, nor another one.
+                self.stopping, self.code = True, code
+                self.due.clear()
+                self.send(signal.SIGTERM)
+                continue
+            logger.warning(f"worker {slot} ended with code {code} and is started again")
+            self.due[slot] = time.monotonic() + (0.0 if age > _PAUSE else _PAUSE)

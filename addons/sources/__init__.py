@@ -1,0 +1,23 @@
+"""What is fetched or exchanged in the background: keys, limits, usage, and the counts of other replicas.
+
+No request waits for any of it.
+"""
+
+from __future__ import annotations
+
+from .file_exchange import FileExchange
+from .keys import KeyRefresh, download
+from .limit_reload import LimitsReload, read_in_thread
+from .usage_exchange import UsageExchange, build_exchange
+from .usage_refresh import UsageRefresh
+
+__all__ = [
+    "FileExchange",
+    "KeyRefresh",
+    "LimitsReload",
+    "UsageExchange",
+    "UsageRefresh",
+    "build_exchange",
+    "download",
+    "read_in_thread",
+]

@@ -1,0 +1,125 @@
+"""Counts of the worker processes of one machine, in a directory that they share.
+
+Each writes a file of its own, and never that of the one it replaces: what a worker counted before it died goes on
+counting until it has left the window. The clock is the machine's monotonic one, which all its processes share.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
+from typing import Final, NamedTuple
+
+from vmgw_addons.outgoing import AskError
+from vmgw_addons.support import OneThread
+from vmgw_core.base import FieldError, as_integer, get_object, load_object
+from vmgw_core.base.strict_json import child
+from vmgw_core.limits import MAX_REPLICAS, Others
+
+_MAX_FILE: Final = 64 << 20  # bytes
+_HEARTBEAT: Final = 1.0  # seconds
+_KEPT: Final = 4500.0  # seconds: a count is believed for a window and a quarter
+
+
+Stamp = tuple[int, int, int]
+"""Differs from the last one when a file has changed."""
+
+
+class _File(NamedTuple):
+    """A file of another worker."""
+
+    name: str
+    stamp: Stamp
+    counts: Mapping[str, int] | None = None
+    """None: nothing that is new, or nothing of use."""
+    written: float = 0.0
+
+
+class FileExchange:
+    """The worker of number ``slot`` in ``directory``, which only the workers of one gateway use."""
+
+    name = "the workers' directory"
+
+    def __init__(self, directory: Path, slot: int) -> None:
+        self.others = Others()
+        self.spent = 0.0
+        self._directory = directory
+        self._file = directory / f"{slot}-{token_hex(8)}.json"
+        self._written: tuple[dict[str, int], float] | None = None
+        self._seen: dict[str, Stamp] = {}
+        self._thread = OneThread("worker counts")
+
+    async def swap(self, counts: Mapping[str, int], now: float) -> bool:
+        """Tell the own counts and hear the others'. There is never more to come at once.
+
+        Raises:
+            AskError: the directory cannot be used.
+        """
+
+        seen = dict(self._seen)
+
+        def work() -> tuple[list[_File], float]:
+            begun = time.thread_time()
+            self._write(dict(counts), now)
+            files = list(self._read(seen))
+            return files, time.thread_time() - begun  # another thread, but the interpreter is one
+
+        try:
+            files, spent = await self._thread.call(work)
+        except OSError as error:
+            raise AskError(f"{self._directory}: {error.strerror}") from None
+        begun = time.thread_time()
+        self._hear(files, now)
+        self.spent = spent + time.thread_time() - begun
+        return False
+
+    async def close(self) -> None:
+        """Nothing: the file stays, its counts still count."""
+
+    def _write(self, counts: dict[str, int], now: float) -> None:
+        if self._written is not None and self._written[0] == counts and now - self._written[1] < _HEARTBEAT:
+            return
+        draft = self._file.with_suffix(".draft")
+        draft.write_text(json.dumps({"written": int(now * 1e6), "counts": counts}))
+        draft.replace(self._file)
+        self._written = counts, now
+
+    def _hear(self, files: Sequence[_File], now: float) -> None:
+        self._seen = {file.name: file.stamp for file in files}
+        for file in files:
+            if file.counts is not None:
+                written = min(file.written, now)
+                self.others.alive(file.name, written)
+                self.others.heard_all(file.name, file.counts, written)
+
+    def _read(self, seen: Mapping[str, Stamp]) -> Iterator[_File]:
+        names = sorted(entry.name for entry in os.scandir(self._directory) if entry.name.endswith(".json"))
+        for name in names[: MAX_REPLICAS + 1]:
+            if name != self._file.name:
+                with suppress(FileNotFoundError):  # another worker has tidied up
+                    yield self._read_one(name, seen.get(name))
+
+    def _read_one(self, name: str, seen: Stamp | None) -> _File:
+        path = self._directory / name
+        status = path.stat()
+        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if seen == stamp:
+            if time.time() - status.st_mtime > _KEPT:
+                path.unlink()
+                path.with_suffix(".draft").unlink(missing_ok=True)
+            return _File(name, stamp)
+        with path.open("rb") as file:
+            document = file.read(_MAX_FILE)
+        try:
+            fields = load_object(document, name)
+            written = as_integer(fields.get("written"), "written", minimum=0) / 1e6
+            counts = get_object(fields, "counts") or {}
+            numbers = {key: as_integer(count, child("counts", key), minimum=0) for key, count in counts.items()}
+        except FieldError:
+            return _File(name, stamp)  # no worker has written that
+        return _File(name, stamp, numbers, written)

@@ -1,0 +1,129 @@
+"""Key refresh: fetching JWKS and OIDC documents in the background, never in a request's way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+
+import requests
+
+from vmgw_addons.outgoing import CutAdapter, Deadline
+from vmgw_addons.state import Runtime
+from vmgw_addons.support import in_thread
+from vmgw_core.tokens import Fetch
+
+logger = logging.getLogger(__name__)
+
+
+_MAX_DOCUMENT = 1 << 20  # bytes; the largest public key set seen in the field has a few dozen kilobytes
+_CONNECT_TIMEOUT = 5.0  # seconds
+DEADLINE = 15.0
+"""Seconds for a whole fetch, however slowly it trickles in."""
+
+
+class KeyRefresh:
+    """Does what the key ring asks for, when it is due, in threads."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.wake = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+        self.fetches: set[asyncio.Task[None]] = set()
+
+    def running(self) -> None:
+        self.wake = asyncio.Event()
+        self.task = self.runtime.background.repeat("key_refresh", self.step)
+
+    async def done(self) -> None:
+        await self.runtime.background.stop(self.task, *self.fetches)
+
+    def unknown_key(self) -> None:
+        """A token came whose key is not among the known ones: its issuer may have new ones."""
+        if self.runtime.keyring is not None:
+            self.runtime.keyring.unknown_key(time.time())
+            self.wake.set()
+
+    async def step(self) -> float:
+        """Start what is due, then wait for the next thing to be."""
+        self.wake.clear()
+        keyring = self.runtime.keyring
+        pause = None
+        if keyring is not None:
+            for fetch in keyring.due(time.time()):
+                task = self.runtime.background.once("key_fetch", self.fetch(fetch))
+                self.fetches.add(task)
+                task.add_done_callback(self.fetches.discard)
+            pause = keyring.next_due(time.time())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.wake.wait(), pause)
+        return 0
+
+    async def fetch(self, fetch: Fetch) -> None:
+        """Fetch one document and hand it to the key ring."""
+        keyring = self.runtime.keyring
+        if keyring is None:
+            return
+        before = keyring.generation
+        try:
+            document = await in_thread(lambda: download(fetch.url), "key fetch")
+        except Exception as error:  # whatever a library raises, refreshing goes on
+            keyring.failed(fetch, describe(error), time.time())
+            logger.warning(f"cannot fetch keys, the old ones stay in use: {fetch.source}: {describe(error)}")
+        else:
+            keyring.received(fetch, document, time.time())
+            for status in keyring.status():
+                if status.name == fetch.source and status.last_error is not None:
+                    logger.warning(f"keys of no use, the old ones stay: {status.name}: {status.last_error}")
+                elif status.name == fetch.source and status.skipped:
+                    logger.warning(f"keys left out: {status.name}: {'; '.join(status.skipped)}")
+        if keyring.generation != before:
+            self.runtime.use_keys()
+            logger.info(f"{len(keyring.keyset or ())} keys in use after a refresh of {fetch.source}")
+        self.wake.set()
+
+
+def download(url: str, *, deadline: float = DEADLINE) -> bytes:
+    """Fetch a document of at most 1 MiB within ``deadline`` seconds.
+
+    Redirects are not followed: they could lead from https to anywhere. No compression is asked for; where it
+    comes all the same, the bound is on what comes out.
+
+    Raises:
+        OSError: no connection, or it broke (requests' errors are OSErrors).
+        ValueError: an answer that is no such document, or none in time.
+    """
+    too_late = f"the document took longer than {deadline:.0f} seconds"
+    with Deadline(deadline) as watch:
+        try:
+            document = _download(url, deadline)
+        except OSError:
+            if watch.over:
+                raise ValueError(too_late) from None
+            raise
+    if watch.over:
+        raise ValueError(too_late)
+    return document
+
+
+def _download(url: str, timeout: float) -> bytes:
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    with requests.Session() as session:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, CutAdapter())
+        timeouts = (_CONNECT_TIMEOUT, timeout)
+        with session.get(url, timeout=timeouts, stream=True, allow_redirects=False, headers=headers) as answer:
+            if answer.status_code != 200:
+                raise ValueError(f"status {answer.status_code}")
+            document = b""
+            for chunk in answer.iter_content(16384):
+                document += chunk
+                if len(document) > _MAX_DOCUMENT:
+                    raise ValueError("the document is larger than 1 MiB")
+    return document
+
+
+def describe(error: Exception) -> str:
+    """The error without the URL, which may hold a password: our own words, or the class of requests'."""
+    return str(error) if type(error) is ValueError else type(error).__name__

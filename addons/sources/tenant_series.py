@@ -1,0 +1,87 @@
+"""Asks tenants of a cluster, through ``-read.url``, for what the open-source storage has no metrics of."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from vmgw_addons.outgoing import DEADLINE, AskError, Endpoint, TLSFiles
+from vmgw_addons.support import Background, Outage, in_thread
+from vmgw_core.backends import Backend
+from vmgw_core.base import FieldError, TenantID
+from vmgw_core.limits import Ask, LimitType, OwnRequests, TenantSeries
+
+logger = logging.getLogger(__name__)
+
+INTERVAL: Final = 30.0
+"""Seconds between two questions to a tenant, at least: each is a scan of its index, and a query of its own."""
+_AT_ONCE: Final = 4
+
+
+class TenantAsking:
+    """Goes round the tenants in a task of its own, so that a slow one holds up nothing but the others."""
+
+    def __init__(
+        self, settings: Mapping[str, object], own: OwnRequests, interval: float, background: Background
+    ) -> None:
+        self.series = TenantSeries(interval=max(INTERVAL, interval))
+        self.outage = Outage(logger, "what it said before goes on being held to")
+        urls = settings["read.url"]
+        assert isinstance(urls, tuple)
+        backends = [Backend.parse(url, "read.url") for url in urls]
+        self._tls = TLSFiles.of(settings, "read")
+        self._endpoints = [[Endpoint(backend, self._tls, idle=1) for backend in backends] for _ in range(_AT_ONCE)]
+        self._chosen = 0  # which of the backends is asked, until it fails
+        self._own = own
+        self._background = background
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, types: Iterable[LimitType], tenants: Iterable[TenantID]) -> None:
+        """Ask those whose turn it is, unless the last round is still under way."""
+        if self._task is not None and not self._task.done():
+            return
+        failures = self.outage.failures
+        asks = self.series.due(types, tenants, time.monotonic())
+        if self.series.left_out:
+            self.outage.failed(f"{self.series.left_out} tenants are too many to be asked for their series")
+        if asks:
+            self._task = self._background.once("tenant_series", self._round(asks, failures))
+
+    def close(self) -> None:
+        """Ask no more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _round(self, asks: tuple[Ask, ...], failures: int) -> None:
+        waiting = list(reversed(asks))
+
+        async def work(endpoints: Sequence[Endpoint]) -> None:
+            while waiting:
+                await self._ask(endpoints, waiting.pop())
+
+        await asyncio.gather(*(work(endpoints) for endpoints in self._endpoints))
+        if self.outage.failures == failures:
+            self.outage.succeeded("all tenants tell of their series again")
+
+    async def _ask(self, endpoints: Sequence[Endpoint], ask: Ask) -> None:
+        chosen = self._chosen
+        endpoint = endpoints[chosen]
+        backend = endpoint.backend
+        headers = {} if backend.authorization is None else {"Authorization": backend.authorization}
+        asked, asked_wall = time.monotonic(), time.time()
+        try:
+            document = await asyncio.wait_for(
+                in_thread(lambda: endpoint.ask("GET", backend.base + ask.target, headers), "tenant series"),
+                DEADLINE + 5,
+            )
+            self._own.note(ask.tenant, asked_wall)
+            self.series.received(ask, document, asked)
+        except (AskError, FieldError, TimeoutError) as error:
+            self.series.failed(ask)
+            if self._chosen == chosen:
+                self._chosen = (chosen + 1) % len(endpoints)
+            reason = str(error) or f"no answer within {DEADLINE + 5:.0f} seconds"
+            self.outage.failed(f"tenant {ask.tenant} does not tell of its {ask.type}: {reason}")

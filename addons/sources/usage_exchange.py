@@ -1,0 +1,149 @@
+"""Usage exchange: replicas tell each other what they have counted, in the background, never in a request's way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from vmgw_addons.outgoing import AskError
+from vmgw_addons.state import Exchange, Runtime
+from vmgw_addons.support import Outage
+from vmgw_core.limits import RESERVED, Limiter
+
+from .redis_exchange import RedisExchange
+
+logger = logging.getLogger(__name__)
+
+INTERVAL: Final = 0.1
+"""Seconds between two exchanges."""
+_IDLE: Final = 1.0  # seconds between two looks whether there is something to exchange
+_DEADLINE: Final = 5.0  # seconds for an exchange
+_FAREWELL: Final = 1.0  # seconds for the last one
+_SHARE: Final = 20  # the event loop is busy with exchanging for at most one of that many parts of the time
+_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+_FLAGS: Final = ("ratelimit.storage", "ratelimit.storageKeyPrefix")
+
+
+class UsageExchange:
+    """Shares counts with other replicas (``-ratelimit.storage``), ten times a second."""
+
+    def __init__(self, runtime: Runtime, registry: CollectorRegistry) -> None:
+        self.runtime = runtime
+        self.task: asyncio.Task[None] | None = None
+        self.used: Exchange | None = None
+        self.outage = Outage(logger, "what this replica counts itself goes on being held to")
+        self.alive = 0
+        """Other replicas, as of the last exchange."""
+        self.duration = Histogram(
+            "vmgateway_ratelimit_exchange_duration_seconds",
+            "An exchange of counts with the other replicas",
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        registry.register(_State(self))
+
+    async def running(self) -> None:
+        self.used = exchange = self.runtime.exchange
+        limiter = self.runtime.limiter
+        if exchange is not None and limiter is not None and limiter.limits:
+            await self.exchange(exchange, limiter)  # before anything is admitted: what others count is known then
+        self.task = self.runtime.background.repeat("usage_exchange", self.step)
+
+    async def done(self) -> None:
+        await self.runtime.background.stop(self.task)
+        if self.used is not None:
+            await self.leave(self.used)
+
+    async def step(self) -> float:
+        """Exchange once. What is used is taken from the runtime anew each time: a reload may replace it."""
+        if self.used is not self.runtime.exchange:
+            old, self.used = self.used, self.runtime.exchange
+            if old is not None:
+                await old.close()
+        if self.used is None or self.runtime.limiter is None or not self.runtime.limiter.limits:
+            return _IDLE
+        return await self.exchange(self.used, self.runtime.limiter)
+
+    async def leave(self, used: Exchange) -> None:
+        """Let go of what was set aside; what was counted goes on counting."""
+        limiter = self.runtime.limiter
+        if limiter is not None and limiter.limits and self.outage.reason is None:
+            now = time.monotonic()
+            counts = {key: count for key, count in limiter.usages(now).items() if not key.endswith(RESERVED)}
+            with suppress(AskError, TimeoutError):
+                await asyncio.wait_for(used.swap(counts, now), _FAREWELL)
+        await used.close()
+
+    async def exchange(self, used: Exchange, limiter: Limiter) -> float:
+        """One exchange; how many seconds to wait for the next."""
+        started = time.monotonic()
+        busy = time.thread_time()
+        counts = limiter.usages(started)
+        busy = time.thread_time() - busy
+        try:
+            more = await asyncio.wait_for(used.swap(counts, started), _DEADLINE)
+        except (AskError, TimeoutError) as error:
+            reason = str(error) or f"no answer within {_DEADLINE:.0f} seconds"
+            self.outage.failed(f"cannot exchange counts with other replicas: {used.name}: {reason}")
+            # What they told before counts for its window, and their share is left to them: they may live on.
+            heard = time.thread_time()
+            totals, _ = used.others.totals(time.monotonic())
+        except Exception:
+            self.outage.failed("the exchange of counts failed")
+            raise
+        else:
+            self.duration.observe(time.monotonic() - started)
+            self.outage.succeeded("counts are exchanged with other replicas again")
+            if more:  # half of what there is to know is not to be acted on
+                return 0.01
+            heard = time.thread_time()
+            totals, self.alive = used.others.totals(time.monotonic())
+        worker = self.runtime.worker
+        peers = self.alive if worker is None else max(self.alive, worker.count - 1)  # also those yet to start
+        limiter.learn_others(totals, peers, time.monotonic())
+        busy += time.thread_time() - heard + used.spent
+        return max(started + INTERVAL - time.monotonic(), busy * _SHARE, 0.001)
+
+
+def build_exchange(
+    settings: Mapping[str, object], before: Mapping[str, object] | None = None, old: Exchange | None = None
+) -> Exchange | None:
+    """What ``-ratelimit.storage`` asks for.
+
+    It is the ``old`` one where the flags are as they were ``before``, and where there is no such flag.
+
+    Raises:
+        ConfigurationError: a flag cannot be used.
+    """
+    url = str(settings["ratelimit.storage"])
+    if not url or (old is not None and before is not None and all(settings[name] == before[name] for name in _FLAGS)):
+        return old
+    return RedisExchange(url, str(settings["ratelimit.storageKeyPrefix"]))
+
+
+class _State(Collector):
+    """What is read when the page is asked for."""
+
+    def __init__(self, exchange: UsageExchange) -> None:
+        self.exchange = exchange
+
+    def collect(self) -> Iterator[Metric]:
+        if self.exchange.runtime.exchange is None:
+            return
+        errors = CounterMetricFamily("vmgateway_ratelimit_exchange_errors", "Exchanges of counts that failed")
+        errors.add_metric([], self.exchange.outage.failures)
+        yield errors
+        yield GaugeMetricFamily(
+            "vmgateway_ratelimit_replicas",
+            "Replicas that share counts, this one included",
+            value=1 + self.exchange.alive,
+        )

@@ -1,0 +1,143 @@
+"""Who may see the gateway's own pages: ``-httpAuth.*`` and ``-…AuthKey``.
+
+``/health``, ``/-/healthy``, ``/-/ready`` and ``/ping`` are always open: load balancers and Kubernetes ask for them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Self
+from urllib.parse import parse_qsl
+
+from vmgw_addons.support import Secret
+from vmgw_core.configuration import Settings
+from vmgw_core.errors import ConfigurationError, Refusal
+from vmgw_core.http import Answer, HeaderEdit, Headers
+from vmgw_core.routing import decode_path
+
+_KEY_FLAGS: Final = ("metricsAuthKey", "reloadAuthKey", "flagsAuthKey", "pprofAuthKey")
+_MAX_ARGUMENTS: Final = 100
+PLAIN: Final = b"text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageAccess:
+    """The flags about own pages, parsed."""
+
+    prefix: str
+    """``-http.pathPrefix``: empty, or with a slash in front and none behind."""
+    username: bytes
+    password: Secret
+    keys: Mapping[str, Secret]
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Raises ``ConfigurationError``, which names the flag or the file."""
+        username = str(settings["httpAuth.username"])
+        password = Secret("httpAuth.password", str(settings["httpAuth.password"]))
+        if password and not username:
+            raise ConfigurationError("-httpAuth.password has no effect without -httpAuth.username: set both or none")
+        return cls(
+            prefix=path_prefix(settings),
+            username=username.encode("utf-8", "surrogateescape"),
+            password=password,
+            keys={flag: Secret(flag, str(settings[flag])) for flag in _KEY_FLAGS},
+        )
+
+    @property
+    def has_files(self) -> bool:
+        """Whether there is something to refresh."""
+        return any(secret.path is not None for secret in (self.password, *self.keys.values()))
+
+    def refresh(self) -> None:
+        """Read the files of secrets again that have changed. Blocks."""
+        for secret in (self.password, *self.keys.values()):
+            secret.refresh()
+
+    def refuse(self, flag: str, query: str, headers: Headers) -> Answer | None:
+        """The answer to who may not see a page, or None for who may. ``flag`` names the page's own key."""
+        key = self.keys[flag]
+        if key:
+            if key.matches(_argument(query, "authKey")):
+                return None
+            return page(401, f"The provided authKey doesn't match -{flag}\n".encode())
+        if not self.username or self._knows_password(headers):
+            return None
+        challenge = (b"WWW-Authenticate", b'Basic realm="vmgateway", charset="UTF-8"')
+        return page(401, b"-httpAuth.username and -httpAuth.password are needed here\n", extra=(challenge,))
+
+    def _knows_password(self, headers: Headers) -> bool:
+        values = [value for name, value in headers if name.lower() == b"authorization"]
+        scheme, _, encoded = (values[0] if len(values) == 1 else b"").strip().partition(b" ")
+        try:
+            given = base64.b64decode(encoded.strip(), validate=True) if scheme.lower() == b"basic" else b""
+        except binascii.Error:
+            given = b""
+        username, _, password = given.partition(b":")
+        # Both are compared, so that the time does not tell whether the name was right.
+        named = hmac.compare_digest(self.username, username)
+        return self.password.matches(password) and named
+
+
+def page(status: int, body: bytes, content_type: bytes = PLAIN, extra: Headers = ()) -> Answer:
+    """An own page as an answer."""
+    headers = ((b"Content-Type", content_type), (b"Content-Length", str(len(body)).encode()), *extra)
+    return Answer(status=status, headers=headers, body=body)
+
+
+def path_prefix(settings: Settings) -> str:
+    """``-http.pathPrefix``, with a slash in front and none behind, or empty.
+
+    Raises:
+        ConfigurationError: it is no plain path.
+    """
+    text = str(settings["http.pathPrefix"]).strip("/")
+    if not text:
+        return ""
+    try:
+        path = decode_path(f"/{text}")
+    except Refusal:
+        path = ""
+    if path != f"/{text}" or not path.isascii() or set(path) & set("?%# "):
+        raise ConfigurationError(f"flag -http.pathPrefix: expected a path such as /metrics, got {text[:60]!r}")
+    return path
+
+
+_HEADER_FLAGS: Final = {
+    "http.header.hsts": b"Strict-Transport-Security",
+    "http.header.csp": b"Content-Security-Policy",
+    "http.header.frameOptions": b"X-Frame-Options",
+}
+
+
+def header_edit(settings: Settings) -> HeaderEdit:
+    """What ``-http.header.*`` and ``-http.disableCORS`` make of every answer's headers.
+
+    Raises:
+        ConfigurationError: a value cannot stand in a header.
+    """
+    add = []
+    for flag, name in _HEADER_FLAGS.items():
+        value = str(settings[flag])
+        if not value.isascii() or not (value.isprintable() or not value):
+            raise ConfigurationError(f"flag -{flag}: expected the value of a header, in plain ASCII")
+        if value:
+            add.append((name, value.encode()))
+    drop = HeaderEdit().drop
+    if settings["http.disableCORS"]:
+        drop += (b"access-control-",)
+    return HeaderEdit(add=tuple(add), drop=drop)
+
+
+def _argument(query: str, name: str) -> bytes:
+    """The only argument of that name, or nothing where there are several: then it is not clear which was meant."""
+    try:
+        arguments = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_ARGUMENTS, errors="surrogateescape")
+    except ValueError:
+        return b""
+    values = [value for key, value in arguments if key == name]
+    return values[0].encode("utf-8", "surrogateescape") if len(values) == 1 else b""

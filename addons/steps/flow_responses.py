@@ -1,0 +1,32 @@
+"""Answering a flow without a backend."""
+
+from __future__ import annotations
+
+from mitmproxy.http import Headers, HTTPFlow, Response
+
+from vmgw_core.enforcement import Cycle
+from vmgw_core.errors import Refusal
+from vmgw_core.http import Answer, answer
+
+
+def respond(flow: HTTPFlow, response: Answer) -> None:
+    """Answer ``flow`` with a response of the gateway's own.
+
+    The request must not be streamed then (mitmproxy cannot do both), and a client that waits for ``100 Continue``
+    gets the answer in its place.
+    """
+    flow.request.stream = False
+    flow.request.headers.pop("expect", None)
+    # RFC 9110, sections 9.3.2 and 15.3.5: no content in an answer to HEAD, and no length in a 204.
+    headless = flow.request.method == "HEAD"
+    flow.response = Response.make(response.status, b"" if headless else response.body)
+    flow.response.headers = Headers(response.headers)
+
+
+def refuse(flow: HTTPFlow, cycle: Cycle | None, refusal: Refusal) -> None:
+    """Answer ``flow`` with the refusal's status and text, and note it. ``cycle`` is None if none was begun."""
+    access = None
+    if cycle is not None:
+        cycle.refuse(refusal)
+        access = cycle.grant.route.access if cycle.grant is not None else None
+    respond(flow, answer(refusal, access=access))

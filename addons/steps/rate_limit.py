@@ -1,0 +1,74 @@
+"""Rate limit: tenants are held to their limits, between the decision on a request and its way to a backend."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from typing import Final
+
+from mitmproxy.http import HTTPFlow
+
+from vmgw_addons.state import Runtime
+from vmgw_core.enforcement import State
+from vmgw_core.errors import InternalError, Refusal
+from vmgw_core.limits import LimitType, Resolution, tenant_name
+
+from .flow_responses import refuse
+
+logger = logging.getLogger(__name__)
+
+_MAX_LINES: Final = 10  # a second
+_MAX_NEAR: Final = 100_000
+
+
+class RateLimit:
+    """Counts what is admitted; a request beyond a limit is answered 429 and goes no further."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.task: asyncio.Task[None] | None = None
+        self.near: Counter[tuple[LimitType, Resolution, str]] = Counter()
+        """How often a tenant's usage came near a limit."""
+
+    def running(self) -> None:
+        self.task = self.runtime.background.repeat("limit_report", self.step)
+
+    async def done(self) -> None:
+        await self.runtime.background.stop(self.task)
+
+    def requestheaders(self, flow: HTTPFlow) -> None:
+        cycle = self.runtime.cycles.get(flow)
+        if flow.response is not None or cycle is None or cycle.state is not State.ENTERED:
+            return
+        try:
+            cycle.count(time.monotonic())
+        except Refusal as refusal:
+            refuse(flow, cycle, refusal)
+        except Exception:
+            # mitmproxy would log it and let the flow go on; the cycle takes it no further either.
+            logger.exception("a request could not be counted")
+            refuse(flow, cycle, InternalError("the request could not be counted"))
+
+    async def step(self) -> float:
+        """Log once a second whose usage came near a limit."""
+        self.report()
+        return 1
+
+    def report(self) -> None:
+        """Count and log what the limiter has noted, a bounded number of lines."""
+        limiter = self.runtime.limiter
+        if limiter is None or not limiter.warnings:
+            return
+        usages = list(limiter.warnings)
+        limiter.warnings.clear()
+        for number, usage in enumerate(usages):
+            name = "total" if usage.limit.total else tenant_name(usage.tenant)
+            key = (usage.limit.type, usage.limit.resolution, name)
+            if key in self.near or len(self.near) < _MAX_NEAR:
+                self.near[key] += 1
+            if number < _MAX_LINES:
+                logger.warning(f"near a limit: {usage.limit.described(usage.usage, usage.tenant)}")
+        if len(usages) > _MAX_LINES:
+            logger.warning(f"near a limit: {len(usages) - _MAX_LINES} more")

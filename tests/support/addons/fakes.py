@@ -1,0 +1,256 @@
+"""The fast lane without sockets: its protocol objects over transports that a test plays both ends of.
+
+    lane = Lane()
+    client = lane.client()
+    client.feed(GET)                        # what the client sends
+    lane.turn()                             # the event loop goes round until nothing is left to do
+    backend = lane.backends[0]
+    backend.feed(b"HTTP/1.1 204 Fine\\r\\n\\r\\n")
+    assert client.written.startswith(b"HTTP/1.1 204 ")
+
+Nothing here waits: ``lane.pass_time`` moves the clock that the lane's deadlines are on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from tests.support.wire.tokens import SPEC_READ
+from vmgw_addons.lanes.fast.client import FastClient
+from vmgw_addons.lanes.fast.connection import BackendConnection
+from vmgw_addons.lanes.fast.lane import FastLane
+from vmgw_addons.lanes.fast.pool import Pool
+from vmgw_addons.observability.metrics import Telemetry
+from vmgw_addons.observability.status_pages import StatusPages
+from vmgw_addons.observability.worker_metrics import WorkerMetrics
+from vmgw_addons.process.configuration import Configuration
+from vmgw_addons.sources.keys import KeyRefresh
+from vmgw_addons.state.runtime import Runtime
+from vmgw_addons.steps.access_control import AccessControl
+from vmgw_addons.steps.rate_limit import RateLimit
+from vmgw_core.backends.backend import Backend
+from vmgw_core.configuration.table import BY_NAME, FLAGS
+from vmgw_core.errors import BackendUnreachable
+
+HIGH_WATER = 64 * 1024
+
+TOKEN = SPEC_READ
+"""Good until 2031; no key is configured, so its signature does not matter."""
+
+
+def request(method: str, target: str, *headers: str, version: str = "1.1") -> bytes:
+    """A request head with a good token."""
+    lines = [f"{method} {target} HTTP/{version}", "Host: gateway", f"Authorization: Bearer {TOKEN}", *headers, "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+GET = request("GET", "/api/v1/query?query=up")
+WRITE = "/api/v1/import/prometheus"
+
+
+class FakeTransport(asyncio.Transport):
+    """One end of a connection. The test feeds it what the peer sends, and sees what the peer would get.
+
+    ``stalled``: the peer takes nothing, so what is written stays in the buffer, until ``drain``.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol) -> None:
+        super().__init__({"peername": ("192.0.2.7", 4711)})
+        self.loop = loop
+        self.protocol = protocol
+        self.written = bytearray()
+        self.incoming = b""
+        self.eof = False
+        self.stalled = False
+        self.buffered = 0
+        self.reading = True
+        self.closing = self.aborted = self.lost = False
+        self.left = False
+        """Whether it was the peer that ended it."""
+        self._told = False
+        protocol.connection_made(self)
+
+    # --- the peer --------------------------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """The peer sends ``data``: it is received now, or as soon as reading goes on."""
+        self.incoming += data
+        self._pump()
+
+    def feed_eof(self) -> None:
+        """The peer sends no more."""
+        self.eof = self.left = True
+        self._pump()
+
+    def lose(self, error: Exception | None = None) -> None:
+        """The connection breaks."""
+        self.closing = self.left = True
+        self._lost(error)
+
+    def drain(self) -> None:
+        """The peer takes everything there is."""
+        self.stalled = False
+        self.buffered = 0
+        if self._told:
+            self._told = False
+            self.protocol.resume_writing()
+        if self.closing:
+            self._lost(None)
+
+    def _pump(self) -> None:
+        while self.reading and not self.closing and self.incoming:
+            data, self.incoming = self.incoming[: 256 * 1024], self.incoming[256 * 1024 :]
+            self.protocol.data_received(data)
+        if self.reading and not self.closing and self.eof:
+            self.eof = False
+            if not self.protocol.eof_received():
+                self.close()
+
+    def _lost(self, error: Exception | None) -> None:
+        if not self.lost:
+            self.lost = True
+            self.protocol.connection_lost(error)
+
+    # --- asyncio's interface ---------------------------------------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        if self.closing:
+            return
+        self.written += data
+        if self.stalled:
+            self.buffered += len(data)
+            if self.buffered > HIGH_WATER and not self._told:
+                self._told = True
+                self.protocol.pause_writing()
+
+    def get_write_buffer_size(self) -> int:
+        return self.buffered
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+        self.loop.call_soon(self._pump)
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+        if not self.buffered:
+            self.loop.call_soon(self._lost, None)
+
+    def abort(self) -> None:
+        self.closing = self.aborted = True
+        self.loop.call_soon(self._lost, None)
+
+
+class FakePool(Pool):
+    """Its new connections are of :class:`FakeTransport`, and open when ``gate`` lets them."""
+
+    def __init__(self, runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(runtime)
+        self.loop = loop
+        self.opened: list[FakeTransport] = []
+        self.refusing = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def connect(self, backend: Backend) -> BackendConnection:
+        await self.gate.wait()
+        if self.refusing:
+            raise BackendUnreachable("-read.url: the backend cannot be reached")
+        connection = BackendConnection(self)
+        self.opened.append(FakeTransport(self.loop, connection))
+        self.keys[connection] = self.key(backend)
+        return connection
+
+
+class Lane:
+    """A fast lane, the event loop it runs in, and a clock. Close it behind the test."""
+
+    def __init__(self, **flags: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.runtime = Runtime()
+        settings = {flag.name: flag.default for flag in FLAGS}
+        given = {"enable.auth": "true", "read.url": "http://read.test:1", "write.url": "http://write.test:1", **flags}
+        settings |= {name: BY_NAME[name].parse(text) for name, text in given.items()}
+        Configuration(self.runtime).apply(settings)
+        self.telemetry = Telemetry(self.runtime)
+        pages = StatusPages(self.runtime, self.telemetry, WorkerMetrics(self.runtime, self.telemetry))
+        control = AccessControl(self.runtime, KeyRefresh(self.runtime))
+        self.fast = FastLane(self.runtime, pages, control, RateLimit(self.runtime), self.telemetry)
+        self.pool = FakePool(self.runtime, self.loop)
+        self.fast.pool = self.pool
+        self.time = 1000.0
+        self.fast.now = lambda: self.time
+        self.failures: list[dict[str, Any]] = []
+        self.loop.set_exception_handler(lambda _, context: self.failures.append(context))
+
+    def client(self) -> FakeTransport:
+        """A new client."""
+        return FakeTransport(self.loop, FastClient(self.fast, None, lambda _: asyncio.Protocol()))
+
+    @property
+    def backends(self) -> list[FakeTransport]:
+        """The connections to backends, in the order in which they were opened."""
+        return self.pool.opened
+
+    def turn(self) -> None:
+        """Let the loop go round."""
+        for _ in range(6):
+            self.call(lambda: None)
+        assert not self.failures, self.failures
+
+    def call(self, step: Callable[[], None]) -> None:
+        """Do ``step`` within the running loop, and let it go round once."""
+        failed: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                step()
+            except BaseException as error:
+                failed.append(error)
+            self.loop.stop()
+
+        self.loop.call_soon(run)
+        self.loop.run_forever()
+        if failed:
+            raise failed[0]
+
+    def feed(self, transport: FakeTransport, data: bytes) -> None:
+        """The peer of ``transport`` sends ``data``, and the loop goes round."""
+        self.call(lambda: transport.feed(data))
+        self.turn()
+
+    def feed_eof(self, transport: FakeTransport) -> None:
+        """The peer of ``transport`` sends no more."""
+        self.call(transport.feed_eof)
+        self.turn()
+
+    def pass_time(self, seconds: float) -> None:
+        """Time passes, and the lane looks at its deadlines."""
+        self.time += seconds
+        self.call(self.sweep)
+        self.turn()
+
+    def sweep(self) -> None:
+        """As the lane's own timer does."""
+        for client in [client for client in self.fast.clients if self.time > client.deadline]:
+            client.too_late()
+
+    def close(self) -> None:
+        self.call(self.fast.close)
+        self.turn()
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self.loop.close()

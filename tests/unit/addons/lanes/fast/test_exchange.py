@@ -1,0 +1,147 @@
+"""One request between its client and its backend, over transports that the test plays all ends of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.addons.fakes import GET, WRITE, Lane, request
+from tests.unit.addons.lanes.fast.test_client import NO_CONTENT, statuses
+
+
+@pytest.fixture
+def lane() -> Iterator[Lane]:
+    lane = Lane()
+    yield lane
+    lane.close()
+
+
+def test_a_stale_connection_is_replaced_by_a_new_one(lane: Lane) -> None:
+    """A backend that was started anew has left all its connections stale."""
+    first, second = lane.client(), lane.client()
+    lane.feed(first, GET)
+    lane.feed(second, GET)
+    for backend in list(lane.backends):
+        lane.feed(backend, NO_CONTENT)
+    lane.feed(first, GET)
+    [busy] = [backend for backend in lane.backends if backend.protocol.receiver is not None]  # type: ignore[attr-defined]
+    lane.call(lambda: busy.lose(ConnectionResetError()))
+    lane.turn()
+    assert len(lane.backends) == 3
+    lane.feed(lane.backends[2], NO_CONTENT)
+    assert statuses(first) == [204, 204]
+
+
+def test_a_new_connection_is_not_tried_twice(lane: Lane) -> None:
+    client = lane.client()
+    lane.feed(client, GET)
+    lane.call(lambda: lane.backends[0].lose(ConnectionResetError()))
+    lane.turn()
+    assert statuses(client) == [502]
+    assert len(lane.backends) == 1
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        request("POST", WRITE, "Content-Length: 4") + b"m 1\n",
+        request("POST", "/api/v1/query?query=up"),
+        request("GET", "/api/v1/query", "Content-Length: 1", "Content-Type: application/x-www-form-urlencoded") + b"a",
+    ],
+    ids=["a write", "a POST without a body", "a GET with a body"],
+)
+def test_what_may_have_had_an_effect_is_never_sent_twice(lane: Lane, again: bytes) -> None:
+    client = lane.client()
+    lane.feed(client, again)
+    lane.feed(lane.backends[0], NO_CONTENT)
+    lane.feed(client, again)
+    lane.call(lambda: lane.backends[0].lose(ConnectionResetError()))
+    lane.turn()
+    assert statuses(client) == [204, 502]
+    assert len(lane.backends) == 1
+
+
+def test_an_answer_that_has_begun_is_never_begun_again(lane: Lane) -> None:
+    client = lane.client()
+    lane.feed(client, GET)
+    lane.feed(lane.backends[0], NO_CONTENT)
+    lane.feed(client, GET)
+    lane.feed(lane.backends[0], b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345")
+    lane.call(lambda: lane.backends[0].lose(ConnectionResetError()))
+    lane.turn()
+    assert statuses(client) == [204, 200]
+    assert client.written.endswith(b"12345")
+    assert client.aborted
+
+
+def test_a_client_that_leaves_while_a_connection_is_opened(lane: Lane) -> None:
+    lane.pool.gate.clear()
+    client = lane.client()
+    lane.feed(client, GET)
+    lane.call(client.lose)
+    lane.call(lane.pool.gate.set)
+    lane.turn()
+    assert all(not backend.written for backend in lane.backends)
+    assert not lane.fast.clients
+
+
+def test_a_client_that_leaves_takes_its_backend_connection_along(lane: Lane) -> None:
+    client = lane.client()
+    lane.feed(client, GET)
+    lane.call(client.lose)
+    lane.turn()
+    assert lane.backends[0].aborted
+    assert not lane.pool.keys
+
+
+def test_one_slow_client_does_not_stop_the_next(lane: Lane) -> None:
+    """The end of an answer fills the client's buffer; the backend's connection goes to another client."""
+    slow, other = lane.client(), lane.client()
+    slow.stalled = True
+    lane.feed(slow, GET)
+    lane.feed(lane.backends[0], b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000)
+    lane.feed(other, GET)
+    assert len(lane.backends) == 1
+    lane.feed(lane.backends[0], NO_CONTENT)
+    assert statuses(other) == [204]
+
+
+def test_a_backend_that_takes_no_more_holds_the_client(lane: Lane) -> None:
+    client = lane.client()
+    lane.feed(client, request("POST", WRITE, "Content-Length: 10000000") + b"x" * 1000)
+    backend = lane.backends[0]
+    backend.stalled = True
+    lane.feed(client, b"x" * 9_000_000)
+    assert not client.reading
+    assert len(client.incoming) > 8_000_000
+    lane.call(backend.drain)
+    lane.turn()
+    assert client.incoming == b""
+    lane.feed(client, b"x" * 999_000)
+    assert backend.written.endswith(b"\r\n\r\n" + b"x" * 10_000_000)
+
+
+def test_a_crash_while_looking_at_the_clock_does_not_stop_it(lane: Lane) -> None:
+    """The lane's timer goes on whatever one connection does, and the other connections have their turn."""
+    ended: list[str] = []
+
+    class Broken:
+        deadline = 0.0
+
+        def too_late(self) -> None:
+            ended.append("too late")
+            raise RuntimeError("broken on purpose")
+
+        def abort(self) -> None:
+            ended.append("aborted")
+
+    lane.fast.clients |= {Broken(), Broken()}  # type: ignore[arg-type]
+    lane.call(lane.fast.running)
+    lane.fast.now = lambda: lane.time
+    lane.call(lane.fast.sweep)
+    assert ended == ["too late", "aborted"] * 2
+    assert lane.fast.sweeper is not None
+    assert not lane.fast.sweeper.cancelled()
+    assert lane.fast.sweeper.when() > lane.loop.time()
+    lane.fast.sweeper.cancel()

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from vmgw_addons.observability.metrics import Telemetry
+from vmgw_addons.state.runtime import Runtime
+from vmgw_core.enforcement.cycle import Cycle
+from vmgw_core.errors import BackendUnreachable, Refusal, TokenExpired, UnknownRoute
+from vmgw_core.http.head import RequestHead
+
+
+def telemetry(**settings: object) -> Telemetry:
+    runtime = Runtime()
+    runtime.settings = {"metrics.maxTenants": 2, **settings}
+    return Telemetry(runtime)
+
+
+def cycle(refusal: Refusal | None = None) -> Cycle:
+    made = Cycle(RequestHead(method="GET", target="/", headers=(), client="127.0.0.1"), at=0.0, started=0.0)
+    if refusal is not None:
+        made.refuse(refusal)
+    return made
+
+
+def test_the_number_of_tenants_is_bounded() -> None:
+    page = telemetry()
+    assert [page.tenant_label(tenant) for tenant in ("1:0", "2:0", "3:0", "1:0")] == ["1:0", "2:0", "other", "1:0"]
+
+
+def test_refusals_are_counted_by_reason_and_outcome() -> None:
+    page = telemetry()
+    page.count(cycle(TokenExpired("x")), 401)
+    page.count(cycle(UnknownRoute("x")), 404)
+    page.count(cycle(BackendUnreachable("x")), 502)
+    page.count(cycle(), None)
+    text = page.exposition()[0].decode()
+    assert 'vmgateway_auth_rejects_total{reason="expired"} 1.0' in text
+    assert 'vmgateway_auth_rejects_total{reason="unknown_route"}' not in text
+    assert 'vmgateway_refusals_total{reason="unknown_route"} 1.0' in text
+    assert 'vmgateway_requests_total{access="none",outcome="refused",tenant="none"} 2.0' in text
+    assert 'vmgateway_requests_total{access="none",outcome="failed",tenant="none"} 2.0' in text

@@ -1,0 +1,100 @@
+"""Reloads, however often they are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from mitmproxy.exceptions import AddonHalt
+from mitmproxy.test.tflow import tflow
+
+from vmgw_addons import chain
+from vmgw_addons.process.configuration import Configuration
+from vmgw_addons.process.lifecycle import Lifecycle
+from vmgw_addons.state.runtime import Runtime
+
+
+class Slow(Configuration):
+    """Counts reloads; each goes on until ``gate`` is set."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime)
+        self.begun = 0
+        self.gate = asyncio.Event()
+
+    async def reload(self) -> bool:
+        self.begun += 1
+        await self.gate.wait()
+        return True
+
+
+async def rounds(number: int = 5) -> None:
+    """Let everything run that can."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+def lifecycle_of(configuration: Configuration) -> Lifecycle:
+    """The lifecycle of a whole chain, with this configuration in place of its own."""
+    addons = chain.build(configuration.runtime)
+    lifecycle = next(addon for addon in addons if isinstance(addon, Lifecycle))
+    lifecycle.configuration = configuration
+    return lifecycle
+
+
+def test_signals_while_one_reload_goes_on_are_one_more() -> None:
+    async def scenario() -> int:
+        runtime = Runtime()
+        configuration = Slow(runtime)
+        lifecycle = lifecycle_of(configuration)
+        for _ in range(100):
+            lifecycle.reload()
+            await rounds()
+        assert configuration.begun == 1
+        configuration.gate.set()
+        await rounds()
+        return configuration.begun
+
+    assert asyncio.run(scenario()) == 2
+
+
+def test_requests_within_a_second_are_one_more_behind_it() -> None:
+    async def scenario() -> None:
+        runtime = Runtime()
+        configuration = Slow(runtime)
+        configuration.gate.set()
+        lifecycle = lifecycle_of(configuration)
+        for _ in range(100):
+            lifecycle.reload_on_request()
+            await rounds()
+        assert configuration.begun == 1
+        assert lifecycle.pause is not None
+        lifecycle.pause.cancel()
+        lifecycle.pause_over()  # as the timer does
+        await rounds()
+        assert configuration.begun == 2
+        lifecycle.pause.cancel()
+        lifecycle.pause_over()
+        await rounds()
+        assert configuration.begun == 2  # nobody has asked since
+        lifecycle.reload_on_request()
+        await rounds()
+        assert configuration.begun == 3
+
+    asyncio.run(scenario())
+
+
+def test_a_request_ends_once_each_time_it_is_sent() -> None:
+    async def scenario() -> None:
+        lifecycle = lifecycle_of(Slow(Runtime()))
+        flow = tflow()
+        for end, other in ((lifecycle.response, lifecycle.error), (lifecycle.error, lifecycle.response)):
+            lifecycle.requestheaders(flow)
+            end(flow)
+            for again in (end, other):
+                with pytest.raises(AddonHalt):
+                    again(flow)
+            await rounds()
+            assert lifecycle.in_flight == 0
+
+    asyncio.run(scenario())

@@ -1,0 +1,292 @@
+"""The command line and the environment: what is read, what is refused, and that no secret is told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vmgw_core.configuration.command_line import Settings, parse
+from vmgw_core.configuration.table import FLAGS
+from vmgw_core.errors import ConfigurationError
+
+DEFAULTS: Mapping[str, object] = {flag.name: flag.default for flag in FLAGS}
+URL = "http://localhost:8428"
+# The sample of the specification, heading "JWT signature verification".
+PEM = """-----BEGIN PUBLIC KEY-----
+MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAu1SU1LfVLPHCozMxH2Mo
+4lgOEePzNm0tRgeLezV6ffAt0gunVTLw7onLRnrq0/IzW7yWR7QkrmBL7jTKEn5u
++qKhbwKfBstIs+bMY2Zkp18gnTxKLxoS2tFczGkPLPgizskuemMghRniWaoLcyeh
+kd3qqGElvW/VDL5AaWTg0nLVkjRo9z+40RQzuVaE8AkAFmxZzow3x+VJYKdjykkJ
+0iT9wCS0DRTXu269V264Vf/3jvredZiKRkgwlL9xNAwxXFg0x/XFw005UWVRIkdg
+cKWTjpBP2dPwVZ4WWC+9aGVd+Gyn1o0CLelf4rEjGoXbAAEgAqeGUxrcIlbjXfbc
+mwIDAQAB
+-----END PUBLIC KEY-----
+"""
+
+
+def changed(settings: Settings) -> dict[str, object]:
+    """The values that differ from their defaults; that none is missing is checked on the way."""
+    assert settings.values.keys() == DEFAULTS.keys()
+    return {name: value for name, value in settings.values.items() if value != DEFAULTS[name]}
+
+
+# --- the command line ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "values"),
+    [
+        pytest.param([], {}, id="nothing"),
+        pytest.param(
+            ["-eula", "-enable.auth", "-read.url", URL, "--write.url", URL],
+            {"eula": True, "enable.auth": True, "read.url": (URL,), "write.url": (URL,)},
+            id="the specification's quick start",
+        ),
+        pytest.param(
+            ["-eula", "-enable.auth", "-clusterMode", "-write.url=http://localhost:8480",
+             "--read.url=http://localhost:8481"],
+            {
+                "eula": True,
+                "enable.auth": True,
+                "clusterMode": True,
+                "write.url": ("http://localhost:8480",),
+                "read.url": ("http://localhost:8481",),
+            },
+            id="the specification's cluster",
+        ),
+        pytest.param(
+            ["-eula", "-enable.auth", "-write.url=http://localhost:8480", "-read.url=http://localhost:8481",
+             "-auth.oidcDiscoveryEndpoints=https://accounts.google.com/.well-known/openid-configuration"],
+            {
+                "eula": True,
+                "enable.auth": True,
+                "write.url": ("http://localhost:8480",),
+                "read.url": ("http://localhost:8481",),
+                "auth.oidcDiscoveryEndpoints": ("https://accounts.google.com/.well-known/openid-configuration",),
+            },
+            id="the specification's OpenID discovery",
+        ),
+        pytest.param(["-dryRun=false"], {}, id="bool set to its default"),
+        pytest.param(["--dryRun=T"], {"dryRun": True}, id="bool in Go's spelling"),
+        pytest.param(["-httpListenAddr", "-version"], {"httpListenAddr": "-version"}, id="value like a flag"),
+        pytest.param(["-httpListenAddr", "--"], {"httpListenAddr": "--"}, id="value that is two dashes"),
+        pytest.param(["-loggerJSONFields", ""], {}, id="empty value as an argument of its own"),
+        pytest.param(["-read.url=http://a/?b=c"], {"read.url": ("http://a/?b=c",)}, id="equals sign in a value"),
+        pytest.param(["-auth.httpHeader=a\nb"], {"auth.httpHeader": "a\nb"}, id="newline in a value"),
+        pytest.param(["-metrics.maxTenants", "5"], {"metrics.maxTenants": 5}, id="int"),
+        pytest.param(["-maxFormSize", "1MiB"], {"maxFormSize": 1048576}, id="size"),
+        pytest.param(["-http.shutdownDelay=1m"], {"http.shutdownDelay": 60.0}, id="duration"),
+        pytest.param(["-loggerLevel=a", "-loggerLevel=b"], {"loggerLevel": "b"}, id="of a scalar the last wins"),
+        pytest.param(["-dryRun", "-dryRun=0"], {}, id="of a bool given twice the last wins"),
+        pytest.param(
+            ["-auth.publicKeyFiles=a,b", "--auth.publicKeyFiles", "c", "-auth.publicKeyFiles="],
+            {"auth.publicKeyFiles": ("a", "b", "c")},
+            id="an array collects",
+        ),
+        pytest.param(["", "-dryRun", ""], {"dryRun": True}, id="empty arguments"),
+        pytest.param(["-dryRun", "--"], {"dryRun": True}, id="end of flags"),
+    ],
+)  # fmt: skip
+def test_command_line_accepts(argv: list[str], values: dict[str, object]) -> None:
+    assert changed(parse(argv, {})) == values
+
+
+@pytest.mark.parametrize("key", [PEM, f"`{PEM}`", f'"{PEM}"'], ids=["plain", "backquotes", "double quotes"])
+def test_three_keys_of_the_specification(key: str) -> None:
+    argv = ["-eula", "-enable.auth", "-write.url=http://localhost:8480", "-read.url=http://localhost:8481"]
+    argv += ["-auth.publicKeyFiles=public_key.pem", "-auth.publicKeyFiles=public_key2.pem", f"-auth.publicKeys={key}"]
+    settings = parse(argv, {})
+    assert settings.values["auth.publicKeyFiles"] == ("public_key.pem", "public_key2.pem")
+    assert settings.values["auth.publicKeys"] == (PEM,)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["-enable.auht"], "unknown flag -enable.auht: did you mean -enable.auth?"),
+        (["--READ.URL=x"], "unknown flag -READ.URL: did you mean -read.url?"),
+        (["-zzzzzz"], "unknown flag -zzzzzz: -help lists all of them"),
+        (["-q\nq"], r"unknown flag -q\nq: -help lists all of them"),
+        (["-" + "q" * 1000], f"unknown flag -{'q' * 60}: -help lists all of them"),
+        (["-httpListenAddr"], "flag -httpListenAddr: the value (string) is missing"),
+        (["-eula", "-auth.publicKeys"], "flag -auth.publicKeys: the value (array) is missing"),
+        (["-dryRun=maybe"], "flag -dryRun: expected true or false, got 'maybe'"),
+        (["-dryRun="], "flag -dryRun: expected true or false, got ''"),
+        (["-http.shutdownDelay", "abc"],
+         "flag -http.shutdownDelay: expected a duration such as 5s or 1m30s, got 'abc'"),
+        (["-http.maxHeadSize=1"], "flag -http.maxHeadSize: expected at least 1KiB, got '1'"),
+        (["-maxFormSize=x", "-maxFormSize=1"],
+         "flag -maxFormSize: expected a size such as 65536 or 16MiB, got 'x'"),
+        (["run"], "argument 1 is no flag: a flag looks like -name or -name=value"),
+        (["-"], "argument 1 is no flag: a flag looks like -name or -name=value"),
+        (["---eula"], "argument 1 is no flag: a flag looks like -name or -name=value"),
+        (["-=x"], "argument 1 is no flag: a flag looks like -name or -name=value"),
+        (["-eula", "true"], "argument 2, behind -eula, is no flag: write -eula=true or -eula=false"),
+        (["-read.url", "a", "b"], "argument 3, behind -read.url, is no flag"),
+        (["-eula", "--", "x"], "argument 3, behind --, is no flag: only flags are known"),
+        (["--", "-eula"], "argument 2, behind --, is no flag: only flags are known"),
+        (["-read.url=http://a/%{HOST}/%{NO}"], "flag -read.url: a placeholder names no environment variable"),
+        (["-httpListenAddr=%{NO}"], "flag -httpListenAddr: the placeholder NO names no environment variable"),
+        (["-httpListenAddr=%{}"], "flag -httpListenAddr: the placeholder  names no environment variable"),
+    ],
+    ids=lambda value: "_".join(value)[:30] if isinstance(value, list) else "",
+)  # fmt: skip
+def test_command_line_rejects(argv: list[str], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{re.escape(message)}$"):
+        parse(argv, {"HOST": "h"})
+
+
+def test_given_names_what_was_set_even_to_its_default() -> None:
+    assert parse(["-eula=false", "-http.shutdownDelay=0s"], {}).given == {"eula", "http.shutdownDelay"}
+
+
+@pytest.mark.parametrize("spelling", ["-h", "-help", "--help", "--h", "-help=1"])
+def test_help_ends_the_reading(spelling: str) -> None:
+    settings = parse(["-eula", "-envflag.enable", spelling, "-nonsense"], {"version": "nonsense"})
+    assert settings.help_wanted
+    assert settings.given == {"eula", "envflag.enable"}
+    assert not parse(["-eula"], {}).help_wanted
+
+
+def test_help_as_a_value_is_a_value() -> None:
+    settings = parse(["-auth.httpHeader", "-help"], {})
+    assert not settings.help_wanted
+    assert settings.values["auth.httpHeader"] == "-help"
+
+
+def test_settings_cannot_be_changed_and_do_not_show_values() -> None:
+    settings = parse(["-read.url=http://user:s3cret@host"], {})
+    with pytest.raises(TypeError):
+        settings.values["eula"] = True  # type: ignore[index]
+    assert "s3cret" not in repr(settings)
+
+
+# --- placeholders --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("http://u:%{PASSWORD}@h", "http://u:s3cret@h"),
+        ("%{PASSWORD}%{EMPTY}%{PASSWORD}", "s3crets3cret"),
+        ("%{NESTED}", "%{PASSWORD}"),
+        ("%PASSWORD", "%PASSWORD"),
+        ("%{PASSWORD", "%{PASSWORD"),
+        ("{PASSWORD}", "{PASSWORD}"),
+    ],
+)
+def test_placeholders(text: str, value: str) -> None:
+    environ = {"PASSWORD": "s3cret", "EMPTY": "", "NESTED": "%{PASSWORD}"}
+    assert parse([f"-ratelimit.storage={text}"], environ).values["ratelimit.storage"] == value
+    assert parse(["-ratelimit.storage", text], environ).values["ratelimit.storage"] == value
+
+
+def test_placeholder_may_hold_a_list() -> None:
+    environ = {"FILES": "a.pem,b.pem"}
+    assert parse(["-auth.publicKeyFiles=%{FILES}"], environ).values["auth.publicKeyFiles"] == ("a.pem", "b.pem")
+
+
+def test_value_of_a_placeholder_is_not_in_the_error() -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        parse(["-metrics.maxTenants=%{PASSWORD}"], {"PASSWORD": "s3cret"})
+    assert str(refusal.value) == "flag -metrics.maxTenants: expected an integer such as 10, at least 0"
+    assert refusal.value.__context__ is None, "a traceback would show the text"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["-read.url", "http://user:", "s3cret@host"],
+        ["-read.url", "=", "http://user:s3cret@host"],
+        ["-read.ulr=http://user:s3cret@host"],
+        ["---read.url=http://user:s3cret@host"],
+        ["-read.url=http://user:%{s3cret}@host"],
+        ["http://user:s3cret@host"],
+    ],
+)
+def test_secret_is_not_in_the_error(argv: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        parse(argv, {})
+    assert "s3cret" not in str(refusal.value)
+
+
+# --- the environment -----------------------------------------------------------------------------------------------
+
+
+def test_environment_is_read_only_when_asked() -> None:
+    environ = {"enable_auth": "true", "auth_publicKeyFiles": "a,b"}
+    assert parse([], environ).values == DEFAULTS
+    assert parse(["-envflag.enable=false"], environ).given == {"envflag.enable"}
+    settings = parse(["-envflag.enable"], environ)
+    expected = {"envflag.enable": True, "enable.auth": True, "auth.publicKeyFiles": ("a", "b")}
+    assert changed(settings) == expected
+    assert settings.given == expected.keys()
+
+
+def test_environment_has_a_prefix() -> None:
+    environ = {"VM_httpListenAddr": ":1", "httpListenAddr": ":2", "vm_httpListenAddr": ":3"}
+    settings = parse(["-envflag.enable", "-envflag.prefix=VM_"], environ)
+    assert settings.values["httpListenAddr"] == ":1"
+
+
+def test_command_line_wins_over_the_environment() -> None:
+    environ = {"httpListenAddr": ":1", "auth_publicKeyFiles": "a", "dryRun": "not even read", "read_url": URL}
+    argv = ["-envflag.enable", "-httpListenAddr=:2", "-auth.publicKeyFiles=b", "-dryRun=false"]
+    settings = parse(argv, environ)
+    assert settings.values["httpListenAddr"] == ":2"
+    assert settings.values["auth.publicKeyFiles"] == ("b",)
+    assert settings.values["dryRun"] is False
+    assert settings.values["read.url"] == (URL,)
+
+
+def test_environment_cannot_switch_itself_on_or_move() -> None:
+    environ = {"envflag_enable": "true", "envflag_prefix": "VM_", "VM_dryRun": "true"}
+    assert parse([], environ).given == frozenset()
+    assert parse(["-envflag.enable"], environ).given == {"envflag.enable"}
+
+
+def test_environment_values_have_placeholders() -> None:
+    environ = {"read_url": "http://u:%{PASSWORD}@h", "PASSWORD": "s3cret"}
+    assert parse(["-envflag.enable"], environ).values["read.url"] == ("http://u:s3cret@h",)
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"P_dryRun": "no"}, "flag -dryRun (environment variable 'P_dryRun'): expected true or false, got 'no'"),
+        ({"P_dryRun": "%{no}"},
+         "flag -dryRun (environment variable 'P_dryRun'): the placeholder no names no environment variable"),
+    ],
+)  # fmt: skip
+def test_environment_rejects(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{re.escape(message)}$"):
+        parse(["-envflag.enable", "-envflag.prefix=P_"], environ)
+
+
+# --- the law -------------------------------------------------------------------------------------------------------
+
+NAMES = st.sampled_from([flag.name for flag in FLAGS] + ["help", "h", "nonsense"])
+TEXTS = st.text() | st.sampled_from(["true", "5s", "64KiB", "7", "a,'b", "%{A}", "%{NO}", "`", "--", "-"])
+FLAG_ARGUMENTS = st.builds(
+    lambda dashes, name, text: f"{dashes}{name}{text}",
+    st.sampled_from(["-", "--"]),
+    NAMES,
+    st.just("") | TEXTS.map(lambda text: f"={text}"),
+)
+
+
+@given(argv=st.lists(FLAG_ARGUMENTS | TEXTS), environ=st.dictionaries(NAMES | st.just("A"), TEXTS))
+def test_any_command_line_gives_settings_or_one_readable_line(argv: list[str], environ: dict[str, str]) -> None:
+    try:
+        settings = parse(argv, environ)
+    except ConfigurationError as error:
+        refusal = str(error)
+    else:
+        refusal = ""
+        assert settings.values.keys() == DEFAULTS.keys()
+        assert all(type(value) is type(DEFAULTS[name]) for name, value in settings.values.items())
+    assert refusal.isprintable()

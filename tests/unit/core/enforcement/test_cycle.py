@@ -1,0 +1,525 @@
+"""cycle: every event in every state, who is asked again after a failure, and that nothing stays taken at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.core import keys
+from tests.support.core.limiters import limit
+from vmgw_core.backends.backend import Backend
+from vmgw_core.backends.balancer import BackendGroup, Member
+from vmgw_core.backends.concurrency import Concurrency
+from vmgw_core.base.tenants import TenantID
+from vmgw_core.enforcement.admission import Policy
+from vmgw_core.enforcement.cycle import Cycle, Gateway, State, WrongState
+from vmgw_core.errors import (
+    AccessDenied,
+    BackendTimeout,
+    BackendUnreachable,
+    BadLabels,
+    BadRequest,
+    BodyTooLarge,
+    InternalError,
+    RateLimited,
+    Refusal,
+    TooManyAtOnce,
+)
+from vmgw_core.http.head import RequestHead
+from vmgw_core.limits.limiter import Limiter
+from vmgw_core.tokens.verifier import TokenVerifier
+
+NOW: Final = float(keys.NOW)
+FIRST, SECOND = (Backend.parse(f"http://vm{number}:8428", "read.url") for number in (1, 2))
+WRITE: Final = Backend.parse("http://vminsert:8480", "write.url")
+FORM: Final = (b"Content-Type", b"application/x-www-form-urlencoded")
+TOKEN: Final = keys.compact({"alg": "RS256"}, keys.claims(vm_access={"tenant_id": {"account_id": 7}}))
+READER: Final = keys.compact({"alg": "RS256"}, keys.claims(vm_access={"mode": 1}))
+ROWS: Final = b"a 1\nb 2\n"
+
+
+def gateway(*backends: Backend, **parts: Any) -> Gateway:  # noqa: ANN401
+    policy = Policy(
+        verifier=TokenVerifier(None),
+        token_header=b"authorization",
+        allow_without_prefix=False,
+        cluster=False,
+        read=BackendGroup(backends or (FIRST,)),
+        write=BackendGroup((WRITE,)),
+        max_form_size=100,
+        tell_why=False,
+        check_label_names=False,
+    )
+    return replace(Gateway(policy=policy, clock=lambda: 1.0), **parts)
+
+
+def metering(rows: int = 10) -> Gateway:
+    return gateway(limiter=Limiter([limit("rows_inserted", rows)]))
+
+
+def cycle(method: str = "GET", target: str = "/api/v1/query?query=up", *headers: tuple[bytes, bytes],
+          token: str = TOKEN) -> Cycle:  # fmt: skip
+    authorization = (b"Authorization", b"Bearer " + token.encode())
+    head = RequestHead(method=method, target=target, headers=(authorization, *headers), client="192.0.2.1")
+    return Cycle(head, at=NOW, started=1.0)
+
+
+def form() -> Cycle:
+    return cycle("POST", "/api/v1/query", FORM, (b"Transfer-Encoding", b"chunked"))
+
+
+def write() -> Cycle:
+    return cycle("POST", "/api/v1/import/prometheus", (b"Transfer-Encoding", b"chunked"))
+
+
+def admit(made: Cycle, by: Gateway) -> Cycle:
+    """Up to the state that follows ``prepare``."""
+    made.authorize(by)
+    assert made.enter()
+    made.count(1.0)
+    made.prepare()
+    return made
+
+
+def asked(made: Cycle, by: Gateway) -> Cycle:
+    admit(made, by).ask(1.0)
+    return made
+
+
+# --- every event in every state ------------------------------------------------------------------------------------
+
+BUSY: Final = TenantID(7, 0)
+
+
+def full() -> Gateway:
+    """One place, which is taken."""
+    places = Concurrency(1, 0)
+    assert places.enter(BUSY)
+    return gateway(concurrency=places, max_queue=1.0)
+
+
+def reach(state: State) -> Cycle:
+    """A cycle in ``state``."""
+    made = write() if state is State.METERED else form() if state is State.FORM else cycle()
+    if state in (State.METERED, State.FORM):
+        return admit(made, metering())
+    if state is State.ENDED:
+        made.end()
+    elif state is State.REFUSED:
+        made.refuse(BadRequest("no"))
+    elif state is not State.HEAD:
+        by = full() if state is State.QUEUED else gateway()
+        for wanted, event in (
+            (State.AUTHORIZED, lambda: made.authorize(by)),
+            (State.QUEUED, lambda: made.queue(lambda: None)) if state is State.QUEUED else (State.ENTERED, made.enter),
+            (State.COUNTED, lambda: made.count(1.0)),
+            (State.READY, made.prepare),
+            (State.ASKED, lambda: made.ask(1.0)),
+            (State.RESPONDING, lambda: made.responded(2.0)),
+        ):
+            event()
+            if wanted is state:
+                break
+    assert made.state is state
+    return made
+
+
+EVENTS: Final[dict[str, Callable[[Cycle], object]]] = {
+    "authorize": lambda made: made.authorize(gateway()),
+    "enter": Cycle.enter,
+    "queue": lambda made: made.queue(lambda: None),
+    "expire": Cycle.expire,
+    "count": lambda made: made.count(1.0),
+    "prepare": Cycle.prepare,
+    "hold": lambda made: made.hold(1),
+    "form": lambda made: made.form(b"query=up"),
+    "body": lambda made: made.body(ROWS, end=True),
+    "rows": lambda made: made.rows(2),
+    "ask": lambda made: made.ask(1.0),
+    "unreachable": lambda made: made.unreachable(BackendUnreachable("no")),
+    "lost": lambda made: made.lost(""),
+    "late": Cycle.late,
+    "responded": lambda made: made.responded(2.0),
+    "refuse": lambda made: made.refuse(BadRequest("no")),
+    "end": Cycle.end,
+}
+AFTER: Final[dict[str, dict[State, State]]] = {
+    "authorize": {State.HEAD: State.AUTHORIZED},
+    "enter": {State.AUTHORIZED: State.ENTERED},
+    "queue": {State.AUTHORIZED: State.REFUSED},  # without -maxQueueDuration nobody waits
+    "expire": {State.QUEUED: State.REFUSED},
+    "count": {State.ENTERED: State.COUNTED},
+    "prepare": {State.COUNTED: State.READY},
+    "hold": {State.FORM: State.FORM},
+    "form": {State.FORM: State.READY},
+    "body": {
+        State.METERED: State.READY,
+        State.READY: State.READY,
+        State.ASKED: State.ASKED,
+        State.RESPONDING: State.RESPONDING,
+    },
+    "rows": {State.METERED: State.METERED},
+    "ask": {State.READY: State.ASKED},
+    "unreachable": {State.ASKED: State.REFUSED},
+    "lost": {State.ASKED: State.REFUSED, State.RESPONDING: State.REFUSED},
+    "late": dict.fromkeys((State.METERED, State.READY, State.ASKED, State.RESPONDING), State.REFUSED),
+    "responded": {State.ASKED: State.RESPONDING},
+    "refuse": {state: State.ENDED if state is State.ENDED else State.REFUSED for state in State},
+    "end": dict.fromkeys(State, State.ENDED),
+}
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("state", State)
+def test_every_event_in_every_state(state: State, event: str) -> None:
+    made = reach(state)
+    if event == "queue" and made.gateway is not None:
+        made.gateway = replace(made.gateway, concurrency=Concurrency(1, 0))
+    expected = AFTER[event].get(state)
+    if expected is None:
+        with pytest.raises(WrongState, match=f"^{event} in state {state.value}$" if event != "form" else state.value):
+            EVENTS[event](made)
+        assert made.state is (State.ENDED if state is State.ENDED else State.REFUSED)
+        return
+    try:
+        EVENTS[event](made)
+    except Refusal:
+        assert expected is State.REFUSED
+    assert made.state is expected
+
+
+@given(
+    st.lists(st.sampled_from(sorted(EVENTS)), max_size=12), st.sampled_from(["cycle", "form", "write"]), st.booleans()
+)
+def test_whatever_happens_nothing_stays_taken_and_nothing_unauthorized_is_sent(
+    events: list[str], kind: str, queued: bool
+) -> None:
+    places = Concurrency(1, 0)
+    by = gateway(FIRST, SECOND, concurrency=places, max_queue=1.0, limiter=Limiter([limit("rows_inserted", 5)]))
+    if queued:
+        places.enter(BUSY)
+    made = {"cycle": cycle, "form": form, "write": write}[kind]()
+    for event in ["authorize", "enter", "count", "prepare", "ask", *events]:
+        allowed = made.state in AFTER[event]
+        wrong = False
+        try:
+            made.authorize(by) if event == "authorize" else EVENTS[event](made)
+        except Refusal:
+            assert made.state in (State.REFUSED, State.ENDED)
+        except WrongState:
+            wrong = True
+        assert not (allowed and wrong)
+        if made.state in (State.READY, State.ASKED, State.RESPONDING):
+            assert made.grant is not None
+            assert made.upstream is not None
+    made.end()
+    if queued:
+        places.leave(BUSY)
+    assert (places.running, places.waiting) == (0, 0)
+    for group in (by.policy.read, by.policy.write):
+        assert group is not None
+        assert [member.load for member in group.members] == [0] * len(group.members)
+
+
+# --- the head ------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_configuration_nothing_passes() -> None:
+    made = cycle()
+    with pytest.raises(InternalError):
+        made.authorize(None)
+    assert (made.state, made.policy) == (State.REFUSED, None)
+
+
+def test_a_token_without_access_is_refused() -> None:
+    made = cycle("POST", "/api/v1/write", token=READER)
+    with pytest.raises(AccessDenied):
+        made.authorize(gateway())
+    assert made.state is State.REFUSED
+
+
+def test_a_request_waits_for_its_place_and_then_goes_on() -> None:
+    by, called = full(), []
+    assert by.concurrency is not None
+    made = cycle()
+    made.authorize(by)
+    assert not made.enter()
+    made.queue(lambda: called.append(made.state))
+    assert by.concurrency.waiting == 1
+    for waiter in by.concurrency.leave(BUSY):
+        waiter()
+    assert called == [State.ENTERED]
+    made.count(1.0)
+    made.prepare()
+    made.end()
+    made.end()
+    assert by.concurrency.running == 0
+
+
+def test_the_place_of_one_that_ends_goes_to_the_next() -> None:
+    by = gateway(concurrency=Concurrency(1, 0), max_queue=1.0)
+    first, second = asked(cycle(), by), cycle()
+    second.authorize(by)
+    assert not second.enter()
+    second.queue(lambda: None)
+    first.end()
+    assert second.state is State.ENTERED
+    second.end()
+    assert by.concurrency is not None
+    assert by.concurrency.running == 0
+
+
+@pytest.mark.parametrize("leave", ["expire", "end"])
+def test_who_no_longer_waits_gets_no_place(leave: str) -> None:
+    by = full()
+    assert by.concurrency is not None
+    made = cycle()
+    made.authorize(by)
+    made.queue(lambda: pytest.fail("it no longer waits"))
+    if leave == "expire":
+        with pytest.raises(TooManyAtOnce):
+            made.expire()
+        assert by.concurrency.refused == 1
+    else:
+        made.end()
+    assert by.concurrency.leave(BUSY) == []
+    assert (by.concurrency.running, by.concurrency.waiting) == (0, 0)
+
+
+def test_a_full_queue_refuses() -> None:
+    by = replace(full(), max_queue=0.0)
+    made = cycle()
+    made.authorize(by)
+    with pytest.raises(TooManyAtOnce):
+        made.queue(lambda: None)
+    assert made.state is State.REFUSED
+
+
+def test_a_limit_refuses_before_a_backend_is_chosen() -> None:
+    by = gateway(limiter=Limiter([limit("queries", 1)]))
+    asked(cycle(), by)
+    made = cycle()
+    made.authorize(by)
+    assert made.enter()
+    with pytest.raises(RateLimited):
+        made.count(1.0)
+    assert (made.state, made.upstream, made.member) == (State.REFUSED, None, None)
+
+
+# --- the body ------------------------------------------------------------------------------------------------------
+
+
+def test_a_form_is_written_anew() -> None:
+    made = admit(form(), gateway())
+    assert (made.state, made.upstream) == (State.FORM, None)
+    made.hold(5)
+    made.hold(3)
+    made.form(b"query=up")
+    assert made.upstream is not None
+    assert made.upstream.body == b"query=up"
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["as it comes", "at once"])
+def test_a_form_beyond_the_limit_is_refused(whole: bool) -> None:
+    made = admit(form(), gateway())
+    made.hold(100)
+    with pytest.raises(BodyTooLarge, match="larger than 100 bytes"):
+        made.form(b"a" * 101) if whole else made.hold(1)
+    assert (made.state, made.upstream) == (State.REFUSED, None)
+
+
+def test_a_body_without_a_meter_streams_at_once() -> None:
+    made = asked(write(), gateway())
+    assert made.body(b"a 1\n", end=False) == b"a 1\n"
+    assert made.body(b"b 2\n", end=True) == b"b 2\n"
+
+
+def test_no_backend_is_asked_before_the_meter_lets_a_byte_out() -> None:
+    made = admit(write(), metering(2))
+    states = [made.state]
+    assert made.body(b"a 1\n", end=False) == b""
+    states.append(made.state)
+    assert made.body(b"b 2\n", end=True) == ROWS
+    assert [*states, made.state] == [State.METERED, State.METERED, State.READY]
+
+
+def test_rows_beyond_the_limit_let_nothing_out() -> None:
+    made = admit(write(), metering(1))
+    with pytest.raises(BodyTooLarge):
+        made.body(ROWS, end=True)
+    assert made.state is State.REFUSED
+
+
+def test_label_names_are_checked_without_any_limit() -> None:
+    by = gateway()
+    by = replace(by, policy=replace(by.policy, check_label_names=True))
+    made = admit(write(), by)
+    with pytest.raises(BadLabels, match="line 2"):
+        made.body(b'a 1\nb{\xfe="c"} 2\n', end=True)
+    made = admit(write(), by)
+    made.rows(10**9)
+    assert made.body(ROWS, end=True) == ROWS
+
+
+def test_rows_of_a_body_that_is_not_there_count() -> None:
+    by = metering(3)
+    admit(write(), by).rows(2)
+    made = admit(write(), by)
+    with pytest.raises(RateLimited):
+        made.rows(2)
+
+
+def test_a_write_without_a_body_needs_no_meter() -> None:
+    assert admit(cycle("POST", "/api/v1/import/prometheus"), metering()).state is State.READY
+
+
+# --- the backend ---------------------------------------------------------------------------------------------------
+
+
+def told() -> tuple[Gateway, list[tuple[str, bool]]]:
+    """Two backends, and what is told of them."""
+    seen: list[tuple[str, bool]] = []
+
+    def changed(member: Member) -> None:
+        seen.append((member.backend.host, member.up))
+
+    return gateway(FIRST, SECOND, backend_changed=changed), seen
+
+
+def hosts(made: Cycle) -> tuple[str, str]:
+    assert made.upstream is not None
+    assert made.grant is not None
+    return made.upstream.backend.host, made.grant.backend.host
+
+
+def test_an_unreachable_backend_is_set_aside_and_the_next_one_asked() -> None:
+    by, seen = told()
+    made = asked(write_to(by), by)
+    first = hosts(made)
+    made.unreachable(BackendUnreachable("no"))
+    assert (first, hosts(made), made.state) == (("vm1", "vm1"), ("vm2", "vm2"), State.READY)
+    made.ask(2.0)
+    refusal = BackendUnreachable("nobody")
+    with pytest.raises(BackendUnreachable) as caught:
+        made.unreachable(refusal)
+    assert caught.value is refusal
+    assert seen == [("vm1", False), ("vm2", False)]
+    made.end()
+    assert by.policy.read is not None
+    assert [(member.load, member.requests, member.errors) for member in by.policy.read.members] == [(0, 1, 1)] * 2
+
+
+def write_to(by: Gateway) -> Cycle:
+    assert by.policy.read is not None
+    return cycle()
+
+
+def test_a_backend_that_responds_again_is_up() -> None:
+    by, seen = told()
+    asked(cycle(), by).unreachable(BackendUnreachable("no"))
+    assert by.policy.read is not None
+    for member in by.policy.read.members:
+        member.up = False
+    made = asked(cycle(), by)
+    made.responded(3.0)
+    assert seen == [("vm1", False), (hosts(made)[0], True)]
+    assert made.member is not None
+    assert made.member.durations.sum == 2.0
+
+
+def test_of_one_backend_nothing_is_told() -> None:
+    by = gateway(backend_changed=lambda member: pytest.fail("there is no other"))
+    made = asked(cycle(), by)
+    with pytest.raises(BackendUnreachable):
+        made.unreachable(BackendUnreachable("no"))
+    made = asked(cycle(), by)
+    made.responded(2.0)
+    assert made.member is not None
+    assert made.member.up
+
+
+def test_a_stale_connection_is_no_failure_and_the_same_backend_is_asked_once_more() -> None:
+    by, seen = told()
+    made = asked(cycle(), by)
+    assert made.lost("", stale=True)
+    assert (made.state, hosts(made)[0], seen) == (State.READY, "vm1", [])
+    made.ask(2.0)
+    with pytest.raises(BackendUnreachable, match="it broke off before it answered"):
+        made.lost("", stale=True)
+    assert seen == [("vm1", False)]
+
+
+def test_a_get_that_was_lost_goes_to_another_backend_once() -> None:
+    by, seen = told()
+    made = asked(cycle(), by)
+    assert not made.lost("the head of its answer is too large")
+    assert (made.state, hosts(made)[0], seen) == (State.READY, "vm2", [("vm1", False)])
+    made.ask(2.0)
+    with pytest.raises(BackendUnreachable, match=r"^-read\.url: the backend failed: it reset"):
+        made.lost("it reset")
+
+
+def test_what_has_a_body_or_is_no_get_is_not_sent_again() -> None:
+    by, _ = told()
+    made = admit(form(), by)
+    made.form(b"query=up")
+    made.ask(1.0)
+    with pytest.raises(BackendUnreachable):
+        made.lost("", stale=True)
+    made = asked(cycle("POST"), by)
+    with pytest.raises(BackendUnreachable):
+        made.lost("")
+
+
+def test_a_backend_lost_in_the_middle_of_its_response_is_not_set_aside() -> None:
+    by, seen = told()
+    made = asked(cycle(), by)
+    made.responded(2.0)
+    with pytest.raises(BackendUnreachable):
+        made.lost("it broke off before the end of its answer")
+    assert (made.responding, seen) == (True, [])
+
+
+def test_a_late_backend_is_not_set_aside() -> None:
+    by, seen = told()
+    made = asked(cycle(), by)
+    with pytest.raises(BackendTimeout, match=r"^-read\.url"):
+        made.late()
+    assert seen == []
+    assert made.member is not None
+    assert made.member.errors == 1
+
+
+# --- the end -------------------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_keeps_no_frames() -> None:
+    made = cycle()
+    try:
+        made.authorize(None)
+    except Refusal as refusal:
+        made.refuse(refusal)
+    assert made.refusal is not None
+    assert made.refusal.__traceback__ is None
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status", "verdict"),
+    [
+        (None, 200, "admitted"),
+        (None, 503, "admitted"),
+        (None, None, "failed"),
+        (BadRequest("no"), 400, "refused"),
+        (BackendUnreachable("no"), 502, "failed"),
+    ],
+)
+def test_the_verdict(refusal: Refusal | None, status: int | None, verdict: str) -> None:
+    made = cycle()
+    if refusal is not None:
+        made.refuse(refusal)
+    assert made.verdict(status) == verdict

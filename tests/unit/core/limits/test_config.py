@@ -1,0 +1,362 @@
+"""limitfile: the specification's samples, every wrong file with its line, and any bytes at all."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from vmgw_core.base.tenants import Labels, TenantID
+from vmgw_core.errors import ConfigurationError
+from vmgw_core.limits.config import MAX_BYTES, MAX_LABELLED, check_measurable, read_limits
+from vmgw_core.limits.model import MAX_VALUE, Limit, LimitType, Resolution
+
+LAW = settings(deadline=None)  # slow where tests share a machine, and no worse for it
+
+
+NAME = "limit.yaml"
+
+# The specification, "Rate Limiter" and "QuickStart", to the letter: YAML lets a list stand at its key's column.
+SPEC_TYPES = """\
+limits:
+- type: queries
+  value: 1000
+  resolution: minute
+- type: queries
+  value: 10000
+  resolution: hour
+- type: queries
+  value: 10
+  resolution: minute
+  project_id: 5
+  account_id: 1
+"""
+SPEC_QUICK_START = """\
+limits:
+- type: queries
+  value: 100
+- type: rows_inserted
+  value: 100000
+- type: new_series
+  value: 1000
+- type: active_series
+  value: 100000
+- type: queries
+  value: 1
+  account_id: 15
+"""
+
+
+def _limit(
+    limit_type: str,
+    value: int,
+    resolution: str = "minute",
+    tenant: TenantID | None = None,
+    total: bool = False,
+    labels: Labels = (),
+) -> Limit:
+    return Limit(
+        type=LimitType(limit_type),
+        resolution=Resolution(resolution),
+        value=value,
+        tenant=tenant,
+        total=total,
+        labels=labels,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "limits"),
+    [
+        pytest.param(
+            SPEC_TYPES,
+            (
+                _limit("queries", 1000),
+                _limit("queries", 10000, "hour"),
+                _limit("queries", 10, tenant=TenantID(1, 5)),
+            ),
+            id="the specification, example of a configuration file",
+        ),
+        pytest.param(
+            SPEC_QUICK_START,
+            (
+                _limit("queries", 100),
+                _limit("rows_inserted", 100000),
+                _limit("new_series", 1000),
+                _limit("active_series", 100000),
+                _limit("queries", 1, tenant=TenantID(15, 0)),
+            ),
+            id="the specification, quick start",
+        ),
+        pytest.param("limits: []", (), id="no limit"),
+        pytest.param(
+            "limits: [{type: queries, value: 1, project_id: 5}]",
+            (_limit("queries", 1, tenant=TenantID(0, 5)),),
+            id="a project alone",
+        ),
+        pytest.param(
+            "limits: [{type: queries, value: 1, account_id: 0}]",
+            (_limit("queries", 1, tenant=TenantID(0, 0)),),
+            id="tenant 0 is a tenant",
+        ),
+        pytest.param(
+            "limits: [{type: queries, value: 1, account_id: 4294967295, project_id: 4294967295}]",
+            (_limit("queries", 1, tenant=TenantID(2**32 - 1, 2**32 - 1)),),
+            id="the largest tenant",
+        ),
+        pytest.param(
+            f"limits: [{{type: queries, value: {MAX_VALUE}}}]", (_limit("queries", MAX_VALUE),), id="the most"
+        ),
+        pytest.param(
+            '{"limits": [{"type": "queries", "value": 1}]}', (_limit("queries", 1),), id="JSON, which is YAML too"
+        ),
+        pytest.param(
+            "limits: [{type: active_series, value: 1, scope: total}, {type: active_series, value: 1, scope: tenant}]",
+            (_limit("active_series", 1, total=True), _limit("active_series", 1)),
+            id="a total beside the same for each tenant",
+        ),
+        pytest.param(
+            "limits: [{type: queries, value: 1, labels: {team: dev, env: 'no'}}, {type: queries, value: 2}]",
+            (_limit("queries", 1, labels=(("env", "no"), ("team", "dev"))), _limit("queries", 2)),
+            id="labels, sorted",
+        ),
+        pytest.param("\ufefflimits: []", (), id="a byte order mark"),
+        pytest.param("--- # first\nlimits: []\n...\n", (), id="one document, marked"),
+    ],
+)
+def test_a_file_gives_its_limits(text: str, limits: tuple[Limit, ...]) -> None:
+    assert read_limits(text, NAME) == limits
+    assert read_limits(text.encode(), NAME) == limits
+
+
+_A = "- {type: queries, value: 1}"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        pytest.param("", ": it is empty; expected the key limits", id="empty"),
+        pytest.param("# nothing\n", ": it is empty; expected the key limits", id="a comment alone"),
+        pytest.param("limits", ", line 1: the file: expected keys and values, got text", id="a word"),
+        pytest.param("- limits", ", line 1: the file: expected keys and values, got a list", id="a list"),
+        pytest.param("{}", ", line 1: limits: missing; expected a list of limits", id="no key"),
+        pytest.param("limits:", ", line 1: limits: expected a list of limits, got nothing", id="nothing"),
+        pytest.param("limits: {}", ", line 1: limits: expected a list of limits, got keys and values", id="an object"),
+        pytest.param(
+            "limits: !!set []",
+            ", line 1: limits: expected a list of limits, got something of YAML's type set",
+            id="a type of its own",
+        ),
+        pytest.param("limits: []\nlimit: []", ", line 2: limit: unknown key; known are limits", id="another key"),
+        pytest.param("limits: []\nlimits: []", ", line 2: limits: the key is in line 1 already", id="a key twice"),
+        pytest.param("limits: []\n1: 2", ", line 2: the file: a key: expected text, got an integer", id="a number key"),
+        pytest.param("limits: []\n? [a]\n: b", ", line 2: the file: a key: expected text, got a list", id="a list key"),
+        pytest.param(
+            "limits: []\n<<: {}",
+            ", line 2: the file: a key: expected text, got '<<' of YAML's type merge",
+            id="a merge",
+        ),
+        pytest.param("limits:\n- queries", ", line 2: limits[0]: expected keys and values, got text", id="a text"),
+        pytest.param("limits:\n- value: 1", ", line 2: limits[0].type: missing", id="no type"),
+        pytest.param("limits:\n- type: queries", ", line 2: limits[0].value: missing", id="no value"),
+        pytest.param(
+            "limits:\n- type: queries\n  value: 1\n  values: 1",
+            ", line 4: limits[0].values: unknown key; known are type, value, resolution, account_id, project_id, "
+            "scope, labels",
+            id="an unknown key",
+        ),
+        pytest.param(
+            "limits:\n- type: queries\n  value: 1\n  value: 1",
+            ", line 4: limits[0].value: the key is in line 3 already",
+            id="a value twice",
+        ),
+        pytest.param(
+            "limits:\n- type: query\n  value: 1",
+            ", line 2: limits[0].type: expected queries or rows_inserted or new_series or active_series, got 'query'",
+            id="an unknown type",
+        ),
+        pytest.param(
+            "limits:\n- type: Queries\n  value: 1",
+            ", line 2: limits[0].type: expected queries or rows_inserted or new_series or active_series, got 'Queries'",
+            id="another case",
+        ),
+        pytest.param(
+            "limits:\n- type: 1\n  value: 1",
+            ", line 2: limits[0].type: expected text, got an integer",
+            id="a type that is a number",
+        ),
+        pytest.param(
+            "limits:\n- type: queries\n  value: 1\n  resolution: second",
+            ", line 4: limits[0].resolution: expected minute or hour, got 'second'",
+            id="an unknown resolution",
+        ),
+        pytest.param(
+            "limits:\n- type: queries\n  value: 1\n  resolution: ''",
+            ", line 4: limits[0].resolution: expected minute or hour, got ''",
+            id="an empty resolution",
+        ),
+        pytest.param(
+            "limits:\n- type: queries\n  value: 1\n  scope: all",
+            ", line 4: limits[0].scope: expected tenant or total, got 'all'",
+            id="an unknown scope",
+        ),
+        pytest.param(
+            "limits:\n- type: queries\n  value: 1\n  project_id: 5\n  scope: total",
+            ", line 5: limits[0].scope: total is for all tenants, and this limit names one",
+            id="the total of one tenant",
+        ),
+        pytest.param(
+            f"limits:\n{_A}\n{_A}", ", line 3: limits[1]: a second limit for the same as the one in line 2", id="twice"
+        ),
+        pytest.param(
+            "limits:\n- {type: queries, value: 1, account_id: 5}\n- {type: queries, value: 2, account_id: 5, "
+            "project_id: 0, resolution: minute, scope: tenant}",
+            ", line 3: limits[1]: a second limit for the same as the one in line 2",
+            id="twice in other words",
+        ),
+        pytest.param(
+            "limits:\n- {type: queries, value: 1, labels: {a: b, c: d}}\n- {type: queries, value: 1, labels: "
+            "{c: d, a: b}}",
+            ", line 3: limits[1]: a second limit for the same as the one in line 2",
+            id="twice, the labels in another order",
+        ),
+        pytest.param(
+            f"limits: &all\n{_A}", ", line 1: anchors and aliases are not taken: write it out", id="an anchor"
+        ),
+        pytest.param(
+            "limits:\n- *all", ", line 2: anchors and aliases are not taken: write it out", id="an alias of nothing"
+        ),
+        pytest.param("limits: []\n---\nlimits: []", ", line 2: a second document begins here; expected one", id="two"),
+        pytest.param("a: [[[[[[[[[[[[[[", ", line 1: it is nested too deeply", id="deep"),
+        pytest.param("{" * 900, ", line 1: it is nested too deeply", id="very deep"),
+        pytest.param("limits: [\n", ", line 2: it is no YAML: ", id="no YAML"),
+        pytest.param("limits:\n\t- a", ", line 2: it is no YAML: ", id="a tab"),
+        pytest.param("limits: \x00", ": it is no YAML: it has a character that no YAML file may have", id="NUL"),
+        pytest.param("limits: \ud800", ": it is not UTF-8", id="a lone surrogate"),
+        pytest.param("#" * (MAX_BYTES + 1), f": it is larger than {MAX_BYTES} bytes", id="too large"),
+        pytest.param(
+            "limits:\n- type: active_series\n  value: 1\n  labels: {team: dev}",
+            ", line 4: limits[0].labels: nothing can measure active_series by the labels of tokens",
+            id="series of a label",
+        ),
+        pytest.param(
+            "limits:\n- type: queries\n  value: 1\n  labels: {}",
+            ", line 4: limits[0].labels: expected 1 to 16 labels",
+            id="no label",
+        ),
+        pytest.param(
+            "limits:\n- type: queries\n  value: 1\n  labels: {" + ",".join(f"l{n}: v" for n in range(17)) + "}",
+            ", line 4: limits[0].labels: expected 1 to 16 labels",
+            id="many labels",
+        ),
+        pytest.param(
+            "limits:\n- type: queries\n  value: 1\n  labels: [team]",
+            ", line 4: limits[0].labels: expected keys and values, got a list",
+            id="a list of labels",
+        ),
+        pytest.param(
+            "limits:\n- type: queries\n  value: 1\n  labels: {env: no}",
+            ", line 4: limits[0].labels.env: expected text, got 'no' of YAML's type bool",
+            id="a label value that YAML takes for a bool",
+        ),
+        *(
+            pytest.param(
+                f"limits:\n- type: queries\n  value: 1\n  labels: {{{label}}}",
+                f", line 4: limits[0].labels.{path}: expected a label that a token can carry, neither part empty",
+                id=f"the label {label}",
+            )
+            for label, path in [("a: ''", "a"), ("'': b", ""), ("'a=b': c", "a=b"), ('a: "\\n"', "a")]
+        ),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_place(text: str, error: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_limits(text, NAME)
+    assert str(caught.value).startswith(NAME + error)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [
+        ("0", "'0'"),
+        ("-1", "'-1'"),
+        ("+1", "'+1'"),
+        (str(MAX_VALUE + 1), repr(str(MAX_VALUE + 1))),
+        ("9" * 5000, repr("9" * 40 + "...")),
+        ("010", "'010'"),
+        ("0x10", "'0x10'"),
+        ("1_000", "'1_000'"),
+        ("1:30", "'1:30'"),
+        ("1.5", "'1.5' of YAML's type float"),
+        ("1e3", "text"),
+        (".inf", "'.inf' of YAML's type float"),
+        ("'1'", "text"),
+        ("yes", "'yes' of YAML's type bool"),
+        ("null", "nothing"),
+        ("", "nothing"),
+        ("[1]", "a list"),
+        ("{}", "keys and values"),
+        ("1k", "text"),
+    ],
+)
+def test_a_value_is_a_decimal_integer_above_zero(value: str, got: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_limits(f"limits:\n- type: queries\n  value: {value}\n", NAME)
+    expected = f"expected an integer of 1 to {MAX_VALUE} in decimal notation"
+    assert str(caught.value) == f"{NAME}, line 3: limits[0].value: {expected}, got {got}"
+
+
+@pytest.mark.parametrize("value", ["-1", "4294967296", "'1'", "1.0"])
+@pytest.mark.parametrize("key", ["account_id", "project_id"])
+def test_a_tenant_is_two_numbers_of_32_bits(key: str, value: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=rf"line 4: limits\[0\]\.{key}: expected an integer of 0 to 4294967295"
+    ):
+        read_limits(f"limits:\n- type: queries\n  value: 1\n  {key}: {value}\n", NAME)
+
+
+def test_the_number_of_limits_with_labels_is_bounded() -> None:
+    def text(number: int) -> str:
+        return "limits:\n" + "".join(f"- {{type: queries, value: 1, labels: {{l: v{n}}}}}\n" for n in range(number))
+
+    assert len(read_limits(text(MAX_LABELLED), NAME)) == MAX_LABELLED
+    with pytest.raises(ConfigurationError, match=rf"line {MAX_LABELLED + 2}: .*more than {MAX_LABELLED} limits with"):
+        read_limits(text(MAX_LABELLED + 1), NAME)
+
+
+def test_not_even_the_error_of_a_wrong_byte_shows_it() -> None:
+    with pytest.raises(ConfigurationError, match=f"^{NAME}: it is not UTF-8$"):
+        read_limits(b"limits: \xff", NAME)
+
+
+_FRAGMENTS = st.sampled_from(
+    ["limits:", "\n- ", "\n  ", "type: ", "queries", "value: ", "1", "{", "}", "[", "]", ",", ": ", "&a", "*a", "<<",
+     "!", "!!int ", "---", "\n", "'", '"', "#", "|", ">", "?", "%", "@", "`", "scope: total", "labels: ", "\t",
+     "\u2028", "\x85", "0o7"]
+)  # fmt: skip
+
+
+@LAW
+@given(st.one_of(st.binary(), st.text(), st.lists(_FRAGMENTS).map("".join)))
+@example("!<tag:yaml.org,2002:str> {a: b}")
+@example("limits: ! [a]")
+@example("? ? ? a")
+@example("[" * 100_000)
+def test_anything_gives_limits_or_our_error(text: str | bytes) -> None:
+    said = ""
+    limits: tuple[Limit, ...] = ()
+    try:
+        limits = read_limits(text, NAME)
+    except ConfigurationError as error:
+        said = str(error)
+    assert said.startswith(NAME) or not said
+    assert "\n" not in said
+    assert all(1 <= limit.value <= MAX_VALUE for limit in limits)
+
+
+@pytest.mark.parametrize("limit_type", ["new_series", "active_series"])
+def test_series_need_a_datasource(limit_type: str) -> None:
+    check_measurable([_limit("queries", 1), _limit("rows_inserted", 1)], NAME)
+    with pytest.raises(ConfigurationError, match=f"^{NAME}: a limit on {limit_type} needs -datasource.url: "):
+        check_measurable([_limit("queries", 1), _limit(limit_type, 1)], NAME)

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.core.captured import captured, head
+from vmgw_core.errors import ConfigurationError
+from vmgw_core.replay.expectations import MAX_FAILURES, read_expectations
+from vmgw_core.replay.judge import Verdict
+from vmgw_core.replay.record import Captured, Outcome, Sent
+
+LAW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others work on the machine too
+
+SENT = Sent(method="GET", url="http://vm/api/v1/query?query=up&extra_label=team%3Ddev", headers="h", body=None)
+GOOD = Outcome(code="admitted", status=0, tenant="1:5", access="read", route="/api/v1/query", sent=SENT)
+BAD = Outcome(code="expired", status=401, reason="too old")
+MADE = captured(head())
+
+
+def problems(
+    entry: str, verdict: Outcome = GOOD, *, doubt: str = "", made: Captured = MADE, number: int = 1
+) -> list[str]:
+    """What one entry says of one request."""
+    (expectation,) = read_expectations("expect:\n- " + entry, "e.yaml")
+    expectation.hold(number, f"f#{number}", made, Verdict(outcome=verdict, doubt=doubt))
+    return expectation.problems()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "{verdict: admitted}",
+        "{tenant: '1:5'}",
+        "{upstream: '*extra_label=team%3Ddev'}",
+        "{upstream: 'http://vm/api/v1/*'}",
+        "{match: {flow: 1}, verdict: admitted}",
+        "{match: {flow: [7, 1]}, verdict: admitted}",
+        "{match: {method: GET, path: /api/v1/q*, client: 10.0.*, recorded: admitted}, verdict: admitted}",
+    ],
+)
+def test_holds(entry: str) -> None:
+    assert problems(entry) == []
+
+
+@pytest.mark.parametrize("verdict", ["refused", "401", "expired"])
+def test_refusals_hold(verdict: str) -> None:
+    assert problems(f"verdict: {verdict}", BAD) == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "verdict", "message"),
+    [
+        ("verdict: admitted", BAD, "expected admitted, got 401 expired (too old)"),
+        ("verdict: refused", GOOD, "expected refused, got admitted"),
+        ("verdict: '403'", BAD, "expected 403, got 401 expired (too old)"),
+        ("verdict: unknown_key", BAD, "expected unknown_key, got 401 expired (too old)"),
+        ("tenant: '1:6'", GOOD, "expected tenant 1:6, got 1:5"),
+        ("tenant: '1:6'", BAD, "expected tenant 1:6, got 401 expired (too old)"),
+        ("upstream: http://vm/*x", GOOD, f"expected upstream http://vm/*x, got {SENT.url}"),
+        ("upstream: http://vm/*", BAD, "expected upstream http://vm/*, got 401 expired (too old)"),
+    ],
+)
+def test_fails(entry: str, verdict: Outcome, message: str) -> None:
+    assert problems(entry, verdict) == [f"e.yaml:2: f#1 GET /api/v1/query: {message}"]
+
+
+def test_what_cannot_be_known_does_not_hold() -> None:
+    assert problems("verdict: admitted", doubt="it is dark") == [
+        "e.yaml:2: f#1 GET /api/v1/query: cannot be known, it is dark"
+    ]
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        "flow: 2",
+        "flow: [2, 3]",
+        "method: POST",
+        "path: '/api/v1/query?'",
+        "path: /api",
+        "client: 10",
+        "recorded: refused",
+    ],
+)
+def test_an_entry_that_matches_nothing_has_failed(match: str) -> None:
+    assert problems(f"{{match: {{{match}}}, verdict: admitted}}") == ["e.yaml:2: no request matches"]
+
+
+def test_a_request_without_a_record_was_neither() -> None:
+    made = replace(MADE, outcome=None)
+    assert problems("{match: {recorded: '*'}, verdict: admitted}", made=made) == []
+    assert problems("{match: {recorded: admitted}, verdict: admitted}", made=made) != []
+
+
+def test_a_path_that_cannot_be_decoded_is_matched_as_it_is() -> None:
+    made = captured(head("/a//\udcff?x"))
+    assert problems("{match: {path: '/a//*'}, verdict: refused}", BAD, made=made) == []
+
+
+def test_failures_are_bounded() -> None:
+    (expectation,) = read_expectations("expect:\n- verdict: admitted\n", "e.yaml")
+    for number in range(MAX_FAILURES + 5):
+        expectation.hold(number, f"f#{number}", MADE, Verdict(outcome=BAD))
+    assert len(expectation.problems()) == MAX_FAILURES + 1
+    assert expectation.problems()[-1] == "e.yaml:2: ... and 5 more"
+
+
+def test_names() -> None:
+    first, second = read_expectations("expect:\n- {name: one, verdict: admitted}\n- verdict: admitted\n", "e.yaml")
+    assert (first.name, second.name) == ("one", "entry in line 3")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "e.yaml: the file is empty"),
+        ("a: [", "e.yaml:1: "),
+        ("\x00", "e.yaml"),
+        ("[" * 50_000, "e.yaml: no YAML text"),
+        ("[]", "e.yaml:1: expected the file: a mapping with expect"),
+        ("{}", "e.yaml:1: expected at least one entry"),
+        ("expect: []", "e.yaml:1: expected at least one entry"),
+        ("expect: {}", "e.yaml:1: expected a list of entries"),
+        ("other: 1", "e.yaml:1: unknown field 'other'"),
+        ("expect:\n- verdict: admitted\n- x", "e.yaml:3: expected an entry"),
+        ("expect:\n- verdict: admitted\n  verdict: refused", "e.yaml:3: verdict is given twice"),
+        ("expect:\n- verdict: admited", "e.yaml:2: expected admitted, refused, a status, or the code of a refusal"),
+        ("expect:\n- verdict: 200", "e.yaml:2: expected admitted"),
+        ("expect:\n- name: x", "e.yaml:2: an entry asserts something"),
+        ("expect:\n- verdict:", "e.yaml:2: expected a text for verdict"),
+        ("expect:\n- verdict: [admitted]", "e.yaml:2: expected a text for verdict"),
+        ("expect:\n- verdict: admitted\n  match: {flow: 0}", "e.yaml:3: expected the number of a flow, from 1"),
+        ("expect:\n- verdict: admitted\n  match: {flow: {}}", "e.yaml:3: expected the number of a flow, or a list"),
+        ("expect:\n- verdict: admitted\n  match: {flow: [x]}", "e.yaml:3: expected the number of a flow, from 1"),
+        ("expect:\n- verdict: admitted\n  match: {route: x}", "e.yaml:3: unknown field 'route'"),
+        ("expect:\n- verdict: admitted\n  match: x", "e.yaml:3: expected match"),
+        ("expect:\n- ? [a]\n  : b", "e.yaml:2: expected a name"),
+    ],
+)
+def test_rejects(text: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_expectations(text, "e.yaml")
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@LAW
+@given(st.text(max_size=60))
+def test_any_text_gives_entries_or_an_error(text: str) -> None:
+    for each in (text, "expect:\n- " + text):
+        try:
+            read_expectations(each, "e.yaml")
+        except ConfigurationError:
+            continue

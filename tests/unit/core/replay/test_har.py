@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vmgw_core.base.strict_json import FieldError
+from vmgw_core.replay.har import captured, entries
+
+LAW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others work on the machine too
+
+
+def entry(**request: Any) -> dict[str, Any]:  # noqa: ANN401
+    full = {"method": "GET", "url": "http://g:8431/api/v1/query?query=up#x", "headers": [], **request}
+    return {"startedDateTime": "2026-01-02T03:04:05.500Z", "time": 1, "request": full}
+
+
+def test_a_document() -> None:
+    document = json.dumps({"log": {"entries": [entry()]}}).encode()
+    assert len(entries(document)) == 1
+    assert len(entries(b"\xef\xbb\xbf" + document)) == 1
+
+
+@pytest.mark.parametrize(
+    "document", [b"", b"{", b"[]", b"{}", b'{"log":{}}', b'{"log":{"entries":{}}}', b"[" * 100_000]
+)
+def test_no_document(document: bytes) -> None:
+    with pytest.raises(FieldError):
+        entries(document)
+
+
+def test_a_request() -> None:
+    headers = [{"name": ":authority", "value": "g"}, {"name": "Authorization", "value": "Bearer x"}]
+    made = captured(entry(headers=headers))
+    assert made.head.target == "/api/v1/query?query=up"
+    assert made.head.headers == ((b"Authorization", b"Bearer x"),)
+    assert (made.at, made.form, made.outcome) == (1767323045.5, None, None)
+
+
+def test_a_url_without_a_path() -> None:
+    assert captured(entry(url="http://g")).head.target == "/"
+
+
+def test_a_form() -> None:
+    made = captured(entry(method="POST", postData={"mimeType": "x", "text": "query=up"}))
+    assert made.form == b"query=up"
+    assert made.head.content_length == 8
+    announced = [{"name": "Content-Length", "value": "8"}]
+    made = captured(entry(method="POST", headers=announced, postData={"text": "query=up"}))
+    assert made.head.content_length == 8
+
+
+def test_a_time_without_a_zone_is_utc() -> None:
+    made = captured({**entry(), "startedDateTime": "2026-01-02T03:04:05.500"})
+    assert made.at == 1767323045.5
+
+
+@pytest.mark.parametrize(
+    ("broken", "path"),
+    [
+        ([], "entry"),
+        ({}, "request"),
+        (entry(url="http://[::1"), "request.url"),
+        (entry(url=1), "request.url"),
+        (entry(headers=[["a", "b"]]), "request.headers"),
+        (entry(headers=[{"name": "a"}]), "request.headers"),
+        (entry(method=None), "request.method"),
+        (entry(postData={"text": 1}), "postData"),
+        ({**entry(), "startedDateTime": "yesterday"}, "startedDateTime"),
+    ],
+)
+def test_rejects(broken: object, path: str) -> None:
+    with pytest.raises(FieldError, match=path):
+        captured(broken)
+
+
+@LAW
+@given(st.recursive(st.none() | st.text(), lambda each: st.lists(each) | st.dictionaries(st.text(), each)))
+def test_anything_gives_a_request_or_an_error(value: object) -> None:
+    for each in (value, {**entry(), "request": value}):
+        try:
+            captured(each)
+        except FieldError:
+            continue

@@ -1,0 +1,280 @@
+"""Redaction: no signature, cookie or password survives, claims do, and what is no secret is left as it is."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from urllib.parse import quote, quote_plus, unquote
+
+import cramjam
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.core import keys
+from vmgw_core.base.secret_names import is_secret_name
+from vmgw_core.replay.redaction import (
+    MARKER,
+    MAX_BODY,
+    redact_arguments,
+    redact_body,
+    redact_form,
+    redact_headers,
+    redact_target,
+    redact_text,
+)
+
+LAW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others work on the machine too
+
+TOKEN = keys.sign(keys.claims(sub="alice"), keys.ec_key())
+HEAD, PAYLOAD, SIGNATURE = TOKEN.split(".")
+KEPT = f"{HEAD}.{PAYLOAD}.{MARKER}"
+SPACED = keys.compact(b' {"alg":"ES256"}', keys.claims(), b"a signature of some length")
+JWE = ".".join([keys.b64(b'{"alg":"RSA-OAEP"}'), "key", "iv", "ciphertextciphertext", "tagtagtag"])
+
+
+def header(name: str, value: str, carrier: str = "authorization") -> str:
+    ((_, redacted),) = redact_headers(((name.encode(), value.encode("latin-1")),), carrier.encode())
+    return redacted.decode("latin-1")
+
+
+# --- names ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "authKey", "reload_auth_key", "password", "Password", "access_token", "X-Auth-Token", "DD-API-KEY", "Api-Key",
+        "X-License-Key", "client_secret", "Cookie", "Set-Cookie", "Proxy-Authorization", "p", "sig",
+    ],
+)  # fmt: skip
+def test_names_of_secrets(name: str) -> None:
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "query", "match[]", "extra_label", "extra_filters[]", "u", "db", "time", "start", "step", "key", "tokens",
+        "Content-Type", "Host", "Access-Control-Allow-Credentials", "X-Forwarded-For", "precision",
+    ],
+)  # fmt: skip
+def test_names_of_other_things(name: str) -> None:
+    assert not is_secret_name(name)
+
+
+# --- header fields -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("Authorization", f"Bearer {TOKEN}", f"Bearer {KEPT}"),
+        ("authorization", f"bearer \t{TOKEN}", f"bearer \t{KEPT}"),
+        ("Authorization", TOKEN, KEPT),
+        ("Authorization", f"Bearer {SPACED}", f"Bearer {SPACED.rpartition('.')[0]}.{MARKER}"),
+        ("Authorization", f"Bearer {TOKEN} and more", f"Bearer {KEPT}"),
+        ("Authorization", "Bearer opaque", f"Bearer {MARKER}"),
+        ("Authorization", "Bearer", "Bearer"),
+        ("Authorization", "Bearer ", "Bearer "),
+        ("Authorization", "", ""),
+        ("Authorization", "Basic dXNlcjpwYXNz", f"Basic {MARKER}"),
+        ("Authorization", "my secret", MARKER),
+        ("X-Token", TOKEN, KEPT),
+        ("Cookie", "a=1; b=2", MARKER),
+        ("Set-Cookie", f"id={TOKEN}", MARKER),
+        ("X-Goog-Iap-Jwt-Assertion", TOKEN, KEPT),
+        ("X-Forwarded-Access", f"x={TOKEN}, y", f"x={KEPT}, y"),
+        ("X-Original", f"Bearer {TOKEN}", f"Bearer {KEPT}"),
+        ("X-Original", "Basic dXNlcjpwYXNz", f"Basic {MARKER}"),
+        ("X-Original", "Bearer 0123456789abcdef0123", f"Bearer {MARKER}"),
+        ("Referer", f"http://g/d?token=abc&x=1&jwt={TOKEN}#p", f"http://g/d?token={MARKER}&x=1&jwt={KEPT}#p"),
+        ("Location", "https://user:pa%20ss@host/", f"https://user:{MARKER}@host/"),
+    ],
+)
+def test_headers(name: str, value: str, expected: str) -> None:
+    assert header(name, value) == expected
+
+
+def test_the_tokens_header_is_a_secret_whatever_its_name() -> None:
+    assert header("X-Vm", "Bearer opaque", "x-vm") == f"Bearer {MARKER}"
+    assert header("X-Vm", "Bearer opaque") == "Bearer opaque"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "text/plain; q=0.5", "vmagent/1.2.3", "10.0.0.1, 10.0.0.2", "W/\"abc\"", "keyJoinKeyJoinKeyJoin.foo.bar",
+        'Bearer realm="x", error="invalid_token"', "eyJhbGciOiJFUzI1NiJ9.no-third-segment", "e30e30e30e30e30.a.b",
+        keys.b64(b"{not json at all}") + ".a.b", keys.b64(b'["a list, really"]') + ".a.b", "http://host:80/a?b=c",
+    ],
+)  # fmt: skip
+def test_what_is_no_secret_stays(value: str) -> None:
+    assert header("X-Any", value) == value
+
+
+def test_a_run_with_too_many_beginnings_is_cut() -> None:
+    assert redact_text("eyJ" * 40 + ".a.b") == "eyJ" * 40 + f".a.{MARKER}"
+
+
+@pytest.mark.parametrize("before", ["%e", "%2", "%20", "%2520", "%25252520", "a%3D", "e", "ey", "%", "I", "=", "-"])
+def test_what_stands_before_a_token_does_not_hide_it(before: str) -> None:
+    assert SIGNATURE not in redact_text(before + TOKEN)
+    assert SIGNATURE not in redact_target(f"/x?a={before}{TOKEN}")
+    assert redact_text(before + "a" * 20 + ".b.c") == before + "a" * 20 + ".b.c"
+
+
+def test_deeper_encodings_than_anybody_writes_are_left() -> None:
+    assert redact_arguments("a=%2525252525") == "a=%2525252525"
+
+
+def test_a_token_in_the_middle_of_dotted_names() -> None:
+    assert redact_text(f"servers.web.{TOKEN}.x") == f"servers.web.{KEPT}"
+    assert SIGNATURE not in redact_text(f"token={TOKEN}")
+    assert "ciphertext" not in redact_text(JWE)
+
+
+# --- targets and arguments -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("/api/v1/query?query=up&time=1.5", "/api/v1/query?query=up&time=1.5"),
+        ("/api/v1/query?query=up%7Ba%3D%22b%22%7D", "/api/v1/query?query=up%7Ba%3D%22b%22%7D"),
+        ("/x?authKey=abc", f"/x?authKey={MARKER}"),
+        ("/x?auth%4Bey=abc", f"/x?auth%4Bey={MARKER}"),
+        ("/x?authKey=", "/x?authKey="),
+        ("/x?authKey", "/x?authKey"),
+        ("/write?db=d&u=me&p=you", f"/write?db=d&u=me&p={MARKER}"),
+        (f"/x?token={TOKEN}", f"/x?token={KEPT}"),
+        (f"/x?token={KEPT}", f"/x?token={KEPT}"),
+        (f"/x?y={TOKEN}", f"/x?y={quote(KEPT)}"),
+        (f"/x?{TOKEN}", f"/x?{quote(KEPT)}"),
+        (f"/x/{TOKEN}/y", f"/x/{quote(KEPT)}/y"),
+        ("/x?url=http%3A%2F%2Fh%2F%3Ftoken%3Dabc", f"/x?url={quote(f'http://h/?token={MARKER}', safe='')}"),
+        ("/x?a=1;password=b", f"/x?a={quote(f'1;password={MARKER}', safe='')}"),
+        ("/x?y=\udcff\udcfe", "/x?y=\udcff\udcfe"),
+    ],
+)
+def test_targets(target: str, expected: str) -> None:
+    assert redact_target(target) == expected
+    assert redact_target(expected) == expected
+
+
+# --- bodies --------------------------------------------------------------------------------------------------------
+
+FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data; boundary=b"
+
+
+def multipart(*fields: tuple[str, str]) -> bytes:
+    parts = (f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields)
+    return ("".join(parts) + "--b--\r\n").encode()
+
+
+def test_forms() -> None:
+    assert redact_form(FORM, b"query=up&password=x") == (FORM, f"query=up&password={MARKER}".encode())
+    assert redact_form(MULTIPART, multipart(("query", "up"))) == (MULTIPART, multipart(("query", "up")))
+    assert redact_form(MULTIPART, multipart(("query", "up"), ("password", "x"))) == (
+        FORM,
+        f"query=up&password={MARKER}".encode(),
+    )
+    assert redact_form(MULTIPART, b"no multipart") is None
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "coding", "expected"),
+    [
+        (b"up 1\n", "text/plain", "", b"up 1\n"),
+        (TOKEN.encode(), "text/plain", "identity", KEPT.encode()),
+        (b"a=1&token=x", FORM, "", f"a=1&token={MARKER}".encode()),
+        (b'{"a":1,"password" : "x\\"y"}', "application/json", "", f'{{"a":1,"password" : "{MARKER}"}}'.encode()),
+        (b'{"password":"","count":"5"}', "application/json", "", b'{"password":"","count":"5"}'),
+        (gzip.compress(b"up 1\n", mtime=0), "text/plain", "gzip", gzip.compress(b"up 1\n", mtime=0)),
+        (gzip.compress(TOKEN.encode(), mtime=0), "text/plain", "gzip", None),
+        (gzip.compress(b"up 1", mtime=0) + gzip.compress(TOKEN.encode(), mtime=0), "text/plain", "gzip", None),
+        (b"up 1", "text/plain", "br", None),
+        (bytes(cramjam.snappy.compress_raw(TOKEN.encode())), "", "snappy", None),
+        (b"\x0a\x01" + TOKEN.encode(), "application/x-protobuf", "", None),
+        (multipart(("token", TOKEN)), MULTIPART, "", None),
+        (b"not gzip", "text/plain", "gzip", None),
+        (b"x" * (MAX_BODY + 1), "text/plain", "", None),
+    ],
+)
+def test_bodies(body: bytes, content_type: str, coding: str, expected: bytes | None) -> None:
+    shown = redact_body(body, content_type, coding)
+    if expected is not None and body.startswith(b"\x1f\x8b"):
+        assert shown == body
+    else:
+        assert shown == expected
+
+
+# --- laws ----------------------------------------------------------------------------------------------------------
+
+texts = st.text(st.characters(max_codepoint=255), max_size=40)
+around = st.text(st.sampled_from(list(" \t,;:=&?/.\"'{}[]<>|#%aeyJ0_-+")), max_size=12)
+names = st.text(st.sampled_from(list("abcXYZ-")), min_size=1, max_size=12)
+
+
+def leaks(text: str) -> bool:
+    """Whether the signature is in ``text``, in any percent-encoding."""
+    for _ in range(6):
+        if SIGNATURE in text:
+            return True
+        text = unquote(text, "latin-1")
+    return False
+
+
+def encoded(text: str, layers: int) -> str:
+    for _ in range(layers):
+        text = "".join(f"%{ord(char):02X}" if char in '.=&?/ "' else char for char in text)
+    return text
+
+
+@LAW
+@given(names, around, around)
+def test_no_signature_survives_in_a_header(name: str, before: str, behind: str) -> None:
+    shown = header(name, before + TOKEN + behind)
+    assert not leaks(shown)
+    assert header(name, shown) == shown
+
+
+@LAW
+@given(around, around, st.integers(0, 3))
+def test_no_signature_survives_in_a_target(before: str, behind: str, layers: int) -> None:
+    value = encoded(before + TOKEN + behind, layers)
+    for target in (f"/{value}", f"/x?a={value}&b=1", f"/x?{value}=1", f"/x?token={value}"):
+        shown = redact_target(target)
+        assert not leaks(shown), target
+        assert redact_target(shown) == shown
+
+
+@LAW
+@given(texts, texts)
+def test_no_password_survives(name: str, password: str) -> None:
+    pair = f"{quote_plus(name)}password={quote_plus('hush ' + password)}"
+    assert "hush" not in redact_arguments(f"a=1&{pair}&b=2")
+    body = json.dumps({"x": 1, "password": "hush " + password})
+    assert "hush" not in (redact_body(body.encode(), "application/json", "") or b"").decode()
+
+
+@LAW
+@given(st.binary(max_size=200), st.sampled_from(["", FORM, MULTIPART, "text/plain"]), st.sampled_from(["", "gzip"]))
+def test_any_bytes_are_a_body(body: bytes, content_type: str, coding: str) -> None:
+    shown = redact_body(body, content_type, coding)
+    assert shown is None or redact_body(shown, content_type, coding) == shown
+
+
+@LAW
+@given(texts)
+def test_redacting_twice_is_redacting_once(text: str) -> None:
+    assert redact_text(redact_text(text)) == redact_text(text)
+    assert redact_arguments(redact_arguments(text)) == redact_arguments(text)
+    target = "/" + text.encode("latin-1").decode("utf-8", "surrogateescape")
+    assert redact_target(redact_target(target)) == redact_target(target)
+
+
+def test_a_challenge_is_no_secret() -> None:
+    challenge = (b"WWW-Authenticate", b'Basic realm="vmgateway", charset="UTF-8"')
+    assert redact_headers((challenge,), b"authorization") == (challenge,)

@@ -1,0 +1,59 @@
+"""Tenants, whom a request is counted for, and what a request does with data."""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Self
+
+MAX_NUMBER: Final = 2**32 - 1
+_TENANT: Final = re.compile(r"(0|[1-9][0-9]{0,9})(?::(0|[1-9][0-9]{0,9}))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class TenantID:
+    """A tenant of a cluster: two unsigned 32-bit numbers. Raises ``ValueError`` for others."""
+
+    account_id: int = 0
+    project_id: int = 0
+    _name: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for number in (self.account_id, self.project_id):
+            if isinstance(number, bool) or not 0 <= number <= MAX_NUMBER:
+                raise ValueError(f"a tenant is two integers of 0 to {MAX_NUMBER}")
+        object.__setattr__(self, "_name", f"{self.account_id}:{self.project_id}")
+
+    def __str__(self) -> str:
+        return self._name
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """``N`` or ``N:P`` as a cluster path spells a tenant, in its one canonical form. Raises ``ValueError``."""
+        match = _TENANT.fullmatch(text)
+        if match is None:
+            raise ValueError("a tenant is written accountID or accountID:projectID")
+        return cls(int(match[1]), int(match[2] or 0))
+
+
+class Access(enum.StrEnum):
+    """What a route does with data."""
+
+    READ = "read"
+    WRITE = "write"
+    DELETE = "delete"
+
+
+Labels = tuple[tuple[str, str], ...]
+"""Names and values, no name twice."""
+
+
+class Subject(NamedTuple):
+    """Whom a request is counted for: the verified tenant, and the labels of the token.
+
+    ``tenant`` None is a ``multitenant`` request, which exists without ``-enable.auth`` only.
+    """
+
+    tenant: TenantID | None
+    labels: Labels = ()

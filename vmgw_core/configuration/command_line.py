@@ -1,0 +1,238 @@
+"""The command line in Go's syntax, flags from the environment and from mitmproxy's options, and the help text.
+
+Rules of this file:
+
+- ``-flag`` and ``--flag`` are the same. A value follows behind ``=`` or as the next argument; the value of a bool
+  only behind ``=``. ``--`` ends the flags. Of a scalar given twice the last one wins, an array collects.
+- Every error is a `ConfigurationError` of one line that names the flag. It holds no value of a secret flag, and
+  nothing that a placeholder brought in.
+
+Sources: Go's package ``flag``, VictoriaMetrics' ``lib/envflag`` and ``lib/envtemplate``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from types import MappingProxyType
+from typing import Final
+
+from vmgw_core.errors import ConfigurationError
+
+from .flag import Flag, Kind
+from .table import BY_NAME, FLAGS, description, option_name, variable_name
+from .values import Value, parse_array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the user asked for."""
+
+    values: Mapping[str, object] = field(repr=False)  # secrets are among them
+    """Flag name -> parsed value, for every flag of the table: a duration is float seconds, a size is int bytes, an
+    array is a tuple of str."""
+    given: frozenset[str]
+    """The names of the flags that were set, on the command line or by the environment."""
+    help_wanted: bool
+    """``-help`` was met; as in Go, nothing behind it was read."""
+
+
+def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """The settings from the arguments (without the program's name) and the environment.
+
+    Raises `ConfigurationError`.
+    """
+    given: dict[str, Value] = {}
+    help_wanted = False
+    for flag, text in _flags(argv):
+        if flag is None:
+            help_wanted = True
+            continue
+        value = _value(flag, text, environ, place=f"flag -{flag.name}")
+        previous = given.get(flag.name)
+        if isinstance(value, tuple) and isinstance(previous, tuple):
+            value = previous + value
+        given[flag.name] = value
+    if given.get("envflag.enable") and not help_wanted:
+        given |= _from_environment(environ, str(given.get("envflag.prefix", "")), but=frozenset(given))
+    values = {flag.name: given.get(flag.name, flag.default) for flag in FLAGS}
+    return Settings(values=MappingProxyType(values), given=frozenset(given), help_wanted=help_wanted)
+
+
+def settings_from_options(get: Callable[[str], object]) -> Mapping[str, object]:
+    """The same values from mitmproxy's options; ``get`` returns an option's value by its name.
+
+    A BOOL option holds a bool, an INT an int, an ARRAY a sequence of str (each of them an array by itself), all
+    others a str. Raises `ConfigurationError`.
+    """
+    values: dict[str, Value] = {}
+    for flag in FLAGS:
+        option = option_name(flag)
+        try:
+            values[flag.name] = _from_option(flag, get(option))
+        except ValueError as error:
+            raise ConfigurationError(f"flag -{flag.name} (option {option}): {error}") from None
+    return MappingProxyType(values)
+
+
+# --- the syntax ----------------------------------------------------------------------------------------------------
+
+_HELP: Final = frozenset({"h", "help"})
+_FLAG: Final = re.compile(r"--?([^-=][^=]*)(?:=(.*))?", re.DOTALL)
+_LOWER_NAMES: Final = {name.lower(): name for name in BY_NAME}
+
+
+def _flags(argv: Sequence[str]) -> Iterator[tuple[Flag | None, str]]:
+    """Each flag with the text of its value, in order; None for ``-help``, and then nothing."""
+    arguments = enumerate(argv, start=1)
+    latest: Flag | None = None
+    for number, argument in arguments:
+        if not argument:
+            continue  # VictoriaMetrics skips empty arguments: what a shell makes of "$EXTRA" when it is unset
+        if argument == "--":
+            if behind := next(arguments, None):
+                raise ConfigurationError(f"argument {behind[0]}, behind --, is no flag: only flags are known")
+            return
+        match = _FLAG.fullmatch(argument)
+        if not match:
+            raise _no_flag(number, latest)
+        name, text = match.groups()
+        if name in _HELP:
+            yield None, ""
+            return
+        latest = BY_NAME.get(name)
+        if not latest:
+            raise _unknown(name)
+        if text is None:
+            _, text = (0, "true") if latest.kind is Kind.BOOL else next(arguments, (0, None))
+        if text is None:
+            raise ConfigurationError(f"flag -{name}: the value ({latest.kind.value}) is missing")
+        yield latest, text
+
+
+def _no_flag(number: int, latest: Flag | None) -> ConfigurationError:
+    # The argument is not shown: it may be the second half of a secret that a space has cut in two.
+    if latest is None:
+        return ConfigurationError(f"argument {number} is no flag: a flag looks like -name or -name=value")
+    hint = f": write -{latest.name}=true or -{latest.name}=false" if latest.kind is Kind.BOOL else ""
+    return ConfigurationError(f"argument {number}, behind -{latest.name}, is no flag{hint}")
+
+
+def _unknown(name: str) -> ConfigurationError:
+    shown = repr(name[:60])[1:-1]
+    nearest = difflib.get_close_matches(name[:60].lower(), _LOWER_NAMES, n=1)
+    hint = f"did you mean -{_LOWER_NAMES[nearest[0]]}?" if nearest else "-help lists all of them"
+    return ConfigurationError(f"unknown flag -{shown}: {hint}")
+
+
+# --- values --------------------------------------------------------------------------------------------------------
+
+_PLACEHOLDER: Final = re.compile(r"%\{([^{}]*)\}")
+
+
+def _value(flag: Flag, text: str, environ: Mapping[str, str], *, place: str) -> Value:
+    """The parsed value, after every ``%{NAME}`` was replaced (once: what comes in is not searched again)."""
+    missing = [name for name in _PLACEHOLDER.findall(text) if name not in environ]
+    if missing:
+        # What looks like a placeholder in a secret may be a piece of the password.
+        which = "a placeholder" if flag.secret else f"the placeholder {repr(missing[0])[1:-1]}"
+        raise ConfigurationError(f"{place}: {which} names no environment variable")
+    expanded = _PLACEHOLDER.sub(lambda placeholder: environ[placeholder[1]], text)
+    try:
+        return flag.parse(expanded, hidden=expanded != text)
+    except ValueError as error:
+        reason = str(error)
+    raise ConfigurationError(f"{place}: {reason}")
+
+
+def _from_environment(environ: Mapping[str, str], prefix: str, *, but: frozenset[str]) -> dict[str, Value]:
+    """The values of all flags that have a variable, but for those that the command line has given."""
+    values: dict[str, Value] = {}
+    for flag in FLAGS:
+        variable = variable_name(flag, prefix)
+        # Whether and how the environment is read is decided on the command line alone.
+        if variable in environ and flag.name not in but and not flag.name.startswith("envflag."):
+            place = f"flag -{flag.name} (environment variable {variable!r})"
+            values[flag.name] = _value(flag, environ[variable], environ, place=place)
+    return values
+
+
+def _from_option(flag: Flag, value: object) -> Value:
+    match flag.kind:
+        case Kind.BOOL if isinstance(value, bool):
+            return value
+        case Kind.INT if isinstance(value, int) and not isinstance(value, bool):
+            return flag.parse(str(value))
+        case Kind.ARRAY if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+            if all(isinstance(part, str) for part in value):
+                return tuple(item for part in value for item in parse_array(part))
+        case Kind.FLOAT | Kind.STRING | Kind.DURATION | Kind.SIZE if isinstance(value, str):
+            return flag.parse(value)
+        case _:
+            pass
+    raise ValueError(f"expected {flag.kind.expected}, got a value of type {type(value).__name__}")
+
+
+# --- help ----------------------------------------------------------------------------------------------------------
+
+_HEAD: Final = """\
+Usage: vmgateway [-flag[=value] ...]
+
+A gateway in front of VictoriaMetrics: it checks the JSON Web Token of every request, sends the request to the
+tenant that the token names, and makes the token's labels and filters binding.
+
+Examples:
+  vmgateway -enable.auth -read.url=http://localhost:8428 -write.url=http://localhost:8428
+  vmgateway -enable.auth -clusterMode -read.url=http://vmselect:8481 -write.url=http://vminsert:8480 \
+-auth.jwksEndpoints=https://idp.example.com/keys
+  mitmdump -s addons/vmgateway.py --set vmgw_enable_auth=true --set vmgw_read_url=http://localhost:8428
+
+A flag is set as -flag, --flag, -flag=value or -flag value. %{NAME} in a value stands for that environment variable.
+In parentheses is the mitmproxy option of the same meaning.
+"""
+
+_OF_KIND: Final[Mapping[Kind, str]] = {
+    Kind.ARRAY: "Supports an array of values separated by comma or specified via multiple flags.",
+    Kind.SIZE: "Supports the following optional suffixes for size values: KB, MB, GB, TB, KiB, MiB, GiB, TiB",
+}
+
+
+def help_text(addons: Sequence[tuple[str, str]] = (), commands: Sequence[tuple[str, str]] = ()) -> str:
+    """What ``-help`` prints, with a newline at its end.
+
+    ``addons`` are pairs of class name and first docstring line, ``commands`` of sub-commands and what they do; both
+    are listed in the given order.
+    """
+    lines = [_HEAD]
+    if commands:
+        width = max(len(name) for name, _ in commands)
+        lines.append("Sub-commands (vmgateway NAME --help tells more):")
+        lines += [f"  vmgateway {name:{width}}  {summary}" for name, summary in commands]
+        lines.append("")
+    for group, flags in groupby(FLAGS, key=lambda flag: flag.group):
+        lines.append(f"{group}:")
+        for flag in flags:
+            lines += _flag_help(flag)
+        lines.append("")
+    if addons:
+        width = max(len(name) for name, _ in addons)
+        lines.append("Addons:")
+        lines += [f"  {name:{width}}  {summary}" for name, summary in addons]
+        lines.append("")
+    return "\n".join(lines).removesuffix("\n") + "\n"
+
+
+def _flag_help(flag: Flag) -> Iterator[str]:
+    word = "" if flag.kind is Kind.BOOL else f" {flag.kind.value}"
+    yield f"  -{flag.name}{word} ({option_name(flag)})"
+    texts = [description(flag)]
+    if flag.kind in _OF_KIND:
+        texts.append(_OF_KIND[flag.kind])
+    if flag.default:  # as in Go, a zero default is not worth a word
+        default = f'"{flag.default_text}"' if flag.kind is Kind.STRING else flag.default_text
+        texts[-1] += f" (default {default})"
+    for text in texts:
+        yield f"        {text}"

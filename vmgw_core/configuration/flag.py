@@ -1,0 +1,100 @@
+"""What a flag is: its kind, how its text is read, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from . import values
+from .values import Value
+
+
+class Kind(Enum):
+    """The type of a flag; the value is the word that help shows for it."""
+
+    BOOL = "bool"
+    INT = "int"
+    FLOAT = "float"
+    STRING = "string"
+    DURATION = "duration"
+    SIZE = "size"
+    ARRAY = "array"
+
+    @property
+    def expected(self) -> str:
+        """What a value of this kind looks like, for errors that must not show the one they got."""
+        return _EXPECTED[self]
+
+
+BOOL, INT, FLOAT, STRING = Kind.BOOL, Kind.INT, Kind.FLOAT, Kind.STRING
+DURATION, SIZE, ARRAY = Kind.DURATION, Kind.SIZE, Kind.ARRAY
+
+_PARSERS: Final[Mapping[Kind, Callable[[str], Value]]] = {
+    Kind.BOOL: values.parse_bool,
+    Kind.INT: values.parse_int,
+    Kind.FLOAT: values.parse_float,
+    Kind.STRING: values.parse_string,
+    Kind.DURATION: values.parse_duration,
+    Kind.SIZE: values.parse_size,
+    Kind.ARRAY: values.parse_array,
+}
+
+_EXPECTED: Final[Mapping[Kind, str]] = {
+    Kind.BOOL: values.A_BOOL,
+    Kind.INT: values.AN_INT,
+    Kind.FLOAT: values.A_FLOAT,
+    Kind.STRING: "a string",
+    Kind.DURATION: values.A_DURATION,
+    Kind.SIZE: values.A_SIZE,
+    Kind.ARRAY: "a list of strings",
+}
+
+
+# Rows of a table: the first four columns are positional, so that one flag stays on one or two lines.
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag of the program."""
+
+    name: str
+    kind: Kind
+    default_text: str
+    """The default as help shows it."""
+    help: str
+    group: str = field(default="", kw_only=True)
+    """The heading it is listed under."""
+    secret: bool = field(default=False, kw_only=True)
+    """The value holds credentials: it is never shown."""
+    effect: str = field(default="", kw_only=True)
+    """Empty, or the reason why the flag is accepted without effect."""
+    least: str = field(default="", kw_only=True)
+    """The smallest value that makes sense, for numbers; empty if every value of the kind does."""
+    default: Value = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "default", self.parse(self.default_text))
+
+    def parse(self, text: str, *, hidden: bool = False) -> Value:
+        """The value that ``text`` means, or a ``ValueError`` with a short reason.
+
+        The reason does not show the text of a secret flag, nor of any flag when ``hidden`` is set.
+        """
+        try:
+            return self._parsed(text)
+        except ValueError as error:
+            reason = str(error)
+        if hidden or self.secret:
+            reason = f"expected {self.kind.expected}" + (f", at least {self.least}" if self.least else "")
+        raise ValueError(reason)
+
+    def _parsed(self, text: str) -> Value:
+        parser = _PARSERS[self.kind]
+        value = parser(text)
+        if self.least:
+            least = parser(self.least)
+            assert isinstance(value, int | float)
+            assert isinstance(least, int | float)
+            if value < least:
+                raise values.refused(f"at least {self.least}", text)
+        return value

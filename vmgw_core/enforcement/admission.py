@@ -1,0 +1,259 @@
+"""The decision: may this request pass, and if so, as what does it go upstream?
+
+    head -> route -> token -> authorise -> Grant -> labels -> tenant URL -> UpstreamRequest
+
+:func:`admit` is here, and ``rewrite`` is in the module beside it. Both are pure, and every lane calls them. Deny is the
+default, and only a complete :class:`Grant` leads to an address.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from vmgw_core.backends import Backend, BackendGroup
+from vmgw_core.base import Access, Subject, TenantID
+from vmgw_core.errors import (
+    AccessDenied,
+    BodyTooLarge,
+    FiltersIgnored,
+    KeysUnavailable,
+    NotServed,
+    Refusal,
+    TenantIgnored,
+    UnknownKey,
+    UnknownRoute,
+    UnsupportedBody,
+)
+from vmgw_core.http import CORS, Answer, Headers, RequestHead, answer, is_form, values_of
+from vmgw_core.routing import Match, Restriction, Route, check_tenant, decode_path, match_route, tenant_labels
+from vmgw_core.tokens import AccessMode, Token, TokenVerifier, VMAccessClaim, token_from_header
+
+TENANTS: Final = "/admin/tenants"
+"""The path of :func:`tenants_page`."""
+
+# What depends on a request's headers alone is remembered for the requests that have the very same: those of one client.
+REMEMBERED_HEADS: Final = 256
+
+
+class Body(Enum):
+    """What a lane does with the body of an admitted request."""
+
+    NONE = "none"
+    STREAM = "stream"  # passed through as it comes
+    HOLD = "hold"  # a form: held, at most Policy.max_form_size bytes, and given to rewrite()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Everything a decision depends on, apart from the request and the time.
+
+    ``token_header`` is in lower case; ``keys_awaited`` says that keys come from endpoints and none has come yet.
+    Without ``auth`` nobody needs a token, and the path names the tenant: that is for a cluster alone.
+    """
+
+    verifier: TokenVerifier
+    token_header: bytes
+    allow_without_prefix: bool
+    cluster: bool
+    read: BackendGroup | None
+    write: BackendGroup | None
+    max_form_size: int
+    tell_why: bool
+    keys_awaited: bool = False
+    path_prefix: str = ""
+    """What all paths begin with (``-http.pathPrefix``): empty, or with a slash in front and none behind."""
+    auth: bool = True
+    check_label_names: bool = True
+    """Whether the label names of writes are checked (``-write.checkLabelNames``)."""
+    max_decoded: int = 64 << 20
+    """Bytes that may be held of a write that can only be read whole (``-ratelimit.maxDecodedSize``)."""
+    compression: bool = True
+    """Whether backends may be asked for compressed answers (not with ``-http.disableResponseCompression``)."""
+
+    def backends(self, route: Route) -> BackendGroup | None:
+        """Those that serve ``route``."""
+        return self.write if route.inserts else self.read
+
+
+class Grant(NamedTuple):
+    """A request that may pass: for whom, where, and what becomes of its body. ``token`` None: without -enable.auth.
+
+    ``backend`` is the first of its group; a lane chooses another by what it knows of their load, with :func:`moved`.
+    """
+
+    claim: VMAccessClaim
+    token: Token | None
+    match: Match
+    backend: Backend
+    body: Body
+
+    @property
+    def route(self) -> Route:
+        """The row of the table."""
+        return self.match.route
+
+    @property
+    def subject(self) -> Subject:
+        """Whom the request is counted for."""
+        if self.token is None:
+            return Subject(None if self.match.multitenant else self.claim.tenant, ())
+        return Subject(self.claim.tenant, self.token.access.labels)
+
+
+def access_of(policy: Policy, head: RequestHead) -> Access | None:
+    """What the route of ``head`` is for, or None where it has none; for wording an answer, never for a decision."""
+    route = route_of(policy, head)
+    return None if route is None else route.access
+
+
+def route_of(policy: Policy, head: RequestHead) -> Route | None:
+    """The route of ``head``, or None where it has none; to tell of a request, never for a decision."""
+    match = match_of(policy, head)
+    return None if match is None else match.route
+
+
+def match_of(policy: Policy, head: RequestHead) -> Match | None:
+    """The route of ``head`` with what its path says; to tell of a request, never for a decision."""
+    try:
+        return _match(policy, head)
+    except Refusal:
+        return None
+
+
+def identify(policy: Policy, head: RequestHead, now: float) -> Token | None:
+    """The good token that ``head`` carries, or None; to tell of a refused request, never for a decision."""
+    try:
+        return _authenticate(policy, head, now) if policy.auth else None
+    except Refusal:
+        return None
+
+
+def tenants_page(policy: Policy, head: RequestHead, now: float) -> Answer | None:
+    """Answer ``/admin/tenants`` of a cluster: the token's tenant, and no other. vmui makes its list of tenants of it.
+
+    None where there are no tenants, or no tokens: then nobody answers it.
+    """
+    if not (policy.cluster and policy.auth):
+        return None
+    try:
+        access = _authenticate(policy, head, now).access
+        if not access.mode.allows(Access.READ):
+            raise AccessDenied("the token gives no read access")
+    except Refusal as refusal:
+        return answer(refusal, access=Access.READ, tell_why=policy.tell_why)
+    body = json.dumps({"status": "success", "data": [str(access.tenant)]}, separators=(",", ":")).encode()
+    length = (b"Content-Length", str(len(body)).encode())
+    return Answer(status=200, headers=((b"Content-Type", b"application/json"), length, *CORS), body=body)
+
+
+def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
+    """Decide on the head alone.
+
+    Args:
+        now: Unix time in seconds.
+
+    Raises:
+        Refusal: one of its subclasses says why the request does not pass.
+    """
+    match = _match(policy, head)
+    token = _authenticate(policy, head, now) if policy.auth else None
+    route = match.route
+    claim = _claim_of_path(match) if token is None else _bound(token.access, match)
+    if not claim.mode.allows(route.access):
+        raise AccessDenied(f"the token gives no {route.access} access")
+    _check_restrictions(policy, claim, match, by_token=token is not None)
+    check_tenant(match, claim.tenant)
+    backends = policy.backends(route)
+    if backends is None:
+        raise NotServed(f"no -{'write' if route.inserts else 'read'}.url is configured")
+    return Grant(claim=claim, token=token, match=match, backend=backends.first, body=_body(policy, route, head))
+
+
+def _match(policy: Policy, head: RequestHead) -> Match:
+    return _match_path(head.target.partition("?")[0], head.method, policy.path_prefix, policy.cluster)
+
+
+# A client's paths are few.
+@lru_cache(maxsize=REMEMBERED_HEADS)
+def _match_path(raw: str, method: str, prefix: str, cluster: bool) -> Match:
+    path = decode_path(raw)
+    if prefix:
+        if not path.startswith(f"{prefix}/"):
+            raise UnknownRoute("this path is not served by the gateway: it does not begin with -http.pathPrefix")
+        path = path.removeprefix(prefix)
+    return match_route(path, method, cluster=cluster)
+
+
+def _bound(claim: VMAccessClaim, match: Match) -> VMAccessClaim:
+    """What the token gives on this path: where the path names every tenant, labels hold it to the token's own."""
+    return replace(claim, labels=claim.labels + tenant_labels(claim.tenant)) if match.multitenant else claim
+
+
+def _check_restrictions(policy: Policy, claim: VMAccessClaim, match: Match, *, by_token: bool) -> None:
+    """Refuse what the backend would answer without one of the restrictions.
+
+    Raises:
+        TenantIgnored: the backend ignores the tenant.
+        FiltersIgnored: it ignores labels and filters, and the token carries some.
+    """
+    ignored = match.route.ignored
+    if policy.cluster and Restriction.TENANT in ignored:
+        raise TenantIgnored("a cluster shows the rules and alerts of all tenants here, so no tenant may ask")
+    if match.multitenant and by_token and not match.route.binds_all_tenants:
+        raise TenantIgnored("VictoriaMetrics cannot hold a request for all tenants to the token's tenant here")
+    if (claim.labels and Restriction.LABELS in ignored) or (claim.filters and Restriction.FILTERS in ignored):
+        raise FiltersIgnored("this page cannot be limited to labels and filters, so tokens with some may not use it")
+
+
+def _claim_of_path(match: Match) -> VMAccessClaim:
+    """Without ``-enable.auth`` a path gives full access to the tenant that it names."""
+    if match.tenant is None and not match.multitenant:
+        raise UnknownRoute("without -enable.auth the path names the tenant, as in /select/0/prometheus/api/v1/query")
+    return VMAccessClaim(tenant=match.tenant or TenantID(), labels=(), filters=(), mode=AccessMode.FULL)
+
+
+def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
+    text = _token_text(head.headers, policy.token_header, policy.allow_without_prefix)
+    try:
+        return policy.verifier.verify(text, now)
+    except UnknownKey:
+        if policy.keys_awaited:
+            raise KeysUnavailable("no key to verify tokens with could be fetched so far") from None
+        raise
+
+
+@lru_cache(maxsize=REMEMBERED_HEADS)
+def _token_text(headers: Headers, name: bytes, allow_without_prefix: bool) -> str:
+    values = [value.strip().decode("latin-1") for key, value in headers if key.lower() == name]
+    return token_from_header(values, allow_without_prefix=allow_without_prefix)
+
+
+def _body(policy: Policy, route: Route, head: RequestHead) -> Body:
+    length = head.content_length
+    if not head.has_body:
+        return Body.NONE
+    if route.inserts:
+        return Body.STREAM
+    form_type(head.headers)  # what else can be a body here is refused
+    if length is not None and length > policy.max_form_size:
+        raise too_large(policy)
+    return Body.HOLD
+
+
+@lru_cache(maxsize=REMEMBERED_HEADS)
+def form_type(headers: Headers) -> str:
+    """The type of a form. Raises ``UnsupportedBody`` where the body is none."""
+    types = values_of(headers, b"content-type")
+    encodings = values_of(headers, b"content-encoding")
+    if len(types) != 1 or not is_form(types[0].decode("latin-1")) or any(e.lower() != b"identity" for e in encodings):
+        raise UnsupportedBody("a body here must be a form, urlencoded or multipart, and not compressed")
+    return types[0].decode("latin-1")
+
+
+def too_large(policy: Policy) -> BodyTooLarge:
+    """The refusal for a form beyond the limit."""
+    return BodyTooLarge(f"the form is larger than {policy.max_form_size} bytes")

@@ -1,0 +1,53 @@
+"""The headers that a backend receives."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+from vmgw_core.base import is_credential_header
+from vmgw_core.http import URLENCODED, Headers, RequestHead
+
+from .admission import REMEMBERED_HEADS, Body, Grant, Policy
+
+# RFC 9110, section 7.6.1, and what never leaves the gateway: whose request it was, and what could choose a tenant.
+# Credentials and identities in headers of other names are not forwarded either: see secret_names.
+_NEVER_FORWARDED: Final = frozenset(
+    b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade expect host "
+    b"accountid projectid x-forwarded-for".split()
+)
+_FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"))
+
+
+def upstream_headers(policy: Policy, grant: Grant, head: RequestHead, body: bytes | None) -> Headers:
+    """Write the headers of the upstream request; ``body`` is the form that it was given, or None."""
+    headers = _passed_on(
+        head.headers,
+        head.client,
+        policy.token_header,
+        grant.backend.host_header,
+        grant.body is Body.HOLD,
+        policy.compression,
+    )
+    if body is None:
+        return headers
+    return (*headers, (b"Content-Type", URLENCODED.encode()), (b"Content-Length", str(len(body)).encode()))
+
+
+@lru_cache(maxsize=REMEMBERED_HEADS)
+def _passed_on(
+    headers: Headers, client: str, token_header: bytes, host: str, reframed: bool, compression: bool
+) -> Headers:
+    """The client's headers as a backend gets them. ``reframed``: the body is written anew, and so is its framing."""
+    values = [(name.lower(), value) for name, value in headers]
+    named = {each.strip().lower() for name, value in values if name == b"connection" for each in value.split(b",")}
+    # Framing that Connection names would change where the message ends for the backend: it is not theirs to name.
+    dropped = _NEVER_FORWARDED | {token_header} | (named - _FRAMING) | (_FRAMING if reframed else set())
+    if not compression:
+        dropped |= {b"accept-encoding"}
+    hops = [value.strip().decode("latin-1") for name, value in values if name == b"x-forwarded-for"]
+    return (
+        (b"Host", host.encode()),
+        *(field for field in headers if field[0].lower() not in dropped and not is_credential_header(field[0])),
+        (b"X-Forwarded-For", ", ".join([*hops, client]).encode("latin-1")),
+    )

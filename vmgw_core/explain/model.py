@@ -1,0 +1,261 @@
+"""The whole story of one decision, as a frozen value and as JSON.
+
+Rules of this file:
+
+- No story holds a usable token: header and claims are in it, the signature never; nor are a backend's credentials.
+- The keys of the JSON are stable: later versions add keys, and rename or remove none. What is not known, or was not
+  reached, is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from vmgw_core.limits.model import Usage, label_text
+from vmgw_core.routing import MULTITENANT, Match
+from vmgw_core.tokens import AccessMode, VerificationKey, VMAccessClaim
+
+Pair = tuple[str, str]
+"""The name and value of an argument, decoded."""
+
+
+class Verdict(StrEnum):
+    """What became of the request."""
+
+    ADMITTED = "admitted"
+    REFUSED = "refused"
+    PENDING = "pending"  # the head is granted, and the form that comes with it is awaited
+    OWN_PAGE = "own_page"  # a page of the gateway itself, such as /health, that asks for no token
+
+
+class Step(StrEnum):
+    """The steps of a decision, in their order. ``HEAD`` is told of only where it refused."""
+
+    HEAD = "head"
+    ROUTE = "route"
+    TOKEN = "token"  # noqa: S105
+    MODE = "mode"
+    FILTERS = "filters"
+    TENANT = "tenant"
+    BACKEND = "backend"
+    BODY = "body"
+    LIMITS = "limits"
+    ARGUMENTS = "arguments"
+    UPSTREAM = "upstream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTaken:
+    """One step, how it ended, and what it found, in one line."""
+
+    step: Step
+    passed: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusalTold:
+    """Why the request was refused.
+
+    ``code``, ``message`` and ``status`` are the refusal's own; ``answer_status`` and ``answer`` what the client gets
+    to see of it, which tells less, and on writes is never 400, 409 or 415.
+    """
+
+    step: Step
+    code: str
+    message: str
+    status: int
+    answer_status: int
+    answer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenTold:
+    """The token without its signature. ``key`` verified it; ``verified`` is False where no key did.
+
+    ``header`` and ``claims`` are None where they cannot be read.
+    """
+
+    header: Mapping[str, object] | None = field(repr=False)
+    claims: Mapping[str, object] | None = field(repr=False)
+    verified: bool
+    key: VerificationKey | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArgumentsTold:
+    """The arguments in one place, the URL or the form, as the client sent them and as they go upstream.
+
+    ``after`` is None where the request was refused before they were rewritten.
+    """
+
+    before: tuple[Pair, ...]
+    after: tuple[Pair, ...] | None
+    removed: tuple[Pair, ...]
+    added: tuple[Pair, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamTold:
+    """What the backend gets: ``url`` without credentials, ``dropped_headers`` in lower case."""
+
+    flag: str
+    method: str
+    url: str
+    dropped_headers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """One decision. Whatever the gateway did not get to is None or empty."""
+
+    verdict: Verdict
+    time: float
+    """Unix seconds: the time the request was judged at."""
+    method: str
+    path: str
+    """As the client sent it, without the query."""
+    client: str
+    steps: tuple[StepTaken, ...]
+    refusal: RefusalTold | None
+    match: Match | None
+    token: TokenTold | None
+    claim: VMAccessClaim | None
+    body: str | None
+    """``none``, ``stream`` or ``hold``."""
+    url_arguments: ArgumentsTold | None
+    form_arguments: ArgumentsTold | None
+    limits: tuple[Usage, ...] | None
+    """None where no limits are enforced."""
+    upstream: UpstreamTold | None
+
+    @property
+    def tenant(self) -> str | None:
+        """The tenant, once the token is good: ``1:5``, or ``multitenant``."""
+        if self.claim is None:
+            return None
+        every = self.match is not None and self.match.multitenant and self.token is None
+        return MULTITENANT if every else str(self.claim.tenant)
+
+    def as_json(self) -> dict[str, object]:
+        """Plain data for ``json.dumps``."""
+        return {
+            "verdict": self.verdict.value,
+            "time": self.time,
+            "request": {"method": self.method, "path": self.path, "client": self.client, "body": self.body},
+            "steps": [{"step": s.step.value, "passed": s.passed, "text": s.text} for s in self.steps],
+            "refusal": _refusal(self.refusal),
+            "route": _route(self.match),
+            "token": token_as_json(self.token),
+            "access": access_as_json(self.claim, self.tenant),
+            "arguments": {"url": _arguments(self.url_arguments), "form": _arguments(self.form_arguments)},
+            "limits": None if self.limits is None else [_limit(limit) for limit in self.limits],
+            "upstream": _upstream(self.upstream),
+        }
+
+
+def _refusal(refusal: RefusalTold | None) -> dict[str, object] | None:
+    if refusal is None:
+        return None
+    return {
+        "step": refusal.step.value,
+        "code": refusal.code,
+        "message": refusal.message,
+        "status": refusal.status,
+        "answer": {"status": refusal.answer_status, "error": refusal.answer},
+    }
+
+
+def _route(match: Match | None) -> dict[str, object] | None:
+    if match is None:
+        return None
+    return {
+        "path": match.route.path,
+        "cluster_path": match.route.cluster_path,
+        "methods": list(match.route.methods),
+        "access": match.route.access.value,
+        "filters": match.route.filters.value,
+        "tenant_in_path": None if match.tenant is None else str(match.tenant),
+    }
+
+
+def token_as_json(token: TokenTold | None) -> dict[str, object] | None:
+    """Header, claims and key."""
+    if token is None:
+        return None
+    key = token.key
+    return {
+        "header": None if token.header is None else dict(token.header),
+        "claims": None if token.claims is None else dict(token.claims),
+        "verified": token.verified,
+        "key": None if key is None else key_as_json(key),
+    }
+
+
+def key_as_json(key: VerificationKey) -> dict[str, object]:
+    """What identifies a key, and what it verifies; its public numbers are not in it."""
+    return {
+        "source": key.source,
+        "kid": key.kid,
+        "thumbprint": key.thumbprint,
+        "type": key.kty,
+        "algorithms": sorted(key.algorithms),
+        "issuer": None if key.issuer is None else key.issuer.template,
+    }
+
+
+def access_as_json(claim: VMAccessClaim | None, tenant: str | None) -> dict[str, object] | None:
+    """What a claim grants."""
+    if claim is None:
+        return None
+    return {
+        "tenant": tenant,
+        "mode": mode_words(claim.mode),
+        "labels": _lists(claim.labels),
+        "filters": list(claim.filters),
+    }
+
+
+def mode_words(mode: AccessMode) -> str:
+    """``read``, ``write`` or ``full``."""
+    return {AccessMode.READ: "read", AccessMode.WRITE: "write"}.get(mode, "full")
+
+
+def _arguments(arguments: ArgumentsTold | None) -> dict[str, object] | None:
+    if arguments is None:
+        return None
+    return {
+        "before": _lists(arguments.before),
+        "after": None if arguments.after is None else _lists(arguments.after),
+        "removed": _lists(arguments.removed),
+        "added": _lists(arguments.added),
+    }
+
+
+def _limit(usage: Usage) -> dict[str, object]:
+    limit = usage.limit
+    who = "total" if limit.total else MULTITENANT if usage.tenant is None else str(usage.tenant)
+    return {
+        "type": limit.type.value,
+        "resolution": limit.resolution.value,
+        "scope": who + (label_text(limit.labels) if limit.labels else ""),
+        "value": limit.value,
+        "used": usage.usage,
+    }
+
+
+def _upstream(upstream: UpstreamTold | None) -> dict[str, object] | None:
+    if upstream is None:
+        return None
+    return {
+        "flag": f"-{upstream.flag}",
+        "method": upstream.method,
+        "url": upstream.url,
+        "dropped_headers": list(upstream.dropped_headers),
+    }
+
+
+def _lists(pairs: Sequence[Pair]) -> list[list[str]]:
+    return [list(pair) for pair in pairs]

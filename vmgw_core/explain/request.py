@@ -1,0 +1,255 @@
+"""Telling why: takes a request through :class:`vmgw_core.enforcement.cycle.Cycle`, and tells what that decided.
+
+    explain(policy, head, form, now)     judge now, and tell
+    describe(policy, head, outcome)      tell what was decided before
+
+No rule stands here: what is told besides the decision itself is read from the values that it returned, and up to the
+step that refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import unquote_plus
+
+from vmgw_core.base import Access
+from vmgw_core.enforcement import Body, Cycle, Gateway, Grant, Policy, State, UpstreamRequest, access_of, match_of
+from vmgw_core.errors import (
+    AccessDenied,
+    BackendTimeout,
+    BackendUnreachable,
+    BodyTooLarge,
+    FiltersIgnored,
+    ForeignTenant,
+    HeadTooLarge,
+    KeysUnavailable,
+    MalformedHead,
+    NotServed,
+    RateLimited,
+    Refusal,
+    RequestTimeout,
+    SignatureNotChecked,
+    TargetTooLong,
+    TenantIgnored,
+    TokenRefused,
+    UnsupportedBody,
+    UsageUnknown,
+)
+from vmgw_core.http import RequestHead, answer, read_form
+from vmgw_core.limits import Limiter, LimitType
+from vmgw_core.limits.model import Usage
+from vmgw_core.tokens import Token, token_from_header
+
+from .model import ArgumentsTold, Explanation, Pair, RefusalTold, Step, TokenTold, UpstreamTold, Verdict
+from .text import step_applies, tell
+from .token_report import judge_token, told_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How far a request came: the fields are those of a lane's record of it."""
+
+    now: float
+    """Unix seconds: when it was judged."""
+    grant: Grant | None = None
+    upstream: UpstreamRequest | None = None
+    refusal: Refusal | None = None
+    form: bytes | None = None
+    """The client's form, where one was held."""
+    limits: tuple[Usage, ...] | None = None
+    """The limits that the request counts against. None where no limits are enforced."""
+
+
+def explain(
+    policy: Policy, head: RequestHead, form: bytes | None, now: float, *, limiter: Limiter | None = None
+) -> Explanation:
+    """Judge a request at the Unix time ``now``, and tell why it passes or does not.
+
+    Args:
+        form: the body, of which only a form on a read or delete route is looked at.
+        limiter: holds the limits; None where there are none. The request is counted there at ``now``, as a lane does,
+            but for the rows of its body.
+    """
+    cycle, usage = Cycle(head, at=now, started=now), None
+    try:
+        cycle.authorize(Gateway(policy=policy, clock=lambda: now, limiter=limiter))
+        if limiter is not None and cycle.grant is not None:
+            usage = usages(limiter, cycle.grant, now)
+        cycle.enter()
+        cycle.count(now)
+        cycle.prepare()
+        if cycle.state is State.FORM:
+            cycle.form(form or b"")
+    except Refusal as refusal:
+        cycle.refuse(refusal)
+    outcome = Outcome(
+        now=now, grant=cycle.grant, upstream=cycle.upstream, refusal=cycle.refusal, form=form, limits=usage
+    )
+    return describe(policy, head, outcome)
+
+
+def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation:
+    """Tell what was decided on ``head`` under ``policy``."""
+    refusal, grant, upstream = outcome.refusal, outcome.grant, outcome.upstream
+    refused_at = None if refusal is None else _step_of(refusal, outcome)
+    last = refused_at or (Step.BODY if upstream is None else Step.UPSTREAM)
+    reached = tuple(Step)[: tuple(Step).index(last) + 1]
+    token, told = _token(policy, head, outcome) if Step.TOKEN in reached else (None, None)
+    url, form = (None, None)
+    if grant is not None and Step.ARGUMENTS in reached:
+        url, form = _url_arguments(head, upstream), _form_arguments(head, grant, outcome)
+    story = Explanation(
+        verdict=Verdict.REFUSED if refusal else Verdict.PENDING if upstream is None else Verdict.ADMITTED,
+        time=outcome.now,
+        method=head.method,
+        path=head.target.partition("?")[0],
+        client=head.client,
+        steps=(),
+        refusal=None if refusal is None else _refusal(policy, head, refusal, last),
+        match=match_of(policy, head) if grant is None else grant.match,
+        token=told,
+        claim=grant.claim if grant is not None else None if token is None else token.access,
+        body=None if grant is None else grant.body.value,
+        url_arguments=url,
+        form_arguments=form,
+        limits=outcome.limits,
+        upstream=None if upstream is None else _upstream(head, upstream),
+    )
+    return replace(story, steps=tuple(tell(story, step) for step in reached if step_applies(story, step)))
+
+
+def usages(limiter: Limiter, grant: Grant, now: float) -> tuple[Usage, ...]:
+    """The limits that a request counts against, with what is used of each. ``now`` is on the clock of ``limiter``."""
+    if grant.route.access is Access.DELETE:
+        return ()
+    reads = grant.route.access is Access.READ
+    found = limiter.status_of(grant.subject, now)
+    return tuple(usage for usage in found if (usage.limit.type is LimitType.QUERIES) is reads)
+
+
+def own_page(head: RequestHead, now: float) -> Explanation:
+    """The story of a page that the gateway itself has."""
+    return Explanation(
+        verdict=Verdict.OWN_PAGE,
+        time=now,
+        method=head.method,
+        path=head.target.partition("?")[0],
+        client=head.client,
+        steps=(),
+        refusal=None,
+        match=None,
+        token=None,
+        claim=None,
+        body=None,
+        url_arguments=None,
+        form_arguments=None,
+        limits=None,
+        upstream=None,
+    )
+
+
+# --- where it was refused ------------------------------------------------------------------------------------------
+
+_STEP_OF: Final[tuple[tuple[type[Refusal] | tuple[type[Refusal], ...], Step], ...]] = (
+    ((MalformedHead, HeadTooLarge, TargetTooLong, RequestTimeout), Step.HEAD),
+    ((TokenRefused, KeysUnavailable, SignatureNotChecked), Step.TOKEN),
+    (AccessDenied, Step.MODE),
+    ((FiltersIgnored, TenantIgnored), Step.FILTERS),
+    (ForeignTenant, Step.TENANT),
+    (NotServed, Step.BACKEND),
+    ((RateLimited, UsageUnknown), Step.LIMITS),
+    ((BackendUnreachable, BackendTimeout), Step.UPSTREAM),
+)
+
+
+def _step_of(refusal: Refusal, outcome: Outcome) -> Step:
+    for types, step in _STEP_OF:
+        if isinstance(refusal, types):
+            return step
+    if outcome.upstream is not None:
+        # Behind a complete decision only a body can still be refused by what it holds: more rows than a limit has.
+        return Step.LIMITS if isinstance(refusal, BodyTooLarge) else Step.UPSTREAM
+    if outcome.grant is not None:
+        return Step.BODY if isinstance(refusal, BodyTooLarge) and outcome.form is None else Step.ARGUMENTS
+    return Step.BODY if isinstance(refusal, BodyTooLarge | UnsupportedBody) else Step.ROUTE
+
+
+# --- what was found ------------------------------------------------------------------------------------------------
+
+
+def _refusal(policy: Policy, head: RequestHead, refusal: Refusal, step: Step) -> RefusalTold:
+    seen = answer(refusal, access=access_of(policy, head), tell_why=policy.tell_why)
+    return RefusalTold(
+        step=step,
+        code=refusal.code,
+        message=refusal.message,
+        status=refusal.status,
+        answer_status=seen.status,
+        answer=json.loads(seen.body)["error"],
+    )
+
+
+def _token(policy: Policy, head: RequestHead, outcome: Outcome) -> tuple[Token | None, TokenTold | None]:
+    """The token if it is good, and what can be told of it in any case."""
+    if not policy.auth:
+        return None, None
+    values = [value.decode("latin-1") for value in head.values(policy.token_header)]
+    try:
+        text = token_from_header(values, allow_without_prefix=policy.allow_without_prefix)
+    except Refusal:
+        return None, None
+    if outcome.grant is not None and outcome.grant.token is not None:
+        return outcome.grant.token, told_of(outcome.grant.token, text)
+    story = judge_token(policy.verifier, text, outcome.now)
+    return story.token, story.told
+
+
+def _url_arguments(head: RequestHead, upstream: UpstreamRequest | None) -> ArgumentsTold:
+    after = None if upstream is None else upstream.target.partition("?")[2]
+    return _compared(head.target.partition("?")[2], after)
+
+
+def _form_arguments(head: RequestHead, grant: Grant, outcome: Outcome) -> ArgumentsTold | None:
+    if grant.body is not Body.HOLD or head.method != "POST":
+        return None
+    try:
+        before = read_form(head.values(b"content-type")[0].decode("latin-1"), outcome.form or b"")
+    except Refusal:
+        return None
+    upstream = outcome.upstream
+    return _compared(before, None if upstream is None else (upstream.body or b"").decode("ascii"))
+
+
+def _compared(before: str, after: str | None) -> ArgumentsTold:
+    old = [pair for pair in before.split("&") if pair]
+    new = None if after is None else [pair for pair in after.split("&") if pair]
+    removed, added = Counter(old), Counter(new or ())
+    return ArgumentsTold(
+        before=_decoded(old),
+        after=None if new is None else _decoded(new),
+        removed=() if new is None else _decoded((removed - added).elements()),
+        added=_decoded((added - removed).elements()),
+    )
+
+
+def _decoded(pairs: Iterable[str]) -> tuple[Pair, ...]:
+    split = (pair.partition("=") for pair in pairs)
+    return tuple(
+        (unquote_plus(key, errors="replace"), unquote_plus(value, errors="replace")) for key, _, value in split
+    )
+
+
+def _upstream(head: RequestHead, upstream: UpstreamRequest) -> UpstreamTold:
+    backend = upstream.backend
+    sent = {name.lower() for name, _ in upstream.headers}
+    came = dict.fromkeys(name.lower() for name, _ in head.headers)
+    return UpstreamTold(
+        flag=backend.flag,
+        method=upstream.method,
+        url=f"{backend.scheme}://{backend.host_header}{upstream.target}",
+        dropped_headers=tuple(name.decode("latin-1") for name in came if name not in sent),
+    )

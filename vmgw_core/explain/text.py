@@ -1,0 +1,278 @@
+"""An explanation in words: a line for each step, the whole as text, and one line for a list of flows.
+
+Every value that a client, a token or a backend chose is escaped where it is printed, so that none of it can move a
+terminal's cursor or begin a line of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from vmgw_core.enforcement import NAME_AS_IT_IS, TRACE_KEY
+from vmgw_core.limits.model import Usage
+from vmgw_core.routing import Filters
+from vmgw_core.tokens import VMAccessClaim
+
+from .model import ArgumentsTold, Explanation, Pair, Step, StepTaken, TokenTold, Verdict, mode_words
+
+_SHOWN: Final = 200
+"""Characters of a value that are printed."""
+_FAR: Final = 1 << 53
+_LISTED: Final = 40
+"""Arguments that are printed of a URL or a form."""
+
+_FILTERS: Final = {
+    Filters.BIND: "the backend honours labels and filters here",
+    Filters.LEAK: "the backend ignores labels and filters here, and the token carries none",
+    Filters.OPEN: "the backend ignores labels and filters here, the token carries none, and there is one tenant",
+    Filters.NONE: "there is nothing to filter here",
+}
+_BODIES: Final = {"none": "no body", "stream": "passed on as it comes", "hold": "a form: held and judged"}
+
+
+def clean(text: str, length: int = _SHOWN) -> str:
+    """``text`` in one line without control characters, cut behind ``length`` characters."""
+    shown = text if len(text) <= length else text[:length] + "…"
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
+
+
+def step_applies(story: Explanation, step: Step) -> bool:
+    """Whether there is anything to tell of a step that was reached."""
+    if _refused_at(story, step):
+        return True
+    return step is not Step.HEAD and (step is not Step.LIMITS or story.limits is not None)
+
+
+def tell(story: Explanation, step: Step) -> StepTaken:
+    """A step that ``story`` reached, in one line."""
+    if story.refusal is not None and _refused_at(story, step):
+        return StepTaken(step=step, passed=False, text=clean(story.refusal.message))
+    return StepTaken(step=step, passed=True, text=_TOLD[step](story))
+
+
+def _refused_at(story: Explanation, step: Step) -> bool:
+    return story.refusal is not None and story.refusal.step is step
+
+
+# --- a line for each step ------------------------------------------------------------------------------------------
+
+
+def _route(story: Explanation) -> str:
+    assert story.match is not None
+    route = story.match.route
+    return f"{route.path}: {route.access.value} access, by {' or '.join(route.methods)}"
+
+
+def _token(story: Explanation) -> str:
+    if story.token is None:
+        return "none is needed: -enable.auth is not set"
+    return token_key(story.token)
+
+
+def token_key(token: TokenTold) -> str:
+    """What a good token was verified with."""
+    key = token.key
+    if key is None:
+        return "NOT verified: no key is configured, anybody can make such a token"
+    kid = f"kid {clean(key.kid)}, " if key.kid is not None else ""
+    return f"verified with {clean(key.source)} ({key.kty}, {kid}thumbprint {key.thumbprint})"
+
+
+def _mode(story: Explanation) -> str:
+    assert story.claim is not None
+    return f"{'the path' if story.token is None else 'the token'} gives {mode_words(story.claim.mode)} access"
+
+
+def _filters(story: Explanation) -> str:
+    assert story.match is not None
+    return _FILTERS[story.match.route.filters]
+
+
+def _tenant(story: Explanation) -> str:
+    assert story.match is not None
+    named = "" if story.match.tenant is None or story.token is None else ", as the path says"
+    if story.match.multitenant and story.token is not None:
+        named = ", to which labels hold the path for all tenants"
+    return f"{story.tenant}{named}"
+
+
+def _backend(story: Explanation) -> str:
+    assert story.match is not None
+    return f"-{'write' if story.match.route.inserts else 'read'}.url"
+
+
+def _body(story: Explanation) -> str:
+    return _BODIES.get(story.body or "", "judged")
+
+
+def _limits(story: Explanation) -> str:
+    return "; ".join(limit_line(limit) for limit in story.limits or ()) or "no limit applies"
+
+
+def limit_line(usage: Usage) -> str:
+    """A limit and what is used of it, in one line."""
+    return clean(usage.limit.described(usage.usage, usage.tenant))
+
+
+def _arguments(story: Explanation) -> str:
+    told = changes(story) or "nothing added, nothing removed"
+    places = [each for each in (story.url_arguments, story.form_arguments) if each is not None]
+    if any(name.strip().lower() == TRACE_KEY for each in places for name, _ in each.removed):
+        told += "; trace was removed: it tells what the backend holds of others"
+    quoted = NAME_AS_IT_IS.replace("\\", r"\\")
+    if any(quoted in value for each in places for _, value in each.added):
+        told += f"; {NAME_AS_IT_IS} always matches, and keeps the backend from widening a filter on the metric name"
+    return told
+
+
+def _upstream(story: Explanation) -> str:
+    assert story.upstream is not None
+    return f"{story.upstream.method} {clean(story.upstream.url, 1000)}"
+
+
+_TOLD: Final = {
+    Step.ROUTE: _route,
+    Step.TOKEN: _token,
+    Step.MODE: _mode,
+    Step.FILTERS: _filters,
+    Step.TENANT: _tenant,
+    Step.BACKEND: _backend,
+    Step.BODY: _body,
+    Step.LIMITS: _limits,
+    Step.ARGUMENTS: _arguments,
+    Step.UPSTREAM: _upstream,
+}
+
+
+# --- one line ------------------------------------------------------------------------------------------------------
+
+
+def changes(story: Explanation) -> str:
+    """What was removed and added, such as ``-extra_label=team=ops +extra_label=team=dev``; empty for nothing."""
+    words = []
+    for arguments in (story.url_arguments, story.form_arguments):
+        if arguments is not None:
+            words += [f"-{_pair(pair, 60)}" for pair in arguments.removed[:_LISTED]]
+            words += [f"+{_pair(pair, 60)}" for pair in arguments.added[:_LISTED]]
+    return " ".join(words)
+
+
+def summary(story: Explanation) -> str:
+    """The decision in one line: tenant, access and what was changed, or why it was refused."""
+    words = [] if story.tenant is None else [story.tenant]
+    if story.match is not None:
+        words.append(story.match.route.access.value)
+    if story.refusal is not None:
+        words.append(f"{story.refusal.code}: {clean(story.refusal.message)}")
+    elif story.verdict is Verdict.OWN_PAGE:
+        words.append("a page of the gateway itself, which asks for no token and no backend")
+    elif story.verdict is Verdict.PENDING:
+        words.append("awaiting the form")
+    else:
+        words.append(changes(story) or "unchanged")
+    return " ".join(words)
+
+
+# --- the whole -----------------------------------------------------------------------------------------------------
+
+
+def as_text(story: Explanation) -> str:
+    """The whole story, with a newline at its end."""
+    return "\n".join(_lines(story)) + "\n"
+
+
+def _lines(story: Explanation) -> Iterator[str]:
+    refusal = story.refusal
+    yield f"{story.verdict.value.upper()}  {summary(story)}"
+    yield f"{clean(story.method)} {clean(story.path)} from {clean(story.client)}, judged at {moment(story.time)}"
+    yield ""
+    for taken in story.steps:
+        yield f"  {'ok' if taken.passed else 'NO'}  {taken.step.value:<9}  {taken.text}"
+    if refusal is not None:
+        yield from ("", "The client gets", f"  {refusal.answer_status} {clean(refusal.answer)}")
+    if story.token is not None:
+        yield from token_lines(story.token, story.time)
+    if story.claim is not None:
+        yield from ("", "Access", *access_lines(story.claim, story.tenant))
+    for place, arguments in (("URL", story.url_arguments), ("form", story.form_arguments)):
+        if arguments is not None and (arguments.before or arguments.after):
+            yield from ("", f"Arguments of the {place}")
+            yield from _argument_lines(arguments)
+    if story.limits:
+        yield from ("", "Limits")
+        yield from (f"  {limit_line(limit)}" for limit in story.limits)
+    if story.upstream is not None:
+        yield from ("", f"Upstream (-{story.upstream.flag})", f"  {_upstream(story)}")
+        yield f"  headers left out: {clean(', '.join(story.upstream.dropped_headers))}"
+
+
+def token_lines(token: TokenTold, now: float | None) -> Iterator[str]:
+    """Header, claims and times of a token, below an empty line and a title."""
+    yield from ("", "Token", *_json_lines("header", token.header), *_json_lines("claims", token.claims))
+    yield from (f"  {line}" for line in times(token.claims or {}, now))
+
+
+def access_lines(claim: VMAccessClaim, tenant: str | None) -> Iterator[str]:
+    """What a claim grants."""
+    yield f"  tenant {tenant}, mode {mode_words(claim.mode)}"
+    yield from (f"  label  {clean(name)}={clean(value)}" for name, value in claim.labels)
+    yield from (f"  filter {clean(selector)}" for selector in claim.filters)
+
+
+def _argument_lines(arguments: ArgumentsTold) -> Iterator[str]:
+    gone = list(arguments.removed)
+    for pair in arguments.before[:_LISTED]:
+        mark = " "
+        if pair in gone:
+            gone.remove(pair)
+            mark = "-"
+        yield f"  {mark} {_pair(pair)}"
+    if len(arguments.before) > _LISTED:
+        yield f"    … and {len(arguments.before) - _LISTED} more"
+    yield from (f"  + {_pair(pair)}" for pair in arguments.added[:_LISTED])
+    if len(arguments.added) > _LISTED:
+        yield f"  + … and {len(arguments.added) - _LISTED} more"
+
+
+def _pair(pair: Pair, length: int = _SHOWN) -> str:
+    return f"{clean(pair[0], length)}={clean(pair[1], length)}"
+
+
+def _json_lines(title: str, value: Mapping[str, object] | None) -> Iterator[str]:
+    if value is None:
+        yield f"  {title}: cannot be read"
+        return
+    yield f"  {title}:"
+    for line in json.dumps(dict(value), indent=2, ensure_ascii=False).splitlines():
+        yield f"    {clean(line)}"
+
+
+def times(claims: Mapping[str, object], now: float | None) -> Iterator[str]:
+    """What ``exp`` and ``nbf`` mean, a line each; at the Unix time ``now``, where it is known."""
+    for name, after, before in (("exp", "expires in {}", "expired {} ago"), ("nbf", "valid in {}", "valid for {}")):
+        value = claims.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            if now is None:
+                yield f"{name}: {moment(value)}"
+                continue
+            left = min(max(value, -_FAR), _FAR) - now  # of any size, and floats are not
+            distance = (after if left > 0 else before).format(_span(abs(left)))
+            yield f"{name}: {moment(value)}, {distance}"
+
+
+def moment(seconds: float) -> str:
+    """A Unix time as people write it, in UTC; a number where no calendar reaches."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:.0f} s" if isinstance(seconds, float) else f"{str(seconds)[:20]} s"
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -1,0 +1,67 @@
+"""HTTP as bytes and values: request heads, the framing of bodies, forms, content encodings and responses.
+
+Nothing here knows tokens or VictoriaMetrics' paths. What is built from a client's bytes is checked once, here.
+"""
+
+from __future__ import annotations
+
+from .content_coding import Decoder, Plain, Sink, SnappyBlock, ZstdBlock, content_encoding, decoder
+from .forms import (
+    MAX_ARGUMENTS,
+    MULTIPART,
+    URLENCODED,
+    decoded_key,
+    encode_pair,
+    is_form,
+    key_of,
+    read_form,
+    split_pairs,
+)
+from .framing import BodyReader, ChunkedReader, LengthReader
+from .head import (
+    Headers,
+    HeadLimits,
+    RequestHead,
+    check_fields,
+    check_head,
+    check_request_line,
+    find_head,
+    skip_empty_lines,
+    values_of,
+)
+from .responses import CORS, Answer, HeaderEdit, answer
+
+__all__ = [
+    "CORS",
+    "MAX_ARGUMENTS",
+    "MULTIPART",
+    "URLENCODED",
+    "Answer",
+    "BodyReader",
+    "ChunkedReader",
+    "Decoder",
+    "HeadLimits",
+    "HeaderEdit",
+    "Headers",
+    "LengthReader",
+    "Plain",
+    "RequestHead",
+    "Sink",
+    "SnappyBlock",
+    "ZstdBlock",
+    "answer",
+    "check_fields",
+    "check_head",
+    "check_request_line",
+    "content_encoding",
+    "decoded_key",
+    "decoder",
+    "encode_pair",
+    "find_head",
+    "is_form",
+    "key_of",
+    "read_form",
+    "skip_empty_lines",
+    "split_pairs",
+    "values_of",
+]

@@ -1,0 +1,211 @@
+"""The head of a request: its strict reading, byte by byte, and the value the rest of the core works on.
+
+Rules of this file:
+- what two parsers could read in two ways is refused (RFC 9112, sections 2.2, 3, 5 and 6), never repaired;
+- only origin-form targets pass (RFC 9112, section 3.2.1): the gateway is no forward proxy;
+- every check is linear in the size of the head, so a hostile head costs no more than a long one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from vmgw_core.errors import HeadTooLarge, MalformedHead, TargetTooLong
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Header fields in the order they came, names as the client wrote them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadLimits:
+    """How large a request's head may be.
+
+    ``size`` is of the whole head and ``line`` of the request line, in bytes; ``fields`` is the number of headers.
+    """
+
+    size: int = 64 * 1024
+    line: int = 32 * 1024
+    fields: int = 200
+
+
+class RequestLine(NamedTuple):
+    """The first line of a request: ``old`` is HTTP/1.0, ``size`` its length in bytes, the line break included."""
+
+    method: str
+    target: str
+    old: bool
+    size: int
+
+
+END_OF_HEAD: Final = b"\r\n\r\n"
+
+_DEFAULT_LIMITS: Final = HeadLimits()
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)*+")
+_BARE: Final = re.compile(rb"(?<!\r)\n|\0")
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+# RFC 9112, section 3: method SP request-target SP HTTP-version. A fragment never belongs on the wire, and CONNECT takes
+# no path (section 3.2.3).
+_REQUEST_LINE: Final = re.compile(rb"((?!(?i:CONNECT) )" + _TOKEN + rb") (/[!-\"$-~]*+) HTTP/1\.([01])\r\n")
+# RFC 9112, section 5: no space before the colon, no folding, no control character other than a tab in a value.
+_FIELDS: Final = re.compile(rb"(?:" + _TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+\r\n")
+# Legal, and still refused because parsers differ on them: zeros before a length, a tab behind a value.
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*+(0|[1-9][0-9]{0,17})[ ]*+\r\n")
+_CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*+chunked[ ]*+\r\n")
+
+
+class RequestHead(NamedTuple):
+    """What a decision needs of a request.
+
+    ``target`` is the origin-form target as sent; ``client`` the address of the peer, without its port.
+    """
+
+    method: str
+    target: str
+    headers: Headers
+    client: str
+
+    def values(self, name: bytes) -> list[bytes]:
+        """All values of the header ``name`` (given in lower case), in order, without surrounding blanks."""
+        return values_of(self.headers, name)
+
+    @property
+    def content_length(self) -> int | None:
+        """The announced length of the content in bytes, or None.
+
+        Raises:
+            MalformedHead: there are several, or it is no number. :func:`check_head` has seen to that for HTTP/1,
+                but not every head comes that way.
+        """
+        return _content_length(self.headers)
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the framing announces content (RFC 9112, section 6.3). Chunked counts, even if it ends empty."""
+        return _has_body(self.headers)
+
+    @property
+    def awaits_continue(self) -> bool:
+        """Whether the client holds its body back until it is told to go on (RFC 9110, section 10.1.1)."""
+        return _awaits_continue(self.headers)
+
+
+def values_of(headers: Headers, name: bytes) -> list[bytes]:
+    """All values of the header ``name`` (given in lower case), in order, without surrounding blanks."""
+    return [value.strip() for key, value in headers if key.lower() == name]
+
+
+# Asked several times for a request, and the headers of a client's requests are mostly the very same.
+@lru_cache(maxsize=256)
+def _content_length(headers: Headers) -> int | None:
+    values = values_of(headers, b"content-length")
+    if not values:
+        return None
+    if len(values) > 1 or not re.fullmatch(rb"[0-9]{1,18}", values[0]):
+        raise MalformedHead("the Content-Length is not one number of bytes")
+    return int(values[0])
+
+
+@lru_cache(maxsize=256)
+def _has_body(headers: Headers) -> bool:
+    return any(name.lower() == b"transfer-encoding" for name, _ in headers) or bool(_content_length(headers))
+
+
+@lru_cache(maxsize=256)
+def _awaits_continue(headers: Headers) -> bool:
+    expected = values_of(headers, b"expect")
+    return bool(expected) and expected[0].lower() == b"100-continue"
+
+
+def skip_empty_lines(received: bytes) -> int:
+    """How many bytes of empty lines ``received`` begins with. They are ignored (RFC 9112, section 2.2)."""
+    lines = _EMPTY_LINES.match(received)
+    return 0 if lines is None else lines.end()
+
+
+def find_head(received: bytes, max_size: int, seen: int = 0) -> int:
+    """The length in bytes of the complete head that ``received`` begins with, or 0 while it is incomplete.
+
+    Args:
+        seen: how many bytes of ``received`` an earlier call has looked at; they are not read again.
+
+    Raises:
+        HeadTooLarge: the head is, or can only become, larger than ``max_size`` bytes.
+        MalformedHead: the bytes can no longer become a head that :func:`check_head` accepts.
+    """
+    end = received.find(END_OF_HEAD, max(0, seen - len(END_OF_HEAD)), max_size)
+    if end < 0:
+        if len(received) >= max_size:
+            raise HeadTooLarge(f"the request line and headers are larger than {max_size} bytes")
+        if _BARE.search(received, seen):
+            raise MalformedHead("a bare line feed or NUL in the request head")
+        return 0
+    return end + len(END_OF_HEAD)
+
+
+def check_head(head: bytes, limits: HeadLimits = _DEFAULT_LIMITS) -> RequestLine:
+    """Check a complete head, from the request line to the empty line, and read its first line.
+
+    Raises:
+        MalformedHead: the head is not exactly one unambiguous HTTP/1.x request head.
+        TargetTooLong: the request line is longer than ``limits.line``.
+        HeadTooLarge: there are more headers than ``limits.fields``.
+    """
+    line = check_request_line(head, limits)
+    # The request line and the empty line at the end are no headers.
+    if head.count(b"\n") - 2 > limits.fields:
+        raise HeadTooLarge(f"the request has more than {limits.fields} headers")
+    if _FIELDS.fullmatch(head, line.size) is None:
+        raise MalformedHead("a header is not of the form Name: value, or holds a control character")
+    lowered = head.lower()
+    hosts = lowered.count(b"\r\nhost:")
+    if hosts > 1 or (hosts == 0 and not line.old):
+        raise MalformedHead("exactly one Host header is needed")
+    _check_framing(lowered, line.old)
+    return line
+
+
+def check_fields(head: RequestHead) -> None:
+    """Check a request that came in another framing than HTTP/1.1, as what it becomes there.
+
+    Raises:
+        MalformedHead: it would be no unambiguous HTTP/1.1 request.
+    """
+    lines = [f"{head.method} {head.target} HTTP/1.1".encode("utf-8", "surrogateescape"), b"Host: host"]
+    lines += [b"%b: %b" % field for field in head.headers if field[0].lower() != b"host"]
+    written = b"\r\n".join([*lines, b"", b""])
+    if written.count(b"\n") != len(lines) + 1:
+        raise MalformedHead("a header with a line break")  # it would become two
+    check_head(written)
+
+
+def check_request_line(head: bytes, limits: HeadLimits = _DEFAULT_LIMITS) -> RequestLine:
+    """The first line of a complete head.
+
+    Raises:
+        MalformedHead: it is none, or not of HTTP/1.0 or 1.1.
+        TargetTooLong: it is longer than ``limits.line``.
+    """
+    if len(head) > limits.line and head.find(b"\r\n") > limits.line:
+        raise TargetTooLong(f"the request line is longer than {limits.line} bytes")
+    line = _REQUEST_LINE.match(head)
+    if line is None:
+        raise MalformedHead("the request line is not of the form METHOD /path HTTP/1.1")
+    method, target, minor = line.groups()
+    return RequestLine(method.decode("ascii"), target.decode("ascii"), minor == b"0", line.end())
+
+
+def _check_framing(lowered: bytes, old: bool) -> None:
+    """RFC 9112, section 6: one Content-Length of digits, or one Transfer-Encoding that is exactly chunked."""
+    lengths = lowered.count(b"\r\ncontent-length:")
+    codings = lowered.count(b"\r\ntransfer-encoding:")
+    if lengths and codings:
+        raise MalformedHead("both Content-Length and Transfer-Encoding")
+    if lengths > 1 or codings > 1:
+        raise MalformedHead("more than one Content-Length or Transfer-Encoding header")
+    if lengths and _LENGTH.search(lowered) is None:
+        raise MalformedHead("the Content-Length is not a number of bytes")
+    if codings and (old or _CHUNKED.search(lowered) is None):
+        raise MalformedHead("the Transfer-Encoding is not chunked, or the request is HTTP/1.0")

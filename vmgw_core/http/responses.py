@@ -1,0 +1,114 @@
+"""The one place that turns a refusal into the answer a client gets.
+
+Bodies are what the Prometheus HTTP API answers on errors, so that Grafana shows the text:
+``{"status":"error","errorType":…,"error":…}`` (https://prometheus.io/docs/prometheus/latest/querying/api/#format-overview).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from vmgw_core.base import Access
+from vmgw_core.errors import (
+    BackendUnreachable,
+    KeysUnavailable,
+    MethodNotAllowed,
+    Overloaded,
+    RateLimited,
+    Refusal,
+    TokenRefused,
+    TooManyAtOnce,
+    UsageUnknown,
+)
+
+from .head import Headers
+
+_ERROR_TYPES: Final = {
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    408: "timeout",
+    413: "bad_data",
+    429: "too_many_requests",
+    500: "internal",
+    502: "unavailable",
+    503: "unavailable",
+    504: "timeout",
+}
+# vmagent drops a block for good on these (and retries on all others), so on writes another status stands in, unless
+# the refusal is final.
+_DROPPED_BY_WRITERS: Final = {400: 403, 409: 403, 415: 403}
+
+
+CORS: Final = (
+    (b"Access-Control-Allow-Origin", b"*"),
+    (b"Access-Control-Allow-Methods", b"*"),
+    (b"Access-Control-Allow-Headers", b"*"),
+)
+"""What the VictoriaMetrics programs send, so that pages of other origins may read an answer; no credentials with it.
+
+``-http.disableCORS`` takes it out of all answers (https://developer.mozilla.org/en-US/docs/Web/HTTP/CORS).
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A whole response of the gateway's own."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderEdit:
+    """What every answer gets, and what is taken out of those of backends.
+
+    ``add`` replaces headers of the same name; ``drop`` are the beginnings of names, in lower case. VictoriaMetrics
+    tells the name of its machine in every answer.
+    """
+
+    add: tuple[tuple[bytes, bytes], ...] = ()
+    drop: tuple[bytes, ...] = (b"x-server-hostname",)
+
+    def apply(self, headers: Headers) -> Headers:
+        """The headers of an answer as the client gets them."""
+        replaced = {name.lower() for name, _ in self.add}
+        kept = (
+            (name, value)
+            for name, value in headers
+            if name.lower() not in replaced and not name.lower().startswith(self.drop)
+        )
+        return (*kept, *self.add)
+
+
+def answer(refusal: Refusal, *, access: Access | None = None, tell_why: bool = False) -> Answer:
+    """The response for ``refusal``.
+
+    Args:
+        access: what the route is for, where it is known; writes are answered 400 or 415 only where the same write can
+            never succeed.
+        tell_why: whether the client learns why its token was refused (``-logInvalidAuthTokens``).
+    """
+    status = refusal.status
+    if access is Access.WRITE and not refusal.final:
+        status = _DROPPED_BY_WRITERS.get(status, status)
+    text = refusal.message
+    headers: list[tuple[bytes, bytes]] = [(b"Content-Type", b"application/json"), *CORS]
+    if isinstance(refusal, TokenRefused):
+        # RFC 6750, section 3: the challenge; section 3.1: no error code where no token was sent.
+        headers.append((b"WWW-Authenticate", b"Bearer"))
+        if not tell_why:
+            text = "a valid token is needed"
+    elif isinstance(refusal, MethodNotAllowed):
+        headers.append((b"Allow", ", ".join(refusal.allow).encode()))
+    elif isinstance(refusal, RateLimited):
+        headers.append((b"Retry-After", str(refusal.retry_after).encode()))
+    elif isinstance(refusal, KeysUnavailable | BackendUnreachable | UsageUnknown | Overloaded | TooManyAtOnce):
+        headers.append((b"Retry-After", b"5"))
+    document = {"status": "error", "errorType": _ERROR_TYPES.get(status, "bad_data"), "error": text}
+    body = json.dumps(document, separators=(",", ":")).encode()
+    headers.append((b"Content-Length", str(len(body)).encode()))
+    return Answer(status=status, headers=tuple(headers), body=body)

@@ -1,0 +1,37 @@
+"""May this tenant do one thing more: sliding windows, counters, and usage that a datasource knows.
+
+``limiter`` decides. ``config`` reads the file of limits, and ``replicas`` exchanges counts with other gateways.
+"""
+
+from __future__ import annotations
+
+from .config import MAX_BYTES, check_measurable, read_limits
+from .counter import RESERVED
+from .datasource_query import Snapshot, UsagePlan, parse_labels
+from .limiter import OTHER, Limiter, tenant_name
+from .model import Limit, LimitType, Resolution
+from .own_requests import OwnRequests
+from .replicas import MAX_REPLICAS, Others, OwnCounts
+from .tenant_series import Ask, TenantSeries
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_REPLICAS",
+    "OTHER",
+    "RESERVED",
+    "Ask",
+    "Limit",
+    "LimitType",
+    "Limiter",
+    "Others",
+    "OwnCounts",
+    "OwnRequests",
+    "Resolution",
+    "Snapshot",
+    "TenantSeries",
+    "UsagePlan",
+    "check_measurable",
+    "parse_labels",
+    "read_limits",
+    "tenant_name",
+]

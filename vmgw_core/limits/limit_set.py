@@ -1,0 +1,67 @@
+"""Which limits hold whom: all limits of a file, looked up by tenant and by the labels of a token.
+
+A slot is a type, a resolution and a set of labels. In each, a tenant is held by its own limit, or by the one for
+every tenant; and beside it by the total of that slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from vmgw_core.base import Labels, TenantID
+
+from .model import Limit, LimitType, Resolution
+
+MAX_MATCHES: Final = 10_000
+"""Label sets of tokens for which it is remembered which limits with labels they match."""
+
+Slot = tuple[LimitType, Resolution, Labels]
+
+
+class LimitSet:
+    """Limits, no two of which have tenant, scope and slot in common."""
+
+    def __init__(self, limits: Iterable[Limit]) -> None:
+        self.limits = tuple(limits)
+        self.totals = {limit.slot: limit for limit in self.limits if limit.total}
+        self._default = {limit.slot: limit for limit in self.limits if limit.tenant is None and not limit.total}
+        self._own = {(limit.tenant, limit.slot): limit for limit in self.limits if limit.tenant is not None}
+        slots = dict.fromkeys(limit.slot for limit in self.limits)
+        self._plain = tuple(slot for slot in slots if not slot[2])
+        self._labelled = tuple((slot, frozenset(slot[2])) for slot in slots if slot[2])
+        self._matches: dict[Labels, tuple[Slot, ...]] = {}
+
+    @property
+    def measurable(self) -> set[tuple[LimitType, Resolution]]:
+        """What a datasource has to be asked for: it knows tenants, but no labels of tokens."""
+        return {(limit.type, limit.resolution) for limit in self.limits if not limit.labels}
+
+    @property
+    def longest(self) -> float:
+        """Seconds after which a tenant that does nothing has used nothing of any limit."""
+        return float(max((limit.resolution.seconds for limit in self.limits), default=0))
+
+    @property
+    def counts_rows(self) -> bool:
+        """Whether some limit needs the rows of bodies."""
+        return any(limit.type is LimitType.ROWS_INSERTED for limit in self.limits)
+
+    def limit_of(self, tenant: TenantID | None, slot: Slot) -> Limit | None:
+        """The limit that holds a tenant on its own. Of those, a ``multitenant`` request (None) falls under queries."""
+        if tenant is None:
+            return self._default.get(slot) if slot[0] is LimitType.QUERIES else None
+        return self._own.get((tenant, slot)) or self._default.get(slot)
+
+    def slots(self, labels: Labels) -> tuple[Slot, ...]:
+        """The slots that a token with ``labels`` falls under."""
+        if not self._labelled or not labels:
+            return self._plain
+        found = self._matches.get(labels)
+        if found is None:
+            if len(self._matches) >= MAX_MATCHES:
+                self._matches.clear()
+            carried = frozenset(labels)
+            matching = (slot for slot, wanted in self._labelled if wanted <= carried)
+            found = self._matches[labels] = (*self._plain, *matching)
+        return found

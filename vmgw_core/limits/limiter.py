@@ -1,0 +1,383 @@
+"""The rate limiter: may this tenant do one thing more now?
+
+Rules of this file:
+
+- A request that is refused counts nowhere, and one that several limits hold counts for all of them or for none.
+- A tenant is the verified one alone. One whose window holds something is never forgotten; at ``max_tenants`` of them
+  a new tenant is refused, until one has been idle for the longest window of a limit.
+- Time does not go back: a ``now`` before the last one counts as the last one, and where it is before it by more than
+  the longest window (a captured day replayed behind a later one) time goes on from there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from vmgw_core.base import Access, Subject, TenantID
+from vmgw_core.errors import BodyTooLarge, RateLimited, UsageUnknown
+
+from .counter import RESERVED, Counter, Learnt, Peers
+from .limit_set import LimitSet, Slot
+from .model import Limit, LimitType, Resolution, Usage
+
+__all__ = ["Limit", "LimitType", "Limiter", "Resolution", "Subject", "Usage"]
+
+MAX_PLANS: Final = 64
+"""Sets of limits kept for one tenant: as many as its tokens match different limits with labels."""
+OTHER: Final = "other"
+"""The tenants beyond ``max_tenants`` in the count of refusals."""
+
+_LONGEST_WINDOW: Final = float(Resolution.HOUR.seconds)
+_MOVE_AFTER: Final = 1.0  # seconds: the order of tenants is true to that, which is enough to tell who is idle
+_SLACK: Final = 1e-5  # seconds, for what the arithmetic of floats loses
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The counters that hold one kind of token of one tenant. ``writes`` are those of rows and of series."""
+
+    reads: tuple[Counter, ...]
+    rows: tuple[Counter, ...]
+    series: tuple[Counter, ...]
+    writes: tuple[Counter, ...]
+
+
+class _Tenant:
+    """The counters of one tenant, when it was last admitted, and when it was last moved to the end of the line."""
+
+    __slots__ = ("counters", "kept", "last", "moved", "plans")
+
+    def __init__(self) -> None:
+        self.counters: dict[Slot, Counter] = {}
+        self.plans: dict[tuple[Slot, ...], _Plan] = {}
+        self.kept = False
+        self.last = self.moved = float("-inf")
+
+
+class Limiter:
+    """Counts requests and rows, and refuses what is beyond the limits.
+
+    ``now`` is seconds of a clock that does not jump; the same clock in every call. Not for use by several threads.
+    """
+
+    def __init__(
+        self,
+        limits: Iterable[Limit] = (),
+        *,
+        max_tenants: int = 10_000,
+        measured: bool = False,
+        stale_after: float | None = None,
+    ) -> None:
+        """
+        Args:
+            limits: no two of the same tenant, scope and slot.
+            max_tenants: how many tenants are kept.
+            measured: whether a datasource is asked, and :meth:`learn` called.
+            stale_after: refuse what a datasource should have measured once its data is older, in seconds, or has not
+                come yet; None: never.
+        """
+        self.max_tenants = max_tenants
+        self.measured = measured
+        self.stale_after = stale_after
+        self.warnings: deque[Usage] = deque(maxlen=1000)
+        """Usages that have come near their limit since somebody last emptied this."""
+        self.rejects: dict[tuple[LimitType | None, Resolution | None, str], int] = {}
+        """Refusals by limit and tenant; type None: for want of room for another tenant."""
+        self._rejected: set[str] = set()
+        self._now = float("-inf")
+        self._offset = 0.0
+        self._tenants: OrderedDict[TenantID | None, _Tenant] = OrderedDict()
+        self._totals: dict[Slot, Counter] = {}
+        self._learnt: dict[tuple[LimitType, Resolution], Learnt] = {}
+        self._peers: Peers | None = None
+        self.replace(limits)
+
+    # --- the limits ------------------------------------------------------------------------------------------------
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits in force."""
+        return self._set.limits
+
+    def replace(self, limits: Iterable[Limit]) -> None:
+        """Put other limits in force. What was counted for a limit that stays, or changes its value, is kept."""
+        self._set = LimitSet(limits)
+        self._longest = self._set.longest
+        self.counts_rows = self._set.counts_rows
+        """Whether some limit needs the rows of bodies: only then are they counted."""
+        wanted = self._set.measurable if self.measured else ()
+        self._learnt = {pair: self._learnt.get(pair, Learnt()) for pair in wanted}
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        """Make all counters anew, on the windows of the old ones."""
+        totals = self._set.totals.items()
+        self._totals = {slot: self._counter(limit, None, self._totals.get(slot)) for slot, limit in totals}
+        for tenant, entry in self._tenants.items():
+            entry.plans.clear()
+            old, entry.counters = entry.counters, {}
+            for slot, counter in old.items():
+                limit = self._set.limit_of(tenant, slot)
+                if limit is not None:
+                    entry.counters[slot] = self._counter(limit, tenant, counter)
+
+    def _counter(self, limit: Limit, tenant: TenantID | None, old: Counter | None = None) -> Counter:
+        learnt = None
+        if not limit.labels and (tenant is not None or limit.total):  # no datasource knows of labels or multitenant
+            learnt = self._learnt.get((limit.type, limit.resolution))
+        counter = Counter(limit, tenant, learnt, self._peers if limit.type.counted else None)
+        if old is not None:
+            counter.window = old.window
+        return counter
+
+    def _find(self, subject: Subject) -> tuple[_Tenant, _Plan]:
+        """The tenant's counters, made but not kept where it has none yet, and those that hold this subject."""
+        entry = self._tenants.get(subject.tenant)
+        if entry is None:
+            entry = _Tenant()
+        slots = self._set.slots(subject.labels)
+        plan = entry.plans.get(slots)
+        if plan is None:
+            if len(entry.plans) >= MAX_PLANS:
+                entry.plans.clear()
+            plan = entry.plans[slots] = self._plan(subject.tenant, entry, slots)
+        return entry, plan
+
+    def _plan(self, tenant: TenantID | None, entry: _Tenant, slots: tuple[Slot, ...]) -> _Plan:
+        counters: list[Counter] = []
+        for slot in slots:
+            counter = entry.counters.get(slot)
+            if counter is None and (limit := self._set.limit_of(tenant, slot)) is not None:
+                counter = entry.counters[slot] = self._counter(limit, tenant)
+            counters += [found for found in (counter, self._totals.get(slot)) if found is not None]
+        rows = tuple(counter for counter in counters if counter.limit.type is LimitType.ROWS_INSERTED)
+        series = tuple(counter for counter in counters if not counter.limit.type.counted)
+        reads = tuple(counter for counter in counters if counter.limit.type is LimitType.QUERIES)
+        return _Plan(reads=reads, rows=rows, series=series, writes=rows + series)
+
+    # --- verdicts --------------------------------------------------------------------------------------------------
+
+    def admit(self, subject: Subject, access: Access, now: float) -> None:
+        """Count a request that is about to pass.
+
+        A read counts as one query. A write is refused where a limit on rows or series is reached already; its rows
+        are counted by :meth:`take_rows`. Deleting is neither a query nor an insert: no limit holds it.
+
+        Raises:
+            RateLimited: a limit is reached, or there are too many tenants. Nothing was counted then.
+            UsageUnknown: ``stale_after``.
+        """
+        if access is Access.DELETE:
+            return
+        now = self._clock(now)
+        entry, plan = self._find(subject)
+        if access is Access.READ:
+            self._check(subject, entry, plan.reads, 1, now)
+            self._count(plan.reads, 1, now)
+        else:
+            self._check(subject, entry, plan.writes, 1, now)
+            self._count(plan.series, 0, now)
+
+    def take_rows(self, subject: Subject, rows: int, now: float) -> None:
+        """Count rows that are about to be passed on.
+
+        Raises:
+            RateLimited: they do not fit now, or there are too many tenants. Nothing was counted then.
+            BodyTooLarge: they are more than a whole limit.
+        """
+        if rows <= 0:
+            return
+        now = self._clock(now)
+        entry, plan = self._find(subject)
+        for counter in plan.rows:
+            limit = counter.limit
+            if rows > limit.value:
+                at_most = f"{limit.value} per {limit.resolution}"
+                raise BodyTooLarge(f"{rows} rows at once, where the limit is {at_most}: send fewer at a time")
+            counter.typical = rows
+        self._check(subject, entry, plan.rows, rows, now)
+        self._count(plan.rows, rows, now)
+
+    def _check(self, subject: Subject, entry: _Tenant, counters: tuple[Counter, ...], need: int, now: float) -> None:
+        """Raise where ``need`` more do not fit all of them, else keep the tenant."""
+        for counter in counters:
+            if self.stale_after is not None and counter.age(now) > self.stale_after:
+                raise UsageUnknown(
+                    f"the usage of {counter.limit.type.noun} is not known: the datasource has given no answer for "
+                    f"{self.stale_after:g} seconds (-ratelimit.failClosed)"
+                )
+            if not counter.fits(need, now):
+                raise self._refused(subject, entry, counters, now)
+        if entry.counters:
+            self._keep(subject, entry, now)
+
+    def _count(self, counters: tuple[Counter, ...], count: int, now: float) -> None:
+        for counter in counters:
+            if count:
+                counter.add(count, now)
+            if counter.crossed(now):
+                self.warnings.append(_usage(counter, now))
+
+    def _refused(self, subject: Subject, entry: _Tenant, counters: tuple[Counter, ...], now: float) -> RateLimited:
+        """The refusal, by the limit that takes longest to have room again for as much as is usual at a time."""
+        waits = [(counter.wait(counter.typical, now), counter) for counter in counters]
+        wait, slowest = max(waits, key=lambda pair: pair[0])
+        if self._peers is not None:
+            for own, counter in waits:
+                if counter.shared:
+                    counter.told(counter.typical, own, now)
+            if entry.counters:  # its share must be there when it comes back
+                self._keep(subject, entry, now)
+        self._reject(slowest.limit, subject.tenant)
+        usage = slowest.limit.described(slowest.usage(now), slowest.tenant)
+        return RateLimited(f"request was rate limited: {usage}", _whole_seconds(wait))
+
+    def _reject(self, limit: Limit | None, tenant: TenantID | None) -> None:
+        name = tenant_name(tenant)
+        if name not in self._rejected:
+            if len(self._rejected) >= self.max_tenants:
+                name = OTHER
+            self._rejected.add(name)
+        key = (limit.type, limit.resolution, name) if limit is not None else (None, None, name)
+        self.rejects[key] = self.rejects.get(key, 0) + 1
+
+    # --- tenants and time ------------------------------------------------------------------------------------------
+
+    def _keep(self, subject: Subject, entry: _Tenant, now: float) -> None:
+        entry.last = now
+        if now - entry.moved < _MOVE_AFTER:
+            return
+        entry.moved = now
+        if entry.kept:
+            self._tenants.move_to_end(subject.tenant)
+        else:
+            self._make_room(subject, now)
+            self._tenants[subject.tenant] = entry
+            entry.kept = True
+
+    def _make_room(self, subject: Subject, now: float) -> None:
+        """Forget tenants that have been idle for the longest window of a limit, those longest idle first."""
+        while self._tenants:
+            oldest = next(iter(self._tenants.values()))
+            idle_at = oldest.last + self._longest
+            if idle_at > now:
+                if len(self._tenants) < self.max_tenants:
+                    return
+                self._reject(None, subject.tenant)
+                raise RateLimited(
+                    f"request was rate limited: usage is kept for {self.max_tenants} tenants, and all of them are "
+                    f"active (-ratelimit.maxTenants), so there is no room for tenant {tenant_name(subject.tenant)}",
+                    _whole_seconds(idle_at - now),
+                )
+            self._tenants.popitem(last=False)
+
+    def _clock(self, now: float) -> float:
+        now += self._offset
+        if now < self._now:
+            if self._now - now > _LONGEST_WINDOW:
+                self._offset += self._now - now
+            return self._now
+        self._now = now
+        return now
+
+    # --- what others know ------------------------------------------------------------------------------------------
+
+    def learn(
+        self, values: Mapping[tuple[LimitType, Resolution, TenantID | None], float], as_of: float, now: float
+    ) -> None:
+        """Usage from the datasource; verdicts use ``max(own window, value + what was admitted here since as_of)``.
+
+        Args:
+            values: by type, resolution and tenant; tenant None is all of them together. The tenants of a type and
+                resolution that has any value here, and no value of their own, have used nothing. A type and
+                resolution without any value keeps what was known of it.
+            as_of: when the newest sample behind the values was scraped, on the clock of ``now``. An answer that is
+                older than the one known is dropped.
+
+        Raises:
+            ValueError: a value is not finite.
+        """
+        now = self._clock(now)
+        as_of = min(as_of + self._offset, now)
+        groups: dict[tuple[LimitType, Resolution], dict[TenantID | None, int]] = {}
+        for (limit_type, resolution, tenant), value in values.items():
+            if not math.isfinite(value):
+                raise ValueError(f"{limit_type} per {resolution} of {tenant_name(tenant)} is no number")
+            groups.setdefault((limit_type, resolution), {})[tenant] = max(0, math.ceil(value))
+        for pair, group in groups.items():
+            learnt = self._learnt.get(pair)
+            if learnt is not None:
+                learnt.take(group, as_of, now)
+
+    def usages(self, now: float) -> dict[str, int]:
+        """For the other replicas: the own window counts by counter key, and under ``key+`` what may come on top of each
+        before the next exchange. Whoever sums them up need not know the difference."""
+        now = self._clock(now)
+        if self._peers is None:
+            self._peers = Peers(at=now)
+            self._rebuild()
+        published: dict[str, int] = {}
+        for counter in self._counters():
+            if counter.shared and (reserved := counter.publish(now)) is not None:
+                if own := counter.window.total:
+                    published[counter.key] = own
+                if reserved:
+                    published[counter.key + RESERVED] = reserved
+        return published
+
+    def learn_others(self, others: Mapping[str, int], peers: int, now: float) -> None:
+        """The sums of what the other replicas published, and how many of them are alive. Follows :meth:`usages`."""
+        now = self._clock(now)
+        if self._peers is None:
+            self.usages(now)
+        assert self._peers is not None
+        self._peers.take(others, peers, now)
+        for counter in self._counters():
+            if counter.shared:
+                counter.exchanged(now)
+
+    # --- for people ------------------------------------------------------------------------------------------------
+
+    def status(self, now: float) -> Iterator[Usage]:
+        """The totals, then every limit of every tenant that is kept, those most recently admitted first."""
+        now = self._clock(now)
+        for counter in self._counters():
+            yield _usage(counter, now)
+
+    def status_of(self, subject: Subject, now: float) -> tuple[Usage, ...]:
+        """The limits that hold this subject, with what is used of them."""
+        now = self._clock(now)
+        _, plan = self._find(subject)
+        return tuple(_usage(counter, now) for counter in plan.reads + plan.rows + plan.series)
+
+    def age(self, now: float) -> float | None:
+        """Seconds since the oldest of the datasource's data was scraped: inf before its first answer, None without."""
+        now = self._clock(now)
+        return max((now - learnt.as_of for learnt in self._learnt.values()), default=None)
+
+    @property
+    def tenants(self) -> int:
+        """How many tenants are kept."""
+        return len(self._tenants)
+
+    def _counters(self) -> Iterator[Counter]:
+        yield from self._totals.values()
+        for entry in reversed(self._tenants.values()):
+            yield from entry.counters.values()
+
+
+def tenant_name(tenant: TenantID | None) -> str:
+    """The tenant as paths have it: ``1:5``, or ``multitenant``."""
+    return "multitenant" if tenant is None else str(tenant)
+
+
+def _usage(counter: Counter, now: float) -> Usage:
+    return Usage(limit=counter.limit, tenant=counter.tenant, usage=counter.usage(now), key=counter.key)
+
+
+def _whole_seconds(wait: float) -> int:
+    return max(1, math.ceil(wait + _SLACK))

@@ -1,0 +1,156 @@
+"""Series of tenants on a cluster whose metrics do not tell: the tenants themselves are asked.
+
+The open-source vmstorage has no metrics per tenant. What a tenant's own API says stands in:
+
+- ``active_series``: ``/api/v1/status/tsdb``, the series of the day.
+- ``new_series``: how much ``/api/v1/series/count``, the number of series ever, has grown within the window. What was
+  created before the first answer is not known, so growth is counted from there.
+
+Asking costs the backend an index scan, and counts as a query of that tenant. So each is asked once in an interval that
+is far longer than that of the datasource, and the number of tenants is bounded.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from vmgw_core.base import FieldError, TenantID, as_integer, as_list, as_object, load_object, require
+from vmgw_core.base.strict_json import child
+
+from .datasource_query import Values
+from .model import LimitType, Resolution
+
+MAX_TENANTS: Final = 1000
+
+_PATHS: Final[Mapping[LimitType, str]] = {
+    LimitType.ACTIVE_SERIES: "/api/v1/status/tsdb?topN=1",
+    LimitType.NEW_SERIES: "/api/v1/series/count",
+}
+_STEPS: Final = 60
+"""Points of growth kept for a window: more would tell no more than the interval between two questions allows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One GET at a tenant."""
+
+    type: LimitType
+    tenant: TenantID
+
+    @property
+    def target(self) -> str:
+        """Path and query, behind the path of ``-read.url``."""
+        path = _PATHS[self.type]
+        return f"/select/{self.tenant}/prometheus{path}"
+
+
+@dataclass(slots=True)
+class _Growth:
+    """A number that grows, as it was at up to ``_STEPS`` moments of a window and at the last one before it."""
+
+    window: float
+    points: deque[tuple[float, int]] = field(default_factory=deque)
+    latest: int = 0
+
+    def add(self, number: int, now: float) -> None:
+        self.latest = number
+        if not self.points or now - self.points[-1][0] >= self.window / _STEPS:
+            self.points.append((now, number))
+        # The last one before the window stays: it is what the window began with.
+        while len(self.points) > 1 and self.points[1][0] <= now - self.window:
+            self.points.popleft()
+
+    def value(self) -> int:
+        # It can shrink: a deletion, or old data going at the end of the retention. That makes room for nothing.
+        return max(0, self.latest - self.points[0][1])
+
+
+@dataclass(slots=True)
+class _Tenant:
+    asked: float | None = None
+    answered: dict[LimitType, float] = field(default_factory=dict)
+    """When the last good answers were asked for; nothing of a type whose last question failed."""
+    active: int | None = None
+    growth: dict[Resolution, _Growth] = field(default_factory=dict)
+
+
+class TenantSeries:
+    """Who is asked when, and what their answers come to. Times are seconds of any one clock.
+
+    ``interval`` is in seconds.
+    """
+
+    def __init__(self, *, interval: float) -> None:
+        self.left_out = 0
+        """How many tenants were beyond the bound in the last round."""
+        self._interval = interval
+        self._tenants: dict[TenantID, _Tenant] = {}
+
+    def due(self, types: Iterable[LimitType], tenants: Iterable[TenantID], now: float) -> tuple[Ask, ...]:
+        """What to ask now, the most important tenants first. A tenant that is not named any more is forgotten.
+
+        ``types`` are those of active_series and new_series that no metric tells of.
+        """
+        types = tuple(types)
+        wanted = list(dict.fromkeys(tenants))
+        self.left_out = max(0, len(wanted) - MAX_TENANTS)
+        self._tenants = {each: self._tenants.get(each) or _Tenant() for each in wanted[:MAX_TENANTS]}
+        asks: list[Ask] = []
+        for tenant, state in self._tenants.items():
+            # A clock that was set back asks at once.
+            if state.asked is None or not 0 <= now - state.asked < self._interval:
+                state.asked = now
+                asks += (Ask(type=limit_type, tenant=tenant) for limit_type in types)
+        return tuple(asks)
+
+    def received(self, ask: Ask, document: bytes, now: float) -> None:
+        """A tenant answered (the body of a 200); ``now`` is when it was asked.
+
+        Raises:
+            FieldError: it is no such answer; what was known stays.
+        """
+        number = _series(ask.type, document)
+        state = self._tenants.get(ask.tenant)
+        if state is None:
+            return
+        state.answered[ask.type] = now
+        if ask.type is LimitType.ACTIVE_SERIES:
+            state.active = number
+            return
+        for window in Resolution:
+            state.growth.setdefault(window, _Growth(window.seconds)).add(number, now)
+
+    def failed(self, ask: Ask) -> None:
+        """A tenant gave no answer of use: what it said before stays, and is not taken for new."""
+        if state := self._tenants.get(ask.tenant):
+            state.answered.pop(ask.type, None)
+
+    def values(self, limit_type: LimitType) -> Values:
+        """Usage of every tenant that has ever answered, in every window."""
+        values: dict[tuple[LimitType, Resolution, TenantID | None], float] = {}
+        for tenant, state in self._tenants.items():
+            for window in Resolution:
+                if limit_type is LimitType.ACTIVE_SERIES and state.active is not None:
+                    values[limit_type, window, tenant] = state.active
+                if limit_type is LimitType.NEW_SERIES and window in state.growth:
+                    values[limit_type, window, tenant] = state.growth[window].value()
+        return values
+
+    def as_of(self, limit_type: LimitType) -> float | None:
+        """When the oldest of the good answers was asked for; None where there is none."""
+        answered = (state.answered.get(limit_type) for state in self._tenants.values())
+        return min((each for each in answered if each is not None), default=None)
+
+
+def _series(limit_type: LimitType, document: bytes) -> int:
+    data = require(load_object(document, "answer"), "data", "answer")
+    path = "answer.data"
+    if limit_type is LimitType.ACTIVE_SERIES:
+        return as_integer(require(as_object(data, path), "totalSeries", path), child(path, "totalSeries"), minimum=0)
+    counts = as_list(data, path)
+    if len(counts) != 1:
+        raise FieldError(path, "expected one number")
+    return as_integer(counts[0], child(path, 0), minimum=0)

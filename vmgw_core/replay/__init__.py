@@ -1,0 +1,37 @@
+"""Captured requests: recorded without secrets, read back from files, judged again and compared.
+
+A record keeps what was known of the token's signature, since the signature itself is not kept.
+"""
+
+from __future__ import annotations
+
+from .expectations import Expectation, read_expectations
+from .flow_file import NetstringError, frame, spans, value
+from .judge import Judge
+from .record import METADATA_KEY, OWN_PAGE, Captured, from_metadata, to_metadata
+from .redaction import MAX_BODY, redact_body, redact_headers, redact_target
+from .report import as_json, as_junit, as_text
+from .tally import Tally
+
+__all__ = [
+    "MAX_BODY",
+    "METADATA_KEY",
+    "OWN_PAGE",
+    "Captured",
+    "Expectation",
+    "Judge",
+    "NetstringError",
+    "Tally",
+    "as_json",
+    "as_junit",
+    "as_text",
+    "frame",
+    "from_metadata",
+    "read_expectations",
+    "redact_body",
+    "redact_headers",
+    "redact_target",
+    "spans",
+    "to_metadata",
+    "value",
+]

@@ -1,0 +1,145 @@
+"""Judging captured requests again, and what is different then.
+
+A request is judged as of the time it was captured, so a token that was good is not refused for its age. Where what
+a verdict rests on is not in the file (a signature, a large form), the verdict is ``doubtful`` and says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from vmgw_core.enforcement import Cycle, Gateway, Grant, Policy, State, access_of
+from vmgw_core.errors import BadSignature, Refusal
+from vmgw_core.http import RequestHead, answer
+from vmgw_core.limits import Limiter
+
+from .evidence import RecordedTokens
+from .record import ADMITTED, Captured, Outcome, Sent, sent_of
+from .redaction import redact_text
+
+_SIGNATURE: Final = "the signature of the token is not in the file"
+_FORM: Final = "the form is not in the file"
+_ROWS: Final = "how many rows the body carries is not in the file"
+
+
+class Difference(StrEnum):
+    """How two decisions about one request differ: the first of these that is true."""
+
+    NEWLY_REFUSED = "newly refused"
+    NEWLY_ADMITTED = "newly admitted"
+    OTHER_REFUSAL = "other refusal"
+    OTHER_TENANT = "other tenant"
+    OTHER_UPSTREAM = "other upstream request"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a policy decides about a captured request. ``doubt`` says what is not known, or is empty."""
+
+    outcome: Outcome
+    doubt: str = ""
+
+
+class Judge:
+    """Applies one policy to captured requests, in the order in which they came.
+
+    Args:
+        limiter: holds the requests to limits, at the times of their capture; None where there are none.
+        trusting: whether a record's word on its token's signature is taken.
+    """
+
+    def __init__(self, policy: Policy, limiter: Limiter | None = None, *, trusting: bool = True) -> None:
+        self.tokens = RecordedTokens(policy.verifier.keys, rules=policy.verifier.rules, trusting=trusting)
+        self.policy = replace(policy, verifier=self.tokens)
+        self.gateway = Gateway(policy=self.policy, clock=lambda: self._now, limiter=limiter)
+        self._now = 0.0
+
+    def authorize(self, cycle: Cycle, captured: Captured, gateway: Gateway | None = None) -> None:
+        """Authorize the request, or raise its ``Refusal``; ``tokens.doubtful`` says how sure that is.
+
+        Args:
+            gateway: what the request is taken through afterwards, if that is not the judge's own.
+        """
+        self.tokens.evidence, self.tokens.doubtful = captured.evidence, False
+        cycle.authorize(gateway or self.gateway)
+
+    def judge(self, captured: Captured) -> Verdict:
+        """Decide about one request."""
+        cycle, doubt = Cycle(captured.head, at=captured.at, started=captured.at), ""
+        self._now = captured.at
+        try:
+            self.authorize(cycle, captured)
+            cycle.enter()
+            cycle.count(captured.at)
+            cycle.prepare()
+            doubt = _take_body(cycle, captured)
+        except Refusal as refusal:
+            outcome = refused(self.policy, captured.head, cycle.grant, refusal)
+        else:
+            assert cycle.grant is not None
+            sent = None if cycle.upstream is None else sent_of(cycle.upstream)
+            outcome = replace(admitted(cycle.grant), sent=sent)
+        if self.tokens.doubtful and (outcome.admitted or outcome.code == BadSignature.code):
+            doubt = _SIGNATURE  # any other refusal stands, whatever the signature is
+        return Verdict(outcome=outcome, doubt=doubt)
+
+
+def _take_body(cycle: Cycle, captured: Captured) -> str:
+    """Take what is known of the body through the cycle; returns what is in doubt then, or an empty text.
+
+    Raises:
+        Refusal: the form cannot be rewritten, or the rows are beyond a limit.
+    """
+    if cycle.state is State.FORM:
+        if captured.form is None:
+            return _FORM
+        cycle.form(captured.form)
+    elif cycle.state is State.METERED and cycle.gateway is not None and cycle.gateway.counts_rows:
+        if captured.rows is None:
+            return _ROWS
+        cycle.rows(captured.rows)
+    return ""
+
+
+def compare(before: Outcome, after: Outcome, *, any_backend: bool = False) -> Difference | None:
+    """How ``after`` differs from ``before``. Wordings do not count.
+
+    Args:
+        any_backend: whether the address of the backend does not count either.
+    """
+    if before.admitted != after.admitted:
+        return Difference.NEWLY_REFUSED if before.admitted else Difference.NEWLY_ADMITTED
+    if (before.code, before.status) != (after.code, after.status):
+        return Difference.OTHER_REFUSAL
+    if before.admitted and before.tenant != after.tenant:
+        return Difference.OTHER_TENANT
+    if before.sent is not None and after.sent is not None:
+        old, new = (_anywhere(sent) if any_backend else sent for sent in (before.sent, after.sent))
+        if old != new:
+            return Difference.OTHER_UPSTREAM
+    return None
+
+
+def _anywhere(sent: Sent) -> Sent:
+    return replace(sent, url="/" + sent.url.partition("//")[2].partition("/")[2])
+
+
+def admitted(grant: Grant) -> Outcome:
+    """The outcome of a grant, without what is sent."""
+    route = grant.route
+    return Outcome(code=ADMITTED, status=0, tenant=str(grant.claim.tenant), access=route.access.value, route=route.path)
+
+
+def refused(policy: Policy, head: RequestHead, grant: Grant | None, refusal: Refusal) -> Outcome:
+    """The outcome of a refusal; ``grant`` is there when it came after one."""
+    access = access_of(policy, head) if grant is None else grant.route.access
+    return Outcome(
+        code=refusal.code,
+        status=answer(refusal, access=access).status,
+        reason=redact_text(refusal.message),
+        tenant=None if grant is None else str(grant.claim.tenant),
+        access=None if access is None else access.value,
+        route=None if grant is None else grant.route.path,
+    )

@@ -1,0 +1,93 @@
+"""Making the record of a request and of what was decided about it, without secrets.
+
+What was sent upstream is noted as it comes out of the redacted request. So judging the record by the same policy
+gives the same, whatever the redaction has changed: a law that replay's tests hold it to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from vmgw_core.enforcement import Body, Grant, Policy, rewrite
+from vmgw_core.errors import BackendTimeout, BackendUnreachable, InternalError, Refusal, RequestTimeout
+from vmgw_core.http import Headers, RequestHead
+
+from .evidence import Evidence, examine, found, token_of
+from .judge import admitted, refused
+from .record import Captured, Outcome, sent_of
+from .redaction import redact_form, redact_headers, redact_target
+
+_NO_DECISION: Final = (BackendUnreachable, BackendTimeout, InternalError, RequestTimeout)
+"""Refusals that no policy has made: the same request may pass a moment later."""
+
+
+def record(
+    policy: Policy,
+    head: RequestHead,
+    *,
+    at: float,
+    grant: Grant | None,
+    refusal: Refusal | None,
+    form: bytes | None,
+    rows: int | None = None,
+    sample: float = 1.0,
+) -> Captured:
+    """The record of one request.
+
+    Args:
+        at: when it was judged, Unix time in seconds.
+        grant: None where the head was refused.
+        refusal: None where the request was passed on.
+        form: what the client sent where that is a form and small enough to keep, else None.
+        rows: how many the body of a write carries, where that is known.
+        sample: the share of requests that is recorded.
+    """
+    headers = redact_headers(head.headers, policy.token_header)
+    if form is not None:
+        headers, form = _redact_form(headers, head, form)
+    redacted = RequestHead(method=head.method, target=redact_target(head.target), headers=headers, client=head.client)
+    captured = Captured(
+        head=redacted,
+        at=at,
+        form=form,
+        rows=rows,
+        evidence=_evidence(policy, head, redacted, grant),
+        sample=sample,
+    )
+    return replace(captured, outcome=_outcome(policy, captured, grant, refusal))
+
+
+def _redact_form(headers: Headers, head: RequestHead, form: bytes) -> tuple[Headers, bytes | None]:
+    """The form without secrets, and the header fields with the type that it has then."""
+    content_type = (head.values(b"content-type") or [b""])[0].decode("latin-1")
+    found = redact_form(content_type, form)
+    if found is None or found[0] == content_type:
+        return headers, None if found is None else found[1]
+    changed = found[0].encode("latin-1")
+    return tuple((name, changed if name.lower() == b"content-type" else value) for name, value in headers), found[1]
+
+
+def _evidence(policy: Policy, head: RequestHead, redacted: RequestHead, grant: Grant | None) -> Evidence | None:
+    without_prefix = policy.allow_without_prefix
+    token = token_of(head, policy.token_header, allow_without_prefix=without_prefix)
+    kept = token_of(redacted, policy.token_header, allow_without_prefix=without_prefix)
+    if token is None or kept is None:
+        return None
+    if grant is None or grant.token is None:
+        return examine(token, kept, policy.verifier.keys, policy.verifier.rules.max_length)
+    return found(grant.token.key, kept)
+
+
+def _outcome(policy: Policy, captured: Captured, grant: Grant | None, refusal: Refusal | None) -> Outcome | None:
+    if refusal is not None and not isinstance(refusal, _NO_DECISION):
+        return refused(policy, captured.head, grant, refusal)
+    if grant is None:
+        return None
+    outcome = admitted(grant)
+    if grant.body is Body.HOLD and captured.form is None:
+        return outcome
+    try:
+        return replace(outcome, sent=sent_of(rewrite(policy, grant, captured.head, captured.form)))
+    except Refusal:  # of what the redaction has left; the client's own request did pass
+        return outcome

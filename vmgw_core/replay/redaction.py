@@ -1,0 +1,245 @@
+"""Taking secrets out of what is recorded: signatures, cookies, credentials and passwords.
+
+The rules:
+
+- Of a token, header and payload stay, and its signature gives way to ``MARKER``: the claims can still be judged, and
+  nobody can use it. The marker is base64url itself, so what was a token is still read as one.
+- A credential that is no token goes altogether, and so does the value of every header, argument and JSON member whose
+  name says that it holds one, in any percent-encoding.
+- What is not understood is not kept: a body whose coding cannot be undone within bounds, a binary one with a secret.
+- Redacting twice is redacting once.
+
+Text is handled as Latin-1, so that every byte survives that is no secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Final
+from urllib.parse import quote, unquote, unquote_plus
+
+from vmgw_core.base import is_credential_header, is_secret_name
+from vmgw_core.errors import BodyTooLarge, Refusal
+from vmgw_core.http import MULTIPART, URLENCODED, Headers, decoder, read_form
+
+MARKER: Final = "REDACTED"
+"""Stands for a secret. It is valid base64url, and as a signature it verifies nothing."""
+
+MAX_BODY: Final = 1 << 20
+"""Bytes of a decoded body that are searched for secrets; a larger one is not kept."""
+
+_LAYERS: Final = 3  # of percent-encoding that are looked under
+
+# What a token can be a part of, percent-encoded or not; and its dots, in any number of layers of encoding.
+_RUN: Final = re.compile(r"[A-Za-z0-9_+/=.%~-]++")
+_DOT: Final = re.compile(r"(\.|%(?:25)*+2[eE])")
+_PLAIN_DOT: Final = re.compile(r"(\.)")
+_HEADER_START: Final = re.compile(r"(?=e[w-z0-9_+/-]|[ICD][A-P0-9])")  # base64 of a brace, or of a blank before one
+_LEAST_HEADER: Final = 14  # characters of {"alg":""} in base64
+_MAX_STARTS: Final = 16
+_TO_URL_ALPHABET: Final = str.maketrans("+/", "-_")
+
+_PASSWORD_IN_URL: Final = re.compile(r"(:/{2}[^/\s:@?#]*+:)[^/\s@]++(?=@)")
+_ARGUMENT: Final = re.compile(r"([?&;])([A-Za-z0-9_.-]{1,64}+)=([^&;\s#\"']++)")  # of a URL within a text
+_MEMBER: Final = re.compile(r'"([A-Za-z0-9_. -]{1,64}+)"(\s{0,8}+:\s{0,8}+)"((?:[^"\\]|\\.)++)"')
+_CREDENTIAL: Final = re.compile(r"\b((?i:bearer)[ \t]++)([\w.~+/=-]{16,}+)|\b((?i:basic)[ \t]++)([\w+/=-]{6,}+)")
+_CHALLENGES: Final = frozenset((b"www-authenticate", b"proxy-authenticate"))
+_SCHEME: Final = re.compile(r"[ \t]*+(?i:bearer|basic|digest|token|negotiate|apikey|aws4-hmac-sha256)(?:[ \t]++|\Z)")
+_BINARY: Final = re.compile(r"[\x00-\x08\x0e-\x1f]")
+
+
+def redact_text(text: str) -> str:
+    """Take secrets out of a text: tokens' signatures, what follows a scheme, passwords in URLs, named members."""
+    if "." in text or "%" in text:
+        text = _RUN.sub(lambda match: _without_signatures(match[0]), text)
+    if ":" in text:
+        text = _PASSWORD_IN_URL.sub(lambda match: match[1] + MARKER, text)
+        text = _MEMBER.sub(_member, text)
+    if "=" in text:
+        text = _ARGUMENT.sub(_argument, text)
+    return _CREDENTIAL.sub(_credential, text)
+
+
+def _member(match: re.Match[str]) -> str:
+    return f'"{match[1]}"{match[2]}"{_secret(match[3])}"' if is_secret_name(match[1]) else match[0]
+
+
+def _argument(match: re.Match[str]) -> str:
+    return f"{match[1]}{match[2]}={_secret(match[3])}" if is_secret_name(match[2]) else match[0]
+
+
+def _credential(match: re.Match[str]) -> str:
+    return match[1] + _secret(match[2]) if match[1] else match[3] + MARKER
+
+
+# --- tokens --------------------------------------------------------------------------------------------------------
+
+
+def _without_signatures(run: str) -> str:
+    """``run`` up to the signature of the first token in it, if there is one."""
+    for dot in (_DOT, _PLAIN_DOT):  # "%2" before a token would make a dot of its first letter
+        pieces = dot.split(run)  # segments at even places, the dots between them at odd ones
+        for index in range(0, len(pieces) - 4, 2):
+            if len(pieces[index]) >= _LEAST_HEADER and _has_header(pieces[index]):
+                run = "".join(pieces[: index + 4]) + MARKER
+                break
+    return run
+
+
+def _has_header(segment: str) -> bool:
+    """Whether ``segment`` ends in the JOSE header of a token; before it may stand what the pattern took with it."""
+    for _ in range(_LAYERS + 1):
+        for number, start in enumerate(_HEADER_START.finditer(segment)):
+            # Nobody writes that many beginnings by accident: better a word too few than a signature too many.
+            if number == _MAX_STARTS or _is_header(segment[start.start() :]):
+                return True
+        decoded = unquote(segment, "latin-1")
+        if decoded == segment:
+            return False
+        segment = decoded
+    return False
+
+
+def _is_header(segment: str) -> bool:
+    """Whether ``segment`` is a JSON object, with something in it, in base64url (RFC 7515, section 4)."""
+    text = segment.rstrip("=").translate(_TO_URL_ALPHABET)
+    try:
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        return data.lstrip().startswith(b"{") and bool(json.loads(data))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _secret(value: str) -> str:
+    """What is kept of a secret: a token without its signature, and nothing of anything else."""
+    segments = value.strip(" \t").split(".")
+    if len(segments) > 2 and _is_header(segments[0]) and _RUN.fullmatch(segments[1]):
+        return f"{segments[0]}.{segments[1]}.{MARKER}"
+    return MARKER
+
+
+# --- heads ---------------------------------------------------------------------------------------------------------
+
+
+def redact_headers(headers: Headers, token_header: bytes) -> Headers:
+    """The header fields without secrets.
+
+    Args:
+        token_header: the one that carries the token, in lower case.
+    """
+    return tuple((name, _redact_header(name, value, token_header)) for name, value in headers)
+
+
+def _redact_header(name: bytes, value: bytes, token_header: bytes) -> bytes:
+    if name.lower() in _CHALLENGES:
+        return value  # it says what is wanted, and a client that is still to read it needs it as it is
+    text = value.decode("latin-1")
+    if name.lower() == token_header or is_credential_header(name):
+        scheme = _SCHEME.match(text)
+        kept = scheme[0] if scheme else ""
+        rest = text[len(kept) :]
+        text = kept + _secret(rest) if rest.strip() else text
+    else:
+        text = redact_text(text)
+    return text.encode("latin-1")
+
+
+def redact_target(target: str) -> str:
+    """An origin-form target without secrets in its path and its arguments."""
+    path, mark, query = target.encode("utf-8", "surrogateescape").decode("latin-1").partition("?")
+    path = "/".join(_redact_encoded(segment) for segment in path.split("/"))
+    redacted = path + mark + redact_arguments(query)
+    return redacted.encode("latin-1").decode("utf-8", "surrogateescape")
+
+
+def redact_arguments(arguments: str) -> str:
+    """Urlencoded arguments without secrets. Pairs without any stay as they were written."""
+    return "&".join(_redact_pair(pair) for pair in arguments.split("&"))
+
+
+def _redact_pair(pair: str) -> str:
+    name, equals, value = pair.partition("=")
+    if value and is_secret_name(unquote_plus(name[:1000], "latin-1")):
+        kept = _secret(unquote_plus(value, "latin-1"))
+        return f"{name}={value if value == kept else quote(kept)}"
+    return _redact_encoded(name) + equals + _redact_encoded(value)
+
+
+def _redact_encoded(raw: str) -> str:
+    """Percent-encoded text without secrets, in as many layers as it had, or just as it was."""
+    text = raw = redact_text(raw) if _DOT.search(raw) else raw
+    for layer in range(_LAYERS):
+        decoded = unquote_plus(text, "latin-1")
+        redacted = redact_text(decoded)
+        if redacted != decoded:
+            for _ in range(layer + 1):
+                redacted = quote(redacted, safe="", encoding="latin-1")
+            return redacted
+        if decoded == text:
+            break
+        text = decoded
+    return raw
+
+
+# --- bodies --------------------------------------------------------------------------------------------------------
+
+
+def redact_form(content_type: str, form: bytes) -> tuple[str, bytes] | None:
+    """A form without secrets, and its type: a multipart form that holds one becomes urlencoded.
+
+    Returns:
+        None where the form cannot be read, and so not be kept.
+    """
+    main = content_type.partition(";")[0].strip().lower()
+    if main == URLENCODED:
+        return content_type, redact_arguments(form.decode("latin-1")).encode("latin-1")
+    try:
+        arguments = read_form(content_type, form)
+    except Refusal:
+        return None
+    redacted = redact_arguments(arguments)
+    if redacted == arguments and redact_text(form.decode("latin-1")).encode("latin-1") == form:
+        return content_type, form
+    return URLENCODED, redacted.encode("latin-1")
+
+
+def redact_body(body: bytes, content_type: str, coding: str) -> bytes | None:
+    """A body without secrets, or None where that cannot be made sure of.
+
+    Args:
+        content_type: the value of ``Content-Type``, or an empty text.
+        coding: the value of ``Content-Encoding``, or an empty text.
+    """
+    decoded = _decoded(body, coding.strip().lower())
+    if decoded is None:
+        return None
+    text = decoded.decode("latin-1")
+    main = content_type.partition(";")[0].strip().lower()
+    redacted = redact_arguments(text) if main == URLENCODED else redact_text(text)
+    if redacted == text:
+        return body
+    if coding.strip().lower() not in ("", "identity") or _BINARY.search(text) or main == MULTIPART:
+        return None  # putting it together again would need the sender's own writer
+    return redacted.encode("latin-1")
+
+
+def _decoded(body: bytes, coding: str) -> bytes | None:
+    """The body without its content coding, or None where it cannot be had within the bound."""
+    if coding not in ("", "identity", "gzip", "deflate", "zstd", "snappy"):
+        return None
+    decoded = bytearray()
+
+    def take(piece: bytes) -> None:
+        if len(decoded) + len(piece) > MAX_BODY:
+            raise BodyTooLarge(f"the body is larger than {MAX_BODY} bytes decoded")
+        decoded.extend(piece)
+
+    try:
+        undo = decoder(coding, take, max_decoded=MAX_BODY)
+        undo.feed(body)
+        undo.finish()
+    except Refusal:
+        return None
+    return bytes(decoded)

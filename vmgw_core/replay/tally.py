@@ -1,0 +1,129 @@
+"""Counting verdicts: per route and tenant, with a bounded list of what would change. Memory is flat."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from .judge import Difference, Verdict, compare
+from .record import Captured, Outcome
+
+MAX_GROUPS: Final = 10_000
+OTHER: Final = "other"
+NO_ROUTE: Final = "(no route)"
+NO_TENANT: Final = "-"
+
+_SHOWN: Final = 300  # characters of a target or an address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One request that would be decided differently."""
+
+    place: str
+    method: str
+    target: str
+    difference: Difference
+    before: Outcome
+    after: Outcome
+    doubt: str
+
+
+@dataclass(slots=True)
+class Group:
+    """What became of the requests of one route and tenant."""
+
+    flows: int = 0
+    admitted: int = 0
+    compared: int = 0
+    differences: Counter[Difference] = field(default_factory=Counter)
+    doubtful: int = 0
+    """Verdicts that rest on more than the file holds. Differences among them are not counted as such."""
+
+    def add(self, other: Group) -> None:
+        """Count another group's requests here too."""
+        self.flows += other.flows
+        self.admitted += other.admitted
+        self.compared += other.compared
+        self.doubtful += other.doubtful
+        self.differences += other.differences
+
+
+class Tally:
+    """All verdicts of one run.
+
+    Args:
+        listed: how many changes are kept to be shown; all of them are counted.
+        strict: whether a verdict in doubt counts as a change.
+        any_backend: whether the address of the backend does not count.
+    """
+
+    def __init__(self, *, listed: int = 100, strict: bool = False, any_backend: bool = False) -> None:
+        self.listed = listed
+        self.any_backend = any_backend
+        self.strict = strict
+        self.groups: dict[tuple[str, str], Group] = {}
+        self.changes: list[Change] = []
+        self.doubts: Counter[str] = Counter()
+        self.skipped = 0
+        """Flows that are no HTTP requests, or that a gateway answered without a decision."""
+        self.sampled = False
+
+    @property
+    def total(self) -> Group:
+        """All groups together."""
+        total = Group()
+        for group in self.groups.values():
+            total.add(group)
+        return total
+
+    @property
+    def changed(self) -> bool:
+        """Whether the verdict of the run is that something would change."""
+        return any(group.differences or (self.strict and group.doubtful) for group in self.groups.values())
+
+    def add(self, place: str, captured: Captured, before: Outcome | None, verdict: Verdict) -> None:
+        """Count one request.
+
+        Args:
+            place: where it stands, such as ``flows.mitm#12``.
+            before: what it is compared with; None where there is nothing.
+        """
+        after = verdict.outcome
+        group = self.groups.setdefault(self.key(after, before), Group())
+        group.flows += 1
+        group.admitted += after.admitted
+        self.sampled |= captured.sample < 1
+        difference = None
+        if before is not None:
+            group.compared += 1
+            difference = compare(before, after, any_backend=self.any_backend)
+        if verdict.doubt:
+            group.doubtful += 1
+            self.doubts[verdict.doubt] += 1
+        elif difference is not None:
+            group.differences[difference] += 1
+        if before is not None and difference is not None and len(self.changes) < self.listed:
+            change = Change(
+                place=place,
+                method=captured.head.method,
+                target=shown(captured.head.target),
+                difference=difference,
+                before=before,
+                after=after,
+                doubt=verdict.doubt,
+            )
+            self.changes.append(change)
+
+    def key(self, after: Outcome, before: Outcome | None) -> tuple[str, str]:
+        """Route and tenant under which a request is counted; of too many, all further ones are ``other``."""
+        old = after if before is None else before
+        key = (after.route or old.route or NO_ROUTE, after.tenant or old.tenant or NO_TENANT)
+        return key if key in self.groups or len(self.groups) < MAX_GROUPS else (OTHER, OTHER)
+
+
+def shown(text: str) -> str:
+    """A text of a client's, in one line of bounded length."""
+    cut = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    return cut.encode("ascii", "backslashreplace").decode() if cut.isprintable() else ascii(cut)[1:-1]

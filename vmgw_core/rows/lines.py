@@ -1,0 +1,198 @@
+"""Rows in formats of one record a line: Prometheus text, CSV, JSON lines, InfluxDB line protocol, Zabbix.
+
+VictoriaMetrics reads these as they stream, and keeps what it has read when a body breaks off. So a line is counted
+when it is complete, and what has not been counted yet is known (``settled``): it must not reach a backend.
+
+Rules of this file:
+- lines end in a line feed and nothing else, as in VictoriaMetrics;
+- a line that VictoriaMetrics would skip as malformed may count, one that it would take always does;
+- work is done on many lines at once, in C, and in linear time: an expression that begins to match goes on to match,
+  so nothing is looked at twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from vmgw_core.errors import BadBody, BadLabels, BodyTooLarge
+
+from .names import CheckBlock
+
+MAX_LINE: Final = 1 << 20
+"""Bytes of a line. VictoriaMetrics refuses lines of more than 256 KiB, or what its flags say."""
+
+
+class Lines:
+    """Counts the rows of a body line by line.
+
+    ``rows`` are those of the complete lines; ``settled`` is the offset behind the last of them, in bytes.
+    """
+
+    def __init__(
+        self, count: Callable[[bytes], int], *, max_line: int = MAX_LINE, check: CheckBlock | None = None
+    ) -> None:
+        """``count`` and ``check`` get blocks of whole lines. A line feed stands before each line, none after the last.
+
+        ``check`` checks label names.
+        """
+        self._check = check
+        self._lines = 0
+        self.rows = 0
+        self.settled = 0
+        self._count = count
+        self._max_line = max_line
+        self._tail = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        end = data.rfind(b"\n")
+        if end >= 0:
+            self._settle(data[:end])
+            self.settled += 1  # the line feed itself
+            data = data[end + 1 :]
+        if len(self._tail) + len(data) > self._max_line:
+            raise BodyTooLarge(f"a line is longer than {self._max_line} bytes")
+        self._tail += data
+
+    def finish(self) -> None:
+        self._settle(b"")
+
+    def _settle(self, data: bytes) -> None:
+        block = b"".join((b"\n", self._tail, data))
+        self._tail.clear()
+        if self._check is not None:
+            fault = self._check(block)
+            if fault is not None:
+                raise BadLabels(f"line {self._lines + fault[0] + 1}: {fault[1]}")
+            self._lines += block.count(b"\n")
+        self.settled += len(block) - 1
+        self.rows += self._count(block)
+
+
+# --- Prometheus text -----------------------------------------------------------------------------------------------
+
+# The beginning of a line, and of blank ones before it. What is caught is the first character of a row, and nothing in
+# a comment: only blanks and tabs may stand before its #.
+_ROW: Final = re.compile(rb"\n[ \t\r\n]*+([^#]|(?<=\r)#)?")
+
+
+def count_text(block: bytes) -> int:
+    """One row a line that is neither blank nor a comment."""
+    starts = _ROW.findall(block)
+    return len(starts) - starts.count(b"")
+
+
+# --- lines that are not blank: CSV, Zabbix -------------------------------------------------------------------------
+
+_FILLED: Final = re.compile(rb"\n[\r\n]*+([^\r\n])?")
+_MAX_COLUMNS: Final = 64 * 1024
+
+
+def count_filled(block: bytes) -> int:
+    """One row a line that is not blank."""
+    starts = _FILLED.findall(block)
+    return len(starts) - starts.count(b"")
+
+
+def csv_rows(formats: list[str]) -> Callable[[bytes], int]:
+    """As many rows a line as it has cells that are not empty in columns of type metric, as ``format`` says.
+
+    https://docs.victoriametrics.com/victoriametrics/#how-to-import-csv-data
+
+    Args:
+        formats: the values of the argument. VictoriaMetrics reads the first; the one with most columns counts.
+
+    Raises:
+        BadBody: there is none, or it has no metric or too many columns.
+    """
+    columns = max(map(_metric_columns, formats), key=len, default=[])
+    if not 0 < len(columns) <= _MAX_COLUMNS:
+        raise BadBody("the argument format= names no column of type metric, or too many")
+
+    def count(block: bytes) -> int:
+        if not block.endswith(b",") and not any(cell in block for cell in _EMPTY_CELLS):
+            return len(columns) * count_filled(block)
+        return sum(_filled_cells(line.removesuffix(b"\r"), columns) for line in block.split(b"\n"))
+
+    return count
+
+
+def _metric_columns(text: str) -> list[int]:
+    """Where the cells of type metric are in a line, counted from 0; -1 where that cannot be told."""
+    parts = [column.split(":", 2) for column in text.split(",")]
+    metrics = [part[0] for part in parts if part[1:2] == ["metric"]]
+    return [int(place) - 1 if place.isascii() and place.isdigit() and len(place) < 6 else -1 for place in metrics]
+
+
+_EMPTY_CELLS: Final = (b",,", b"\n,", b",\n", b",\r", b'""', b"''")
+_QUOTED: Final = re.compile(rb"""(?:"((?:[^"]|"")*+)"|'((?:[^']|'')*+)'|([^,"'][^,]*+|))(?:,|\Z)""")
+
+
+def _filled_cells(line: bytes, columns: list[int]) -> int:
+    """How many of the cells at ``columns`` hold something; all where the line cannot be read."""
+    if not line:
+        return 0
+    if b'"' not in line and b"'" not in line:
+        cells = line.split(b",")
+    else:
+        cells, start = [], 0
+        while start < len(line):
+            match = _QUOTED.match(line, start)
+            if match is None:
+                return len(columns)
+            cells.append(match[match.lastindex or 0])
+            start = match.end()
+    return sum(column >= len(cells) or cells[column] != b"" for column in columns)
+
+
+# --- JSON lines ----------------------------------------------------------------------------------------------------
+
+_LINE: Final = re.compile(rb"[^\n]+")
+_VALUES: Final = re.compile(rb'"values"[ \t\r]*+:[ \t\r]*+\[([^\]\[{}\n]*+\])?')
+
+
+def count_json_lines(block: bytes) -> int:
+    """As many rows a line as its array ``values`` has elements."""
+    arrays = _VALUES.findall(block)
+    if b"" in arrays or b"\\u" in block:
+        return sum(map(_json_line, _LINE.findall(block)))
+    return _elements(arrays)
+
+
+def _json_line(line: bytes) -> int:
+    """The rows of a line that may have an escaped key, or values that are none."""
+    arrays = _VALUES.findall(line)
+    if b"" in arrays or b"\\u" in line:
+        # There are as many timestamps as values, so there are twice as many commas, or more.
+        return line.count(b",") // 2 + 1
+    return _elements(arrays)
+
+
+def _elements(arrays: list[bytes]) -> int:
+    filled = [array for array in arrays if array.strip(b" \t\r]")]
+    return len(filled) + b"".join(filled).count(b",")
+
+
+# --- InfluxDB line protocol ----------------------------------------------------------------------------------------
+
+# measurement[,tag=value...] field=value[,field=value...] [timestamp], and the fields of it. A backslash takes the
+# meaning from the character behind it, and quotes from what is within, but for those in a measurement or tag.
+_PLAIN: Final = re.compile(rb"\n(?!#)[^ \n]*+ ++([^ \n]++)")
+_ESCAPED: Final = re.compile(
+    rb"\n(?!#)(?:[^ \n\\]|\\[^\n]?)*+ ++"
+    rb'((?:[^ \n"\\]|\\[^\n]?|"(?:[^"\\\n]|\\[^\n]?)*+"?)++)'
+)  # fmt: skip
+_MEANINGLESS: Final = re.compile(rb'\\[^\n]|"(?:[^"\\\n]|\\[^\n]?)*+"?')
+_BLANK_LINES: Final = re.compile(rb"\n{2,}")
+
+
+def count_influx(block: bytes) -> int:
+    """As many rows a line as it has fields."""
+    if b"\n\n" in block:
+        block = _BLANK_LINES.sub(b"\n", block)
+    if b'"' not in block and b"\\" not in block:
+        fields = _PLAIN.findall(block)
+        return len(fields) + b"\n".join(fields).count(b",")
+    fields = _ESCAPED.findall(block)
+    return len(fields) + _MEANINGLESS.sub(b"", b"\n".join(fields)).count(b",")

@@ -1,0 +1,81 @@
+"""Protobuf messages of write bodies, parsed by the protobuf library with descriptors that name only what is wanted.
+
+Where a message repeats a submessage, a descriptor may say that there is one: a parser must then merge all of them into
+one (https://protobuf.dev/programming-guides/encoding/#last-one-wins), and the lists within become one list. So a
+message is read without a look at each series.
+
+A list costs some 30 bytes of memory an element, which may be two bytes of the message. So how many elements there
+can be, at most, is told beforehand from the size of the message and how often the byte of their tag occurs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError, Message
+
+from vmgw_core.errors import BadBody, BodyTooLarge
+
+_MAX_ELEMENTS: Final = 4_000_000
+
+Classes = Mapping[str, type[Message]]
+
+
+def message_classes(table: str, package: str, string: str = "string") -> dict[str, type[Message]]:
+    """Message classes of a table, with lines such as ``TimeSeries: 1 labels map, 2 samples *bytes``.
+
+    A field is a number, a name and a type. ``*`` is "repeated", a type with a capital is another message, and ``map``
+    is one from string to bytes.
+
+    Args:
+        string: the type to use for ``string``. The parser refuses a string that is not valid UTF-8.
+    """
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
+
+    def add(message: Any, name: str, number: int, kind: str) -> None:  # noqa: ANN401
+        label = field.LABEL_REPEATED if kind.startswith("*") or kind == "map" else field.LABEL_OPTIONAL
+        added = message.field.add(name=name, number=number, label=label)
+        kind = kind.removeprefix("*")
+        if kind == "map":
+            entry = message.nested_type.add(name=f"{name.title()}Entry")
+            entry.options.map_entry = True
+            add(entry, "key", 1, "string")
+            add(entry, "value", 2, "bytes")
+            kind = f"{message.name}.{entry.name}"
+        elif kind.islower():
+            added.type = field.Type.Value(f"TYPE_{string if kind == 'string' else kind}".upper())
+            return
+        added.type, added.type_name = field.TYPE_MESSAGE, f".{package}.{kind}"
+
+    for line in table.strip().splitlines():
+        name, _, fields = line.partition(": ")
+        message = file.message_type.add(name=name)
+        for text in fields.split(", "):
+            number, field_name, kind = text.split()
+            add(message, field_name, int(number), kind)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return {message.name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{message.name}"))
+            for message in file.message_type}  # fmt: skip
+
+
+def parse(classes: Classes, name: str, data: bytes, *numbers: int) -> Any:  # noqa: ANN401
+    """Parse a message.
+
+    Args:
+        numbers: of the fields that are lists: there must not be too many elements.
+    """
+    if len(data) > 2 * _MAX_ELEMENTS:
+        # The tag of a length-delimited field, and the same with a needless second byte, which sets the top bit.
+        tags = [number << 3 | 2 for number in numbers]
+        if sum(data.count(tag) + data.count(tag | 0x80) for tag in tags) > _MAX_ELEMENTS:
+            raise BodyTooLarge(f"the message may hold more than {_MAX_ELEMENTS} samples: send it in parts")
+    message = classes[name]()
+    try:
+        message.ParseFromString(data)
+    except DecodeError:
+        raise BadBody(f"the body is not a valid {name} message") from None
+    return message

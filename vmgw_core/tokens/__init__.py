@@ -1,0 +1,46 @@
+"""From the value of a header to what a token grants.
+
+Keys and signatures follow RFC 7515, RFC 7517 and RFC 7519; the claim that grants is ``vm_access``. Only
+``unverified`` reads a token that no key vouches for, and no decision uses it.
+"""
+
+from __future__ import annotations
+
+from .claims import AccessMode, VMAccessClaim
+from .keyring import Fetch, KeyRing
+from .keys import MIN_RSA_BITS, IssuerPattern, KeyDocumentError, KeySet, VerificationKey, keys_from_jwks, keys_from_pem
+from .rules import DEFAULT_MAX_LENGTH, NO_RULES, RequiredClaim, TokenRules
+from .selector import Matcher, parse_selector
+from .signature import candidates_for, parse_compact, verify
+from .unverified import peek
+from .verifier import DEFAULT_CACHE_BYTES, Token, TokenVerifier, judge_times, read_claims, token_from_header
+
+__all__ = [
+    "DEFAULT_CACHE_BYTES",
+    "DEFAULT_MAX_LENGTH",
+    "MIN_RSA_BITS",
+    "NO_RULES",
+    "AccessMode",
+    "Fetch",
+    "IssuerPattern",
+    "KeyDocumentError",
+    "KeyRing",
+    "KeySet",
+    "Matcher",
+    "RequiredClaim",
+    "Token",
+    "TokenRules",
+    "TokenVerifier",
+    "VMAccessClaim",
+    "VerificationKey",
+    "candidates_for",
+    "judge_times",
+    "keys_from_jwks",
+    "keys_from_pem",
+    "parse_compact",
+    "parse_selector",
+    "peek",
+    "read_claims",
+    "token_from_header",
+    "verify",
+]

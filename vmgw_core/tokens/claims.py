@@ -1,0 +1,205 @@
+"""What a token allows: the ``vm_access`` claim, in the specification's names and in vmauth's.
+
+The specification, "Access Control": ``tenant_id``, ``extra_labels``, ``extra_filters`` and ``mode``. The newer names
+(https://docs.victoriametrics.com/victoriametrics/vmauth/, "JWT") are ``metrics_account_id``,
+``metrics_project_id``, ``metrics_extra_labels`` and ``metrics_extra_filters``. A token made for either program works.
+
+The rules:
+
+- Unknown fields are ignored, as the specification's first sample token needs (it carries ``role``).
+- A known field is of its type or the token is refused. Null is no default: an identity provider whose mapping failed
+  must not hand out a token without filters.
+- Where both names are given they have to mean the same: of two programs, each would enforce another half.
+- A label or filter that VictoriaMetrics would ignore is refused, since it could not be enforced.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from vmgw_core.base import (
+    MAX_NUMBER,
+    Access,
+    FieldError,
+    TenantID,
+    as_object,
+    as_text,
+    get_integer,
+    get_list,
+    get_object,
+    load_object,
+    text_bytes,
+)
+from vmgw_core.base.strict_json import child
+from vmgw_core.errors import InvalidClaims
+
+from .selector import Selector, SelectorError, parse_selector
+
+MAX_LABELS: Final = 64
+MAX_FILTERS: Final = 64
+MAX_TEXT_BYTES: Final = 32 * 1024
+_CLAIM_BYTES: Final = 320
+"""The memory of a claim without labels and filters, its tenant and hash included."""
+_PAIR_BYTES: Final = 80
+_PATH: Final = "vm_access"
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class AccessMode(enum.IntFlag):
+    """``vm_access.mode``: a bit mask."""
+
+    READ = 1
+    WRITE = 2
+    FULL = 3
+
+    @classmethod
+    def from_claim(cls, number: int) -> Self:
+        """The mode that the claim's 0 to 3 stands for: 0 is the default, which is full. Raises ``ValueError``."""
+        if not 0 <= number <= 3:
+            raise ValueError("a mode is 0, 1, 2 or 3")
+        return cls(number or 3)
+
+    def allows(self, access: Access) -> bool:
+        """Whether a token of this mode may do ``access``. Deleting needs full access, not the write bit alone."""
+        return _NEEDED[access] in self
+
+
+_NEEDED: Final = {Access.READ: AccessMode.READ, Access.WRITE: AccessMode.WRITE, Access.DELETE: AccessMode.FULL}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VMAccessClaim:
+    """A ``vm_access`` claim that can be enforced as it stands."""
+
+    tenant: TenantID
+    labels: tuple[tuple[str, str], ...]
+    """Names and values, no name twice, in the claim's order."""
+    filters: tuple[str, ...]
+    """Series selectors, as they were written."""
+    mode: AccessMode
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.tenant, self.labels, self.filters, self.mode)))
+
+    def __hash__(self) -> int:
+        return self._hash  # what it becomes in a URL is looked up for every request
+
+    @property
+    def memory(self) -> int:
+        """How many bytes of memory it takes, about."""
+        labels = sum(_PAIR_BYTES + text_bytes(*pair) for pair in self.labels)
+        return _CLAIM_BYTES + labels + text_bytes(*self.filters)
+
+    @property
+    def restricted(self) -> bool:
+        """Whether the token sees only a part of its tenant."""
+        return bool(self.labels or self.filters)
+
+    @classmethod
+    def from_claims(cls, claims: Mapping[str, object]) -> Self:
+        """The access that a token's claims give. Raises ``InvalidClaims``, whose message names the field."""
+        value = claims.get(_PATH)
+        if value is None:
+            raise InvalidClaims("missing `vm_access` claim")
+        try:
+            # Some identity providers can only emit strings: then it is a string that holds the object.
+            fields = load_object(value, _PATH) if isinstance(value, str) else as_object(value, _PATH)
+            labels = _labels(fields)
+            filters = _filters(fields)
+            _check_size(labels, filters)
+            return cls(
+                tenant=_tenant(fields),
+                labels=labels,
+                filters=filters,
+                mode=AccessMode.from_claim(get_integer(fields, "mode", _PATH, minimum=0, maximum=3) or 0),
+            )
+        except FieldError as error:
+            raise InvalidClaims(str(error)) from None
+
+
+def _tenant(fields: Mapping[str, object]) -> TenantID:
+    old = get_object(fields, "tenant_id", _PATH)
+    old_tenant = None if old is None else _tenant_of(old, child(_PATH, "tenant_id"), "account_id", "project_id")
+    new_tenant = None
+    if "metrics_account_id" in fields or "metrics_project_id" in fields:
+        new_tenant = _tenant_of(fields, _PATH, "metrics_account_id", "metrics_project_id")
+    if old_tenant is not None and new_tenant is not None and old_tenant != new_tenant:
+        raise FieldError(child(_PATH, "tenant_id"), "differs from metrics_account_id and metrics_project_id")
+    return old_tenant or new_tenant or TenantID()
+
+
+def _tenant_of(fields: Mapping[str, object], path: str, account: str, project: str) -> TenantID:
+    return TenantID(
+        get_integer(fields, account, path, minimum=0, maximum=MAX_NUMBER) or 0,
+        get_integer(fields, project, path, minimum=0, maximum=MAX_NUMBER) or 0,
+    )
+
+
+def _labels(fields: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    old = get_object(fields, "extra_labels", _PATH)
+    new = get_list(fields, "metrics_extra_labels", _PATH)
+    old_labels: dict[str, str] = {}
+    for name, value in (old or {}).items():
+        path = child(child(_PATH, "extra_labels"), name)
+        _add_label(old_labels, path, name, as_text(value, path))
+    new_labels: dict[str, str] = {}
+    for index, item in enumerate(new or ()):
+        path = child(child(_PATH, "metrics_extra_labels"), index)
+        name, equals, text = as_text(item, path).partition("=")
+        if not equals:
+            raise FieldError(path, 'expected "name=value"')
+        _add_label(new_labels, path, name, text)
+    if old is not None and new is not None and old_labels != new_labels:
+        raise FieldError(child(_PATH, "extra_labels"), "differs from metrics_extra_labels")
+    return tuple((old_labels or new_labels).items())
+
+
+def _add_label(labels: dict[str, str], path: str, name: str, value: str) -> None:
+    # The claim travels as extra_label=name=value, which is split at the first "=".
+    if not as_text(name, path) or "=" in name or _CONTROL.search(name):
+        raise FieldError(path, 'a label name is not empty and has no "=" and no control characters')
+    if not value:
+        raise FieldError(path, "a label value is not empty: VictoriaMetrics ignores an empty one on writes")
+    if _CONTROL.search(value):
+        raise FieldError(path, "a label value has no control characters")
+    if labels.setdefault(name, value) != value:
+        raise FieldError(path, "the same label with two values")
+    if len(labels) > MAX_LABELS:
+        raise FieldError(path, f"more than {MAX_LABELS} labels")
+
+
+def _filters(fields: Mapping[str, object]) -> tuple[str, ...]:
+    old = get_list(fields, "extra_filters", _PATH)
+    new = get_list(fields, "metrics_extra_filters", _PATH)
+    old_filters = _parsed(old or (), child(_PATH, "extra_filters"))
+    new_filters = _parsed(new or (), child(_PATH, "metrics_extra_filters"))
+    # Filters are alternatives ("added with `or` operation"), so their order has no meaning.
+    if old is not None and new is not None and set(old_filters.values()) != set(new_filters.values()):
+        raise FieldError(child(_PATH, "extra_filters"), "differs from metrics_extra_filters")
+    return tuple(old_filters or new_filters)
+
+
+def _parsed(items: Sequence[object], path: str) -> dict[str, Selector]:
+    if len(items) > MAX_FILTERS:
+        raise FieldError(path, f"more than {MAX_FILTERS} filters")
+    parsed: dict[str, Selector] = {}
+    for index, item in enumerate(items):
+        text = as_text(item, child(path, index))
+        try:
+            parsed[text] = parse_selector(text)
+        except SelectorError as error:
+            raise FieldError(child(path, index), f"no series selector: {error}") from None
+    return parsed
+
+
+def _check_size(labels: tuple[tuple[str, str], ...], filters: tuple[str, ...]) -> None:
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in labels)
+    size += sum(len(text.encode()) for text in filters)
+    if size > MAX_TEXT_BYTES:
+        # All of it goes into every upstream URL.
+        raise FieldError(_PATH, f"labels and filters of more than {MAX_TEXT_BYTES} bytes")

@@ -1,0 +1,293 @@
+"""Keys that verify tokens: PEM (RFC 7468) and JWK Sets (RFC 7517), and which token may be verified with which of them.
+
+The rules:
+
+- Only public keys, only RSA of 2048 bits and more and EC on the three curves of RFC 7518, section 3.4. There is no
+  symmetric key, so a token can never be verified with a public key taken for a shared secret.
+- An EC key's curve fixes its algorithm. An RSA key serves RS* and PS*, unless its JWK names one of them.
+- A key an operator configured has to be usable, or the start stops. A key an endpoint serves is skipped with a reason:
+  one bad key never costs the good ones beside it.
+- No error and no repr holds key material.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    SECP384R1,
+    SECP521R1,
+    EllipticCurve,
+    EllipticCurvePublicKey,
+    EllipticCurvePublicNumbers,
+)
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.x509 import load_der_x509_certificate
+from joserfc.jwk import ECKey, RSAKey
+
+from vmgw_core.base import FieldError, as_list, as_object, as_text, get_list, get_text, load_object, require
+from vmgw_core.errors import ConfigurationError
+
+from .algorithms import PublicKey
+
+MAX_DOCUMENT_BYTES: Final = 1024 * 1024
+MAX_KEYS: Final = 256
+MIN_RSA_BITS: Final = 2048
+MAX_RSA_BITS: Final = 16384
+"""OpenSSL verifies nothing with a larger one."""
+
+_RSA_ALGORITHMS: Final = frozenset(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"))
+_EC_ALGORITHMS: Final = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
+_CURVES: Final[dict[str, EllipticCurve]] = {"P-256": SECP256R1(), "P-384": SECP384R1(), "P-521": SECP521R1()}
+_TO_STANDARD_ALPHABET: Final = str.maketrans("-_", "+/")
+_CURVE_NAMES: Final = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
+_PEM_BLOCK: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
+_PEM_BEGIN: Final = re.compile(r"-----BEGIN ([^-]*)-----")
+# A whole path segment, so never the host, and never a part of a name that could be continued.
+_PLACEHOLDER: Final = re.compile(r"(?<=[^/]/)\{[A-Za-z0-9_-]+\}(?=/|$)", re.ASCII)
+
+
+class KeyDocumentError(ValueError):
+    """A document of an endpoint from which no key set can be read. The message is one line without key material."""
+
+
+class _Unusable(ValueError):
+    """A single key that cannot be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerPattern:
+    """The ``issuer`` of a discovery document, to compare ``iss`` with: exactly, never by prefix.
+
+    Some providers serve many issuers with one document and write a placeholder into it, such as
+    ``https://login.microsoftonline.com/{tenantid}/v2.0``. A placeholder that is a whole segment of the path matches
+    exactly one non-empty segment; anywhere else braces are just braces.
+    """
+
+    template: str
+    _pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.template:
+            raise ValueError("an issuer is not empty")
+        literals = (re.escape(literal) for literal in _PLACEHOLDER.split(self.template))
+        object.__setattr__(self, "_pattern", re.compile("[^/]+".join(literals)))
+
+    def matches(self, iss: object) -> bool:
+        """Whether a token's ``iss`` (RFC 7519, section 4.1.1), of whatever type, is this issuer."""
+        return isinstance(iss, str) and self._pattern.fullmatch(iss) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerificationKey:
+    """One public key, and what it may verify."""
+
+    kty: Literal["RSA", "EC"]
+    algorithms: frozenset[str]
+    """The ``alg`` values it may verify (RFC 7518, section 3.1)."""
+    kid: str | None
+    """``None`` for a key that is tried whatever the token's ``kid``: all PEM keys."""
+    issuer: IssuerPattern | None
+    """The only issuer whose tokens it may verify; ``None`` for any."""
+    source: str
+    """Where it comes from, in words for an operator."""
+    thumbprint: str
+    """RFC 7638, SHA-256, base64url."""
+    key: PublicKey = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JWKSResult:
+    """The usable keys of a JWK Set, and a line for each that was skipped."""
+
+    keys: tuple[VerificationKey, ...]
+    skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """The keys that tokens are verified with."""
+
+    keys: tuple[VerificationKey, ...]
+    issuers: tuple[IssuerPattern, ...] = ()
+    """The only issuers whose tokens keys without an issuer of their own may verify; empty for any."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def candidates(self, alg: str, kid: str | None, issuer: object) -> Sequence[VerificationKey]:
+        """The keys that may verify a token of this ``alg``, ``kid`` and ``iss``, in the order they were given.
+
+        A key with a ``kid`` is for tokens with that ``kid`` and for those with none; a key without, for all.
+        """
+        return [
+            key
+            for key in self.keys
+            if alg in key.algorithms
+            and (kid is None or key.kid is None or key.kid == kid)
+            and self.is_for_issuer(key, issuer)
+        ]
+
+    def is_for_issuer(self, key: VerificationKey, issuer: object) -> bool:
+        """Whether ``key`` may verify tokens with this ``iss``."""
+        issuers = self.issuers_of(key)
+        return not issuers or any(pattern.matches(issuer) for pattern in issuers)
+
+    def issuers_of(self, key: VerificationKey) -> tuple[IssuerPattern, ...]:
+        """The only issuers whose tokens ``key`` may verify; empty for any."""
+        return self.issuers if key.issuer is None else (key.issuer,)
+
+
+# --- PEM -----------------------------------------------------------------------------------------------------------
+
+
+def keys_from_pem(data: bytes | str, source: str) -> tuple[VerificationKey, ...]:
+    """The keys of one or more PEM blocks: PUBLIC KEY, RSA PUBLIC KEY and CERTIFICATE.
+
+    White space around the text and within a block is no matter (environment variables and YAML fold lines), nor is one
+    pair of quotes or backquotes that a shell left there. Raises ``ConfigurationError``.
+    """
+    try:
+        text = (data if isinstance(data, str) else data.decode("ascii")).strip()
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{source}: expected a PEM text, got bytes that are none") from None
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "`'\"":
+        text = text[1:-1]
+    blocks = _PEM_BLOCK.findall(text)
+    for label in _PEM_BEGIN.findall(text):
+        if label.endswith("PRIVATE KEY"):
+            raise ConfigurationError(f"{source}: a private key; tokens are verified with its public part")
+    if not blocks or len(blocks) != text.count("-----BEGIN"):
+        raise ConfigurationError(f"{source}: expected PEM blocks, from -----BEGIN to -----END")
+    try:
+        return tuple(_pem_key(label, body, source) for label, body in blocks)
+    except _Unusable as error:
+        raise ConfigurationError(f"{source}: {error}") from None
+
+
+def _pem_key(label: str, body: str, source: str) -> VerificationKey:
+    if label not in ("PUBLIC KEY", "RSA PUBLIC KEY", "CERTIFICATE"):
+        raise _Unusable(f"a PEM block {label}; expected PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE")
+    public: object
+    try:
+        der = base64.b64decode("".join(body.split()), validate=True)
+        public = load_der_x509_certificate(der).public_key() if label == "CERTIFICATE" else load_der_public_key(der)
+    except Exception:  # The types differ between versions and key types, and the texts may quote the input.
+        raise _Unusable(f"a PEM block {label} that cannot be read") from None
+    return _verification_key(public, kid=None, alg=None, issuer=None, source=source)
+
+
+# --- JWK Set -------------------------------------------------------------------------------------------------------
+
+
+def keys_from_jwks(document: bytes, source: str, issuer: IssuerPattern | None = None) -> JWKSResult:
+    """The usable signature keys of a JWK Set (RFC 7517, section 5), at most ``MAX_KEYS``.
+
+    Raises ``KeyDocumentError`` for a document that is no JWK Set. A set without one usable key is no error here.
+    """
+    if len(document) > MAX_DOCUMENT_BYTES:
+        raise KeyDocumentError(f"a JWK Set of more than {MAX_DOCUMENT_BYTES} bytes")
+    try:
+        members = as_list(require(load_object(document, "JWK Set"), "keys"), "keys")
+    except FieldError as error:
+        raise KeyDocumentError(str(error)) from None
+    keys: list[VerificationKey] = []
+    skipped: list[str] = []
+    for index, member in enumerate(members[:MAX_KEYS]):
+        try:
+            keys.append(_jwk(as_object(member, "key"), source, issuer))
+        except (FieldError, _Unusable) as error:
+            skipped.append(f"keys[{index}]{_kid_shown(member)}: {error}")
+    if len(members) > MAX_KEYS:
+        skipped.append(f"keys[{MAX_KEYS}] and all after it: more than {MAX_KEYS} keys")
+    return JWKSResult(keys=tuple(keys), skipped=tuple(skipped))
+
+
+def _jwk(jwk: Mapping[str, object], source: str, issuer: IssuerPattern | None) -> VerificationKey:
+    # RFC 7517, sections 4.2 and 4.3: what a key is for. Google, Azure and Keycloak serve encryption keys beside others.
+    if "use" in jwk and jwk["use"] != "sig":
+        raise _Unusable("its use is not sig")
+    operations = get_list(jwk, "key_ops")
+    if operations is not None and "verify" not in operations:
+        raise _Unusable("its key_ops do not include verify")
+    kty = as_text(require(jwk, "kty"), "kty")
+    # Only the public members are looked at; a private key that was published by mistake still is a public one.
+    names = {"RSA": ("n", "e"), "EC": ("crv", "x", "y")}.get(kty)
+    if names is None:
+        raise _Unusable("its kty is neither RSA nor EC")
+    values = [as_text(require(jwk, name), name) for name in names]
+    kid, alg = get_text(jwk, "kid"), get_text(jwk, "alg")
+    if kty == "EC" and values[0] not in _EC_ALGORITHMS:
+        raise _Unusable("its curve is none of P-256, P-384, P-521")
+    public: object
+    try:
+        if kty == "RSA":
+            modulus, exponent = map(_uint, values)
+            public = RSAPublicNumbers(exponent, modulus).public_key()
+        else:
+            x, y = map(_uint, values[1:])
+            public = EllipticCurvePublicNumbers(x, y, _CURVES[values[0]]).public_key()
+    except Exception:  # Broken base64, no point of the curve, an even exponent: each library has its own types.
+        raise _Unusable("its numbers are no public key") from None
+    return _verification_key(public, kid=kid, alg=alg, issuer=issuer, source=source)
+
+
+def _kid_shown(member: object) -> str:
+    kid = member.get("kid") if isinstance(member, Mapping) else None
+    return f" (kid {kid[:64]!a})" if isinstance(kid, str) else ""
+
+
+# --- both ----------------------------------------------------------------------------------------------------------
+
+
+def _verification_key(
+    public: object, *, kid: str | None, alg: str | None, issuer: IssuerPattern | None, source: str
+) -> VerificationKey:
+    jwk: RSAKey | ECKey
+    # Built once more, from canonical members: the thumbprint is taken over their text (RFC 7638, section 3.3).
+    if isinstance(public, RSAPublicKey):
+        if not MIN_RSA_BITS <= public.key_size <= MAX_RSA_BITS:
+            raise _Unusable(f"an RSA key of {public.key_size} bits; expected {MIN_RSA_BITS} to {MAX_RSA_BITS}")
+        rsa = public.public_numbers()
+        jwk = RSAKey.import_key({"kty": "RSA", "n": _number(rsa.n), "e": _number(rsa.e)})
+        algorithms = _RSA_ALGORITHMS
+    elif isinstance(public, EllipticCurvePublicKey):
+        curve = _CURVE_NAMES.get(public.curve.name)
+        if curve is None:
+            raise _Unusable(f"an EC key on {public.curve.name}; expected P-256, P-384 or P-521")
+        ec, size = public.public_numbers(), (public.key_size + 7) // 8
+        jwk = ECKey.import_key({"kty": "EC", "crv": curve, "x": _number(ec.x, size), "y": _number(ec.y, size)})
+        algorithms = frozenset((_EC_ALGORITHMS[curve],))
+    else:
+        raise _Unusable("a key that is neither RSA nor EC")
+    if alg is not None:
+        if alg not in algorithms:
+            raise _Unusable("its alg does not fit its type")
+        algorithms = frozenset((alg,))
+    return VerificationKey(
+        kty="RSA" if isinstance(public, RSAPublicKey) else "EC",
+        algorithms=algorithms,
+        kid=kid,
+        issuer=issuer,
+        source=source,
+        thumbprint=jwk.thumbprint(),
+        key=public,
+    )
+
+
+def _uint(text: str) -> int:
+    """Base64urlUInt (RFC 7518, section 2). Padding and the standard alphabet are accepted. Raises ``ValueError``."""
+    text = text.rstrip("=").translate(_TO_STANDARD_ALPHABET)
+    return int.from_bytes(base64.b64decode(text + "=" * (-len(text) % 4), validate=True))
+
+
+def _number(number: int, size: int | None = None) -> str:
+    """Base64urlUInt (RFC 7518, section 2), or the fixed size that section 6.2.1.2 wants for a coordinate."""
+    octets = number.to_bytes(size or (number.bit_length() + 7) // 8, "big")
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
