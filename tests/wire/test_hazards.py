@@ -16,6 +16,7 @@ from .raw import RawClient, head
 from .tokens import SigningKey
 from .upstream import HANG_UP, ReceivedRequest, RecordingUpstream, Reply, never
 from .waiting import eventually
+from .write_bodies import TEXT_BLOCK
 
 MIB = 1 << 20
 WRITE = "/api/v1/import/prometheus"
@@ -160,7 +161,7 @@ def test_an_endless_head_is_refused_with_flat_memory(gateway: Gateway) -> None:
     before = gateway.rss()
     with RawClient(gateway.port) as client:
         client.send(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: ")
-        client.send_until_refused(b"x" * 65536, 100 * MIB)
+        client.send_until_refused(TEXT_BLOCK, 100 * MIB)
         assert b" 431 " in client.receive_all()[:20]
     assert gateway.rss() - before < 5 * MIB
 
@@ -315,8 +316,8 @@ def test_a_backend_that_does_not_accept_is_504_with_flat_memory(
         gateway.client().post(WRITE, body=b"m 1")
         before = gateway.rss()
         with RawClient(gateway.port) as client:
-            client.send(head("POST", WRITE, token, ["Content-Length: 209715200"]) + b"x" * MIB)
-            client.send_until_refused(b"x" * 65536, 200 * MIB)
+            client.send(head("POST", WRITE, token, ["Content-Length: 209715200"]))
+            client.send_until_refused(TEXT_BLOCK, 200 * MIB)
             assert b" 504 " in client.receive_all()[:20]
         assert gateway.rss() - before < 8 * MIB
         for filler in fillers:
@@ -372,7 +373,7 @@ def test_a_backend_that_answers_early_is_heard(gateway: Gateway, upstream: Recor
     upstream.responder = lambda request: Reply(status=413, early=True, body=b"too much")
     with RawClient(gateway.port) as client:
         client.send(head("POST", WRITE, token, ["Content-Length: 10485760"]))
-        client.send_until_refused(b"x" * 65536, 10 * MIB)
+        client.send_until_refused(TEXT_BLOCK, 10 * MIB)
         assert client.receive_answer() == (413, b"too much")
 
 
@@ -383,7 +384,7 @@ def test_a_backend_that_answers_early_and_leaves_never_counts_as_success(
     upstream.responder = lambda request: Reply(status=413, early=True, close=True, body=b"too much")
     with RawClient(gateway.port) as client:
         client.send(head("POST", WRITE, token, ["Content-Length: 104857600"]))
-        client.send_until_refused(b"x" * 65536, 100 * MIB)
+        client.send_until_refused(TEXT_BLOCK, 100 * MIB)
         assert client.receive_all()[9:12] in (b"413", b"502")
 
 
@@ -420,7 +421,7 @@ def test_a_backend_with_an_invalid_answer_is_502(gateway: Gateway, upstream: Rec
 
 def test_bodies_stream_both_ways_with_flat_memory(gateway: Gateway, upstream: RecordingUpstream, token: str) -> None:
     size = 200 * MIB
-    pieces = [b"x" * MIB] * 200
+    pieces = [TEXT_BLOCK * 16] * 200
     gateway.client(token).post(WRITE, body=b"m 1")
     before = gateway.rss()
     gateway.client(token).post(WRITE, body=iter(pieces), headers={"Content-Length": str(size)})

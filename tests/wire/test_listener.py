@@ -18,6 +18,7 @@ from tests.wire.processes import Gateway, Program, free_port, run_vmgateway
 from tests.wire.raw import RawClient, head
 from tests.wire.tokens import SigningKey, team
 from tests.wire.upstream import RecordingUpstream
+from tests.wire.write_bodies import TEXT_BLOCK
 
 QUERY = "/api/v1/query?query=up"
 needs_http2 = pytest.mark.skipif(int(version.VERSION.split(".")[0]) < 12, reason="HTTP/2 needs mitmproxy 12")
@@ -93,10 +94,10 @@ def test_requests_over_tls_are_judged_as_any(
         assert upstream.requests[0].argument("extra_label") == ["team=dev"]
         assert status(gateway, context, "no-token") == 401
         with handshake(gateway, context) as sock:
-            body = b"x" * 300_000
-            sock.sendall(head("POST", "/api/v1/write", key.mint(), [f"Content-Length: {len(body)}"]) + body)
+            body = TEXT_BLOCK * 5
+            sock.sendall(head("POST", "/api/v1/import/prometheus", key.mint(), [f"Content-Length: {len(body)}"]) + body)
             assert sock.recv(4096).startswith(b"HTTP/1.1 200 ")
-        assert upstream.requests[-1].body_size == 300_000
+        assert upstream.requests[-1].body == body
         with RawClient(gateway.port) as plain:
             plain.send(head("GET", QUERY, key.mint()))
             assert not plain.receive_all().startswith(b"HTTP/1.1 200")

@@ -18,6 +18,7 @@ from tests.wire.test_deployment import DEPLOYMENT, run
 from tests.wire.tokens import SigningKey
 from tests.wire.upstream import RecordingUpstream, Reply
 from tests.wire.waiting import eventually
+from tests.wire.write_bodies import JSON_LINE
 
 TEMPORARY: Final = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
@@ -108,7 +109,7 @@ class Load:
         number = 0
         while not self.stopped.is_set():
             try:
-                status = self.client.post(f"/api/v1/import?n={number}", body="{}").status
+                status = self.client.post(f"/api/v1/import?n={number}", body=JSON_LINE).status
             except OSError:
                 status = 0
             self.statuses["POST"].append(status)
