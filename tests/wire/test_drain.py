@@ -96,7 +96,8 @@ def test_an_upload_in_flight_is_taken_to_its_end(
         sock.sendall(TEXT_BLOCK * 20)
         assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
     assert gateway.wait() == 0
-    assert upstream.requests[0].body == TEXT_BLOCK * 40
+    (request,) = upstream.requests
+    assert (request.complete, request.body_size) == (True, 40 * len(TEXT_BLOCK))
 
 
 def test_a_slow_reader_gets_its_whole_answer(gateway: Gateway, upstream: RecordingUpstream, key: SigningKey) -> None:
