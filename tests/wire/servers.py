@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -90,7 +91,11 @@ class VictoriaMetrics(Server):
         answer = self.client.get("/api/v1/export", {"match[]": selector, "start": "1", "end": _ahead()})
         assert answer.status == 200, answer
         # 1.79.5 writes infinity as Go does, which is not JSON.
-        return [json.loads(line.replace("+Inf", "Infinity")) for line in answer.text.split("\n") if line]
+        return [
+            json.loads(re.sub(r"(?<=[\[,])\+Inf(?=[,\]])", "Infinity", line))
+            for line in answer.text.split("\n")
+            if line
+        ]
 
     def _data(self, target: str, **arguments: str) -> Any:  # noqa: ANN401
         self.force_flush()
