@@ -90,7 +90,7 @@ def test_labels_and_filters_bind_or_close_a_route(
     upstream.forget()
     token = key.mint({"extra_labels": {"team": "dev"}, "extra_filters": ['{env="prod"}']})
     method = row["methods"].split(",")[0]
-    target = example(row["incoming_path"]) + '?extra_label=team=ops&extra_filters[]={env="dev"}&x=1'
+    target = example(row["incoming_path"]) + '?extra_label=team=ops&extra_filters[]={env="dev"}&x=1&format=1:metric:m'
     answer = gateway.client(token).ask(method, target)
     if row["honors_extra_label"] == "no":
         assert (answer.status, upstream.bytes_received) == (403, 0)
