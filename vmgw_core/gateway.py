@@ -295,9 +295,7 @@ def rewrite(policy: Policy, grant: Grant, head: RequestHead, form: bytes | None)
     if grant.body is Body.HOLD:
         # The body of a GET has no meaning (RFC 9110, section 9.3.1), and Go does not read it.
         text = read_form(_form_type(head.headers), form or b"") if head.method == "POST" else ""
-    query, text = enforce(
-        grant.route, claim, query, text, cluster=policy.cluster, multitenant=grant.match.multitenant
-    )
+    query, text = enforce(grant.route, claim, query, text, cluster=policy.cluster, multitenant=grant.match.multitenant)
     path = upstream_path(grant.match, claim.tenant, grant.backend, cluster=policy.cluster)
     body = None if text is None else text.encode("ascii")
     return UpstreamRequest(
@@ -323,7 +321,7 @@ def moved(request: UpstreamRequest, backend: Backend) -> UpstreamRequest:
 # Credentials and identities in headers of other names are not forwarded either: see secret_names.
 _NEVER_FORWARDED: Final = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade expect host "
-    b"accountid projectid x-forwarded-for".split()
+    b"accountid projectid x-forwarded-for storage-step".split()
 )
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"))
 

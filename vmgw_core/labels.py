@@ -30,6 +30,7 @@ from typing import Final
 from .access import Access, VMAccessClaim
 from .cache import BoundedCache, text_bytes
 from .errors import BadRequest
+from .expressions import check_expressions
 from .forms import MAX_ARGUMENTS, decoded_key, encode_pair, key_of, split_pairs
 from .routes import ROUTES, Filters, Route
 from .selector import Matcher, parse_selector
@@ -48,7 +49,9 @@ MAX_REMEMBERED: Final = 8 << 20
 _ENFORCEMENT_BYTES: Final = 400
 _MATCH_KEYS = ("match[]", "match")
 _TEXT = r"""[!"$'-:<-~]*+(?:%[0-9A-Fa-f]{2}[!"$'-:<-~]*+)*+"""
-_DROPPED = "|".join(sorted({f"{re.escape(key)}=" for route in ROUTES for key in route.dropped} | {f"{TRACE_KEY}=", f"{NO_CACHE_KEY}="}))
+_DROPPED = "|".join(
+    sorted({f"{re.escape(key)}=" for route in ROUTES for key in route.dropped} | {f"{TRACE_KEY}=", f"{NO_CACHE_KEY}="})
+)
 _PAIR = rf"(?!extra|{_DROPPED})[a-z_]++(?:\[\])?+={_TEXT}"
 # Nearly every query: pairs whose keys mean what they look like, none of which is ever removed or refused.
 _NOTHING_TO_DO = re.compile(f"(?:{_PAIR}(?:&{_PAIR})*+)?+")
@@ -156,6 +159,7 @@ def enforce(
 
     Raises:
         BadRequest: an argument that Go would drop without a word, or a query that a proxy may cut off.
+        CostlyQuery: a query that could stop the backend.
     """
     dropped = route.dropped | {TRACE_KEY} if cluster or claim.restricted else route.dropped
     uncached = multitenant and route.evaluates
@@ -163,6 +167,9 @@ def enforce(
         dropped |= {NO_CACHE_KEY}
     pairs = _kept(claim, dropped, query, "URL")
     form_pairs = None if form is None else _kept(claim, dropped, form, "form")
+    check_expressions(route, query, pairs)
+    if form is not None and form_pairs is not None:
+        check_expressions(route, form, form_pairs)
     if claim.restricted and route.filters is Filters.BIND:
         read = len(form or "") <= _MAX_FORM_READ
         pairs += _added(route, claim, [*pairs, *(form_pairs or ())] if read else pairs)
