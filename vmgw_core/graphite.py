@@ -57,7 +57,7 @@ _INTERVALS: Final = {
         ("movingAverage", "movingMax", "movingMedian", "movingMin", "movingSum", "movingWindow"), _Bounds(1, 31 * _DAY)
     ),
     "exponentialMovingAverage": _Bounds(1, 31 * _DAY),
-    **dict.fromkeys(("hitcount", "integralByInterval", "smartSummarize", "summarize"), _Bounds(1, _LONGEST)),
+    **dict.fromkeys(("hitcount", "integralByInterval", "smartSummarize", "summarize"), _Bounds(1, _YEAR)),
 }
 _ANY_INTERVAL: Final = _Bounds(-_LONGEST, _LONGEST)
 _REFUSED: Final = frozenset(
