@@ -1,4 +1,4 @@
-"""expressions: every argument that VictoriaMetrics parses as a query is looked at, wherever and however it is written."""
+"""expressions: every argument that is parsed as a query is looked at, wherever and however it is written."""
 
 from __future__ import annotations
 
