@@ -86,6 +86,15 @@ def test_what_looks_like_a_string_hides_nothing(hidden: str) -> None:
         enforce(_route("/api/v1/series"), NOBODY, "", form, cluster=False)
 
 
+@pytest.mark.parametrize("power", ["^", "%5E", "%5e"])
+def test_powers_are_counted(power: str) -> None:
+    """VictoriaMetrics takes the square of their number to parse them."""
+    enforce(_route("/api/v1/query"), NOBODY, "query=a" + f"{power}a" * 1000, None, cluster=False)
+    enforce(_route("/api/v1/query"), NOBODY, "query='" + f"{power}a" * 1001 + "'", None, cluster=False)
+    with pytest.raises(CostlyQuery, match="more than 1000 powers"):
+        enforce(_route("/api/v1/query"), NOBODY, "query=a" + f"{power}a" * 1001, None, cluster=False)
+
+
 def test_a_write_has_no_queries() -> None:
     pair = "query=" + quote(BOMB)
     assert enforce(_route("/api/v1/import"), NOBODY, pair, None, cluster=False) == (pair, None)
