@@ -146,9 +146,10 @@ class _Reader:
         if self._next.text in _OPERATORS:
             self._check_label(value)
             return size
-        found = scope.get(value.rpartition(":")[2])
+        name = value.rpartition(":")[2]
+        found = scope.get(name)
         if found is None or found.takes_arguments:
-            self._free.add(value)
+            self._free.add(name)
             return size
         return size.plus(found.size)
 
