@@ -22,7 +22,7 @@ MAX_LENGTH: Final = 32 * 1024
 """Characters of a query outside of quoted strings; VictoriaMetrics takes 16 KiB for ``query``."""
 
 MAX_POWERS: Final = 1000
-"""``^`` in a query, outside of quoted strings: VictoriaMetrics takes 8 seconds to parse 8,000, and over 30 for 16,000."""
+"""``^`` in a query, outside of strings: VictoriaMetrics takes 8 seconds to parse 8,000, and over 30 for 16,000."""
 
 _METRICSQL: Final = frozenset(("query", "match[]", "match", "extra_filters", "extra_filters[]"))
 _TIMES: Final = frozenset(("from", "until", "storage_step"))
