@@ -17,7 +17,8 @@ CORE = Path(__file__).resolve().parent.parent / "vmgw_core"
 ORDER = [
     "errors", "fields", "cache", "secret_names", "flagtypes", "flagkinds", "flags", "commandline", "selector", "access",
     "signatures", "jwk", "token_rules", "jws", "jwt", "discovery",
-    "windows", "limittypes", "limitset", "counters", "limits", "limitfile", "path", "routes", "forms", "labels",
+    "windows", "limittypes", "limitset", "counters", "limits", "limitfile", "path", "routes", "forms", "templates",
+    "graphite", "expressions", "labels",
     "head", "bodies", "tenancy", "durations", "backends", "concurrency", "answers", "gateway", "flagpage", "codecs",
     "rows_names", "rows_lines", "rows_native", "rows_messages", "rows_protobuf_names", "rows_json_names",
     "rows_protobuf", "rows_json", "rows", "metering", "cycle", "own_requests", "usage", "tenant_series", "peers",

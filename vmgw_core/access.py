@@ -33,7 +33,7 @@ from vmgw_core.fields import (
     get_object,
     load_object,
 )
-from vmgw_core.selector import Selector, SelectorError, parse_selector
+from vmgw_core.selector import Matcher, Selector, SelectorError, parse_selector
 
 MAX_LABELS: Final = 64
 MAX_FILTERS: Final = 64
@@ -45,6 +45,7 @@ _CLAIM_BYTES: Final = 320
 _PAIR_BYTES: Final = 80
 _PATH: Final = "vm_access"
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_ONLY_WILDCARDS: Final = re.compile(r"[.*+?:|()^$]*")
 _TENANT: Final = re.compile(r"(0|[1-9][0-9]{0,9})(?::(0|[1-9][0-9]{0,9}))?", re.ASCII)
 
 
@@ -227,7 +228,20 @@ def _parsed(items: Sequence[object], path: str) -> dict[str, Selector]:
             parsed[text] = parse_selector(text)
         except SelectorError as error:
             raise FieldError(child(path, index), f"no series selector: {error}") from None
+        if any(_excludes_everything(matcher) for matchers in parsed[text].alternatives for matcher in matchers):
+            raise FieldError(
+                child(path, index),
+                "a filter that no series matches: VictoriaMetrics takes it for series without the label",
+            )
     return parsed
+
+
+def _excludes_everything(matcher: Matcher) -> bool:
+    """Whether it is ``!~".*"`` or ``!~"|.+"``, in any spelling that has nothing but such parts."""
+    if matcher.operator != "!~" or not _ONLY_WILDCARDS.fullmatch(matcher.value):
+        return False
+    bare = re.sub(r"\?:|[()^$]", "", matcher.value).split("|")
+    return ".*" in bare or {"", ".+"} <= set(bare)
 
 
 def _check_size(labels: tuple[tuple[str, str], ...], filters: tuple[str, ...]) -> None:

@@ -219,11 +219,15 @@ def _check_restrictions(policy: Policy, claim: VMAccessClaim, match: Match, *, b
     """
     ignored = match.route.ignored
     if policy.cluster and Restriction.TENANT in ignored:
-        raise TenantIgnored("a cluster shows the rules and alerts of all tenants here, so no tenant may ask")
+        raise TenantIgnored("a cluster shows what belongs to all tenants here, so no tenant may ask")
     if match.multitenant and by_token and not match.route.binds_all_tenants:
         raise TenantIgnored("VictoriaMetrics cannot hold a request for all tenants to the token's tenant here")
     if (claim.labels and Restriction.LABELS in ignored) or (claim.filters and Restriction.FILTERS in ignored):
         raise FiltersIgnored("this page cannot be limited to labels and filters, so tokens with some may not use it")
+    if match.route.writes_other_names and any(name == "__name__" for name, _ in claim.labels):
+        raise FiltersIgnored(
+            "VictoriaMetrics names these rows after their fields, so tokens with the label __name__ may not write them"
+        )
 
 
 def _claim_of_path(match: Match) -> VMAccessClaim:
@@ -291,7 +295,7 @@ def rewrite(policy: Policy, grant: Grant, head: RequestHead, form: bytes | None)
     if grant.body is Body.HOLD:
         # The body of a GET has no meaning (RFC 9110, section 9.3.1), and Go does not read it.
         text = read_form(_form_type(head.headers), form or b"") if head.method == "POST" else ""
-    query, text = enforce(grant.route, claim, query, text, cluster=policy.cluster)
+    query, text = enforce(grant.route, claim, query, text, cluster=policy.cluster, multitenant=grant.match.multitenant)
     path = upstream_path(grant.match, claim.tenant, grant.backend, cluster=policy.cluster)
     body = None if text is None else text.encode("ascii")
     return UpstreamRequest(
@@ -317,7 +321,7 @@ def moved(request: UpstreamRequest, backend: Backend) -> UpstreamRequest:
 # Credentials and identities in headers of other names are not forwarded either: see secret_names.
 _NEVER_FORWARDED: Final = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade expect host "
-    b"accountid projectid x-forwarded-for".split()
+    b"accountid projectid x-forwarded-for storage-step".split()
 )
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"))
 
