@@ -6,6 +6,7 @@
         ├── BadRequest           400  bad_request
         │   ├── AmbiguousPath         ambiguous_path
         │   ├── MalformedHead         malformed_head
+    │   ├── CostlyQuery           costly_query
         │   └── BadBody               bad_body
         │       └── BadLabels         bad_labels
         ├── TokenRefused         401  (its subclasses are the reasons)
@@ -96,6 +97,12 @@ class MalformedHead(BadRequest):
     """A request line or a header that two parsers could read in two ways."""
 
     code = "malformed_head"
+
+
+class CostlyQuery(BadRequest):
+    """A query that could stop the backend: VictoriaMetrics bounds neither its nesting nor its expansion."""
+
+    code = "costly_query"
 
 
 class BadBody(BadRequest):

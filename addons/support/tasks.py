@@ -48,6 +48,7 @@ class Background:
 
     def once(self, name: str, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run ``work`` in a task. An exception is logged and counted under ``name``."""
+        self.errors[name] += 0  # an alert on increase() does not see a counter that comes into being at 1
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(lambda ended: self._ended(name, ended))

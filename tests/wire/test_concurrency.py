@@ -16,6 +16,7 @@ from tests.support.wire.raw import RawClient, head
 from tests.support.wire.tokens import SigningKey, tenant
 from tests.support.wire.upstream import RecordingUpstream, Reply
 from tests.support.wire.waiting import eventually, holds
+from tests.support.wire.write_bodies import TEXT_BLOCK
 from tests.wire.conftest import StartGateway
 
 WRITE = "/api/v1/import/prometheus"
@@ -26,7 +27,9 @@ def start(start_gateway: StartGateway, upstream: RecordingUpstream, key_file: Pa
     return start_gateway("-enable.auth", *urls, f"-auth.publicKeyFiles={key_file}", *flags)
 
 
-def in_background(pool: ThreadPoolExecutor, client: Client, method: str, path: str, body: str = "") -> Future[Answer]:
+def in_background(
+    pool: ThreadPoolExecutor, client: Client, method: str, path: str, body: str | bytes = ""
+) -> Future[Answer]:
     return pool.submit(client.ask, method, path, body=body or None)
 
 
@@ -138,7 +141,8 @@ def test_who_waits_takes_no_memory_with_its_body(
         held = in_background(pool, gateway.client(key.mint()), "GET", "/api/v1/labels")
         eventually(lambda: upstream.requests)
         before = gateway.rss()
-        writes = [in_background(pool, gateway.client(key.mint()), "POST", WRITE, "m 1\n" * (size // 4)) for _ in "12"]
+        body = TEXT_BLOCK * (size // len(TEXT_BLOCK))
+        writes = [in_background(pool, gateway.client(key.mint()), "POST", WRITE, body) for _ in "12"]
         eventually(lambda: gateway.metric("vmgateway_concurrent_requests_waiting") == 2)
         holds(lambda: gateway.rss() - before < 16 << 20, during=0.5)
         gate.set()

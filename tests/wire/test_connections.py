@@ -14,6 +14,7 @@ from tests.support.wire.raw import RawClient, head
 from tests.support.wire.tokens import SigningKey
 from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply, never
 from tests.support.wire.waiting import eventually
+from tests.support.wire.write_bodies import TEXT_BLOCK
 
 from .conftest import StartGateway
 
@@ -293,7 +294,7 @@ def test_a_client_that_leaves_is_noticed_by_the_backend(
 ) -> None:
     upstream.responder = lambda request: never()
     with RawClient(gateway.port) as client:
-        client.send(head("POST", WRITE, token, ["Content-Length: 1000"]) + b"x" * 10)
+        client.send(head("POST", WRITE, token, [f"Content-Length: {4 * MIB}"]) + TEXT_BLOCK * 20)
         eventually(lambda: upstream.requests)
     request = upstream.requests[0]
     eventually(lambda: all(each.closed for each in upstream.connections if each.number == request.connection))
@@ -307,7 +308,7 @@ def test_clients_share_connections_to_a_backend(gateway: Gateway, upstream: Reco
     for _ in range(20):
         with RawClient(gateway.port) as client:
             assert client.send(head("GET", QUERY, token)).receive_answer()[0] == 200
-            assert client.send(head("POST", WRITE, token, ["Content-Length: 1"]) + b"x").receive_answer()[0] == 200
+            assert client.send(head("POST", WRITE, token, ["Content-Length: 3"]) + b"m 1").receive_answer()[0] == 200
     assert len({request.connection for request in upstream.requests}) == 1
 
 

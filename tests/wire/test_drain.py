@@ -15,6 +15,7 @@ from tests.support.wire.processes import Gateway, Program
 from tests.support.wire.tokens import SigningKey
 from tests.support.wire.upstream import RecordingUpstream, Reply, never
 from tests.support.wire.waiting import eventually
+from tests.support.wire.write_bodies import JSON_LINE, TEXT_BLOCK
 from tests.wire.conftest import StartGateway
 
 
@@ -67,7 +68,7 @@ def gateway(start_gateway: StartGateway, upstream: RecordingUpstream, key_file: 
 def test_requests_in_flight_are_answered(
     gateway: Gateway, upstream: RecordingUpstream, gate: threading.Event, key: SigningKey
 ) -> None:
-    flights = [InFlight(gateway, key.mint()), InFlight(gateway, key.mint(), method="POST", body=b"{}" * 1000)]
+    flights = [InFlight(gateway, key.mint()), InFlight(gateway, key.mint(), method="POST", body=JSON_LINE)]
     eventually(lambda: len(upstream.requests) == 2, what="both requests reached the upstream")
     gateway.signal(signal.SIGTERM)
     gateway.wait_until(lambda: refuses(gateway), what="refuses new connections")
@@ -85,17 +86,18 @@ def test_requests_in_flight_are_answered(
 def test_an_upload_in_flight_is_taken_to_its_end(
     gateway: Gateway, upstream: RecordingUpstream, key: SigningKey
 ) -> None:
-    fields = ("Host: h", f"Authorization: Bearer {key.mint()}", "Content-Length: 200000")
-    head = "\r\n".join(("POST /api/v1/import HTTP/1.1", *fields, "", ""))
+    fields = ("Host: h", f"Authorization: Bearer {key.mint()}", f"Content-Length: {40 * len(TEXT_BLOCK)}")
+    head = "\r\n".join(("POST /api/v1/import/prometheus HTTP/1.1", *fields, "", ""))
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as sock:
-        sock.sendall(head.encode() + b"a" * 100_000)
+        sock.sendall(head.encode() + TEXT_BLOCK * 20)
         eventually(lambda: upstream.requests, what="the request reached the upstream")
         gateway.signal(signal.SIGTERM)
         gateway.wait_until(lambda: refuses(gateway), what="refuses new connections")
-        sock.sendall(b"b" * 100_000)
+        sock.sendall(TEXT_BLOCK * 20)
         assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
     assert gateway.wait() == 0
-    assert upstream.requests[0].body == b"a" * 100_000 + b"b" * 100_000
+    (request,) = upstream.requests
+    assert (request.complete, request.body_size) == (True, 40 * len(TEXT_BLOCK))
 
 
 def test_a_slow_reader_gets_its_whole_answer(gateway: Gateway, upstream: RecordingUpstream, key: SigningKey) -> None:

@@ -94,7 +94,7 @@ def test_keys_of_endpoints_are_fetched_once(explain: Explain) -> None:
         assert (story["verdict"], story["token"]["key"]["issuer"]) == ("admitted", "https://idp.example")
         assert [request.path for request in server.requests] == ["/.well-known/openid-configuration", "/keys"]
         stranger = explain(discovery, "GET /api/v1/query", token=key.mint(team("dev"), iss="https://other.example"))
-        assert stranger["refusal"]["code"] == "unknown_key"
+        assert stranger["refusal"]["code"] == "wrong_issuer"
         jwks = explain(f"-auth.jwksEndpoints={server.url}/keys", "GET /api/v1/query", token=token)
         assert jwks["verdict"] == "admitted"
 

@@ -96,6 +96,7 @@ def test_a_disk_that_hangs_holds_up_one_thread_and_no_count(tmp_path: Path) -> N
         assert threads() == 1, "no other exchange has begun"
         assert one.others() == {}, "nothing is heard half"
         with fifo.open("w") as file:  # which waits until it is read
+            fifo.unlink()  # or the last exchange hangs on it, too
             file.write("no counts")
         await exchanges[2]
         assert one.others()[KEY] == 60

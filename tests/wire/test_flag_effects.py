@@ -9,6 +9,7 @@ from tests.support.wire.processes import Program
 from tests.support.wire.raw import RawClient
 from tests.support.wire.tokens import SigningKey
 from tests.support.wire.upstream import RecordingUpstream
+from tests.support.wire.write_bodies import JSON_LINE
 from tests.wire.conftest import StartGateway
 
 
@@ -29,7 +30,7 @@ def test_tls_to_the_backend_for_writes_has_flags_of_its_own(
         for flags, status in cases:
             common = ("-enable.auth", f"-write.url={upstream.url}", f"-auth.publicKeyFiles={key_file}")
             client = start_gateway(*common, *flags).client(key.mint())
-            assert client.post("/api/v1/import", body="{}").status == status, flags
+            assert client.post("/api/v1/import", body=JSON_LINE).status == status, flags
         names = [connection.tls_server_name for connection in upstream.connections]
         assert names.count("backend.test") == 2
         assert names.count("other.test") == 1

@@ -15,6 +15,7 @@ from tests.support.wire.raw import RawClient, head
 from tests.support.wire.tokens import SigningKey
 from tests.support.wire.upstream import HANG_UP, ReceivedRequest, RecordingUpstream, Reply, never
 from tests.support.wire.waiting import eventually
+from tests.support.wire.write_bodies import TEXT_BLOCK
 
 from .conftest import StartGateway
 
@@ -161,7 +162,7 @@ def test_an_endless_head_is_refused_with_flat_memory(gateway: Gateway) -> None:
     before = gateway.rss()
     with RawClient(gateway.port) as client:
         client.send(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: ")
-        client.send_until_refused(b"x" * 65536, 100 * MIB)
+        client.send_until_refused(TEXT_BLOCK, 100 * MIB)
         assert b" 431 " in client.receive_all()[:20]
     assert gateway.rss() - before < 5 * MIB
 
@@ -316,8 +317,8 @@ def test_a_backend_that_does_not_accept_is_504_with_flat_memory(
         gateway.client().post(WRITE, body=b"m 1")
         before = gateway.rss()
         with RawClient(gateway.port) as client:
-            client.send(head("POST", WRITE, token, ["Content-Length: 209715200"]) + b"x" * MIB)
-            client.send_until_refused(b"x" * 65536, 200 * MIB)
+            client.send(head("POST", WRITE, token, ["Content-Length: 209715200"]))
+            client.send_until_refused(TEXT_BLOCK, 200 * MIB)
             assert b" 504 " in client.receive_all()[:20]
         assert gateway.rss() - before < 8 * MIB
         for filler in fillers:
@@ -373,7 +374,7 @@ def test_a_backend_that_answers_early_is_heard(gateway: Gateway, upstream: Recor
     upstream.responder = lambda request: Reply(status=413, early=True, body=b"too much")
     with RawClient(gateway.port) as client:
         client.send(head("POST", WRITE, token, ["Content-Length: 10485760"]))
-        client.send_until_refused(b"x" * 65536, 10 * MIB)
+        client.send_until_refused(TEXT_BLOCK, 10 * MIB)
         assert client.receive_answer() == (413, b"too much")
 
 
@@ -384,7 +385,7 @@ def test_a_backend_that_answers_early_and_leaves_never_counts_as_success(
     upstream.responder = lambda request: Reply(status=413, early=True, close=True, body=b"too much")
     with RawClient(gateway.port) as client:
         client.send(head("POST", WRITE, token, ["Content-Length: 104857600"]))
-        client.send_until_refused(b"x" * 65536, 100 * MIB)
+        client.send_until_refused(TEXT_BLOCK, 100 * MIB)
         assert client.receive_all()[9:12] in (b"413", b"502")
 
 
@@ -421,7 +422,7 @@ def test_a_backend_with_an_invalid_answer_is_502(gateway: Gateway, upstream: Rec
 
 def test_bodies_stream_both_ways_with_flat_memory(gateway: Gateway, upstream: RecordingUpstream, token: str) -> None:
     size = 200 * MIB
-    pieces = [b"x" * MIB] * 200
+    pieces = [TEXT_BLOCK * 16] * 200
     gateway.client(token).post(WRITE, body=b"m 1")
     before = gateway.rss()
     gateway.client(token).post(WRITE, body=iter(pieces), headers={"Content-Length": str(size)})

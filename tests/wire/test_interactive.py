@@ -16,6 +16,7 @@ from tests.support.wire.client import Client
 from tests.support.wire.interactive import MitmWeb
 from tests.support.wire.tokens import FULL, SigningKey, team, tenant
 from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
+from tests.support.wire.write_bodies import TEXT_BLOCK
 
 BIG = b"x" * (5 << 20)
 BOMB = gzip.compress(bytes(20 << 20))
@@ -275,7 +276,7 @@ def test_json_lines_are_readable(web: MitmWeb, client: Client) -> None:
 
 def test_a_token_is_readable_and_the_decision_is_a_view_too(web: MitmWeb, client: Client, key: SigningKey) -> None:
     token = key.mint(tenant(1, 5))
-    client.post("/api/v1/import", body=token, headers={"Content-Type": "application/jwt"})
+    client.post("/api/v1/import/prometheus", body=token, headers={"Content-Type": "application/jwt"})
     (flow,) = web.flows()
     name, text = web.view(flow, "request")
     assert name == "JWT"
@@ -285,8 +286,8 @@ def test_a_token_is_readable_and_the_decision_is_a_view_too(web: MitmWeb, client
 
 
 def test_a_body_that_is_something_else_is_shown_as_it_is(web: MitmWeb, client: Client) -> None:
-    client.post("/api/v1/write", body=b"no protobuf", headers={"Content-Type": "application/x-protobuf"})
-    assert "no protobuf" in web.view(web.flows()[0], "request")[1]
+    client.post("/api/v1/import/prometheus", body=b"m 1", headers={"Content-Type": "application/x-protobuf"})
+    assert "m 1" in web.view(web.flows()[0], "request")[1]
 
 
 @pytest.mark.parametrize(("target", "body"), [("big", BIG), ("bomb", BOMB)])
@@ -298,6 +299,6 @@ def test_what_is_too_much_passes_and_is_not_kept(web: MitmWeb, client: Client, t
 
 def test_a_large_upload_passes_and_is_not_kept(web: MitmWeb, client: Client, backend: RecordingUpstream) -> None:
     backend.forget()
-    assert client.post("/api/v1/import", body=BIG).status == 200
-    assert [request.body_size for request in backend.requests] == [len(BIG)]
+    assert client.post("/api/v1/import/prometheus", body=TEXT_BLOCK * 80).status == 200
+    assert [request.body_size for request in backend.requests] == [len(TEXT_BLOCK) * 80]
     assert "missing" in web.view(web.flows()[0], "request")[1].lower()

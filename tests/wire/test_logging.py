@@ -16,6 +16,7 @@ import pytest
 from tests.support.wire.processes import Gateway, Program, vmgateway_command
 from tests.support.wire.tokens import SigningKey, tenant
 from tests.support.wire.upstream import HANG_UP, RecordingUpstream, Reply
+from tests.support.wire.write_bodies import JSON_LINE
 from tests.wire.conftest import StartGateway
 
 QUERY = "/api/v1/query?query=up"
@@ -123,7 +124,7 @@ def test_each_request_is_one_line(
     assert alice.get("/api/v1/query?query=four").status == 422
     assert alice.ask("HEAD", "/ping").status == 204
     assert alice.post("/api/v1/query", form={"query": "four"}).status == 422
-    assert alice.post("/api/v1/import", body="{}").status == 422
+    assert alice.post("/api/v1/import", body=JSON_LINE).status == 422
     assert gateway.client().get(QUERY).status == 401
     assert alice.post("/api/v1/nothing", body="x" * 300_000).status == 404
     assert alice.get("/api/v1/query?query=hang").status == 502

@@ -11,6 +11,7 @@ import pytest
 from tests.support.wire.processes import REPOSITORY, Gateway, Program
 from tests.support.wire.tokens import FULL, SigningKey, tenant
 from tests.support.wire.upstream import RecordingUpstream
+from tests.support.wire.write_bodies import JSON_LINE
 
 OWN_PAGES = {"/": 200, "/health": 200, "/-/healthy": 200, "/-/ready": 200, "/ping": 204, "/metrics": 200, "/flags": 200}
 OWN_PAGES |= {"/debug/pprof": 200, "/debug/pprof/": 200, "/-/reload": 200}
@@ -146,7 +147,7 @@ def test_metrics_count_what_happened(gateway: Gateway, backend: RecordingUpstrea
     before = counted()
     good = gateway.client(key.mint(tenant(3, 4)))
     assert good.get("/api/v1/query?query=up").status == 200
-    assert good.post("/api/v1/import", body="{}").status == 200
+    assert good.post("/api/v1/import", body=JSON_LINE).status == 200
     for client, times in (
         (gateway.client(), 1),
         (gateway.client(SigningKey.generate("ES256").mint()), 2),

@@ -16,6 +16,7 @@ from tests.support.wire.servers import Server
 from tests.support.wire.tokens import SigningKey
 from tests.support.wire.upstream import RecordingUpstream, Reply
 from tests.support.wire.waiting import eventually
+from tests.support.wire.write_bodies import JSON_LINE
 from tests.wire.conftest import StartGateway
 from tests.wire.test_deployment import DEPLOYMENT, run
 
@@ -108,7 +109,7 @@ class Load:
         number = 0
         while not self.stopped.is_set():
             try:
-                status = self.client.post(f"/api/v1/import?n={number}", body="{}").status
+                status = self.client.post(f"/api/v1/import?n={number}", body=JSON_LINE).status
             except OSError:
                 status = 0
             self.statuses["POST"].append(status)

@@ -69,7 +69,6 @@ READS = [
     ("/api/v1/export/csv", {"match[]": "{metric}", "format": "__name__,mark,__value__"}),
     ("/api/v1/export/native", {"match[]": "{metric}"}),
     ("/federate", {"match[]": "{metric}"}),
-    ("/api/v1/status/tsdb", {"focusLabel": "mark", "topN": "1000", "match[]": "{metric}"}),
     ("/tags/findSeries", {"expr": "name={metric}"}),
     ("/graphite/tags/autoComplete/values", {"tag": "mark", "expr": "name={metric}"}),
 ]

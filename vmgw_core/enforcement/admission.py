@@ -202,11 +202,15 @@ def _check_restrictions(policy: Policy, claim: VMAccessClaim, match: Match, *, b
     """
     ignored = match.route.ignored
     if policy.cluster and Restriction.TENANT in ignored:
-        raise TenantIgnored("a cluster shows the rules and alerts of all tenants here, so no tenant may ask")
+        raise TenantIgnored("a cluster shows what belongs to all tenants here, so no tenant may ask")
     if match.multitenant and by_token and not match.route.binds_all_tenants:
         raise TenantIgnored("VictoriaMetrics cannot hold a request for all tenants to the token's tenant here")
     if (claim.labels and Restriction.LABELS in ignored) or (claim.filters and Restriction.FILTERS in ignored):
         raise FiltersIgnored("this page cannot be limited to labels and filters, so tokens with some may not use it")
+    if match.route.writes_other_names and any(name == "__name__" for name, _ in claim.labels):
+        raise FiltersIgnored(
+            "VictoriaMetrics names these rows after their fields, so tokens with the label __name__ may not write them"
+        )
 
 
 def _claim_of_path(match: Match) -> VMAccessClaim:

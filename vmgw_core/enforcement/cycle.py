@@ -226,7 +226,7 @@ class Cycle:
             counter = row_counter(
                 grant.route, self.head, max_decoded=policy.max_decoded, check=policy.check_label_names
             )
-            if counter is not None:
+            if counter is not None and grant.body is not Body.NONE:
                 self.meter = RowMeter(counter, self._take)
         self.state = State.COUNTED
 
@@ -242,7 +242,7 @@ class Cycle:
             self.state = State.FORM
             return
         self._rewrite(None)
-        self.state = State.READY if self.meter is None or grant.body is Body.NONE else State.METERED
+        self.state = State.READY if self.meter is None else State.METERED
 
     # --- the body --------------------------------------------------------------------------------------------------
 

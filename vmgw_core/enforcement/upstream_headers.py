@@ -14,7 +14,7 @@ from .admission import REMEMBERED_HEADS, Body, Grant, Policy
 # Credentials and identities in headers of other names are not forwarded either: see secret_names.
 _NEVER_FORWARDED: Final = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade expect host "
-    b"accountid projectid x-forwarded-for".split()
+    b"accountid projectid x-forwarded-for storage-step".split()
 )
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"))
 

@@ -35,7 +35,7 @@ class Filters(Enum):
 
     BIND = "bind"  # it honours them all
     LEAK = "leak"  # it honours the tenant, and ignores labels and filters
-    OPEN = "open"  # it ignores them all: vmselect hands the request to vmalert, which knows no tenants
+    OPEN = "open"  # it ignores them all: vmalert knows no tenants, and metric name statistics have totals of all
     NONE = "none"  # there is nothing to filter: a static page, a stub, a parser
 
 
@@ -66,8 +66,9 @@ _TABLE: Final = """
 read    GET,POST  bind  select    /api/v1/query /api/v1/query_range /api/v1/series /api/v1/labels
 read    GET,POST  bind  select    /api/v1/label/<name...>/values /federate
 read    GET,POST  bind  select    /api/v1/export /api/v1/export/csv /api/v1/export/native
-read    GET,POST  leak  select    /api/v1/series/count /api/v1/metadata /api/v1/status/metric_names_stats
-read    GET,POST  leak  select    /api/v1/status/tsdb /api/v1/status/active_queries /api/v1/status/top_queries
+read    GET,POST  leak  select    /api/v1/series/count /api/v1/metadata /api/v1/status/tsdb
+read    GET,POST  leak  select    /api/v1/status/active_queries /api/v1/status/top_queries
+read    GET,POST  open  select    /api/v1/status/metric_names_stats
 read    GET,POST  open  select    /api/v1/rules /rules /api/v1/alerts /alerts /api/v1/notifiers /notifiers
 read    GET       open  select    /vmalert/ /vmalert/groups /vmalert/alerts /vmalert/alert /vmalert/rule
 read    GET       open  select    /vmalert/notifiers /vmalert/api/v1/rules /vmalert/api/v1/alerts
@@ -147,6 +148,16 @@ class Route:
         has no such path.
         """
         return self.access is Access.READ and not self.cluster_prefix.endswith("/graphite")
+
+    @property
+    def writes_other_names(self) -> bool:
+        """Whether the backend ignores ``extra_label=__name__=…`` here: InfluxDB makes metric names of its fields."""
+        return self.access is Access.WRITE and self.cluster_prefix.endswith("/influx") and self.filters is Filters.BIND
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether the path evaluates MetricsQL, and so fills the backend's cache of results."""
+        return self.path.endswith(("/api/v1/query", "/api/v1/query_range"))
 
     @property
     def dropped(self) -> frozenset[str]:

@@ -37,7 +37,7 @@ from vmgw_core.base import (
 from vmgw_core.base.strict_json import child
 from vmgw_core.errors import InvalidClaims
 
-from .selector import Selector, SelectorError, parse_selector
+from .selector import Matcher, Selector, SelectorError, parse_selector
 
 MAX_LABELS: Final = 64
 MAX_FILTERS: Final = 64
@@ -47,6 +47,7 @@ _CLAIM_BYTES: Final = 320
 _PAIR_BYTES: Final = 80
 _PATH: Final = "vm_access"
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_ONLY_WILDCARDS: Final = re.compile(r"[.*+?:|()^$]*")
 
 
 class AccessMode(enum.IntFlag):
@@ -194,7 +195,20 @@ def _parsed(items: Sequence[object], path: str) -> dict[str, Selector]:
             parsed[text] = parse_selector(text)
         except SelectorError as error:
             raise FieldError(child(path, index), f"no series selector: {error}") from None
+        if any(_excludes_everything(matcher) for matchers in parsed[text].alternatives for matcher in matchers):
+            raise FieldError(
+                child(path, index),
+                "a filter that no series matches: VictoriaMetrics takes it for series without the label",
+            )
     return parsed
+
+
+def _excludes_everything(matcher: Matcher) -> bool:
+    """Whether it is ``!~".*"`` or ``!~"|.+"``, in any spelling that has nothing but such parts."""
+    if matcher.operator != "!~" or not _ONLY_WILDCARDS.fullmatch(matcher.value):
+        return False
+    bare = re.sub(r"\?:|[()^$]", "", matcher.value).split("|")
+    return ".*" in bare or {"", ".+"} <= set(bare)
 
 
 def _check_size(labels: tuple[tuple[str, str], ...], filters: tuple[str, ...]) -> None:

@@ -241,14 +241,19 @@ class GatewayStream(HttpStream):
 
     def state_wait_for_response_headers(self, event: ResponseHeaders) -> layer.CommandGenerator[None]:
         if event.response.status_code == 101:
-            # Nobody asked to switch protocols: Upgrade is never sent on.
-            yield commands.CloseConnection(self.context.server)
-            self.server_state = self.state_errored  # what else comes from it is ignored
-            yield from self.backend_failed("it switched protocols")
+            self.server_state = self.state_switched_protocols
             return
         if self.cycle is not None and self.cycle.state is State.ASKED:
             self.cycle.responded(time.perf_counter())
         yield from super().state_wait_for_response_headers(event)
+
+    def state_switched_protocols(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        """The end of a 101 fails the backend: nobody asked to switch protocols, since Upgrade is never sent on.
+
+        The end is waited for, so that it does not come into what the failure leads to.
+        """
+        yield commands.CloseConnection(self.context.server)
+        yield from self.backend_failed("it switched protocols")
 
     def handle_protocol_error(
         self, event: RequestProtocolError | ResponseProtocolError

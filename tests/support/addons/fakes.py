@@ -48,6 +48,8 @@ def request(method: str, target: str, *headers: str, version: str = "1.1") -> by
 
 GET = request("GET", "/api/v1/query?query=up")
 WRITE = "/api/v1/import/prometheus"
+UNREAD = "/datadog/api/v1/validate"
+"""A write whose body is not read for rows and names: it streams from its first byte."""
 
 
 class FakeTransport(asyncio.Transport):

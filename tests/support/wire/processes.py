@@ -254,7 +254,6 @@ class Gateway(Process):
     """The product, launched as ``vmgateway`` or as ``mitmdump -s addons/vmgateway.py``: same flags, same behaviour.
 
     ``flags`` are written ``-name`` or ``-name=value``. Stopping it asserts exit code 0 and a log without tracebacks.
-    Most tests write what no VictoriaMetrics would take, so label names are only checked where ``flags`` say so.
     """
 
     name = "gateway"
@@ -271,8 +270,6 @@ class Gateway(Process):
         self.port = port or free_port()
         self.program = program
         self.flags = (f"-httpListenAddr=127.0.0.1:{self.port}", *flags)
-        if not any("-write.checkLabelNames" in flag for flag in flags):
-            self.flags += ("-write.checkLabelNames=false",)
         super().__init__(env=env)
 
     @property

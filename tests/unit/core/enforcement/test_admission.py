@@ -309,6 +309,28 @@ LEAKING = "/api/v1/series/count"
         pytest.param(CLUSTER, _head("GET", "/api/v1/rules"), errors.TenantIgnored, id="the rules of all tenants"),
         pytest.param(
             CLUSTER,
+            _head("GET", "/api/v1/status/metric_names_stats", token=TENANT),
+            errors.TenantIgnored,
+            id="statistics of all tenants",
+        ),
+        *(
+            pytest.param(
+                policy,
+                _head("POST", path, token=_token(extra_labels={"__name__": "m"})),
+                errors.FiltersIgnored,
+                id=f"a metric name that InfluxDB ignores: {path}",
+            )
+            for policy, path in (
+                (SINGLE, "/write"),
+                (SINGLE, "/api/v2/write"),
+                (SINGLE, "/influx/write"),
+                (CLUSTER, "/influx/api/v2/write"),
+                (CLUSTER, "/insert/0/influx/write"),
+                (CLUSTER, "/insert/0:0/influx/api/v2/write"),
+            )
+        ),
+        pytest.param(
+            CLUSTER,
             _head("GET", "/select/prometheus/api/v1/query", (b"AccountID", b"7")),
             errors.UnknownRoute,
             id="a tenant by header",

@@ -298,6 +298,21 @@ def test_a_token_for_the_whole_of_a_single_node_may_trace(pair: str) -> None:
     assert enforce(QUERY, NOBODY, f"a=1&{pair}", pair, cluster=False) == (f"a=1&{pair}", pair)
 
 
+@pytest.mark.parametrize("pair", ["nocache=0", "noc%61che=", "NoCache=0", "nocache%20=0", "nocache=0&nocache=1"])
+@pytest.mark.parametrize("path", ["/api/v1/query", "/prometheus/api/v1/query_range"])
+def test_a_path_for_all_tenants_is_not_cached(path: str, pair: str) -> None:
+    """The cache of the backend does not see which tenant a query there is held to."""
+    sent = enforce(_route(path), BY_LABEL, f"a=1&{pair}", f"{pair}&b=2", cluster=True, multitenant=True)
+    arguments = go_query.arguments("POST", *sent)
+    assert [pair for pair in arguments if pair[0].strip().lower() == "nocache"] == [("nocache", "1")]
+    assert ("extra_label", "team=dev") in arguments
+
+
+def test_other_paths_are_cached() -> None:
+    assert enforce(QUERY, NOBODY, "nocache=0", "nocache=1", cluster=True) == ("nocache=0", "nocache=1")
+    assert enforce(LABELS, NOBODY, "a=1", None, cluster=True, multitenant=True)[0] == "a=1"
+
+
 # --- what is removed -----------------------------------------------------------------------------------------------
 
 LABEL_SPELLINGS = [

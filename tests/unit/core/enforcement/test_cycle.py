@@ -375,7 +375,8 @@ def test_rows_of_a_body_that_is_not_there_count() -> None:
 
 
 def test_a_write_without_a_body_needs_no_meter() -> None:
-    assert admit(cycle("POST", "/api/v1/import/prometheus"), metering()).state is State.READY
+    made = admit(cycle("POST", "/api/v1/import/prometheus"), metering())
+    assert (made.state, made.meter) == (State.READY, None)
 
 
 # --- the backend ---------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ PROMISED: dict[type[Refusal], tuple[int, str, str]] = {
     errors.BadLabels: (400, "bad_labels", "bad_data"),
     errors.UnsupportedProtocol: (415, "unsupported_protocol", "bad_data"),
     errors.MalformedHead: (400, "malformed_head", "bad_data"),
+    errors.CostlyQuery: (400, "costly_query", "bad_data"),
     errors.TokenRefused: (401, "invalid_token", "unauthorized"),
     errors.MissingToken: (401, "missing_token", "unauthorized"),
     errors.MalformedToken: (401, "malformed_token", "unauthorized"),

@@ -306,6 +306,15 @@ _LABEL_EMPTY = "a label value is not empty: VictoriaMetrics ignores an empty one
             "vm_access.metrics_extra_filters[0]: no series selector: column 4: expected nothing after the selector",
             id="no selector",
         ),
+        *(
+            pytest.param(
+                {"extra_filters": ["m", f'm{{a="b" or team!~"{expression}"}}']},
+                "vm_access.extra_filters[1]: a filter that no series matches: VictoriaMetrics takes it for series"
+                " without the label",
+                id=f"nothing matches !~{expression}",
+            )
+            for expression in (".*", "(.*)", "^.*$", "(?:.*)", "|.+", ".+|", "(|.+)", "^(?:.+|)$")
+        ),
         pytest.param(
             {"extra_filters": ["m"] * (MAX_FILTERS + 1)},
             "vm_access.extra_filters: more than 64 filters",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.addons.fakes import GET, WRITE, FakeTransport, Lane, request
+from tests.support.addons.fakes import GET, UNREAD, WRITE, FakeTransport, Lane, request
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -103,7 +103,7 @@ def test_a_profile_that_takes_long_is_not_too_late(lane: Lane) -> None:
 
 def test_an_answer_that_has_begun_is_not_on_the_clock_of_the_backend(lane: Lane) -> None:
     client = lane.client()
-    lane.feed(client, request("POST", WRITE, "Content-Length: 4"))
+    lane.feed(client, request("POST", UNREAD, "Content-Length: 4"))
     backend = lane.backends[0]
     lane.feed(backend, b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345")
     lane.feed(client, b"m 1\n")
@@ -158,7 +158,7 @@ def test_a_backend_that_falls_silent_is_cut_off(lane: Lane) -> None:
 
 def test_a_backend_that_answers_early_and_falls_silent_is_cut_off(lane: Lane) -> None:
     client = lane.client()
-    lane.feed(client, request("POST", WRITE, "Content-Length: 4"))
+    lane.feed(client, request("POST", UNREAD, "Content-Length: 4"))
     lane.feed(lane.backends[0], b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
     lane.feed(client, b"m 1\n" + HEALTH * 10_000)
     for _ in range(7):
@@ -168,7 +168,7 @@ def test_a_backend_that_answers_early_and_falls_silent_is_cut_off(lane: Lane) ->
 
 def test_a_backend_that_takes_nothing_is_504(lane: Lane) -> None:
     client = lane.client()
-    lane.feed(client, request("POST", WRITE, "Content-Length: 10000000") + b"x" * 1000)
+    lane.feed(client, request("POST", UNREAD, "Content-Length: 10000000") + b"x" * 1000)
     lane.backends[0].stalled = True
     lane.feed(client, b"x" * 1_000_000)
     for _ in range(4):
@@ -217,7 +217,7 @@ def test_a_half_closed_client_with_half_a_request_is_closed(lane: Lane) -> None:
 
 def test_half_a_request_and_its_end_is_closed(lane: Lane) -> None:
     client = lane.client()
-    lane.feed(client, request("POST", WRITE, "Content-Length: 10") + b"12345")
+    lane.feed(client, request("POST", UNREAD, "Content-Length: 10") + b"12345")
     backend = lane.backends[0]
     lane.feed_eof(client)
     assert client.closing

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.addons.fakes import GET, WRITE, Lane, request
+from tests.support.addons.fakes import GET, UNREAD, WRITE, Lane, request
 from tests.unit.addons.lanes.fast.test_client import NO_CONTENT, statuses
 
 
@@ -109,7 +109,7 @@ def test_one_slow_client_does_not_stop_the_next(lane: Lane) -> None:
 
 def test_a_backend_that_takes_no_more_holds_the_client(lane: Lane) -> None:
     client = lane.client()
-    lane.feed(client, request("POST", WRITE, "Content-Length: 10000000") + b"x" * 1000)
+    lane.feed(client, request("POST", UNREAD, "Content-Length: 10000000") + b"x" * 1000)
     backend = lane.backends[0]
     backend.stalled = True
     lane.feed(client, b"x" * 9_000_000)
