@@ -2,7 +2,7 @@
 
 Two laws of reading, per lane. No answer holds a mark of the other team's data. And no answer depends on it: asked of a
 backend on which the other team never existed, the same request gets the same answer. The whole answer is compared:
-status, headers and body (see ``tests/support/wire/whole_answers.py``). The other team does not only have data: it asks, writes,
+status, headers and body (see ``tests/support/wire/whole_answers.py``). The other team also asks, writes,
 deletes and has alerts.
 
     python -m tests.wire.oracle SECONDS [SEED]        scripts/oracle

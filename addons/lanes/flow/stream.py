@@ -6,9 +6,10 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from mitmproxy.connection import ConnectionState
+from mitmproxy.flow import Error
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import GetHttpConnection, HttpStream, SendHttp
+from mitmproxy.proxy.layers.http import GetHttpConnection, HttpErrorHook, HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._base import HttpEvent
 from mitmproxy.proxy.layers.http._events import (
     RequestData,
@@ -219,6 +220,8 @@ class GatewayStream(HttpStream):
             forwarding.address(self.flow, cycle.upstream)
             cycle.ask(time.perf_counter())
             connection, error = yield GetHttpConnection(backend.address, backend.scheme == "https", None)
+            if cycle.state is not State.ASKED:
+                return False  # the client left meanwhile
             if not error and connection.state is ConnectionState.OPEN:
                 break
             failure: Refusal
@@ -258,9 +261,15 @@ class GatewayStream(HttpStream):
     def handle_protocol_error(
         self, event: RequestProtocolError | ResponseProtocolError
     ) -> layer.CommandGenerator[None]:
+        waiting = self.server_state == self.state_wait_for_response_headers and self.client_state != self.state_errored
+        if isinstance(event, RequestProtocolError) and waiting and self.context.server not in self.parent.connections:
+            # The client left, and there is no backend to tell, which mitmproxy would crash on.
+            self.flow.error = Error(event.message)
+            yield HttpErrorHook(self.flow)
+            self.server_state = self.state_errored
         sending = self.client_state == self.state_stream_request_body
         if isinstance(event, ResponseProtocolError) and (sending or self.client_state == self.state_done):
-            if self.flow.response is None:
+            if self.flow.response is None and self.cycle is not None and self.cycle.state is State.ASKED:
                 yield from self.backend_failed("")
                 return
             if sending and self.server_state == self.state_done:
@@ -287,5 +296,5 @@ class GatewayStream(HttpStream):
                 yield SendHttp(RequestEndOfMessage(self.stream_id), self.context.server)
                 return
             failure = self.failure
-        assert failure is not None
-        yield from self.answer(failure, ended=self.client_state == self.state_done)
+        if failure is not None:  # else the client left meanwhile
+            yield from self.answer(failure, ended=self.client_state == self.state_done)
