@@ -9,7 +9,7 @@ from mitmproxy.connection import ConnectionState
 from mitmproxy.flow import Error
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import GetHttpConnection, HttpErrorHook, HttpStream, SendHttp
+from mitmproxy.proxy.layers.http import GetHttpConnection, HttpStream, SendHttp
 from mitmproxy.proxy.layers.http._base import HttpEvent
 from mitmproxy.proxy.layers.http._events import (
     RequestData,
@@ -19,6 +19,7 @@ from mitmproxy.proxy.layers.http._events import (
     ResponseHeaders,
     ResponseProtocolError,
 )
+from mitmproxy.proxy.layers.http._hooks import HttpErrorHook
 
 from vmgw_addons.steps import forwarding, refuse
 from vmgw_core.enforcement import Cycle, State
@@ -50,6 +51,10 @@ class GatewayStream(HttpStream):
     @property
     def cycle(self) -> Cycle | None:
         return self.parent.runtime.cycles.get(self.flow)
+
+    def ended(self) -> bool:
+        """Whether the client has its response, or has left."""
+        return self.cycle is None or self.cycle.state is State.ENDED
 
     @property
     def metered(self) -> bool:
@@ -220,7 +225,7 @@ class GatewayStream(HttpStream):
             forwarding.address(self.flow, cycle.upstream)
             cycle.ask(time.perf_counter())
             connection, error = yield GetHttpConnection(backend.address, backend.scheme == "https", None)
-            if cycle.state is not State.ASKED:
+            if self.ended():
                 return False  # the client left meanwhile
             if not error and connection.state is ConnectionState.OPEN:
                 break
