@@ -6,7 +6,8 @@ Every question has a deadline and a size limit, and no error shows a secret.
 from __future__ import annotations
 
 from .datasource import Datasource, build_datasource
-from .http import DEADLINE, EXCHANGE_DEADLINE, AskError, Endpoint, describe, download, exchange
+from .errors import AskError, describe
+from .http import DEADLINE, EXCHANGE_DEADLINE, Endpoint, download, exchange
 from .tls_files import TLSFiles
 from .upstream_tls import UpstreamTLS
 

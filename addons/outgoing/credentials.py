@@ -18,7 +18,8 @@ from vmgw_core.base import FieldError, as_text, is_http_url, load_object
 from vmgw_core.base.strict_json import child
 from vmgw_core.errors import ConfigurationError
 
-from .http import AskError, bounded, describe
+from .errors import AskError, describe
+from .http import bounded
 
 _FLAGS: Final = "datasource"
 _MAX_SECRET: Final = 64 << 10  # bytes of a file with a secret

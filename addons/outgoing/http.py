@@ -12,11 +12,7 @@
 
 from __future__ import annotations
 
-import http.client
-import os
-import re
 import socket
-import ssl
 import threading
 from collections.abc import Container, Mapping
 from contextlib import suppress
@@ -33,6 +29,7 @@ from urllib3.poolmanager import PoolManager
 from vmgw_core.backends import Backend
 from vmgw_core.errors import ConfigurationError
 
+from .errors import AskError, describe
 from .tls_files import TLSFiles
 
 S = TypeVar("S", bound=requests.Session)
@@ -48,16 +45,6 @@ EXCHANGE_DEADLINE: Final = 15.0
 MAX_DOCUMENT: Final = 1 << 20
 """Bytes of its answer: the largest public key set seen in the field has a few dozen kilobytes."""
 _AT_ONCE: Final = 4  # requests to one endpoint, each of which holds a thread
-
-
-class AskError(Exception):
-    """A request that got no usable answer. The message holds no URL and no secret."""
-
-    def __init__(self, message: str, *, status: int | None = None, body: bytes = b"") -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = body
-        """The beginning of the answer. It may quote the URL."""
 
 
 # --- the deadline --------------------------------------------------------------------------------------------------
@@ -310,48 +297,3 @@ class Endpoint:
     def _new_session(self) -> requests.Session:
         url = str(self.backend)
         return bounded(requests.Session(), url, self._tls, deadline=DEADLINE, largest=MAX_ANSWER, idle=self._idle)
-
-
-# --- errors --------------------------------------------------------------------------------------------------------
-
-_SSL_DETAILS: Final = re.compile(r"^\[[^]]*\] ?| \(_ssl\.c:\d+\)$")
-_WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (  # the first one that fits counts
-    (http.client.RemoteDisconnected, "the server closed the connection without an answer"),
-    (TimeoutError, "the connection timed out"),
-    (urllib3.exceptions.ConnectTimeoutError, "the connection timed out"),
-    (urllib3.exceptions.DecodeError, "the compression of the answer cannot be read"),
-    (urllib3.exceptions.ProxyError, "the proxy cannot be used"),
-    (http.client.HTTPException, "the answer is not valid HTTP, or was broken off"),
-    (urllib3.exceptions.ProtocolError, "the answer is not valid HTTP, or was broken off"),
-    (ValueError, "the address cannot be used"),
-)
-
-
-def describe(error: BaseException) -> str:
-    """Say what went wrong, in the system's words and without the URL that HTTP libraries quote."""
-    causes = _causes(error)
-    for cause in causes:
-        if isinstance(cause, AskError | ConfigurationError):
-            return str(cause)
-        if isinstance(cause, requests.HTTPError) and cause.response is not None:
-            return f"status {cause.response.status_code}"
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"certificate verify failed: {cause.verify_message.rstrip('.')}"
-        if isinstance(cause, OSError) and cause.strerror:
-            if isinstance(cause, ssl.SSLError):
-                return _SSL_DETAILS.sub("", cause.strerror)
-            if isinstance(cause, socket.gaierror) or not cause.errno:
-                return cause.strerror  # these have error numbers of their own
-            return os.strerror(cause.errno)  # libraries put other texts into it, with addresses
-    found = (words for kind, words in _WORDS if any(isinstance(cause, kind) for cause in causes))
-    return next(found, type(error).__name__)
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """The error and what led to it, at most ten."""
-    causes: list[BaseException] = []
-    cause: object = error
-    while isinstance(cause, BaseException) and len(causes) < 10:
-        causes.append(cause)
-        cause = cause.__cause__ or cause.__context__ or getattr(cause, "reason", None)
-    return causes
