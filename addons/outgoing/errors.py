@@ -21,6 +21,8 @@ _WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (  # the first one 
     (urllib3.exceptions.ConnectTimeoutError, "the connection timed out"),
     (urllib3.exceptions.DecodeError, "the compression of the answer cannot be read"),
     (urllib3.exceptions.ProxyError, "the proxy cannot be used"),
+    (requests.exceptions.InvalidProxyURL, "the proxy cannot be used"),
+    (requests.exceptions.InvalidSchema, "the proxy cannot be used"),  # such as SOCKS, without its library
     (http.client.HTTPException, "the answer is not valid HTTP, or was broken off"),
     (urllib3.exceptions.ProtocolError, "the answer is not valid HTTP, or was broken off"),
     (ValueError, "the address cannot be used"),

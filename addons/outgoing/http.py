@@ -148,7 +148,7 @@ class _Adapter(HTTPAdapter):
             response = super().send(request, **options)
             # What requests itself does with an answer that is not streamed.
             response._content = self._read(response)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a read from a TLS connection that was cut
             if not deadline.over:
                 raise
         finally:
@@ -277,10 +277,11 @@ class Endpoint:
             if not self._keep_alive:
                 all_headers["Connection"] = "close"
             url = f"{self.backend.scheme}://{self.backend.host_header}{target}"
-            content = ask(session, method, url, headers=all_headers, data=form)
-            if not self._keep_alive:
-                session.close()  # whatever the server makes of the header
-            return content
+            try:
+                return ask(session, method, url, headers=all_headers, data=form)
+            finally:
+                if not self._keep_alive:
+                    session.close()  # whatever the server makes of the header
         except ConfigurationError as error:
             raise AskError(str(error)) from None
         finally:

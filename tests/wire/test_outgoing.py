@@ -109,6 +109,12 @@ def test_a_proxy_of_the_environment_is_used(upstream: RecordingUpstream, monkeyp
     assert upstream.requests[1].target == "/direct"
 
 
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "http://"])
+def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    assert error_of("http://user:p4ss@keys.example/") == "the proxy cannot be used"
+
+
 # --- whom it trusts ------------------------------------------------------------------------------------------------
 
 

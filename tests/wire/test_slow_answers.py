@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.support.wire.certificates import Authority
+from tests.support.wire.upstream import RecordingUpstream, Reply
 from tests.support.wire.waiting import eventually
 from tests.wire.test_datasource_requests import datasource
 from vmgw_addons.observability.push_metrics import PushTarget
@@ -118,3 +120,39 @@ def test_an_answer_of_the_datasource_that_drips_in_is_given_up(
 
     ends(ask)
     eventually(lambda: server.gone == 6, what="the connections are closed")
+
+
+def test_tls_ends_it_no_later(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.cert))
+    stopped = threading.Event()
+
+    def drip() -> Iterator[bytes]:
+        while not stopped.wait(0.02):
+            yield b"x"
+
+    with RecordingUpstream(
+        lambda _: Reply(body=drip()), tls=authority.server_context(authority.issue("keys.example"))
+    ) as server:
+
+        def ask() -> None:
+            with pytest.raises(AskError, match=r"^no answer within 1 seconds$"):
+                download(server.url, deadline=1)
+
+        ends(ask)
+        stopped.set()
+        assert len(server.requests) == 1
+
+
+def test_a_proxy_whose_answer_drips_in_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Dripping(HEAD)
+    monkeypatch.setenv("HTTPS_PROXY", server.url.removesuffix("/jwks"))
+
+    def ask() -> None:
+        with pytest.raises(AskError, match=r"^no answer within 0\.3 seconds$"):
+            download("https://keys.example/jwks", deadline=0.3)
+
+    try:
+        ends(ask)
+        eventually(lambda: server.gone == 1, what="the connection is closed")
+    finally:
+        server.close()
