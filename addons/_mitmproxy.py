@@ -4,10 +4,11 @@ They may change with any release, so they are checked when this module is loaded
 the flow lane, so the gateway does not start with it.
 """
 
+# ruff: noqa: F401 (other modules import these names from here)
+
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from mitmproxy import ctx
@@ -39,7 +40,7 @@ try:
     from mitmproxy.master import Master
     from mitmproxy.net.http import http1
     from mitmproxy.proxy import commands, events, layer, tunnel
-    from mitmproxy.proxy.layer import NextLayer
+    from mitmproxy.proxy.layer import Layer, NextLayer
     from mitmproxy.proxy.layers.http import (
         GetHttpConnection,
         GetHttpConnectionCompleted,
@@ -69,142 +70,49 @@ except ImportError as error:
     name = ".".join(filter(None, (error.name, getattr(error, "name_from", None))))
     raise unsupported(f"{name or error} is missing") from None
 
-__all__ = [
-    "SUPPORTED",
-    "AddonManager",
-    "ChunkedReader",
-    "ConnectionIO",
-    "ErrorCheck",
-    "GetHttpConnection",
-    "GetHttpConnectionCompleted",
-    "HTTPMode",
-    "Hook",
-    "Http1Client",
-    "Http1Connection",
-    "Http1Server",
-    "Http2Server",
-    "HttpErrorHook",
-    "HttpEvent",
-    "HttpLayer",
-    "HttpStream",
-    "Master",
-    "NextLayer",
-    "NextLayerAddon",
-    "ProxyConnectionHandler",
-    "Proxyserver",
-    "ReceiveBuffer",
-    "RegisterHttpConnection",
-    "RequestData",
-    "RequestEndOfMessage",
-    "RequestHeaders",
-    "RequestProtocolError",
-    "ResponseHeaders",
-    "ResponseProtocolError",
-    "SendHttp",
-    "ServerInstance",
-    "ServerTLSLayer",
-    "TlsConfig",
-    "View",
-    "asyncio_utils",
-    "check",
-    "commands",
-    "compat",
-    "events",
-    "http1",
-    "layer",
-    "proxyserver",
-    "show_status",
-    "tnetstring",
-    "traverse",
-    "tunnel",
-    "unsupported",
-]
-
-METHODS: Final[Mapping[type, tuple[str, ...]]] = {
-    AddonManager: ("__init__(master)", "add(addons)", "get(name)", "handle_lifecycle(event)", "register(addon)"),
-    ConnectionHandler: ("handle_client()",),
-    ErrorCheck: ("finish()", "shutdown_if_errored()"),
-    GetHttpConnection: ("connection_spec_matches(connection)",),
-    Http1Client: ("read_headers(event)",),
-    Http1Connection: ("done(event)", "read_body(event)", "wait(event)"),
-    Http1Server: ("__init__(context)", "read_headers(event)", "send(event)"),
-    Http2Server: ("__init__(context)", "_handle_event(event)", "protocol_error(message, error_code)"),
-    HttpLayer: (
-        "__init__(context, mode)",
-        "_handle_event(event)",
-        "event_to_child(child, event)",
-        "get_connection(event, reuse)",
-        "make_stream(stream_id)",
-        "register_connection(command)",
-    ),
-    HttpStream: (
-        "__init__(context, stream_id)",
-        "_handle_event(event)",
-        "flow_done()",
-        "handle_protocol_error(event)",
-        "make_server_connection()",
-        "send_response(already_streamed)",
-        "start_request_stream()",
-        "state_consume_request_body(event)",
-        "state_done(_)",
-        "state_errored(_)",
-        "state_stream_request_body(event)",
-        "state_wait_for_request_headers(event)",
-        "state_wait_for_response_headers(event)",
-    ),
-    Master: (
-        "__init__(opts, event_loop, with_termlog)",
-        "_asyncio_exception_handler(loop, context)",
-        "done()",
-        "run()",
-        "running()",
-    ),
-    ProxyConnectionHandler: ("__init__(master, r, w, options, mode)",),
-    Proxyserver: ("register_connection(connection_id, handler)",),
-    ReceiveBuffer: ("__iadd__(byteslike)", "maybe_extract_at_most(count)"),
-    ServerInstance: ("__init__(mode, manager)", "make(mode, manager)", "make_top_layer(context)"),
-    ServerTLSLayer: ("event_to_child(event)", "receive_close()"),
-    TlsConfig: ("configure(updated)", "running()"),
-    layer.Layer: ("_handle_event(event)",),
-}
-"""The methods that the gateway overrides or calls, with their parameters."""
-ATTRIBUTES: Final[Mapping[type, tuple[str, ...]]] = {
-    ConnectionHandler: ("layer", "transports"),
-    ConnectionIO: ("handler", "reader", "writer"),
-    Http1Connection: ("body_reader", "buf", "request", "response", "state"),
-    Http2Server: ("h2_conn",),
-    HttpLayer: ("command_sources", "connections", "streams", "waiting_for_establishment"),
-    HttpStream: ("flow", "request_body_buf", "stream_id"),
-    Proxyserver: ("connections", "servers"),
-}
-"""The attributes that the gateway reads or sets, as far as mitmproxy declares them."""
+PARTS: Final = """
+AddonManager: __init__(master) | add(addons) | get(name) | handle_lifecycle(event) | register(addon)
+ConnectionHandler: handle_client() | layer | transports
+ConnectionIO: handler | reader | writer
+ErrorCheck: finish() | shutdown_if_errored()
+GetHttpConnection: connection_spec_matches(connection)
+Http1Client: read_headers(event)
+Http1Connection: done(event) | read_body(event) | wait(event) | body_reader | buf | request | response | state
+Http1Server: __init__(context) | read_headers(event) | send(event)
+Http2Server: __init__(context) | _handle_event(event) | protocol_error(message, error_code) | h2_conn
+HttpLayer: __init__(context, mode) | _handle_event(event) | event_to_child(child, event) | get_connection(event, reuse) | make_stream(stream_id) | register_connection(command) | command_sources | connections | streams | waiting_for_establishment
+HttpStream: __init__(context, stream_id) | _handle_event(event) | flow_done() | handle_protocol_error(event) | make_server_connection() | send_response(already_streamed) | start_request_stream() | state_consume_request_body(event) | state_done(_) | state_errored(_) | state_stream_request_body(event) | state_wait_for_request_headers(event) | state_wait_for_response_headers(event) | flow | request_body_buf | stream_id
+Layer: _handle_event(event)
+Master: __init__(opts, event_loop, with_termlog) | _asyncio_exception_handler(loop, context) | done() | run() | running()
+ProxyConnectionHandler: __init__(master, r, w, options, mode)
+Proxyserver: register_connection(connection_id, handler) | connections | servers
+ReceiveBuffer: __iadd__(byteslike) | maybe_extract_at_most(count)
+ServerInstance: __init__(mode, manager) | make(mode, manager) | make_top_layer(context)
+ServerTLSLayer: event_to_child(event) | receive_close()
+TlsConfig: configure(updated) | running()
+"""  # noqa: E501
+"""The methods that the gateway overrides or calls, and the attributes that it uses, as far as mitmproxy declares them."""
 
 
 def check() -> None:
-    """Check that this mitmproxy has every method and attribute that the gateway builds on.
+    """Check that this mitmproxy has every part that the gateway builds on.
 
     Raises:
         ConfigurationError: the first that is missing or takes other parameters.
     """
-    for cls, methods in METHODS.items():
-        for expected in methods:
-            name = expected.partition("(")[0]
-            method = getattr(cls, name, None)
-            if not callable(method):
-                raise unsupported(f"{cls.__name__}.{name} is missing")
-            found = f"{name}({', '.join(_parameters(method))})"
-            if found != expected:
-                raise unsupported(f"{cls.__name__}.{found} was {expected}")
-    for cls, attributes in ATTRIBUTES.items():
-        declared = {name for base in cls.__mro__ for name in (*vars(base), *base.__dict__.get("__annotations__", ()))}
-        for name in attributes:
-            if name not in declared:
-                raise unsupported(f"{cls.__name__}.{name} is missing")
-
-
-def _parameters(method: object) -> Iterator[str]:
-    assert callable(method)
-    return (name for name in inspect.signature(method).parameters if name not in ("self", "cls"))
+    for line in PARTS.strip().splitlines():
+        name, _, parts = line.partition(": ")
+        cls = globals()[name]
+        declared = {part for base in cls.__mro__ for part in (*vars(base), *vars(base).get("__annotations__", ()))}
+        for expected in parts.split(" | "):
+            part, is_method, _ = expected.partition("(")
+            if part not in declared:
+                raise unsupported(f"{name}.{part} is missing")
+            if is_method:
+                parameters = [each for each in inspect.signature(getattr(cls, part)).parameters if each != "self"]
+                found = f"{part}({', '.join(parameters)})"
+                if found != expected:
+                    raise unsupported(f"{name}.{found} was {expected}")
 
 
 check()
