@@ -20,11 +20,9 @@ from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
 import requests
-import urllib3
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.poolmanager import PoolManager
+from urllib3.connection import HTTPConnection
 
 from vmgw_core.backends import Backend
 from vmgw_core.errors import ConfigurationError
@@ -89,22 +87,6 @@ class _Watched(HTTPConnection):
         super().request(*arguments, **options)
 
 
-class _WatchedTLS(_Watched, HTTPSConnection):
-    """The same over TLS."""
-
-
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Watched
-
-
-class _TLSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _WatchedTLS
-
-
-def _watched(manager: PoolManager) -> None:
-    manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
-
-
 # --- one exchange --------------------------------------------------------------------------------------------------
 
 
@@ -122,14 +104,11 @@ class _Adapter(HTTPAdapter):
         self._largest = largest
         super().__init__(pool_connections=1, pool_maxsize=max(1, idle))
 
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:  # noqa: ANN401
-        super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
-        _watched(self.poolmanager)
-
-    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:  # noqa: ANN401
-        manager = super().proxy_manager_for(proxy, **proxy_kwargs)
-        _watched(manager)
-        return manager
+    def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        pool: Any = super().get_connection_with_tls_context(*arguments, **options)
+        if not issubclass(pool.ConnectionCls, _Watched):  # plain, over TLS, or through SOCKS
+            pool.ConnectionCls = type("Watched", (_Watched, pool.ConnectionCls), {})
+        return pool
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:  # noqa: ANN401
         """Nothing: requests would add authorities of its own to the context."""
@@ -160,16 +139,11 @@ class _Adapter(HTTPAdapter):
 
     def _read(self, response: requests.Response) -> bytes:
         content = bytearray()
-        try:
+        with response:  # which closes the connection of an answer that is not read to its end
             for chunk in response.iter_content(65536) if self._largest else ():
                 content += chunk
                 if len(content) > self._largest:
                     raise AskError(f"the answer is larger than {self._largest >> 20} MiB")
-        except BaseException:
-            response.close()
-            raise
-        if not self._largest:
-            response.close()
         return bytes(content)
 
 
