@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -21,6 +22,13 @@ if "vmgw_addons" not in sys.modules:
     sys.modules["vmgw_addons"] = _package
     _spec.loader.exec_module(_package)
 
-from vmgw_addons.chain import build  # noqa: E402
+from vmgw_core.errors import ConfigurationError  # noqa: E402
+
+try:
+    from vmgw_addons.chain import build
+except ConfigurationError as error:
+    # Without the gateway's addons mitmproxy would be a proxy for everybody.
+    logging.getLogger(__name__).error(f"vmgateway: {error}")
+    sys.exit(2)
 
 addons = build()

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from mitmproxy.io import compat, tnetstring
 from mitmproxy.version import FLOW_FORMAT_VERSION
 
+from vmgw_addons._mitmproxy import compat, tnetstring
 from vmgw_core.base import FieldError, as_list, as_object, as_text
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.http import RequestHead

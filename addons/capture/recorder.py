@@ -12,8 +12,8 @@ from weakref import WeakKeyDictionary
 
 from mitmproxy import ctx, flowfilter
 from mitmproxy.http import HTTPFlow
-from mitmproxy.io import tnetstring
 
+from vmgw_addons._mitmproxy import tnetstring
 from vmgw_addons.state import Runtime
 from vmgw_addons.support import Outage, ThreadWriter, in_thread
 from vmgw_core.base import Access

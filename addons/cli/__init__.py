@@ -5,4 +5,18 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+import sys
+
+from vmgw_core.errors import ConfigurationError
+
+__all__ = ["start"]
+
+
+def start() -> int:
+    """Run the command, or say in one line that it cannot run on this mitmproxy. Returns the exit code."""
+    try:
+        from .main import main
+    except ConfigurationError as error:
+        print(f"vmgateway: {error}", file=sys.stderr)
+        return 2
+    return main()

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from vmgw_addons import chain
 from vmgw_addons.observability import StatusPages
+from vmgw_addons.outgoing import describe as describe_error
+from vmgw_addons.outgoing import download
 from vmgw_addons.process import build_keyring, build_policy, limiter_for, read_static_keys
-from vmgw_addons.sources import download
-from vmgw_addons.sources.keys import describe as describe_error
 from vmgw_addons.sources.limit_file import load
 from vmgw_addons.state import WireLimits
 from vmgw_core.configuration import Settings

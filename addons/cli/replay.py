@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import BinaryIO, Final, TextIO
 
 from vmgw_addons.capture import opened, read
+from vmgw_addons.outgoing import describe, download
 from vmgw_addons.process import build_keyring, build_policy, read_static_keys
-from vmgw_addons.sources import download, limit_file
-from vmgw_addons.sources.keys import describe
+from vmgw_addons.sources import limit_file
 from vmgw_core.configuration import Settings, parse
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Limiter

@@ -10,7 +10,7 @@ from vmgw_addons.process import Lifecycle
 from vmgw_addons.state import Runtime
 
 if TYPE_CHECKING:
-    from mitmproxy.master import Master
+    from vmgw_addons._mitmproxy import Master
 
 
 class Explanation:

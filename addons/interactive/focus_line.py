@@ -5,10 +5,15 @@ mitmweb has a column for comments; mitmproxy's list shows a flow's marker alone.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mitmproxy import ctx
-from mitmproxy.addons.view import View
 from mitmproxy.http import HTTPFlow
-from mitmproxy.tools.console import signals
+
+from vmgw_addons._mitmproxy import show_status
+
+if TYPE_CHECKING:
+    from vmgw_addons._mitmproxy import View
 
 _SECONDS = 60
 
@@ -36,4 +41,4 @@ class FocusLine:
         flow = self.view.focus.flow if self.view is not None else None
         if flow is not None and flow.comment and self.shown != (flow.id, flow.comment):
             self.shown = (flow.id, flow.comment)
-            signals.status_message.send(message=flow.comment, expire=_SECONDS)
+            show_status(flow.comment, _SECONDS)

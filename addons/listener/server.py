@@ -12,10 +12,9 @@ from typing import Final
 
 import uvloop
 from mitmproxy import ctx
-from mitmproxy.addons.proxyserver import Proxyserver
-from mitmproxy.proxy.mode_servers import ProxyConnectionHandler, ServerInstance
 from mitmproxy.proxy.mode_specs import ReverseMode
 
+from vmgw_addons._mitmproxy import ProxyConnectionHandler, ServerInstance, proxyserver
 from vmgw_addons.lanes.fast import LINGER_BYTES, LINGER_SECONDS, MOST_TURNED_AWAY, FastLane
 from vmgw_addons.state import DEAD_TARGET, Runtime
 from vmgw_addons.support import Outage, in_thread, raise_limit
@@ -73,15 +72,13 @@ class Listener:
         """Clients of the flow lane beyond ``-http.maxConnections`` that are read on."""
 
     async def running(self) -> None:
-        proxyserver = ctx.master.addons.get("proxyserver")
-        assert isinstance(proxyserver, Proxyserver)
         # mitmproxy 12 opens a listener before it has loaded a script; without a usable configuration all are closed.
-        await proxyserver.servers.update([])
+        await proxyserver().servers.update([])
         if self.runtime.policy is None or self.runtime.offline:
             return
         if not self.runtime.fast and self.runtime.settings["lane"] == "fast":
             logger.info("the flow lane is used: here flows are to be seen or kept")
-        mode = self.mode = ServerInstance.make(f"reverse:{DEAD_TARGET}", proxyserver)
+        mode = self.mode = ServerInstance.make(f"reverse:{DEAD_TARGET}", proxyserver())
         self.fast.flow_connections = lambda: len(mode.manager.connections)
         settings = self.runtime.settings
         raise_limit(self.runtime.limits.connections)

@@ -1,14 +1,27 @@
-"""pprof's format: a gzipped protocol buffer, which ``go tool pprof`` and https://www.speedscope.app open.
-
-Written out by hand, field by field, as
-https://github.com/google/pprof/blob/main/proto/profile.proto has them: three dozen lines, against a generated module.
-"""
+"""pprof's format: a gzipped protocol buffer, which ``go tool pprof`` and https://www.speedscope.app open."""
 
 from __future__ import annotations
 
 import gzip
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Final
+
+from vmgw_core.rows.messages import message_classes
+
+# https://github.com/google/pprof/blob/main/proto/profile.proto, of which a number in the table of strings is an int64.
+_CLASSES: Final = message_classes(
+    """
+Profile: 1 sample_type *ValueType, 2 sample *Sample, 4 location *Location, 5 function *Function, 6 string_table *bytes, 9 time_nanos int64, 10 duration_nanos int64, 11 period_type ValueType, 12 period int64, 14 default_sample_type int64
+ValueType: 1 type int64, 2 unit int64
+Sample: 1 location_id *uint64, 2 value *int64, 3 label *Label
+Label: 1 key int64, 2 str int64
+Location: 1 id uint64, 4 line *Line
+Line: 1 function_id uint64, 2 line int64
+Function: 1 id uint64, 2 name int64, 3 system_name int64, 4 filename int64, 5 start_line int64
+""",  # noqa: E501
+    "profile",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,69 +52,46 @@ def encode(samples: Iterable[Sample], began: int, duration: float, interval: flo
         duration: seconds.
         interval: seconds between two looks.
     """
-    table = _Table()
-    body = b"".join(table.sample(sample) for sample in samples)
-    types = [("cpu", "nanoseconds"), ("wall", "nanoseconds")]
-    head = b"".join(_message(1, table.value_type(*pair)) for pair in types)
-    tail = _varint(9, began) + _varint(10, int(duration * 1e9))
-    tail += _message(11, table.value_type("cpu", "nanoseconds")) + _varint(12, int(interval * 1e9))
-    tail += _varint(14, table.string("cpu"))
-    strings = b"".join(_message(6, text.encode("utf-8", "replace")) for text in table.strings)
-    return gzip.compress(head + body + b"".join(table.definitions) + strings + tail)
+    profile: Any = _CLASSES["Profile"](time_nanos=began, duration_nanos=int(duration * 1e9), period=int(interval * 1e9))
+    table = _Table(profile)
+    for name in ("cpu", "wall"):
+        profile.sample_type.add(type=table.string(name), unit=table.string("nanoseconds"))
+    profile.period_type.CopyFrom(profile.sample_type[0])
+    profile.default_sample_type = table.string("cpu")
+    for sample in samples:
+        table.sample(sample)
+    profile.string_table.extend(text.encode("utf-8", "replace") for text in table.strings)
+    return gzip.compress(profile.SerializeToString())
 
 
 class _Table:
     """Strings, functions and locations by number; a location and a function are numbered from 1."""
 
-    def __init__(self) -> None:
+    def __init__(self, profile: Any) -> None:  # noqa: ANN401
+        self.profile = profile
         self.strings = {"": 0}
         self.functions: dict[tuple[str, str, int], int] = {}
         self.locations: dict[Call, int] = {}
-        self.definitions: list[bytes] = []
 
     def string(self, text: str) -> int:
         return self.strings.setdefault(text, len(self.strings))
 
-    def value_type(self, name: str, unit: str) -> bytes:
-        return _varint(1, self.string(name)) + _varint(2, self.string(unit))
-
-    def sample(self, sample: Sample) -> bytes:
-        locations = b"".join(_number(self.location(call)) for call in sample.stack)
-        values = b"".join(_number(value) for value in (sample.cpu, sample.wall))
-        label = _varint(1, self.string("thread")) + _varint(2, self.string(sample.thread))
-        return _message(2, _message(1, locations) + _message(2, values) + _message(3, label))
+    def sample(self, sample: Sample) -> None:
+        label = {"key": self.string("thread"), "str": self.string(sample.thread)}
+        locations = [self.location(call) for call in sample.stack]
+        self.profile.sample.add(location_id=locations, value=[sample.cpu, sample.wall], label=[label])
 
     def location(self, call: Call) -> int:
-        number = self.locations.get(call)
-        if number is None:
-            number = self.locations[call] = len(self.locations) + 1
-            line = _varint(1, self.function(call)) + _varint(2, call.line)
-            self.definitions.append(_message(4, _varint(1, number) + _message(4, line)))
+        number = self.locations.setdefault(call, len(self.locations) + 1)
+        if number > len(self.profile.location):
+            line = {"function_id": self.function(call), "line": call.line}
+            self.profile.location.add(id=number, line=[line])
         return number
 
     def function(self, call: Call) -> int:
         key = (call.function, call.file, call.first_line)
-        number = self.functions.get(key)
-        if number is None:
-            number = self.functions[key] = len(self.functions) + 1
+        number = self.functions.setdefault(key, len(self.functions) + 1)
+        if number > len(self.profile.function):
             name, file = self.string(call.function), self.string(call.file)
-            fields = _varint(1, number) + _varint(2, name) + _varint(3, name) + _varint(4, file)
-            self.definitions.append(_message(5, fields + _varint(5, call.first_line)))
+            self.profile.function.add(id=number, name=name, system_name=name, filename=file, start_line=call.first_line)
         return number
-
-
-def _number(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
-def _varint(field: int, value: int) -> bytes:
-    return _number(field << 3) + _number(value)
-
-
-def _message(field: int, content: bytes) -> bytes:
-    return _number(field << 3 | 2) + _number(len(content)) + content

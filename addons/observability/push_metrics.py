@@ -7,21 +7,19 @@ import gzip
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
-from urllib.parse import urlsplit
 
-import requests
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from vmgw_addons.outgoing import CutAdapter, Deadline
-from vmgw_addons.sources.keys import describe
+from vmgw_addons.outgoing import EXCHANGE_DEADLINE, describe, exchange
 from vmgw_addons.state import Runtime
 from vmgw_addons.support import in_thread
-from vmgw_core.configuration import Settings, without_credentials
+from vmgw_core.base import is_http_url, without_credentials
+from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError
 
 from .metrics import Telemetry
@@ -29,9 +27,6 @@ from .worker_metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)
 
-_CONNECT_TIMEOUT: Final = 5.0  # seconds
-DEADLINE: Final = 15.0
-"""Seconds for a whole push, however slowly its answer trickles in."""
 _LABEL: Final = re.compile(r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\[\\"n])*"')
 _HEADER: Final = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([ -~]*)")
 
@@ -66,7 +61,7 @@ class PushTarget:
             headers.append((match[1], match[2].rstrip()))
         targets = []
         for number, url in enumerate(_items(settings, "pushmetrics.url"), start=1):
-            if not _is_url(url):
+            if not is_http_url(url):
                 raise _unusable("pushmetrics.url", number, "a URL such as http://host:8428/api/v1/import/prometheus")
             target = cls(
                 url=url,
@@ -78,12 +73,11 @@ class PushTarget:
             targets.append(target)
         return targets
 
-    def push(self, page: bytes, *, deadline: float = DEADLINE) -> None:
-        """Send a page of metrics. Redirects are not followed: they could lead anywhere, and carry the headers along.
+    def push(self, page: bytes, *, deadline: float = EXCHANGE_DEADLINE) -> None:
+        """Send a page of metrics.
 
         Raises:
-            OSError: no connection, or it broke (requests' errors are OSErrors).
-            ValueError: an answer that is no success, or none within ``deadline`` seconds.
+            AskError: there is no answer that tells of success within ``deadline`` seconds.
         """
         headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": "vmgateway"}
         body = with_labels(page.decode(), self.labels).encode()
@@ -91,30 +85,8 @@ class PushTarget:
             headers["Content-Encoding"] = "gzip"
             body = gzip.compress(body)
         headers |= dict(self.headers)
-        too_late = f"no answer within {deadline:.0f} seconds"
-        with Deadline(deadline) as watch:
-            try:
-                status = _post(self.url, body, headers, deadline)
-            except OSError:
-                if watch.over:
-                    raise ValueError(too_late) from None
-                raise
-        if watch.over:  # a head that was cut off passes for a whole one
-            raise ValueError(too_late)
-        if not 200 <= status < 300:
-            raise ValueError(f"status {status}")
-
-
-def _post(url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> int:
-    """The status of the answer; what follows its head is left unread."""
-    with requests.Session() as session:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, CutAdapter())
-        timeouts = (_CONNECT_TIMEOUT, timeout)
-        with session.post(
-            url, data=body, headers=headers, timeout=timeouts, allow_redirects=False, stream=True
-        ) as answer:
-            return answer.status_code
+        # The body of the answer is left unread.
+        exchange("POST", self.url, success=range(200, 300), headers=headers, data=body, deadline=deadline, largest=0)
 
 
 class PushMetrics(Collector):
@@ -191,14 +163,6 @@ def _items(settings: Settings, flag: str) -> Iterable[str]:
     value = settings[flag]
     assert isinstance(value, tuple)
     return value
-
-
-def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        return False
 
 
 def _unusable(flag: str, number: int, expected: str) -> ConfigurationError:

@@ -8,17 +8,18 @@ from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from authlib.common.errors import AuthlibBaseError
 from authlib.integrations.requests_client import OAuth2Session
 from requests.exceptions import JSONDecodeError
 
-from vmgw_core.base import FieldError, as_text, load_object
+from vmgw_core.base import FieldError, as_text, is_http_url, load_object
 from vmgw_core.base.strict_json import child
 from vmgw_core.errors import ConfigurationError
 
-from .endpoint import AskError, BoundedAdapter, describe
+from .errors import AskError, describe
+from .http import bounded
 
 _FLAGS: Final = "datasource"
 _MAX_SECRET: Final = 64 << 10  # bytes of a file with a secret
@@ -125,8 +126,7 @@ class ClientCredentials:
         self._parameters = _parameters(str(settings[f"{flags}.endpointParams"]), f"-{flags}.endpointParams")
         if not self._secret:
             raise ConfigurationError(f"-{flags}.clientID needs -{flags}.clientSecret or -{flags}.clientSecretFile")
-        parts = urlsplit(self._url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not is_http_url(self._url):
             raise ConfigurationError(f"-{flags}.tokenUrl: expected a URL such as https://idp.example.com/token")
         self._lock = threading.Lock()
         self._method = "client_secret_basic"
@@ -164,8 +164,8 @@ class ClientCredentials:
             raise AskError(f"no OAuth2 token: {str(error.error)[:60]!r}") from None
         except (KeyError, TypeError, JSONDecodeError):
             raise AskError("no OAuth2 token: the answer is none of a token endpoint") from None
-        except (OSError, AskError) as error:
-            raise AskError(f"no OAuth2 token: {error if isinstance(error, AskError) else describe(error)}") from None
+        except (OSError, AskError, ConfigurationError) as error:
+            raise AskError(f"no OAuth2 token: {describe(error)}") from None
         except ValueError:
             raise AskError("no OAuth2 token: the answer is none of a token endpoint") from None
         if not 0 <= lifetime < 1e9:
@@ -187,11 +187,8 @@ class ClientCredentials:
             return answer
 
     def _ask(self, secret: str, method: str) -> dict[str, Any]:
-        with OAuth2Session(
-            self._client, secret, scope=self._scope or None, token_endpoint_auth_method=method
-        ) as session:
-            session.mount("http://", BoundedAdapter())
-            session.mount("https://", BoundedAdapter())
+        session = OAuth2Session(self._client, secret, scope=self._scope or None, token_endpoint_auth_method=method)
+        with bounded(session, self._url) as session:
             answer: dict[str, Any] = session.fetch_token(
                 self._url, body=urlencode(self._parameters), grant_type="client_credentials", allow_redirects=False
             )

@@ -14,7 +14,9 @@ from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import parse_labels
 
 from .credentials import Credentials
-from .endpoint import AskError, Endpoint, TLSFiles
+from .errors import AskError
+from .http import Endpoint
+from .tls_files import TLSFiles
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110, section 5.6.2
 _OWN_HEADERS: Final = frozenset({"content-length", "transfer-encoding", "connection"})

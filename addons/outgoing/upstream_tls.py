@@ -6,13 +6,14 @@ import ipaddress
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL
 
 from vmgw_core.backends import Backend
 from vmgw_core.errors import ConfigurationError
+
+from .tls_files import TLSFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,45 +77,20 @@ def contexts(settings: Mapping[str, object]) -> dict[tuple[str, int], UpstreamTL
 
 
 def _context(settings: Mapping[str, object], side: str, backend: Backend) -> UpstreamTLS:
-    def file(name: str) -> str:
-        path = str(settings[f"{side}.{name}"])
-        if path and not Path(path).is_file():
-            raise ConfigurationError(f"-{side}.{name}: no such file: {path}")
-        return path
-
+    files = TLSFiles.of(settings, side)
+    fast = files.context()  # which says of each file whether it can be used
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    verify = not settings[f"{side}.tlsInsecureSkipVerify"]
-    context.set_verify(SSL.VERIFY_PEER if verify else SSL.VERIFY_NONE)
-    authorities, certificate, key = file("tlsCAFile"), file("tlsCertFile"), file("tlsKeyFile")
-    if bool(certificate) != bool(key):
-        raise ConfigurationError(f"-{side}.tlsCertFile and -{side}.tlsKeyFile: set both or none")
-    fast = ssl.create_default_context()
-    fast.minimum_version = ssl.TLSVersion.TLSv1_2
-    if not verify:
-        fast.check_hostname, fast.verify_mode = False, ssl.CERT_NONE
-    flag = "tlsCAFile"
+    context.set_verify(SSL.VERIFY_PEER if files.verify else SSL.VERIFY_NONE)
     try:
-        if authorities:
-            context.load_verify_locations(authorities)
-            fast = _only(authorities) if verify else fast
+        if files.authorities:
+            context.load_verify_locations(files.authorities)
         else:
             context.set_default_verify_paths()
-        flag = "tlsCertFile"
-        if certificate:
-            context.use_certificate_chain_file(certificate)
-            flag = "tlsKeyFile"
-            context.use_privatekey_file(key)
+        if files.certificate:
+            context.use_certificate_chain_file(files.certificate)
+            context.use_privatekey_file(files.key)
             context.check_privatekey()
-            fast.load_cert_chain(certificate, key)
-    except (SSL.Error, ssl.SSLError):
-        raise ConfigurationError(f"-{side}.{flag}: not a usable PEM file: {file(flag)}") from None
-    server_name = str(settings[f"{side}.tlsServerName"]) or backend.host
-    return UpstreamTLS(context, fast, server_name)
-
-
-def _only(authorities: str) -> ssl.SSLContext:
-    """A context that trusts these authorities, and not those of the system."""
-    context = ssl.create_default_context(cafile=authorities)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
+    except SSL.Error:
+        raise ConfigurationError(f"-{side}.tls*: a file cannot be used") from None
+    return UpstreamTLS(context, fast, files.server_name or backend.host)

@@ -10,13 +10,12 @@ from typing import Final
 from weakref import WeakSet
 
 from mitmproxy import ctx
-from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Client
 from mitmproxy.exceptions import AddonHalt
 from mitmproxy.flow import Error
 from mitmproxy.http import HTTPFlow
-from mitmproxy.proxy.layers.http._hooks import HttpErrorHook
 
+from vmgw_addons._mitmproxy import HttpErrorHook, proxyserver
 from vmgw_addons.lanes.fast import FastLane
 from vmgw_addons.listener import Listener
 from vmgw_addons.sources import KeyRefresh
@@ -133,9 +132,7 @@ class Lifecycle:
 
     async def close_connections(self) -> None:
         """Close what is left, so that no task is destroyed while it waits."""
-        proxyserver = ctx.master.addons.get("proxyserver")
-        assert isinstance(proxyserver, Proxyserver)
-        transports = [io for handler in proxyserver.connections.values() for io in handler.transports.values()]
+        transports = [io for handler in proxyserver().connections.values() for io in handler.transports.values()]
         tasks = [io.handler for io in transports if io.handler is not None]
         for task in tasks:
             task.cancel("shutting down")

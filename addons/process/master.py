@@ -12,17 +12,21 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mitmproxy.addonmanager import AddonManager, traverse
-from mitmproxy.addons.errorcheck import ErrorCheck
-from mitmproxy.addons.next_layer import NextLayer
-from mitmproxy.addons.proxyserver import Proxyserver
-from mitmproxy.addons.tlsconfig import TlsConfig
 from mitmproxy.exceptions import AddonHalt
-from mitmproxy.hooks import Hook
 from mitmproxy.http import HTTPFlow
-from mitmproxy.master import Master
 from mitmproxy.options import Options
-from mitmproxy.utils import asyncio_utils
+
+from vmgw_addons._mitmproxy import (
+    AddonManager,
+    ErrorCheck,
+    Hook,
+    Master,
+    NextLayerAddon,
+    Proxyserver,
+    TlsConfig,
+    asyncio_utils,
+    traverse,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +82,7 @@ class GatewayMaster(Master):
         super().__init__(options, event_loop=loop)
         self._legacy_log_events.uninstall()  # an event for each log record, which no addon here listens to
         self.addons = DirectAddonManager(self)
-        self.addons.add(Proxyserver(), *addons, CertlessTls(), NextLayer(), ErrorCheck())  # type: ignore[no-untyped-call]
+        self.addons.add(Proxyserver(), *addons, CertlessTls(), NextLayerAddon(), ErrorCheck())  # type: ignore[no-untyped-call]
 
     async def run(self) -> None:
         """As mitmproxy's, without its listeners, and without eager tasks.

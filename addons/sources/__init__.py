@@ -6,7 +6,7 @@ No request waits for any of it.
 from __future__ import annotations
 
 from .file_exchange import FileExchange
-from .keys import KeyRefresh, download
+from .keys import KeyRefresh
 from .limit_reload import LimitsReload, read_in_thread
 from .usage_exchange import UsageExchange, build_exchange
 from .usage_refresh import UsageRefresh
@@ -18,6 +18,5 @@ __all__ = [
     "UsageExchange",
     "UsageRefresh",
     "build_exchange",
-    "download",
     "read_in_thread",
 ]

@@ -7,20 +7,12 @@ import logging
 import time
 from contextlib import suppress
 
-import requests
-
-from vmgw_addons.outgoing import CutAdapter, Deadline
+from vmgw_addons.outgoing import describe, download
 from vmgw_addons.state import Runtime
 from vmgw_addons.support import in_thread
 from vmgw_core.tokens import Fetch
 
 logger = logging.getLogger(__name__)
-
-
-_MAX_DOCUMENT = 1 << 20  # bytes; the largest public key set seen in the field has a few dozen kilobytes
-_CONNECT_TIMEOUT = 5.0  # seconds
-DEADLINE = 15.0
-"""Seconds for a whole fetch, however slowly it trickles in."""
 
 
 class KeyRefresh:
@@ -82,48 +74,3 @@ class KeyRefresh:
             self.runtime.use_keys()
             logger.info(f"{len(keyring.keyset or ())} keys in use after a refresh of {fetch.source}")
         self.wake.set()
-
-
-def download(url: str, *, deadline: float = DEADLINE) -> bytes:
-    """Fetch a document of at most 1 MiB within ``deadline`` seconds.
-
-    Redirects are not followed: they could lead from https to anywhere. No compression is asked for; where it
-    comes all the same, the bound is on what comes out.
-
-    Raises:
-        OSError: no connection, or it broke (requests' errors are OSErrors).
-        ValueError: an answer that is no such document, or none in time.
-    """
-    too_late = f"the document took longer than {deadline:.0f} seconds"
-    with Deadline(deadline) as watch:
-        try:
-            document = _download(url, deadline)
-        except OSError:
-            if watch.over:
-                raise ValueError(too_late) from None
-            raise
-    if watch.over:
-        raise ValueError(too_late)
-    return document
-
-
-def _download(url: str, timeout: float) -> bytes:
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-    with requests.Session() as session:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, CutAdapter())
-        timeouts = (_CONNECT_TIMEOUT, timeout)
-        with session.get(url, timeout=timeouts, stream=True, allow_redirects=False, headers=headers) as answer:
-            if answer.status_code != 200:
-                raise ValueError(f"status {answer.status_code}")
-            document = b""
-            for chunk in answer.iter_content(16384):
-                document += chunk
-                if len(document) > _MAX_DOCUMENT:
-                    raise ValueError("the document is larger than 1 MiB")
-    return document
-
-
-def describe(error: Exception) -> str:
-    """The error without the URL, which may hold a password: our own words, or the class of requests'."""
-    return str(error) if type(error) is ValueError else type(error).__name__

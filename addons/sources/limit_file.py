@@ -7,13 +7,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
+from vmgw_addons.outgoing import AskError, describe, download
+from vmgw_core.base import without_credentials
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import MAX_BYTES, Limit, check_measurable, read_limits
-
-from .keys import describe, download
 
 _PLACEHOLDER: Final = re.compile(rb"%\{([^{}\n]*)\}")
 
@@ -42,11 +41,8 @@ def read(location: str) -> bytes:
             return download(location)
         with Path(location).open("rb") as file:
             return file.read(MAX_BYTES + 1)  # one more than is taken, so that it is refused and not cut off
-    except OSError as error:
-        reason = describe(error) if is_url(location) else error.strerror
-    except ValueError as error:  # an answer of no use, or a path with a NUL
-        reason = describe(error)
-    raise ConfigurationError(f"{shown(location)}: cannot read it: {reason}")
+    except (AskError, OSError, ValueError) as error:  # ValueError: a path with a NUL
+        raise ConfigurationError(f"{shown(location)}: cannot read it: {describe(error)}") from None
 
 
 def expanded(data: bytes, environ: Mapping[str, str], name: str) -> bytes:
@@ -80,10 +76,4 @@ def is_url(location: str) -> bool:
 
 def shown(location: str) -> str:
     """The flag and where it points, without what may be secret in a URL: user, password and arguments."""
-    if is_url(location):
-        try:
-            parts = urlsplit(location)
-            location = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-        except ValueError:
-            location = "a URL that cannot be read"
-    return f"-ratelimit.config {location}"
+    return f"-ratelimit.config {without_credentials(location) if is_url(location) else location}"

@@ -16,8 +16,7 @@ from typing import Any, Final
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from vmgw_addons.outgoing import AskError
-from vmgw_addons.outgoing.endpoint import describe
+from vmgw_addons.outgoing import AskError, describe
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Others, OwnCounts
 

@@ -13,7 +13,7 @@ import pytest
 from tests.support.wire.servers import OidcProvider
 from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
 from tests.wire.test_datasource_requests import NOW, datasource
-from vmgw_addons.outgoing.endpoint import AskError
+from vmgw_addons.outgoing import AskError
 
 
 def form(request: ReceivedRequest) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.wire.test_usage_exchange import KEY, Replica, run
-from vmgw_addons.outgoing.endpoint import AskError
+from vmgw_addons.outgoing import AskError
 from vmgw_addons.sources.file_exchange import FileExchange
 
 

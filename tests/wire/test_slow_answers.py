@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.support.wire.certificates import Authority
+from tests.support.wire.upstream import RecordingUpstream, Reply
 from tests.support.wire.waiting import eventually
 from tests.wire.test_datasource_requests import datasource
 from vmgw_addons.observability.push_metrics import PushTarget
-from vmgw_addons.outgoing.endpoint import AskError
-from vmgw_addons.sources.keys import download
+from vmgw_addons.outgoing import AskError, download
 
 BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n"
 CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2000\r\n"
@@ -72,7 +73,7 @@ def ends(question: Callable[[], object]) -> None:
 
 def test_a_document_that_drips_in_is_given_up(server: Dripping) -> None:
     def ask() -> None:
-        with pytest.raises(ValueError, match="took longer than 0 seconds"):
+        with pytest.raises(AskError, match=r"^no answer within 0\.3 seconds$"):
             download(server.url, deadline=0.3)
 
     ends(ask)
@@ -85,7 +86,7 @@ def test_a_push_whose_answer_drips_in_is_given_up(start: bytes) -> None:
     target = PushTarget(url=server.url, shown=server.url, labels="", headers=(), compressed=True)
 
     def push() -> None:
-        with pytest.raises(ValueError, match=r"^no answer within 0 seconds$"):
+        with pytest.raises(AskError, match=r"^no answer within 0\.3 seconds$"):
             target.push(b"up 1\n", deadline=0.3)
 
     try:
@@ -109,13 +110,49 @@ def test_a_push_does_not_wait_for_what_follows_the_head(start: bytes) -> None:
 def test_an_answer_of_the_datasource_that_drips_in_is_given_up(
     server: Dripping, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vmgw_addons.outgoing.endpoint.DEADLINE", 0.3)
+    monkeypatch.setattr("vmgw_addons.outgoing.http.DEADLINE", 0.3)
     source = datasource(server.url)
 
     def ask() -> None:
         for _ in range(6):  # more than may be under way at once: none is left behind
-            with pytest.raises(AskError, match="took longer than 0 seconds"):
+            with pytest.raises(AskError, match=r"no answer within 0\.3 seconds$"):
                 source.query("up", 1_600_000_000)
 
     ends(ask)
     eventually(lambda: server.gone == 6, what="the connections are closed")
+
+
+def test_tls_ends_it_no_later(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.cert))
+    stopped = threading.Event()
+
+    def drip() -> Iterator[bytes]:
+        while not stopped.wait(0.02):
+            yield b"x"
+
+    with RecordingUpstream(
+        lambda _: Reply(body=drip()), tls=authority.server_context(authority.issue("keys.example"))
+    ) as server:
+
+        def ask() -> None:
+            with pytest.raises(AskError, match=r"^no answer within 1 seconds$"):
+                download(server.url, deadline=1)
+
+        ends(ask)
+        stopped.set()
+        assert len(server.requests) == 1
+
+
+def test_a_proxy_whose_answer_drips_in_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Dripping(HEAD)
+    monkeypatch.setenv("HTTPS_PROXY", server.url.removesuffix("/jwks"))
+
+    def ask() -> None:
+        with pytest.raises(AskError, match=r"^no answer within 0\.3 seconds$"):
+            download("https://keys.example/jwks", deadline=0.3)
+
+    try:
+        ends(ask)
+        eventually(lambda: server.gone == 1, what="the connection is closed")
+    finally:
+        server.close()

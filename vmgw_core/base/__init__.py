@@ -24,8 +24,10 @@ from .strict_json import (
     shown,
 )
 from .tenants import MAX_NUMBER, Access, Labels, Subject, TenantID
+from .urls import HIDDEN, is_http_url, without_credentials
 
 __all__ = [
+    "HIDDEN",
     "MAX_NUMBER",
     "OBJECT_BYTES",
     "Access",
@@ -44,9 +46,11 @@ __all__ = [
     "get_object",
     "get_text",
     "is_credential_header",
+    "is_http_url",
     "is_secret_name",
     "load_object",
     "require",
     "shown",
     "text_bytes",
+    "without_credentials",
 ]

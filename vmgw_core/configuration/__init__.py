@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .command_line import help_text, parse, settings_from_options
 from .flag import Flag, Kind
-from .page import flags_page, without_credentials
+from .page import flags_page
 from .settings import Settings
 from .table import BY_NAME, FLAGS, option_name
 from .values import parse_duration
@@ -24,5 +24,4 @@ __all__ = [
     "parse",
     "parse_duration",
     "settings_from_options",
-    "without_credentials",
 ]

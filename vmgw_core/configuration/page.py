@@ -11,18 +11,16 @@ import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Final
-from urllib.parse import urlsplit
+
+from vmgw_core.base import HIDDEN, without_credentials
 
 from .flag import Flag, Kind
 from .table import FLAGS
 from .values import format_array
 
-HIDDEN: Final = "secret"
-
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _OF_URLS: Final = re.compile(r"(?:url|endpoints?)$", re.IGNORECASE)
 _OF_PATHS: Final = re.compile(r"\.config$")  # or of URLs, and secret only then
-_SAFE_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._:\[\]-]+(?:/[^?#@\s]*)?")
 
 
 def flags_page(settings: Mapping[str, object]) -> str:
@@ -52,16 +50,6 @@ def _text(flag: Flag, text: str) -> str:
         hidden = flag.secret and not (_OF_URLS.search(flag.name) or _OF_PATHS.search(flag.name))
         return HIDDEN if hidden else without_credentials(text)
     return HIDDEN if flag.secret and not _OF_PATHS.search(flag.name) else text
-
-
-def without_credentials(url: str) -> str:
-    """Scheme, host, port and path of a URL; ``secret`` where it is none that can be taken apart for sure."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return HIDDEN
-    bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    return bare if _SAFE_URL.fullmatch(bare) else HIDDEN
 
 
 _UNITS: Final = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))

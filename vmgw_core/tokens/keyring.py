@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urlsplit
 
-from vmgw_core.base import FieldError, as_text, load_object, require
+from vmgw_core.base import FieldError, as_text, is_http_url, load_object, require, without_credentials
 from vmgw_core.errors import ConfigurationError
 
 from .keys import MAX_DOCUMENT_BYTES, IssuerPattern, KeyDocumentError, KeySet, VerificationKey, keys_from_jwks
@@ -260,11 +260,10 @@ def _new_source(name: str, url: str, oidc: bool) -> _Source:
 
 
 def _shown(url: str) -> str:
-    """``url`` without what may be secret in it: credentials and query. Raises ``ValueError`` for no http(s) URL."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or _NOT_IN_URLS.search(url):
+    """``url`` without what may be secret in it. Raises ``ValueError`` if it is no http or https URL."""
+    if not is_http_url(url) or _NOT_IN_URLS.search(url):
         raise ValueError("no http or https URL")
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return without_credentials(url)
 
 
 def _redacted(reason: str, url: str) -> str:
@@ -287,11 +286,11 @@ def _read_discovery(document: bytes, *, secure: bool) -> tuple[str, IssuerPatter
     except FieldError as error:
         raise KeyDocumentError(str(error)) from None
     try:
-        shown = _shown(jwks_uri)
+        _shown(jwks_uri)
         pattern = IssuerPattern(issuer)
     except ValueError:
         raise KeyDocumentError("expected an issuer, and an http or https URL as jwks_uri") from None
-    if secure and not shown.startswith("https:"):
+    if secure and urlsplit(jwks_uri).scheme != "https":
         # Whoever sits on that last way would hand out the keys that decide about every token.
         raise KeyDocumentError("an https discovery document with an http jwks_uri")
     return jwks_uri, pattern

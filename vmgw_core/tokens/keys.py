@@ -13,9 +13,11 @@ The rules:
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Final, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -29,7 +31,6 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509 import load_der_x509_certificate
-from joserfc.jwk import ECKey, RSAKey
 
 from vmgw_core.base import FieldError, as_list, as_object, as_text, get_list, get_text, load_object, require
 from vmgw_core.errors import ConfigurationError
@@ -249,20 +250,18 @@ def _kid_shown(member: object) -> str:
 def _verification_key(
     public: object, *, kid: str | None, alg: str | None, issuer: IssuerPattern | None, source: str
 ) -> VerificationKey:
-    jwk: RSAKey | ECKey
-    # Built once more, from canonical members: the thumbprint is taken over their text (RFC 7638, section 3.3).
     if isinstance(public, RSAPublicKey):
         if not MIN_RSA_BITS <= public.key_size <= MAX_RSA_BITS:
             raise _Unusable(f"an RSA key of {public.key_size} bits; expected {MIN_RSA_BITS} to {MAX_RSA_BITS}")
         rsa = public.public_numbers()
-        jwk = RSAKey.import_key({"kty": "RSA", "n": _number(rsa.n), "e": _number(rsa.e)})
+        jwk = {"kty": "RSA", "n": _number(rsa.n), "e": _number(rsa.e)}
         algorithms = _RSA_ALGORITHMS
     elif isinstance(public, EllipticCurvePublicKey):
         curve = _CURVE_NAMES.get(public.curve.name)
         if curve is None:
             raise _Unusable(f"an EC key on {public.curve.name}; expected P-256, P-384 or P-521")
         ec, size = public.public_numbers(), (public.key_size + 7) // 8
-        jwk = ECKey.import_key({"kty": "EC", "crv": curve, "x": _number(ec.x, size), "y": _number(ec.y, size)})
+        jwk = {"kty": "EC", "crv": curve, "x": _number(ec.x, size), "y": _number(ec.y, size)}
         algorithms = frozenset((_EC_ALGORITHMS[curve],))
     else:
         raise _Unusable("a key that is neither RSA nor EC")
@@ -276,9 +275,15 @@ def _verification_key(
         kid=kid,
         issuer=issuer,
         source=source,
-        thumbprint=jwk.thumbprint(),
+        thumbprint=_thumbprint(jwk),
         key=public,
     )
+
+
+def _thumbprint(jwk: Mapping[str, str]) -> str:
+    """The hash of the required members of a key, in the order of their names (RFC 7638, section 3)."""
+    text = json.dumps(jwk, sort_keys=True, separators=(",", ":"))
+    return _base64url(sha256(text.encode()).digest())
 
 
 def _uint(text: str) -> int:
@@ -289,5 +294,8 @@ def _uint(text: str) -> int:
 
 def _number(number: int, size: int | None = None) -> str:
     """Base64urlUInt (RFC 7518, section 2), or the fixed size that section 6.2.1.2 wants for a coordinate."""
-    octets = number.to_bytes(size or (number.bit_length() + 7) // 8, "big")
+    return _base64url(number.to_bytes(size or (number.bit_length() + 7) // 8))
+
+
+def _base64url(octets: bytes) -> str:
     return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()

@@ -10,18 +10,26 @@ from enum import Enum
 from typing import Final
 
 import h11
-from h11._receivebuffer import ReceiveBuffer
 from mitmproxy.http import Headers, Response
-from mitmproxy.net.http import http1
-from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http._base import HttpEvent
-from mitmproxy.proxy.layers.http._events import ResponseProtocolError
-from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
 
+from vmgw_addons._mitmproxy import (
+    ChunkedReader,
+    Http1Client,
+    Http1Connection,
+    Http1Server,
+    HttpEvent,
+    ReceiveBuffer,
+    ResponseProtocolError,
+    commands,
+    events,
+    http1,
+    layer,
+)
 from vmgw_addons.state import WireLimits
 from vmgw_core.errors import BackendUnreachable, BadRequest, Refusal
-from vmgw_core.http import ChunkedReader, answer, check_head, find_head, skip_empty_lines
+from vmgw_core.http import ChunkedReader as CoreReader
+from vmgw_core.http import answer, check_head, find_head, skip_empty_lines
 
 _MAX_CHUNK_LINE: Final = 64 * 1024  # bytes of a chunk's head, and of the trailers, in a backend's answer
 _READ_SIZE: Final = 64 * 1024  # bytes that mitmproxy reads at once
@@ -32,7 +40,7 @@ class BoundedChunks:
     """The core's reader of chunked bodies, in the shape that mitmproxy asks h11's for: one event a call."""
 
     def __init__(self, max_line: int) -> None:
-        self.reader = ChunkedReader(max_line)
+        self.reader = CoreReader(max_line)
         self.done = False
 
     def __call__(self, buffer: ReceiveBuffer) -> h11.Data | h11.EndOfMessage | None:
@@ -57,7 +65,7 @@ class _BoundedBodies(Http1Connection):
     max_chunk_line = _MAX_CHUNK_LINE
 
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(self.body_reader, h11._readers.ChunkedReader):
+        if isinstance(self.body_reader, ChunkedReader):
             self.body_reader = BoundedChunks(self.max_chunk_line)  # type: ignore[assignment]
         yield from super().read_body(event)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 import h2.errors
-from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http._http2 import Http2Server
+
+from vmgw_addons._mitmproxy import Http2Server, events, layer
 
 _PREFACE_SIZE: Final = 24  # bytes, RFC 9113, section 3.4
 _HEADER_SIZE: Final = 9  # bytes, section 4.1

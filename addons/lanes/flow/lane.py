@@ -6,9 +6,8 @@ import asyncio
 
 from mitmproxy.connection import Client
 from mitmproxy.http import HTTPFlow
-from mitmproxy.proxy.layer import NextLayer
-from mitmproxy.proxy.layers.http import HTTPMode
 
+from vmgw_addons._mitmproxy import HTTPMode, NextLayer
 from vmgw_addons.state import DEAD_ADDRESS, Runtime
 
 from .layer import GatewayHttpLayer

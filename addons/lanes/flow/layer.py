@@ -10,19 +10,22 @@ import logging
 from collections.abc import Container
 
 from mitmproxy.connection import ConnectionState, Server
-from mitmproxy.proxy import commands, events, layer, tunnel
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import (
+
+from vmgw_addons._mitmproxy import (
     GetHttpConnection,
     GetHttpConnectionCompleted,
     HttpLayer,
     HTTPMode,
     HttpStream,
     RegisterHttpConnection,
+    RequestHeaders,
+    ServerTLSLayer,
+    commands,
+    events,
+    layer,
+    tunnel,
 )
-from mitmproxy.proxy.layers.http._events import RequestHeaders
-from mitmproxy.proxy.layers.tls import ServerTLSLayer
-
 from vmgw_addons.state import Runtime
 
 from .http1 import GatewayHttp1Client, GatewayHttp1Server

@@ -7,20 +7,24 @@ from typing import TYPE_CHECKING, Final
 
 from mitmproxy.connection import ConnectionState
 from mitmproxy.flow import Error
-from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers.http import GetHttpConnection, HttpStream, SendHttp
-from mitmproxy.proxy.layers.http._base import HttpEvent
-from mitmproxy.proxy.layers.http._events import (
+
+from vmgw_addons._mitmproxy import (
+    GetHttpConnection,
+    HttpErrorHook,
+    HttpEvent,
+    HttpStream,
     RequestData,
     RequestEndOfMessage,
     RequestHeaders,
     RequestProtocolError,
     ResponseHeaders,
     ResponseProtocolError,
+    SendHttp,
+    commands,
+    events,
+    layer,
 )
-from mitmproxy.proxy.layers.http._hooks import HttpErrorHook
-
 from vmgw_addons.steps import forwarding, refuse
 from vmgw_core.enforcement import Cycle, State
 from vmgw_core.errors import BackendTimeout, BackendUnreachable, InternalError, Refusal

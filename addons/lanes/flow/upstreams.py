@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 from weakref import WeakKeyDictionary, WeakSet
 
-from mitmproxy import ctx
-from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Client, Server
 from mitmproxy.http import HTTPFlow
-from mitmproxy.proxy.server import ConnectionIO
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.tls import TlsData
 
+from vmgw_addons._mitmproxy import ConnectionIO, proxyserver
 from vmgw_addons.state import Runtime
 from vmgw_addons.state.backend_groups import groups
 
@@ -123,9 +121,7 @@ class UpstreamConnections:
 
 def transports(client: Client) -> dict[object, ConnectionIO]:
     """The sockets of a client's connection handler: the client's own, and those of its backends."""
-    proxyserver = ctx.master.addons.get("proxyserver")
-    assert isinstance(proxyserver, Proxyserver)
-    handler = proxyserver.connections.get(client.id)
+    handler = proxyserver().connections.get(client.id)
     return handler.transports if handler is not None else {}  # type: ignore[return-value]
 
 

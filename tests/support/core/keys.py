@@ -1,6 +1,6 @@
 """Key material for tests, made at run time and once per process, and a signer of its own.
 
-Signing goes to ``cryptography`` directly and not through joserfc, which the code under test verifies with.
+Signing goes to ``cryptography`` directly: nothing here is the code under test.
 """
 
 from __future__ import annotations

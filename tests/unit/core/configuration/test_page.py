@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vmgw_core.configuration.command_line import parse
 from vmgw_core.configuration.flag import Flag, Kind
-from vmgw_core.configuration.page import HIDDEN, flags_page, format_duration, shown, without_credentials
+from vmgw_core.configuration.page import flags_page, format_duration, shown
 from vmgw_core.configuration.table import BY_NAME, FLAGS
 from vmgw_core.configuration.values import parse_duration
 
@@ -81,17 +81,6 @@ def test_a_duration_is_read_as_it_was(seconds: float) -> None:
 )
 def test_a_duration(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
-
-
-@given(user=st.from_regex(r"[a-z]{1,9}:p4ss[^\x00-\x1f/?#]{0,9}", fullmatch=True), rest=st.text(max_size=20))
-def test_no_password_of_a_url_is_shown(user: str, rest: str) -> None:
-    assert "p4ss" not in without_credentials(f"http://{user}@host/?{rest}")
-
-
-@given(st.text())
-def test_anything_else_is_a_url_or_hidden(text: str) -> None:
-    bare = without_credentials(text)
-    assert bare == HIDDEN or "://" in bare
 
 
 def test_a_url_in_any_other_flag_loses_its_credentials_too() -> None:

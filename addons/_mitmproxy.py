@@ -1,0 +1,132 @@
+"""mitmproxy's private parts, and h11's: all that its documentation does not describe and the gateway uses or overrides.
+
+They may change with any release, so they are checked when this module is loaded. A missing one would open a hole in
+the flow lane, so the gateway does not start with it.
+"""
+
+# ruff: noqa: F401 (other modules import these names from here)
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Final
+
+from mitmproxy import ctx
+from mitmproxy.version import VERSION
+
+from vmgw_core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from mitmproxy.addons.view import View
+
+SUPPORTED: Final = "11.0.2 to 12.x"
+
+
+def unsupported(reason: str) -> ConfigurationError:
+    """The error for a mitmproxy that the gateway cannot run on."""
+    return ConfigurationError(f"mitmproxy {VERSION} is not supported: {reason}; use {SUPPORTED}")
+
+
+try:
+    from h11._readers import ChunkedReader
+    from h11._receivebuffer import ReceiveBuffer
+    from mitmproxy.addonmanager import AddonManager, traverse
+    from mitmproxy.addons.errorcheck import ErrorCheck
+    from mitmproxy.addons.next_layer import NextLayer as NextLayerAddon
+    from mitmproxy.addons.proxyserver import Proxyserver
+    from mitmproxy.addons.tlsconfig import TlsConfig
+    from mitmproxy.hooks import Hook
+    from mitmproxy.io import compat, tnetstring
+    from mitmproxy.master import Master
+    from mitmproxy.net.http import http1
+    from mitmproxy.proxy import commands, events, layer, tunnel
+    from mitmproxy.proxy.layer import Layer, NextLayer
+    from mitmproxy.proxy.layers.http import (
+        GetHttpConnection,
+        GetHttpConnectionCompleted,
+        HttpLayer,
+        HTTPMode,
+        HttpStream,
+        RegisterHttpConnection,
+        SendHttp,
+    )
+    from mitmproxy.proxy.layers.http._base import HttpEvent
+    from mitmproxy.proxy.layers.http._events import (
+        RequestData,
+        RequestEndOfMessage,
+        RequestHeaders,
+        RequestProtocolError,
+        ResponseHeaders,
+        ResponseProtocolError,
+    )
+    from mitmproxy.proxy.layers.http._hooks import HttpErrorHook
+    from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
+    from mitmproxy.proxy.layers.http._http2 import Http2Server
+    from mitmproxy.proxy.layers.tls import ServerTLSLayer
+    from mitmproxy.proxy.mode_servers import ProxyConnectionHandler, ServerInstance
+    from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
+    from mitmproxy.utils import asyncio_utils
+except ImportError as error:
+    name = ".".join(filter(None, (error.name, getattr(error, "name_from", None))))
+    raise unsupported(f"{name or error} is missing") from None
+
+PARTS: Final = """
+AddonManager: __init__(master) | add(addons) | get(name) | handle_lifecycle(event) | register(addon)
+ConnectionHandler: handle_client() | layer | transports
+ConnectionIO: handler | reader | writer
+ErrorCheck: finish() | shutdown_if_errored()
+GetHttpConnection: connection_spec_matches(connection)
+Http1Client: read_headers(event)
+Http1Connection: done(event) | read_body(event) | wait(event) | body_reader | buf | request | response | state
+Http1Server: __init__(context) | read_headers(event) | send(event)
+Http2Server: __init__(context) | _handle_event(event) | protocol_error(message, error_code) | h2_conn
+HttpLayer: __init__(context, mode) | _handle_event(event) | event_to_child(child, event) | get_connection(event, reuse) | make_stream(stream_id) | register_connection(command) | command_sources | connections | streams | waiting_for_establishment
+HttpStream: __init__(context, stream_id) | _handle_event(event) | flow_done() | handle_protocol_error(event) | make_server_connection() | send_response(already_streamed) | start_request_stream() | state_consume_request_body(event) | state_done(_) | state_errored(_) | state_stream_request_body(event) | state_wait_for_request_headers(event) | state_wait_for_response_headers(event) | flow | request_body_buf | stream_id
+Layer: _handle_event(event)
+Master: __init__(opts, event_loop, with_termlog) | _asyncio_exception_handler(loop, context) | done() | run() | running()
+ProxyConnectionHandler: __init__(master, r, w, options, mode)
+Proxyserver: register_connection(connection_id, handler) | connections | servers
+ReceiveBuffer: __iadd__(byteslike) | maybe_extract_at_most(count)
+ServerInstance: __init__(mode, manager) | make(mode, manager) | make_top_layer(context)
+ServerTLSLayer: event_to_child(event) | receive_close()
+TlsConfig: configure(updated) | running()
+"""  # noqa: E501
+"""The methods that the gateway overrides or calls, and the attributes that it uses, as far as mitmproxy declares them."""
+
+
+def check() -> None:
+    """Check that this mitmproxy has every part that the gateway builds on.
+
+    Raises:
+        ConfigurationError: the first that is missing or takes other parameters.
+    """
+    for line in PARTS.strip().splitlines():
+        name, _, parts = line.partition(": ")
+        cls = globals()[name]
+        declared = {part for base in cls.__mro__ for part in (*vars(base), *vars(base).get("__annotations__", ()))}
+        for expected in parts.split(" | "):
+            part, is_method, _ = expected.partition("(")
+            if part not in declared:
+                raise unsupported(f"{name}.{part} is missing")
+            if is_method:
+                parameters = [each for each in inspect.signature(getattr(cls, part)).parameters if each != "self"]
+                found = f"{part}({', '.join(parameters)})"
+                if found != expected:
+                    raise unsupported(f"{name}.{found} was {expected}")
+
+
+check()
+
+
+def proxyserver() -> Proxyserver:
+    """mitmproxy's addon that holds the listeners and the connections of clients."""
+    addon = ctx.master.addons.get("proxyserver")
+    assert isinstance(addon, Proxyserver)
+    return addon
+
+
+def show_status(message: str, seconds: int) -> None:
+    """Show a message in the status bar of mitmproxy's console, which only that program loads."""
+    from mitmproxy.tools.console import signals
+
+    signals.status_message.send(message=message, expire=seconds)

@@ -1,0 +1,274 @@
+"""HTTP requests of the gateway's own: for keys, limits, usage, OAuth2 tokens and pushed metrics, all by these rules.
+
+- A whole exchange has one deadline. A timeout of a socket holds for one read, so a server that sends a byte now and
+  then would keep a thread for as long as it likes; here the connection is cut.
+- The body of an answer has a largest size, decompressed.
+- A server's certificate is verified by the flag's CA file, else by ``REQUESTS_CA_BUNDLE``, else by the system's trust
+  store (with ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``).
+- Redirects are not followed: they could carry credentials anywhere, or lead from https to http.
+- Proxies are those of the environment (``HTTPS_PROXY``, ``NO_PROXY``). Nothing is read from ``~/.netrc``.
+- An error says the reason in words, without the URL and without a secret.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Container, Mapping
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any, Final, TypeVar
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
+from urllib3.connection import HTTPConnection
+
+from vmgw_core.backends import Backend
+from vmgw_core.errors import ConfigurationError
+
+from .errors import AskError, describe
+from .tls_files import TLSFiles
+
+S = TypeVar("S", bound=requests.Session)
+
+CONNECT_TIMEOUT: Final = 5.0
+"""Seconds for a connection, its TLS handshake included."""
+DEADLINE: Final = 30.0
+"""Seconds for a whole exchange with a backend or the datasource."""
+MAX_ANSWER: Final = 32 << 20
+"""Bytes of their answers."""
+EXCHANGE_DEADLINE: Final = 15.0
+"""Seconds for a whole exchange with a server that is asked now and then."""
+MAX_DOCUMENT: Final = 1 << 20
+"""Bytes of its answer: the largest public key set seen in the field has a few dozen kilobytes."""
+_AT_ONCE: Final = 4  # requests to one endpoint, each of which holds a thread
+
+
+# --- the deadline --------------------------------------------------------------------------------------------------
+
+
+class _Deadline:
+    """Cuts the connection of one exchange when its time is over."""
+
+    def __init__(self, seconds: float) -> None:
+        self.over = False
+        self._connection: HTTPConnection | None = None
+        self.timer = threading.Timer(seconds, self._cut)
+        self.timer.daemon = True
+
+    def watch(self, connection: HTTPConnection) -> None:
+        """Cut this connection from now on. Raises ``TimeoutError`` if it is too late already."""
+        self._connection = connection
+        if self.over:
+            raise TimeoutError
+
+    def _cut(self) -> None:
+        self.over = True
+        sock = self._connection and self._connection.sock
+        if sock:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+
+_deadline: Final[ContextVar[_Deadline]] = ContextVar("deadline")
+
+
+class _Watched(HTTPConnection):
+    """A connection that the deadline of its exchange can cut: while it connects, or asks a proxy to, too."""
+
+    def connect(self) -> None:
+        _deadline.get().watch(self)
+        super().connect()
+        _deadline.get().watch(self)
+
+    def request(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
+        _deadline.get().watch(self)
+        super().request(*arguments, **options)
+
+
+# --- one exchange --------------------------------------------------------------------------------------------------
+
+
+class _Adapter(HTTPAdapter):
+    """Sends a request and reads its answer by the rules of this module.
+
+    Args:
+        tls: what urllib3 is to know of TLS.
+        largest: bytes of an answer's body; 0 leaves it unread.
+    """
+
+    def __init__(self, tls: Mapping[str, object], deadline: float, largest: int, idle: int) -> None:
+        self._tls = tls
+        self._seconds = deadline
+        self._largest = largest
+        super().__init__(pool_connections=1, pool_maxsize=max(1, idle))
+
+    def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        pool: Any = super().get_connection_with_tls_context(*arguments, **options)
+        if not issubclass(pool.ConnectionCls, _Watched):  # plain, over TLS, or through SOCKS
+            pool.ConnectionCls = type("Watched", (_Watched, pool.ConnectionCls), {})
+        return pool
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:  # noqa: ANN401
+        """Nothing: requests would add authorities of its own to the context."""
+
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:  # noqa: ANN401
+        where, _ = super().build_connection_pool_key_attributes(request, True)
+        return where, self._tls
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # type: ignore[override]  # noqa: ANN401
+        options |= {"stream": True, "timeout": (min(CONNECT_TIMEOUT, self._seconds), self._seconds)}
+        options["proxies"] = get_environ_proxies(str(request.url))
+        deadline = _Deadline(self._seconds)
+        token = _deadline.set(deadline)
+        deadline.timer.start()
+        try:
+            response = super().send(request, **options)
+            # What requests itself does with an answer that is not streamed.
+            response._content = self._read(response)
+        except (OSError, ValueError):  # ValueError: a read from a TLS connection that was cut
+            if not deadline.over:
+                raise
+        finally:
+            deadline.timer.cancel()
+            _deadline.reset(token)
+        if deadline.over:  # a head, or a body without a length, that was cut off passes for a whole one
+            raise AskError(f"no answer within {self._seconds:g} seconds")
+        return response
+
+    def _read(self, response: requests.Response) -> bytes:
+        content = bytearray()
+        with response:  # which closes the connection of an answer that is not read to its end
+            for chunk in response.iter_content(65536) if self._largest else ():
+                content += chunk
+                if len(content) > self._largest:
+                    raise AskError(f"the answer is larger than {self._largest >> 20} MiB")
+        return bytes(content)
+
+
+def bounded(
+    session: S,
+    url: str,
+    tls: TLSFiles | None = None,
+    *,
+    deadline: float = EXCHANGE_DEADLINE,
+    largest: int = MAX_DOCUMENT,
+    idle: int = 1,
+) -> S:
+    """Make a session for one server, at ``url``, keep the rules of this module.
+
+    Raises:
+        ConfigurationError: a TLS file cannot be used.
+    """
+    scheme: str = "http://"
+    options: dict[str, object] = {}
+    if url.lower().startswith("https://"):
+        files = tls or TLSFiles()
+        context = files.context("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # as requests itself takes them
+        scheme, options = "https://", {"ssl_context": context, "cert_reqs": context.verify_mode}
+        if files.server_name:
+            options["server_hostname"] = files.server_name
+    session.trust_env = False  # the adapter knows what is to be taken from the environment
+    session.adapters.clear()  # the other scheme is not spoken
+    session.mount(scheme, _Adapter(options, deadline, largest, idle))
+    return session
+
+
+def ask(
+    session: requests.Session,
+    method: str,
+    url: str,
+    *,
+    success: Container[int] = (200,),
+    **request: Any,  # noqa: ANN401
+) -> bytes:
+    """Ask over a session that :func:`bounded` made. Returns the body of the answer.
+
+    Raises:
+        AskError: there is no usable answer: no connection, none in time, another status.
+    """
+    try:
+        answer = session.request(method, url, allow_redirects=False, **request)
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors, what it makes of odd URLs ValueErrors
+        raise AskError(describe(error)) from None
+    if answer.status_code not in success:
+        raise AskError(f"status {answer.status_code}", status=answer.status_code, body=answer.content[:1000])
+    return answer.content
+
+
+def exchange(
+    method: str,
+    url: str,
+    *,
+    deadline: float = EXCHANGE_DEADLINE,
+    largest: int = MAX_DOCUMENT,
+    **request: Any,  # noqa: ANN401
+) -> bytes:
+    """As :func:`ask`, over a connection of its own."""
+    try:
+        with bounded(requests.Session(), url, deadline=deadline, largest=largest) as session:
+            return ask(session, method, url, **request)
+    except ConfigurationError as error:
+        raise AskError(str(error)) from None
+
+
+def download(url: str, *, deadline: float = EXCHANGE_DEADLINE) -> bytes:
+    """Fetch a document of at most 1 MiB. No compression is asked for. Raises AskError."""
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    return exchange("GET", url, headers=headers, deadline=deadline)
+
+
+class Endpoint:
+    """A backend or the datasource, to which connections are kept."""
+
+    def __init__(self, backend: Backend, tls: TLSFiles, *, idle: int = 4, keep_alive: bool = True) -> None:
+        """
+        Raises:
+            ConfigurationError: a TLS file cannot be used.
+        """
+        self.backend = backend
+        self._tls = tls
+        self._idle = idle
+        self._keep_alive = keep_alive and idle > 0
+        self._stamp = tls.stamp()
+        self._session = self._new_session()
+        self._slots = threading.Semaphore(_AT_ONCE)
+
+    def ask(
+        self, method: str, target: str, headers: Mapping[str, str | bytes], form: Mapping[str, str] | None = None
+    ) -> bytes:
+        """The body of the 200 for ``target``, path and query, on the server.
+
+        Raises:
+            AskError: there is none.
+        """
+        if not self._slots.acquire(blocking=False):
+            raise AskError("earlier requests are still under way")
+        try:
+            session = self._current()
+            all_headers = {"Accept": "application/json", **headers}
+            if not self._keep_alive:
+                all_headers["Connection"] = "close"
+            url = f"{self.backend.scheme}://{self.backend.host_header}{target}"
+            try:
+                return ask(session, method, url, headers=all_headers, data=form)
+            finally:
+                if not self._keep_alive:
+                    session.close()  # whatever the server makes of the header
+        except ConfigurationError as error:
+            raise AskError(str(error)) from None
+        finally:
+            self._slots.release()
+
+    def _current(self) -> requests.Session:
+        stamp = self._tls.stamp()
+        if stamp != self._stamp:
+            self._session, old = self._new_session(), self._session
+            self._stamp = stamp
+            old.close()
+        return self._session
+
+    def _new_session(self) -> requests.Session:
+        url = str(self.backend)
+        return bounded(requests.Session(), url, self._tls, deadline=DEADLINE, largest=MAX_ANSWER, idle=self._idle)

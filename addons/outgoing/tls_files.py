@@ -1,0 +1,83 @@
+"""The flags ``-<prefix>.tls*``: how the gateway speaks TLS to a server."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import urllib3
+from urllib3.exceptions import InsecureRequestWarning
+
+from vmgw_core.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TLSFiles:
+    """The five TLS settings of ``-<prefix>.tls*``; without a prefix, those of a server that has no such flags."""
+
+    prefix: str = ""
+    authorities: str = ""
+    certificate: str = ""
+    key: str = ""
+    server_name: str = ""
+    verify: bool = True
+
+    @classmethod
+    def of(cls, settings: Mapping[str, object], prefix: str) -> TLSFiles:
+        """Those of ``-<prefix>.tls*``."""
+        return cls(
+            prefix=prefix,
+            authorities=str(settings[f"{prefix}.tlsCAFile"]),
+            certificate=str(settings[f"{prefix}.tlsCertFile"]),
+            key=str(settings[f"{prefix}.tlsKeyFile"]),
+            server_name=str(settings[f"{prefix}.tlsServerName"]),
+            verify=not settings[f"{prefix}.tlsInsecureSkipVerify"],
+        )
+
+    def stamp(self) -> tuple[object, ...]:
+        """A value that changes when one of the files does."""
+        return tuple(_stamp(path) for path in (self.authorities, self.certificate, self.key) if path)
+
+    def context(self, *variables: str) -> ssl.SSLContext:
+        """The context they make.
+
+        Args:
+            variables: of the environment, that may name other authorities than the system's.
+
+        Raises:
+            ConfigurationError: a file cannot be used.
+        """
+        if bool(self.certificate) != bool(self.key):
+            raise ConfigurationError(f"-{self.prefix}.tlsCertFile and -{self.prefix}.tlsKeyFile: set both or none")
+        flag, path = f"-{self.prefix}.tlsCAFile", self.authorities
+        if not path and (flag := next(filter(os.environ.get, variables), "")):
+            path = os.environ[flag]
+        try:
+            if path and Path(path).is_dir():
+                context = ssl.create_default_context(capath=path)
+            else:
+                context = ssl.create_default_context(cafile=path or None)
+            flag, path = f"-{self.prefix}.tlsCertFile", self.certificate
+            if self.certificate:
+                context.load_cert_chain(self.certificate, self.key)
+        except ssl.SSLError:
+            raise ConfigurationError(f"{flag}: not a usable PEM file: {path}") from None
+        except OSError as error:
+            raise ConfigurationError(f"{flag}: cannot read {path}: {error.strerror}") from None
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if not self.verify:
+            urllib3.disable_warnings(InsecureRequestWarning)  # it was asked for
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+def _stamp(path: str) -> object:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
