@@ -35,7 +35,7 @@ _MAX_WAITING = 64 << 20  # bytes of flows that have not been written yet
 
 def needs_flow_lane(settings: Settings) -> str | None:
     """Why these settings need flows, or None: flows are what is captured."""
-    return "-capture.file captures flows" if settings["capture.file"] else None
+    return "-capture.file captures flows" if settings.capture_file else None
 
 
 def check_capture(settings: Settings) -> None:
@@ -44,10 +44,10 @@ def check_capture(settings: Settings) -> None:
     Raises:
         ConfigurationError: names the flag.
     """
-    if not 0 < float(str(settings["capture.sampleRate"])) <= 1:
+    if not 0 < settings.capture_sample_rate <= 1:
         raise ConfigurationError("-capture.sampleRate: expected a number above 0 and up to 1")
     read_filter(settings)
-    path = str(settings["capture.file"])
+    path = settings.capture_file
     if not path:
         return
     file = Path(path)
@@ -67,7 +67,7 @@ def read_filter(settings: Settings) -> Callable[[HTTPFlow], bool] | None:
     Raises:
         ConfigurationError: it is no filter expression.
     """
-    text = str(settings["capture.filter"])
+    text = settings.capture_filter
     if not text:
         return None
     try:
@@ -104,10 +104,10 @@ class Capture:
 
     def running(self) -> None:
         settings = self.runtime.settings
-        if settings and settings["capture.file"]:
+        if settings.capture_file:
             self.matches = read_filter(settings)
-            size = int(str(settings["capture.maxFileSize"]))
-            self.file = CaptureFile(str(settings["capture.file"]), size, self.runtime.capture)
+            size = settings.capture_max_file_size
+            self.file = CaptureFile(settings.capture_file, size, self.runtime.capture)
             self.writer = ThreadWriter(self.file.write, "capture", _MAX_WAITING)
 
     async def done(self) -> None:
@@ -126,7 +126,7 @@ class Capture:
         cycle = self.runtime.cycles.get(flow)
         if cycle is None or cycle.own_page or not flow.live or flow.is_replay is not None:
             return
-        if not self.runtime.settings:
+        if self.runtime.policy is None:
             return  # every request is refused
         sampled = self.samples()
         if not sampled and not saves_flows():
@@ -154,11 +154,11 @@ class Capture:
 
     def rate(self) -> float:
         """The share of requests to capture."""
-        return float(str(self.runtime.settings["capture.sampleRate"]))
+        return self.runtime.settings.capture_sample_rate
 
     def limit(self) -> int:
         """The largest body that is kept, in bytes."""
-        return int(str(self.runtime.settings["capture.maxBodySize"]))
+        return self.runtime.settings.capture_max_body_size
 
     def finish(self, flow: HTTPFlow, *, broken_off: bool = False) -> None:
         """The flow is over: take over what was streamed, record the decision, redact, write."""

@@ -48,22 +48,22 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
         return run_command(arguments[0], arguments[1:], environ)
     try:
         parsed = parse(arguments, environ)
-        settings = parsed.values
+        settings = parsed.settings
         if parsed.help_wanted:
             print(help_text(addon_list(), list(_COMMANDS.items())), end="")
             return 0
-        if settings["version"]:
+        if settings.version:
             print(f"vmgateway {__version__}")
             return 0
         check(settings)
     except ConfigurationError as error:
         print(f"vmgateway: {error}", file=sys.stderr)
         return 2
-    if settings["dryRun"]:
+    if settings.dry_run:
         print("the configuration is good")
         return 0
     set_up_logging(LogStyle.from_settings(settings))
-    count = int(str(settings["workers"]))
+    count = settings.workers
     if count > 1:
         return Supervisor(count, lambda worker: run(settings, worker)).run()
     return run(settings, None)
@@ -109,12 +109,12 @@ def check(settings: Settings) -> None:
     Raises:
         ConfigurationError: names the flag and the reason.
     """
-    parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
-    if settings["lane"] not in ("fast", "flow"):
-        raise ConfigurationError(f"-lane: expected fast or flow, got {str(settings['lane'])[:60]!r}")
-    if settings["tls"]:
+    parse_listen_address(settings.http_listen_addr, ipv6=settings.enable_tcp6)
+    if settings.lane not in ("fast", "flow"):
+        raise ConfigurationError(f"-lane: expected fast or flow, got {settings.lane[:60]!r}")
+    if settings.tls:
         ListenerTLS(settings)
-    elif settings["mtls"]:
+    elif settings.mtls:
         raise ConfigurationError("-mtls: needs -tls")
     build_policy(settings, build_keyring(settings, read_static_keys(settings)))
     contexts(settings)
@@ -123,7 +123,7 @@ def check(settings: Settings) -> None:
     PageAccess.from_settings(settings)
     header_edit(settings)
     PushTarget.from_settings(settings)
-    if settings["enable.rateLimit"]:
+    if settings.enable_rate_limit:
         limit_file.load(settings)
     build_datasource(settings)
     build_exchange(settings)
@@ -135,7 +135,7 @@ async def serve(settings: Settings, worker: Worker | None, log: ThreadWriter[str
     master = GatewayMaster(Options(), addons, asyncio.get_running_loop())
     try:
         configuration = next(addon for addon in addons if isinstance(addon, Configuration))
-        configuration.runtime.fast = settings["lane"] == "fast" and needs_flow_lane(settings) is None
+        configuration.runtime.fast = settings.lane == "fast" and needs_flow_lane(settings) is None
         configuration.runtime.worker = worker
         configuration.runtime.log = log
         if worker is not None:

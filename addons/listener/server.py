@@ -79,21 +79,21 @@ class Listener:
         await proxyserver.servers.update([])
         if self.runtime.policy is None or self.runtime.offline:
             return
-        if not self.runtime.fast and self.runtime.settings["lane"] == "fast":
+        if not self.runtime.fast and self.runtime.settings.lane == "fast":
             logger.info("the flow lane is used: here flows are to be seen or kept")
         mode = self.mode = ServerInstance.make(f"reverse:{DEAD_TARGET}", proxyserver)
         self.fast.flow_connections = lambda: len(mode.manager.connections)
         settings = self.runtime.settings
         raise_limit(self.runtime.limits.connections)
-        if settings["tls"]:
+        if settings.tls:
             self.tls = ListenerTLS(settings)
             self.refreshing = self.runtime.background.repeat("certificates", self.refresh_tls)
-        self.proxy_protocol = bool(settings["httpListenAddr.useProxyProtocol"])
-        host, port = parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
+        self.proxy_protocol = settings.http_listen_addr_use_proxy_protocol
+        host, port = parse_listen_address(settings.http_listen_addr, ipv6=settings.enable_tcp6)
         try:
             await self.listen(host, port)
         except OSError as error:  # mitmproxy ends a start on which an error was logged
-            logger.error(f"-httpListenAddr: cannot listen on {settings['httpListenAddr']}: {error.strerror}")
+            logger.error(f"-httpListenAddr: cannot listen on {settings.http_listen_addr}: {error.strerror}")
             return
         lane, tls = "fast" if self.runtime.fast else "flow", ", TLS" if self.tls is not None else ""
         logger.info(f"vmgateway {__version__} listens on {host or '*'}:{port}, {lane} lane{tls}")

@@ -75,7 +75,7 @@ class Telemetry:
     def tenant_label(self, tenant: str) -> str:
         """The tenant, or ``other`` once ``-metrics.maxTenants`` of them have metrics of their own."""
         if tenant not in self.tenants:
-            if len(self.tenants) >= int(str(self.runtime.settings["metrics.maxTenants"])):
+            if len(self.tenants) >= self.runtime.settings.metrics_max_tenants:
                 return _OTHER
             self.tenants.add(tenant)
         return tenant
@@ -132,7 +132,7 @@ class _State(Collector):
         yield GaugeMetricFamily("vmgateway_tokens_cached", "Verified tokens kept", value=cached)
         if keyring is not None:
             yield from self._sources()
-        if self.runtime.settings.get("capture.file"):
+        if self.runtime.settings.capture_file:
             yield from self._capture()
         reloads = CounterMetricFamily("vmgateway_config_reloads", "Reloads by result", labels=["result"])
         for result, number in self.runtime.reloads.items():

@@ -7,7 +7,7 @@ import gzip
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -54,18 +54,18 @@ class PushTarget:
         Raises:
             ConfigurationError: names the flag and the number of its item; the items may hold passwords.
         """
-        labels = _items(settings, "pushmetrics.extraLabel")
+        labels = settings.pushmetrics_extra_label
         for number, label in enumerate(labels, start=1):
             if not _LABEL.fullmatch(label):
                 raise _unusable("pushmetrics.extraLabel", number, 'name="value"')
         headers = []
-        for number, header in enumerate(_items(settings, "pushmetrics.header"), start=1):
+        for number, header in enumerate(settings.pushmetrics_header, start=1):
             match = _HEADER.fullmatch(header)
             if match is None:
                 raise _unusable("pushmetrics.header", number, "Name: value")
             headers.append((match[1], match[2].rstrip()))
         targets = []
-        for number, url in enumerate(_items(settings, "pushmetrics.url"), start=1):
+        for number, url in enumerate(settings.pushmetrics_url, start=1):
             if not _is_url(url):
                 raise _unusable("pushmetrics.url", number, "a URL such as http://host:8428/api/v1/import/prometheus")
             target = cls(
@@ -73,7 +73,7 @@ class PushTarget:
                 shown=without_credentials(url),
                 labels=",".join(labels),
                 headers=tuple(headers),
-                compressed=not settings["pushmetrics.disableCompression"],
+                compressed=not settings.pushmetrics_disable_compression,
             )
             targets.append(target)
         return targets
@@ -130,8 +130,8 @@ class PushMetrics(Collector):
 
     def running(self) -> None:
         settings, worker = self.runtime.settings, self.runtime.worker
-        if settings and (worker is None or worker.slot == 0):  # one of several processes pushes what all have counted
-            interval = float(str(settings["pushmetrics.interval"]))
+        if worker is None or worker.slot == 0:  # one of several processes pushes what all have counted
+            interval = settings.pushmetrics_interval
             for target in PushTarget.from_settings(settings):
                 step = partial(self.step, target, interval)
                 self.tasks.append(self.runtime.background.repeat("metrics_push", step))
@@ -185,12 +185,6 @@ def _with_labels(line: str, labels: str) -> str:
         return f"{name}{{{labels}{'' if rest.startswith('}') else ','}{rest}"
     name, space, rest = line.partition(" ")
     return f"{name}{{{labels}}}{space}{rest}"
-
-
-def _items(settings: Settings, flag: str) -> Iterable[str]:
-    value = settings[flag]
-    assert isinstance(value, tuple)
-    return value
 
 
 def _is_url(text: str) -> bool:

@@ -16,6 +16,7 @@ import urllib3
 from urllib3.exceptions import InsecureRequestWarning
 
 from vmgw_core.backends import Backend
+from vmgw_core.configuration import ClientTLS
 from vmgw_core.errors import ConfigurationError
 
 from .deadline import CutAdapter, Deadline
@@ -39,32 +40,15 @@ class AskError(Exception):
         """The begin of the answer. It may quote the URL."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class TLSFiles:
-    """The five TLS settings behind ``prefix``, as they were given."""
+    """The files that ``-<side>.tls*`` name, as they are at this moment."""
 
-    prefix: str
-    authorities: str
-    certificate: str
-    key: str
-    server_name: str
-    verify: bool
-
-    @classmethod
-    def of(cls, settings: Mapping[str, object], prefix: str) -> TLSFiles:
-        """Those of ``-<prefix>.tls*``."""
-        return cls(
-            prefix=prefix,
-            authorities=str(settings[f"{prefix}.tlsCAFile"]),
-            certificate=str(settings[f"{prefix}.tlsCertFile"]),
-            key=str(settings[f"{prefix}.tlsKeyFile"]),
-            server_name=str(settings[f"{prefix}.tlsServerName"]),
-            verify=not settings[f"{prefix}.tlsInsecureSkipVerify"],
-        )
+    flags: ClientTLS
 
     def stamp(self) -> tuple[object, ...]:
         """Differs from the last one when a file has changed."""
-        return tuple(_stamp(path) for path in (self.authorities, self.certificate, self.key) if path)
+        return tuple(_stamp(path) for path in (self.flags.ca_file, self.flags.cert_file, self.flags.key_file) if path)
 
     def context(self) -> ssl.SSLContext:
         """The context they make.
@@ -72,20 +56,21 @@ class TLSFiles:
         Raises:
             ConfigurationError: a file cannot be used.
         """
-        if bool(self.certificate) != bool(self.key):
-            raise ConfigurationError(f"-{self.prefix}.tlsCertFile and -{self.prefix}.tlsKeyFile: set both or none")
-        flag, path = "tlsCAFile", self.authorities
+        side = self.flags.side
+        if bool(self.flags.cert_file) != bool(self.flags.key_file):
+            raise ConfigurationError(f"-{side}.tlsCertFile and -{side}.tlsKeyFile: set both or none")
+        flag, path = "tlsCAFile", self.flags.ca_file
         try:
             context = ssl.create_default_context(cafile=path or None)
-            flag, path = "tlsCertFile", self.certificate
-            if self.certificate:
-                context.load_cert_chain(self.certificate, self.key)
+            flag, path = "tlsCertFile", self.flags.cert_file
+            if self.flags.cert_file:
+                context.load_cert_chain(self.flags.cert_file, self.flags.key_file)
         except ssl.SSLError:
-            raise ConfigurationError(f"-{self.prefix}.{flag}: not a usable PEM file: {path}") from None
+            raise ConfigurationError(f"-{side}.{flag}: not a usable PEM file: {path}") from None
         except OSError as error:
-            raise ConfigurationError(f"-{self.prefix}.{flag}: cannot read {path}: {error.strerror}") from None
+            raise ConfigurationError(f"-{side}.{flag}: cannot read {path}: {error.strerror}") from None
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if not self.verify:
+        if self.flags.insecure_skip_verify:
             urllib3.disable_warnings(InsecureRequestWarning)  # it was asked for
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -213,7 +198,9 @@ class Endpoint:
     def _new_session(self) -> requests.Session:
         session = requests.Session()
         if self.backend.scheme == "https":
-            adapter = BoundedAdapter(context=self._tls.context(), server_name=self._tls.server_name, idle=self._idle)
+            adapter = BoundedAdapter(
+                context=self._tls.context(), server_name=self._tls.flags.server_name, idle=self._idle
+            )
         else:
             adapter = BoundedAdapter(idle=self._idle)
         session.mount(f"{self.backend.scheme}://", adapter)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from OpenSSL import SSL
 
 from vmgw_core.backends import Backend
+from vmgw_core.configuration import ClientTLS, Settings
 from vmgw_core.errors import ConfigurationError
 
 
@@ -49,10 +49,7 @@ class UpstreamTLS:
         return connection
 
 
-_SETTINGS = ("tlsCAFile", "tlsCertFile", "tlsKeyFile", "tlsServerName", "tlsInsecureSkipVerify")
-
-
-def contexts(settings: Mapping[str, object]) -> dict[tuple[str, int], UpstreamTLS]:
+def contexts(settings: Settings) -> dict[tuple[str, int], UpstreamTLS]:
     """The TLS settings of the https backends, by their address.
 
     Raises:
@@ -60,35 +57,32 @@ def contexts(settings: Mapping[str, object]) -> dict[tuple[str, int], UpstreamTL
             ways (connections are shared by address).
     """
     result: dict[tuple[str, int], UpstreamTLS] = {}
-    differ = any(settings[f"read.{name}"] != settings[f"write.{name}"] for name in _SETTINGS)
-    side_of: dict[tuple[str, int], str] = {}
-    for side in ("read", "write"):
-        flag = f"{side}.url"
-        urls = settings[flag]
-        assert isinstance(urls, tuple)
-        for backend in (Backend.parse(url, flag) for url in urls):
+    tls_of: dict[tuple[str, int], ClientTLS] = {}
+    for urls, tls in (
+        (settings.read_url, settings.client_tls("read")),
+        (settings.write_url, settings.client_tls("write")),
+    ):
+        for backend in (Backend.parse(url, f"{tls.side}.url") for url in urls):
             if backend.scheme != "https":
                 continue
-            if differ and side_of.setdefault(backend.address, side) != side:
+            if tls_of.setdefault(backend.address, tls) != tls:
                 raise ConfigurationError("-read.tls* and -write.tls* differ, but both URLs lead to the same address")
-            result[backend.address] = _context(settings, side, backend)
+            result[backend.address] = _context(tls, backend)
     return result
 
 
-def _context(settings: Mapping[str, object], side: str, backend: Backend) -> UpstreamTLS:
-    def file(name: str) -> str:
-        path = str(settings[f"{side}.{name}"])
+def _context(tls: ClientTLS, backend: Backend) -> UpstreamTLS:
+    authorities, certificate, key = tls.ca_file, tls.cert_file, tls.key_file
+    files = {"tlsCAFile": authorities, "tlsCertFile": certificate, "tlsKeyFile": key}
+    for flag, path in files.items():
         if path and not Path(path).is_file():
-            raise ConfigurationError(f"-{side}.{name}: no such file: {path}")
-        return path
-
+            raise ConfigurationError(f"-{tls.side}.{flag}: no such file: {path}")
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    verify = not settings[f"{side}.tlsInsecureSkipVerify"]
+    verify = not tls.insecure_skip_verify
     context.set_verify(SSL.VERIFY_PEER if verify else SSL.VERIFY_NONE)
-    authorities, certificate, key = file("tlsCAFile"), file("tlsCertFile"), file("tlsKeyFile")
     if bool(certificate) != bool(key):
-        raise ConfigurationError(f"-{side}.tlsCertFile and -{side}.tlsKeyFile: set both or none")
+        raise ConfigurationError(f"-{tls.side}.tlsCertFile and -{tls.side}.tlsKeyFile: set both or none")
     fast = ssl.create_default_context()
     fast.minimum_version = ssl.TLSVersion.TLSv1_2
     if not verify:
@@ -108,8 +102,8 @@ def _context(settings: Mapping[str, object], side: str, backend: Backend) -> Ups
             context.check_privatekey()
             fast.load_cert_chain(certificate, key)
     except (SSL.Error, ssl.SSLError):
-        raise ConfigurationError(f"-{side}.{flag}: not a usable PEM file: {file(flag)}") from None
-    server_name = str(settings[f"{side}.tlsServerName"]) or backend.host
+        raise ConfigurationError(f"-{tls.side}.{flag}: not a usable PEM file: {files[flag]}") from None
+    server_name = tls.server_name or backend.host
     return UpstreamTLS(context, fast, server_name)
 
 

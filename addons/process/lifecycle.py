@@ -114,11 +114,11 @@ class Lifecycle:
     async def let_requests_end(self) -> None:
         """Take no new requests, and wait for those in flight as long as the flag says."""
         self.runtime.draining = True
-        await asyncio.sleep(self.seconds("http.shutdownDelay"))
+        await asyncio.sleep(self.runtime.settings.http_shutdown_delay)
         self.listener.close()
         self.fast.close_idle()
         logger.info(f"draining: {self.in_flight} requests in flight")
-        limit = self.seconds("http.maxGracefulShutdownDuration")
+        limit = self.runtime.settings.http_max_graceful_shutdown_duration
         deadline = asyncio.get_running_loop().time() + limit
         while self.in_flight and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(_LOOK_SECONDS)
@@ -163,7 +163,3 @@ class Lifecycle:
         for flow in [flow for flow in self.flows if flow.client_conn is client and flow not in self.ended]:
             flow.error = flow.error or Error("the client left")
             await ctx.master.addons.handle_lifecycle(HttpErrorHook(flow))
-
-    def seconds(self, flag: str) -> float:
-        """A duration flag, or 0 before there is a configuration."""
-        return float(str(self.runtime.settings.get(flag, 0)))

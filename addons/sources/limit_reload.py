@@ -37,7 +37,7 @@ class LimitsReload:
 
     async def step(self) -> float:
         """Read the limits, unless they were read at the start just now. Returns when to look again."""
-        interval = float(str(self.runtime.settings.get("ratelimit.configCheckInterval", 0)))
+        interval = self.runtime.settings.ratelimit_config_check_interval
         due, self.due = self.due, bool(interval)
         if due and interval and self.runtime.limiter is not None:
             try:

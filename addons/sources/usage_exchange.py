@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
+from operator import attrgetter
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Histogram
@@ -16,6 +17,7 @@ from prometheus_client.registry import Collector
 from vmgw_addons.outgoing import AskError
 from vmgw_addons.state import Exchange, Runtime
 from vmgw_addons.support import Outage
+from vmgw_core.configuration import Settings
 from vmgw_core.limits import RESERVED, Limiter
 
 from .redis_exchange import RedisExchange
@@ -30,7 +32,8 @@ _FAREWELL: Final = 1.0  # seconds for the last one
 _SHARE: Final = 20  # the event loop is busy with exchanging for at most one of that many parts of the time
 _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
-_FLAGS: Final = ("ratelimit.storage", "ratelimit.storageKeyPrefix")
+_CHOSEN_BY: Final = attrgetter("ratelimit_storage", "ratelimit_storage_key_prefix")
+"""The settings that an exchange depends on."""
 
 
 class UsageExchange:
@@ -114,9 +117,7 @@ class UsageExchange:
         return max(started + INTERVAL - time.monotonic(), busy * _SHARE, 0.001)
 
 
-def build_exchange(
-    settings: Mapping[str, object], before: Mapping[str, object] | None = None, old: Exchange | None = None
-) -> Exchange | None:
+def build_exchange(settings: Settings, before: Settings | None = None, old: Exchange | None = None) -> Exchange | None:
     """What ``-ratelimit.storage`` asks for.
 
     It is the ``old`` one where the flags are as they were ``before``, and where there is no such flag.
@@ -124,10 +125,10 @@ def build_exchange(
     Raises:
         ConfigurationError: a flag cannot be used.
     """
-    url = str(settings["ratelimit.storage"])
-    if not url or (old is not None and before is not None and all(settings[name] == before[name] for name in _FLAGS)):
+    url = settings.ratelimit_storage
+    if not url or (old is not None and before is not None and _CHOSEN_BY(settings) == _CHOSEN_BY(before)):
         return old
-    return RedisExchange(url, str(settings["ratelimit.storageKeyPrefix"]))
+    return RedisExchange(url, settings.ratelimit_storage_key_prefix)
 
 
 class _State(Collector):

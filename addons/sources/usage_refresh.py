@@ -18,6 +18,7 @@ from vmgw_addons.state import Runtime
 from vmgw_addons.support import Background, Outage, in_thread
 from vmgw_core.backends import Backend
 from vmgw_core.base import FieldError, TenantID
+from vmgw_core.configuration import Settings
 from vmgw_core.limits import Limiter, LimitType, OwnRequests, Resolution, Snapshot, UsagePlan
 from vmgw_core.limits.datasource_query import Usage
 
@@ -97,7 +98,7 @@ class Round:
         self,
         limiter: Limiter,
         datasource: Datasource,
-        settings: Mapping[str, object],
+        settings: Settings,
         background: Background,
         before: Round | None = None,
     ) -> None:
@@ -106,14 +107,14 @@ class Round:
         self.limits = limiter.limits
         self.datasource = datasource
         self.settings = settings
-        self.interval = float(str(settings["ratelimit.refreshInterval"]))
+        self.interval = settings.ratelimit_refresh_interval
         self.own: OwnRequests = before.own if before is not None else OwnRequests()
-        cluster = bool(settings["clusterMode"])
+        cluster = settings.cluster_mode
         self.plan = UsagePlan(self.limits, cluster=cluster, labels=datasource.labels)
         self.asking: TenantAsking | None = None
         if before is not None and before.asking is not None and before.settings == settings:
             self.asking = before.asking
-        elif cluster and settings["read.url"]:
+        elif cluster and settings.read_url:
             self.asking = TenantAsking(settings, self.own, self.interval, background)
         if before is not None and before.asking is not self.asking:
             before.close()
@@ -125,7 +126,7 @@ class Round:
         self.unmeasured: tuple[LimitType, ...] = ()
         self.sources: dict[LimitType, str] = {}
 
-    def is_for(self, limiter: Limiter, datasource: Datasource, settings: Mapping[str, object]) -> bool:
+    def is_for(self, limiter: Limiter, datasource: Datasource, settings: Settings) -> bool:
         """Whether nothing has changed since."""
         same = self.limiter is limiter and self.datasource is datasource
         return same and self.limits == limiter.limits and self.settings == settings
@@ -212,13 +213,11 @@ class Round:
         self.unmeasured = unmeasured
 
 
-def _counted_as(backend: Backend, settings: Mapping[str, object]) -> TenantID | None:
+def _counted_as(backend: Backend, settings: Settings) -> TenantID | None:
     """The tenant that the backend counts our own queries for; None where the datasource is another server."""
-    urls = settings["read.url"]
-    assert isinstance(urls, tuple)
-    if backend.address not in [Backend.parse(url, "read.url").address for url in urls]:
+    if backend.address not in [Backend.parse(url, "read.url").address for url in settings.read_url]:
         return None
-    if not settings["clusterMode"]:
+    if not settings.cluster_mode:
         return TenantID()
     place, _, rest = backend.base.removeprefix("/").partition("/")
     with suppress(ValueError):

@@ -14,7 +14,7 @@ from vmgw_addons.outgoing import Datasource, UpstreamTLS
 from vmgw_addons.support import Background, ThreadWriter
 from vmgw_core.backends import Concurrency, Member
 from vmgw_core.base import is_credential_header
-from vmgw_core.configuration import FLAGS, Settings
+from vmgw_core.configuration import Settings
 from vmgw_core.enforcement import Cycle, Gateway, Policy
 from vmgw_core.http import HeaderEdit, RequestHead
 from vmgw_core.limits import Limiter
@@ -47,9 +47,9 @@ class Runtime:
     """
 
     def __init__(self) -> None:
-        self.settings: Settings = {}
+        self.settings = Settings()
         self.background = Background()
-        self.limits = WireLimits.of({flag.name: flag.default for flag in FLAGS})
+        self.limits = WireLimits.of(self.settings)
         self.policy: Policy | None = None
         self.keyring: KeyRing | None = None
         self.limiter: Limiter | None = None
@@ -96,15 +96,15 @@ class Runtime:
                 clock=time.monotonic,
                 limiter=self.limiter,
                 concurrency=self.concurrency,
-                max_queue=float(str(self.settings.get("maxQueueDuration", 0))),
+                max_queue=self.settings.max_queue_duration,
                 backend_changed=tell_of_backend,
             )
         return made
 
     def limit_concurrency(self) -> None:
         """Hold requests to ``-maxConcurrentRequests`` and ``-maxConcurrentPerTenant``."""
-        total = int(str(self.settings["maxConcurrentRequests"]))
-        of_tenant = int(str(self.settings["maxConcurrentPerTenant"]))
+        total = self.settings.max_concurrent_requests
+        of_tenant = self.settings.max_concurrent_per_tenant
         if self.concurrency is not None:
             for waiter in self.concurrency.resize(total, of_tenant):
                 waiter()

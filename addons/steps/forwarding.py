@@ -28,7 +28,7 @@ class Forwarding:
         cycle = self.runtime.cycles.get(flow)
         if flow.response is None and cycle is not None and cycle.state is State.FORM:
             form = flow.request.raw_content or b""
-            if self.runtime.interactive or len(form) <= int(str(self.runtime.settings["capture.maxBodySize"])):
+            if self.runtime.interactive or len(form) <= self.runtime.settings.capture_max_body_size:
                 cycle.kept_form = form
             self.forward(flow, cycle, lambda: cycle.form(form))
 

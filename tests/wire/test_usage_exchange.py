@@ -341,11 +341,11 @@ def test_tls(authority: Authority, prefix: str) -> None:
     ],
 )
 def test_a_configuration_is_refused(flags: list[str]) -> None:
-    settings = parse([f"-ratelimit.{flag}" for flag in flags], {}).values
+    settings = parse([f"-ratelimit.{flag}" for flag in flags], {}).settings
     with pytest.raises(ConfigurationError, match=r"^-ratelimit\.storage") as caught:
         build_exchange(settings)
     assert "hunter2" not in str(caught.value)
 
 
 def test_without_the_flag_there_is_no_exchange() -> None:
-    assert build_exchange(parse([], {}).values) is None
+    assert build_exchange(parse([], {}).settings) is None

@@ -41,7 +41,7 @@ class Refreshing:
     """A gateway's limiter and the refresh of its usage, driven by hand."""
 
     def __init__(self, limits: Iterable[Limit], *flags: str, stale_after: float | None = None) -> None:
-        settings = parse(["-enable.rateLimit", *flags], {}).values
+        settings = parse(["-enable.rateLimit", *flags], {}).settings
         self.runtime = Runtime()
         self.runtime.settings = settings
         self.limiter = Limiter(limits, measured=True, stale_after=stale_after)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Final
 from urllib.parse import urlsplit
 
 from .flag import Flag, Kind
+from .settings import Settings, value_of
 from .table import FLAGS
 from .values import format_array
 
@@ -25,10 +26,10 @@ _OF_PATHS: Final = re.compile(r"\.config$")  # or of URLs, and secret only then
 _SAFE_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._:\[\]-]+(?:/[^?#@\s]*)?")
 
 
-def flags_page(settings: Mapping[str, object]) -> str:
+def flags_page(settings: Settings) -> str:
     """``-name="value"`` a line, in the order of names, as VictoriaMetrics shows them."""
     flags = sorted(FLAGS, key=lambda flag: flag.name)
-    return "".join(f"-{flag.name}={json.dumps(shown(flag, settings[flag.name]))}\n" for flag in flags)
+    return "".join(f"-{flag.name}={json.dumps(shown(flag, value_of(flag, settings)))}\n" for flag in flags)
 
 
 def shown(flag: Flag, value: object) -> str:

@@ -35,8 +35,8 @@ class Backends:
 
     @property
     def pause(self) -> float:
-        """``-failTimeout`` in seconds; without a configuration there is nothing to probe."""
-        return float(str(self.runtime.settings.get("failTimeout", _LOOK_SECONDS)))
+        """``-failTimeout`` in seconds."""
+        return self.runtime.settings.fail_timeout
 
     async def step(self) -> float:
         """Watch those that were set aside since the last look. Returns when to look again."""

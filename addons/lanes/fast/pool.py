@@ -53,13 +53,13 @@ class Pool:
         key = self.key(backend)
         tls = self.runtime.upstream_tls.get(backend.address)
         try:
-            async with asyncio.timeout(float(str(self.runtime.settings["backend.connectTimeout"]))):
+            async with asyncio.timeout(self.runtime.settings.backend_connect_timeout):
                 _, connection = await asyncio.get_running_loop().create_connection(
                     lambda: BackendConnection(self),
                     *backend.address,
                     ssl=key[2],
                     server_hostname=None if tls is None else tls.server_name,
-                    family=socket.AF_UNSPEC if self.runtime.settings["enableTCP6"] else socket.AF_INET,
+                    family=socket.AF_UNSPEC if self.runtime.settings.enable_tcp6 else socket.AF_INET,
                 )
         except TimeoutError:
             raise BackendTimeout(f"-{backend.flag}: connecting to the backend took too long") from None

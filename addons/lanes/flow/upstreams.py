@@ -43,13 +43,13 @@ class UpstreamConnections:
         if data.server.address not in [member.backend.address for member in members]:
             data.server.error = "not the address of a backend"
             return
-        if ":" in data.server.address[0] and not self.runtime.settings["enableTCP6"]:
+        if ":" in data.server.address[0] and not self.runtime.settings.enable_tcp6:
             data.server.error = "an IPv6 address, without -enableTCP6"
             return
         task = asyncio.current_task()
         assert task is not None
         self.connecting[data.server] = asyncio.get_running_loop().call_later(
-            self.seconds("backend.connectTimeout"), self.break_off, data.server, task
+            self.runtime.settings.backend_connect_timeout, self.break_off, data.server, task
         )
         gate(data.client).clear()
 
@@ -87,7 +87,7 @@ class UpstreamConnections:
     def request(self, flow: HTTPFlow) -> None:
         if flow.response is None:
             self.answering[flow] = asyncio.get_running_loop().call_later(
-                self.seconds("backend.responseTimeout"), self.no_answer, flow
+                self.runtime.settings.backend_response_timeout, self.no_answer, flow
             )
 
     def responseheaders(self, flow: HTTPFlow) -> None:
@@ -115,10 +115,6 @@ class UpstreamConnections:
         """Cancel the task that serves ``server``."""
         self.timed_out.add(server)
         task.cancel("timed out")
-
-    def seconds(self, flag: str) -> float:
-        """A duration flag."""
-        return float(str(self.runtime.settings[flag]))
 
 
 def transports(client: Client) -> dict[object, ConnectionIO]:

@@ -31,7 +31,7 @@ from vmgw_addons.state.runtime import Runtime
 from vmgw_addons.steps.access_control import AccessControl
 from vmgw_addons.steps.rate_limit import RateLimit
 from vmgw_core.backends.backend import Backend
-from vmgw_core.configuration.table import BY_NAME, FLAGS
+from vmgw_core.configuration import parse
 from vmgw_core.errors import BackendUnreachable
 
 HIGH_WATER = 64 * 1024
@@ -178,10 +178,8 @@ class Lane:
     def __init__(self, **flags: str) -> None:
         self.loop = asyncio.new_event_loop()
         self.runtime = Runtime()
-        settings = {flag.name: flag.default for flag in FLAGS}
         given = {"enable.auth": "true", "read.url": "http://read.test:1", "write.url": "http://write.test:1", **flags}
-        settings |= {name: BY_NAME[name].parse(text) for name, text in given.items()}
-        Configuration(self.runtime).apply(settings)
+        Configuration(self.runtime).apply(parse([f"-{name}={text}" for name, text in given.items()], {}).settings)
         self.telemetry = Telemetry(self.runtime)
         pages = StatusPages(self.runtime, self.telemetry, WorkerMetrics(self.runtime, self.telemetry))
         control = AccessControl(self.runtime, KeyRefresh(self.runtime))

@@ -51,7 +51,6 @@ def test_a_connection_that_comes_as_the_listener_closes_is_taken_or_closed(turns
     async def scenario() -> bytes:
         runtime = Runtime()
         known = next(addon for addon in chain.build(runtime) if isinstance(addon, Listener))
-        runtime.settings = {"httpListenAddr.useProxyProtocol": False}
         listener = GreetingListener(runtime, known.fast)
         port = free_port()
         await listener.listen("127.0.0.1", port)

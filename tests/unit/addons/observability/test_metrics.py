@@ -2,14 +2,15 @@ from __future__ import annotations
 
 from vmgw_addons.observability.metrics import Telemetry
 from vmgw_addons.state.runtime import Runtime
+from vmgw_core.configuration import Settings
 from vmgw_core.enforcement.cycle import Cycle
 from vmgw_core.errors import BackendUnreachable, Refusal, TokenExpired, UnknownRoute
 from vmgw_core.http.head import RequestHead
 
 
-def telemetry(**settings: object) -> Telemetry:
+def telemetry() -> Telemetry:
     runtime = Runtime()
-    runtime.settings = {"metrics.maxTenants": 2, **settings}
+    runtime.settings = Settings(metrics_max_tenants=2)
     return Telemetry(runtime)
 
 
