@@ -22,7 +22,7 @@ from vmgw_addons.outgoing import build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
 from vmgw_addons.process import Configuration, GatewayMaster, Supervisor, build_keyring, build_policy, read_static_keys
 from vmgw_addons.sources import FileExchange, build_exchange, limit_file
-from vmgw_addons.state import PageAccess, Worker, header_edit
+from vmgw_addons.state import Configured, InForce, PageAccess, Process, Worker, header_edit
 from vmgw_addons.support import LogStyle, ThreadWriter, logging_in_thread, set_up_logging
 from vmgw_core import __version__
 from vmgw_core.configuration import Settings, help_text, parse
@@ -131,15 +131,14 @@ def check(settings: Settings) -> None:
 
 async def serve(settings: Settings, worker: Worker | None, log: ThreadWriter[str]) -> int:
     """Run until shut down. Returns the exit code."""
-    addons = chain.build()
+    in_force = InForce()
+    if worker is not None:
+        in_force.configured = Configured(exchange=FileExchange(worker.directory, worker.slot))
+    fast = settings.lane == "fast" and needs_flow_lane(settings) is None
+    addons = chain.build(in_force, Process(worker=worker, log=log, fast=fast))
     master = GatewayMaster(Options(), addons, asyncio.get_running_loop())
     try:
         configuration = next(addon for addon in addons if isinstance(addon, Configuration))
-        configuration.runtime.fast = settings.lane == "fast" and needs_flow_lane(settings) is None
-        configuration.runtime.worker = worker
-        configuration.runtime.log = log
-        if worker is not None:
-            configuration.runtime.exchange = FileExchange(worker.directory, worker.slot)
         configuration.start(settings)
         gc.collect()
         gc.freeze()  # what is there by now stays: no need to look at it again and again

@@ -19,8 +19,8 @@ from prometheus_client.registry import Collector
 
 from vmgw_addons.outgoing import CutAdapter, Deadline
 from vmgw_addons.sources.keys import describe
-from vmgw_addons.state import Runtime
-from vmgw_addons.support import in_thread
+from vmgw_addons.state import InForce, Worker
+from vmgw_addons.support import Background, in_thread
 from vmgw_core.configuration import Settings, without_credentials
 from vmgw_core.errors import ConfigurationError
 
@@ -120,8 +120,17 @@ def _post(url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> 
 class PushMetrics(Collector):
     """Pushes the gateway's metrics in the background, each URL on its own (-pushmetrics.url)."""
 
-    def __init__(self, runtime: Runtime, telemetry: Telemetry, workers: WorkerMetrics) -> None:
-        self.runtime = runtime
+    def __init__(
+        self,
+        in_force: InForce,
+        background: Background,
+        worker: Worker | None,
+        telemetry: Telemetry,
+        workers: WorkerMetrics,
+    ) -> None:
+        self.in_force = in_force
+        self.background = background
+        self.worker = worker
         self.telemetry = telemetry
         self.workers = workers
         self.tasks: list[asyncio.Task[None]] = []
@@ -129,19 +138,19 @@ class PushMetrics(Collector):
         telemetry.registry.register(self)
 
     def running(self) -> None:
-        settings, worker = self.runtime.settings, self.runtime.worker
+        settings, worker = self.in_force.configured.settings, self.worker
         if worker is None or worker.slot == 0:  # one of several processes pushes what all have counted
             interval = settings.pushmetrics_interval
             for target in PushTarget.from_settings(settings):
                 step = partial(self.step, target, interval)
-                self.tasks.append(self.runtime.background.repeat("metrics_push", step))
+                self.tasks.append(self.background.repeat("metrics_push", step))
 
     async def done(self) -> None:
-        await self.runtime.background.stop(*self.tasks)
+        await self.background.stop(*self.tasks)
 
     async def step(self, target: PushTarget, interval: float) -> float:
         """Push after the interval. A push that takes longer delays the next one to this URL alone."""
-        await self.runtime.background.sleep(interval)
+        await self.background.sleep(interval)
         page = await self.page()
         try:
             await in_thread(partial(target.push, page), "metrics push")
@@ -154,7 +163,7 @@ class PushMetrics(Collector):
 
     async def page(self) -> bytes:
         """What ``/metrics`` shows."""
-        worker = self.runtime.worker
+        worker = self.worker
         page, _ = self.telemetry.exposition() if worker is None else await self.workers.exposition(worker)
         return page
 

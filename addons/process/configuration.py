@@ -19,9 +19,19 @@ from vmgw_addons.observability import AccessLog
 from vmgw_addons.outgoing import Datasource, UpstreamTLS, build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
 from vmgw_addons.sources import build_exchange, limit_file, read_in_thread
-from vmgw_addons.state import DEAD_TARGET, Exchange, PageAccess, Runtime, WireLimits, header_edit, path_prefix
+from vmgw_addons.state import (
+    DEAD_TARGET,
+    Configured,
+    Exchange,
+    InForce,
+    PageAccess,
+    Process,
+    Reloads,
+    header_edit,
+    path_prefix,
+)
 from vmgw_addons.support import LogStyle, in_thread, set_up_logging_beside
-from vmgw_core.backends import Backend, BackendGroup
+from vmgw_core.backends import Backend, BackendGroup, Concurrency
 from vmgw_core.configuration import FLAGS, Flag, Kind, Settings, option_name, settings_from_options
 from vmgw_core.enforcement import Policy
 from vmgw_core.errors import ConfigurationError
@@ -62,8 +72,11 @@ class _Read:
 class Configuration:
     """Reads flags and files, and replaces the policy in force when all of it is good."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce, process: Process, reloads: Reloads, limit_reloads: Reloads) -> None:
+        self.in_force = in_force
+        self.process = process
+        self.reloads = reloads
+        self.limit_reloads = limit_reloads
 
     def load(self, loader: Loader) -> None:
         for flag in FLAGS:
@@ -75,25 +88,24 @@ class Configuration:
             return
         try:
             settings = settings_from_options(lambda name: getattr(ctx.options, name))
-            if self.runtime.policy is None or settings != self.runtime.settings:
+            if self.in_force.configured.policy is None or settings != self.in_force.configured.settings:
                 self.start(settings)
         except ConfigurationError as error:
-            if self.runtime.policy is not None:  # set while running: mitmproxy rolls the option back
+            if self.in_force.configured.policy is not None:  # set while running: mitmproxy rolls the option back
                 raise OptionsError(str(error)) from None
             logger.error(str(error))  # at start: mitmproxy stops, and every request before that is refused
 
     def running(self) -> None:
-        if self.runtime.policy is None:
+        configured = self.in_force.configured
+        if configured.policy is None:
             logger.error("vmgateway has no usable configuration: set at least vmgw_enable_auth and vmgw_read_url")
             return
-        if self.runtime.limiter is not None:
-            logger.info(f"{len(self.runtime.limiter.limits)} limits are enforced")
-        elif self.runtime.settings.ratelimit_config:
+        if configured.limiter is not None:
+            logger.info(f"{len(configured.limiter.limits)} limits are enforced")
+        elif configured.settings.ratelimit_config:
             logger.warning("-ratelimit.config is given without -enable.rateLimit: no limit is enforced")
-        verified = (
-            self.runtime.policy.auth and self.runtime.keyring is not None and self.runtime.keyring.keyset is not None
-        )
-        logger.log(logging.INFO if verified else logging.WARNING, describe_keys(self.runtime))
+        verified = configured.policy.auth and configured.keyring is not None and configured.keyring.keyset is not None
+        logger.log(logging.INFO if verified else logging.WARNING, describe_keys(configured))
 
     def start(self, settings: Settings) -> None:
         """Put the first ``settings`` in force, or others while running.
@@ -105,9 +117,9 @@ class Configuration:
         style = LogStyle.from_settings(settings)
         if style != LogStyle() and "termlog_verbosity" in ctx.options:
             set_up_logging_beside(style)
-        if self.runtime.offline is None:  # what is set below says nothing any more
-            self.runtime.offline = not ctx.options.server
-        _set_up_mitmproxy(settings, offline=self.runtime.offline)
+        if self.process.offline is None:  # what is set below says nothing any more
+            self.process.offline = not ctx.options.server
+        _set_up_mitmproxy(settings, offline=self.process.offline)
 
     def apply(self, settings: Settings, limits: tuple[Limit, ...] | None = None) -> None:
         """Put ``settings`` in force, files read anew, or leave everything as it was.
@@ -126,10 +138,10 @@ class Configuration:
         Raises:
             ConfigurationError: as :meth:`apply`.
         """
-        runtime = self.runtime
+        before = self.in_force.configured
         static = read_static_keys(settings)
         keyring = build_keyring(settings, static)
-        policy = build_policy(settings, keyring, runtime.policy)
+        policy = build_policy(settings, keyring, before.policy)
         check_capture(settings)
         if limits is None and settings.enable_rate_limit:
             limits = limit_file.load(settings)
@@ -143,47 +155,59 @@ class Configuration:
             page_access=PageAccess.from_settings(settings),
             edit=header_edit(settings),
             limits=limits,
-            datasource=build_datasource(settings, runtime.settings, runtime.datasource),
-            exchange=build_exchange(settings, runtime.settings, runtime.exchange),
+            datasource=build_datasource(settings, before.settings, before.datasource),
+            exchange=build_exchange(settings, before.settings, before.exchange),
         )
 
     def use(self, found: _Read) -> None:
         """Put in force what was read."""
-        runtime, settings = self.runtime, found.settings
-        if runtime.keyring is not None and _endpoints(settings) == _endpoints(runtime.settings):
-            runtime.keyring.replace_static(found.static)  # what was fetched stays
-        else:
-            runtime.keyring = found.keyring
-        runtime.settings, runtime.policy, runtime.upstream_tls = settings, found.policy, found.tls
-        runtime.limits = WireLimits.of(settings)
-        runtime.limit_concurrency()
-        runtime.page_access, runtime.header_edit = found.page_access, found.edit
-        runtime.access_log = AccessLog(runtime, found.style) if settings.access_log else None
-        runtime.limiter = limiter_for(settings, found.limits, runtime.limiter)
-        runtime.datasource, runtime.exchange = found.datasource, found.exchange
-        runtime.use_keys()
+        before, settings = self.in_force.configured, found.settings
+        keyring = found.keyring
+        if before.keyring is not None and _endpoints(settings) == _endpoints(before.settings):
+            keyring = before.keyring
+            keyring.replace_static(found.static)  # what was fetched stays
+        total, of_tenant = settings.max_concurrent_requests, settings.max_concurrent_per_tenant
+        concurrency = before.concurrency
+        if concurrency is None and (total or of_tenant):
+            concurrency = Concurrency(total, of_tenant)
+        self.in_force.configured = Configured(
+            settings=settings,
+            policy=found.policy,
+            keyring=keyring,
+            limiter=limiter_for(settings, found.limits, before.limiter),
+            concurrency=concurrency,
+            upstream_tls=found.tls,
+            page_access=found.page_access,
+            header_edit=found.edit,
+            access_log=AccessLog(self.in_force, found.style, self.process.log) if settings.access_log else None,
+            datasource=found.datasource,
+            exchange=found.exchange,
+        )
+        self.in_force.use_keys()
+        if concurrency is not None:
+            for waiter in concurrency.resize(total, of_tenant):
+                waiter()
 
     async def reload(self) -> bool:
         """Read all files again, in a thread; a bad one leaves the configuration as it is. Returns whether it worked."""
-        runtime = self.runtime
         try:
             while True:
-                settings = runtime.settings
+                settings = self.in_force.configured.settings
                 limits = await self.limits(settings)
                 found = await in_thread(partial(self.read, settings, limits), "reload")
-                if runtime.settings is settings:  # no option was set meanwhile
+                if self.in_force.configured.settings is settings:  # no option was set meanwhile
                     break
             self.use(found)
         except ConfigurationError as error:
-            runtime.reloads["error"] += 1
+            self.reloads.error += 1
             logger.error(f"cannot reload, the old configuration stays in force: {error}")
             return False
         except Exception:
-            runtime.reloads["error"] += 1
+            self.reloads.error += 1
             raise
-        runtime.reloads["success"] += 1
+        self.reloads.success += 1
         held = f"{len(limits)} limits, " if limits is not None else ""
-        logger.info(f"reloaded: {held}{describe_keys(runtime)}")
+        logger.info(f"reloaded: {held}{describe_keys(self.in_force.configured)}")
         return True
 
     async def limits(self, settings: Settings) -> tuple[Limit, ...] | None:
@@ -193,9 +217,9 @@ class Configuration:
         try:
             limits = await read_in_thread(settings)
         except ConfigurationError:
-            self.runtime.limit_reloads["error"] += 1
+            self.limit_reloads.error += 1
             raise
-        self.runtime.limit_reloads["success"] += 1
+        self.limit_reloads.success += 1
         return limits
 
 
@@ -354,11 +378,11 @@ def limiter_for(settings: Settings, limits: tuple[Limit, ...] | None, old: Limit
     return limiter
 
 
-def describe_keys(runtime: Runtime) -> str:
+def describe_keys(configured: Configured) -> str:
     """One line on what tokens are verified with."""
-    if runtime.policy is not None and not runtime.policy.auth:
+    if configured.policy is not None and not configured.policy.auth:
         return "-enable.auth is not set: NO token is needed, whoever can connect has every tenant it names"
-    keyset = runtime.keyring.keyset if runtime.keyring is not None else None
+    keyset = configured.keyring.keyset if configured.keyring is not None else None
     if keyset is None:
         return "0 keys loaded: token signatures are NOT verified, anybody can make a token"
     return f"{len(keyset)} key{'' if len(keyset) == 1 else 's'} loaded"

@@ -15,8 +15,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from vmgw_addons.outgoing import AskError
-from vmgw_addons.state import Exchange, Runtime
-from vmgw_addons.support import Outage
+from vmgw_addons.state import Exchange, InForce, Worker
+from vmgw_addons.support import Background, Outage
 from vmgw_core.configuration import Settings
 from vmgw_core.limits import RESERVED, Limiter
 
@@ -39,8 +39,12 @@ _CHOSEN_BY: Final = attrgetter("ratelimit_storage", "ratelimit_storage_key_prefi
 class UsageExchange:
     """Shares counts with other replicas (``-ratelimit.storage``), ten times a second."""
 
-    def __init__(self, runtime: Runtime, registry: CollectorRegistry) -> None:
-        self.runtime = runtime
+    def __init__(
+        self, in_force: InForce, background: Background, worker: Worker | None, registry: CollectorRegistry
+    ) -> None:
+        self.in_force = in_force
+        self.background = background
+        self.worker = worker
         self.task: asyncio.Task[None] | None = None
         self.used: Exchange | None = None
         self.outage = Outage(logger, "what this replica counts itself goes on being held to")
@@ -55,30 +59,31 @@ class UsageExchange:
         registry.register(_State(self))
 
     async def running(self) -> None:
-        self.used = exchange = self.runtime.exchange
-        limiter = self.runtime.limiter
+        self.used = exchange = self.in_force.configured.exchange
+        limiter = self.in_force.configured.limiter
         if exchange is not None and limiter is not None and limiter.limits:
             await self.exchange(exchange, limiter)  # before anything is admitted: what others count is known then
-        self.task = self.runtime.background.repeat("usage_exchange", self.step)
+        self.task = self.background.repeat("usage_exchange", self.step)
 
     async def done(self) -> None:
-        await self.runtime.background.stop(self.task)
+        await self.background.stop(self.task)
         if self.used is not None:
             await self.leave(self.used)
 
     async def step(self) -> float:
-        """Exchange once. What is used is taken from the runtime anew each time: a reload may replace it."""
-        if self.used is not self.runtime.exchange:
-            old, self.used = self.used, self.runtime.exchange
+        """Exchange once. What is used is read anew each time: a reload may replace it."""
+        if self.used is not self.in_force.configured.exchange:
+            old, self.used = self.used, self.in_force.configured.exchange
             if old is not None:
                 await old.close()
-        if self.used is None or self.runtime.limiter is None or not self.runtime.limiter.limits:
+        limiter = self.in_force.configured.limiter
+        if self.used is None or limiter is None or not limiter.limits:
             return _IDLE
-        return await self.exchange(self.used, self.runtime.limiter)
+        return await self.exchange(self.used, limiter)
 
     async def leave(self, used: Exchange) -> None:
         """Let go of what was set aside; what was counted goes on counting."""
-        limiter = self.runtime.limiter
+        limiter = self.in_force.configured.limiter
         if limiter is not None and limiter.limits and self.outage.reason is None:
             now = time.monotonic()
             counts = {key: count for key, count in limiter.usages(now).items() if not key.endswith(RESERVED)}
@@ -110,7 +115,7 @@ class UsageExchange:
                 return 0.01
             heard = time.thread_time()
             totals, self.alive = used.others.totals(time.monotonic())
-        worker = self.runtime.worker
+        worker = self.worker
         peers = self.alive if worker is None else max(self.alive, worker.count - 1)  # also those yet to start
         limiter.learn_others(totals, peers, time.monotonic())
         busy += time.thread_time() - heard + used.spent
@@ -138,7 +143,7 @@ class _State(Collector):
         self.exchange = exchange
 
     def collect(self) -> Iterator[Metric]:
-        if self.exchange.runtime.exchange is None:
+        if self.exchange.in_force.configured.exchange is None:
             return
         errors = CounterMetricFamily("vmgateway_ratelimit_exchange_errors", "Exchanges of counts that failed")
         errors.add_metric([], self.exchange.outage.failures)

@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from vmgw_addons.outgoing import DEADLINE, AskError, Datasource
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import InForce
 from vmgw_addons.support import Background, Outage, in_thread
 from vmgw_core.backends import Backend
 from vmgw_core.base import FieldError, TenantID
@@ -33,8 +33,9 @@ _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 class UsageRefresh:
     """Asks the datasource what tenants have used, every ``-ratelimit.refreshInterval``."""
 
-    def __init__(self, runtime: Runtime, registry: CollectorRegistry) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce, background: Background, registry: CollectorRegistry) -> None:
+        self.in_force = in_force
+        self.background = background
         self.task: asyncio.Task[None] | None = None
         self.round: Round | None = None
         self.outage = Outage(logger, "the last known usage, and what is admitted here, goes on being held to")
@@ -47,10 +48,10 @@ class UsageRefresh:
         registry.register(_State(self))
 
     def running(self) -> None:
-        self.task = self.runtime.background.repeat("usage_refresh", self.step)
+        self.task = self.background.repeat("usage_refresh", self.step)
 
     async def done(self) -> None:
-        await self.runtime.background.stop(self.task)
+        await self.background.stop(self.task)
         if self.round is not None:
             self.round.close()
 
@@ -69,11 +70,12 @@ class UsageRefresh:
 
     def current(self) -> Round | None:
         """What to ask by the configuration in force; None where nothing has to be."""
-        limiter, datasource = self.runtime.limiter, self.runtime.datasource
+        configured = self.in_force.configured
+        limiter, datasource, settings = configured.limiter, configured.datasource, configured.settings
         if limiter is None or datasource is None:
             return None
-        if self.round is None or not self.round.is_for(limiter, datasource, self.runtime.settings):
-            self.round = Round(limiter, datasource, self.runtime.settings, self.runtime.background, self.round)
+        if self.round is None or not self.round.is_for(limiter, datasource, settings):
+            self.round = Round(limiter, datasource, settings, self.background, self.round)
         return self.round if self.round.plan.expression else None
 
     async def refresh(self, current: Round) -> None:

@@ -17,8 +17,9 @@ from tests.support.wire.servers import Redis
 from vmgw_addons.sources.file_exchange import FileExchange
 from vmgw_addons.sources.redis_exchange import RedisExchange
 from vmgw_addons.sources.usage_exchange import UsageExchange, build_exchange
+from vmgw_addons.state import Configured, InForce
 from vmgw_addons.state.exchange import Exchange
-from vmgw_addons.state.runtime import Runtime
+from vmgw_addons.support import Background
 from vmgw_core.base.tenants import Access, Subject, TenantID
 from vmgw_core.configuration.command_line import parse
 from vmgw_core.errors import ConfigurationError, RateLimited
@@ -49,10 +50,9 @@ class Replica:
         rule = Limit(
             type=LimitType.QUERIES, resolution=Resolution.MINUTE, value=limit, tenant=None, total=False, labels=()
         )
-        runtime = Runtime()
-        self.limiter = runtime.limiter = Limiter([rule])
-        self.exchange = runtime.exchange = exchange
-        self.addon = UsageExchange(runtime, CollectorRegistry())
+        self.limiter, self.exchange = Limiter([rule]), exchange
+        in_force = InForce(Configured(limiter=self.limiter, exchange=exchange))
+        self.addon = UsageExchange(in_force, Background(), None, CollectorRegistry())
 
     def admit(self, requests: int) -> int:
         """How many of them were admitted."""

@@ -48,7 +48,7 @@ class GatewayStream(HttpStream):
 
     @property
     def cycle(self) -> Cycle | None:
-        return self.parent.runtime.cycles.get(self.flow)
+        return self.parent.cycles.get(self.flow)
 
     @property
     def metered(self) -> bool:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from vmgw_addons.observability.metrics import Telemetry
-from vmgw_addons.state.runtime import Runtime
+from vmgw_addons.state import Configured, Cycles, InForce
 from vmgw_core.configuration import Settings
 from vmgw_core.enforcement.cycle import Cycle
 from vmgw_core.errors import BackendUnreachable, Refusal, TokenExpired, UnknownRoute
@@ -9,9 +9,7 @@ from vmgw_core.http.head import RequestHead
 
 
 def telemetry() -> Telemetry:
-    runtime = Runtime()
-    runtime.settings = Settings(metrics_max_tenants=2)
-    return Telemetry(runtime)
+    return Telemetry(InForce(Configured(settings=Settings(metrics_max_tenants=2))), Cycles())
 
 
 def cycle(refusal: Refusal | None = None) -> Cycle:
