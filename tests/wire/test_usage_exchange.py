@@ -349,3 +349,13 @@ def test_a_configuration_is_refused(flags: list[str]) -> None:
 
 def test_without_the_flag_there_is_no_exchange() -> None:
     assert build_exchange(parse([], {}).settings) is None
+
+
+def test_the_storage_takes_the_place_of_a_workers_files(tmp_path: Path) -> None:
+    files = FileExchange(tmp_path, 0)
+    nothing = parse([], {}).settings
+    assert build_exchange(nothing, nothing, files) is files
+    settings = parse(["-ratelimit.storage=redis://127.0.0.1:1"], {}).settings
+    first = build_exchange(settings, nothing, files)
+    assert isinstance(first, RedisExchange)
+    assert build_exchange(settings, settings, first) is first, "a reload keeps what other replicas have told"
