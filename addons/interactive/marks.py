@@ -83,8 +83,9 @@ class DecisionMarks:
     def outcome(self, cycle: Cycle, now: float) -> Outcome:
         """How far the request came."""
         limits = None
-        if self.in_force.configured.limiter is not None and cycle.grant is not None:
-            limits = usages(self.in_force.configured.limiter, cycle.grant, time.monotonic())
+        limiter = self.in_force.configured.limiter
+        if limiter is not None and cycle.grant is not None:
+            limits = usages(limiter, cycle.grant, time.monotonic())
         return Outcome(
             now=now,
             grant=cycle.grant,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mitmproxy import ctx
 from mitmproxy.addonmanager import Loader
@@ -16,13 +16,12 @@ from mitmproxy.exceptions import OptionsError
 from vmgw_addons.capture import check_capture
 from vmgw_addons.listener import parse_listen_address
 from vmgw_addons.observability import AccessLog
-from vmgw_addons.outgoing import Datasource, UpstreamTLS, build_datasource
+from vmgw_addons.outgoing import build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
 from vmgw_addons.sources import build_exchange, limit_file, read_in_thread
 from vmgw_addons.state import (
     DEAD_TARGET,
     Configured,
-    Exchange,
     InForce,
     PageAccess,
     Process,
@@ -35,7 +34,6 @@ from vmgw_core.backends import Backend, BackendGroup, Concurrency
 from vmgw_core.configuration import FLAGS, Flag, Kind, Settings, option_name, settings_from_options
 from vmgw_core.enforcement import Policy
 from vmgw_core.errors import ConfigurationError
-from vmgw_core.http import HeaderEdit
 from vmgw_core.limits import Limit, Limiter
 from vmgw_core.tokens import (
     IssuerPattern,
@@ -52,21 +50,13 @@ logger = logging.getLogger(__name__)
 _OPTION_TYPES: dict[Kind, Any] = {Kind.BOOL: bool, Kind.INT: int, Kind.ARRAY: Sequence[str]}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Read:
-    """What ``settings`` and the files they name ask for."""
+class _Read(NamedTuple):
+    """What settings and the files they name ask for."""
 
-    settings: Settings
+    configured: Configured
+    """Without limits: use() puts them into what counts already."""
     static: list[VerificationKey]
-    keyring: KeyRing
-    policy: Policy
-    tls: dict[tuple[str, int], UpstreamTLS]
-    style: LogStyle
-    page_access: PageAccess
-    edit: HeaderEdit
     limits: tuple[Limit, ...] | None
-    datasource: Datasource | None
-    exchange: Exchange | None
 
 
 class Configuration:
@@ -143,46 +133,34 @@ class Configuration:
         keyring = build_keyring(settings, static)
         policy = build_policy(settings, keyring, before.policy)
         check_capture(settings)
+        style = LogStyle.from_settings(settings)
         if limits is None and settings.enable_rate_limit:
             limits = limit_file.load(settings)
-        return _Read(
+        configured = Configured(
             settings=settings,
-            static=static,
-            keyring=keyring,
             policy=policy,
-            tls=contexts(settings),
-            style=LogStyle.from_settings(settings),
+            keyring=keyring,
+            upstream_tls=contexts(settings),
             page_access=PageAccess.from_settings(settings),
-            edit=header_edit(settings),
-            limits=limits,
+            header_edit=header_edit(settings),
+            access_log=AccessLog(self.in_force, style, self.process.log) if settings.access_log else None,
             datasource=build_datasource(settings, before.settings, before.datasource),
             exchange=build_exchange(settings, before.settings, before.exchange),
         )
+        return _Read(configured, static, limits)
 
     def use(self, found: _Read) -> None:
         """Put in force what was read."""
-        before, settings = self.in_force.configured, found.settings
-        keyring = found.keyring
+        before, settings = self.in_force.configured, found.configured.settings
+        keyring, concurrency = found.configured.keyring, before.concurrency
         if before.keyring is not None and _endpoints(settings) == _endpoints(before.settings):
             keyring = before.keyring
             keyring.replace_static(found.static)  # what was fetched stays
         total, of_tenant = settings.max_concurrent_requests, settings.max_concurrent_per_tenant
-        concurrency = before.concurrency
         if concurrency is None and (total or of_tenant):
             concurrency = Concurrency(total, of_tenant)
-        self.in_force.configured = Configured(
-            settings=settings,
-            policy=found.policy,
-            keyring=keyring,
-            limiter=limiter_for(settings, found.limits, before.limiter),
-            concurrency=concurrency,
-            upstream_tls=found.tls,
-            page_access=found.page_access,
-            header_edit=found.edit,
-            access_log=AccessLog(self.in_force, found.style, self.process.log) if settings.access_log else None,
-            datasource=found.datasource,
-            exchange=found.exchange,
-        )
+        limiter = limiter_for(settings, found.limits, before.limiter)
+        self.in_force.configured = replace(found.configured, keyring=keyring, limiter=limiter, concurrency=concurrency)
         self.in_force.use_keys()
         if concurrency is not None:
             for waiter in concurrency.resize(total, of_tenant):

@@ -69,9 +69,8 @@ class FlowPatience:
     def rest(self, client: Client) -> None:
         """The connection carries no request: it will be closed unless one comes."""
         self.stir(client)
-        self.idle[client] = asyncio.get_running_loop().call_later(
-            self.in_force.configured.limits.idle_timeout, self.close, client
-        )
+        timeout = self.in_force.configured.limits.idle_timeout
+        self.idle[client] = asyncio.get_running_loop().call_later(timeout, self.close, client)
 
     def stir(self, client: Client) -> None:
         """Stop the clock."""

@@ -54,9 +54,8 @@ class GatewayHttpLayer(HttpLayer):
         if isinstance(event, events.Start):
             context = self.context.fork()
             two = context.client.alpn == b"h2"
-            server = (
-                GatewayHttp2Server(context) if two else GatewayHttp1Server(context, self.in_force.configured.limits)
-            )
+            limits = self.in_force.configured.limits
+            server = GatewayHttp2Server(context) if two else GatewayHttp1Server(context, limits)
             self.connections[self.context.client] = server
         if isinstance(event, events.ConnectionEvent) and event.connection not in self.connections:
             return  # the last words of a backend connection that was given up

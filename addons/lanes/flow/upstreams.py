@@ -63,9 +63,9 @@ class UpstreamConnections:
     def tls_start_server(self, data: TlsData) -> None:
         assert isinstance(data.conn, Server)
         address = data.conn.address
-        if address is not None and (settings := self.in_force.configured.upstream_tls.get((address[0], address[1]))):
-            data.conn.sni = settings.server_name
-            data.ssl_conn = settings.connect()
+        if address is not None and (tls := self.in_force.configured.upstream_tls.get((address[0], address[1]))):
+            data.conn.sni = tls.server_name
+            data.ssl_conn = tls.connect()
 
     def tls_established_server(self, data: TlsData) -> None:
         self.opened(data.context.client, data.conn)
