@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import FrozenInstanceError
 
 import pytest
 from hypothesis import given
@@ -161,7 +162,7 @@ def test_help_as_a_value_is_a_value() -> None:
 
 def test_settings_cannot_be_changed_and_do_not_show_values() -> None:
     parsed = parse(["-read.url=http://user:s3cret@host"], {})
-    with pytest.raises(TypeError):
+    with pytest.raises(FrozenInstanceError):
         parsed.settings.eula = True  # type: ignore[misc]
     assert "s3cret" not in repr(parsed)
     assert "s3cret" not in repr(parsed.settings)
