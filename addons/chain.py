@@ -13,59 +13,67 @@ from vmgw_addons.observability import (
     LimitMetrics,
     PlacesState,
     PushMetrics,
+    StateMetrics,
     StatusPages,
     Telemetry,
     WorkerMetrics,
 )
 from vmgw_addons.process import Configuration, Lifecycle
 from vmgw_addons.sources import KeyRefresh, LimitsReload, UsageExchange, UsageRefresh
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import CaptureStatus, Cycles, InForce, Process, Reloads
 from vmgw_addons.steps import AccessControl, AnswerHeaders, Forwarding, Occupancy, RateLimit
+from vmgw_addons.support import Background
 
 
-def build(runtime: Runtime | None = None) -> list[object]:
-    """One instance of each; they share ``runtime`` and nothing else."""
-    runtime = runtime or Runtime()
-    configuration = Configuration(runtime)
-    keys = KeyRefresh(runtime)
-    telemetry = Telemetry(runtime)
-    connections = UpstreamConnections(runtime)
-    access_control = AccessControl(runtime, keys)
-    rate_limit = RateLimit(runtime)
-    telemetry.registry.register(LimitMetrics(runtime, rate_limit, telemetry.tenant_label))
-    telemetry.registry.register(BackendsState(runtime))
-    telemetry.registry.register(PlacesState(runtime))
-    workers = WorkerMetrics(runtime, telemetry)
-    pages = StatusPages(runtime, telemetry, workers)
-    fast = FastLane(runtime, pages, access_control, rate_limit, telemetry)
-    listener = Listener(runtime, fast)
-    lifecycle = Lifecycle(runtime, configuration, keys, listener, fast)
+def build(in_force: InForce | None = None, process: Process | None = None) -> list[object]:
+    """One instance of each, with what it needs of the others."""
+    in_force, process = in_force or InForce(), process or Process()
+    background, cycles, capture = Background(), Cycles(), CaptureStatus()
+    reloads, limit_reloads = Reloads(), Reloads()
+    configuration = Configuration(in_force, process, reloads, limit_reloads)
+    keys = KeyRefresh(in_force, background)
+    telemetry = Telemetry(in_force, cycles)
+    connections = UpstreamConnections(in_force)
+    access_control = AccessControl(in_force, cycles, keys)
+    rate_limit = RateLimit(in_force, background, cycles)
+    for collector in (
+        StateMetrics(in_force, process, background, reloads, capture),
+        LimitMetrics(in_force, limit_reloads, rate_limit, telemetry.tenant_label),
+        BackendsState(in_force),
+        PlacesState(in_force),
+    ):
+        telemetry.registry.register(collector)
+    workers = WorkerMetrics(process.worker, telemetry)
+    pages = StatusPages(in_force, process, background, cycles, telemetry, workers)
+    fast = FastLane(in_force, process, background, pages, access_control, rate_limit, telemetry)
+    listener = Listener(in_force, process, background, fast)
+    lifecycle = Lifecycle(in_force, process, background, configuration, keys, listener, fast)
     pages.begin_reload = lifecycle.reload_on_request
     return [
         configuration,
         lifecycle,
-        FlowPatience(runtime),  # before a request is rewritten
+        FlowPatience(in_force, process),  # before a request is rewritten
         pages,
-        FlowReplay(runtime),
+        FlowReplay(in_force, cycles),
         access_control,
-        Occupancy(runtime),
+        Occupancy(cycles),
         rate_limit,
-        Forwarding(runtime),
+        Forwarding(in_force, process, cycles),
         ServerReplay(),
         connections,
-        FlowLane(runtime, connections),
+        FlowLane(in_force, cycles, connections),
         fast,
-        Explanation(runtime, lifecycle),
+        Explanation(in_force, process, cycles, lifecycle),
         keys,
-        Backends(runtime),
-        AnswerHeaders(runtime),
-        LimitsReload(runtime),
-        UsageRefresh(runtime, telemetry.registry),
-        UsageExchange(runtime, telemetry.registry),
+        Backends(in_force, background),
+        AnswerHeaders(in_force),
+        LimitsReload(in_force, background, limit_reloads),
+        UsageRefresh(in_force, background, telemetry.registry),
+        UsageExchange(in_force, background, process.worker, telemetry.registry),
         telemetry,
         workers,
-        AccessLogging(runtime),
-        PushMetrics(runtime, telemetry, workers),
-        Capture(runtime),
+        AccessLogging(in_force, cycles),
+        PushMetrics(in_force, background, process.worker, telemetry, workers),
+        Capture(in_force, cycles, capture),
         listener,  # last: who connects finds everything else running
     ]

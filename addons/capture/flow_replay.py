@@ -10,7 +10,7 @@ from dataclasses import replace
 from mitmproxy import ctx
 from mitmproxy.http import Headers, HTTPFlow
 
-from vmgw_addons.state import Runtime, head_of
+from vmgw_addons.state import Cycles, InForce, head_of
 from vmgw_addons.steps import respond
 from vmgw_core.base import FieldError
 from vmgw_core.enforcement import Body, Cycle, access_of
@@ -25,8 +25,9 @@ logger = logging.getLogger(__name__)
 class FlowReplay:
     """Judges flows that are read from a file, and sends captured requests again: from the record, so only once."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce, cycles: Cycles) -> None:
+        self.in_force = in_force
+        self.cycles = cycles
         self.tally = Tally()
         self.number = 0
         self.judge: Judge | None = None
@@ -34,11 +35,12 @@ class FlowReplay:
 
     def current_judge(self) -> Judge | None:
         """The judge for the policy in force, or None where there is none."""
-        policy = self.runtime.policy
+        policy = self.in_force.configured.policy
         keys = None if policy is None else policy.verifier.keys
         if policy is not None and self.judged_by != (policy, keys):
-            limiter = None if self.runtime.limiter is None else Limiter(self.runtime.limiter.limits)
-            self.judge, self.judged_by = Judge(policy, limiter), (policy, keys)
+            limiter = self.in_force.configured.limiter
+            self.judge = Judge(policy, None if limiter is None else Limiter(limiter.limits))
+            self.judged_by = (policy, keys)
         return self.judge if policy is not None else None
 
     def requestheaders(self, flow: HTTPFlow) -> None:
@@ -59,9 +61,9 @@ class FlowReplay:
         request.data.method = head.method.encode("ascii", "replace")
         request.data.path = head.target.encode("utf-8", "surrogateescape")
         request.data.headers = Headers(head.headers)
-        gateway = self.runtime.gateway
+        gateway = self.in_force.configured.gateway
         assert gateway is not None
-        cycle = self.runtime.cycles[flow] = Cycle(head, at=captured.at, started=time.perf_counter())
+        cycle = self.cycles[flow] = Cycle(head, at=captured.at, started=time.perf_counter())
         try:
             judge.authorize(cycle, captured, replace(gateway, policy=judge.policy))
             if judge.tokens.doubtful:
@@ -74,7 +76,7 @@ class FlowReplay:
             respond(flow, answer(refusal, access=access_of(judge.policy, head), tell_why=True))
 
     def request(self, flow: HTTPFlow) -> None:
-        cycle = self.runtime.cycles.get(flow)
+        cycle = self.cycles.get(flow)
         if flow.is_replay != "request" or cycle is None or not flow.live:
             return
         captured = captured_of(flow)

@@ -14,7 +14,7 @@ from mitmproxy import ctx, flowfilter
 from mitmproxy.http import HTTPFlow
 
 from vmgw_addons._mitmproxy import tnetstring
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import CaptureStatus, Cycles, InForce
 from vmgw_addons.support import Outage, ThreadWriter, in_thread
 from vmgw_core.base import Access
 from vmgw_core.configuration import Settings
@@ -35,7 +35,7 @@ _MAX_WAITING = 64 << 20  # bytes of flows that have not been written yet
 
 def needs_flow_lane(settings: Settings) -> str | None:
     """Why these settings need flows, or None: flows are what is captured."""
-    return "-capture.file captures flows" if settings["capture.file"] else None
+    return "-capture.file captures flows" if settings.capture_file else None
 
 
 def check_capture(settings: Settings) -> None:
@@ -44,10 +44,10 @@ def check_capture(settings: Settings) -> None:
     Raises:
         ConfigurationError: names the flag.
     """
-    if not 0 < float(str(settings["capture.sampleRate"])) <= 1:
+    if not 0 < settings.capture_sample_rate <= 1:
         raise ConfigurationError("-capture.sampleRate: expected a number above 0 and up to 1")
     read_filter(settings)
-    path = str(settings["capture.file"])
+    path = settings.capture_file
     if not path:
         return
     file = Path(path)
@@ -67,7 +67,7 @@ def read_filter(settings: Settings) -> Callable[[HTTPFlow], bool] | None:
     Raises:
         ConfigurationError: it is no filter expression.
     """
-    text = str(settings["capture.filter"])
+    text = settings.capture_filter
     if not text:
         return None
     try:
@@ -94,8 +94,10 @@ class Capture:
     It stands behind all that handles a request, and runs before mitmproxy's own addons that save flows.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce, cycles: Cycles, status: CaptureStatus) -> None:
+        self.in_force = in_force
+        self.cycles = cycles
+        self.status = status
         self.file: CaptureFile | None = None
         self.writer: ThreadWriter[bytes] | None = None
         self.outage = Outage(logger, "flows are left out of the capture")
@@ -103,11 +105,11 @@ class Capture:
         self.kept: WeakKeyDictionary[HTTPFlow, _Kept] = WeakKeyDictionary()
 
     def running(self) -> None:
-        settings = self.runtime.settings
-        if settings and settings["capture.file"]:
+        settings = self.in_force.configured.settings
+        if settings.capture_file:
             self.matches = read_filter(settings)
-            size = int(str(settings["capture.maxFileSize"]))
-            self.file = CaptureFile(str(settings["capture.file"]), size, self.runtime.capture)
+            size = settings.capture_max_file_size
+            self.file = CaptureFile(settings.capture_file, size, self.status)
             self.writer = ThreadWriter(self.file.write, "capture", _MAX_WAITING)
 
     async def done(self) -> None:
@@ -120,13 +122,13 @@ class Capture:
                 logger.warning(
                     "the end of the capture is lost: the disk is too slow, or another process holds the file"
                 )
-            self.runtime.capture.stopped = self.runtime.capture.stopped or "the gateway has ended"
+            self.status.stopped = self.status.stopped or "the gateway has ended"
 
     def requestheaders(self, flow: HTTPFlow) -> None:
-        cycle = self.runtime.cycles.get(flow)
+        cycle = self.cycles.get(flow)
         if cycle is None or cycle.own_page or not flow.live or flow.is_replay is not None:
             return
-        if not self.runtime.settings:
+        if self.in_force.configured.policy is None:
             return  # every request is refused
         sampled = self.samples()
         if not sampled and not saves_flows():
@@ -154,19 +156,19 @@ class Capture:
 
     def rate(self) -> float:
         """The share of requests to capture."""
-        return float(str(self.runtime.settings["capture.sampleRate"]))
+        return self.in_force.configured.settings.capture_sample_rate
 
     def limit(self) -> int:
         """The largest body that is kept, in bytes."""
-        return int(str(self.runtime.settings["capture.maxBodySize"]))
+        return self.in_force.configured.settings.capture_max_body_size
 
     def finish(self, flow: HTTPFlow, *, broken_off: bool = False) -> None:
         """The flow is over: take over what was streamed, record the decision, redact, write."""
         kept = self.kept.pop(flow, None)
         if kept is None and not saves_flows():
             return
-        cycle = self.runtime.cycles.get(flow)
-        policy = self.runtime.policy if cycle is None or cycle.policy is None else cycle.policy
+        cycle = self.cycles.get(flow)
+        policy = self.in_force.configured.policy if cycle is None or cycle.policy is None else cycle.policy
         if cycle is not None and cycle.own_page:
             flow.metadata[METADATA_KEY] = dict(OWN_PAGE)
         if kept is not None:
@@ -202,7 +204,7 @@ class Capture:
 
     def lose(self) -> None:
         """A flow found no room in the queue."""
-        self.runtime.capture.lost += 1
+        self.status.lost += 1
         self.outage.failed("the capture is too slow: the disk hangs, or another process holds the file")
 
 

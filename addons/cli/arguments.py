@@ -33,7 +33,7 @@ class Arguments:
         Raises:
             ConfigurationError: a flag that is none, or a value that is none.
         """
-        return parse(self.flags, environ).values
+        return parse(self.flags, environ).settings
 
 
 def read_arguments(arguments: Sequence[str], *, values: Sequence[str], switches: Sequence[str]) -> Arguments:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         policy = make_policy(settings, given.last("jwks-file"), now)
         request = read_request(given, environ)
         head = with_token(request, policy, find_token(given, environ))
-        limiter = limiter_for(settings, load(settings) if settings["enable.rateLimit"] else None, None)
+        limiter = limiter_for(settings, load(settings) if settings.enable_rate_limit else None, None)
     except ConfigurationError as error:
         print(f"vmgateway explain: {error}", file=sys.stderr)
         return 2
@@ -138,10 +139,10 @@ def bytes_of(head: RequestHead) -> bytes:
 def with_defaults(settings: Settings) -> Settings:
     """``settings`` with what every gateway has: authentication and a backend."""
     # Rate limits alone, without tokens, are a way to run the gateway; neither is none.
-    filled = {**settings, "enable.auth": settings["enable.auth"] or not settings["enable.rateLimit"]}
-    if not settings["read.url"] and not settings["write.url"]:
-        filled |= {"read.url": (_STAND_IN,), "write.url": (_STAND_IN,)}
-    return filled
+    settings = replace(settings, enable_auth=settings.enable_auth or not settings.enable_rate_limit)
+    if not settings.read_url and not settings.write_url:
+        settings = replace(settings, read_url=(_STAND_IN,), write_url=(_STAND_IN,))
+    return settings
 
 
 def make_policy(settings: Settings, jwks_file: str | None, now: float) -> Policy:
@@ -153,7 +154,7 @@ def make_policy(settings: Settings, jwks_file: str | None, now: float) -> Policy
     static = read_static_keys(settings)
     if jwks_file is not None:
         static += read_jwks(jwks_file)
-        settings = {**settings, "auth.jwksEndpoints": (), "auth.oidcDiscoveryEndpoints": ()}
+        settings = replace(settings, auth_jwks_endpoints=(), auth_oidc_discovery_endpoints=())
     keyring = build_keyring(settings, static)
     fetch_keys(keyring, now)
     return build_policy(settings, keyring)

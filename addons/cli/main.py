@@ -22,7 +22,7 @@ from vmgw_addons.outgoing import build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
 from vmgw_addons.process import Configuration, GatewayMaster, Supervisor, build_keyring, build_policy, read_static_keys
 from vmgw_addons.sources import FileExchange, build_exchange, limit_file
-from vmgw_addons.state import PageAccess, Worker, header_edit
+from vmgw_addons.state import Configured, InForce, PageAccess, Process, Worker, header_edit
 from vmgw_addons.support import LogStyle, ThreadWriter, logging_in_thread, set_up_logging
 from vmgw_core import __version__
 from vmgw_core.configuration import Settings, help_text, parse
@@ -48,22 +48,22 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
         return run_command(arguments[0], arguments[1:], environ)
     try:
         parsed = parse(arguments, environ)
-        settings = parsed.values
+        settings = parsed.settings
         if parsed.help_wanted:
             print(help_text(addon_list(), list(_COMMANDS.items())), end="")
             return 0
-        if settings["version"]:
+        if settings.version:
             print(f"vmgateway {__version__}")
             return 0
         check(settings)
     except ConfigurationError as error:
         print(f"vmgateway: {error}", file=sys.stderr)
         return 2
-    if settings["dryRun"]:
+    if settings.dry_run:
         print("the configuration is good")
         return 0
     set_up_logging(LogStyle.from_settings(settings))
-    count = int(str(settings["workers"]))
+    count = settings.workers
     if count > 1:
         return Supervisor(count, lambda worker: run(settings, worker)).run()
     return run(settings, None)
@@ -109,12 +109,12 @@ def check(settings: Settings) -> None:
     Raises:
         ConfigurationError: names the flag and the reason.
     """
-    parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
-    if settings["lane"] not in ("fast", "flow"):
-        raise ConfigurationError(f"-lane: expected fast or flow, got {str(settings['lane'])[:60]!r}")
-    if settings["tls"]:
+    parse_listen_address(settings.http_listen_addr, ipv6=settings.enable_tcp6)
+    if settings.lane not in ("fast", "flow"):
+        raise ConfigurationError(f"-lane: expected fast or flow, got {settings.lane[:60]!r}")
+    if settings.tls:
         ListenerTLS(settings)
-    elif settings["mtls"]:
+    elif settings.mtls:
         raise ConfigurationError("-mtls: needs -tls")
     build_policy(settings, build_keyring(settings, read_static_keys(settings)))
     contexts(settings)
@@ -123,7 +123,7 @@ def check(settings: Settings) -> None:
     PageAccess.from_settings(settings)
     header_edit(settings)
     PushTarget.from_settings(settings)
-    if settings["enable.rateLimit"]:
+    if settings.enable_rate_limit:
         limit_file.load(settings)
     build_datasource(settings)
     build_exchange(settings)
@@ -131,15 +131,14 @@ def check(settings: Settings) -> None:
 
 async def serve(settings: Settings, worker: Worker | None, log: ThreadWriter[str]) -> int:
     """Run until shut down. Returns the exit code."""
-    addons = chain.build()
+    in_force = InForce()
+    if worker is not None:
+        in_force.configured = Configured(exchange=FileExchange(worker.directory, worker.slot))
+    fast = settings.lane == "fast" and needs_flow_lane(settings) is None
+    addons = chain.build(in_force, Process(worker=worker, log=log, fast=fast))
     master = GatewayMaster(Options(), addons, asyncio.get_running_loop())
     try:
         configuration = next(addon for addon in addons if isinstance(addon, Configuration))
-        configuration.runtime.fast = settings["lane"] == "fast" and needs_flow_lane(settings) is None
-        configuration.runtime.worker = worker
-        configuration.runtime.log = log
-        if worker is not None:
-            configuration.runtime.exchange = FileExchange(worker.directory, worker.slot)
         configuration.start(settings)
         gc.collect()
         gc.freeze()  # what is there by now stays: no need to look at it again and again

@@ -136,7 +136,7 @@ def _report(found: Arguments, tally: Tally, expectations: Sequence[Expectation])
 
 def _judge(flags: Sequence[str], file: str | None, environ: Mapping[str, str], *, trusting: bool) -> Judge:
     arguments = [*(read_flags(_text(file, "flags"), file) if file is not None else ()), *flags]
-    settings = parse(arguments, environ).values
+    settings = parse(arguments, environ).settings
     keyring = build_keyring(settings, read_static_keys(settings))
     fetch_keys(keyring)
     policy = build_policy(settings, keyring)
@@ -145,12 +145,12 @@ def _judge(flags: Sequence[str], file: str | None, environ: Mapping[str, str], *
 
 def _limiter(settings: Settings) -> Limiter | None:
     """A limiter that knows nothing but the requests of the files; None without ``-enable.rateLimit``."""
-    if not settings["enable.rateLimit"]:
+    if not settings.enable_rate_limit:
         return None
     limits = limit_file.load(settings)
     if any(not limit.type.counted for limit in limits):
         print("limits of series are not judged: no file holds what a datasource knows", file=sys.stderr)
-    return Limiter(limits, max_tenants=int(str(settings["ratelimit.maxTenants"])))
+    return Limiter(limits, max_tenants=settings.ratelimit_max_tenants)
 
 
 def fetch_keys(keyring: KeyRing) -> None:

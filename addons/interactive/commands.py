@@ -10,7 +10,7 @@ from mitmproxy import command, flow
 from mitmproxy.exceptions import CommandError
 
 from vmgw_addons.process import Lifecycle, describe_keys
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import InForce
 from vmgw_core.explain import clean, judge_token, limit_line, moment
 
 from .marks import story_lines
@@ -27,8 +27,8 @@ def _command(name: str) -> Callable[[F], F]:
 class DecisionCommands:
     """Answers what an engineer asks while looking at flows."""
 
-    def __init__(self, runtime: Runtime, lifecycle: Lifecycle) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce, lifecycle: Lifecycle) -> None:
+        self.in_force = in_force
         self.lifecycle = lifecycle
 
     @_command("vmgateway.explain")
@@ -49,7 +49,7 @@ class DecisionCommands:
         Show the rate limits, and what is used of each within the present window.
         Example: vmgateway.limits
         """
-        limiter = self.runtime.limiter
+        limiter = self.in_force.configured.limiter
         if limiter is None:
             return ["no limits are enforced"]
         return [limit_line(usage) for usage in limiter.status(time.monotonic())] or ["nothing was counted so far"]
@@ -60,8 +60,8 @@ class DecisionCommands:
         Show the keys that verify tokens, and when each endpoint gave its last ones.
         Example: vmgateway.keys
         """
-        lines = [describe_keys(self.runtime)]
-        keyring = self.runtime.keyring
+        lines = [describe_keys(self.in_force.configured)]
+        keyring = self.in_force.configured.keyring
         for key in keyring.keyset.keys if keyring is not None and keyring.keyset is not None else ():
             kid = "" if key.kid is None else f", kid {clean(key.kid)}"
             issuer = "" if key.issuer is None else f", only for {clean(key.issuer.template)}"
@@ -88,7 +88,7 @@ class DecisionCommands:
         Decode a token, verify it with the gateway's keys, and tell what it would grant.
         Example: vmgateway.token eyJhbGciOi...
         """
-        policy = self.runtime.policy
+        policy = self.in_force.configured.policy
         if policy is None:
             raise CommandError("the gateway has no usable configuration")
         text = token.strip().removeprefix("Bearer ").strip()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mitmproxy.addonmanager import Loader
 
 from vmgw_addons.process import Lifecycle
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import Cycles, InForce, Process
 
 if TYPE_CHECKING:
     from vmgw_addons._mitmproxy import Master
@@ -20,8 +20,10 @@ class Explanation:
     the launcher nor mitmdump pays for them.
     """
 
-    def __init__(self, runtime: Runtime, lifecycle: Lifecycle) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce, process: Process, cycles: Cycles, lifecycle: Lifecycle) -> None:
+        self.in_force = in_force
+        self.process = process
+        self.cycles = cycles
         self.lifecycle = lifecycle
         self.addons: list[object] = []
 
@@ -33,11 +35,11 @@ class Explanation:
             from .kept_bodies import KeptBodies
             from .marks import DecisionMarks
 
-            self.runtime.interactive = True
+            self.process.interactive = True
             self.addons = [
-                DecisionMarks(self.runtime),
-                KeptBodies(self.runtime),
-                DecisionCommands(self.runtime, self.lifecycle),
+                DecisionMarks(self.in_force, self.cycles),
+                KeptBodies(self.cycles),
+                DecisionCommands(self.in_force, self.lifecycle),
                 ContentViews(),
             ]
             if type(loader.master).__name__ == "ConsoleMaster":

@@ -11,7 +11,7 @@ from weakref import ReferenceType, ref
 from mitmproxy.http import HTTPFlow, Message
 
 from vmgw_addons.capture import Tee
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import Cycles
 
 from .body_text import inflates_too_far
 
@@ -28,17 +28,17 @@ Stream = Callable[[bytes], "Iterable[bytes] | bytes"]
 class KeptBodies:
     """Keeps a copy of each body that streams; the body itself streams on as it does without."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, cycles: Cycles) -> None:
+        self.cycles = cycles
         self.kept: deque[tuple[ReferenceType[Message], int]] = deque()
         self.total = 0
 
     def requestheaders(self, flow: HTTPFlow) -> None:
-        if flow in self.runtime.cycles and flow.request.stream:
+        if flow in self.cycles and flow.request.stream:
             flow.request.stream = Copy(flow.request.stream)
 
     def responseheaders(self, flow: HTTPFlow) -> None:
-        if flow.response is not None and flow in self.runtime.cycles and flow.response.stream:
+        if flow.response is not None and flow in self.cycles and flow.response.stream:
             flow.response.stream = Copy(flow.response.stream)
 
     def request(self, flow: HTTPFlow) -> None:

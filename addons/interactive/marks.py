@@ -10,7 +10,7 @@ from mitmproxy import ctx
 from mitmproxy.flow import Flow
 from mitmproxy.http import HTTPFlow
 
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import Cycles, InForce
 from vmgw_core.enforcement import Cycle, Grant, UpstreamRequest
 from vmgw_core.errors import Refusal
 from vmgw_core.explain import Explanation, Outcome, Verdict, as_text, clean, own_page, summary, usages
@@ -37,8 +37,9 @@ class DecisionMarks:
     stays.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce, cycles: Cycles) -> None:
+        self.in_force = in_force
+        self.cycles = cycles
         self.told: WeakKeyDictionary[HTTPFlow, tuple[Grant | None, UpstreamRequest | None, Refusal | None]] = (
             WeakKeyDictionary()
         )
@@ -63,7 +64,7 @@ class DecisionMarks:
 
     def tell(self, flow: HTTPFlow) -> None:
         """Note what is decided so far, where that has changed."""
-        cycle = self.runtime.cycles.get(flow)
+        cycle = self.cycles.get(flow)
         if cycle is None:
             return
         state = (cycle.grant, cycle.upstream, cycle.refusal)
@@ -82,8 +83,9 @@ class DecisionMarks:
     def outcome(self, cycle: Cycle, now: float) -> Outcome:
         """How far the request came."""
         limits = None
-        if self.runtime.limiter is not None and cycle.grant is not None:
-            limits = usages(self.runtime.limiter, cycle.grant, time.monotonic())
+        limiter = self.in_force.configured.limiter
+        if limiter is not None and cycle.grant is not None:
+            limits = usages(limiter, cycle.grant, time.monotonic())
         return Outcome(
             now=now,
             grant=cycle.grant,

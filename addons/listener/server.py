@@ -16,8 +16,8 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 
 from vmgw_addons._mitmproxy import ProxyConnectionHandler, ServerInstance, proxyserver
 from vmgw_addons.lanes.fast import LINGER_BYTES, LINGER_SECONDS, MOST_TURNED_AWAY, FastLane
-from vmgw_addons.state import DEAD_TARGET, Runtime
-from vmgw_addons.support import Outage, in_thread, raise_limit
+from vmgw_addons.state import DEAD_TARGET, InForce, Process
+from vmgw_addons.support import Background, Outage, in_thread, raise_limit
 from vmgw_core import __version__
 from vmgw_core.errors import ConfigurationError, Overloaded
 
@@ -54,8 +54,10 @@ class Listener:
     for both lanes.
     """
 
-    def __init__(self, runtime: Runtime, fast: FastLane) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce, process: Process, background: Background, fast: FastLane) -> None:
+        self.in_force = in_force
+        self.process = process
+        self.background = background
         self.fast = fast
         self.server: asyncio.AbstractServer | None = None
         self.sockets: list[socket.socket] = []
@@ -74,25 +76,25 @@ class Listener:
     async def running(self) -> None:
         # mitmproxy 12 opens a listener before it has loaded a script; without a usable configuration all are closed.
         await proxyserver().servers.update([])
-        if self.runtime.policy is None or self.runtime.offline:
+        if self.in_force.configured.policy is None or self.process.offline:
             return
-        if not self.runtime.fast and self.runtime.settings["lane"] == "fast":
+        if not self.process.fast and self.in_force.configured.settings.lane == "fast":
             logger.info("the flow lane is used: here flows are to be seen or kept")
         mode = self.mode = ServerInstance.make(f"reverse:{DEAD_TARGET}", proxyserver())
         self.fast.flow_connections = lambda: len(mode.manager.connections)
-        settings = self.runtime.settings
-        raise_limit(self.runtime.limits.connections)
-        if settings["tls"]:
+        settings = self.in_force.configured.settings
+        raise_limit(self.in_force.configured.limits.connections)
+        if settings.tls:
             self.tls = ListenerTLS(settings)
-            self.refreshing = self.runtime.background.repeat("certificates", self.refresh_tls)
-        self.proxy_protocol = bool(settings["httpListenAddr.useProxyProtocol"])
-        host, port = parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
+            self.refreshing = self.background.repeat("certificates", self.refresh_tls)
+        self.proxy_protocol = settings.http_listen_addr_use_proxy_protocol
+        host, port = parse_listen_address(settings.http_listen_addr, ipv6=settings.enable_tcp6)
         try:
             await self.listen(host, port)
         except OSError as error:  # mitmproxy ends a start on which an error was logged
-            logger.error(f"-httpListenAddr: cannot listen on {settings['httpListenAddr']}: {error.strerror}")
+            logger.error(f"-httpListenAddr: cannot listen on {settings.http_listen_addr}: {error.strerror}")
             return
-        lane, tls = "fast" if self.runtime.fast else "flow", ", TLS" if self.tls is not None else ""
+        lane, tls = "fast" if self.process.fast else "flow", ", TLS" if self.tls is not None else ""
         logger.info(f"vmgateway {__version__} listens on {host or '*'}:{port}, {lane} lane{tls}")
 
     async def listen(self, host: str, port: int) -> None:
@@ -101,9 +103,9 @@ class Listener:
         if isinstance(loop, uvloop.Loop) and self.tls is None and not self.proxy_protocol:
             # libuv accepts at half the cost. A connection begins at once here, so that none has to be counted before.
             self.server = await loop.create_server(
-                self.protocol, host or None, port, backlog=BACKLOG, reuse_port=self.runtime.worker is not None
+                self.protocol, host or None, port, backlog=BACKLOG, reuse_port=self.process.worker is not None
             )
-            self.watching = self.runtime.background.repeat("descriptors", self.look_for_descriptors)
+            self.watching = self.background.repeat("descriptors", self.look_for_descriptors)
             return
         found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, number, _, address in dict.fromkeys(found):
@@ -113,7 +115,7 @@ class Listener:
                 continue
             self.sockets.append(listening)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if self.runtime.worker is not None:
+            if self.process.worker is not None:
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -163,7 +165,7 @@ class Listener:
 
         One that is beyond it gets its answer after its handshake, unless too many await theirs already.
         """
-        limit = self.runtime.limits.connections
+        limit = self.in_force.configured.limits.connections
         arriving = self.fast.arriving
         if limit and self.fast.connections >= limit:
             arriving = self.beyond
@@ -181,7 +183,7 @@ class Listener:
         Args:
             arriving: where the connection is kept until it begins.
         """
-        seconds = self.runtime.limits.head_timeout
+        seconds = self.in_force.configured.limits.head_timeout
         newcomer: object = connection
         try:
             client = await read_header(connection, seconds) if self.proxy_protocol else None
@@ -205,7 +207,7 @@ class Listener:
 
     def protocol(self, client: str | None = None) -> asyncio.Protocol:
         """What serves a new connection. ``client`` is the address that a balancer named."""
-        return self.fast.client(client, self.flow) if self.runtime.fast else self.flow(client)
+        return self.fast.client(client, self.flow) if self.process.fast else self.flow(client)
 
     def flow(self, client: str | None = None) -> asyncio.Protocol:
         """A connection for mitmproxy's layers."""
@@ -214,7 +216,7 @@ class Listener:
             assert self.mode is not None
             has_place = protocol in self.fast.arriving
             self.fast.arriving.discard(protocol)
-            limit = self.runtime.limits.connections
+            limit = self.in_force.configured.limits.connections
             if not has_place and limit and self.fast.connections >= limit:
                 await self.turn_away(reader, writer)
                 return
@@ -229,7 +231,7 @@ class Listener:
                 context.client.alpn = b"h2"
             with self.mode.manager.register_connection(context.client.id, handler):
                 await handler.handle_client()
-                await _close(writer, self.runtime.limits.body_timeout)  # it counts until it is gone
+                await _close(writer, self.in_force.configured.limits.body_timeout)  # it counts until it is gone
 
         protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader(), handle)
         return protocol
@@ -258,7 +260,7 @@ class Listener:
 
     def start(self, work: Coroutine[object, object, None]) -> None:
         """Run ``work`` until it ends or the gateway does."""
-        task = self.runtime.background.once("connection", work)
+        task = self.background.once("connection", work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
@@ -274,7 +276,7 @@ class Listener:
 
     async def done(self) -> None:
         self.close()
-        await self.runtime.background.stop(self.refreshing, self.watching, *self.tasks)
+        await self.background.stop(self.refreshing, self.watching, *self.tasks)
 
 
 async def _close(writer: asyncio.StreamWriter, seconds: float) -> None:

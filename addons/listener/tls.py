@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from mitmproxy import version
 
+from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -54,8 +55,9 @@ class ListenerTLS:
         ConfigurationError: a file cannot be used, or a flag has a value that means nothing.
     """
 
-    def __init__(self, settings: Mapping[str, object]) -> None:
-        self._certificate, self._key = _file(settings, "tlsCertFile"), _file(settings, "tlsKeyFile")
+    def __init__(self, settings: Settings) -> None:
+        self._certificate = _file("tlsCertFile", settings.tls_cert_file)
+        self._key = _file("tlsKeyFile", settings.tls_key_file)
         if not self._certificate or not self._key:
             raise ConfigurationError("-tls: -tlsCertFile and -tlsKeyFile are needed")
         self._authorities = _authorities(settings)
@@ -81,8 +83,8 @@ class ListenerTLS:
 
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = _minimum(str(self._settings["tlsMinVersion"]))
-        _choose_ciphers(context, self._settings)
+        context.minimum_version = _minimum(self._settings.tls_min_version)
+        _choose_ciphers(context, self._settings.tls_cipher_suites)
         _load(context, self._certificate, self._key)
         if self._authorities:
             context.verify_mode = ssl.CERT_REQUIRED
@@ -104,18 +106,17 @@ class ListenerTLS:
         return times
 
 
-def _file(settings: Mapping[str, object], flag: str) -> str:
-    path = str(settings[flag])
+def _file(flag: str, path: str) -> str:
     if path and not Path(path).is_file():
         raise ConfigurationError(f"-{flag}: no such file: {path}")
     return path
 
 
-def _authorities(settings: Mapping[str, object]) -> str:
-    path = _file(settings, "mtlsCAFile")
-    if settings["mtls"] and not path:
+def _authorities(settings: Settings) -> str:
+    path = _file("mtlsCAFile", settings.mtls_ca_file)
+    if settings.mtls and not path:
         raise ConfigurationError("-mtls: -mtlsCAFile is needed, with the authorities of clients' certificates")
-    return path if settings["mtls"] else ""
+    return path if settings.mtls else ""
 
 
 def _minimum(name: str) -> ssl.TLSVersion:
@@ -124,9 +125,7 @@ def _minimum(name: str) -> ssl.TLSVersion:
     return _VERSIONS[name.upper()] if name else ssl.TLSVersion.TLSv1_2
 
 
-def _choose_ciphers(context: ssl.SSLContext, settings: Mapping[str, object]) -> None:
-    names = settings["tlsCipherSuites"]
-    assert isinstance(names, tuple)
+def _choose_ciphers(context: ssl.SSLContext, names: Iterable[str]) -> None:
     chosen = []
     for name in names:
         if name.upper() in _ALWAYS_ON:
@@ -150,7 +149,7 @@ def _load(context: ssl.SSLContext, certificate: str, key: str) -> None:
         ) from None
 
 
-def _http2(settings: Mapping[str, object]) -> bool:
-    if settings["http.enableHTTP2"] and int(version.VERSION.partition(".")[0]) < 12:
+def _http2(settings: Settings) -> bool:
+    if settings.http_enable_http2 and int(version.VERSION.partition(".")[0]) < 12:
         raise ConfigurationError("-http.enableHTTP2: needs mitmproxy 12, which needs Python 3.12")
-    return bool(settings["http.enableHTTP2"])
+    return settings.http_enable_http2

@@ -6,7 +6,7 @@ from .access_log import AccessLog, AccessLogging
 from .backend_metrics import BackendsState
 from .concurrency_metrics import PlacesState
 from .limit_metrics import LimitMetrics
-from .metrics import Telemetry
+from .metrics import StateMetrics, Telemetry
 from .push_metrics import PushMetrics, PushTarget
 from .status_pages import StatusPages
 from .worker_metrics import WorkerMetrics
@@ -19,6 +19,7 @@ __all__ = [
     "PlacesState",
     "PushMetrics",
     "PushTarget",
+    "StateMetrics",
     "StatusPages",
     "Telemetry",
     "WorkerMetrics",

@@ -14,8 +14,8 @@ from typing import Final
 
 from mitmproxy.http import HTTPFlow
 
-from vmgw_addons.state import Runtime
-from vmgw_addons.support import LogStyle, shortened
+from vmgw_addons.state import Cycles, InForce
+from vmgw_addons.support import LogStyle, ThreadWriter, shortened
 from vmgw_core.enforcement import Cycle, identify, route_of
 from vmgw_core.errors import KeysUnavailable, TokenRefused
 
@@ -28,12 +28,19 @@ class AccessLog:
     """Writes the lines. It exists only where it was asked for, so it costs nothing else.
 
     Args:
-        write: takes one line, without its end. By default it goes where the style says: through ``Runtime.log`` where
-            that is set, else at once.
+        log: what writes the lines; without one they go where the style says, at once.
+        write: takes one line, without its end, in place of both.
     """
 
-    def __init__(self, runtime: Runtime, style: LogStyle, write: Callable[[str], None] | None = None) -> None:
-        self.runtime = runtime
+    def __init__(
+        self,
+        in_force: InForce,
+        style: LogStyle,
+        log: ThreadWriter[str] | None = None,
+        write: Callable[[str], None] | None = None,
+    ) -> None:
+        self.in_force = in_force
+        self.log = log
         self.style = style
         self.write = write or self.print
         self.lost = 0
@@ -47,7 +54,7 @@ class AccessLog:
             sent: bytes of the answer's content that were passed on to the client.
         """
         head, grant, refusal = cycle.head, cycle.grant, cycle.refusal
-        policy = self.runtime.policy
+        policy = self.in_force.configured.policy
         route = grant.route if grant is not None else None
         token = grant.token if grant is not None else None
         if grant is None and not cycle.own_page and policy is not None:
@@ -76,8 +83,8 @@ class AccessLog:
 
     def print(self, line: str) -> None:
         """Write one line to the log's stream. Where that fails (a full disk) the line is lost, and not the request."""
-        if self.runtime.log is not None:
-            self.runtime.log.put(line + "\n", len(line) + 1, self.lose)
+        if self.log is not None:
+            self.log.put(line + "\n", len(line) + 1, self.lose)
             return
         stream = self.style.stream
         try:
@@ -94,15 +101,16 @@ class AccessLog:
 class AccessLogging:
     """Logs each request of the flow lane in one line (-accessLog)."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce, cycles: Cycles) -> None:
+        self.in_force = in_force
+        self.cycles = cycles
 
     def response(self, flow: HTTPFlow) -> None:
-        log, cycle = self.runtime.access_log, self.runtime.cycles.get(flow)
+        log, cycle = self.in_force.configured.access_log, self.cycles.get(flow)
         if log is not None and cycle is not None and flow.response is not None:
             log.finished(cycle, flow.response.status_code, cycle.sent or len(flow.response.raw_content or b""))
 
     def error(self, flow: HTTPFlow) -> None:
-        log, cycle = self.runtime.access_log, self.runtime.cycles.get(flow)
+        log, cycle = self.in_force.configured.access_log, self.cycles.get(flow)
         if log is not None and cycle is not None:
             log.finished(cycle, flow.response.status_code if flow.response is not None else None, cycle.sent)

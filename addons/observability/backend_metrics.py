@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from vmgw_addons.state import Runtime
-from vmgw_addons.state.backend_groups import groups
+from vmgw_addons.state import InForce
 
 
 class BackendsState(Collector):
     """What is known of each backend, for the metrics. URLs have no credentials."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce) -> None:
+        self.in_force = in_force
 
     def collect(self) -> Iterator[Metric]:
         names = ["side", "url"]
@@ -28,7 +27,7 @@ class BackendsState(Collector):
         durations = HistogramMetricFamily(
             "vmgateway_backend_duration_seconds", "From a request sent to the head of its answer", labels=names
         )
-        for group in groups(self.runtime):
+        for group in self.in_force.configured.groups:
             for member in group.members:
                 labels = [member.backend.flag.partition(".")[0], str(member.backend)]
                 up.add_metric(labels, float(member.up))

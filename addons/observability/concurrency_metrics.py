@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import InForce
 
 
 class PlacesState(Collector):
     """How many requests are under way, for the metrics. Where there is no limit nobody counts them."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce) -> None:
+        self.in_force = in_force
 
     def collect(self) -> Iterator[Metric]:
-        places = self.runtime.concurrency
+        places = self.in_force.configured.concurrency
         if places is None:
             return
         for name, text, value in (

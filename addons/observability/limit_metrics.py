@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import InForce, Reloads
 from vmgw_addons.steps import RateLimit
 from vmgw_core.limits import OTHER, Limiter, tenant_name
 from vmgw_core.limits.model import label_text
@@ -20,9 +21,12 @@ _TENANTS_FULL = "tenants"
 class LimitMetrics(Collector):
     """Reads the limiter when the page is asked for. Tenants are named up to ``-metrics.maxTenants``."""
 
-    def __init__(self, runtime: Runtime, rate_limit: RateLimit, tenant_label: Callable[[str], str]) -> None:
+    def __init__(
+        self, in_force: InForce, reloads: Reloads, rate_limit: RateLimit, tenant_label: Callable[[str], str]
+    ) -> None:
         """``tenant_label`` names a tenant, or says ``other`` once too many have a name."""
-        self.runtime = runtime
+        self.in_force = in_force
+        self.reloads = reloads
         self.rate_limit = rate_limit
         self.tenant_label = tenant_label
 
@@ -30,10 +34,10 @@ class LimitMetrics(Collector):
         reloads = CounterMetricFamily(
             "vmgateway_ratelimit_config_reloads", "Readings of -ratelimit.config while running", labels=["result"]
         )
-        for result, number in self.runtime.limit_reloads.items():
+        for result, number in asdict(self.reloads).items():
             reloads.add_metric([result], number)
         yield reloads
-        limiter = self.runtime.limiter
+        limiter = self.in_force.configured.limiter
         if limiter is not None:
             yield from self.usages(limiter)
             yield from self.rejects(limiter)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from mitmproxy.http import HTTPFlow
 from prometheus_client import CollectorRegistry
@@ -15,12 +16,14 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import CaptureStatus, Cycles, InForce, Process, Reloads
+from vmgw_addons.support import Background
 from vmgw_core import __version__
 from vmgw_core.backends import Durations
 from vmgw_core.enforcement import Cycle
 from vmgw_core.errors import Refusal, TokenRefused
 from vmgw_core.limits import tenant_name
+from vmgw_core.tokens import KeyRing
 
 _OTHER = "other"
 
@@ -28,8 +31,9 @@ _OTHER = "other"
 class Telemetry:
     """Counts every answered request once: by access, outcome and tenant, the number of tenants bounded."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce, cycles: Cycles) -> None:
+        self.in_force = in_force
+        self.cycles = cycles
         # Plain counters: those of prometheus_client cost a request some five microseconds.
         self.requests: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self.refusals: defaultdict[str, int] = defaultdict(int)
@@ -38,18 +42,17 @@ class Telemetry:
         self.tenants: set[str] = set()
         self.registry = CollectorRegistry()
         self.registry.register(self)
-        self.registry.register(_State(runtime))
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
 
     def response(self, flow: HTTPFlow) -> None:
-        cycle = self.runtime.cycles.get(flow)
+        cycle = self.cycles.get(flow)
         if cycle is not None and not cycle.own_page and flow.response is not None:
             self.count(cycle, flow.response.status_code)
 
     def error(self, flow: HTTPFlow) -> None:
-        cycle = self.runtime.cycles.get(flow)
+        cycle = self.cycles.get(flow)
         if cycle is not None:
             self.count(cycle, None)
 
@@ -75,7 +78,7 @@ class Telemetry:
     def tenant_label(self, tenant: str) -> str:
         """The tenant, or ``other`` once ``-metrics.maxTenants`` of them have metrics of their own."""
         if tenant not in self.tenants:
-            if len(self.tenants) >= int(str(self.runtime.settings["metrics.maxTenants"])):
+            if len(self.tenants) >= self.in_force.configured.settings.metrics_max_tenants:
                 return _OTHER
             self.tenants.add(tenant)
         return tenant
@@ -110,14 +113,21 @@ class Telemetry:
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
 
-class _State(Collector):
-    """What is read from the runtime when the page is asked for."""
+class StateMetrics(Collector):
+    """What is read from the configuration and the process when the page is asked for."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(
+        self, in_force: InForce, process: Process, background: Background, reloads: Reloads, capture: CaptureStatus
+    ) -> None:
+        self.in_force = in_force
+        self.process = process
+        self.background = background
+        self.reloads = reloads
+        self.capture = capture
 
     def collect(self) -> Iterator[Metric]:
-        keyring, policy = self.runtime.keyring, self.runtime.policy
+        configured = self.in_force.configured
+        keyring, policy, access_log = configured.keyring, configured.policy, configured.access_log
         info = GaugeMetricFamily("vmgateway_info", "The running version", labels=["version"])
         info.add_metric([__version__], 1)
         yield info
@@ -131,34 +141,34 @@ class _State(Collector):
         cached = policy.verifier.cached if policy is not None else 0
         yield GaugeMetricFamily("vmgateway_tokens_cached", "Verified tokens kept", value=cached)
         if keyring is not None:
-            yield from self._sources()
-        if self.runtime.settings.get("capture.file"):
+            yield from _sources(keyring)
+        if configured.settings.capture_file:
             yield from self._capture()
         reloads = CounterMetricFamily("vmgateway_config_reloads", "Reloads by result", labels=["result"])
-        for result, number in self.runtime.reloads.items():
+        for result, number in asdict(self.reloads).items():
             reloads.add_metric([result], number)
         yield reloads
         errors = CounterMetricFamily(
             "vmgateway_background_task_errors", "Failures of background tasks that nobody expected", labels=["task"]
         )
-        for task, number in self.runtime.background.errors.items():
+        for task, number in self.background.errors.items():
             errors.add_metric([task], number)
         yield errors
-        if self.runtime.access_log is not None:
+        if access_log is not None:
             yield CounterMetricFamily(
                 "vmgateway_access_log_lost_lines",
                 "Lines of the access log that could not be written",
-                value=self.runtime.access_log.lost,
+                value=access_log.lost,
             )
-        if self.runtime.log is not None:
+        if self.process.log is not None:
             yield CounterMetricFamily(
                 "vmgateway_log_lost_lines",
                 "Lines of the log that could not be written, those of the access log included",
-                value=self.runtime.log.lost,
+                value=self.process.log.lost,
             )
 
     def _capture(self) -> Iterator[Metric]:
-        status = self.runtime.capture
+        status = self.capture
         yield CounterMetricFamily("vmgateway_captured_flows", "Flows written to -capture.file", value=status.flows)
         yield CounterMetricFamily(
             "vmgateway_capture_lost_flows",
@@ -170,14 +180,14 @@ class _State(Collector):
             "vmgateway_capture_stopped", "1 where the capture has stopped", value=float(bool(status.stopped))
         )
 
-    def _sources(self) -> Iterator[Metric]:
-        assert self.runtime.keyring is not None
-        keys = GaugeMetricFamily("vmgateway_key_source_keys", "Usable keys of a source", labels=["source"])
-        success = GaugeMetricFamily(
-            "vmgateway_key_source_last_success_timestamp_seconds", "Last good fetch, 0 for none", labels=["source"]
-        )
-        for status in self.runtime.keyring.status():
-            keys.add_metric([status.name], status.keys)
-            success.add_metric([status.name], status.last_success or 0)
-        yield keys
-        yield success
+
+def _sources(keyring: KeyRing) -> Iterator[Metric]:
+    keys = GaugeMetricFamily("vmgateway_key_source_keys", "Usable keys of a source", labels=["source"])
+    success = GaugeMetricFamily(
+        "vmgateway_key_source_last_success_timestamp_seconds", "Last good fetch, 0 for none", labels=["source"]
+    )
+    for status in keyring.status():
+        keys.add_metric([status.name], status.keys)
+        success.add_metric([status.name], status.last_success or 0)
+    yield keys
+    yield success

@@ -7,7 +7,7 @@ import gzip
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -16,8 +16,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from vmgw_addons.outgoing import EXCHANGE_DEADLINE, describe, exchange
-from vmgw_addons.state import Runtime
-from vmgw_addons.support import in_thread
+from vmgw_addons.state import InForce, Worker
+from vmgw_addons.support import Background, in_thread
 from vmgw_core.base import is_http_url, without_credentials
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError
@@ -49,18 +49,18 @@ class PushTarget:
         Raises:
             ConfigurationError: names the flag and the number of its item; the items may hold passwords.
         """
-        labels = _items(settings, "pushmetrics.extraLabel")
+        labels = settings.pushmetrics_extra_label
         for number, label in enumerate(labels, start=1):
             if not _LABEL.fullmatch(label):
                 raise _unusable("pushmetrics.extraLabel", number, 'name="value"')
         headers = []
-        for number, header in enumerate(_items(settings, "pushmetrics.header"), start=1):
+        for number, header in enumerate(settings.pushmetrics_header, start=1):
             match = _HEADER.fullmatch(header)
             if match is None:
                 raise _unusable("pushmetrics.header", number, "Name: value")
             headers.append((match[1], match[2].rstrip()))
         targets = []
-        for number, url in enumerate(_items(settings, "pushmetrics.url"), start=1):
+        for number, url in enumerate(settings.pushmetrics_url, start=1):
             if not is_http_url(url):
                 raise _unusable("pushmetrics.url", number, "a URL such as http://host:8428/api/v1/import/prometheus")
             target = cls(
@@ -68,7 +68,7 @@ class PushTarget:
                 shown=without_credentials(url),
                 labels=",".join(labels),
                 headers=tuple(headers),
-                compressed=not settings["pushmetrics.disableCompression"],
+                compressed=not settings.pushmetrics_disable_compression,
             )
             targets.append(target)
         return targets
@@ -92,8 +92,17 @@ class PushTarget:
 class PushMetrics(Collector):
     """Pushes the gateway's metrics in the background, each URL on its own (-pushmetrics.url)."""
 
-    def __init__(self, runtime: Runtime, telemetry: Telemetry, workers: WorkerMetrics) -> None:
-        self.runtime = runtime
+    def __init__(
+        self,
+        in_force: InForce,
+        background: Background,
+        worker: Worker | None,
+        telemetry: Telemetry,
+        workers: WorkerMetrics,
+    ) -> None:
+        self.in_force = in_force
+        self.background = background
+        self.worker = worker
         self.telemetry = telemetry
         self.workers = workers
         self.tasks: list[asyncio.Task[None]] = []
@@ -101,19 +110,19 @@ class PushMetrics(Collector):
         telemetry.registry.register(self)
 
     def running(self) -> None:
-        settings, worker = self.runtime.settings, self.runtime.worker
-        if settings and (worker is None or worker.slot == 0):  # one of several processes pushes what all have counted
-            interval = float(str(settings["pushmetrics.interval"]))
+        settings, worker = self.in_force.configured.settings, self.worker
+        if worker is None or worker.slot == 0:  # one of several processes pushes what all have counted
+            interval = settings.pushmetrics_interval
             for target in PushTarget.from_settings(settings):
                 step = partial(self.step, target, interval)
-                self.tasks.append(self.runtime.background.repeat("metrics_push", step))
+                self.tasks.append(self.background.repeat("metrics_push", step))
 
     async def done(self) -> None:
-        await self.runtime.background.stop(*self.tasks)
+        await self.background.stop(*self.tasks)
 
     async def step(self, target: PushTarget, interval: float) -> float:
         """Push after the interval. A push that takes longer delays the next one to this URL alone."""
-        await self.runtime.background.sleep(interval)
+        await self.background.sleep(interval)
         page = await self.page()
         try:
             await in_thread(partial(target.push, page), "metrics push")
@@ -126,7 +135,7 @@ class PushMetrics(Collector):
 
     async def page(self) -> bytes:
         """What ``/metrics`` shows."""
-        worker = self.runtime.worker
+        worker = self.worker
         page, _ = self.telemetry.exposition() if worker is None else await self.workers.exposition(worker)
         return page
 
@@ -157,12 +166,6 @@ def _with_labels(line: str, labels: str) -> str:
         return f"{name}{{{labels}{'' if rest.startswith('}') else ','}{rest}"
     name, space, rest = line.partition(" ")
     return f"{name}{{{labels}}}{space}{rest}"
-
-
-def _items(settings: Settings, flag: str) -> Iterable[str]:
-    value = settings[flag]
-    assert isinstance(value, tuple)
-    return value
 
 
 def _unusable(flag: str, number: int, expected: str) -> ConfigurationError:

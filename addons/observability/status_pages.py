@@ -12,10 +12,10 @@ from urllib.parse import parse_qs
 from mitmproxy.http import HTTPFlow
 
 from vmgw_addons.lanes.flow.upstreams import gate
-from vmgw_addons.state import Runtime, Worker
+from vmgw_addons.state import Cycles, InForce, Process, Worker, hide_token
 from vmgw_addons.state.page_access import page
 from vmgw_addons.steps import respond
-from vmgw_addons.support import in_thread
+from vmgw_addons.support import Background, in_thread
 from vmgw_core.configuration import flags_page
 from vmgw_core.enforcement import TENANTS, tenants_page
 from vmgw_core.http import CORS, Answer, Headers, RequestHead
@@ -44,8 +44,19 @@ class StatusPages:
     And what is answered without a backend for every path: ``OPTIONS``, which asks for the CORS headers.
     """
 
-    def __init__(self, runtime: Runtime, telemetry: Telemetry, workers: WorkerMetrics) -> None:
-        self.runtime = runtime
+    def __init__(
+        self,
+        in_force: InForce,
+        process: Process,
+        background: Background,
+        cycles: Cycles,
+        telemetry: Telemetry,
+        workers: WorkerMetrics,
+    ) -> None:
+        self.in_force = in_force
+        self.process = process
+        self.background = background
+        self.cycles = cycles
         self.telemetry = telemetry
         self.workers = workers
         self.profiler = Profiler()
@@ -69,14 +80,14 @@ class StatusPages:
         }
 
     def running(self) -> None:
-        self.refreshing = self.runtime.background.repeat("page_secrets", self.refresh)
+        self.refreshing = self.background.repeat("page_secrets", self.refresh)
 
     async def done(self) -> None:
-        await self.runtime.background.stop(self.refreshing)
+        await self.background.stop(self.refreshing)
 
     async def refresh(self) -> float:
         """Look every second whether the file of a key or password has changed."""
-        access = self.runtime.page_access
+        access = self.in_force.configured.page_access
         if access is not None and access.has_files:
             await in_thread(access.refresh, "page secrets")
         return 1
@@ -87,7 +98,7 @@ class StatusPages:
         The body is there for HEAD too; whoever sends it leaves it out. Only a profile has to be awaited.
         """
         path, _, query = target.partition("?")
-        access = self.runtime.page_access
+        access = self.in_force.configured.page_access
         if access is not None and access.prefix:
             if not path.startswith(f"{access.prefix}/"):
                 return None
@@ -98,9 +109,9 @@ class StatusPages:
             return None
         if path in self.open:
             return self.open[path](query)
-        if path == TENANTS and self.runtime.policy is not None:
+        if path == TENANTS and self.in_force.configured.policy is not None:
             head = RequestHead(method=method, target=target, headers=headers, client="")
-            return tenants_page(self.runtime.policy, head, time.time())
+            return tenants_page(self.in_force.configured.policy, head, time.time())
         if path not in self.guarded:
             return None
         if access is None:
@@ -119,8 +130,8 @@ class StatusPages:
         answer = self.answer(method, target, request.headers.fields)
         if answer is None:
             return None
-        self.runtime.cycle_of(flow).own_page = True
-        self.runtime.hide_token(flow)
+        self.cycles.of(flow).own_page = True
+        hide_token(flow, self.in_force.configured.policy)
         if isinstance(answer, Answer):
             respond(flow, answer)
             return None
@@ -139,13 +150,13 @@ class StatusPages:
 
     def health(self) -> Answer:
         """503 while draining, so that a load balancer sends new requests elsewhere."""
-        if self.runtime.draining:
+        if self.process.draining:
             return page(503, b"The service is shutting down\n", extra=CORS)
         return page(200, b"OK", extra=CORS)
 
     def ready(self) -> Answer:
         """503 until requests can be judged: a configuration is in force, and a key is there where one is awaited."""
-        policy = self.runtime.policy
+        policy = self.in_force.configured.policy
         if policy is None or policy.keys_awaited:
             return page(503, b"no key to verify tokens with yet\n", extra=CORS)
         return self.health()
@@ -165,8 +176,8 @@ class StatusPages:
 
     def metrics(self, query: str) -> Answer | Awaitable[Answer]:
         """The gateway's own metrics, those of all its processes."""
-        if self.runtime.worker is not None:
-            return self._metrics(self.runtime.worker)
+        if self.process.worker is not None:
+            return self._metrics(self.process.worker)
         body, content_type = self.telemetry.exposition()
         return page(200, body, content_type.encode())
 
@@ -176,7 +187,7 @@ class StatusPages:
 
     def flags(self, query: str) -> Answer:
         """Every flag with its value, without secrets."""
-        return page(200, flags_page(self.runtime.settings).encode("utf-8", "replace"))
+        return page(200, flags_page(self.in_force.configured.settings).encode("utf-8", "replace"))
 
     def profiles(self, query: str) -> Answer:
         """Where the profile is."""

@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from vmgw_addons.state import Runtime, Worker
+from vmgw_addons.state import Worker
 
 from .metrics import Telemetry
 
@@ -26,13 +26,13 @@ _SECONDS: Final = 2.0
 class WorkerMetrics:
     """Tells the other processes on the port what this one counts, and asks them."""
 
-    def __init__(self, runtime: Runtime, telemetry: Telemetry) -> None:
-        self.runtime = runtime
+    def __init__(self, worker: Worker | None, telemetry: Telemetry) -> None:
+        self.worker = worker
         self.telemetry = telemetry
         self.server: asyncio.Server | None = None
 
     async def running(self) -> None:
-        worker = self.runtime.worker
+        worker = self.worker
         if worker is not None:
             path = _socket(worker, worker.slot)
             path.unlink(missing_ok=True)  # a worker that died has left it

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -16,12 +15,12 @@ from requests.exceptions import JSONDecodeError
 
 from vmgw_core.base import FieldError, as_text, is_http_url, load_object
 from vmgw_core.base.strict_json import child
+from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError
 
 from .errors import AskError, describe
 from .http import bounded
 
-_FLAGS: Final = "datasource"
 _MAX_SECRET: Final = 64 << 10  # bytes of a file with a secret
 _LEEWAY: Final = 30.0  # seconds before its end at which a token is replaced
 
@@ -29,15 +28,16 @@ _LEEWAY: Final = 30.0  # seconds before its end at which a token is replaced
 class Secret:
     """A value from a flag, or from a file that is read each time it is needed: it can be replaced at any moment."""
 
-    def __init__(self, settings: Mapping[str, object], name: str, file_name: str) -> None:
-        """
+    def __init__(self, flag: str, value: str, path: str) -> None:
+        """``value`` is that of ``-<flag>``, ``path`` that of ``-<flag>File``.
+
         Raises:
             ConfigurationError: both flags are set, or the file cannot be read.
         """
-        self._value, self._path = str(settings[name]), str(settings[file_name])
-        self._flag = file_name
-        if self._value and self._path:
-            raise ConfigurationError(f"-{name} and -{file_name}: set one of them")
+        self._value, self._path = value, path
+        self._flag = f"{flag}File"
+        if value and path:
+            raise ConfigurationError(f"-{flag} and -{self._flag}: set one of them")
         try:
             self.read()
         except AskError as error:
@@ -69,25 +69,41 @@ class Secret:
 class Credentials:
     """What goes into the header ``Authorization``."""
 
-    def __init__(self, settings: Mapping[str, object]) -> None:
+    def __init__(self, settings: Settings) -> None:
         """
         Raises:
             ConfigurationError: flags that exclude each other, that lack another, or a file that cannot be read.
         """
-        self._user = Secret(settings, f"{_FLAGS}.basicAuth.username", f"{_FLAGS}.basicAuth.usernameFile")
-        self._password = Secret(settings, f"{_FLAGS}.basicAuth.password", f"{_FLAGS}.basicAuth.passwordFile")
-        self._bearer = Secret(settings, f"{_FLAGS}.bearerToken", f"{_FLAGS}.bearerTokenFile")
-        self._oauth2 = ClientCredentials(settings) if settings[f"{_FLAGS}.oauth2.clientID"] else None
+        self._user = Secret(
+            "datasource.basicAuth.username",
+            settings.datasource_basic_auth_username,
+            settings.datasource_basic_auth_username_file,
+        )
+        self._password = Secret(
+            "datasource.basicAuth.password",
+            settings.datasource_basic_auth_password,
+            settings.datasource_basic_auth_password_file,
+        )
+        self._bearer = Secret(
+            "datasource.bearerToken", settings.datasource_bearer_token, settings.datasource_bearer_token_file
+        )
+        self._oauth2 = ClientCredentials(settings) if settings.datasource_oauth2_client_id else None
         if self._password and not self._user:
-            raise ConfigurationError(f"-{_FLAGS}.basicAuth.password needs -{_FLAGS}.basicAuth.username")
+            raise ConfigurationError("-datasource.basicAuth.password needs -datasource.basicAuth.username")
         if [bool(self._user), bool(self._bearer), self._oauth2 is not None].count(True) > 1:
             raise ConfigurationError(
-                f"-{_FLAGS}.basicAuth.*, -{_FLAGS}.bearerToken* and -{_FLAGS}.oauth2.*: set one kind of them"
+                "-datasource.basicAuth.*, -datasource.bearerToken* and -datasource.oauth2.*: set one kind of them"
             )
         if self._oauth2 is None:
-            for name in ("clientSecret", "clientSecretFile", "tokenUrl", "scopes", "endpointParams"):
-                if settings[f"{_FLAGS}.oauth2.{name}"]:
-                    raise ConfigurationError(f"-{_FLAGS}.oauth2.{name} needs -{_FLAGS}.oauth2.clientID")
+            for name, value in (
+                ("clientSecret", settings.datasource_oauth2_client_secret),
+                ("clientSecretFile", settings.datasource_oauth2_client_secret_file),
+                ("tokenUrl", settings.datasource_oauth2_token_url),
+                ("scopes", settings.datasource_oauth2_scopes),
+                ("endpointParams", settings.datasource_oauth2_endpoint_params),
+            ):
+                if value:
+                    raise ConfigurationError(f"-datasource.oauth2.{name} needs -datasource.oauth2.clientID")
 
     def headers(self) -> dict[str, str | bytes]:
         """The header, or none. May fetch a token.
@@ -113,17 +129,21 @@ class Credentials:
 class ClientCredentials:
     """A token of the OAuth2 client credentials grant (RFC 6749, section 4.4), kept until shortly before its end."""
 
-    def __init__(self, settings: Mapping[str, object]) -> None:
+    def __init__(self, settings: Settings) -> None:
         """
         Raises:
             ConfigurationError: a flag is missing or cannot be used.
         """
-        flags = f"{_FLAGS}.oauth2"
-        self._client = str(settings[f"{flags}.clientID"])
-        self._secret = Secret(settings, f"{flags}.clientSecret", f"{flags}.clientSecretFile")
-        self._url = str(settings[f"{flags}.tokenUrl"])
-        self._scope = " ".join(filter(None, str(settings[f"{flags}.scopes"]).split(";")))
-        self._parameters = _parameters(str(settings[f"{flags}.endpointParams"]), f"-{flags}.endpointParams")
+        flags = "datasource.oauth2"
+        self._client = settings.datasource_oauth2_client_id
+        self._secret = Secret(
+            f"{flags}.clientSecret",
+            settings.datasource_oauth2_client_secret,
+            settings.datasource_oauth2_client_secret_file,
+        )
+        self._url = settings.datasource_oauth2_token_url
+        self._scope = " ".join(filter(None, settings.datasource_oauth2_scopes.split(";")))
+        self._parameters = _parameters(settings.datasource_oauth2_endpoint_params, f"-{flags}.endpointParams")
         if not self._secret:
             raise ConfigurationError(f"-{flags}.clientID needs -{flags}.clientSecret or -{flags}.clientSecretFile")
         if not is_http_url(self._url):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from dataclasses import fields
+from operator import attrgetter
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
 from vmgw_core.backends import Backend
-from vmgw_core.configuration import FLAGS
+from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import parse_labels
 
@@ -22,52 +23,50 @@ _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110,
 _OWN_HEADERS: Final = frozenset({"content-length", "transfer-encoding", "connection"})
 
 
-_FLAGS: Final = [
-    *(flag.name for flag in FLAGS if flag.name.startswith("datasource.")),
-    *("ratelimit.extraLabels", "ratelimit.refreshInterval", "remoteRead.disablePathAppend"),
-]
+_BUILT_FROM: Final = attrgetter(
+    *(field.name for field in fields(Settings) if field.name.startswith("datasource_")),
+    *("ratelimit_extra_labels", "ratelimit_refresh_interval", "remote_read_disable_path_append"),
+)
+"""The settings that a datasource depends on."""
 
 
 class Datasource:
     """Whatever ``-datasource.url`` leads to. Its methods block: they are for a thread."""
 
-    def __init__(self, settings: Mapping[str, object]) -> None:
+    def __init__(self, settings: Settings) -> None:
         """
         Raises:
             ConfigurationError: a flag cannot be used.
         """
-        url, _, query = str(settings["datasource.url"]).partition("?")
+        url, _, query = settings.datasource_url.partition("?")
         self._arguments = dict(parse_qsl(query, keep_blank_values=True))
         self.backend = Backend.parse(url, "datasource.url")
-        self.shown = (
-            f"-datasource.url {settings['datasource.url']}" if settings["datasource.showURL"] else "-datasource.url"
-        )
+        self.shown = f"-datasource.url {settings.datasource_url}" if settings.datasource_show_url else "-datasource.url"
         """What logs call it."""
         self.labels = _extra_labels(settings)
         """What every metric asked for must have."""
-        self._tell = bool(settings["datasource.showURL"])
+        self._tell = settings.datasource_show_url
         path = self.backend.base
-        path += "/prometheus" if settings["datasource.appendTypePrefix"] else ""
-        path += "" if settings["remoteRead.disablePathAppend"] else "/api/v1/query"
+        path += "/prometheus" if settings.datasource_append_type_prefix else ""
+        path += "" if settings.remote_read_disable_path_append else "/api/v1/query"
         self._path = path or "/"
-        self._headers = _headers(str(settings["datasource.headers"]))
+        self._headers = _headers(settings.datasource_headers)
         self._credentials = Credentials(settings)
-        interval = float(str(settings["ratelimit.refreshInterval"]))
-        self._alignment = interval if settings["datasource.queryTimeAlignment"] else 0.0
-        self._lookback = float(str(settings["datasource.lookback"]))
-        digits = int(str(settings["datasource.roundDigits"]))
-        if digits:
-            self._arguments["round_digits"] = str(digits)
-        if not settings["datasource.disableStepParam"]:
-            step = float(str(settings["datasource.queryStep"])) or interval
+        interval = settings.ratelimit_refresh_interval
+        self._alignment = interval if settings.datasource_query_time_alignment else 0.0
+        self._lookback = settings.datasource_lookback
+        if settings.datasource_round_digits:
+            self._arguments["round_digits"] = str(settings.datasource_round_digits)
+        if not settings.datasource_disable_step_param:
+            step = settings.datasource_query_step or interval
             self._arguments["step"] = f"{max(1, math.ceil(step))}s"
         # VictoriaMetrics leaves the last 30 seconds out of its answers otherwise (-search.latencyOffset).
         self._arguments["nocache"] = "1"
         self._endpoint = Endpoint(
             self.backend,
-            TLSFiles.of(settings, "datasource"),
-            idle=int(str(settings["datasource.maxIdleConnections"])),
-            keep_alive=not settings["datasource.disableKeepAlive"],
+            TLSFiles(settings.client_tls("datasource")),
+            idle=settings.datasource_max_idle_connections,
+            keep_alive=not settings.datasource_disable_keep_alive,
         )
 
     def query(self, expression: str, now: float) -> bytes:
@@ -98,7 +97,7 @@ class Datasource:
 
 
 def build_datasource(
-    settings: Mapping[str, object], before: Mapping[str, object] | None = None, old: Datasource | None = None
+    settings: Settings, before: Settings | None = None, old: Datasource | None = None
 ) -> Datasource | None:
     """The datasource that the flags ask for, None without ``-datasource.url`` and ``-enable.rateLimit``.
 
@@ -107,23 +106,21 @@ def build_datasource(
     Raises:
         ConfigurationError: a flag cannot be used.
     """
-    if not settings["datasource.url"] or not settings["enable.rateLimit"]:
+    if not settings.datasource_url or not settings.enable_rate_limit:
         return None
-    if old is not None and before is not None and all(settings[name] == before[name] for name in _FLAGS):
+    if old is not None and before is not None and _BUILT_FROM(settings) == _BUILT_FROM(before):
         return old
     return Datasource(settings)
 
 
-def _extra_labels(settings: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+def _extra_labels(settings: Settings) -> tuple[tuple[str, str], ...]:
     """``-ratelimit.extraLabels``.
 
     Raises:
         ConfigurationError: one is no label.
     """
-    texts = settings["ratelimit.extraLabels"]
-    assert isinstance(texts, tuple)
     try:
-        return parse_labels(texts)
+        return parse_labels(settings.ratelimit_extra_labels)
     except ValueError as error:
         raise ConfigurationError(f"-ratelimit.extraLabels: {error}") from None
 

@@ -167,8 +167,8 @@ def bounded(
         files = tls or TLSFiles()
         context = files.context("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # as requests itself takes them
         scheme, options = "https://", {"ssl_context": context, "cert_reqs": context.verify_mode}
-        if files.server_name:
-            options["server_hostname"] = files.server_name
+        if files.flags.server_name:
+            options["server_hostname"] = files.flags.server_name
     session.trust_env = False  # the adapter knows what is to be taken from the environment
     session.adapters.clear()  # the other scheme is not spoken
     session.mount(scheme, _Adapter(options, deadline, largest, idle))

@@ -1,45 +1,28 @@
-"""The flags ``-<prefix>.tls*``: how the gateway speaks TLS to a server."""
+"""The flags ``-<side>.tls*``: how the gateway speaks TLS to a server."""
 
 from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import urllib3
 from urllib3.exceptions import InsecureRequestWarning
 
+from vmgw_core.configuration import ClientTLS
 from vmgw_core.errors import ConfigurationError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class TLSFiles:
-    """The five TLS settings of ``-<prefix>.tls*``; without a prefix, those of a server that has no such flags."""
+    """The files that ``-<side>.tls*`` name; without a side, those of a server that has no such flags."""
 
-    prefix: str = ""
-    authorities: str = ""
-    certificate: str = ""
-    key: str = ""
-    server_name: str = ""
-    verify: bool = True
-
-    @classmethod
-    def of(cls, settings: Mapping[str, object], prefix: str) -> TLSFiles:
-        """Those of ``-<prefix>.tls*``."""
-        return cls(
-            prefix=prefix,
-            authorities=str(settings[f"{prefix}.tlsCAFile"]),
-            certificate=str(settings[f"{prefix}.tlsCertFile"]),
-            key=str(settings[f"{prefix}.tlsKeyFile"]),
-            server_name=str(settings[f"{prefix}.tlsServerName"]),
-            verify=not settings[f"{prefix}.tlsInsecureSkipVerify"],
-        )
+    flags: ClientTLS = ClientTLS()
 
     def stamp(self) -> tuple[object, ...]:
         """A value that changes when one of the files does."""
-        return tuple(_stamp(path) for path in (self.authorities, self.certificate, self.key) if path)
+        return tuple(_stamp(path) for path in (self.flags.ca_file, self.flags.cert_file, self.flags.key_file) if path)
 
     def context(self, *variables: str) -> ssl.SSLContext:
         """The context they make.
@@ -50,9 +33,11 @@ class TLSFiles:
         Raises:
             ConfigurationError: a file cannot be used.
         """
-        if bool(self.certificate) != bool(self.key):
-            raise ConfigurationError(f"-{self.prefix}.tlsCertFile and -{self.prefix}.tlsKeyFile: set both or none")
-        flag, path = f"-{self.prefix}.tlsCAFile", self.authorities
+        if bool(self.flags.cert_file) != bool(self.flags.key_file):
+            raise ConfigurationError(
+                f"-{self.flags.side}.tlsCertFile and -{self.flags.side}.tlsKeyFile: set both or none"
+            )
+        flag, path = f"-{self.flags.side}.tlsCAFile", self.flags.ca_file
         if not path and (flag := next(filter(os.environ.get, variables), "")):
             path = os.environ[flag]
         try:
@@ -60,15 +45,15 @@ class TLSFiles:
                 context = ssl.create_default_context(capath=path)
             else:
                 context = ssl.create_default_context(cafile=path or None)
-            flag, path = f"-{self.prefix}.tlsCertFile", self.certificate
-            if self.certificate:
-                context.load_cert_chain(self.certificate, self.key)
+            flag, path = f"-{self.flags.side}.tlsCertFile", self.flags.cert_file
+            if self.flags.cert_file:
+                context.load_cert_chain(self.flags.cert_file, self.flags.key_file)
         except ssl.SSLError:
             raise ConfigurationError(f"{flag}: not a usable PEM file: {path}") from None
         except OSError as error:
             raise ConfigurationError(f"{flag}: cannot read {path}: {error.strerror}") from None
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if not self.verify:
+        if self.flags.insecure_skip_verify:
             urllib3.disable_warnings(InsecureRequestWarning)  # it was asked for
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

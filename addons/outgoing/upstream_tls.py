@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from OpenSSL import SSL
 
 from vmgw_core.backends import Backend
+from vmgw_core.configuration import ClientTLS, Settings
 from vmgw_core.errors import ConfigurationError
 
 from .tls_files import TLSFiles
@@ -50,10 +50,7 @@ class UpstreamTLS:
         return connection
 
 
-_SETTINGS = ("tlsCAFile", "tlsCertFile", "tlsKeyFile", "tlsServerName", "tlsInsecureSkipVerify")
-
-
-def contexts(settings: Mapping[str, object]) -> dict[tuple[str, int], UpstreamTLS]:
+def contexts(settings: Settings) -> dict[tuple[str, int], UpstreamTLS]:
     """The TLS settings of the https backends, by their address.
 
     Raises:
@@ -61,36 +58,34 @@ def contexts(settings: Mapping[str, object]) -> dict[tuple[str, int], UpstreamTL
             ways (connections are shared by address).
     """
     result: dict[tuple[str, int], UpstreamTLS] = {}
-    differ = any(settings[f"read.{name}"] != settings[f"write.{name}"] for name in _SETTINGS)
-    side_of: dict[tuple[str, int], str] = {}
-    for side in ("read", "write"):
-        flag = f"{side}.url"
-        urls = settings[flag]
-        assert isinstance(urls, tuple)
-        for backend in (Backend.parse(url, flag) for url in urls):
+    tls_of: dict[tuple[str, int], ClientTLS] = {}
+    for urls, tls in (
+        (settings.read_url, settings.client_tls("read")),
+        (settings.write_url, settings.client_tls("write")),
+    ):
+        for backend in (Backend.parse(url, f"{tls.side}.url") for url in urls):
             if backend.scheme != "https":
                 continue
-            if differ and side_of.setdefault(backend.address, side) != side:
+            if tls_of.setdefault(backend.address, tls) != tls:
                 raise ConfigurationError("-read.tls* and -write.tls* differ, but both URLs lead to the same address")
-            result[backend.address] = _context(settings, side, backend)
+            result[backend.address] = _context(tls, backend)
     return result
 
 
-def _context(settings: Mapping[str, object], side: str, backend: Backend) -> UpstreamTLS:
-    files = TLSFiles.of(settings, side)
-    fast = files.context()  # which says of each file whether it can be used
+def _context(tls: ClientTLS, backend: Backend) -> UpstreamTLS:
+    fast = TLSFiles(tls).context()  # which says of each file whether it can be used
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.set_verify(SSL.VERIFY_PEER if files.verify else SSL.VERIFY_NONE)
+    context.set_verify(SSL.VERIFY_NONE if tls.insecure_skip_verify else SSL.VERIFY_PEER)
     try:
-        if files.authorities:
-            context.load_verify_locations(files.authorities)
+        if tls.ca_file:
+            context.load_verify_locations(tls.ca_file)
         else:
             context.set_default_verify_paths()
-        if files.certificate:
-            context.use_certificate_chain_file(files.certificate)
-            context.use_privatekey_file(files.key)
+        if tls.cert_file:
+            context.use_certificate_chain_file(tls.cert_file)
+            context.use_privatekey_file(tls.key_file)
             context.check_privatekey()
     except SSL.Error:
-        raise ConfigurationError(f"-{side}.tls*: a file cannot be used") from None
-    return UpstreamTLS(context, fast, files.server_name or backend.host)
+        raise ConfigurationError(f"-{tls.side}.tls*: a file cannot be used") from None
+    return UpstreamTLS(context, fast, tls.server_name or backend.host)

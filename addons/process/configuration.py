@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mitmproxy import ctx
 from mitmproxy.addonmanager import Loader
@@ -16,16 +16,24 @@ from mitmproxy.exceptions import OptionsError
 from vmgw_addons.capture import check_capture
 from vmgw_addons.listener import parse_listen_address
 from vmgw_addons.observability import AccessLog
-from vmgw_addons.outgoing import Datasource, UpstreamTLS, build_datasource
+from vmgw_addons.outgoing import build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
 from vmgw_addons.sources import build_exchange, limit_file, read_in_thread
-from vmgw_addons.state import DEAD_TARGET, Exchange, PageAccess, Runtime, WireLimits, header_edit, path_prefix
+from vmgw_addons.state import (
+    DEAD_TARGET,
+    Configured,
+    InForce,
+    PageAccess,
+    Process,
+    Reloads,
+    header_edit,
+    path_prefix,
+)
 from vmgw_addons.support import LogStyle, in_thread, set_up_logging_beside
-from vmgw_core.backends import Backend, BackendGroup
-from vmgw_core.configuration import BY_NAME, FLAGS, Flag, Kind, Settings, option_name, settings_from_options
+from vmgw_core.backends import Backend, BackendGroup, Concurrency
+from vmgw_core.configuration import FLAGS, Flag, Kind, Settings, option_name, settings_from_options
 from vmgw_core.enforcement import Policy
 from vmgw_core.errors import ConfigurationError
-from vmgw_core.http import HeaderEdit
 from vmgw_core.limits import Limit, Limiter
 from vmgw_core.tokens import (
     IssuerPattern,
@@ -42,28 +50,23 @@ logger = logging.getLogger(__name__)
 _OPTION_TYPES: dict[Kind, Any] = {Kind.BOOL: bool, Kind.INT: int, Kind.ARRAY: Sequence[str]}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Read:
-    """What ``settings`` and the files they name ask for."""
+class _Read(NamedTuple):
+    """What settings and the files they name ask for."""
 
-    settings: Settings
+    configured: Configured
+    """Without limits: use() puts them into what counts already."""
     static: list[VerificationKey]
-    keyring: KeyRing
-    policy: Policy
-    tls: dict[tuple[str, int], UpstreamTLS]
-    style: LogStyle
-    page_access: PageAccess
-    edit: HeaderEdit
     limits: tuple[Limit, ...] | None
-    datasource: Datasource | None
-    exchange: Exchange | None
 
 
 class Configuration:
     """Reads flags and files, and replaces the policy in force when all of it is good."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce, process: Process, reloads: Reloads, limit_reloads: Reloads) -> None:
+        self.in_force = in_force
+        self.process = process
+        self.reloads = reloads
+        self.limit_reloads = limit_reloads
 
     def load(self, loader: Loader) -> None:
         for flag in FLAGS:
@@ -75,25 +78,24 @@ class Configuration:
             return
         try:
             settings = settings_from_options(lambda name: getattr(ctx.options, name))
-            if settings != self.runtime.settings:
+            if self.in_force.configured.policy is None or settings != self.in_force.configured.settings:
                 self.start(settings)
         except ConfigurationError as error:
-            if self.runtime.policy is not None:  # set while running: mitmproxy rolls the option back
+            if self.in_force.configured.policy is not None:  # set while running: mitmproxy rolls the option back
                 raise OptionsError(str(error)) from None
             logger.error(str(error))  # at start: mitmproxy stops, and every request before that is refused
 
     def running(self) -> None:
-        if self.runtime.policy is None:
+        configured = self.in_force.configured
+        if configured.policy is None:
             logger.error("vmgateway has no usable configuration: set at least vmgw_enable_auth and vmgw_read_url")
             return
-        if self.runtime.limiter is not None:
-            logger.info(f"{len(self.runtime.limiter.limits)} limits are enforced")
-        elif self.runtime.settings["ratelimit.config"]:
+        if configured.limiter is not None:
+            logger.info(f"{len(configured.limiter.limits)} limits are enforced")
+        elif configured.settings.ratelimit_config:
             logger.warning("-ratelimit.config is given without -enable.rateLimit: no limit is enforced")
-        verified = (
-            self.runtime.policy.auth and self.runtime.keyring is not None and self.runtime.keyring.keyset is not None
-        )
-        logger.log(logging.INFO if verified else logging.WARNING, describe_keys(self.runtime))
+        verified = configured.policy.auth and configured.keyring is not None and configured.keyring.keyset is not None
+        logger.log(logging.INFO if verified else logging.WARNING, describe_keys(configured))
 
     def start(self, settings: Settings) -> None:
         """Put the first ``settings`` in force, or others while running.
@@ -105,9 +107,9 @@ class Configuration:
         style = LogStyle.from_settings(settings)
         if style != LogStyle() and "termlog_verbosity" in ctx.options:
             set_up_logging_beside(style)
-        if self.runtime.offline is None:  # what is set below says nothing any more
-            self.runtime.offline = not ctx.options.server
-        _set_up_mitmproxy(settings, offline=self.runtime.offline)
+        if self.process.offline is None:  # what is set below says nothing any more
+            self.process.offline = not ctx.options.server
+        _set_up_mitmproxy(settings, offline=self.process.offline)
 
     def apply(self, settings: Settings, limits: tuple[Limit, ...] | None = None) -> None:
         """Put ``settings`` in force, files read anew, or leave everything as it was.
@@ -126,76 +128,76 @@ class Configuration:
         Raises:
             ConfigurationError: as :meth:`apply`.
         """
-        runtime = self.runtime
+        before = self.in_force.configured
         static = read_static_keys(settings)
         keyring = build_keyring(settings, static)
-        policy = build_policy(settings, keyring, runtime.policy)
+        policy = build_policy(settings, keyring, before.policy)
         check_capture(settings)
-        if limits is None and settings["enable.rateLimit"]:
+        style = LogStyle.from_settings(settings)
+        if limits is None and settings.enable_rate_limit:
             limits = limit_file.load(settings)
-        return _Read(
+        configured = Configured(
             settings=settings,
-            static=static,
-            keyring=keyring,
             policy=policy,
-            tls=contexts(settings),
-            style=LogStyle.from_settings(settings),
+            keyring=keyring,
+            upstream_tls=contexts(settings),
             page_access=PageAccess.from_settings(settings),
-            edit=header_edit(settings),
-            limits=limits,
-            datasource=build_datasource(settings, runtime.settings, runtime.datasource),
-            exchange=build_exchange(settings, runtime.settings, runtime.exchange),
+            header_edit=header_edit(settings),
+            access_log=AccessLog(self.in_force, style, self.process.log) if settings.access_log else None,
+            datasource=build_datasource(settings, before.settings, before.datasource),
+            exchange=build_exchange(settings, before.settings, before.exchange),
         )
+        return _Read(configured, static, limits)
 
     def use(self, found: _Read) -> None:
         """Put in force what was read."""
-        runtime, settings = self.runtime, found.settings
-        if runtime.keyring is not None and all(settings[flag] == runtime.settings[flag] for flag in _ENDPOINT_FLAGS):
-            runtime.keyring.replace_static(found.static)  # what was fetched stays
-        else:
-            runtime.keyring = found.keyring
-        runtime.settings, runtime.policy, runtime.upstream_tls = settings, found.policy, found.tls
-        runtime.limits = WireLimits.of(settings)
-        runtime.limit_concurrency()
-        runtime.page_access, runtime.header_edit = found.page_access, found.edit
-        runtime.access_log = AccessLog(runtime, found.style) if settings["accessLog"] else None
-        runtime.limiter = limiter_for(settings, found.limits, runtime.limiter)
-        runtime.datasource, runtime.exchange = found.datasource, found.exchange
-        runtime.use_keys()
+        before, settings = self.in_force.configured, found.configured.settings
+        keyring, concurrency = found.configured.keyring, before.concurrency
+        if before.keyring is not None and _endpoints(settings) == _endpoints(before.settings):
+            keyring = before.keyring
+            keyring.replace_static(found.static)  # what was fetched stays
+        total, of_tenant = settings.max_concurrent_requests, settings.max_concurrent_per_tenant
+        if concurrency is None and (total or of_tenant):
+            concurrency = Concurrency(total, of_tenant)
+        limiter = limiter_for(settings, found.limits, before.limiter)
+        self.in_force.configured = replace(found.configured, keyring=keyring, limiter=limiter, concurrency=concurrency)
+        self.in_force.use_keys()
+        if concurrency is not None:
+            for waiter in concurrency.resize(total, of_tenant):
+                waiter()
 
     async def reload(self) -> bool:
         """Read all files again, in a thread; a bad one leaves the configuration as it is. Returns whether it worked."""
-        runtime = self.runtime
         try:
             while True:
-                settings = runtime.settings
+                settings = self.in_force.configured.settings
                 limits = await self.limits(settings)
                 found = await in_thread(partial(self.read, settings, limits), "reload")
-                if runtime.settings is settings:  # no option was set meanwhile
+                if self.in_force.configured.settings is settings:  # no option was set meanwhile
                     break
             self.use(found)
         except ConfigurationError as error:
-            runtime.reloads["error"] += 1
+            self.reloads.error += 1
             logger.error(f"cannot reload, the old configuration stays in force: {error}")
             return False
         except Exception:
-            runtime.reloads["error"] += 1
+            self.reloads.error += 1
             raise
-        runtime.reloads["success"] += 1
+        self.reloads.success += 1
         held = f"{len(limits)} limits, " if limits is not None else ""
-        logger.info(f"reloaded: {held}{describe_keys(runtime)}")
+        logger.info(f"reloaded: {held}{describe_keys(self.in_force.configured)}")
         return True
 
     async def limits(self, settings: Settings) -> tuple[Limit, ...] | None:
         """Those of ``-ratelimit.config``, read without holding up requests. Raises ConfigurationError."""
-        if not settings.get("enable.rateLimit"):
+        if not settings.enable_rate_limit:
             return None
         try:
             limits = await read_in_thread(settings)
         except ConfigurationError:
-            self.runtime.limit_reloads["error"] += 1
+            self.limit_reloads.error += 1
             raise
-        self.runtime.limit_reloads["success"] += 1
+        self.limit_reloads.success += 1
         return limits
 
 
@@ -209,7 +211,7 @@ def _set_up_mitmproxy(settings: Settings, *, offline: bool) -> None:
     """Point mitmproxy's listener at an address that answers nobody: only a decision leads to a backend."""
     if ctx.options.has_changed("mode") and ctx.options.mode != [f"reverse:{DEAD_TARGET}"]:
         raise ConfigurationError("--mode: leave it out, vmgateway sets it; -httpListenAddr says where to listen")
-    parse_listen_address(str(settings["httpListenAddr"]), ipv6=bool(settings["enableTCP6"]))
+    parse_listen_address(settings.http_listen_addr, ipv6=settings.enable_tcp6)
     # The listener is the gateway's own: see ``Listener``.
     options: dict[str, object] = {"connection_strategy": "lazy", "server": False}
     if not offline:  # flows that are read from a file would be given the mode's address
@@ -217,11 +219,18 @@ def _set_up_mitmproxy(settings: Settings, *, offline: bool) -> None:
     # mitmproxy's own guards that a gateway replaces: who may connect, and the certificate page under mitm.it.
     options |= {name: False for name in ("block_global", "onboarding") if name in ctx.options}
     if "tcp_timeout" in ctx.options:  # mitmproxy 12; 600 seconds in 11
-        options["tcp_timeout"] = int(float(str(settings["backend.responseTimeout"])) + 60)
+        options["tcp_timeout"] = int(settings.backend_response_timeout + 60)
     ctx.options.update(**options)
 
 
-_ENDPOINT_FLAGS = ("auth.jwksEndpoints", "auth.oidcDiscoveryEndpoints", "auth.keysRefreshInterval", "auth.issuer")
+def _endpoints(settings: Settings) -> tuple[object, ...]:
+    """What the keys that were fetched depend on."""
+    return (
+        settings.auth_jwks_endpoints,
+        settings.auth_oidc_discovery_endpoints,
+        settings.auth_keys_refresh_interval,
+        settings.auth_issuer,
+    )
 
 
 def read_static_keys(settings: Settings) -> list[VerificationKey]:
@@ -231,13 +240,13 @@ def read_static_keys(settings: Settings) -> list[VerificationKey]:
         ConfigurationError: a file cannot be read, or holds no usable public key.
     """
     keys: list[VerificationKey] = []
-    for path in _texts(settings, "auth.publicKeyFiles"):
+    for path in settings.auth_public_key_files:
         try:
             data = Path(path).read_bytes()
         except OSError as error:
             raise ConfigurationError(f"-auth.publicKeyFiles: cannot read {path}: {error.strerror}") from None
         keys += keys_from_pem(data, f"-auth.publicKeyFiles {path}")
-    for index, text in enumerate(_texts(settings, "auth.publicKeys")):
+    for index, text in enumerate(settings.auth_public_keys):
         keys += keys_from_pem(text, f"-auth.publicKeys[{index}]")
     return keys
 
@@ -250,16 +259,16 @@ def build_keyring(settings: Settings, static: Sequence[VerificationKey]) -> KeyR
     """
     return KeyRing(
         static=static,
-        jwks_endpoints=_texts(settings, "auth.jwksEndpoints"),
-        oidc_endpoints=_texts(settings, "auth.oidcDiscoveryEndpoints"),
+        jwks_endpoints=settings.auth_jwks_endpoints,
+        oidc_endpoints=settings.auth_oidc_discovery_endpoints,
         issuers=_issuers(settings),
-        refresh_interval=float(str(settings["auth.keysRefreshInterval"])),
+        refresh_interval=settings.auth_keys_refresh_interval,
     )
 
 
 def _issuers(settings: Settings) -> list[IssuerPattern]:
     try:
-        return [IssuerPattern(text) for text in _texts(settings, "auth.issuer")]
+        return [IssuerPattern(text) for text in settings.auth_issuer]
     except ValueError as error:
         raise ConfigurationError(f"-auth.issuer: {error}") from None
 
@@ -271,19 +280,19 @@ def token_rules(settings: Settings) -> TokenRules:
         ConfigurationError: a flag cannot be used.
     """
     required = []
-    for index, text in enumerate(_texts(settings, "auth.requiredClaims")):
+    for index, text in enumerate(settings.auth_required_claims):
         try:
             required.append(RequiredClaim.parse(text))
         except ValueError as error:
             raise ConfigurationError(f"-auth.requiredClaims[{index}]: {error}") from None
-    audiences = _texts(settings, "auth.audience")
+    audiences = settings.auth_audience
     if "" in audiences:
         raise ConfigurationError("-auth.audience: an audience is not empty")
-    leeway = float(str(settings["auth.leeway"]))
+    leeway = settings.auth_leeway
     if not leeway.is_integer():
         raise ConfigurationError("-auth.leeway: expected whole seconds")
-    length, head = int(str(settings["auth.maxTokenSize"])), int(str(settings["http.maxHeadSize"]))
-    if length > head and length != BY_NAME["auth.maxTokenSize"].default:
+    length, head = settings.auth_max_token_size, settings.http_max_head_size
+    if length > head and length != Settings().auth_max_token_size:
         raise ConfigurationError("-auth.maxTokenSize: no larger token fits in the request head: see -http.maxHeadSize")
     return TokenRules(
         audiences=audiences,
@@ -299,38 +308,38 @@ def build_policy(settings: Settings, keyring: KeyRing, before: Policy | None = N
     Raises:
         ConfigurationError: they let everything through, lead nowhere, or name a URL that is none.
     """
-    auth, cluster = bool(settings["enable.auth"]), bool(settings["clusterMode"])
-    if not auth and not settings["enable.rateLimit"]:
+    auth, cluster = settings.enable_auth, settings.cluster_mode
+    if not auth and not settings.enable_rate_limit:
         raise ConfigurationError("-enable.auth is not set: without it the gateway would let everybody through")
     if not auth and not cluster:
         raise ConfigurationError(
             "-enable.rateLimit without -enable.auth needs -clusterMode: the tenant is then taken from the path"
         )
-    read = _backends(settings, "read.url", before.read if before is not None else None)
-    write = _backends(settings, "write.url", before.write if before is not None else None)
+    read = _backends("read.url", settings.read_url, before.read if before is not None else None)
+    write = _backends("write.url", settings.write_url, before.write if before is not None else None)
     if read is None and write is None:
         raise ConfigurationError("-read.url or -write.url is needed: there is no backend to send requests to")
-    header = str(settings["auth.httpHeader"])
+    header = settings.auth_http_header
     if not header or not header.replace("-", "").replace("_", "").isalnum() or not header.isascii():
         raise ConfigurationError("-auth.httpHeader: expected the name of a header, such as Authorization")
-    if settings["auth.issuer"] and auth and keyring.keyset is None:
+    if settings.auth_issuer and auth and keyring.keyset is None:
         raise ConfigurationError("-auth.issuer needs keys: without any, tokens are not verified")
-    cache_bytes = int(str(settings["auth.tokenCacheSize"]))
+    cache_bytes = settings.auth_token_cache_size
     return Policy(
         verifier=TokenVerifier(keyring.keyset, rules=token_rules(settings), cache_bytes=cache_bytes),
         token_header=header.lower().encode(),
-        allow_without_prefix=bool(settings["auth.httpHeaderAllowWithoutPrefix"]),
+        allow_without_prefix=settings.auth_http_header_allow_without_prefix,
         cluster=cluster,
         read=read,
         write=write,
-        max_form_size=int(str(settings["maxFormSize"])),
-        tell_why=bool(settings["logInvalidAuthTokens"]),
+        max_form_size=settings.max_form_size,
+        tell_why=settings.log_invalid_auth_tokens,
         path_prefix=path_prefix(settings),
         keys_awaited=auth and keyring.waiting,
         auth=auth,
-        compression=not settings["http.disableResponseCompression"],
-        check_label_names=bool(settings["write.checkLabelNames"]),
-        max_decoded=int(str(settings["ratelimit.maxDecodedSize"])),
+        compression=not settings.http_disable_response_compression,
+        check_label_names=settings.write_check_label_names,
+        max_decoded=settings.ratelimit_max_decoded_size,
     )
 
 
@@ -339,30 +348,24 @@ def limiter_for(settings: Settings, limits: tuple[Limit, ...] | None, old: Limit
     if limits is None:
         return None
     limiter = old or Limiter()
-    limiter.max_tenants = int(str(settings["ratelimit.maxTenants"]))
-    limiter.measured = bool(settings.get("datasource.url"))
-    closed = limiter.measured and bool(settings["ratelimit.failClosed"])
-    limiter.stale_after = float(str(settings["ratelimit.maxUsageAge"])) if closed else None
+    limiter.max_tenants = settings.ratelimit_max_tenants
+    limiter.measured = bool(settings.datasource_url)
+    closed = limiter.measured and settings.ratelimit_fail_closed
+    limiter.stale_after = settings.ratelimit_max_usage_age if closed else None
     limiter.replace(limits)
     return limiter
 
 
-def describe_keys(runtime: Runtime) -> str:
+def describe_keys(configured: Configured) -> str:
     """One line on what tokens are verified with."""
-    if runtime.policy is not None and not runtime.policy.auth:
+    if configured.policy is not None and not configured.policy.auth:
         return "-enable.auth is not set: NO token is needed, whoever can connect has every tenant it names"
-    keyset = runtime.keyring.keyset if runtime.keyring is not None else None
+    keyset = configured.keyring.keyset if configured.keyring is not None else None
     if keyset is None:
         return "0 keys loaded: token signatures are NOT verified, anybody can make a token"
     return f"{len(keyset)} key{'' if len(keyset) == 1 else 's'} loaded"
 
 
-def _backends(settings: Settings, flag: str, before: BackendGroup | None) -> BackendGroup | None:
-    backends = [Backend.parse(url, flag) for url in _texts(settings, flag)]
+def _backends(flag: str, urls: Sequence[str], before: BackendGroup | None) -> BackendGroup | None:
+    backends = [Backend.parse(url, flag) for url in urls]
     return BackendGroup(backends, before) if backends else None
-
-
-def _texts(settings: Settings, flag: str) -> tuple[str, ...]:
-    value = settings[flag]
-    assert isinstance(value, tuple)
-    return value

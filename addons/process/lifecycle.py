@@ -19,7 +19,8 @@ from vmgw_addons._mitmproxy import HttpErrorHook, proxyserver
 from vmgw_addons.lanes.fast import FastLane
 from vmgw_addons.listener import Listener
 from vmgw_addons.sources import KeyRefresh
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import InForce, Process
+from vmgw_addons.support import Background
 
 from .configuration import Configuration
 
@@ -33,9 +34,18 @@ class Lifecycle:
     """Ends requests before it ends the process."""
 
     def __init__(
-        self, runtime: Runtime, configuration: Configuration, keys: KeyRefresh, listener: Listener, fast: FastLane
+        self,
+        in_force: InForce,
+        process: Process,
+        background: Background,
+        configuration: Configuration,
+        keys: KeyRefresh,
+        listener: Listener,
+        fast: FastLane,
     ) -> None:
-        self.runtime = runtime
+        self.in_force = in_force
+        self.process = process
+        self.background = background
         self.configuration = configuration
         self.keys = keys
         self.listener = listener
@@ -58,9 +68,9 @@ class Lifecycle:
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         if type(ctx.master).__name__ in ("DumpMaster", "GatewayMaster"):  # in the others Ctrl-C asks the user
             loop.add_signal_handler(signal.SIGINT, self.stop)
-        if self.runtime.worker is not None:
-            parent = self.runtime.worker.parent
-            self.watching = self.runtime.background.repeat("parent", lambda: self.watch(parent))
+        if self.process.worker is not None:
+            parent = self.process.worker.parent
+            self.watching = self.background.repeat("parent", lambda: self.watch(parent))
 
     async def watch(self, parent: int) -> float:
         """A worker whose parent is gone has nobody to end or to replace it: it leaves."""
@@ -72,7 +82,7 @@ class Lifecycle:
         """Read files anew, and fetch keys again. While that goes on, one more is remembered, however many come."""
         self.reload_wanted = True
         if self.reloading is None or self.reloading.done():
-            self.reloading = self.runtime.background.once("reload", self.reload_now())
+            self.reloading = self.background.once("reload", self.reload_now())
 
     async def reload_now(self) -> None:
         """Reload as long as that is wanted."""
@@ -101,7 +111,7 @@ class Lifecycle:
         if self.stopping is not None:
             ctx.master.shutdown()
             return
-        self.stopping = self.runtime.background.once("drain", self.drain())
+        self.stopping = self.background.once("drain", self.drain())
 
     async def drain(self) -> None:
         """Tell load balancers, stop listening, let requests end, then leave."""
@@ -112,12 +122,12 @@ class Lifecycle:
 
     async def let_requests_end(self) -> None:
         """Take no new requests, and wait for those in flight as long as the flag says."""
-        self.runtime.draining = True
-        await asyncio.sleep(self.seconds("http.shutdownDelay"))
+        self.process.draining = True
+        await asyncio.sleep(self.in_force.configured.settings.http_shutdown_delay)
         self.listener.close()
         self.fast.close_idle()
         logger.info(f"draining: {self.in_flight} requests in flight")
-        limit = self.seconds("http.maxGracefulShutdownDuration")
+        limit = self.in_force.configured.settings.http_max_graceful_shutdown_duration
         deadline = asyncio.get_running_loop().time() + limit
         while self.in_flight and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(_LOOK_SECONDS)
@@ -160,7 +170,3 @@ class Lifecycle:
         for flow in [flow for flow in self.flows if flow.client_conn is client and flow not in self.ended]:
             flow.error = flow.error or Error("the client left")
             await ctx.master.addons.handle_lifecycle(HttpErrorHook(flow))
-
-    def seconds(self, flag: str) -> float:
-        """A duration flag, or 0 before there is a configuration."""
-        return float(str(self.runtime.settings.get(flag, 0)))

@@ -8,8 +8,8 @@ import time
 from contextlib import suppress
 
 from vmgw_addons.outgoing import describe, download
-from vmgw_addons.state import Runtime
-from vmgw_addons.support import in_thread
+from vmgw_addons.state import InForce
+from vmgw_addons.support import Background, in_thread
 from vmgw_core.tokens import Fetch
 
 logger = logging.getLogger(__name__)
@@ -18,33 +18,34 @@ logger = logging.getLogger(__name__)
 class KeyRefresh:
     """Does what the key ring asks for, when it is due, in threads."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce, background: Background) -> None:
+        self.in_force = in_force
+        self.background = background
         self.wake = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         self.fetches: set[asyncio.Task[None]] = set()
 
     def running(self) -> None:
         self.wake = asyncio.Event()
-        self.task = self.runtime.background.repeat("key_refresh", self.step)
+        self.task = self.background.repeat("key_refresh", self.step)
 
     async def done(self) -> None:
-        await self.runtime.background.stop(self.task, *self.fetches)
+        await self.background.stop(self.task, *self.fetches)
 
     def unknown_key(self) -> None:
         """A token came whose key is not among the known ones: its issuer may have new ones."""
-        if self.runtime.keyring is not None:
-            self.runtime.keyring.unknown_key(time.time())
+        if self.in_force.configured.keyring is not None:
+            self.in_force.configured.keyring.unknown_key(time.time())
             self.wake.set()
 
     async def step(self) -> float:
         """Start what is due, then wait for the next thing to be."""
         self.wake.clear()
-        keyring = self.runtime.keyring
+        keyring = self.in_force.configured.keyring
         pause = None
         if keyring is not None:
             for fetch in keyring.due(time.time()):
-                task = self.runtime.background.once("key_fetch", self.fetch(fetch))
+                task = self.background.once("key_fetch", self.fetch(fetch))
                 self.fetches.add(task)
                 task.add_done_callback(self.fetches.discard)
             pause = keyring.next_due(time.time())
@@ -54,7 +55,7 @@ class KeyRefresh:
 
     async def fetch(self, fetch: Fetch) -> None:
         """Fetch one document and hand it to the key ring."""
-        keyring = self.runtime.keyring
+        keyring = self.in_force.configured.keyring
         if keyring is None:
             return
         before = keyring.generation
@@ -71,6 +72,6 @@ class KeyRefresh:
                 elif status.name == fetch.source and status.skipped:
                     logger.warning(f"keys left out: {status.name}: {'; '.join(status.skipped)}")
         if keyring.generation != before:
-            self.runtime.use_keys()
+            self.in_force.use_keys()
             logger.info(f"{len(keyring.keyset or ())} keys in use after a refresh of {fetch.source}")
         self.wake.set()

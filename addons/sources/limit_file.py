@@ -24,12 +24,12 @@ def load(settings: Settings) -> tuple[Limit, ...]:
         ConfigurationError: there is no such file, or nothing can be read there; it is not understood; or a limit in it
             could not be held.
     """
-    location = str(settings["ratelimit.config"])
+    location = settings.ratelimit_config
     if not location:
         raise ConfigurationError("-enable.rateLimit needs -ratelimit.config: the file with the limits")
     name = shown(location)
     limits = read_limits(expanded(read(location), os.environ, name), name)
-    if not settings.get("datasource.url"):
+    if not settings.datasource_url:
         check_measurable(limits, name)
     return limits
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from vmgw_addons.outgoing import DEADLINE, AskError, Endpoint, TLSFiles
 from vmgw_addons.support import Background, Outage, in_thread
 from vmgw_core.backends import Backend
 from vmgw_core.base import FieldError, TenantID
+from vmgw_core.configuration import Settings
 from vmgw_core.limits import Ask, LimitType, OwnRequests, TenantSeries
 
 logger = logging.getLogger(__name__)
@@ -24,15 +25,11 @@ _AT_ONCE: Final = 4
 class TenantAsking:
     """Goes round the tenants in a task of its own, so that a slow one holds up nothing but the others."""
 
-    def __init__(
-        self, settings: Mapping[str, object], own: OwnRequests, interval: float, background: Background
-    ) -> None:
+    def __init__(self, settings: Settings, own: OwnRequests, interval: float, background: Background) -> None:
         self.series = TenantSeries(interval=max(INTERVAL, interval))
         self.outage = Outage(logger, "what it said before goes on being held to")
-        urls = settings["read.url"]
-        assert isinstance(urls, tuple)
-        backends = [Backend.parse(url, "read.url") for url in urls]
-        self._tls = TLSFiles.of(settings, "read")
+        backends = [Backend.parse(url, "read.url") for url in settings.read_url]
+        self._tls = TLSFiles(settings.client_tls("read"))
         self._endpoints = [[Endpoint(backend, self._tls, idle=1) for backend in backends] for _ in range(_AT_ONCE)]
         self._chosen = 0  # which of the backends is asked, until it fails
         self._own = own

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
+from operator import attrgetter
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Histogram
@@ -14,8 +15,9 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from vmgw_addons.outgoing import AskError
-from vmgw_addons.state import Exchange, Runtime
-from vmgw_addons.support import Outage
+from vmgw_addons.state import Exchange, InForce, Worker
+from vmgw_addons.support import Background, Outage
+from vmgw_core.configuration import Settings
 from vmgw_core.limits import RESERVED, Limiter
 
 from .redis_exchange import RedisExchange
@@ -30,14 +32,19 @@ _FAREWELL: Final = 1.0  # seconds for the last one
 _SHARE: Final = 20  # the event loop is busy with exchanging for at most one of that many parts of the time
 _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
-_FLAGS: Final = ("ratelimit.storage", "ratelimit.storageKeyPrefix")
+_CHOSEN_BY: Final = attrgetter("ratelimit_storage", "ratelimit_storage_key_prefix")
+"""The settings that an exchange depends on."""
 
 
 class UsageExchange:
     """Shares counts with other replicas (``-ratelimit.storage``), ten times a second."""
 
-    def __init__(self, runtime: Runtime, registry: CollectorRegistry) -> None:
-        self.runtime = runtime
+    def __init__(
+        self, in_force: InForce, background: Background, worker: Worker | None, registry: CollectorRegistry
+    ) -> None:
+        self.in_force = in_force
+        self.background = background
+        self.worker = worker
         self.task: asyncio.Task[None] | None = None
         self.used: Exchange | None = None
         self.outage = Outage(logger, "what this replica counts itself goes on being held to")
@@ -52,30 +59,31 @@ class UsageExchange:
         registry.register(_State(self))
 
     async def running(self) -> None:
-        self.used = exchange = self.runtime.exchange
-        limiter = self.runtime.limiter
+        self.used = exchange = self.in_force.configured.exchange
+        limiter = self.in_force.configured.limiter
         if exchange is not None and limiter is not None and limiter.limits:
             await self.exchange(exchange, limiter)  # before anything is admitted: what others count is known then
-        self.task = self.runtime.background.repeat("usage_exchange", self.step)
+        self.task = self.background.repeat("usage_exchange", self.step)
 
     async def done(self) -> None:
-        await self.runtime.background.stop(self.task)
+        await self.background.stop(self.task)
         if self.used is not None:
             await self.leave(self.used)
 
     async def step(self) -> float:
-        """Exchange once. What is used is taken from the runtime anew each time: a reload may replace it."""
-        if self.used is not self.runtime.exchange:
-            old, self.used = self.used, self.runtime.exchange
+        """Exchange once. What is used is read anew each time: a reload may replace it."""
+        if self.used is not self.in_force.configured.exchange:
+            old, self.used = self.used, self.in_force.configured.exchange
             if old is not None:
                 await old.close()
-        if self.used is None or self.runtime.limiter is None or not self.runtime.limiter.limits:
+        limiter = self.in_force.configured.limiter
+        if self.used is None or limiter is None or not limiter.limits:
             return _IDLE
-        return await self.exchange(self.used, self.runtime.limiter)
+        return await self.exchange(self.used, limiter)
 
     async def leave(self, used: Exchange) -> None:
         """Let go of what was set aside; what was counted goes on counting."""
-        limiter = self.runtime.limiter
+        limiter = self.in_force.configured.limiter
         if limiter is not None and limiter.limits and self.outage.reason is None:
             now = time.monotonic()
             counts = {key: count for key, count in limiter.usages(now).items() if not key.endswith(RESERVED)}
@@ -107,16 +115,14 @@ class UsageExchange:
                 return 0.01
             heard = time.thread_time()
             totals, self.alive = used.others.totals(time.monotonic())
-        worker = self.runtime.worker
+        worker = self.worker
         peers = self.alive if worker is None else max(self.alive, worker.count - 1)  # also those yet to start
         limiter.learn_others(totals, peers, time.monotonic())
         busy += time.thread_time() - heard + used.spent
         return max(started + INTERVAL - time.monotonic(), busy * _SHARE, 0.001)
 
 
-def build_exchange(
-    settings: Mapping[str, object], before: Mapping[str, object] | None = None, old: Exchange | None = None
-) -> Exchange | None:
+def build_exchange(settings: Settings, before: Settings | None = None, old: Exchange | None = None) -> Exchange | None:
     """What ``-ratelimit.storage`` asks for.
 
     It is the ``old`` one where the flags are as they were ``before``, and where there is no such flag.
@@ -124,10 +130,10 @@ def build_exchange(
     Raises:
         ConfigurationError: a flag cannot be used.
     """
-    url = str(settings["ratelimit.storage"])
-    if not url or (old is not None and before is not None and all(settings[name] == before[name] for name in _FLAGS)):
+    url = settings.ratelimit_storage
+    if not url or (old is not None and before is not None and _CHOSEN_BY(settings) == _CHOSEN_BY(before)):
         return old
-    return RedisExchange(url, str(settings["ratelimit.storageKeyPrefix"]))
+    return RedisExchange(url, settings.ratelimit_storage_key_prefix)
 
 
 class _State(Collector):
@@ -137,7 +143,7 @@ class _State(Collector):
         self.exchange = exchange
 
     def collect(self) -> Iterator[Metric]:
-        if self.exchange.runtime.exchange is None:
+        if self.exchange.in_force.configured.exchange is None:
             return
         errors = CounterMetricFamily("vmgateway_ratelimit_exchange_errors", "Exchanges of counts that failed")
         errors.add_metric([], self.exchange.outage.failures)

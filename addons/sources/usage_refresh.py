@@ -14,10 +14,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from vmgw_addons.outgoing import DEADLINE, AskError, Datasource
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import InForce
 from vmgw_addons.support import Background, Outage, in_thread
 from vmgw_core.backends import Backend
 from vmgw_core.base import FieldError, TenantID
+from vmgw_core.configuration import Settings
 from vmgw_core.limits import Limiter, LimitType, OwnRequests, Resolution, Snapshot, UsagePlan
 from vmgw_core.limits.datasource_query import Usage
 
@@ -32,8 +33,9 @@ _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 class UsageRefresh:
     """Asks the datasource what tenants have used, every ``-ratelimit.refreshInterval``."""
 
-    def __init__(self, runtime: Runtime, registry: CollectorRegistry) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce, background: Background, registry: CollectorRegistry) -> None:
+        self.in_force = in_force
+        self.background = background
         self.task: asyncio.Task[None] | None = None
         self.round: Round | None = None
         self.outage = Outage(logger, "the last known usage, and what is admitted here, goes on being held to")
@@ -46,10 +48,10 @@ class UsageRefresh:
         registry.register(_State(self))
 
     def running(self) -> None:
-        self.task = self.runtime.background.repeat("usage_refresh", self.step)
+        self.task = self.background.repeat("usage_refresh", self.step)
 
     async def done(self) -> None:
-        await self.runtime.background.stop(self.task)
+        await self.background.stop(self.task)
         if self.round is not None:
             self.round.close()
 
@@ -68,11 +70,12 @@ class UsageRefresh:
 
     def current(self) -> Round | None:
         """What to ask by the configuration in force; None where nothing has to be."""
-        limiter, datasource = self.runtime.limiter, self.runtime.datasource
+        configured = self.in_force.configured
+        limiter, datasource, settings = configured.limiter, configured.datasource, configured.settings
         if limiter is None or datasource is None:
             return None
-        if self.round is None or not self.round.is_for(limiter, datasource, self.runtime.settings):
-            self.round = Round(limiter, datasource, self.runtime.settings, self.runtime.background, self.round)
+        if self.round is None or not self.round.is_for(limiter, datasource, settings):
+            self.round = Round(limiter, datasource, settings, self.background, self.round)
         return self.round if self.round.plan.expression else None
 
     async def refresh(self, current: Round) -> None:
@@ -97,7 +100,7 @@ class Round:
         self,
         limiter: Limiter,
         datasource: Datasource,
-        settings: Mapping[str, object],
+        settings: Settings,
         background: Background,
         before: Round | None = None,
     ) -> None:
@@ -106,14 +109,14 @@ class Round:
         self.limits = limiter.limits
         self.datasource = datasource
         self.settings = settings
-        self.interval = float(str(settings["ratelimit.refreshInterval"]))
+        self.interval = settings.ratelimit_refresh_interval
         self.own: OwnRequests = before.own if before is not None else OwnRequests()
-        cluster = bool(settings["clusterMode"])
+        cluster = settings.cluster_mode
         self.plan = UsagePlan(self.limits, cluster=cluster, labels=datasource.labels)
         self.asking: TenantAsking | None = None
         if before is not None and before.asking is not None and before.settings == settings:
             self.asking = before.asking
-        elif cluster and settings["read.url"]:
+        elif cluster and settings.read_url:
             self.asking = TenantAsking(settings, self.own, self.interval, background)
         if before is not None and before.asking is not self.asking:
             before.close()
@@ -125,7 +128,7 @@ class Round:
         self.unmeasured: tuple[LimitType, ...] = ()
         self.sources: dict[LimitType, str] = {}
 
-    def is_for(self, limiter: Limiter, datasource: Datasource, settings: Mapping[str, object]) -> bool:
+    def is_for(self, limiter: Limiter, datasource: Datasource, settings: Settings) -> bool:
         """Whether nothing has changed since."""
         same = self.limiter is limiter and self.datasource is datasource
         return same and self.limits == limiter.limits and self.settings == settings
@@ -212,13 +215,11 @@ class Round:
         self.unmeasured = unmeasured
 
 
-def _counted_as(backend: Backend, settings: Mapping[str, object]) -> TenantID | None:
+def _counted_as(backend: Backend, settings: Settings) -> TenantID | None:
     """The tenant that the backend counts our own queries for; None where the datasource is another server."""
-    urls = settings["read.url"]
-    assert isinstance(urls, tuple)
-    if backend.address not in [Backend.parse(url, "read.url").address for url in urls]:
+    if backend.address not in [Backend.parse(url, "read.url").address for url in settings.read_url]:
         return None
-    if not settings["clusterMode"]:
+    if not settings.cluster_mode:
         return TenantID()
     place, _, rest = backend.base.removeprefix("/").partition("/")
     with suppress(ValueError):

@@ -19,7 +19,6 @@ from vmgw_core.errors import ConfigurationError, Refusal
 from vmgw_core.http import Answer, HeaderEdit, Headers
 from vmgw_core.routing import decode_path
 
-_KEY_FLAGS: Final = ("metricsAuthKey", "reloadAuthKey", "flagsAuthKey", "pprofAuthKey")
 _MAX_ARGUMENTS: Final = 100
 PLAIN: Final = b"text/plain; charset=utf-8"
 
@@ -37,15 +36,23 @@ class PageAccess:
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """Raises ``ConfigurationError``, which names the flag or the file."""
-        username = str(settings["httpAuth.username"])
-        password = Secret("httpAuth.password", str(settings["httpAuth.password"]))
+        username = settings.http_auth_username
+        password = Secret("httpAuth.password", settings.http_auth_password)
         if password and not username:
             raise ConfigurationError("-httpAuth.password has no effect without -httpAuth.username: set both or none")
         return cls(
             prefix=path_prefix(settings),
             username=username.encode("utf-8", "surrogateescape"),
             password=password,
-            keys={flag: Secret(flag, str(settings[flag])) for flag in _KEY_FLAGS},
+            keys={
+                flag: Secret(flag, value)
+                for flag, value in (
+                    ("metricsAuthKey", settings.metrics_auth_key),
+                    ("reloadAuthKey", settings.reload_auth_key),
+                    ("flagsAuthKey", settings.flags_auth_key),
+                    ("pprofAuthKey", settings.pprof_auth_key),
+                )
+            },
         )
 
     @property
@@ -95,7 +102,7 @@ def path_prefix(settings: Settings) -> str:
     Raises:
         ConfigurationError: it is no plain path.
     """
-    text = str(settings["http.pathPrefix"]).strip("/")
+    text = settings.http_path_prefix.strip("/")
     if not text:
         return ""
     try:
@@ -107,13 +114,6 @@ def path_prefix(settings: Settings) -> str:
     return path
 
 
-_HEADER_FLAGS: Final = {
-    "http.header.hsts": b"Strict-Transport-Security",
-    "http.header.csp": b"Content-Security-Policy",
-    "http.header.frameOptions": b"X-Frame-Options",
-}
-
-
 def header_edit(settings: Settings) -> HeaderEdit:
     """What ``-http.header.*`` and ``-http.disableCORS`` make of every answer's headers.
 
@@ -121,14 +121,17 @@ def header_edit(settings: Settings) -> HeaderEdit:
         ConfigurationError: a value cannot stand in a header.
     """
     add = []
-    for flag, name in _HEADER_FLAGS.items():
-        value = str(settings[flag])
+    for flag, name, value in (
+        ("hsts", b"Strict-Transport-Security", settings.http_header_hsts),
+        ("csp", b"Content-Security-Policy", settings.http_header_csp),
+        ("frameOptions", b"X-Frame-Options", settings.http_header_frame_options),
+    ):
         if not value.isascii() or not (value.isprintable() or not value):
-            raise ConfigurationError(f"flag -{flag}: expected the value of a header, in plain ASCII")
+            raise ConfigurationError(f"flag -http.header.{flag}: expected the value of a header, in plain ASCII")
         if value:
             add.append((name, value.encode()))
     drop = HeaderEdit().drop
-    if settings["http.disableCORS"]:
+    if settings.http_disable_cors:
         drop += (b"access-control-",)
     return HeaderEdit(add=tuple(add), drop=drop)
 

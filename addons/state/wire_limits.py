@@ -26,23 +26,19 @@ class WireLimits:
     @classmethod
     def of(cls, settings: Settings) -> WireLimits:
         """The limits that the flags ask for."""
-
-        def number(flag: str) -> float:
-            return float(str(settings[flag]))
-
         return cls(
             head=HeadLimits(
-                size=int(number("http.maxHeadSize")),
-                line=int(number("http.maxRequestLine")),
-                fields=int(number("http.maxHeaders")),
+                size=settings.http_max_head_size,
+                line=settings.http_max_request_line,
+                fields=settings.http_max_headers,
             ),
-            chunk_line=int(number("http.maxChunkLine")),
-            pipelined=int(number("http.maxPipelined")),
-            head_timeout=number("http.headTimeout"),
-            body_timeout=number("http.bodyTimeout"),
-            idle_timeout=number("http.idleConnTimeout"),
-            connection_timeout=number("http.connTimeout"),
-            response_timeout=number("backend.responseTimeout"),
-            keep_alive=not settings["http.disableKeepAlive"],
-            connections=int(number("http.maxConnections")),
+            chunk_line=settings.http_max_chunk_line,
+            pipelined=settings.http_max_pipelined,
+            head_timeout=settings.http_head_timeout,
+            body_timeout=settings.http_body_timeout,
+            idle_timeout=settings.http_idle_conn_timeout,
+            connection_timeout=settings.http_conn_timeout,
+            response_timeout=settings.backend_response_timeout,
+            keep_alive=not settings.http_disable_keep_alive,
+            connections=settings.http_max_connections,
         )

@@ -7,7 +7,7 @@ import logging
 from mitmproxy.http import HTTPFlow
 
 from vmgw_addons.sources import KeyRefresh
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import Cycles, InForce, hide_token
 from vmgw_core.enforcement import Cycle, State, access_of
 from vmgw_core.errors import BadSignature, Refusal, SignatureNotChecked, TokenRefused, UnknownKey
 from vmgw_core.http import Answer, answer, check_fields
@@ -20,21 +20,22 @@ logger = logging.getLogger(__name__)
 class AccessControl:
     """Checks the token and what it allows; a refused request is answered here and goes no further."""
 
-    def __init__(self, runtime: Runtime, keys: KeyRefresh) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce, cycles: Cycles, keys: KeyRefresh) -> None:
+        self.in_force = in_force
+        self.cycles = cycles
         self.keys = keys
 
     def requestheaders(self, flow: HTTPFlow) -> None:
         if flow.response is not None or not flow.live:
             return
-        cycle = self.runtime.cycle_of(flow)
+        cycle = self.cycles.of(flow)
         if cycle.state is not State.HEAD:
             return  # a captured request that is sent again
-        self.runtime.hide_token(flow)
+        hide_token(flow, self.in_force.configured.policy)
         try:
             if flow.client_conn.alpn == b"h2":  # no byte of it has been read as HTTP/1.1 is
                 check_fields(cycle.head)
-            cycle.authorize(self.runtime.gateway)
+            cycle.authorize(self.in_force.configured.gateway)
         except Refusal as refusal:
             respond(flow, self.answer(cycle, refusal))
 

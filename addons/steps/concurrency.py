@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from mitmproxy.http import HTTPFlow
 
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import Cycles
 from vmgw_core.enforcement import Cycle, State
 from vmgw_core.errors import Refusal
 
@@ -17,12 +17,12 @@ from .flow_responses import refuse
 class Occupancy:
     """Holds the flow lane's requests to the number that may be under way at once, and gives their places back."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, cycles: Cycles) -> None:
+        self.cycles = cycles
         self.flows: dict[HTTPFlow, Cycle] = {}
 
     async def requestheaders(self, flow: HTTPFlow) -> None:
-        cycle = self.runtime.cycles.get(flow)
+        cycle = self.cycles.get(flow)
         if flow.response is not None or cycle is None or cycle.state is not State.AUTHORIZED:
             return
         self.flows[flow] = cycle

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from mitmproxy.http import Headers, HTTPFlow
 
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import Cycles, InForce, Process
 from vmgw_core.enforcement import Body, Cycle, State, UpstreamRequest
 from vmgw_core.errors import Refusal
 
@@ -16,19 +16,21 @@ from .flow_responses import refuse
 class Forwarding:
     """Makes labels, filters and tenant binding, and sends the request on; nothing else does."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce, process: Process, cycles: Cycles) -> None:
+        self.in_force = in_force
+        self.process = process
+        self.cycles = cycles
 
     def requestheaders(self, flow: HTTPFlow) -> None:
-        cycle = self.runtime.cycles.get(flow)
+        cycle = self.cycles.get(flow)
         if flow.response is None and cycle is not None and cycle.state is State.COUNTED:
             self.forward(flow, cycle, cycle.prepare)
 
     def request(self, flow: HTTPFlow) -> None:
-        cycle = self.runtime.cycles.get(flow)
+        cycle = self.cycles.get(flow)
         if flow.response is None and cycle is not None and cycle.state is State.FORM:
             form = flow.request.raw_content or b""
-            if self.runtime.interactive or len(form) <= int(str(self.runtime.settings["capture.maxBodySize"])):
+            if self.process.interactive or len(form) <= self.in_force.configured.settings.capture_max_body_size:
                 cycle.kept_form = form
             self.forward(flow, cycle, lambda: cycle.form(form))
 

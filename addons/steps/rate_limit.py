@@ -10,7 +10,8 @@ from typing import Final
 
 from mitmproxy.http import HTTPFlow
 
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import Cycles, InForce
+from vmgw_addons.support import Background
 from vmgw_core.enforcement import State
 from vmgw_core.errors import InternalError, Refusal
 from vmgw_core.limits import LimitType, Resolution, tenant_name
@@ -26,20 +27,22 @@ _MAX_NEAR: Final = 100_000
 class RateLimit:
     """Counts what is admitted; a request beyond a limit is answered 429 and goes no further."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce, background: Background, cycles: Cycles) -> None:
+        self.in_force = in_force
+        self.background = background
+        self.cycles = cycles
         self.task: asyncio.Task[None] | None = None
         self.near: Counter[tuple[LimitType, Resolution, str]] = Counter()
         """How often a tenant's usage came near a limit."""
 
     def running(self) -> None:
-        self.task = self.runtime.background.repeat("limit_report", self.step)
+        self.task = self.background.repeat("limit_report", self.step)
 
     async def done(self) -> None:
-        await self.runtime.background.stop(self.task)
+        await self.background.stop(self.task)
 
     def requestheaders(self, flow: HTTPFlow) -> None:
-        cycle = self.runtime.cycles.get(flow)
+        cycle = self.cycles.get(flow)
         if flow.response is not None or cycle is None or cycle.state is not State.ENTERED:
             return
         try:
@@ -58,7 +61,7 @@ class RateLimit:
 
     def report(self) -> None:
         """Count and log what the limiter has noted, a bounded number of lines."""
-        limiter = self.runtime.limiter
+        limiter = self.in_force.configured.limiter
         if limiter is None or not limiter.warnings:
             return
         usages = list(limiter.warnings)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from mitmproxy.http import Headers, HTTPFlow
 
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import InForce
 
 
 class AnswerHeaders:
     """Adds headers to every answer, and takes some out of those of backends."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce) -> None:
+        self.in_force = in_force
 
     def responseheaders(self, flow: HTTPFlow) -> None:
         self.edit(flow)
@@ -24,6 +24,6 @@ class AnswerHeaders:
 
     def edit(self, flow: HTTPFlow) -> None:
         """Edit the headers; doing it twice changes nothing."""
-        edit = self.runtime.header_edit
+        edit = self.in_force.configured.header_edit
         if flow.response is not None:
             flow.response.headers = Headers(edit.apply(flow.response.headers.fields))

@@ -60,15 +60,15 @@ class LogStyle:
     def from_settings(cls, settings: Settings) -> Self:
         """Raises ``ConfigurationError``, which names the flag."""
         return cls(
-            as_json=_one_of(settings, "loggerFormat", ("default", "json")) == "json",
-            level=_LEVELS[_one_of(settings, "loggerLevel", tuple(_LEVELS))],
-            output=_one_of(settings, "loggerOutput", ("stderr", "stdout")),
-            timezone=_timezone(str(settings["loggerTimezone"])),
-            names=_field_names(str(settings["loggerJSONFields"])),
-            timestamps=not settings["loggerDisableTimestamps"],
-            errors_per_second=int(str(settings["loggerErrorsPerSecondLimit"])),
-            warnings_per_second=int(str(settings["loggerWarnsPerSecondLimit"])),
-            longest=int(str(settings["loggerMaxArgLen"])),
+            as_json=_one_of("loggerFormat", settings.logger_format, ("default", "json")) == "json",
+            level=_LEVELS[_one_of("loggerLevel", settings.logger_level, tuple(_LEVELS))],
+            output=_one_of("loggerOutput", settings.logger_output, ("stderr", "stdout")),
+            timezone=_timezone(settings.logger_timezone),
+            names=_field_names(settings.logger_json_fields),
+            timestamps=not settings.logger_disable_timestamps,
+            errors_per_second=settings.logger_errors_per_second_limit,
+            warnings_per_second=settings.logger_warns_per_second_limit,
+            longest=settings.logger_max_arg_len,
         )
 
     @property
@@ -246,8 +246,7 @@ def _shown(value: object) -> str:
     return text if _PLAIN.fullmatch(text) and (value is None or text != "-") else _json_of(text)
 
 
-def _one_of(settings: Settings, flag: str, known: tuple[str, ...]) -> str:
-    value = str(settings[flag])
+def _one_of(flag: str, value: str, known: tuple[str, ...]) -> str:
     if value not in known:
         raise ConfigurationError(f"flag -{flag}: expected {' or '.join(known)}, got {value[:60]!r}")
     return value

@@ -138,7 +138,7 @@ def answers(script: Script, lane: Lane) -> None:
     connection = BackendConnection(lane.pool)
     transport = FakeTransport(lane.loop, connection)
     lane.pool.keys[connection] = ("read.test", 1, None)
-    policy = lane.runtime.policy
+    policy = lane.in_force.configured.policy
     assert policy is not None
     assert policy.read is not None
     receiver = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from tests.support.wire.certificates import Authority
 from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
 from vmgw_addons.outgoing import AskError
 from vmgw_addons.outgoing.datasource import Datasource, build_datasource
-from vmgw_core.configuration.command_line import parse
+from vmgw_core.configuration import Settings, parse
 from vmgw_core.errors import ConfigurationError
 
 NOW = 1_700_000_003.25
@@ -21,8 +21,8 @@ ASKED = b"query=up%7B%7D+or+vm"
 Ask = Callable[..., ReceivedRequest]
 
 
-def settings(*flags: str) -> Mapping[str, object]:
-    return parse(["-enable.rateLimit", *flags], {}).values
+def settings(*flags: str) -> Settings:
+    return parse(["-enable.rateLimit", *flags], {}).settings
 
 
 def datasource(url: str, *flags: str) -> Datasource:
@@ -343,7 +343,7 @@ def test_a_configuration_is_refused(flags: list[str], reason: str) -> None:
 
 def test_without_a_url_there_is_none() -> None:
     assert build_datasource(settings()) is None
-    assert build_datasource(parse(["-datasource.url=http://vm"], {}).values) is None, "nothing is limited"
+    assert build_datasource(parse(["-datasource.url=http://vm"], {}).settings) is None, "nothing is limited"
 
 
 def test_a_datasource_stays_as_it_is_unless_its_flags_change() -> None:

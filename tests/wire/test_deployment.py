@@ -211,16 +211,10 @@ def test_the_environment_of_the_unit_is_a_good_configuration(key_file: Path, tmp
     flags = shlex.split(match[1])
     assert parse(flags, environment).given >= {"enable.auth", "read.url", "http.shutdownDelay"}
     assert main([*flags, "-dryRun"], environment) == 0
-    settings = parse(flags, environment).values
+    settings = parse(flags, environment).settings
     stop = re.search(r"(?m)^TimeoutStopSec=(\d+)$", unit)
     assert stop is not None
-    assert int(stop[1]) > seconds(settings, "http.shutdownDelay") + seconds(
-        settings, "http.maxGracefulShutdownDuration"
-    )
-
-
-def seconds(settings: Any, flag: str) -> float:  # noqa: ANN401
-    return float(settings[flag])
+    assert int(stop[1]) > settings.http_shutdown_delay + settings.http_max_graceful_shutdown_duration
 
 
 @pytest.mark.parametrize("version", ["1.30", "1.34"])
@@ -246,12 +240,12 @@ def test_the_kubernetes_example_fits_the_gateway(tmp_path: Path) -> None:
         (keys / name).write_text("key")
     arguments = [argument.replace("/etc/vmgateway", str(keys)) for argument in container["args"]]
     assert main([*arguments, "-dryRun"], {}) == 0
-    settings = parse(arguments, {}).values
-    drain = seconds(settings, "http.shutdownDelay") + seconds(settings, "http.maxGracefulShutdownDuration")
+    settings = parse(arguments, {}).settings
+    drain = settings.http_shutdown_delay + settings.http_max_graceful_shutdown_duration
     assert pod["terminationGracePeriodSeconds"] > drain
     probe = container["readinessProbe"]
-    assert seconds(settings, "http.shutdownDelay") > 2 * probe["periodSeconds"] * probe["failureThreshold"]
-    assert str(settings["httpListenAddr"]) == f":{container['ports'][0]['containerPort']}"
+    assert settings.http_shutdown_delay > 2 * probe["periodSeconds"] * probe["failureThreshold"]
+    assert settings.http_listen_addr == f":{container['ports'][0]['containerPort']}"
     assert documents["Service"]["spec"]["ports"][0]["port"] == 8431
     names = [port["name"] for port in container["ports"]]
     assert probe["httpGet"] == {"path": "/-/ready", "port": names[0]}

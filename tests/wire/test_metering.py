@@ -35,7 +35,7 @@ class Metering:
     "The rows that a request may write are in its header X-Rows. With X-Whole, an addon wants the body whole."
 
     def requestheaders(self, flow):
-        cycle = ctx.master.addons.get("forwarding").runtime.cycles.get(flow)
+        cycle = ctx.master.addons.get("forwarding").cycles.get(flow)
         if flow.response is not None or cycle.grant is None or "x-rows" not in flow.request.headers:
             return
         left = int(flow.request.headers["x-rows"])

@@ -17,8 +17,9 @@ from tests.support.wire.servers import Redis
 from vmgw_addons.sources.file_exchange import FileExchange
 from vmgw_addons.sources.redis_exchange import RedisExchange
 from vmgw_addons.sources.usage_exchange import UsageExchange, build_exchange
+from vmgw_addons.state import Configured, InForce
 from vmgw_addons.state.exchange import Exchange
-from vmgw_addons.state.runtime import Runtime
+from vmgw_addons.support import Background
 from vmgw_core.base.tenants import Access, Subject, TenantID
 from vmgw_core.configuration.command_line import parse
 from vmgw_core.errors import ConfigurationError, RateLimited
@@ -49,10 +50,9 @@ class Replica:
         rule = Limit(
             type=LimitType.QUERIES, resolution=Resolution.MINUTE, value=limit, tenant=None, total=False, labels=()
         )
-        runtime = Runtime()
-        self.limiter = runtime.limiter = Limiter([rule])
-        self.exchange = runtime.exchange = exchange
-        self.addon = UsageExchange(runtime, CollectorRegistry())
+        self.limiter, self.exchange = Limiter([rule]), exchange
+        in_force = InForce(Configured(limiter=self.limiter, exchange=exchange))
+        self.addon = UsageExchange(in_force, Background(), None, CollectorRegistry())
 
     def admit(self, requests: int) -> int:
         """How many of them were admitted."""
@@ -341,11 +341,21 @@ def test_tls(authority: Authority, prefix: str) -> None:
     ],
 )
 def test_a_configuration_is_refused(flags: list[str]) -> None:
-    settings = parse([f"-ratelimit.{flag}" for flag in flags], {}).values
+    settings = parse([f"-ratelimit.{flag}" for flag in flags], {}).settings
     with pytest.raises(ConfigurationError, match=r"^-ratelimit\.storage") as caught:
         build_exchange(settings)
     assert "hunter2" not in str(caught.value)
 
 
 def test_without_the_flag_there_is_no_exchange() -> None:
-    assert build_exchange(parse([], {}).values) is None
+    assert build_exchange(parse([], {}).settings) is None
+
+
+def test_the_storage_takes_the_place_of_a_workers_files(tmp_path: Path) -> None:
+    files = FileExchange(tmp_path, 0)
+    nothing = parse([], {}).settings
+    assert build_exchange(nothing, nothing, files) is files
+    settings = parse(["-ratelimit.storage=redis://127.0.0.1:1"], {}).settings
+    first = build_exchange(settings, nothing, files)
+    assert isinstance(first, RedisExchange)
+    assert build_exchange(settings, settings, first) is first, "a reload keeps what other replicas have told"

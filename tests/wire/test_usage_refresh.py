@@ -14,7 +14,8 @@ from tests.support.wire.servers import Cluster, VictoriaMetrics, prometheus_line
 from tests.support.wire.upstream import RecordingUpstream, Reply
 from vmgw_addons.outgoing.datasource import build_datasource
 from vmgw_addons.sources.usage_refresh import Round, UsageRefresh
-from vmgw_addons.state.runtime import Runtime
+from vmgw_addons.state import Configured, InForce
+from vmgw_addons.support import Background
 from vmgw_core.base.tenants import Access, Subject, TenantID
 from vmgw_core.configuration.command_line import parse
 from vmgw_core.errors import RateLimited
@@ -41,14 +42,11 @@ class Refreshing:
     """A gateway's limiter and the refresh of its usage, driven by hand."""
 
     def __init__(self, limits: Iterable[Limit], *flags: str, stale_after: float | None = None) -> None:
-        settings = parse(["-enable.rateLimit", *flags], {}).values
-        self.runtime = Runtime()
-        self.runtime.settings = settings
+        settings = parse(["-enable.rateLimit", *flags], {}).settings
         self.limiter = Limiter(limits, measured=True, stale_after=stale_after)
-        self.runtime.limiter = self.limiter
-        self.runtime.datasource = build_datasource(settings)
+        configured = Configured(settings=settings, limiter=self.limiter, datasource=build_datasource(settings))
         self.registry = CollectorRegistry()
-        self.addon = UsageRefresh(self.runtime, self.registry)
+        self.addon = UsageRefresh(InForce(configured), Background(), self.registry)
 
     async def refresh(self) -> Round:
         current = self.addon.current()

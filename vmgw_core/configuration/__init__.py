@@ -5,16 +5,18 @@ The table feeds the command line, the environment, mitmproxy's options, the page
 
 from __future__ import annotations
 
-from .command_line import help_text, parse, settings_from_options
+from .command_line import CommandLine, help_text, parse, settings_from_options
 from .flag import Flag, Kind
 from .page import flags_page
-from .settings import Settings
+from .settings import ClientTLS, Settings
 from .table import BY_NAME, FLAGS, option_name
 from .values import parse_duration
 
 __all__ = [
     "BY_NAME",
     "FLAGS",
+    "ClientTLS",
+    "CommandLine",
     "Flag",
     "Kind",
     "Settings",

@@ -15,32 +15,30 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
-from types import MappingProxyType
 from typing import Final
 
 from vmgw_core.errors import ConfigurationError
 
 from .flag import Flag, Kind
+from .settings import Settings, settings_of
 from .table import BY_NAME, FLAGS, description, option_name, variable_name
 from .values import Value, parse_array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class CommandLine:
     """What the user asked for."""
 
-    values: Mapping[str, object] = field(repr=False)  # secrets are among them
-    """Flag name -> parsed value, for every flag of the table: a duration is float seconds, a size is int bytes, an
-    array is a tuple of str."""
+    settings: Settings
     given: frozenset[str]
     """The names of the flags that were set, on the command line or by the environment."""
     help_wanted: bool
     """``-help`` was met; as in Go, nothing behind it was read."""
 
 
-def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+def parse(argv: Sequence[str], environ: Mapping[str, str]) -> CommandLine:
     """The settings from the arguments (without the program's name) and the environment.
 
     Raises `ConfigurationError`.
@@ -58,11 +56,10 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         given[flag.name] = value
     if given.get("envflag.enable") and not help_wanted:
         given |= _from_environment(environ, str(given.get("envflag.prefix", "")), but=frozenset(given))
-    values = {flag.name: given.get(flag.name, flag.default) for flag in FLAGS}
-    return Settings(values=MappingProxyType(values), given=frozenset(given), help_wanted=help_wanted)
+    return CommandLine(settings=settings_of(given), given=frozenset(given), help_wanted=help_wanted)
 
 
-def settings_from_options(get: Callable[[str], object]) -> Mapping[str, object]:
+def settings_from_options(get: Callable[[str], object]) -> Settings:
     """The same values from mitmproxy's options; ``get`` returns an option's value by its name.
 
     A BOOL option holds a bool, an INT an int, an ARRAY a sequence of str (each of them an array by itself), all
@@ -75,7 +72,7 @@ def settings_from_options(get: Callable[[str], object]) -> Mapping[str, object]:
             values[flag.name] = _from_option(flag, get(option))
         except ValueError as error:
             raise ConfigurationError(f"flag -{flag.name} (option {option}): {error}") from None
-    return MappingProxyType(values)
+    return settings_of(values)
 
 
 # --- the syntax ----------------------------------------------------------------------------------------------------

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Final
 
 from vmgw_core.base import HIDDEN, without_credentials
 
 from .flag import Flag, Kind
+from .settings import Settings, value_of
 from .table import FLAGS
 from .values import format_array
 
@@ -23,10 +24,10 @@ _OF_URLS: Final = re.compile(r"(?:url|endpoints?)$", re.IGNORECASE)
 _OF_PATHS: Final = re.compile(r"\.config$")  # or of URLs, and secret only then
 
 
-def flags_page(settings: Mapping[str, object]) -> str:
+def flags_page(settings: Settings) -> str:
     """``-name="value"`` a line, in the order of names, as VictoriaMetrics shows them."""
     flags = sorted(FLAGS, key=lambda flag: flag.name)
-    return "".join(f"-{flag.name}={json.dumps(shown(flag, settings[flag.name]))}\n" for flag in flags)
+    return "".join(f"-{flag.name}={json.dumps(shown(flag, value_of(flag, settings)))}\n" for flag in flags)
 
 
 def shown(flag: Flag, value: object) -> str:

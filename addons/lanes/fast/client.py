@@ -84,7 +84,7 @@ class FastClient(asyncio.Protocol):
             return
         peer = transport.get_extra_info("peername")
         self.peer = self.address or (peer[0] if peer else "unknown")
-        self._wait(Waiting.IDLE, self.lane.runtime.limits.idle_timeout)
+        self._wait(Waiting.IDLE, self.lane.in_force.configured.limits.idle_timeout)
         self.lane.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -147,13 +147,13 @@ class FastClient(asyncio.Protocol):
                 return self._read_head()
         elif self.body is not None and not self.exchange.queued:
             return self._read_body(self.exchange, self.body)
-        if len(self._buffer) > self.lane.runtime.limits.pipelined:
+        if len(self._buffer) > self.lane.in_force.configured.limits.pipelined:
             self._full = True
             self._pause()
         return False
 
     def _read_head(self) -> bool:
-        limits = self.lane.runtime.limits
+        limits = self.lane.in_force.configured.limits
         received = self._buffer
         if received.startswith(b"\r\n"):
             self._buffer, self._seen = received[skip_empty_lines(received) :], 0
@@ -178,7 +178,7 @@ class FastClient(asyncio.Protocol):
         exchange = self.exchange = Exchange(self.lane, self, cycle, keep_alive=self._heads.keep_alive)
         if head.has_body:
             length = head.content_length
-            limits = self.lane.runtime.limits
+            limits = self.lane.in_force.configured.limits
             self.body = ChunkedReader(limits.chunk_line) if length is None else LengthReader(length)
             self._wait(Waiting.BODY, limits.body_timeout)
         else:
@@ -195,7 +195,7 @@ class FastClient(asyncio.Protocol):
         if done:
             self.body = None
         else:
-            self._wait(Waiting.BODY, self.lane.runtime.limits.body_timeout)
+            self._wait(Waiting.BODY, self.lane.in_force.configured.limits.body_timeout)
         if content or done:
             exchange.receive(content, done)
         return True
@@ -229,7 +229,7 @@ class FastClient(asyncio.Protocol):
             else:
                 self._linger()
             return
-        self._wait(Waiting.IDLE, self.lane.runtime.limits.idle_timeout)
+        self._wait(Waiting.IDLE, self.lane.in_force.configured.limits.idle_timeout)
         self.advance()
 
     def go_on(self) -> None:
@@ -240,13 +240,13 @@ class FastClient(asyncio.Protocol):
 
     def await_answer(self) -> None:
         """The whole request is there, and as long as it has not begun, its answer is awaited."""
-        self._wait(Waiting.ANSWER, self.lane.runtime.limits.response_timeout)
+        self._wait(Waiting.ANSWER, self.lane.in_force.configured.limits.response_timeout)
 
     def taking(self) -> None:
         """The answer has begun: from here on it is the client that may be too slow."""
         self._stuck = (0, 0)
         self._stuck_since = self.lane.now()
-        self._wait(Waiting.TAKING, self.lane.runtime.limits.body_timeout)
+        self._wait(Waiting.TAKING, self.lane.in_force.configured.limits.body_timeout)
 
     def hold(self, held: bool) -> None:
         """Read no further for now, or go on."""
@@ -257,7 +257,7 @@ class FastClient(asyncio.Protocol):
 
     def retiring(self) -> bool:
         """Whether the connection is to be closed behind the present answer."""
-        limits = self.lane.runtime.limits
+        limits = self.lane.in_force.configured.limits
         return not limits.keep_alive or (bool(limits.connection_timeout) and self.lane.now() > self.retire_at)
 
     def _pause(self) -> None:
@@ -281,10 +281,11 @@ class FastClient(asyncio.Protocol):
         if waiting is Waiting.HEAD:
             self._answer_and_close(RequestTimeout("the head of the request took too long"))
         elif waiting is Waiting.BODY and exchange is not None:
-            if self._held and self.lane.now() - self._held_since > self.lane.runtime.limits.response_timeout:
+            timeout = self.lane.in_force.configured.limits.response_timeout
+            if self._held and self.lane.now() - self._held_since > timeout:
                 exchange.too_late()
             elif self._paused or exchange.queued:  # it is not the client that is slow
-                self._wait(Waiting.BODY, self.lane.runtime.limits.body_timeout)
+                self._wait(Waiting.BODY, self.lane.in_force.configured.limits.body_timeout)
             else:
                 exchange.refuse(RequestTimeout("the body of the request took too long"))
         elif waiting is Waiting.ANSWER and exchange is not None:
@@ -303,7 +304,7 @@ class FastClient(asyncio.Protocol):
 
     def _see_progress(self) -> None:
         """Cut the client off if it has taken nothing since the last look, or its backend has sent nothing for long."""
-        limits, now = self.lane.runtime.limits, self.lane.now()
+        limits, now = self.lane.in_force.configured.limits, self.lane.now()
         size = 0 if self.transport is None else self.transport.get_write_buffer_size()
         state = (size, 0 if self.exchange is None else self.exchange.cycle.sent)
         if state != self._stuck:
@@ -360,7 +361,7 @@ class FastClient(asyncio.Protocol):
     def close(self) -> None:
         """Close once everything written is out, or at the latest after a moment."""
         if self.transport is not None:
-            self._wait(Waiting.CLOSING, self.lane.runtime.limits.body_timeout)
+            self._wait(Waiting.CLOSING, self.lane.in_force.configured.limits.body_timeout)
             self.transport.close()
 
     def abort(self) -> None:

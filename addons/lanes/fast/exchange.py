@@ -83,7 +83,7 @@ class Exchange:
             cycle.own_page = True
             self.show(page)
             return
-        cycle.authorize(lane.runtime.gateway)
+        cycle.authorize(lane.in_force.configured.gateway)
         if cycle.enter():
             self.go_on()
         else:
@@ -179,7 +179,7 @@ class Exchange:
             self.use(connection)
         else:
             self.client.hold(True)
-            task = self.lane.runtime.background.once("backend_connect", self.connect(cycle.upstream))
+            task = self.lane.background.once("backend_connect", self.connect(cycle.upstream))
             self.connecting = None if task.done() else task
 
     async def connect(self, upstream: UpstreamRequest) -> None:
@@ -270,7 +270,7 @@ class Exchange:
         self.answer_status = head.status
         self.cycle.responded(time.perf_counter())
         client = self.client
-        if not self.request_done or self.lane.runtime.draining or client.retiring():
+        if not self.request_done or self.lane.process.draining or client.retiring():
             self.keep_alive = False
         client.taking()
         written = self.lane.passed_on(head)
@@ -302,7 +302,7 @@ class Exchange:
 
     def respond(self, answer: Answer) -> None:
         """Send an answer of the gateway's own."""
-        if self.lane.runtime.draining or self.client.retiring() or not self.client.body_is_read():
+        if self.lane.process.draining or self.client.retiring() or not self.client.body_is_read():
             self.keep_alive = False
         content = self.cycle.head.method != "HEAD"
         self.client.write(self.lane.own(answer, self.connection_lines(), content=content))
@@ -315,7 +315,7 @@ class Exchange:
             self.respond(page)
             return
         self.client.hold(True)
-        self.connecting = self.lane.runtime.background.once("own_page", self.show_later(page))
+        self.connecting = self.lane.background.once("own_page", self.show_later(page))
 
     async def show_later(self, page: Awaitable[Answer]) -> None:
         try:

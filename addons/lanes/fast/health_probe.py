@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from vmgw_addons.state import Runtime, tell_of_backend
-from vmgw_addons.state.backend_groups import groups
+from vmgw_addons.state import InForce, tell_of_backend
+from vmgw_addons.support import Background
 from vmgw_core.backends import Backend, Member
 from vmgw_core.errors import Refusal
 
@@ -20,41 +20,42 @@ _PROBE_TIMEOUT: Final = 5.0
 class Backends:
     """Probes those of several backends that failed, with a request of the gateway's own every ``-failTimeout``."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self.pool = Pool(runtime)
+    def __init__(self, in_force: InForce, background: Background) -> None:
+        self.in_force = in_force
+        self.background = background
+        self.pool = Pool(in_force)
         self.task: asyncio.Task[None] | None = None
         self.watches: dict[Member, asyncio.Task[None]] = {}
 
     def running(self) -> None:
-        self.task = self.runtime.background.repeat("backends", self.step)
+        self.task = self.background.repeat("backends", self.step)
 
     async def done(self) -> None:
-        await self.runtime.background.stop(self.task, *self.watches.values())
+        await self.background.stop(self.task, *self.watches.values())
         self.pool.close()
 
     @property
     def pause(self) -> float:
-        """``-failTimeout`` in seconds; without a configuration there is nothing to probe."""
-        return float(str(self.runtime.settings.get("failTimeout", _LOOK_SECONDS)))
+        """``-failTimeout`` in seconds."""
+        return self.in_force.configured.settings.fail_timeout
 
     async def step(self) -> float:
         """Watch those that were set aside since the last look. Returns when to look again."""
         for member in self.set_aside():
             if member not in self.watches:
-                self.watches[member] = self.runtime.background.once("backend_probe", self.watch(member))
+                self.watches[member] = self.background.once("backend_probe", self.watch(member))
         return min(_LOOK_SECONDS, self.pause)
 
     def set_aside(self) -> set[Member]:
         """Those that wait for their next chance."""
-        several = [group for group in groups(self.runtime) if group.only is None]
+        several = [group for group in self.in_force.configured.groups if group.only is None]
         return {member for group in several for member in group.members if not member.up}
 
     async def watch(self, member: Member) -> None:
         """Probe a backend until it answers, or is no longer one of several."""
         try:
             while True:
-                await self.runtime.background.sleep(self.pause)
+                await self.background.sleep(self.pause)
                 if member not in self.set_aside() or await self.answers(member):
                     return
         finally:

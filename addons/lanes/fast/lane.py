@@ -17,8 +17,9 @@ from itertools import chain
 from typing import Final
 
 from vmgw_addons.observability import StatusPages, Telemetry
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import InForce, Process
 from vmgw_addons.steps import AccessControl, RateLimit
+from vmgw_addons.support import Background
 from vmgw_core.enforcement import Cycle
 from vmgw_core.errors import Overloaded, Refusal
 from vmgw_core.http import Answer, Headers, answer
@@ -41,18 +42,22 @@ class FastLane:
 
     def __init__(
         self,
-        runtime: Runtime,
+        in_force: InForce,
+        process: Process,
+        background: Background,
         pages: StatusPages,
         access_control: AccessControl,
         rate_limit: RateLimit,
         telemetry: Telemetry,
     ) -> None:
-        self.runtime = runtime
+        self.in_force = in_force
+        self.process = process
+        self.background = background
         self.pages = pages
         self.access_control = access_control
         self.rate_limit = rate_limit
         self.telemetry = telemetry
-        self.pool = Pool(runtime)
+        self.pool = Pool(in_force)
         self.clients: set[FastClient] = set()
         self.turned_away: set[FastClient] = set()
         """They have their answer, and are no longer counted."""
@@ -85,7 +90,7 @@ class FastLane:
 
     def opened(self, client: FastClient) -> None:
         """A client has connected. Beyond ``-http.maxConnections`` it is told so, and closed."""
-        limits = self.runtime.limits
+        limits = self.in_force.configured.limits
         has_place = client in self.arriving
         self.arriving.discard(client)
         self.clients.add(client)
@@ -113,20 +118,23 @@ class FastLane:
         try:
             if not cycle.own_page:
                 self.telemetry.count(cycle, status)
-            if self.runtime.access_log is not None:
-                self.runtime.access_log.finished(cycle, status, cycle.sent)
+            access_log = self.in_force.configured.access_log
+            if access_log is not None:
+                access_log.finished(cycle, status, cycle.sent)
         except Exception as error:
             logger.error(f"a request could not be counted or logged: {type(error).__name__}")
 
     def head(self, status: int, headers: Headers) -> bytes:
         """The head of an answer without its end: the reason phrase that everybody knows, the headers that all get."""
         line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-        return line + b"".join([b"%b: %b\r\n" % header for header in self.runtime.header_edit.apply(headers)])
+        edited = self.in_force.configured.header_edit.apply(headers)
+        return line + b"".join([b"%b: %b\r\n" % header for header in edited])
 
     def passed_on(self, head: AnswerHead) -> bytes:
         """The head of a backend's answer without its end, written once for as long as :class:`KnownHeads` keeps it."""
-        if head.edit is not self.runtime.header_edit:
-            head.written, head.edit = self.head(head.status, head.headers), self.runtime.header_edit
+        edit = self.in_force.configured.header_edit
+        if head.edit is not edit:
+            head.written, head.edit = self.head(head.status, head.headers), edit
         return head.written
 
     def own(self, response: Answer, connection: bytes, *, content: bool = True) -> bytes:

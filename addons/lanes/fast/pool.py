@@ -7,7 +7,7 @@ import socket
 import ssl
 from typing import Final
 
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import InForce
 from vmgw_core.backends import Backend
 from vmgw_core.errors import BackendTimeout, BackendUnreachable
 
@@ -28,8 +28,8 @@ class Pool:
     The number of busy ones is bounded by that of clients: each waits for one answer at a time.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce) -> None:
+        self.in_force = in_force
         self.idle: dict[_Key, list[BackendConnection]] = {}
         self.keys: dict[BackendConnection, _Key] = {}
         self.heads = KnownHeads()
@@ -51,15 +51,15 @@ class Pool:
             BackendUnreachable: it was refused, or the certificate is not good.
         """
         key = self.key(backend)
-        tls = self.runtime.upstream_tls.get(backend.address)
+        tls = self.in_force.configured.upstream_tls.get(backend.address)
         try:
-            async with asyncio.timeout(float(str(self.runtime.settings["backend.connectTimeout"]))):
+            async with asyncio.timeout(self.in_force.configured.settings.backend_connect_timeout):
                 _, connection = await asyncio.get_running_loop().create_connection(
                     lambda: BackendConnection(self),
                     *backend.address,
                     ssl=key[2],
                     server_hostname=None if tls is None else tls.server_name,
-                    family=socket.AF_UNSPEC if self.runtime.settings["enableTCP6"] else socket.AF_INET,
+                    family=socket.AF_UNSPEC if self.in_force.configured.settings.enable_tcp6 else socket.AF_INET,
                 )
         except TimeoutError:
             raise BackendTimeout(f"-{backend.flag}: connecting to the backend took too long") from None
@@ -72,7 +72,7 @@ class Pool:
 
     def key(self, backend: Backend) -> _Key:
         """What connections to ``backend`` have in common: after a reload of its certificates, others."""
-        tls = self.runtime.upstream_tls.get(backend.address)
+        tls = self.in_force.configured.upstream_tls.get(backend.address)
         return (*backend.address, None if tls is None else tls.fast)
 
     def release(self, connection: BackendConnection) -> None:

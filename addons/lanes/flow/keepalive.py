@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from mitmproxy.connection import Client
 from mitmproxy.http import HTTPFlow, Request
 
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import InForce, Process
 
 from .upstreams import transports
 
@@ -17,8 +17,9 @@ from .upstreams import transports
 class FlowPatience:
     """Closes connections of the flow lane that are idle, or old, or not to be kept."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce, process: Process) -> None:
+        self.in_force = in_force
+        self.process = process
         self.flows: WeakKeyDictionary[Client, int] = WeakKeyDictionary()
         """Requests under way."""
         self.idle: WeakKeyDictionary[Client, asyncio.TimerHandle] = WeakKeyDictionary()
@@ -28,7 +29,7 @@ class FlowPatience:
 
     def client_connected(self, client: Client) -> None:
         # Give or take a tenth, so that connections made together do not all come back together.
-        age = self.runtime.limits.connection_timeout * random.uniform(0.9, 1.1)  # noqa: S311
+        age = self.in_force.configured.limits.connection_timeout * random.uniform(0.9, 1.1)  # noqa: S311
         self.retire_at[client] = asyncio.get_running_loop().time() + age
         self.rest(client)
 
@@ -53,9 +54,9 @@ class FlowPatience:
 
     def retire(self, flow: HTTPFlow) -> None:
         """Have the connection closed behind this answer where it is not to be kept (HTTP/2 has no such header)."""
-        limits, client = self.runtime.limits, flow.client_conn
+        limits, client = self.in_force.configured.limits, flow.client_conn
         old = limits.connection_timeout and asyncio.get_running_loop().time() > self.retire_at.get(client, 0.0)
-        leaving = self.runtime.draining or not limits.keep_alive or old or flow in self.last
+        leaving = self.process.draining or not limits.keep_alive or old or flow in self.last
         if leaving and flow.live and flow.response is not None and client.alpn != b"h2":
             flow.response.headers["Connection"] = "close"
 
@@ -68,7 +69,8 @@ class FlowPatience:
     def rest(self, client: Client) -> None:
         """The connection carries no request: it will be closed unless one comes."""
         self.stir(client)
-        self.idle[client] = asyncio.get_running_loop().call_later(self.runtime.limits.idle_timeout, self.close, client)
+        timeout = self.in_force.configured.limits.idle_timeout
+        self.idle[client] = asyncio.get_running_loop().call_later(timeout, self.close, client)
 
     def stir(self, client: Client) -> None:
         """Stop the clock."""

@@ -8,7 +8,7 @@ from mitmproxy.connection import Client
 from mitmproxy.http import HTTPFlow
 
 from vmgw_addons._mitmproxy import HTTPMode, NextLayer
-from vmgw_addons.state import DEAD_ADDRESS, Runtime
+from vmgw_addons.state import DEAD_ADDRESS, Cycles, InForce
 
 from .layer import GatewayHttpLayer
 from .upstreams import UpstreamConnections, transports
@@ -17,8 +17,9 @@ from .upstreams import UpstreamConnections, transports
 class FlowLane:
     """Puts the gateway's HTTP layer under every connection, and lets answers stream."""
 
-    def __init__(self, runtime: Runtime, connections: UpstreamConnections) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce, cycles: Cycles, connections: UpstreamConnections) -> None:
+        self.in_force = in_force
+        self.cycles = cycles
         self.connections = connections
 
     def next_layer(self, nextlayer: NextLayer) -> None:
@@ -30,12 +31,12 @@ class FlowLane:
         if nextlayer.layer is None:
             context.server.address = context.server.address or DEAD_ADDRESS
             timed_out = self.connections.timed_out
-            nextlayer.layer = GatewayHttpLayer(context, HTTPMode.transparent, self.runtime, timed_out)
+            nextlayer.layer = GatewayHttpLayer(context, HTTPMode.transparent, self.in_force, self.cycles, timed_out)
 
     def responseheaders(self, flow: HTTPFlow) -> None:
-        cycle = self.runtime.cycles.get(flow)
+        cycle = self.cycles.get(flow)
         if flow.response is not None and cycle is not None:
-            if self.runtime.access_log is None:
+            if self.in_force.configured.access_log is None:
                 flow.response.stream = True
                 return
 

@@ -26,7 +26,7 @@ from vmgw_addons._mitmproxy import (
     layer,
     tunnel,
 )
-from vmgw_addons.state import Runtime
+from vmgw_addons.state import Cycles, InForce
 
 from .http1 import GatewayHttp1Client, GatewayHttp1Server
 from .http2 import GatewayHttp2Server
@@ -42,9 +42,12 @@ class GatewayHttpLayer(HttpLayer):
         timed_out: the backend connections that were broken off because they took too long.
     """
 
-    def __init__(self, context: Context, mode: HTTPMode, runtime: Runtime, timed_out: Container[Server]) -> None:
+    def __init__(
+        self, context: Context, mode: HTTPMode, in_force: InForce, cycles: Cycles, timed_out: Container[Server]
+    ) -> None:
         super().__init__(context, mode)
-        self.runtime = runtime
+        self.in_force = in_force
+        self.cycles = cycles
         self.timed_out = timed_out
         self.used: set[Server] = set()
         self.last_opened: Server | None = None
@@ -54,7 +57,8 @@ class GatewayHttpLayer(HttpLayer):
         if isinstance(event, events.Start):
             context = self.context.fork()
             two = context.client.alpn == b"h2"
-            server = GatewayHttp2Server(context) if two else GatewayHttp1Server(context, self.runtime.limits)
+            limits = self.in_force.configured.limits
+            server = GatewayHttp2Server(context) if two else GatewayHttp1Server(context, limits)
             self.connections[self.context.client] = server
         if isinstance(event, events.ConnectionEvent) and event.connection not in self.connections:
             return  # the last words of a backend connection that was given up
@@ -79,7 +83,7 @@ class GatewayHttpLayer(HttpLayer):
 
         They are added only here, so that no flow, view or file ever holds them.
         """
-        cycle = self.runtime.cycles.get(self.streams[event.stream_id].flow)
+        cycle = self.cycles.get(self.streams[event.stream_id].flow)
         if cycle is None or cycle.upstream is None:
             raise AssertionError("a request without a decision was on its way to a backend")
         request = event.request.copy()

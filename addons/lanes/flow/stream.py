@@ -54,7 +54,7 @@ class GatewayStream(HttpStream):
 
     @property
     def cycle(self) -> Cycle | None:
-        return self.parent.runtime.cycles.get(self.flow)
+        return self.parent.cycles.get(self.flow)
 
     def ended(self) -> bool:
         """Whether the client has its response, or has left."""

@@ -11,8 +11,7 @@ from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.tls import TlsData
 
 from vmgw_addons._mitmproxy import ConnectionIO, proxyserver
-from vmgw_addons.state import Runtime
-from vmgw_addons.state.backend_groups import groups
+from vmgw_addons.state import InForce
 
 
 class UpstreamConnections:
@@ -23,8 +22,8 @@ class UpstreamConnections:
     while there is nowhere to send it.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, in_force: InForce) -> None:
+        self.in_force = in_force
         self.connecting: WeakKeyDictionary[Server, asyncio.TimerHandle] = WeakKeyDictionary()
         self.answering: WeakKeyDictionary[HTTPFlow, asyncio.TimerHandle] = WeakKeyDictionary()
         self.timed_out: WeakSet[Server] = WeakSet()
@@ -37,17 +36,17 @@ class UpstreamConnections:
     # --- opening ---------------------------------------------------------------------------------------------------
 
     def server_connect(self, data: ServerConnectionHookData) -> None:
-        members = [member for group in groups(self.runtime) for member in group.members]
+        members = [member for group in self.in_force.configured.groups for member in group.members]
         if data.server.address not in [member.backend.address for member in members]:
             data.server.error = "not the address of a backend"
             return
-        if ":" in data.server.address[0] and not self.runtime.settings["enableTCP6"]:
+        if ":" in data.server.address[0] and not self.in_force.configured.settings.enable_tcp6:
             data.server.error = "an IPv6 address, without -enableTCP6"
             return
         task = asyncio.current_task()
         assert task is not None
         self.connecting[data.server] = asyncio.get_running_loop().call_later(
-            self.seconds("backend.connectTimeout"), self.break_off, data.server, task
+            self.in_force.configured.settings.backend_connect_timeout, self.break_off, data.server, task
         )
         gate(data.client).clear()
 
@@ -62,9 +61,9 @@ class UpstreamConnections:
     def tls_start_server(self, data: TlsData) -> None:
         assert isinstance(data.conn, Server)
         address = data.conn.address
-        if address is not None and (settings := self.runtime.upstream_tls.get((address[0], address[1]))):
-            data.conn.sni = settings.server_name
-            data.ssl_conn = settings.connect()
+        if address is not None and (tls := self.in_force.configured.upstream_tls.get((address[0], address[1]))):
+            data.conn.sni = tls.server_name
+            data.ssl_conn = tls.connect()
 
     def tls_established_server(self, data: TlsData) -> None:
         self.opened(data.context.client, data.conn)
@@ -85,7 +84,7 @@ class UpstreamConnections:
     def request(self, flow: HTTPFlow) -> None:
         if flow.response is None:
             self.answering[flow] = asyncio.get_running_loop().call_later(
-                self.seconds("backend.responseTimeout"), self.no_answer, flow
+                self.in_force.configured.settings.backend_response_timeout, self.no_answer, flow
             )
 
     def responseheaders(self, flow: HTTPFlow) -> None:
@@ -113,10 +112,6 @@ class UpstreamConnections:
         """Cancel the task that serves ``server``."""
         self.timed_out.add(server)
         task.cancel("timed out")
-
-    def seconds(self, flag: str) -> float:
-        """A duration flag."""
-        return float(str(self.runtime.settings[flag]))
 
 
 def transports(client: Client) -> dict[object, ConnectionIO]:

@@ -27,11 +27,12 @@ from vmgw_addons.observability.status_pages import StatusPages
 from vmgw_addons.observability.worker_metrics import WorkerMetrics
 from vmgw_addons.process.configuration import Configuration
 from vmgw_addons.sources.keys import KeyRefresh
-from vmgw_addons.state.runtime import Runtime
+from vmgw_addons.state import Cycles, InForce, Process, Reloads
 from vmgw_addons.steps.access_control import AccessControl
 from vmgw_addons.steps.rate_limit import RateLimit
+from vmgw_addons.support import Background
 from vmgw_core.backends.backend import Backend
-from vmgw_core.configuration.table import BY_NAME, FLAGS
+from vmgw_core.configuration import parse
 from vmgw_core.errors import BackendUnreachable
 
 HIGH_WATER = 64 * 1024
@@ -156,8 +157,8 @@ class FakeTransport(asyncio.Transport):
 class FakePool(Pool):
     """Its new connections are of :class:`FakeTransport`, and open when ``gate`` lets them."""
 
-    def __init__(self, runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(runtime)
+    def __init__(self, in_force: InForce, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(in_force)
         self.loop = loop
         self.opened: list[FakeTransport] = []
         self.refusing = False
@@ -179,16 +180,18 @@ class Lane:
 
     def __init__(self, **flags: str) -> None:
         self.loop = asyncio.new_event_loop()
-        self.runtime = Runtime()
-        settings = {flag.name: flag.default for flag in FLAGS}
+        self.in_force = InForce()
+        process, background, cycles = Process(), Background(), Cycles()
         given = {"enable.auth": "true", "read.url": "http://read.test:1", "write.url": "http://write.test:1", **flags}
-        settings |= {name: BY_NAME[name].parse(text) for name, text in given.items()}
-        Configuration(self.runtime).apply(settings)
-        self.telemetry = Telemetry(self.runtime)
-        pages = StatusPages(self.runtime, self.telemetry, WorkerMetrics(self.runtime, self.telemetry))
-        control = AccessControl(self.runtime, KeyRefresh(self.runtime))
-        self.fast = FastLane(self.runtime, pages, control, RateLimit(self.runtime), self.telemetry)
-        self.pool = FakePool(self.runtime, self.loop)
+        settings = parse([f"-{name}={text}" for name, text in given.items()], {}).settings
+        Configuration(self.in_force, process, Reloads(), Reloads()).apply(settings)
+        self.telemetry = Telemetry(self.in_force, cycles)
+        workers = WorkerMetrics(None, self.telemetry)
+        pages = StatusPages(self.in_force, process, background, cycles, self.telemetry, workers)
+        control = AccessControl(self.in_force, cycles, KeyRefresh(self.in_force, background))
+        rate_limit = RateLimit(self.in_force, background, cycles)
+        self.fast = FastLane(self.in_force, process, background, pages, control, rate_limit, self.telemetry)
+        self.pool = FakePool(self.in_force, self.loop)
         self.fast.pool = self.pool
         self.time = 1000.0
         self.fast.now = lambda: self.time

@@ -49,8 +49,8 @@ def test_flags_that_can_be_used(tmp_path: Path) -> None:
 
 
 def test_what_needs_flows() -> None:
-    assert needs_flow_lane(parse([], {}).values) is None
-    assert needs_flow_lane(parse(["-capture.file=x"], {}).values) == "-capture.file captures flows"
+    assert needs_flow_lane(parse([], {}).settings) is None
+    assert needs_flow_lane(parse(["-capture.file=x"], {}).settings) == "-capture.file captures flows"
 
 
 # --- the file --------------------------------------------------------------------------------------------------------

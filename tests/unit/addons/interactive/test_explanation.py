@@ -17,7 +17,7 @@ from vmgw_addons.interactive.explanation import Explanation
 from vmgw_addons.interactive.kept_bodies import MAX_BODY, Copy, KeptBodies
 from vmgw_addons.interactive.marks import METADATA, story_lines, write
 from vmgw_addons.process.master import GatewayMaster
-from vmgw_addons.state.runtime import Runtime
+from vmgw_addons.state import Cycles
 from vmgw_core.explain.model import Verdict
 from vmgw_core.explain.request import own_page
 from vmgw_core.explain.text import summary
@@ -34,7 +34,7 @@ def test_the_launcher_loads_nothing_of_it() -> None:
 
     explanation = asyncio.run(build())
     assert explanation.addons == []
-    assert not explanation.runtime.interactive
+    assert not explanation.process.interactive
     hooks = {name for name in dir(Explanation) if not name.startswith("_")}
     assert hooks == {"load"}  # an addon that is asked for nothing at a request
 
@@ -103,7 +103,7 @@ def test_a_copy_has_a_bound() -> None:
 
 def test_all_copies_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vmgw_addons.interactive.kept_bodies.MAX_TOTAL", 100)
-    keeper = KeptBodies(Runtime())
+    keeper = KeptBodies(Cycles())
     flows = [tflow.tflow() for _ in range(4)]
     for flow in flows:
         flow.request.data.content = None
@@ -116,7 +116,7 @@ def test_all_copies_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_body_that_is_there_already_stays() -> None:
     flow = tflow.tflow(resp=True)
-    keeper = KeptBodies(Runtime())
+    keeper = KeptBodies(Cycles())
     flow.request.stream = Copy(inner=True)
     keeper.request(flow)
     keeper.response(flow)

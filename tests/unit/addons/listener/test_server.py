@@ -8,7 +8,6 @@ import pytest
 from tests.support.wire.processes import free_port
 from vmgw_addons import chain
 from vmgw_addons.listener.server import Listener, parse_listen_address
-from vmgw_addons.state.runtime import Runtime
 from vmgw_core.errors import ConfigurationError
 
 
@@ -49,10 +48,8 @@ class GreetingListener(Listener):
 @pytest.mark.parametrize("turns", range(5))
 def test_a_connection_that_comes_as_the_listener_closes_is_taken_or_closed(turns: int) -> None:
     async def scenario() -> bytes:
-        runtime = Runtime()
-        known = next(addon for addon in chain.build(runtime) if isinstance(addon, Listener))
-        runtime.settings = {"httpListenAddr.useProxyProtocol": False}
-        listener = GreetingListener(runtime, known.fast)
+        known = next(addon for addon in chain.build() if isinstance(addon, Listener))
+        listener = GreetingListener(known.in_force, known.process, known.background, known.fast)
         port = free_port()
         await listener.listen("127.0.0.1", port)
         with socket.create_connection(("127.0.0.1", port)) as client:

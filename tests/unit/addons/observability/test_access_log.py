@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.wire.tokens import SPEC_READ, SigningKey, tenant
 from vmgw_addons.observability.access_log import AccessLog
-from vmgw_addons.state.runtime import Runtime
+from vmgw_addons.state import Configured, InForce
 from vmgw_addons.support.log_format import LogStyle
 from vmgw_core.backends.backend import Backend
 from vmgw_core.backends.balancer import BackendGroup
@@ -37,10 +37,9 @@ POLICY = Policy(
 
 
 def log(cycle: Cycle, status: int | None, *, as_json: bool = True, sent: int = 0) -> str:
-    runtime = Runtime()
-    runtime.policy = POLICY
+    in_force = InForce(Configured(policy=POLICY))
     lines: list[str] = []
-    AccessLog(runtime, LogStyle(as_json=as_json, timestamps=False), lines.append).finished(cycle, status, sent)
+    AccessLog(in_force, LogStyle(as_json=as_json, timestamps=False), write=lines.append).finished(cycle, status, sent)
     (line,) = lines
     assert len(line.splitlines()) == 1
     return line
@@ -75,10 +74,9 @@ class Full(io.StringIO):
 
 
 def test_a_line_that_cannot_be_written_costs_the_line_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    runtime = Runtime()
-    runtime.policy = POLICY
+    in_force = InForce(Configured(policy=POLICY))
     monkeypatch.setattr("sys.stderr", Full())
-    lines = AccessLog(runtime, LogStyle())
+    lines = AccessLog(in_force, LogStyle())
     for lost in (1, 2):
         lines.finished(decide("GET", "/api/v1/query", ALICE), 200, 0)
         assert lines.lost == lost

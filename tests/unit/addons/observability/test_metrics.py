@@ -1,16 +1,15 @@
 from __future__ import annotations
 
 from vmgw_addons.observability.metrics import Telemetry
-from vmgw_addons.state.runtime import Runtime
+from vmgw_addons.state import Configured, Cycles, InForce
+from vmgw_core.configuration import Settings
 from vmgw_core.enforcement.cycle import Cycle
 from vmgw_core.errors import BackendUnreachable, Refusal, TokenExpired, UnknownRoute
 from vmgw_core.http.head import RequestHead
 
 
-def telemetry(**settings: object) -> Telemetry:
-    runtime = Runtime()
-    runtime.settings = {"metrics.maxTenants": 2, **settings}
-    return Telemetry(runtime)
+def telemetry() -> Telemetry:
+    return Telemetry(InForce(Configured(settings=Settings(metrics_max_tenants=2))), Cycles())
 
 
 def cycle(refusal: Refusal | None = None) -> Cycle:

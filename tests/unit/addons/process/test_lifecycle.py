@@ -11,14 +11,14 @@ from mitmproxy.test.tflow import tflow
 from vmgw_addons import chain
 from vmgw_addons.process.configuration import Configuration
 from vmgw_addons.process.lifecycle import Lifecycle
-from vmgw_addons.state.runtime import Runtime
+from vmgw_addons.state import InForce, Process, Reloads
 
 
 class Slow(Configuration):
     """Counts reloads; each goes on until ``gate`` is set."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        super().__init__(runtime)
+    def __init__(self) -> None:
+        super().__init__(InForce(), Process(), Reloads(), Reloads())
         self.begun = 0
         self.gate = asyncio.Event()
 
@@ -36,7 +36,7 @@ async def rounds(number: int = 5) -> None:
 
 def lifecycle_of(configuration: Configuration) -> Lifecycle:
     """The lifecycle of a whole chain, with this configuration in place of its own."""
-    addons = chain.build(configuration.runtime)
+    addons = chain.build(configuration.in_force, configuration.process)
     lifecycle = next(addon for addon in addons if isinstance(addon, Lifecycle))
     lifecycle.configuration = configuration
     return lifecycle
@@ -44,8 +44,7 @@ def lifecycle_of(configuration: Configuration) -> Lifecycle:
 
 def test_signals_while_one_reload_goes_on_are_one_more() -> None:
     async def scenario() -> int:
-        runtime = Runtime()
-        configuration = Slow(runtime)
+        configuration = Slow()
         lifecycle = lifecycle_of(configuration)
         for _ in range(100):
             lifecycle.reload()
@@ -60,8 +59,7 @@ def test_signals_while_one_reload_goes_on_are_one_more() -> None:
 
 def test_requests_within_a_second_are_one_more_behind_it() -> None:
     async def scenario() -> None:
-        runtime = Runtime()
-        configuration = Slow(runtime)
+        configuration = Slow()
         configuration.gate.set()
         lifecycle = lifecycle_of(configuration)
         for _ in range(100):
@@ -86,7 +84,7 @@ def test_requests_within_a_second_are_one_more_behind_it() -> None:
 
 def test_a_request_ends_once_each_time_it_is_sent() -> None:
     async def scenario() -> None:
-        lifecycle = lifecycle_of(Slow(Runtime()))
+        lifecycle = lifecycle_of(Slow())
         flow = tflow()
         for end, other in ((lifecycle.response, lifecycle.error), (lifecycle.error, lifecycle.response)):
             lifecycle.requestheaders(flow)

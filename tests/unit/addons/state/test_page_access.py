@@ -16,7 +16,7 @@ from vmgw_core.http.head import Headers
 
 
 def access(*flags: str) -> PageAccess:
-    return PageAccess.from_settings(parse(flags, {}).values)
+    return PageAccess.from_settings(parse(flags, {}).settings)
 
 
 def status(guard: PageAccess, query: str = "", headers: Headers = ()) -> int:
@@ -102,7 +102,7 @@ def test_what_cannot_be_used_is_named(flags: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("name", ["hsts", "csp", "frameOptions"])
 def test_a_value_that_is_no_header_is_refused(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"http.header.{name}"):
-        header_edit(parse([f"-http.header.{name}={value}"], {}).values)
+        header_edit(parse([f"-http.header.{name}={value}"], {}).settings)
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,9 @@ from mitmproxy.test import tflow, tutils
 from tests.support.addons.fakes import Lane
 from tests.support.core import keys
 from vmgw_addons.sources.keys import KeyRefresh
+from vmgw_addons.state import Cycles, hide_token
 from vmgw_addons.steps.access_control import AccessControl
+from vmgw_addons.support import Background
 from vmgw_core.tokens.keys import KeySet, VerificationKey
 
 
@@ -35,8 +37,9 @@ def failing(lane: Lane) -> Lane:
         thumbprint="",
         key=keys.rsa_key().public_key(),
     )
-    assert lane.runtime.policy is not None
-    lane.runtime.policy.verifier.replace_keys(KeySet((lying,)))
+    policy = lane.in_force.configured.policy
+    assert policy is not None
+    policy.verifier.replace_keys(KeySet((lying,)))
     return lane
 
 
@@ -65,10 +68,11 @@ def test_a_failure_of_the_library_in_the_fast_lane(failing: Lane, caplog: pytest
 def test_a_failure_of_the_library_in_the_flow_lane(failing: Lane, caplog: pytest.LogCaptureFixture) -> None:
     headers = Headers(host="a", authorization=f"Bearer {TOKEN}")
     flow = tflow.tflow(req=tutils.treq(path=b"/api/v1/query?query=up", headers=headers, content=b""))
-    AccessControl(failing.runtime, KeyRefresh(failing.runtime)).requestheaders(flow)
+    cycles = Cycles()
+    AccessControl(failing.in_force, cycles, KeyRefresh(failing.in_force, Background())).requestheaders(flow)
     assert flow.response is not None
     assert (flow.response.status_code, flow.response.json()["error"]) == (500, MESSAGE)
-    assert failing.runtime.cycle_of(flow).grant is None
+    assert cycles[flow].grant is None
     _logged_once(caplog)
 
 
@@ -83,5 +87,5 @@ def test_a_flow_holds_no_credential_and_no_identity(lane: Lane) -> None:
         (b"X-Forwarded-For", b"192.0.2.1"),
     ]
     flow = tflow.tflow(req=tutils.treq(headers=Headers(fields)))
-    lane.runtime.hide_token(flow)
+    hide_token(flow, lane.in_force.configured.policy)
     assert flow.request.headers.fields == ((b"Host", b"a"), (b"X-Forwarded-For", b"192.0.2.1"))

@@ -15,9 +15,10 @@ from prometheus_client.exposition import generate_latest
 
 from tests.support.core import keys
 from vmgw_addons.observability.limit_metrics import LimitMetrics
-from vmgw_addons.state.runtime import Runtime
+from vmgw_addons.state import Configured, Cycles, InForce, Process, Reloads
 from vmgw_addons.steps.forwarding import Forwarding
 from vmgw_addons.steps.rate_limit import RateLimit
+from vmgw_addons.support import Background
 from vmgw_core.backends.backend import Backend
 from vmgw_core.backends.balancer import BackendGroup
 from vmgw_core.base.tenants import Access, Subject, TenantID
@@ -50,21 +51,32 @@ POLICY = Policy(
 TOKEN = keys.compact({"alg": "RS256"}, keys.claims(vm_access={"tenant_id": {"account_id": 1, "project_id": 5}}))
 
 
-def entered(
-    runtime: Runtime, path: str = "/api/v1/query", method: str = "GET", policy: Policy = POLICY
-) -> tuple[HTTPFlow, Cycle]:
-    """A flow that access control has let through, and that has its place."""
-    runtime.policy = policy
-    flow = tflow.tflow()
-    flow.request.path, flow.request.method = path, method
-    flow.request.headers["Authorization"] = f"Bearer {TOKEN}"
-    if "import" not in path:  # on all other paths a body must be a form
-        del flow.request.headers["Content-Length"]
-    cycle = runtime.cycle_of(flow)
-    cycle.at = float(keys.NOW)
-    cycle.authorize(runtime.gateway)
-    assert cycle.enter()
-    return flow, cycle
+class Limited:
+    """The rate limit of a gateway, and flows for it."""
+
+    def __init__(self, limiter: Limiter | None = None, policy: Policy = POLICY) -> None:
+        self.in_force = InForce(Configured(policy=policy, limiter=limiter))
+        self.cycles = Cycles()
+        self.rate_limit = RateLimit(self.in_force, Background(), self.cycles)
+
+    def entered(self, path: str = "/api/v1/query", method: str = "GET") -> tuple[HTTPFlow, Cycle]:
+        """A flow that access control has let through, and that has its place."""
+        flow = tflow.tflow()
+        flow.request.path, flow.request.method = path, method
+        flow.request.headers["Authorization"] = f"Bearer {TOKEN}"
+        if "import" not in path:  # on all other paths a body must be a form
+            del flow.request.headers["Content-Length"]
+        cycle = self.cycles.of(flow)
+        cycle.at = float(keys.NOW)
+        cycle.authorize(self.in_force.configured.gateway)
+        assert cycle.enter()
+        return flow, cycle
+
+    def counted(self, path: str = "/api/v1/query", method: str = "GET") -> tuple[HTTPFlow, Cycle]:
+        """A flow that the rate limit has seen too."""
+        flow, cycle = self.entered(path, method)
+        self.rate_limit.requestheaders(flow)
+        return flow, cycle
 
 
 class Broken(Limiter):
@@ -80,21 +92,15 @@ class Broken(Limiter):
     ids=["no limits", "within", "a bug"],
 )
 def test_a_flow_goes_on_only_where_it_was_counted(limiter: Limiter | None, status: int | None) -> None:
-    runtime = Runtime()
-    runtime.limiter = limiter
-    flow, cycle = entered(runtime)
-    RateLimit(runtime).requestheaders(flow)
+    flow, cycle = Limited(limiter).counted()
     assert (flow.response.status_code if flow.response else None) == status
     assert (cycle.state is State.COUNTED) is (status is None)
 
 
 def test_a_flow_beyond_a_limit_is_answered() -> None:
-    runtime = Runtime()
-    runtime.limiter = Limiter([limit()])
-    rate_limit = RateLimit(runtime)
-    rate_limit.requestheaders(entered(runtime)[0])
-    flow, cycle = entered(runtime)
-    rate_limit.requestheaders(flow)
+    limited = Limited(Limiter([limit()]))
+    limited.counted()
+    flow, cycle = limited.counted()
     assert flow.response is not None
     assert flow.response.status_code == 429
     assert flow.response.headers["Retry-After"] in ("60", "61")
@@ -105,10 +111,10 @@ def test_a_flow_beyond_a_limit_is_answered() -> None:
 
 def test_what_was_not_counted_is_not_forwarded() -> None:
     """mitmproxy goes on after a hook that raised: so the next one looks whether the one before did its part."""
-    runtime = Runtime()
-    flow, cycle = entered(runtime)
+    limited = Limited()
+    flow, cycle = limited.entered()
     host = flow.request.host
-    forwarding = Forwarding(runtime)
+    forwarding = Forwarding(limited.in_force, Process(), limited.cycles)
     forwarding.requestheaders(flow)
     forwarding.request(flow)
     assert cycle.upstream is None
@@ -126,49 +132,41 @@ def test_what_was_not_counted_is_not_forwarded() -> None:
     ],
 )
 def test_bodies_are_metered_where_rows_are_limited(path: str, method: str, limits: list[Limit], metered: bool) -> None:
-    runtime = Runtime()
-    runtime.limiter = Limiter(limits)
-    flow, cycle = entered(runtime, path, method)
-    RateLimit(runtime).requestheaders(flow)
+    limiter = Limiter(limits)
+    _, cycle = Limited(limiter).counted(path, method)
     assert (cycle.meter is not None) is metered
     assert cycle.state is State.COUNTED
     if cycle.meter is not None:
         assert cycle.meter.feed(b"m 1\n") + cycle.meter.finish() == b"m 1\n"
-        assert [usage.usage for usage in runtime.limiter.status(time.monotonic())] == [1]
+        assert [usage.usage for usage in limiter.status(time.monotonic())] == [1]
 
 
 @pytest.mark.parametrize("limits", [[], [limit(LimitType.ROWS_INSERTED)]], ids=["no limit", "a limit"])
 @pytest.mark.parametrize("lane_limiter", [False, True], ids=["no limiter", "a limiter"])
 def test_label_names_are_checked_with_and_without_limits(limits: list[Limit], lane_limiter: bool) -> None:
-    runtime = Runtime()
-    policy = replace(POLICY, check_label_names=True)
-    runtime.limiter = Limiter(limits) if lane_limiter else None
-    flow, cycle = entered(runtime, "/api/v1/import/prometheus", "POST", policy)
-    RateLimit(runtime).requestheaders(flow)
+    limited = Limited(Limiter(limits) if lane_limiter else None, replace(POLICY, check_label_names=True))
+    flow, cycle = limited.counted("/api/v1/import/prometheus", "POST")
     assert flow.response is None
     cycle.prepare()
     with pytest.raises(BadLabels, match="line 2"):
         cycle.body(b'm{a="b"} 1\nm{\xfe="b"} 1\n', end=True)
-    flow, cycle = entered(runtime, policy=policy)
-    RateLimit(runtime).requestheaders(flow)
+    flow, cycle = limited.counted()
     assert cycle.state is State.COUNTED
     assert cycle.meter is None
     # What the head says is refused at once.
-    flow, cycle = entered(runtime, "/api/v1/import/prometheus?extra_label=%FE=x", "POST", policy)
-    RateLimit(runtime).requestheaders(flow)
+    flow, cycle = limited.counted("/api/v1/import/prometheus?extra_label=%FE=x", "POST")
     assert flow.response is not None
     assert flow.response.status_code == 400
 
 
 def test_warnings_are_logged_in_a_bounded_number(caplog: pytest.LogCaptureFixture) -> None:
-    runtime = Runtime()
-    runtime.limiter = Limiter([limit(), limit(value=3, total=True)], max_tenants=100)
-    rate_limit = RateLimit(runtime)
+    limiter = Limiter([limit(), limit(value=3, total=True)], max_tenants=100)
+    rate_limit = Limited(limiter).rate_limit
     with caplog.at_level(logging.WARNING):
         rate_limit.report()
         assert not caplog.messages
         for number in range(3):
-            runtime.limiter.admit(Subject(TenantID(number)), Access.READ, 0)
+            limiter.admit(Subject(TenantID(number)), Access.READ, 0)
         rate_limit.report()
         assert caplog.messages == [
             "near a limit: tenant 0:0 has used 1 of 1 queries per minute",
@@ -177,9 +175,9 @@ def test_warnings_are_logged_in_a_bounded_number(caplog: pytest.LogCaptureFixtur
             "near a limit: all tenants together have used 3 of 3 queries per minute",
         ]
         caplog.clear()
-        runtime.limiter.replace([limit()])
+        limiter.replace([limit()])
         for number in range(50):
-            runtime.limiter.admit(Subject(TenantID(number)), Access.READ, 1000)
+            limiter.admit(Subject(TenantID(number)), Access.READ, 1000)
         rate_limit.report()
         assert len(caplog.messages) == 11
         assert caplog.messages[-1] == "near a limit: 40 more"
@@ -199,20 +197,20 @@ def labels(known: int) -> Callable[[str], str]:
 
 
 def test_metrics_name_a_bounded_number_of_tenants() -> None:
-    runtime = Runtime()
     now = time.monotonic()
-    runtime.limiter = Limiter([limit(value=2), limit(value=900, total=True), limit(value=2, labels=(("a", "b"),))])
-    rate_limit = RateLimit(runtime)
+    limiter = Limiter([limit(value=2), limit(value=900, total=True), limit(value=2, labels=(("a", "b"),))])
+    limited = Limited(limiter)
+    rate_limit = limited.rate_limit
     for number in range(5):
         subject = Subject(TenantID(number), (("a", "b"),))
         for _ in range(2):
-            runtime.limiter.admit(subject, Access.READ, now)
+            limiter.admit(subject, Access.READ, now)
         for _ in range(3):
             with pytest.raises(Exception, match="rate limited"):
-                runtime.limiter.admit(subject, Access.READ, now)
+                limiter.admit(subject, Access.READ, now)
     rate_limit.report()
     registry = CollectorRegistry()
-    registry.register(LimitMetrics(runtime, rate_limit, labels(known=2)))
+    registry.register(LimitMetrics(limited.in_force, Reloads(), rate_limit, labels(known=2)))
     lines = [line for line in generate_latest(registry).decode().splitlines() if not line.startswith("#")]
     total = 'resolution="minute",tenant="total",type="queries"'
     assert f'vmgateway_tenant_limit{{labels="",{total}}} 900.0' in lines
@@ -227,9 +225,9 @@ def test_metrics_name_a_bounded_number_of_tenants() -> None:
 
 
 def test_without_limits_there_is_only_the_count_of_reloads() -> None:
-    runtime = Runtime()
+    limited = Limited()
     registry = CollectorRegistry()
-    registry.register(LimitMetrics(runtime, RateLimit(runtime), labels(known=2)))
+    registry.register(LimitMetrics(limited.in_force, Reloads(), limited.rate_limit, labels(known=2)))
     text = generate_latest(registry).decode()
     assert 'vmgateway_ratelimit_config_reloads_total{result="error"} 0.0' in text
     assert "vmgateway_tenant_limit" not in text

@@ -14,7 +14,7 @@ from vmgw_core.errors import ConfigurationError
 
 
 def style(*flags: str) -> LogStyle:
-    return LogStyle.from_settings(parse(flags, {}).values)
+    return LogStyle.from_settings(parse(flags, {}).settings)
 
 
 def record(message: str, level: int = logging.WARNING, *, line: int = 7) -> logging.LogRecord:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import FrozenInstanceError
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmgw_core.configuration.command_line import Settings, parse
+from vmgw_core.configuration.command_line import CommandLine, parse
+from vmgw_core.configuration.settings import Settings, value_of
 from vmgw_core.configuration.table import FLAGS
 from vmgw_core.errors import ConfigurationError
 
@@ -28,10 +30,10 @@ mwIDAQAB
 """
 
 
-def changed(settings: Settings) -> dict[str, object]:
-    """The values that differ from their defaults; that none is missing is checked on the way."""
-    assert settings.values.keys() == DEFAULTS.keys()
-    return {name: value for name, value in settings.values.items() if value != DEFAULTS[name]}
+def changed(parsed: CommandLine) -> dict[str, object]:
+    """The values that differ from their defaults, by the names of flags."""
+    values = {flag.name: value_of(flag, parsed.settings) for flag in FLAGS}
+    return {name: value for name, value in values.items() if value != DEFAULTS[name]}
 
 
 # --- the command line ----------------------------------------------------------------------------------------------
@@ -99,9 +101,9 @@ def test_command_line_accepts(argv: list[str], values: dict[str, object]) -> Non
 def test_three_keys_of_the_specification(key: str) -> None:
     argv = ["-eula", "-enable.auth", "-write.url=http://localhost:8480", "-read.url=http://localhost:8481"]
     argv += ["-auth.publicKeyFiles=public_key.pem", "-auth.publicKeyFiles=public_key2.pem", f"-auth.publicKeys={key}"]
-    settings = parse(argv, {})
-    assert settings.values["auth.publicKeyFiles"] == ("public_key.pem", "public_key2.pem")
-    assert settings.values["auth.publicKeys"] == (PEM,)
+    parsed = parse(argv, {})
+    assert parsed.settings.auth_public_key_files == ("public_key.pem", "public_key2.pem")
+    assert parsed.settings.auth_public_keys == (PEM,)
 
 
 @pytest.mark.parametrize(
@@ -146,23 +148,24 @@ def test_given_names_what_was_set_even_to_its_default() -> None:
 
 @pytest.mark.parametrize("spelling", ["-h", "-help", "--help", "--h", "-help=1"])
 def test_help_ends_the_reading(spelling: str) -> None:
-    settings = parse(["-eula", "-envflag.enable", spelling, "-nonsense"], {"version": "nonsense"})
-    assert settings.help_wanted
-    assert settings.given == {"eula", "envflag.enable"}
+    parsed = parse(["-eula", "-envflag.enable", spelling, "-nonsense"], {"version": "nonsense"})
+    assert parsed.help_wanted
+    assert parsed.given == {"eula", "envflag.enable"}
     assert not parse(["-eula"], {}).help_wanted
 
 
 def test_help_as_a_value_is_a_value() -> None:
-    settings = parse(["-auth.httpHeader", "-help"], {})
-    assert not settings.help_wanted
-    assert settings.values["auth.httpHeader"] == "-help"
+    parsed = parse(["-auth.httpHeader", "-help"], {})
+    assert not parsed.help_wanted
+    assert parsed.settings.auth_http_header == "-help"
 
 
 def test_settings_cannot_be_changed_and_do_not_show_values() -> None:
-    settings = parse(["-read.url=http://user:s3cret@host"], {})
-    with pytest.raises(TypeError):
-        settings.values["eula"] = True  # type: ignore[index]
-    assert "s3cret" not in repr(settings)
+    parsed = parse(["-read.url=http://user:s3cret@host"], {})
+    with pytest.raises(FrozenInstanceError):
+        parsed.settings.eula = True  # type: ignore[misc]
+    assert "s3cret" not in repr(parsed)
+    assert "s3cret" not in repr(parsed.settings)
 
 
 # --- placeholders --------------------------------------------------------------------------------------------------
@@ -181,13 +184,13 @@ def test_settings_cannot_be_changed_and_do_not_show_values() -> None:
 )
 def test_placeholders(text: str, value: str) -> None:
     environ = {"PASSWORD": "s3cret", "EMPTY": "", "NESTED": "%{PASSWORD}"}
-    assert parse([f"-ratelimit.storage={text}"], environ).values["ratelimit.storage"] == value
-    assert parse(["-ratelimit.storage", text], environ).values["ratelimit.storage"] == value
+    assert parse([f"-ratelimit.storage={text}"], environ).settings.ratelimit_storage == value
+    assert parse(["-ratelimit.storage", text], environ).settings.ratelimit_storage == value
 
 
 def test_placeholder_may_hold_a_list() -> None:
     environ = {"FILES": "a.pem,b.pem"}
-    assert parse(["-auth.publicKeyFiles=%{FILES}"], environ).values["auth.publicKeyFiles"] == ("a.pem", "b.pem")
+    assert parse(["-auth.publicKeyFiles=%{FILES}"], environ).settings.auth_public_key_files == ("a.pem", "b.pem")
 
 
 def test_value_of_a_placeholder_is_not_in_the_error() -> None:
@@ -219,28 +222,28 @@ def test_secret_is_not_in_the_error(argv: list[str]) -> None:
 
 def test_environment_is_read_only_when_asked() -> None:
     environ = {"enable_auth": "true", "auth_publicKeyFiles": "a,b"}
-    assert parse([], environ).values == DEFAULTS
+    assert parse([], environ).settings == Settings()
     assert parse(["-envflag.enable=false"], environ).given == {"envflag.enable"}
-    settings = parse(["-envflag.enable"], environ)
+    parsed = parse(["-envflag.enable"], environ)
     expected = {"envflag.enable": True, "enable.auth": True, "auth.publicKeyFiles": ("a", "b")}
-    assert changed(settings) == expected
-    assert settings.given == expected.keys()
+    assert changed(parsed) == expected
+    assert parsed.given == expected.keys()
 
 
 def test_environment_has_a_prefix() -> None:
     environ = {"VM_httpListenAddr": ":1", "httpListenAddr": ":2", "vm_httpListenAddr": ":3"}
-    settings = parse(["-envflag.enable", "-envflag.prefix=VM_"], environ)
-    assert settings.values["httpListenAddr"] == ":1"
+    parsed = parse(["-envflag.enable", "-envflag.prefix=VM_"], environ)
+    assert parsed.settings.http_listen_addr == ":1"
 
 
 def test_command_line_wins_over_the_environment() -> None:
     environ = {"httpListenAddr": ":1", "auth_publicKeyFiles": "a", "dryRun": "not even read", "read_url": URL}
     argv = ["-envflag.enable", "-httpListenAddr=:2", "-auth.publicKeyFiles=b", "-dryRun=false"]
-    settings = parse(argv, environ)
-    assert settings.values["httpListenAddr"] == ":2"
-    assert settings.values["auth.publicKeyFiles"] == ("b",)
-    assert settings.values["dryRun"] is False
-    assert settings.values["read.url"] == (URL,)
+    parsed = parse(argv, environ)
+    assert parsed.settings.http_listen_addr == ":2"
+    assert parsed.settings.auth_public_key_files == ("b",)
+    assert parsed.settings.dry_run is False
+    assert parsed.settings.read_url == (URL,)
 
 
 def test_environment_cannot_switch_itself_on_or_move() -> None:
@@ -251,7 +254,7 @@ def test_environment_cannot_switch_itself_on_or_move() -> None:
 
 def test_environment_values_have_placeholders() -> None:
     environ = {"read_url": "http://u:%{PASSWORD}@h", "PASSWORD": "s3cret"}
-    assert parse(["-envflag.enable"], environ).values["read.url"] == ("http://u:s3cret@h",)
+    assert parse(["-envflag.enable"], environ).settings.read_url == ("http://u:s3cret@h",)
 
 
 @pytest.mark.parametrize(
@@ -282,11 +285,10 @@ FLAG_ARGUMENTS = st.builds(
 @given(argv=st.lists(FLAG_ARGUMENTS | TEXTS), environ=st.dictionaries(NAMES | st.just("A"), TEXTS))
 def test_any_command_line_gives_settings_or_one_readable_line(argv: list[str], environ: dict[str, str]) -> None:
     try:
-        settings = parse(argv, environ)
+        parsed = parse(argv, environ)
     except ConfigurationError as error:
         refusal = str(error)
     else:
         refusal = ""
-        assert settings.values.keys() == DEFAULTS.keys()
-        assert all(type(value) is type(DEFAULTS[name]) for name, value in settings.values.items())
+        assert all(type(value_of(flag, parsed.settings)) is type(flag.default) for flag in FLAGS)
     assert refusal.isprintable()

@@ -9,7 +9,9 @@ import pytest
 
 from vmgw_core.configuration.command_line import help_text, parse, settings_from_options
 from vmgw_core.configuration.flag import Flag, Kind
-from vmgw_core.configuration.table import FLAGS, option_name
+from vmgw_core.configuration.settings import Settings, settings_of, value_of
+from vmgw_core.configuration.table import BY_NAME, FLAGS, option_name
+from vmgw_core.configuration.values import Value
 from vmgw_core.errors import ConfigurationError
 
 DEFAULTS: Mapping[str, object] = {flag.name: flag.default for flag in FLAGS}
@@ -26,13 +28,13 @@ def option_default(flag: Flag) -> object:
     return [] if flag.kind is Kind.ARRAY else flag.default_text
 
 
-def from_options(**changes: object) -> Mapping[str, object]:
+def from_options(**changes: object) -> Settings:
     options = {option_name(flag): option_default(flag) for flag in FLAGS} | changes
     return settings_from_options(options.__getitem__)
 
 
 def test_options_at_their_defaults_are_the_defaults() -> None:
-    assert from_options() == DEFAULTS
+    assert from_options() == Settings()
 
 
 @pytest.mark.parametrize(
@@ -48,10 +50,10 @@ def test_options_at_their_defaults_are_the_defaults() -> None:
         ("vmgw_auth_public_keys", (PEM, f"`{PEM}`"), "auth.publicKeys", (PEM, PEM)),
     ],
 )
-def test_options_accept(option: str, value: object, name: str, parsed: object) -> None:
+def test_options_accept(option: str, value: object, name: str, parsed: Value) -> None:
     settings = from_options(**{option: value})
-    assert {key: got for key, got in settings.items() if got != DEFAULTS[key]} == {name: parsed}
-    assert type(settings[name]) is type(parsed)
+    assert settings == settings_of({name: parsed})
+    assert type(value_of(BY_NAME[name], settings)) is type(parsed)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_examples_of_the_help_work() -> None:
     *own, mitmdump = commands
     assert len(own) == 2
     for _, *argv in own:
-        assert parse(argv, {}).values["enable.auth"] is True
+        assert parse(argv, {}).settings.enable_auth is True
     options = [argument.partition("=")[0] for argument in mitmdump if argument.startswith("vmgw_")]
     assert set(options) < {option_name(flag) for flag in FLAGS}
 

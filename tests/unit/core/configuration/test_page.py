@@ -40,13 +40,13 @@ from vmgw_core.configuration.values import parse_duration
     ],
 )
 def test_a_line(argument: str, line: str) -> None:
-    page = flags_page(parse([argument], {}).values)
+    page = flags_page(parse([argument], {}).settings)
     assert f"\n{line}\n" in f"\n{page}"
     assert "pass" not in re.sub(r"-[\w.]*[pP]ass\w*=", "", page)  # names of flags aside
 
 
 def test_every_flag_is_there_in_the_order_of_names() -> None:
-    lines = flags_page(parse([], {}).values).splitlines()
+    lines = flags_page(parse([], {}).settings).splitlines()
     assert [line.partition("=")[0] for line in lines] == sorted(f"-{flag.name}" for flag in FLAGS)
 
 

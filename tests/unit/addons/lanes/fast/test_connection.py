@@ -121,7 +121,7 @@ def test_an_answer_that_ends_keeps_the_connection(lane: Lane, answer: bytes, sta
         connection = Connection(lane)
         assert connection.feed(*pieces) == (status, content, True, False)
         assert connection.kept
-        lane.pool.take(lane.pool.runtime.policy.read.first)  # type: ignore[union-attr]
+        lane.pool.take(lane.in_force.configured.policy.read.first)  # type: ignore[union-attr]
         connection.ask()
         assert connection.feed(LENGTH_4, b"next") == (200, b"next", True, False)
         lane.call(connection.transport.abort)

@@ -1,0 +1,89 @@
+"""The configuration in force: one frozen value, which a reload replaces whole."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from vmgw_addons.outgoing import Datasource, UpstreamTLS
+from vmgw_core.backends import BackendGroup, Concurrency, Member
+from vmgw_core.configuration import Settings
+from vmgw_core.enforcement import Gateway, Policy
+from vmgw_core.http import HeaderEdit
+from vmgw_core.limits import Limiter
+from vmgw_core.tokens import KeyRing
+
+from .exchange import Exchange
+from .page_access import PageAccess
+from .request_log import RequestLog
+from .wire_limits import WireLimits
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Configured:
+    """What the flags and the files they name ask for. By default nothing: every request is refused."""
+
+    settings: Settings = field(default_factory=Settings)
+    policy: Policy | None = None
+    keyring: KeyRing | None = None
+    limiter: Limiter | None = None
+    """None without limits; else it stays the same object over reloads."""
+    concurrency: Concurrency | None = None
+    """None if no limit was ever set; else it stays the same object over reloads."""
+    upstream_tls: Mapping[tuple[str, int], UpstreamTLS] = field(default_factory=dict)
+    page_access: PageAccess | None = None
+    header_edit: HeaderEdit = field(default_factory=HeaderEdit)
+    access_log: RequestLog | None = None
+    datasource: Datasource | None = None
+    exchange: Exchange | None = None
+    limits: WireLimits = field(init=False)
+    gateway: Gateway | None = field(init=False)
+    """What the next request is judged by; None without a policy."""
+
+    def __post_init__(self) -> None:
+        gateway = None
+        if self.policy is not None:
+            gateway = Gateway(
+                policy=self.policy,
+                clock=time.monotonic,
+                limiter=self.limiter,
+                concurrency=self.concurrency,
+                max_queue=self.settings.max_queue_duration,
+                backend_changed=tell_of_backend,
+            )
+        object.__setattr__(self, "gateway", gateway)
+        object.__setattr__(self, "limits", WireLimits.of(self.settings))
+
+    @property
+    def groups(self) -> list[BackendGroup]:
+        """The groups of backends."""
+        policy = self.policy
+        return [] if policy is None else [group for group in (policy.read, policy.write) if group is not None]
+
+
+class InForce:
+    """Holds the configuration in force. Those who need it read it anew each time."""
+
+    def __init__(self, configured: Configured | None = None) -> None:
+        self.configured = configured or Configured()
+
+    def use_keys(self) -> None:
+        """Put the key ring's present keys in force, and so drop the tokens verified with the old ones."""
+        policy, keyring = self.configured.policy, self.configured.keyring
+        if policy is not None and keyring is not None:
+            policy.verifier.replace_keys(keyring.keyset)
+            policy = replace(policy, keys_awaited=policy.auth and keyring.waiting)
+            self.configured = replace(self.configured, policy=policy)
+
+
+def tell_of_backend(member: Member) -> None:
+    """Log that one of several backends was set aside, or answers again."""
+    backend = member.backend
+    if member.up:
+        logger.info(f"-{backend.flag}: {backend} answers again")
+    else:
+        logger.warning(f"-{backend.flag}: {backend} failed and is set aside until it answers")
