@@ -33,11 +33,10 @@ class TLSFiles:
         Raises:
             ConfigurationError: a file cannot be used.
         """
+        side = self.flags.side
         if bool(self.flags.cert_file) != bool(self.flags.key_file):
-            raise ConfigurationError(
-                f"-{self.flags.side}.tlsCertFile and -{self.flags.side}.tlsKeyFile: set both or none"
-            )
-        flag, path = f"-{self.flags.side}.tlsCAFile", self.flags.ca_file
+            raise ConfigurationError(f"-{side}.tlsCertFile and -{side}.tlsKeyFile: set both or none")
+        flag, path = f"-{side}.tlsCAFile", self.flags.ca_file
         if not path and (flag := next(filter(os.environ.get, variables), "")):
             path = os.environ[flag]
         try:
@@ -45,7 +44,7 @@ class TLSFiles:
                 context = ssl.create_default_context(capath=path)
             else:
                 context = ssl.create_default_context(cafile=path or None)
-            flag, path = f"-{self.flags.side}.tlsCertFile", self.flags.cert_file
+            flag, path = f"-{side}.tlsCertFile", self.flags.cert_file
             if self.flags.cert_file:
                 context.load_cert_chain(self.flags.cert_file, self.flags.key_file)
         except ssl.SSLError:
