@@ -15,7 +15,7 @@ from vmgw_addons.steps import respond
 from vmgw_core.base import FieldError
 from vmgw_core.enforcement import Body, Cycle, access_of
 from vmgw_core.errors import BadSignature, Refusal
-from vmgw_core.http import RequestHead, answer
+from vmgw_core.http import RequestHead, refusal_response
 from vmgw_core.limits import Limiter
 from vmgw_core.replay import METADATA_KEY, Captured, Judge, Tally, as_text, from_metadata
 
@@ -71,7 +71,7 @@ class FlowReplay:
         except Refusal as refusal:
             cycle.refuse(refusal)
             logger.warning(f"not sent again: {refusal.code}: {refusal.message!r}")
-            respond(flow, answer(refusal, access=access_of(judge.policy, head), tell_why=True))
+            respond(flow, refusal_response(refusal, access=access_of(judge.policy, head), tell_why=True))
 
     def request(self, flow: HTTPFlow) -> None:
         cycle = self.runtime.cycles.get(flow)

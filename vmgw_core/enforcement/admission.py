@@ -28,7 +28,7 @@ from vmgw_core.errors import (
     UnknownRoute,
     UnsupportedBody,
 )
-from vmgw_core.http import CORS, Answer, Headers, RequestHead, answer, is_form, values_of
+from vmgw_core.http import CORS, Headers, RequestHead, Response, is_form, refusal_response, values_of
 from vmgw_core.routing import Match, Restriction, Route, check_tenant, decode_path, match_route, tenant_labels
 from vmgw_core.tokens import AccessMode, Token, TokenVerifier, VMAccessClaim, token_from_header
 
@@ -132,8 +132,8 @@ def identify(policy: Policy, head: RequestHead, now: float) -> Token | None:
         return None
 
 
-def tenants_page(policy: Policy, head: RequestHead, now: float) -> Answer | None:
-    """Answer ``/admin/tenants`` of a cluster: the token's tenant, and no other. vmui makes its list of tenants of it.
+def tenants_page(policy: Policy, head: RequestHead, now: float) -> Response | None:
+    """Response ``/admin/tenants`` of a cluster: the token's tenant, and no other. vmui makes its list of tenants of it.
 
     None where there are no tenants, or no tokens: then nobody answers it.
     """
@@ -144,10 +144,10 @@ def tenants_page(policy: Policy, head: RequestHead, now: float) -> Answer | None
         if not access.mode.allows(Access.READ):
             raise AccessDenied("the token gives no read access")
     except Refusal as refusal:
-        return answer(refusal, access=Access.READ, tell_why=policy.tell_why)
+        return refusal_response(refusal, access=Access.READ, tell_why=policy.tell_why)
     body = json.dumps({"status": "success", "data": [str(access.tenant)]}, separators=(",", ":")).encode()
     length = (b"Content-Length", str(len(body)).encode())
-    return Answer(status=200, headers=((b"Content-Type", b"application/json"), length, *CORS), body=body)
+    return Response(status=200, headers=((b"Content-Type", b"application/json"), length, *CORS), body=body)
 
 
 def admit(policy: Policy, head: RequestHead, now: float) -> Grant:

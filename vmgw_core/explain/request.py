@@ -39,7 +39,7 @@ from vmgw_core.errors import (
     UnsupportedBody,
     UsageUnknown,
 )
-from vmgw_core.http import RequestHead, answer, read_form
+from vmgw_core.http import RequestHead, read_form, refusal_response
 from vmgw_core.limits import Limiter, LimitType
 from vmgw_core.limits.model import Usage
 from vmgw_core.tokens import Token, token_from_header
@@ -182,7 +182,7 @@ def _step_of(refusal: Refusal, outcome: Outcome) -> Step:
 
 
 def _refusal(policy: Policy, head: RequestHead, refusal: Refusal, step: Step) -> RefusalTold:
-    seen = answer(refusal, access=access_of(policy, head), tell_why=policy.tell_why)
+    seen = refusal_response(refusal, access=access_of(policy, head), tell_why=policy.tell_why)
     return RefusalTold(
         step=step,
         code=refusal.code,

@@ -29,14 +29,13 @@ from .head import (
     skip_empty_lines,
     values_of,
 )
-from .responses import CORS, Answer, HeaderEdit, answer
+from .responses import CORS, HeaderEdit, Response, refusal_response
 
 __all__ = [
     "CORS",
     "MAX_ARGUMENTS",
     "MULTIPART",
     "URLENCODED",
-    "Answer",
     "BodyReader",
     "ChunkedReader",
     "Decoder",
@@ -46,10 +45,10 @@ __all__ = [
     "LengthReader",
     "Plain",
     "RequestHead",
+    "Response",
     "Sink",
     "SnappyBlock",
     "ZstdBlock",
-    "answer",
     "check_fields",
     "check_head",
     "check_request_line",
@@ -61,6 +60,7 @@ __all__ = [
     "is_form",
     "key_of",
     "read_form",
+    "refusal_response",
     "skip_empty_lines",
     "split_pairs",
     "values_of",

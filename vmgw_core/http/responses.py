@@ -54,7 +54,7 @@ CORS: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Response:
     """A whole response of the gateway's own."""
 
     status: int
@@ -84,7 +84,7 @@ class HeaderEdit:
         return (*kept, *self.add)
 
 
-def answer(refusal: Refusal, *, access: Access | None = None, tell_why: bool = False) -> Answer:
+def refusal_response(refusal: Refusal, *, access: Access | None = None, tell_why: bool = False) -> Response:
     """The response for ``refusal``.
 
     Args:
@@ -111,4 +111,4 @@ def answer(refusal: Refusal, *, access: Access | None = None, tell_why: bool = F
     document = {"status": "error", "errorType": _ERROR_TYPES.get(status, "bad_data"), "error": text}
     body = json.dumps(document, separators=(",", ":")).encode()
     headers.append((b"Content-Length", str(len(body)).encode()))
-    return Answer(status=status, headers=tuple(headers), body=body)
+    return Response(status=status, headers=tuple(headers), body=body)

@@ -12,7 +12,7 @@ from typing import Final
 
 from vmgw_core.enforcement import Cycle, Gateway, Grant, Policy, State, access_of
 from vmgw_core.errors import BadSignature, Refusal
-from vmgw_core.http import RequestHead, answer
+from vmgw_core.http import RequestHead, refusal_response
 from vmgw_core.limits import Limiter
 
 from .evidence import RecordedTokens
@@ -137,7 +137,7 @@ def refused(policy: Policy, head: RequestHead, grant: Grant | None, refusal: Ref
     access = access_of(policy, head) if grant is None else grant.route.access
     return Outcome(
         code=refusal.code,
-        status=answer(refusal, access=access).status,
+        status=refusal_response(refusal, access=access).status,
         reason=redact_text(refusal.message),
         tenant=None if grant is None else str(grant.claim.tenant),
         access=None if access is None else access.value,

@@ -21,7 +21,7 @@ from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Htt
 
 from vmgw_addons.state import WireLimits
 from vmgw_core.errors import BackendUnreachable, BadRequest, Refusal
-from vmgw_core.http import ChunkedReader, answer, check_head, find_head, skip_empty_lines
+from vmgw_core.http import ChunkedReader, check_head, find_head, refusal_response, skip_empty_lines
 
 _MAX_CHUNK_LINE: Final = 64 * 1024  # bytes of a chunk's head, and of the trailers, in a backend's answer
 _READ_SIZE: Final = 64 * 1024  # bytes that mitmproxy reads at once
@@ -144,6 +144,6 @@ def _status(event: ResponseProtocolError) -> int | None:
 
 
 def _closing(refusal: Refusal) -> bytes:
-    response = answer(refusal)
+    response = refusal_response(refusal)
     headers = Headers([*response.headers, (b"Connection", b"close")])
     return bytes(http1.assemble_response(Response.make(response.status, response.body, headers)))
