@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from vmgw_core.backends import Backend, BackendGroup
-from vmgw_core.base import Access, Subject, TenantID
+from vmgw_core.base import Access, BoundedCache, Subject, TenantID
 from vmgw_core.errors import (
     AccessDenied,
     BodyTooLarge,
@@ -28,15 +28,15 @@ from vmgw_core.errors import (
     UnknownRoute,
     UnsupportedBody,
 )
-from vmgw_core.http import CORS, Headers, RequestHead, Response, is_form, refusal_response, values_of
+from vmgw_core.http import CORS, Headers, RequestHead, Response, facts_of, header_cache, refusal_response, values_of
 from vmgw_core.routing import Match, Restriction, Route, check_tenant, decode_path, match_route, tenant_labels
 from vmgw_core.tokens import AccessMode, Token, TokenVerifier, VMAccessClaim, token_from_header
 
 TENANTS: Final = "/admin/tenants"
 """The path of :func:`tenants_page`."""
 
-# What depends on a request's headers alone is remembered for the requests that have the very same: those of one client.
-REMEMBERED_HEADS: Final = 256
+_LONG_PATH: Final = 1024
+"""Characters of a path that is decoded anew each time."""
 
 
 class Body(Enum):
@@ -133,7 +133,7 @@ def identify(policy: Policy, head: RequestHead, now: float) -> Token | None:
 
 
 def tenants_page(policy: Policy, head: RequestHead, now: float) -> Response | None:
-    """Response ``/admin/tenants`` of a cluster: the token's tenant, and no other. vmui makes its list of tenants of it.
+    """Answer ``/admin/tenants`` of a cluster: the token's tenant, and no other. vmui makes its list of tenants of it.
 
     None where there are no tenants, or no tokens: then nobody answers it.
     """
@@ -174,11 +174,12 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
 
 
 def _match(policy: Policy, head: RequestHead) -> Match:
-    return _match_path(head.target.partition("?")[0], head.method, policy.path_prefix, policy.cluster)
+    path = head.target.partition("?")[0]
+    match = _match_path if len(path) <= _LONG_PATH else _match_path.__wrapped__
+    return match(path, head.method, policy.path_prefix, policy.cluster)
 
 
-# A client's paths are few.
-@lru_cache(maxsize=REMEMBERED_HEADS)
+@lru_cache(maxsize=256)  # clients use few paths
 def _match_path(raw: str, method: str, prefix: str, cluster: bool) -> Match:
     path = decode_path(raw)
     if prefix:
@@ -217,7 +218,7 @@ def _claim_of_path(match: Match) -> VMAccessClaim:
 
 
 def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
-    text = _token_text(head.headers, policy.token_header, policy.allow_without_prefix)
+    text = _token_text(head.headers, policy)
     try:
         return policy.verifier.verify(text, now)
     except UnknownKey:
@@ -226,10 +227,17 @@ def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
         raise
 
 
-@lru_cache(maxsize=REMEMBERED_HEADS)
-def _token_text(headers: Headers, name: bytes, allow_without_prefix: bool) -> str:
-    values = [value.strip().decode("latin-1") for key, value in headers if key.lower() == name]
-    return token_from_header(values, allow_without_prefix=allow_without_prefix)
+_token_texts: BoundedCache[tuple[Headers, bytes, bool], str] = header_cache(lambda key: key[0])
+
+
+def _token_text(headers: Headers, policy: Policy) -> str:
+    key = (headers, policy.token_header, policy.allow_without_prefix)
+    text = _token_texts.get(key)
+    if text is None:
+        values = [value.decode("latin-1") for value in values_of(headers, policy.token_header)]
+        text = token_from_header(values, allow_without_prefix=policy.allow_without_prefix)
+        _token_texts.put(key, text)
+    return text
 
 
 def _body(policy: Policy, route: Route, head: RequestHead) -> Body:
@@ -244,14 +252,12 @@ def _body(policy: Policy, route: Route, head: RequestHead) -> Body:
     return Body.HOLD
 
 
-@lru_cache(maxsize=REMEMBERED_HEADS)
 def form_type(headers: Headers) -> str:
-    """The type of a form. Raises ``UnsupportedBody`` where the body is none."""
-    types = values_of(headers, b"content-type")
-    encodings = values_of(headers, b"content-encoding")
-    if len(types) != 1 or not is_form(types[0].decode("latin-1")) or any(e.lower() != b"identity" for e in encodings):
+    """Return the type of a form. Raises ``UnsupportedBody`` if the body is no form, or a compressed one."""
+    found = facts_of(headers).form_type
+    if found is None:
         raise UnsupportedBody("a body here must be a form, urlencoded or multipart, and not compressed")
-    return types[0].decode("latin-1")
+    return found
 
 
 def too_large(policy: Policy) -> BodyTooLarge:

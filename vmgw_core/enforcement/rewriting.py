@@ -52,7 +52,7 @@ def rewrite(policy: Policy, grant: Grant, head: RequestHead, form: bytes | None)
 
 def moved(request: UpstreamRequest, backend: Backend) -> UpstreamRequest:
     """The same request to another backend of its group: what :func:`rewrite` would have made of it."""
-    (name, _), *headers = request.headers  # Host, which _passed_on puts first
+    (name, _), *headers = request.headers  # Host, which upstream_headers puts first
     return request._replace(
         backend=backend,
         target=backend.base + request.target.removeprefix(request.backend.base),

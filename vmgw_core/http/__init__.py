@@ -19,7 +19,6 @@ from .forms import (
 )
 from .framing import BodyReader, ChunkedReader, LengthReader
 from .head import (
-    Headers,
     HeadLimits,
     RequestHead,
     check_fields,
@@ -27,8 +26,8 @@ from .head import (
     check_request_line,
     find_head,
     skip_empty_lines,
-    values_of,
 )
+from .headers import Headers, facts_of, header_cache, values_of
 from .responses import CORS, HeaderEdit, Response, refusal_response
 
 __all__ = [
@@ -56,7 +55,9 @@ __all__ = [
     "decoded_key",
     "decoder",
     "encode_pair",
+    "facts_of",
     "find_head",
+    "header_cache",
     "is_form",
     "key_of",
     "read_form",

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from vmgw_core.errors import HeadTooLarge, MalformedHead, TargetTooLong
 
-Headers = tuple[tuple[bytes, bytes], ...]
-"""Header fields in the order they came, names as the client wrote them."""
+from .headers import HeaderFacts, Headers, facts_of, values_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,44 +77,24 @@ class RequestHead(NamedTuple):
             MalformedHead: there are several, or it is no number. :func:`check_head` has seen to that for HTTP/1,
                 but not every head comes that way.
         """
-        return _content_length(self.headers)
+        return _content_length(facts_of(self.headers))
 
     @property
     def has_body(self) -> bool:
         """Whether the framing announces content (RFC 9112, section 6.3). Chunked counts, even if it ends empty."""
-        return _has_body(self.headers)
+        facts = facts_of(self.headers)
+        return facts.chunked or bool(_content_length(facts))
 
     @property
     def awaits_continue(self) -> bool:
         """Whether the client holds its body back until it is told to go on (RFC 9110, section 10.1.1)."""
-        return _awaits_continue(self.headers)
+        return facts_of(self.headers).awaits_continue
 
 
-def values_of(headers: Headers, name: bytes) -> list[bytes]:
-    """All values of the header ``name`` (given in lower case), in order, without surrounding blanks."""
-    return [value.strip() for key, value in headers if key.lower() == name]
-
-
-# Asked several times for a request, and the headers of a client's requests are mostly the very same.
-@lru_cache(maxsize=256)
-def _content_length(headers: Headers) -> int | None:
-    values = values_of(headers, b"content-length")
-    if not values:
-        return None
-    if len(values) > 1 or not re.fullmatch(rb"[0-9]{1,18}", values[0]):
+def _content_length(facts: HeaderFacts) -> int | None:
+    if facts.bad_length:
         raise MalformedHead("the Content-Length is not one number of bytes")
-    return int(values[0])
-
-
-@lru_cache(maxsize=256)
-def _has_body(headers: Headers) -> bool:
-    return any(name.lower() == b"transfer-encoding" for name, _ in headers) or bool(_content_length(headers))
-
-
-@lru_cache(maxsize=256)
-def _awaits_continue(headers: Headers) -> bool:
-    expected = values_of(headers, b"expect")
-    return bool(expected) and expected[0].lower() == b"100-continue"
+    return facts.content_length
 
 
 def skip_empty_lines(received: bytes) -> int:

@@ -23,7 +23,7 @@ from vmgw_core.errors import (
     UsageUnknown,
 )
 
-from .head import Headers
+from .headers import Headers
 
 _ERROR_TYPES: Final = {
     401: "unauthorized",
