@@ -11,9 +11,10 @@ from mitmproxy.flow import Flow
 from mitmproxy.http import HTTPFlow
 
 from vmgw_addons.state import Runtime
+from vmgw_core.base import printable
 from vmgw_core.enforcement import Cycle, Grant, UpstreamRequest
 from vmgw_core.errors import Refusal
-from vmgw_core.explain import Explanation, Outcome, Verdict, as_text, clean, own_page, summary, usages
+from vmgw_core.explain import Explanation, Outcome, Verdict, as_text, own_page, summary, usages
 from vmgw_core.explain.request import describe
 
 METADATA = "vmgateway.explanation"
@@ -116,4 +117,4 @@ def story_lines(flow: Flow) -> list[str] | None:
     """The story that a flow carries, None where it carries none. A file may hold anything, so it is escaped."""
     kept = flow.metadata.get(METADATA)
     text = kept.get("text") if isinstance(kept, dict) else None
-    return [clean(line, _MAX_LINE) for line in text.split("\n")][:-1] if isinstance(text, str) else None
+    return [printable(line, _MAX_LINE) for line in text.split("\n")][:-1] if isinstance(text, str) else None

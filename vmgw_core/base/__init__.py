@@ -1,12 +1,10 @@
-"""What every package of the core builds on: readers of untrusted JSON, and the names of tenants.
-
-A tenant is two numbers, and a subject is a tenant with the labels of a token. Both are needed by packages that
-know nothing of tokens, so they are here and not there.
-"""
+"""What every package of the core builds on: readers of untrusted JSON, text for messages, and tenants."""
 
 from __future__ import annotations
 
 from .bounded_cache import OBJECT_BYTES, BoundedCache, text_bytes
+from .printable import CONTROL, printable, quoted
+from .promql import string_literal
 from .secret_names import is_credential_header, is_secret_name
 from .strict_json import (
     FieldError,
@@ -26,6 +24,7 @@ from .strict_json import (
 from .tenants import MAX_NUMBER, Access, Labels, Subject, TenantID
 
 __all__ = [
+    "CONTROL",
     "MAX_NUMBER",
     "OBJECT_BYTES",
     "Access",
@@ -46,7 +45,10 @@ __all__ = [
     "is_credential_header",
     "is_secret_name",
     "load_object",
+    "printable",
+    "quoted",
     "require",
     "shown",
+    "string_literal",
     "text_bytes",
 ]

@@ -17,6 +17,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from .printable import quoted
+
 MAX_DEPTH: Final = 32
 
 _NAMES_SHOWN: Final = 40
@@ -132,8 +134,7 @@ def as_number(value: object, path: str) -> int | float:
 def shown(value: object) -> str:
     """An untrusted ``value`` for a message: printable ASCII of bounded length. Objects are named, not shown."""
     if isinstance(value, str):
-        text = json.dumps(value[:_SHOWN]).replace("\x7f", "\\u007f")
-        return text if len(text) <= _SHOWN and len(value) <= _SHOWN else text[:_SHOWN] + '..."'
+        return quoted(value, _SHOWN)
     if isinstance(value, bool | int | float):
         return json.dumps(value)[:_NAMES_SHOWN]
     if isinstance(value, list | tuple):

@@ -20,6 +20,7 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import Final
 
+from vmgw_core.base import printable
 from vmgw_core.errors import ConfigurationError
 
 from .flag import Flag, Kind
@@ -122,10 +123,9 @@ def _no_flag(number: int, latest: Flag | None) -> ConfigurationError:
 
 
 def _unknown(name: str) -> ConfigurationError:
-    shown = repr(name[:60])[1:-1]
     nearest = difflib.get_close_matches(name[:60].lower(), _LOWER_NAMES, n=1)
     hint = f"did you mean -{_LOWER_NAMES[nearest[0]]}?" if nearest else "-help lists all of them"
-    return ConfigurationError(f"unknown flag -{shown}: {hint}")
+    return ConfigurationError(f"unknown flag -{printable(name, 60)}: {hint}")
 
 
 # --- values --------------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def _value(flag: Flag, text: str, environ: Mapping[str, str], *, place: str) -> 
     missing = [name for name in _PLACEHOLDER.findall(text) if name not in environ]
     if missing:
         # What looks like a placeholder in a secret may be a piece of the password.
-        which = "a placeholder" if flag.secret else f"the placeholder {repr(missing[0])[1:-1]}"
+        which = "a placeholder" if flag.secret else f"the placeholder {printable(missing[0])}"
         raise ConfigurationError(f"{place}: {which} names no environment variable")
     expanded = _PLACEHOLDER.sub(lambda placeholder: environ[placeholder[1]], text)
     try:

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Final, TypeAlias
 
+from vmgw_core.base import quoted, string_literal
+
 Value: TypeAlias = bool | int | float | str | tuple[str, ...]
 """What a flag holds: durations are float seconds, sizes are int bytes, arrays are tuples."""
 
@@ -26,7 +28,6 @@ A_FLOAT: Final = "a number such as 0.5"
 A_DURATION: Final = "a duration such as 5s or 1m30s"
 A_SIZE: Final = "a size such as 65536 or 16MiB"
 
-_LONGEST_SHOWN: Final = 60
 _MAX_INT64: Final = 2**63 - 1
 _MAX_SECONDS: Final = Decimal(_MAX_INT64).scaleb(-9)
 """Go counts durations in int64 nanoseconds: about 292 years. Every clock and timer of Python takes this much."""
@@ -34,8 +35,7 @@ _MAX_SECONDS: Final = Decimal(_MAX_INT64).scaleb(-9)
 
 def refused(expected: str, text: str) -> ValueError:
     """The error of a parser: one line, however long and strange the text is."""
-    shown = repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
-    return ValueError(f"expected {expected}, got {shown}")
+    return ValueError(f"expected {expected}, got {quoted(text)}")
 
 
 # --- scalars -------------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def format_array(items: Iterable[str]) -> str:
     plain = ",".join(listed)
     if parse_array(plain) == listed:
         return plain
-    return ",".join(_wrapped(item) if not item or _ITEM_TOKEN.search(item) else item for item in listed)
+    return ",".join(string_literal(item) if not item or _ITEM_TOKEN.search(item) else item for item in listed)
 
 
 def _items(text: str) -> Iterator[str]:
@@ -196,11 +196,6 @@ def _group_end(text: str, start: int) -> int | None:
         if not awaited:
             return token.end()
     return None
-
-
-def _wrapped(item: str) -> str:
-    escaped = item.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
 
 
 def _unwrapped(item: str) -> str:

@@ -22,7 +22,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from vmgw_core.base import Access, BoundedCache, text_bytes
+from vmgw_core.base import Access, BoundedCache, string_literal, text_bytes
 from vmgw_core.errors import BadRequest
 from vmgw_core.http import MAX_ARGUMENTS, decoded_key, encode_pair, key_of, split_pairs
 from vmgw_core.routing import ROUTES, Filters, Route
@@ -123,17 +123,12 @@ def _matcher(matcher: Matcher) -> str:
     if matcher.name == _NAME and operator in ("=", "=~") and value not in ("", ".*", ".+"):
         expression = _META.sub(r"\\\g<0>", value) if operator == "=" else f"(?:{value})"
         operator, value = "=~", expression + NAME_AS_IT_IS
-    return f"{_escaped(matcher.name)}{operator}{_quoted(value)}"
+    return f"{_escaped(matcher.name)}{operator}{string_literal(value)}"
 
 
 def _escaped(name: str) -> str:
     """A label name as a MetricsQL identifier; quoted names are understood by newer releases only."""
     return _NO_IDENTIFIER.sub(lambda match: "\\" + match[0], name)
-
-
-def _quoted(value: str) -> str:
-    """A label value as a PromQL string literal."""
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
 def enforce(

@@ -9,7 +9,7 @@ from .curl import CurlError, CurlRequest, parse_curl
 from .model import Explanation, Verdict
 from .request import Outcome, explain, own_page, usages
 from .shell_words import ShellError, split_words
-from .text import as_text, clean, limit_line, moment, summary
+from .text import as_text, limit_line, moment, summary
 from .token_report import TokenStory, judge_token, tell_unverified
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "TokenStory",
     "Verdict",
     "as_text",
-    "clean",
     "explain",
     "judge_token",
     "limit_line",

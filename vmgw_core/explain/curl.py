@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
+from vmgw_core.base import printable
 from vmgw_core.http import URLENCODED, Headers
 
 ReadFile = Callable[[str], bytes]
@@ -104,7 +105,7 @@ def _long(name: str, rest: Iterator[str]) -> tuple[str, str]:
         return name, ""
     if name in _USED or name in _IGNORED:
         return name, _following(f"--{name}", rest)
-    raise CurlError(f"the curl option --{name[:40]} is not known here")
+    raise CurlError(f"the curl option --{printable(name, 40)} is not known here")
 
 
 def _cluster(letters: str, rest: Iterator[str]) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
+from vmgw_core.base import printable
 from vmgw_core.enforcement import NAME_AS_IT_IS, TRACE_KEY
 from vmgw_core.limits.model import Usage
 from vmgw_core.routing import Filters
@@ -18,8 +19,6 @@ from vmgw_core.tokens import VMAccessClaim
 
 from .model import ArgumentsTold, Explanation, Pair, Step, StepTaken, TokenTold, Verdict, mode_words
 
-_SHOWN: Final = 200
-"""Characters of a value that are printed."""
 _FAR: Final = 1 << 53
 _LISTED: Final = 40
 """Arguments that are printed of a URL or a form."""
@@ -33,12 +32,6 @@ _FILTERS: Final = {
 _BODIES: Final = {"none": "no body", "stream": "passed on as it comes", "hold": "a form: held and judged"}
 
 
-def clean(text: str, length: int = _SHOWN) -> str:
-    """``text`` in one line without control characters, cut behind ``length`` characters."""
-    shown = text if len(text) <= length else text[:length] + "…"
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
-
-
 def step_applies(story: Explanation, step: Step) -> bool:
     """Whether there is anything to tell of a step that was reached."""
     if _refused_at(story, step):
@@ -49,7 +42,7 @@ def step_applies(story: Explanation, step: Step) -> bool:
 def tell(story: Explanation, step: Step) -> StepTaken:
     """A step that ``story`` reached, in one line."""
     if story.refusal is not None and _refused_at(story, step):
-        return StepTaken(step=step, passed=False, text=clean(story.refusal.message))
+        return StepTaken(step=step, passed=False, text=printable(story.refusal.message))
     return StepTaken(step=step, passed=True, text=_TOLD[step](story))
 
 
@@ -77,8 +70,8 @@ def token_key(token: TokenTold) -> str:
     key = token.key
     if key is None:
         return "NOT verified: no key is configured, anybody can make such a token"
-    kid = f"kid {clean(key.kid)}, " if key.kid is not None else ""
-    return f"verified with {clean(key.source)} ({key.kty}, {kid}thumbprint {key.thumbprint})"
+    kid = f"kid {printable(key.kid)}, " if key.kid is not None else ""
+    return f"verified with {printable(key.source)} ({key.kty}, {kid}thumbprint {key.thumbprint})"
 
 
 def _mode(story: Explanation) -> str:
@@ -114,7 +107,7 @@ def _limits(story: Explanation) -> str:
 
 def limit_line(usage: Usage) -> str:
     """A limit and what is used of it, in one line."""
-    return clean(usage.limit.described(usage.usage, usage.tenant))
+    return printable(usage.limit.described(usage.usage, usage.tenant))
 
 
 def _arguments(story: Explanation) -> str:
@@ -130,7 +123,7 @@ def _arguments(story: Explanation) -> str:
 
 def _upstream(story: Explanation) -> str:
     assert story.upstream is not None
-    return f"{story.upstream.method} {clean(story.upstream.url, 1000)}"
+    return f"{story.upstream.method} {printable(story.upstream.url, 1000)}"
 
 
 _TOLD: Final = {
@@ -166,7 +159,7 @@ def summary(story: Explanation) -> str:
     if story.match is not None:
         words.append(story.match.route.access.value)
     if story.refusal is not None:
-        words.append(f"{story.refusal.code}: {clean(story.refusal.message)}")
+        words.append(f"{story.refusal.code}: {printable(story.refusal.message)}")
     elif story.verdict is Verdict.OWN_PAGE:
         words.append("a page of the gateway itself, which asks for no token and no backend")
     elif story.verdict is Verdict.PENDING:
@@ -187,12 +180,15 @@ def as_text(story: Explanation) -> str:
 def _lines(story: Explanation) -> Iterator[str]:
     refusal = story.refusal
     yield f"{story.verdict.value.upper()}  {summary(story)}"
-    yield f"{clean(story.method)} {clean(story.path)} from {clean(story.client)}, judged at {moment(story.time)}"
+    yield (
+        f"{printable(story.method)} {printable(story.path)} from {printable(story.client)}, "
+        f"judged at {moment(story.time)}"
+    )
     yield ""
     for taken in story.steps:
         yield f"  {'ok' if taken.passed else 'NO'}  {taken.step.value:<9}  {taken.text}"
     if refusal is not None:
-        yield from ("", "The client gets", f"  {refusal.answer_status} {clean(refusal.answer)}")
+        yield from ("", "The client gets", f"  {refusal.answer_status} {printable(refusal.answer)}")
     if story.token is not None:
         yield from token_lines(story.token, story.time)
     if story.claim is not None:
@@ -206,7 +202,7 @@ def _lines(story: Explanation) -> Iterator[str]:
         yield from (f"  {limit_line(limit)}" for limit in story.limits)
     if story.upstream is not None:
         yield from ("", f"Upstream (-{story.upstream.flag})", f"  {_upstream(story)}")
-        yield f"  headers left out: {clean(', '.join(story.upstream.dropped_headers))}"
+        yield f"  headers left out: {printable(', '.join(story.upstream.dropped_headers))}"
 
 
 def token_lines(token: TokenTold, now: float | None) -> Iterator[str]:
@@ -218,8 +214,8 @@ def token_lines(token: TokenTold, now: float | None) -> Iterator[str]:
 def access_lines(claim: VMAccessClaim, tenant: str | None) -> Iterator[str]:
     """What a claim grants."""
     yield f"  tenant {tenant}, mode {mode_words(claim.mode)}"
-    yield from (f"  label  {clean(name)}={clean(value)}" for name, value in claim.labels)
-    yield from (f"  filter {clean(selector)}" for selector in claim.filters)
+    yield from (f"  label  {printable(name)}={printable(value)}" for name, value in claim.labels)
+    yield from (f"  filter {printable(selector)}" for selector in claim.filters)
 
 
 def _argument_lines(arguments: ArgumentsTold) -> Iterator[str]:
@@ -237,8 +233,8 @@ def _argument_lines(arguments: ArgumentsTold) -> Iterator[str]:
         yield f"  + … and {len(arguments.added) - _LISTED} more"
 
 
-def _pair(pair: Pair, length: int = _SHOWN) -> str:
-    return f"{clean(pair[0], length)}={clean(pair[1], length)}"
+def _pair(pair: Pair, length: int = 200) -> str:
+    return f"{printable(pair[0], length)}={printable(pair[1], length)}"
 
 
 def _json_lines(title: str, value: Mapping[str, object] | None) -> Iterator[str]:
@@ -247,7 +243,7 @@ def _json_lines(title: str, value: Mapping[str, object] | None) -> Iterator[str]
         return
     yield f"  {title}:"
     for line in json.dumps(dict(value), indent=2, ensure_ascii=False).splitlines():
-        yield f"    {clean(line)}"
+        yield f"    {printable(line)}"
 
 
 def times(claims: Mapping[str, object], now: float | None) -> Iterator[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vmgw_core.base import Access
+from vmgw_core.base import Access, printable
 from vmgw_core.errors import Refusal
 from vmgw_core.routing import ROUTES
 from vmgw_core.tokens import Token, TokenVerifier, VMAccessClaim, peek
 
 from .model import TokenTold, access_as_json, token_as_json
-from .text import access_lines, clean, token_key, token_lines
+from .text import access_lines, token_key, token_lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class TokenStory:
 
     def _lines(self) -> Iterator[str]:
         if self.refusal is not None:
-            yield f"REFUSED  {self.refusal.code}: {clean(self.refusal.message)}"
+            yield f"REFUSED  {self.refusal.code}: {printable(self.refusal.message)}"
         else:
             yield f"GOOD  {token_key(self.told)}"
         yield from token_lines(self.told, self.time)

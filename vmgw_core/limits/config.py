@@ -26,7 +26,7 @@ from typing import Final, NoReturn, TypeVar
 
 import yaml
 
-from vmgw_core.base import Labels, TenantID
+from vmgw_core.base import CONTROL, Labels, TenantID
 from vmgw_core.errors import ConfigurationError
 
 from .model import MAX_VALUE, Limit, LimitType, Resolution
@@ -40,7 +40,6 @@ _MAX_DEPTH: Final = 8
 _UINT32_MAX: Final = 2**32 - 1
 _KEYS: Final = ("type", "value", "resolution", "account_id", "project_id", "scope", "labels")
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SHOWN: Final = 40  # characters of a key that an error shows
 _STRING: Final = "tag:yaml.org,2002:str"
 _LIST: Final = "tag:yaml.org,2002:seq"
@@ -210,7 +209,7 @@ class _File:
         labels = []
         for name, value in self.members(node, path, None):
             text = self.text(value, _child(path, name))
-            if not name or "=" in name or _CONTROL.search(name + text) or not text:
+            if not name or "=" in name or CONTROL.search(name + text) or not text:
                 self.refuse(f"{_child(path, name)}: expected a label that a token can carry, neither part empty", value)
             labels.append((name, text))
         if not 0 < len(labels) <= MAX_LABELS:

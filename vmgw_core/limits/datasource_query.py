@@ -25,7 +25,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from vmgw_core.base import FieldError, TenantID, as_list, as_object, as_text, get_text, load_object, require
+from vmgw_core.base import (
+    FieldError,
+    TenantID,
+    as_list,
+    as_object,
+    as_text,
+    get_text,
+    load_object,
+    require,
+    string_literal,
+)
 from vmgw_core.base.strict_json import child, kind
 
 from .model import Limit, LimitType, Resolution
@@ -138,7 +148,7 @@ class UsagePlan:
 
     def __init__(self, limits: Iterable[Limit], *, cluster: bool, labels: Iterable[tuple[str, str]] = ()) -> None:
         limits = [limit for limit in limits if not limit.labels]
-        self._matchers = tuple(f"{name}={_quoted(value)}" for name, value in labels)
+        self._matchers = tuple(f"{name}={string_literal(value)}" for name, value in labels)
         self._cluster = cluster
         self._windows: dict[LimitType, tuple[Resolution, ...]] = {}
         for limit_type in LimitType:
@@ -231,11 +241,6 @@ def parse_labels(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
 
 def _part(limit_type: LimitType, role: Role, what: str) -> str:
     return f"{limit_type.value}/{role.value}/{what}"
-
-
-def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
 
 
 def _attributed(role: Role, items: Iterable[_Item]) -> Iterator[tuple[TenantID | None, float]]:

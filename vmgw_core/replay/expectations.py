@@ -24,6 +24,7 @@ from typing import Final
 
 import yaml
 
+from vmgw_core.base import printable, quoted
 from vmgw_core.errors import ConfigurationError, Refusal
 from vmgw_core.routing import decode_path
 
@@ -109,7 +110,7 @@ def _path(captured: Captured) -> str:
     try:
         return decode_path(raw)
     except Refusal:
-        return ascii(raw)[1:-1]
+        return printable(raw)
 
 
 def _glob(text: str) -> re.Pattern[str]:
@@ -135,7 +136,7 @@ class _Reader:
         for key, member in node.value:
             name = self.text(key, "a name")
             if name not in known:
-                raise self.error(key, f"unknown field {name!a}; {what} has {', '.join(known)}")
+                raise self.error(key, f"unknown field {quoted(name)}; {what} has {', '.join(known)}")
             if name in members:
                 raise self.error(key, f"{name} is given twice")
             members[name] = member

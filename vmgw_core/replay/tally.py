@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
+from vmgw_core.base import quoted
+
 from .judge import Difference, Verdict, compare
 from .record import Captured, Outcome
 
@@ -124,6 +126,5 @@ class Tally:
 
 
 def shown(text: str) -> str:
-    """A text of a client's, in one line of bounded length."""
-    cut = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-    return cut.encode("ascii", "backslashreplace").decode() if cut.isprintable() else ascii(cut)[1:-1]
+    """Return a client's text as reports show it."""
+    return quoted(text, _SHOWN)[1:-1]

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from vmgw_core.base import quoted
 from vmgw_core.errors import BadLabels
 from vmgw_core.http import RequestHead, decoded_key, split_pairs
 from vmgw_core.routing import decode_path
@@ -45,10 +46,8 @@ def _name(without: bytes) -> bytes:
 
 
 def shown(name: str | bytes) -> str:
-    """A name as a message shows it: printable ASCII."""
-    text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
-    cut = "..." if len(text) > _SHOWN else ""
-    return '"' + ascii(text[:_SHOWN])[1:-1] + cut + '"'
+    """Return a name as messages show it: quoted, in printable ASCII."""
+    return quoted(name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name, _SHOWN)
 
 
 def fault_of(name: str | bytes) -> str:

@@ -16,12 +16,12 @@ The rules:
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
 from vmgw_core.base import (
+    CONTROL,
     MAX_NUMBER,
     Access,
     FieldError,
@@ -46,7 +46,6 @@ _CLAIM_BYTES: Final = 320
 """The memory of a claim without labels and filters, its tenant and hash included."""
 _PAIR_BYTES: Final = 80
 _PATH: Final = "vm_access"
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class AccessMode(enum.IntFlag):
@@ -161,11 +160,11 @@ def _labels(fields: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
 
 def _add_label(labels: dict[str, str], path: str, name: str, value: str) -> None:
     # The claim travels as extra_label=name=value, which is split at the first "=".
-    if not as_text(name, path) or "=" in name or _CONTROL.search(name):
+    if not as_text(name, path) or "=" in name or CONTROL.search(name):
         raise FieldError(path, 'a label name is not empty and has no "=" and no control characters')
     if not value:
         raise FieldError(path, "a label value is not empty: VictoriaMetrics ignores an empty one on writes")
-    if _CONTROL.search(value):
+    if CONTROL.search(value):
         raise FieldError(path, "a label value has no control characters")
     if labels.setdefault(name, value) != value:
         raise FieldError(path, "the same label with two values")

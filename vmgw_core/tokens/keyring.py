@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urlsplit
 
-from vmgw_core.base import FieldError, as_text, load_object, require
+from vmgw_core.base import FieldError, as_text, load_object, printable, require
 from vmgw_core.errors import ConfigurationError
 
 from .keys import MAX_DOCUMENT_BYTES, IssuerPattern, KeyDocumentError, KeySet, VerificationKey, keys_from_jwks
@@ -37,7 +37,6 @@ LOST_AFTER: Final = 300.0
 
 _ERROR_LENGTH: Final = 300
 _NOT_IN_URLS: Final = re.compile(r"[\x00-\x20\x7f-\x9f\\]")
-_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +128,7 @@ class _Source:
         self.flight, self.jwks, self.plan = None, None, _Timer(now, refresh)
 
     def fail(self, reason: str, now: float, retry: float) -> None:
-        self.status = replace(self.status, last_error=reason[:_ERROR_LENGTH])
+        self.status = replace(self.status, last_error=printable(reason, _ERROR_LENGTH))
         self.flight, self.jwks, self.plan = None, None, _Timer(now, retry)
 
     def hurry(self, now: float) -> None:
@@ -268,12 +267,12 @@ def _shown(url: str) -> str:
 
 
 def _redacted(reason: str, url: str) -> str:
-    """``reason`` in one line, without the secrets of ``url``: HTTP libraries quote URLs in their errors."""
+    """Return ``reason`` without the secrets of ``url``: HTTP libraries quote URLs in their errors."""
     parts = urlsplit(url)
     for secret in (parts.netloc.rpartition("@")[0], parts.password, parts.query):
         if secret:
             reason = reason.replace(secret, "***")
-    return _UNPRINTABLE.sub(" ", reason)
+    return reason
 
 
 def _read_discovery(document: bytes, *, secure: bool) -> tuple[str, IssuerPattern]:

@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509 import load_der_x509_certificate
 from joserfc.jwk import ECKey, RSAKey
 
-from vmgw_core.base import FieldError, as_list, as_object, as_text, get_list, get_text, load_object, require
+from vmgw_core.base import FieldError, as_list, as_object, as_text, get_list, get_text, load_object, quoted, require
 from vmgw_core.errors import ConfigurationError
 
 from .algorithms import PublicKey
@@ -240,7 +240,7 @@ def _jwk(jwk: Mapping[str, object], source: str, issuer: IssuerPattern | None) -
 
 def _kid_shown(member: object) -> str:
     kid = member.get("kid") if isinstance(member, Mapping) else None
-    return f" (kid {kid[:64]!a})" if isinstance(kid, str) else ""
+    return f" (kid {quoted(kid, 64)})" if isinstance(kid, str) else ""
 
 
 # --- both ----------------------------------------------------------------------------------------------------------

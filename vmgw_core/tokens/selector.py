@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
+from vmgw_core.base import CONTROL, string_literal
+
 MAX_BYTES: Final = 64 * 1024
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BARE_NAME: Final = re.compile(r"[A-Za-z_:][A-Za-z0-9_:.]*", re.ASCII)
 _OPERATOR: Final = re.compile(r"=~|!~|!=|=")
 _STRING: Final = {
@@ -50,8 +51,8 @@ class Matcher:
     value: str
 
     def __str__(self) -> str:
-        name = self.name if _BARE_NAME.fullmatch(self.name) else _quote(self.name)
-        return f"{name}{self.operator}{_quote(self.value)}"
+        name = self.name if _BARE_NAME.fullmatch(self.name) else string_literal(self.name)
+        return f"{name}{self.operator}{string_literal(self.value)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +77,6 @@ def parse_selector(text: str) -> Selector:
     if size > MAX_BYTES:
         raise SelectorError(1, f"a selector of more than {MAX_BYTES} bytes")
     return _Parser(_tokens(text)).selector()
-
-
-def _quote(text: str) -> str:
-    escaped = text.replace("\\", r"\\").replace('"', r"\"")
-    return '"' + _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", escaped) + '"'
 
 
 # --- tokenizer -----------------------------------------------------------------------------------------------------
@@ -117,7 +113,7 @@ def _token(text: str, start: int) -> _Token:
         return _string(text, start)
     if _begins_name(character) or character == "\\":
         return _name(text, start)
-    what = "a control character" if _CONTROL.match(character) else "a character that begins nothing here"
+    what = "a control character" if CONTROL.match(character) else "a character that begins nothing here"
     raise SelectorError(start + 1, what)
 
 
@@ -260,7 +256,7 @@ class _Parser:
         if not (self._at("name") or self._at("string")):
             self._fail("a label name")
         name = self._take()
-        if not name.value or _CONTROL.search(name.value):
+        if not name.value or CONTROL.search(name.value):
             # VictoriaMetrics takes the empty name for the metric name.
             raise SelectorError(name.column, "a name that is empty or has a control character")
         if name.kind == "string" and not self._at("operator"):

@@ -247,9 +247,9 @@ def test_any_input_gives_an_object_or_a_field_error(data: bytes | str) -> None:
     [
         ("", '""'),
         ("a\n\x00\x7f\u202eä", r'"a\n\u0000\u007f\u202e\u00e4"'),
-        ("a" * 118, '"' + "a" * 118 + '"'),
-        ("a" * 119, '"' + "a" * 119 + '..."'),
-        ("a" * 10**6, '"' + "a" * 119 + '..."'),
+        ("a" * 120, '"' + "a" * 120 + '"'),
+        ("a" * 121, '"' + "a" * 120 + '..."'),
+        ("a" * 10**6, '"' + "a" * 120 + '..."'),
         (1, "1"),
         (-1.5, "-1.5"),
         (10**4000, "1" + "0" * 39),
@@ -259,7 +259,7 @@ def test_any_input_gives_an_object_or_a_field_error(data: bytes | str) -> None:
         ([], "[]"),
         (["a", 1, None, {}], '["a", 1, null, an object]'),
         (list(range(1000)), "[0, 1, 2, 3, ...]"),
-        ([[[1]], "a" * 1000], '[a list, "' + "a" * 119 + '..."]'),
+        ([[[1]], "a" * 1000], '[a list, "' + "a" * 120 + '..."]'),
     ],
     ids=lambda value: repr(value)[:20],
 )

@@ -22,7 +22,7 @@ from vmgw_core.base.tenants import Access, Subject, TenantID
 from vmgw_core.enforcement.admission import Body, Policy, access_of, admit, identify, route_of, tenants_page, too_large
 from vmgw_core.enforcement.rewriting import UpstreamRequest, moved, rewrite
 from vmgw_core.errors import Refusal
-from vmgw_core.http.head import Headers, RequestHead
+from vmgw_core.http import Headers, RequestHead
 from vmgw_core.routing.routes import ROUTES, Filters, Restriction, Route
 from vmgw_core.tokens.keys import KeySet, keys_from_pem
 from vmgw_core.tokens.verifier import TokenVerifier

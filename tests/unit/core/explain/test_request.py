@@ -20,7 +20,7 @@ from vmgw_core.errors import Refusal
 from vmgw_core.explain.model import Step, Verdict
 from vmgw_core.explain.request import Outcome, describe, explain, own_page
 from vmgw_core.explain.text import as_text, summary
-from vmgw_core.http.head import Headers, RequestHead
+from vmgw_core.http import Headers, RequestHead
 from vmgw_core.limits.limiter import Limiter
 from vmgw_core.limits.model import Limit, LimitType, Resolution
 from vmgw_core.tokens.keys import KeySet, keys_from_jwks, keys_from_pem

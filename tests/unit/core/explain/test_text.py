@@ -8,18 +8,11 @@ import pytest
 
 from vmgw_core.explain.model import ArgumentsTold
 from vmgw_core.explain.request import own_page
-from vmgw_core.explain.text import as_text, clean, moment, times
+from vmgw_core.explain.text import as_text, moment, times
 from vmgw_core.http.head import RequestHead
 
 STORY = own_page(RequestHead(method="GET", target="/health", headers=(), client="192.0.2.1"), 0.0)
 NOW = 1_700_000_000.0
-
-
-def test_clean_escapes_and_cuts() -> None:
-    assert clean("a\x1b[31m\nb\u202e") == "a\\x1b[31m\\nb\\u202e"
-    assert clean("ab" * 200, 3) == "aba…"
-    assert clean("ü€") == "ü€"
-    assert clean("\udcff") == "\\udcff"
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_url_accepts(url: str, shown: str) -> None:
     ("url", "reason", "shown"),
     [
         pytest.param(_JWKS, f"GET {_JWKS}: timed out", f"GET {_JWKS}: timed out", id="nothing secret"),
-        pytest.param(_JWKS, "line\r\nbreak\x00\x9b", "line break ", id="one line"),
+        pytest.param(_JWKS, "line\r\nbreak\x00\x9b", "line\\r\\nbreak\\x00\\x9b", id="one line"),
         pytest.param(
             "https://u:pw@a.example/k", "GET https://u:pw@a.example/k", "GET https://***@a.example/k", id="URL"
         ),
@@ -300,11 +300,11 @@ def test_one_bad_key_does_not_drop_good_ones() -> None:
         issuer=None,
         last_success=NOW,
         last_error=None,
-        skipped=("keys[0] (kid 'enc'): its use is not sig", "keys[2]: key: expected an object, got a string"),
+        skipped=('keys[0] (kid "enc"): its use is not sig', "keys[2]: key: expected an object, got a string"),
     )
     _deliver(ring, keys.jwks(_BAD), NOW + _REFRESH)
     assert _kids(ring) == ["one", "two"]
-    assert _state(ring).skipped == ("keys[0] (kid 'enc'): its use is not sig",)
+    assert _state(ring).skipped == ('keys[0] (kid "enc"): its use is not sig',)
     _deliver(ring, keys.jwks(_ONE), NOW + _REFRESH + _RETRY)
     assert _state(ring).skipped == ()
 
@@ -314,7 +314,7 @@ def test_an_outage_at_the_start() -> None:
     ring.failed(_only(ring.due(NOW)), "x" * 1000, NOW)
     assert _waiting(ring)
     assert ring.keyset == KeySet(())
-    assert len(str(_state(ring).last_error)) == 300
+    assert len(str(_state(ring).last_error)) == 301
     _deliver(ring, keys.jwks(_ONE), NOW + _RETRY)
     assert not _waiting(ring)
 

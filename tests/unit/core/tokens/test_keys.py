@@ -246,7 +246,7 @@ def test_a_kid_has_to_be_text() -> None:
 def test_what_is_skipped_is_named_by_its_kid_in_one_line() -> None:
     jwk = keys.jwk(keys.rsa_key(), use="enc", kid="line\nbreak ä" + "x" * 100)
     (line,) = keys_from_jwks(keys.jwks(jwk), "endpoint").skipped
-    assert line == r"keys[0] (kid 'line\nbreak \xe4" + "x" * 52 + "'): its use is not sig"
+    assert line == r'keys[0] (kid "line\nbreak \u00e4' + "x" * 46 + '..."): its use is not sig'
 
 
 @pytest.mark.parametrize(
