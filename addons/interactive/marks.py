@@ -14,7 +14,7 @@ from vmgw_addons.state import Runtime
 from vmgw_core.base import printable
 from vmgw_core.enforcement import Cycle, Grant, UpstreamRequest
 from vmgw_core.errors import Refusal
-from vmgw_core.explain import Explanation, Outcome, Verdict, as_text, own_page, summary, usages
+from vmgw_core.explain import Explanation, Outcome, Verdict, explanation_text, own_page, summary, usages
 from vmgw_core.explain.request import describe
 
 METADATA = "vmgateway.explanation"
@@ -110,7 +110,7 @@ def write(flow: HTTPFlow, story: Explanation) -> None:
     document = json.dumps(story.as_json())
     if len(document) > _MAX_JSON:
         document = ""
-    flow.metadata[METADATA] = {"mark": mark, "comment": line, "text": as_text(story), "json": document}
+    flow.metadata[METADATA] = {"mark": mark, "comment": line, "text": explanation_text(story), "json": document}
 
 
 def story_lines(flow: Flow) -> list[str] | None:

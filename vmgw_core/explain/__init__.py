@@ -9,19 +9,19 @@ from .curl import CurlError, CurlRequest, parse_curl
 from .model import Explanation, Verdict
 from .request import Outcome, explain, own_page, usages
 from .shell_words import ShellError, split_words
-from .text import as_text, limit_line, moment, summary
-from .token_report import TokenStory, judge_token, tell_unverified
+from .text import explanation_text, limit_line, moment, summary
+from .token_report import JudgedToken, judge_token, unverified_lines
 
 __all__ = [
     "CurlError",
     "CurlRequest",
     "Explanation",
+    "JudgedToken",
     "Outcome",
     "ShellError",
-    "TokenStory",
     "Verdict",
-    "as_text",
     "explain",
+    "explanation_text",
     "judge_token",
     "limit_line",
     "moment",
@@ -29,6 +29,6 @@ __all__ = [
     "parse_curl",
     "split_words",
     "summary",
-    "tell_unverified",
+    "unverified_lines",
     "usages",
 ]

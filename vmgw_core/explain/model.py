@@ -47,7 +47,7 @@ class Step(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepTaken:
+class StepReport:
     """One step, how it ended, and what it found, in one line."""
 
     step: Step
@@ -56,7 +56,7 @@ class StepTaken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RefusalTold:
+class RefusalReport:
     """Why the request was refused.
 
     ``code``, ``message`` and ``status`` are the refusal's own; ``answer_status`` and ``answer`` what the client gets
@@ -72,7 +72,7 @@ class RefusalTold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenTold:
+class TokenReport:
     """The token without its signature. ``key`` verified it; ``verified`` is False where no key did.
 
     ``header`` and ``claims`` are None where they cannot be read.
@@ -85,7 +85,7 @@ class TokenTold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArgumentsTold:
+class ArgumentsReport:
     """The arguments in one place, the URL or the form, as the client sent them and as they go upstream.
 
     ``after`` is None where the request was refused before they were rewritten.
@@ -98,7 +98,7 @@ class ArgumentsTold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamTold:
+class UpstreamReport:
     """What the backend gets: ``url`` without credentials, ``dropped_headers`` in lower case."""
 
     flag: str
@@ -118,18 +118,18 @@ class Explanation:
     path: str
     """As the client sent it, without the query."""
     client: str
-    steps: tuple[StepTaken, ...]
-    refusal: RefusalTold | None
+    steps: tuple[StepReport, ...]
+    refusal: RefusalReport | None
     match: Match | None
-    token: TokenTold | None
+    token: TokenReport | None
     claim: VMAccessClaim | None
     body: str | None
     """``none``, ``stream`` or ``hold``."""
-    url_arguments: ArgumentsTold | None
-    form_arguments: ArgumentsTold | None
+    url_arguments: ArgumentsReport | None
+    form_arguments: ArgumentsReport | None
     limits: tuple[Usage, ...] | None
     """None where no limits are enforced."""
-    upstream: UpstreamTold | None
+    upstream: UpstreamReport | None
 
     @property
     def tenant(self) -> str | None:
@@ -156,7 +156,7 @@ class Explanation:
         }
 
 
-def _refusal(refusal: RefusalTold | None) -> dict[str, object] | None:
+def _refusal(refusal: RefusalReport | None) -> dict[str, object] | None:
     if refusal is None:
         return None
     return {
@@ -181,7 +181,7 @@ def _route(match: Match | None) -> dict[str, object] | None:
     }
 
 
-def token_as_json(token: TokenTold | None) -> dict[str, object] | None:
+def token_as_json(token: TokenReport | None) -> dict[str, object] | None:
     """Header, claims and key."""
     if token is None:
         return None
@@ -223,7 +223,7 @@ def mode_words(mode: AccessMode) -> str:
     return {AccessMode.READ: "read", AccessMode.WRITE: "write"}.get(mode, "full")
 
 
-def _arguments(arguments: ArgumentsTold | None) -> dict[str, object] | None:
+def _arguments(arguments: ArgumentsReport | None) -> dict[str, object] | None:
     if arguments is None:
         return None
     return {
@@ -246,7 +246,7 @@ def _limit(usage: Usage) -> dict[str, object]:
     }
 
 
-def _upstream(upstream: UpstreamTold | None) -> dict[str, object] | None:
+def _upstream(upstream: UpstreamReport | None) -> dict[str, object] | None:
     if upstream is None:
         return None
     return {

@@ -44,9 +44,9 @@ from vmgw_core.limits import Limiter, LimitType
 from vmgw_core.limits.model import Usage
 from vmgw_core.tokens import Token, token_from_header
 
-from .model import ArgumentsTold, Explanation, Pair, RefusalTold, Step, TokenTold, UpstreamTold, Verdict
-from .text import step_applies, tell
-from .token_report import judge_token, told_of
+from .model import ArgumentsReport, Explanation, Pair, RefusalReport, Step, TokenReport, UpstreamReport, Verdict
+from .text import report_step, step_applies
+from .token_report import judge_token, report_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +119,7 @@ def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation
         limits=outcome.limits,
         upstream=None if upstream is None else _upstream(head, upstream),
     )
-    return replace(story, steps=tuple(tell(story, step) for step in reached if step_applies(story, step)))
+    return replace(story, steps=tuple(report_step(story, step) for step in reached if step_applies(story, step)))
 
 
 def usages(limiter: Limiter, grant: Grant, now: float) -> tuple[Usage, ...]:
@@ -181,9 +181,9 @@ def _step_of(refusal: Refusal, outcome: Outcome) -> Step:
 # --- what was found ------------------------------------------------------------------------------------------------
 
 
-def _refusal(policy: Policy, head: RequestHead, refusal: Refusal, step: Step) -> RefusalTold:
+def _refusal(policy: Policy, head: RequestHead, refusal: Refusal, step: Step) -> RefusalReport:
     seen = refusal_response(refusal, access=access_of(policy, head), tell_why=policy.tell_why)
-    return RefusalTold(
+    return RefusalReport(
         step=step,
         code=refusal.code,
         message=refusal.message,
@@ -193,7 +193,7 @@ def _refusal(policy: Policy, head: RequestHead, refusal: Refusal, step: Step) ->
     )
 
 
-def _token(policy: Policy, head: RequestHead, outcome: Outcome) -> tuple[Token | None, TokenTold | None]:
+def _token(policy: Policy, head: RequestHead, outcome: Outcome) -> tuple[Token | None, TokenReport | None]:
     """The token if it is good, and what can be told of it in any case."""
     if not policy.auth:
         return None, None
@@ -203,17 +203,17 @@ def _token(policy: Policy, head: RequestHead, outcome: Outcome) -> tuple[Token |
     except Refusal:
         return None, None
     if outcome.grant is not None and outcome.grant.token is not None:
-        return outcome.grant.token, told_of(outcome.grant.token, text)
+        return outcome.grant.token, report_of(outcome.grant.token, text)
     story = judge_token(policy.verifier, text, outcome.now)
     return story.token, story.told
 
 
-def _url_arguments(head: RequestHead, upstream: UpstreamRequest | None) -> ArgumentsTold:
+def _url_arguments(head: RequestHead, upstream: UpstreamRequest | None) -> ArgumentsReport:
     after = None if upstream is None else upstream.target.partition("?")[2]
     return _compared(head.target.partition("?")[2], after)
 
 
-def _form_arguments(head: RequestHead, grant: Grant, outcome: Outcome) -> ArgumentsTold | None:
+def _form_arguments(head: RequestHead, grant: Grant, outcome: Outcome) -> ArgumentsReport | None:
     if grant.body is not Body.HOLD or head.method != "POST":
         return None
     try:
@@ -224,11 +224,11 @@ def _form_arguments(head: RequestHead, grant: Grant, outcome: Outcome) -> Argume
     return _compared(before, None if upstream is None else (upstream.body or b"").decode("ascii"))
 
 
-def _compared(before: str, after: str | None) -> ArgumentsTold:
+def _compared(before: str, after: str | None) -> ArgumentsReport:
     old = [pair for pair in before.split("&") if pair]
     new = None if after is None else [pair for pair in after.split("&") if pair]
     removed, added = Counter(old), Counter(new or ())
-    return ArgumentsTold(
+    return ArgumentsReport(
         before=_decoded(old),
         after=None if new is None else _decoded(new),
         removed=() if new is None else _decoded((removed - added).elements()),
@@ -243,11 +243,11 @@ def _decoded(pairs: Iterable[str]) -> tuple[Pair, ...]:
     )
 
 
-def _upstream(head: RequestHead, upstream: UpstreamRequest) -> UpstreamTold:
+def _upstream(head: RequestHead, upstream: UpstreamRequest) -> UpstreamReport:
     backend = upstream.backend
     sent = {name.lower() for name, _ in upstream.headers}
     came = dict.fromkeys(name.lower() for name, _ in head.headers)
-    return UpstreamTold(
+    return UpstreamReport(
         flag=backend.flag,
         method=upstream.method,
         url=f"{backend.scheme}://{backend.host_header}{upstream.target}",

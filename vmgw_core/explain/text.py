@@ -17,7 +17,7 @@ from vmgw_core.limits.model import Usage
 from vmgw_core.routing import Filters
 from vmgw_core.tokens import VMAccessClaim
 
-from .model import ArgumentsTold, Explanation, Pair, Step, StepTaken, TokenTold, Verdict, mode_words
+from .model import ArgumentsReport, Explanation, Pair, Step, StepReport, TokenReport, Verdict, mode_words
 
 _FAR: Final = 1 << 53
 _LISTED: Final = 40
@@ -39,11 +39,11 @@ def step_applies(story: Explanation, step: Step) -> bool:
     return step is not Step.HEAD and (step is not Step.LIMITS or story.limits is not None)
 
 
-def tell(story: Explanation, step: Step) -> StepTaken:
+def report_step(story: Explanation, step: Step) -> StepReport:
     """A step that ``story`` reached, in one line."""
     if story.refusal is not None and _refused_at(story, step):
-        return StepTaken(step=step, passed=False, text=printable(story.refusal.message))
-    return StepTaken(step=step, passed=True, text=_TOLD[step](story))
+        return StepReport(step=step, passed=False, text=printable(story.refusal.message))
+    return StepReport(step=step, passed=True, text=_TOLD[step](story))
 
 
 def _refused_at(story: Explanation, step: Step) -> bool:
@@ -65,7 +65,7 @@ def _token(story: Explanation) -> str:
     return token_key(story.token)
 
 
-def token_key(token: TokenTold) -> str:
+def token_key(token: TokenReport) -> str:
     """What a good token was verified with."""
     key = token.key
     if key is None:
@@ -172,7 +172,7 @@ def summary(story: Explanation) -> str:
 # --- the whole -----------------------------------------------------------------------------------------------------
 
 
-def as_text(story: Explanation) -> str:
+def explanation_text(story: Explanation) -> str:
     """The whole story, with a newline at its end."""
     return "\n".join(_lines(story)) + "\n"
 
@@ -205,7 +205,7 @@ def _lines(story: Explanation) -> Iterator[str]:
         yield f"  headers left out: {printable(', '.join(story.upstream.dropped_headers))}"
 
 
-def token_lines(token: TokenTold, now: float | None) -> Iterator[str]:
+def token_lines(token: TokenReport, now: float | None) -> Iterator[str]:
     """Header, claims and times of a token, below an empty line and a title."""
     yield from ("", "Token", *_json_lines("header", token.header), *_json_lines("claims", token.claims))
     yield from (f"  {line}" for line in times(token.claims or {}, now))
@@ -218,7 +218,7 @@ def access_lines(claim: VMAccessClaim, tenant: str | None) -> Iterator[str]:
     yield from (f"  filter {printable(selector)}" for selector in claim.filters)
 
 
-def _argument_lines(arguments: ArgumentsTold) -> Iterator[str]:
+def _argument_lines(arguments: ArgumentsReport) -> Iterator[str]:
     gone = list(arguments.removed)
     for pair in arguments.before[:_LISTED]:
         mark = " "

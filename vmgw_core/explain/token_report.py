@@ -10,16 +10,16 @@ from vmgw_core.errors import Refusal
 from vmgw_core.routing import ROUTES
 from vmgw_core.tokens import Token, TokenVerifier, VMAccessClaim, peek
 
-from .model import TokenTold, access_as_json, token_as_json
+from .model import TokenReport, access_as_json, token_as_json
 from .text import access_lines, token_key, token_lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenStory:
+class JudgedToken:
     """A token at the Unix time ``time``. ``token`` is None where it is refused; then ``refusal`` says why."""
 
     time: float
-    told: TokenTold
+    told: TokenReport
     token: Token | None
     refusal: Refusal | None
 
@@ -53,21 +53,21 @@ class TokenStory:
             yield from ("", "It grants", *access_lines(self.claim, str(self.claim.tenant)), *_open_lines(self.claim))
 
 
-def judge_token(verifier: TokenVerifier, text: str, now: float) -> TokenStory:
+def judge_token(verifier: TokenVerifier, text: str, now: float) -> JudgedToken:
     """Verify ``text``, a token without ``Bearer``, at the Unix time ``now``."""
     try:
         token = verifier.verify(text, now)
     except Refusal as refusal:
         seen = peek(text)
-        told = TokenTold(header=seen.header, claims=seen.claims, verified=False, key=None)
-        return TokenStory(time=now, told=told, token=None, refusal=refusal)
-    return TokenStory(time=now, told=told_of(token, text), token=token, refusal=None)
+        told = TokenReport(header=seen.header, claims=seen.claims, verified=False, key=None)
+        return JudgedToken(time=now, told=told, token=None, refusal=refusal)
+    return JudgedToken(time=now, told=report_of(token, text), token=token, refusal=None)
 
 
-def told_of(token: Token, text: str) -> TokenTold:
+def report_of(token: Token, text: str) -> TokenReport:
     """A good token, whose text is ``text``, without its signature."""
     seen = peek(text)
-    return TokenTold(header=seen.header, claims=seen.claims, verified=token.key is not None, key=token.key)
+    return TokenReport(header=seen.header, claims=seen.claims, verified=token.key is not None, key=token.key)
 
 
 def _open_lines(claim: VMAccessClaim) -> Iterator[str]:
@@ -84,10 +84,10 @@ def _open_lines(claim: VMAccessClaim) -> Iterator[str]:
             yield f"  {access.value}: no"
 
 
-def tell_unverified(text: str) -> list[str]:
+def unverified_lines(text: str) -> list[str]:
     """Header and claims of a token, without a word on whether it is good. Raises ``ValueError`` for none."""
     seen = peek(text)
     if seen.header is None:
         raise ValueError("no token")
-    told = TokenTold(header=seen.header, claims=seen.claims, verified=False, key=None)
+    told = TokenReport(header=seen.header, claims=seen.claims, verified=False, key=None)
     return list(token_lines(told, None))[1:]

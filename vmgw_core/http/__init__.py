@@ -1,6 +1,6 @@
 """HTTP as bytes and values: request heads, the framing of bodies, forms, content encodings and responses.
 
-Nothing here knows tokens or VictoriaMetrics' paths. What is built from a client's bytes is checked once, here.
+Nothing here knows tokens or VictoriaMetrics' paths.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from .tally import Change, Group, Tally, shown
 _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def as_text(tally: Tally) -> str:
+def report_text(tally: Tally) -> str:
     """The table, what would change, and a closing line; with a newline at the end."""
     total = tally.total
     lines = _table(tally) if tally.groups else []
@@ -95,7 +95,7 @@ def _closing(tally: Tally, total: Group) -> Iterator[str]:
 # --- for programs --------------------------------------------------------------------------------------------------
 
 
-def as_json(tally: Tally, expectations: Sequence[Expectation] = ()) -> str:
+def report_json(tally: Tally, expectations: Sequence[Expectation] = ()) -> str:
     """One JSON document, with a newline at its end."""
     total = tally.total
     document = {
@@ -129,7 +129,7 @@ def _numbers(group: Group) -> dict[str, object]:
     }
 
 
-def as_junit(tally: Tally, expectations: Sequence[Expectation] = ()) -> str:
+def report_junit(tally: Tally, expectations: Sequence[Expectation] = ()) -> str:
     """JUnit XML: a test case for each route and tenant, or for each expectation where there are any."""
     suites = ElementTree.Element("testsuites")
     suite = ElementTree.SubElement(suites, "testsuite", name="vmgateway replay")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core import keys
-from vmgw_core.explain.token_report import judge_token, tell_unverified
+from vmgw_core.explain.token_report import judge_token, unverified_lines
 from vmgw_core.tokens.keys import KeySet, keys_from_pem
 from vmgw_core.tokens.unverified import MAX_LENGTH, peek
 from vmgw_core.tokens.verifier import TokenVerifier
@@ -60,11 +60,11 @@ def test_a_refused_token_is_told_all_the_same(token: str, now: float, code: str)
 
 
 def test_unverified() -> None:
-    lines = tell_unverified(TOKEN)
+    lines = unverified_lines(TOKEN)
     assert lines[:3] == ["Token", "  header:", "    {"]
     assert lines[-1] == "  exp: 2023-11-14T22:14:20Z"
     with pytest.raises(ValueError, match="no token"):
-        tell_unverified("a.b.c")
+        unverified_lines("a.b.c")
 
 
 def test_peek_reads_what_it_can() -> None:
