@@ -78,6 +78,12 @@ class Concurrency:
         self.total, self.of_tenant = total, of_tenant
         return self._next()
 
+    def reached(self, tenant: TenantID | None) -> str:
+        """Return which limit a tenant without a slot has reached, for a message."""
+        if self.total and self.running >= self.total:
+            return f"the gateway is at its limit of {self.total} concurrent requests (-maxConcurrentRequests)"
+        return f"the tenant is at its limit of {self.of_tenant} concurrent requests (-maxConcurrentPerTenant)"
+
     def _has_room(self, tenant: TenantID | None) -> bool:
         if self.total and self.running >= self.total:
             return False

@@ -9,8 +9,8 @@ from vmgw_core.http import URLENCODED, Headers, RequestHead, header_cache
 
 from .admission import Body, Grant, Policy
 
-# RFC 9110, section 7.6.1, and what never leaves the gateway: whose request it was, and what could choose a tenant.
-# Credentials and identities in headers of other names are not forwarded either: see secret_names.
+# RFC 9110, section 7.6.1, and headers that could choose a tenant. Headers with credentials or identities are not
+# forwarded either: see secret_names.
 _NEVER_FORWARDED: Final = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade expect host "
     b"accountid projectid x-forwarded-for".split()
@@ -19,7 +19,7 @@ _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-
 
 
 def upstream_headers(policy: Policy, grant: Grant, head: RequestHead, body: bytes | None) -> Headers:
-    """Write the headers of the upstream request; ``body`` is the form that it was given, or None."""
+    """Return the headers of the upstream request; ``body`` is its rewritten form, or None."""
     reframed = grant.body is Body.HOLD
     key = (head.headers, head.client, policy.token_header, grant.backend.host_header, reframed, policy.compression)
     headers = _forwarded.get(key)
@@ -43,7 +43,7 @@ def _forward(
     """
     values = [(name.lower(), value) for name, value in headers]
     named = {each.strip().lower() for name, value in values if name == b"connection" for each in value.split(b",")}
-    # Framing that Connection names would change where the message ends for the backend: it is not theirs to name.
+    # Dropping framing headers that Connection names would change where the message ends for the backend.
     dropped = _NEVER_FORWARDED | {token_header} | (named - _FRAMING) | (_FRAMING if reframed else set())
     if not compression:
         dropped |= {b"accept-encoding"}

@@ -1,4 +1,4 @@
-"""What a path means: one reading of its bytes, its row in the table of routes, and the tenant's path upstream.
+"""Paths: their decoding, the table of routes, and the path of a tenant upstream.
 
 A path that is not in the table is refused.
 """

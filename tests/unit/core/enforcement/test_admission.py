@@ -473,7 +473,7 @@ def test_a_body_that_cannot_be_inspected_is_refused(method: str, target: str, he
 def test_a_form_that_says_it_is_too_large_is_refused(length: bytes) -> None:
     with pytest.raises(errors.BodyTooLarge, match="larger than 1000 bytes"):
         admit(SINGLE, _head("POST", QUERY, TYPE, (b"Content-Length", length)), NOW)
-    assert str(too_large(SINGLE)) == "the form is larger than 1000 bytes"
+    assert str(too_large(SINGLE)) == "the form is larger than 1000 bytes (-maxFormSize)"
 
 
 # --- the request the backend gets: where and what ------------------------------------------------------------------
