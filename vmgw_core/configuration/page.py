@@ -1,7 +1,6 @@
-"""The page ``/flags``: every flag with its value, in the form the command line takes, and no secret.
+"""The page ``/flags``: every flag with its value as on the command line, without secrets.
 
-Passwords and keys show as ``secret``. Of a URL, whoever is named in it, its arguments and its fragment are left out:
-each may hold a password.
+Passwords and keys show as ``secret``. URLs show without user, arguments and fragment: each may hold a password.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ _SAFE_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._:\[\]-]+(?
 
 
 def flags_page(settings: Mapping[str, object]) -> str:
-    """``-name="value"`` a line, in the order of names, as VictoriaMetrics shows them."""
+    """Return a line ``-name="value"`` per flag, sorted by name, as VictoriaMetrics does."""
     flags = sorted(FLAGS, key=lambda flag: flag.name)
     return "".join(f"-{flag.name}={json.dumps(shown(flag, settings[flag.name]))}\n" for flag in flags)
 
 
 def shown(flag: Flag, value: object) -> str:
-    """The value of a flag as text: what its own parser takes again, but for what is hidden."""
+    """Return the value of a flag as text that its parser reads, except for what is hidden."""
     match flag.kind:
         case Kind.BOOL:
             return "true" if value else "false"
@@ -55,7 +54,7 @@ def _text(flag: Flag, text: str) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """Scheme, host, port and path of a URL; ``secret`` where it is none that can be taken apart for sure."""
+    """Return scheme, host, port and path of a URL; ``secret`` if it cannot be split safely."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -68,7 +67,7 @@ _UNITS: Final = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def format_duration(seconds: float) -> str:
-    """``1h30m`` or ``0.25s``: what :func:`vmgw_core.configuration.values.parse_duration` reads as these seconds."""
+    """Return ``1h30m`` or ``0.25s``, which :func:`parse_duration` reads as these seconds."""
     return "".join(_duration_parts(Decimal(repr(seconds)))) or "0s"
 
 

@@ -5,9 +5,9 @@ Everything that names a flag is generated from it: the command line, the environ
 
 Rules of this file:
 
-- Names, defaults and meanings are those of the specification, heading "Configuration"; the help is our own words.
-- A flag is in the table when it takes effect, or says in ``effect`` why it is accepted without one.
-- The default goes through the same parser as a user's value, when this module is imported.
+- Names, defaults and meanings are those of the specification, "Configuration"; the help is our own.
+- A flag either takes effect or says in ``effect`` why it does not.
+- The default goes through the same parser as a user's value.
 """
 
 from __future__ import annotations
@@ -318,22 +318,22 @@ _WORD_START: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]
 
 
 def option_name(flag: Flag) -> str:
-    """The mitmproxy option of a flag: ``vmgw_`` and the name in snake case, an acronym counting as one word."""
+    """Return the mitmproxy option of a flag: ``vmgw_`` and the name in snake case, with acronyms as one word."""
     return "vmgw_" + _WORD_START.sub("_", flag.name).replace(".", "_").lower()
 
 
 def variable_name(flag: Flag, prefix: str = "") -> str:
-    """The environment variable of a flag: VictoriaMetrics changes dots to underscores and nothing else."""
+    """Return the environment variable of a flag: its name with underscores for dots, as in VictoriaMetrics."""
     return prefix + flag.name.replace(".", "_")
 
 
 def description(flag: Flag) -> str:
-    """The help of a flag, with the reason where it has no effect."""
+    """Return the help of a flag, with the reason if it has no effect."""
     return f"{flag.help} Accepted without effect: {flag.effect}." if flag.effect else flag.help
 
 
 def markdown_table() -> str:
-    """The table of all flags for the README, in the order of `FLAGS`, with a newline at its end."""
+    """Return the table of flags for the README, with a newline at its end."""
     lines = ["| Flag | Type | Default | What it does |", "|---|---|---|---|"]
     for flag in FLAGS:
         default = f"`{flag.default_text}`" if flag.default_text else ""

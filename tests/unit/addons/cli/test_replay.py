@@ -116,7 +116,7 @@ def test_expectations(run: Run, tmp_path: Path) -> None:
         ([], "no file is given; --help shows how this is used"),
         (["/nowhere", *SAME], "cannot read /nowhere: No such file or directory"),
         ([FILE, "-enable.auth"], "-read.url or -write.url is needed: there is no backend to send requests to"),
-        ([FILE, *SAME, "-nonsense"], "unknown flag -nonsense: -help lists all of them"),
+        ([FILE, *SAME, "-nonsense"], "unknown flag -nonsense: -help lists all flags"),
         ([FILE, *SAME, "--flags"], "--flags: the value is missing"),
         ([FILE, *SAME, "--flags", "/nowhere"], "--flags: cannot read /nowhere: No such file or directory"),
         ([FILE, *SAME, "--list=x"], "--list: expected a number from 0 to 999999"),

@@ -264,7 +264,7 @@ _BAD = keys.jwk(keys.rsa_key(), kid="enc", use="enc")
         pytest.param(b'{"error":"internal"}', "keys: missing", id="an error document"),
         pytest.param(b'{"keys":[]}', "no usable key (0 skipped)", id="an empty set"),
         pytest.param(keys.jwks(_BAD, None), "no usable key (2 skipped)", id="all bad"),
-        pytest.param(b" " * (MAX_DOCUMENT_BYTES + 1), "a JWK Set of more than 1048576 bytes", id="too long"),
+        pytest.param(b" " * (MAX_DOCUMENT_BYTES + 1), "the JWK Set is larger than 1048576 bytes", id="too long"),
         pytest.param(None, "connection refused", id="an outage"),
     ],
 )
@@ -360,7 +360,7 @@ def test_a_fetch_without_outcome_does_not_end_refreshing() -> None:
     assert ring.next_due(NOW) == LOST_AFTER
     assert ring.due(NOW + LOST_AFTER - 1) == ()
     fetch = _only(ring.due(NOW + LOST_AFTER))
-    assert _state(ring).last_error == "no outcome"
+    assert _state(ring).last_error == "the fetch did not end"
     ring.received(lost, keys.jwks(_ONE), NOW + LOST_AFTER)
     assert _waiting(ring), "it counts as lost"
     ring.received(fetch, keys.jwks(_TWO), NOW + LOST_AFTER)
@@ -570,10 +570,12 @@ _URI = "expected an issuer, and an http or https URL as jwks_uri"
         pytest.param(_discovery(jwks_uri="file:///etc/passwd"), _URI, id="jwks_uri file"),
         pytest.param(
             _discovery(jwks_uri="http://keys.example/jwks"),
-            "an https discovery document with an http jwks_uri",
+            "the discovery document is https but its jwks_uri is http",
             id="downgrade",
         ),
-        pytest.param(b" " * (MAX_DOCUMENT_BYTES + 1), "a discovery document of more than 1048576 bytes", id="too long"),
+        pytest.param(
+            b" " * (MAX_DOCUMENT_BYTES + 1), "the discovery document is larger than 1048576 bytes", id="too long"
+        ),
     ],
 )
 def test_a_bad_discovery_document_is_a_failure(document: bytes, error: str) -> None:
