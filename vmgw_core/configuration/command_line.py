@@ -137,8 +137,8 @@ def _value(flag: Flag, text: str, environ: Mapping[str, str], *, place: str) -> 
     missing = [name for name in _PLACEHOLDER.findall(text) if name not in environ]
     if missing:
         # A placeholder in a secret may be a part of the password.
-        which = "a placeholder" if flag.secret else f"the placeholder {printable(missing[0])}"
-        raise ConfigurationError(f"{place}: {which} is no environment variable")
+        which = "of a placeholder" if flag.secret else printable(missing[0])
+        raise ConfigurationError(f"{place}: the environment variable {which} is not set")
     expanded = _PLACEHOLDER.sub(lambda placeholder: environ[placeholder[1]], text)
     try:
         return flag.parse(expanded, hidden=expanded != text)

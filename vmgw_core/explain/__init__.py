@@ -1,6 +1,6 @@
-"""A decision told to people: as a value, as JSON and in words.
+"""Explanations of decisions: as values, as JSON and in words.
 
-Nothing here decides. It judges a request with the functions of ``vmgw_core.enforcement`` and reports the steps.
+Nothing here decides: a request runs through ``vmgw_core.enforcement``, and its steps are reported.
 """
 
 from __future__ import annotations

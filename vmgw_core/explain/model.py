@@ -1,10 +1,9 @@
-"""The whole story of one decision, as a frozen value and as JSON.
+"""The explanation of one decision, as a frozen value and as JSON.
 
 Rules of this file:
 
-- No story holds a usable token: header and claims are in it, the signature never; nor are a backend's credentials.
-- The keys of the JSON are stable: later versions add keys, and rename or remove none. What is not known, or was not
-  reached, is null.
+- An explanation holds the header and claims of a token, but never its signature, and no credentials of a backend.
+- The keys of the JSON are stable: later versions only add keys. Unknown parts are null.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ Pair = tuple[str, str]
 
 
 class Verdict(StrEnum):
-    """What became of the request."""
+    """The result of the decision."""
 
     ADMITTED = "admitted"
     REFUSED = "refused"
-    PENDING = "pending"  # the head is granted, and the form that comes with it is awaited
-    OWN_PAGE = "own_page"  # a page of the gateway itself, such as /health, that asks for no token
+    PENDING = "pending"  # the head is admitted, and the form is not known yet
+    OWN_PAGE = "own_page"  # a page of the gateway itself, such as /health, without a token
 
 
 class Step(StrEnum):
-    """The steps of a decision, in their order. ``HEAD`` is told of only where it refused."""
+    """The steps of a decision, in order. ``HEAD`` is reported only if it refused."""
 
     HEAD = "head"
     ROUTE = "route"
@@ -48,7 +47,7 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """One step, how it ended, and what it found, in one line."""
+    """One step, its result, and its details in one line."""
 
     step: Step
     passed: bool
@@ -59,8 +58,8 @@ class StepReport:
 class RefusalReport:
     """Why the request was refused.
 
-    ``code``, ``message`` and ``status`` are the refusal's own; ``answer_status`` and ``answer`` what the client gets
-    to see of it, which tells less, and on writes is never 400, 409 or 415.
+    ``code``, ``message`` and ``status`` are the refusal's own; ``answer_status`` and ``answer`` are what the client
+    gets, which may say less.
     """
 
     step: Step
@@ -73,9 +72,9 @@ class RefusalReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenReport:
-    """The token without its signature. ``key`` verified it; ``verified`` is False where no key did.
+    """The token without its signature. ``key`` verified it; ``verified`` is False if no key did.
 
-    ``header`` and ``claims`` are None where they cannot be read.
+    ``header`` and ``claims`` are None if they are unreadable.
     """
 
     header: Mapping[str, object] | None = field(repr=False)
@@ -86,9 +85,9 @@ class TokenReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArgumentsReport:
-    """The arguments in one place, the URL or the form, as the client sent them and as they go upstream.
+    """The arguments of the URL or the form, as the client sent them and as they go upstream.
 
-    ``after`` is None where the request was refused before they were rewritten.
+    ``after`` is None if the request was refused before they were rewritten.
     """
 
     before: tuple[Pair, ...]
@@ -99,7 +98,7 @@ class ArgumentsReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamReport:
-    """What the backend gets: ``url`` without credentials, ``dropped_headers`` in lower case."""
+    """The upstream request: ``url`` without credentials, ``dropped_headers`` in lower case."""
 
     flag: str
     method: str
@@ -109,11 +108,11 @@ class UpstreamReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """One decision. Whatever the gateway did not get to is None or empty."""
+    """One decision. Parts that were not reached are None or empty."""
 
     verdict: Verdict
     time: float
-    """Unix seconds: the time the request was judged at."""
+    """The time of the decision, Unix seconds."""
     method: str
     path: str
     """As the client sent it, without the query."""
@@ -128,19 +127,19 @@ class Explanation:
     url_arguments: ArgumentsReport | None
     form_arguments: ArgumentsReport | None
     limits: tuple[Usage, ...] | None
-    """None where no limits are enforced."""
+    """None if no limits are enforced."""
     upstream: UpstreamReport | None
 
     @property
     def tenant(self) -> str | None:
-        """The tenant, once the token is good: ``1:5``, or ``multitenant``."""
+        """The tenant of a valid token: ``1:5``, or ``multitenant``."""
         if self.claim is None:
             return None
         every = self.match is not None and self.match.multitenant and self.token is None
         return MULTITENANT if every else str(self.claim.tenant)
 
     def as_json(self) -> dict[str, object]:
-        """Plain data for ``json.dumps``."""
+        """Return plain data for ``json.dumps``."""
         return {
             "verdict": self.verdict.value,
             "time": self.time,
@@ -182,7 +181,7 @@ def _route(match: Match | None) -> dict[str, object] | None:
 
 
 def token_as_json(token: TokenReport | None) -> dict[str, object] | None:
-    """Header, claims and key."""
+    """Return the header, claims and key of a token."""
     if token is None:
         return None
     key = token.key
@@ -195,7 +194,7 @@ def token_as_json(token: TokenReport | None) -> dict[str, object] | None:
 
 
 def key_as_json(key: VerificationKey) -> dict[str, object]:
-    """What identifies a key, and what it verifies; its public numbers are not in it."""
+    """Return what identifies a key and what it verifies, without its numbers."""
     return {
         "source": key.source,
         "kid": key.kid,
@@ -207,7 +206,7 @@ def key_as_json(key: VerificationKey) -> dict[str, object]:
 
 
 def access_as_json(claim: VMAccessClaim | None, tenant: str | None) -> dict[str, object] | None:
-    """What a claim grants."""
+    """Return what a claim grants."""
     if claim is None:
         return None
     return {
@@ -219,7 +218,7 @@ def access_as_json(claim: VMAccessClaim | None, tenant: str | None) -> dict[str,
 
 
 def mode_words(mode: AccessMode) -> str:
-    """``read``, ``write`` or ``full``."""
+    """Return ``read``, ``write`` or ``full``."""
     return {AccessMode.READ: "read", AccessMode.WRITE: "write"}.get(mode, "full")
 
 

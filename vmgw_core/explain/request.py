@@ -1,10 +1,9 @@
-"""Telling why: takes a request through :class:`vmgw_core.enforcement.cycle.Cycle`, and tells what that decided.
+"""Explanations of requests.
 
-    explain(policy, head, form, now)     judge now, and tell
-    describe(policy, head, outcome)      tell what was decided before
+    explain(policy, head, form, now)     decide now, and explain
+    describe(policy, head, outcome)      explain an earlier decision
 
-No rule stands here: what is told besides the decision itself is read from the values that it returned, and up to the
-step that refused.
+There are no rules here: the details come from the values that the decision returned, up to the step that refused.
 """
 
 from __future__ import annotations
@@ -51,28 +50,27 @@ from .token_report import judge_token, report_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How far a request came: the fields are those of a lane's record of it."""
+    """How far a request came."""
 
     now: float
-    """Unix seconds: when it was judged."""
+    """When it was decided, Unix seconds."""
     grant: Grant | None = None
     upstream: UpstreamRequest | None = None
     refusal: Refusal | None = None
     form: bytes | None = None
-    """The client's form, where one was held."""
+    """The client's form, if it was held."""
     limits: tuple[Usage, ...] | None = None
-    """The limits that the request counts against. None where no limits are enforced."""
+    """The limits that apply to the request; None if none are enforced."""
 
 
 def explain(
     policy: Policy, head: RequestHead, form: bytes | None, now: float, *, limiter: Limiter | None = None
 ) -> Explanation:
-    """Judge a request at the Unix time ``now``, and tell why it passes or does not.
+    """Decide on a request at the Unix time ``now``, and explain the decision.
 
     Args:
-        form: the body, of which only a form on a read or delete route is looked at.
-        limiter: holds the limits; None where there are none. The request is counted there at ``now``, as a lane does,
-            but for the rows of its body.
+        form: the body; only a form on a read or delete route is read.
+        limiter: the limits, or None. The request is counted there at ``now``, but not the rows of its body.
     """
     cycle, usage = Cycle(head, at=now, started=now), None
     try:
@@ -93,7 +91,7 @@ def explain(
 
 
 def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation:
-    """Tell what was decided on ``head`` under ``policy``."""
+    """Explain the decision on ``head`` under ``policy``."""
     refusal, grant, upstream = outcome.refusal, outcome.grant, outcome.upstream
     refused_at = None if refusal is None else _step_of(refusal, outcome)
     last = refused_at or (Step.BODY if upstream is None else Step.UPSTREAM)
@@ -123,7 +121,7 @@ def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation
 
 
 def usages(limiter: Limiter, grant: Grant, now: float) -> tuple[Usage, ...]:
-    """The limits that a request counts against, with what is used of each. ``now`` is on the clock of ``limiter``."""
+    """Return the limits that apply to a request, with their usage. ``now`` is on the clock of ``limiter``."""
     if grant.route.access is Access.DELETE:
         return ()
     reads = grant.route.access is Access.READ
@@ -132,7 +130,7 @@ def usages(limiter: Limiter, grant: Grant, now: float) -> tuple[Usage, ...]:
 
 
 def own_page(head: RequestHead, now: float) -> Explanation:
-    """The story of a page that the gateway itself has."""
+    """Return the explanation of a page of the gateway itself."""
     return Explanation(
         verdict=Verdict.OWN_PAGE,
         time=now,
@@ -152,7 +150,7 @@ def own_page(head: RequestHead, now: float) -> Explanation:
     )
 
 
-# --- where it was refused ------------------------------------------------------------------------------------------
+# --- the step that refused ----------------------------------------------------------------------------------------
 
 _STEP_OF: Final[tuple[tuple[type[Refusal] | tuple[type[Refusal], ...], Step], ...]] = (
     ((MalformedHead, HeadTooLarge, TargetTooLong, RequestTimeout), Step.HEAD),
@@ -171,14 +169,14 @@ def _step_of(refusal: Refusal, outcome: Outcome) -> Step:
         if isinstance(refusal, types):
             return step
     if outcome.upstream is not None:
-        # Behind a complete decision only a body can still be refused by what it holds: more rows than a limit has.
+        # After a complete decision only the rows of a body can still exceed a limit.
         return Step.LIMITS if isinstance(refusal, BodyTooLarge) else Step.UPSTREAM
     if outcome.grant is not None:
         return Step.BODY if isinstance(refusal, BodyTooLarge) and outcome.form is None else Step.ARGUMENTS
     return Step.BODY if isinstance(refusal, BodyTooLarge | UnsupportedBody) else Step.ROUTE
 
 
-# --- what was found ------------------------------------------------------------------------------------------------
+# --- the parts -----------------------------------------------------------------------------------------------------
 
 
 def _refusal(policy: Policy, head: RequestHead, refusal: Refusal, step: Step) -> RefusalReport:
@@ -194,7 +192,7 @@ def _refusal(policy: Policy, head: RequestHead, refusal: Refusal, step: Step) ->
 
 
 def _token(policy: Policy, head: RequestHead, outcome: Outcome) -> tuple[Token | None, TokenReport | None]:
-    """The token if it is good, and what can be told of it in any case."""
+    """Return the token if it is valid, and its report in any case."""
     if not policy.auth:
         return None, None
     values = [value.decode("latin-1") for value in head.values(policy.token_header)]

@@ -1,4 +1,4 @@
-"""What a token is and what it would grant, for people; a token that is refused too."""
+"""Reports of valid and refused tokens: their contents, and what they grant."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .text import access_lines, token_key, token_lines
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedToken:
-    """A token at the Unix time ``time``. ``token`` is None where it is refused; then ``refusal`` says why."""
+    """A token at the Unix time ``time``. ``token`` is None if it is refused; then ``refusal`` says why."""
 
     time: float
     told: TokenReport
@@ -29,7 +29,7 @@ class JudgedToken:
         return None if self.token is None else self.token.access
 
     def as_json(self) -> dict[str, object]:
-        """Plain data for ``json.dumps``, with the keys of an explanation."""
+        """Return plain data for ``json.dumps``, with the keys of an explanation."""
         refusal = self.refusal
         return {
             "verdict": "refused" if refusal else "admitted",
@@ -40,7 +40,7 @@ class JudgedToken:
         }
 
     def as_text(self) -> str:
-        """The same for people, with a newline at its end."""
+        """Return the report as text, with a newline at its end."""
         return "\n".join(self._lines()) + "\n"
 
     def _lines(self) -> Iterator[str]:
@@ -65,13 +65,13 @@ def judge_token(verifier: TokenVerifier, text: str, now: float) -> JudgedToken:
 
 
 def report_of(token: Token, text: str) -> TokenReport:
-    """A good token, whose text is ``text``, without its signature."""
+    """Return the report of a valid token with the text ``text``."""
     seen = peek(text)
     return TokenReport(header=seen.header, claims=seen.claims, verified=token.key is not None, key=token.key)
 
 
 def _open_lines(claim: VMAccessClaim) -> Iterator[str]:
-    """The routes it opens, and those that it would open but for its labels and filters."""
+    """Yield the number of routes that it opens, and those that its labels or filters close."""
     routes = [route for route in ROUTES if route.single and not route.prefix]
     for access in Access:
         if claim.mode.allows(access):
@@ -79,15 +79,15 @@ def _open_lines(claim: VMAccessClaim) -> Iterator[str]:
             closed = [route.path for route in paths if claim.restricted and route.ignored]
             yield f"  {access.value}: {len(paths) - len(closed)} of {len(paths)} paths"
             if closed:
-                yield f"    not {', '.join(closed)}: labels and filters are ignored there"
+                yield f"    not {', '.join(closed)}: the backend ignores labels and filters there"
         else:
             yield f"  {access.value}: no"
 
 
 def unverified_lines(text: str) -> list[str]:
-    """Header and claims of a token, without a word on whether it is good. Raises ``ValueError`` for none."""
+    """Return the header and claims of an unverified token. Raises ``ValueError`` if it is not a token."""
     seen = peek(text)
     if seen.header is None:
-        raise ValueError("no token")
+        raise ValueError("not a token")
     told = TokenReport(header=seen.header, claims=seen.claims, verified=False, key=None)
     return list(token_lines(told, None))[1:]

@@ -1,6 +1,6 @@
-"""Captured requests: recorded without secrets, read back from files, judged again and compared.
+"""Captured requests: recorded without secrets, read from files, decided again and compared.
 
-A record keeps what was known of the token's signature, since the signature itself is not kept.
+A record keeps the result of the signature check, since the signature itself is not kept.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Expectations: what must come of captured requests, as a YAML file says it.
+"""Expectations: the required decisions on captured requests, from a YAML file.
 
     expect:
       - name: the dashboards of team dev keep working
@@ -7,12 +7,12 @@
         tenant: "0:0"
         upstream: "*extra_label=team%3Ddev*"
 
-``match`` chooses requests, by all that it names: ``flow`` (a number or a list of them), ``method``, ``path`` (the
-client's, without arguments), ``client`` (its address), ``recorded`` (``admitted`` or ``refused``). What is left out
-fits everything. ``verdict`` is ``admitted``, ``refused``, a status or the code of a refusal; ``tenant`` and
-``upstream`` (the URL at the backend) are those of an admitted request. A ``*`` stands for any text.
+``match`` selects requests by ``flow`` (one or several numbers), ``method``, ``path`` (the client's, without arguments),
+``client`` (its address) and ``recorded`` (``admitted`` or ``refused``), all of which are optional. ``verdict`` is
+``admitted``, ``refused``, a status or the code of a refusal; ``tenant`` and ``upstream`` (the URL at the backend) are
+those of an admitted request. A ``*`` stands for any text.
 
-Each request that matches is held to each entry; an entry that no request matches has failed too.
+Every entry applies to all requests that match it, and fails if none does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .judge import Verdict
 from .record import ADMITTED, Captured
 
 MAX_FAILURES: Final = 20
-"""Listed for one entry; the rest are counted."""
+"""Failures listed per entry; further ones are counted."""
 
 _MATCH: Final = ("flow", "method", "path", "client", "recorded")
 _ASSERTED: Final = ("verdict", "tenant", "upstream")
@@ -41,7 +41,7 @@ _STATUS: Final = re.compile(r"[45][0-9]{2}")
 
 @dataclass(slots=True, kw_only=True)
 class Expectation:
-    """One entry of the file, and what came of it."""
+    """One entry of the file, and its results."""
 
     place: str
     """File and line, such as ``expect.yaml:3``."""
@@ -57,10 +57,10 @@ class Expectation:
     failures: list[str] = field(default_factory=list)
 
     def hold(self, number: int, place: str, captured: Captured, verdict: Verdict) -> None:
-        """Hold one request to this entry, if it matches.
+        """Check one request against this entry, if it matches.
 
         Args:
-            number: which of its file's flows it is, from 1.
+            number: the number of the flow in its file, from 1.
             place: file and number.
         """
         if not self._matches(number, captured):
@@ -73,7 +73,7 @@ class Expectation:
                 self.failures.append(f"{self.place}: {place} {captured.head.method} {_path(captured)}: {problem}")
 
     def problems(self) -> list[str]:
-        """What is wrong, a line each; empty when the entry holds."""
+        """Return the failures, a line each; empty if the entry holds."""
         if not self.matched:
             return [f"{self.place}: no request matches"]
         more = self.failed - len(self.failures)
@@ -96,7 +96,7 @@ class Expectation:
         if self.verdict is not None and self.verdict not in (kind, outcome.code, str(outcome.status)):
             return f"expected {self.verdict}, got {got}"
         if verdict.doubt:
-            return f"cannot be known, {verdict.doubt}"
+            return f"in doubt: {verdict.doubt}"
         if self.tenant is not None and outcome.tenant != self.tenant:
             return f"expected tenant {self.tenant}, got {outcome.tenant or got}"
         url = "" if outcome.sent is None else outcome.sent.url
@@ -164,13 +164,13 @@ class _Reader:
 
 
 def read_expectations(text: str, name: str) -> list[Expectation]:
-    """The entries of a file.
+    """Read the entries of a file.
 
     Args:
-        name: of the file, for messages.
+        name: the name of the file, for messages.
 
     Raises:
-        ConfigurationError: the file has another form; names its line.
+        ConfigurationError: the file has another form; the message names the line.
     """
     reader = _Reader(name)
     try:
@@ -189,7 +189,7 @@ def read_expectations(text: str, name: str) -> list[Expectation]:
 
 
 def _codes(refusal: type[Refusal]) -> Iterator[str]:
-    """The codes of all refusals."""
+    """Yield the codes of all refusals."""
     for each in refusal.__subclasses__():
         yield each.code
         yield from _codes(each)
@@ -199,7 +199,7 @@ def _entry(reader: _Reader, node: yaml.Node) -> Expectation:
     members = reader.members(node, ("name", "match", *_ASSERTED), "an entry")
     texts = {key: reader.text(member, f"a text for {key}") for key, member in members.items() if key != "match"}
     if not any(key in members for key in _ASSERTED):
-        raise reader.error(node, f"an entry asserts something: one of {', '.join(_ASSERTED)}")
+        raise reader.error(node, f"an entry needs one of {', '.join(_ASSERTED)}")
     verdict = texts.get("verdict", ADMITTED)
     if verdict not in (ADMITTED, "refused", *_codes(Refusal)) and not _STATUS.fullmatch(verdict):
         raise reader.error(members["verdict"], "expected admitted, refused, a status, or the code of a refusal")

@@ -129,9 +129,9 @@ def test_three_keys_of_the_specification(key: str) -> None:
         (["-read.url", "a", "b"], "unexpected argument 3 after -read.url: flags start with a dash"),
         (["-eula", "--", "x"], "unexpected argument 3 after --: vmgateway takes only flags"),
         (["--", "-eula"], "unexpected argument 2 after --: vmgateway takes only flags"),
-        (["-read.url=http://a/%{HOST}/%{NO}"], "flag -read.url: a placeholder is no environment variable"),
-        (["-httpListenAddr=%{NO}"], "flag -httpListenAddr: the placeholder NO is no environment variable"),
-        (["-httpListenAddr=%{}"], "flag -httpListenAddr: the placeholder  is no environment variable"),
+        (["-read.url=http://a/%{HOST}/%{NO}"], "flag -read.url: the environment variable of a placeholder is not set"),
+        (["-httpListenAddr=%{NO}"], "flag -httpListenAddr: the environment variable NO is not set"),
+        (["-httpListenAddr=%{}"], "flag -httpListenAddr: the environment variable  is not set"),
     ],
     ids=lambda value: "_".join(value)[:30] if isinstance(value, list) else "",
 )  # fmt: skip
@@ -259,7 +259,7 @@ def test_environment_values_have_placeholders() -> None:
     [
         ({"P_dryRun": "no"}, "flag -dryRun (environment variable 'P_dryRun'): expected true or false, got \"no\""),
         ({"P_dryRun": "%{no}"},
-         "flag -dryRun (environment variable 'P_dryRun'): the placeholder no is no environment variable"),
+         "flag -dryRun (environment variable 'P_dryRun'): the environment variable no is not set"),
     ],
 )  # fmt: skip
 def test_environment_rejects(environ: dict[str, str], message: str) -> None:

@@ -114,7 +114,7 @@ def test_cookies_and_ranges() -> None:
         (["-Z", URL], "option -Z is not known"),
         (["-H"], "value of -H is missing"),
         (["--data"], "value of --data is missing"),
-        (["-H", "no colon", URL], "without a colon"),
+        (["-H", "no colon", URL], "has no colon"),
         (["ftp://x/"], "no http or https URL"),
         (["http:///x"], "no http or https URL"),
     ],

@@ -160,7 +160,7 @@ def test_the_text_of_an_admitted_request() -> None:
         f"  ok  token      verified with -auth.publicKeyFiles public.pem (EC, thumbprint {PUBLIC[0].thumbprint})\n"
         "  ok  mode       the token gives full access\n"
         "  ok  filters    the backend honours labels and filters here\n"
-        "  ok  tenant     1:5, as the path says\n"
+        "  ok  tenant     1:5, as in the path\n"
         "  ok  backend    -read.url\n"
         "  ok  body       no body\n"
         "  ok  arguments  -extra_label=team=ops +extra_label=team=dev\n"
@@ -199,7 +199,7 @@ def test_the_text_of_an_admitted_request() -> None:
         "\n"
         "Upstream (-read.url)\n"
         "  GET http://vmselect:8481/base/select/1:5/prometheus/api/v1/query?query=up&extra_label=team%3Ddev\n"
-        "  headers left out: cookie, authorization\n"
+        "  headers removed: cookie, authorization\n"
     )
 
 
@@ -225,7 +225,7 @@ def test_a_write_streams_and_nothing_of_its_body_is_read() -> None:
     assert (story.verdict, story.body, story.form_arguments) == (Verdict.ADMITTED, "stream", None)
     assert summary(story) == "1:5 write unchanged"
     assert "  ok  arguments  nothing added, nothing removed\n" in explanation_text(story)
-    assert "  ok  body       passed on as it comes\n" in explanation_text(story)
+    assert "  ok  body       streamed to the backend\n" in explanation_text(story)
     assert "  ok  backend    -write.url\n" in explanation_text(story)
 
 
@@ -298,7 +298,7 @@ def test_the_token_of_a_refused_request_is_told_as_far_as_it_can_be_read() -> No
     assert story.token.claims is not None
     assert (story.token.verified, story.claim) == (False, None)
     unreadable = explain(POLICY, _head("/api/v1/query", "a.b.c"), None, NOW)
-    assert "  header: cannot be read\n  claims: cannot be read\n" in explanation_text(unreadable)
+    assert "  header: unreadable\n  claims: unreadable\n" in explanation_text(unreadable)
     assert unreadable.as_json()["token"] == {"header": None, "claims": None, "verified": False, "key": None}
 
 
@@ -347,8 +347,9 @@ def test_signatures_that_are_not_verified_say_so() -> None:
     story = explain(replace(POLICY, verifier=TokenVerifier(None)), _head("/api/v1/query"), None, NOW)
     assert story.token is not None
     assert not story.token.verified
-    assert "  ok  token      NOT verified: no key is configured, anybody can make such a token\n" in explanation_text(
-        story
+    assert (
+        "  ok  token      NOT verified: no key is configured, so anybody can make such a token\n"
+        in explanation_text(story)
     )
 
 
@@ -430,7 +431,7 @@ def test_without_auth_the_path_names_the_tenant() -> None:
     story = explain(policy, _head("/select/1:5/prometheus/api/v1/query", None), None, NOW, limiter=_limiter())
     assert (story.verdict, story.tenant, story.token) == (Verdict.ADMITTED, "1:5", None)
     text = explanation_text(story)
-    assert "  ok  token      none is needed: -enable.auth is not set\n" in text
+    assert "  ok  token      no token is needed: -enable.auth is not set\n" in text
     assert "  ok  mode       the path gives full access\n" in text
     assert "  ok  tenant     1:5\n" in text
     assert explain(policy, _head("/api/v1/query", None), None, NOW).as_json()["access"] is None
@@ -440,15 +441,15 @@ def test_a_path_for_all_tenants_is_told_as_what_it_becomes() -> None:
     story = explain(POLICY, _head("/select/multitenant/prometheus/api/v1/query", ANYBODY), None, NOW)
     assert (story.verdict, story.tenant) == (Verdict.ADMITTED, "1:5")
     text = explanation_text(story)
-    assert "  ok  tenant     1:5, to which labels hold the path for all tenants\n" in text
+    assert "  ok  tenant     1:5, enforced by labels on the path for all tenants\n" in text
     assert "+extra_label=vm_account_id=1 +extra_label=vm_project_id=5" in text
 
 
 def test_a_trace_that_was_removed_and_a_name_that_was_rewritten_are_told() -> None:
     token = _token(extra_filters=["total"])
     text = explanation_text(explain(POLICY, _head("/api/v1/query?query=m&tr%61ce=1", token), None, NOW))
-    assert "trace was removed: it tells what the backend holds of others" in text
-    assert r"(?:\b|\B) always matches, and keeps the backend from widening a filter on the metric name" in text
+    assert "trace was removed: it would show data of other tenants or teams" in text
+    assert r"(?:\b|\B) always matches, and stops the backend from widening a filter on the metric name" in text
     text = explanation_text(
         explain(replace(POLICY, cluster=False), _head("/api/v1/query?trace=1", _token()), None, NOW)
     )
@@ -465,7 +466,7 @@ def test_what_ignores_the_tenant_is_refused_where_filters_are_judged(path: str) 
 
 def test_the_rules_of_a_single_node_are_for_who_may_see_all_of_it() -> None:
     text = explanation_text(explain(replace(POLICY, cluster=False), _head("/api/v1/rules", _token()), None, NOW))
-    assert "the token carries none, and there is one tenant" in text
+    assert "the token has none, and there is one tenant" in text
 
 
 def test_without_auth_a_request_may_be_of_all_tenants() -> None:
@@ -490,7 +491,7 @@ def test_a_form_that_is_awaited() -> None:
     story = describe(POLICY, head, Outcome(now=NOW, grant=admit(POLICY, head, NOW)))
     assert story.verdict is Verdict.PENDING
     assert story.steps[-1].step is Step.BODY
-    assert summary(story) == "1:5 read awaiting the form"
+    assert summary(story) == "1:5 read waiting for the form"
 
 
 @pytest.mark.parametrize(
@@ -531,7 +532,7 @@ def test_a_form_that_grew_too_large_while_it_was_held() -> None:
 def test_own_pages_are_no_decision() -> None:
     story = own_page(_head("/health?x", None), NOW)
     assert (story.verdict, story.path, story.steps) == (Verdict.OWN_PAGE, "/health", ())
-    assert explanation_text(story).startswith("OWN_PAGE  a page of the gateway itself, which asks for no token")
+    assert explanation_text(story).startswith("OWN_PAGE  a page of the gateway itself, which needs no token")
 
 
 # --- laws ----------------------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def test_words(text: str, words: list[str]) -> None:
         ("curl `cat token`", "a substitution is not run"),
         ('"${TOKEN:-x}"', "a substitution is not run"),
         ("$SECRETLESS", "the variable SECRETLESS is not set"),
-        ("$'\\UFFFFFFFF'", "an escape names no character"),
+        ("$'\\UFFFFFFFF'", "an escape is not a valid character"),
     ],
 )
 def test_refused(text: str, reason: str) -> None:

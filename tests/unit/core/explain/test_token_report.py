@@ -63,7 +63,7 @@ def test_unverified() -> None:
     lines = unverified_lines(TOKEN)
     assert lines[:3] == ["Token", "  header:", "    {"]
     assert lines[-1] == "  exp: 2023-11-14T22:14:20Z"
-    with pytest.raises(ValueError, match="no token"):
+    with pytest.raises(ValueError, match="not a token"):
         unverified_lines("a.b.c")
 
 

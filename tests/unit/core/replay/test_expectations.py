@@ -69,7 +69,7 @@ def test_fails(entry: str, verdict: Outcome, message: str) -> None:
 
 def test_what_cannot_be_known_does_not_hold() -> None:
     assert problems("verdict: admitted", doubt="it is dark") == [
-        "e.yaml:2: f#1 GET /api/v1/query: cannot be known, it is dark"
+        "e.yaml:2: f#1 GET /api/v1/query: in doubt: it is dark"
     ]
 
 
@@ -129,7 +129,7 @@ def test_names() -> None:
         ("expect:\n- verdict: admitted\n  verdict: refused", "e.yaml:3: verdict is given twice"),
         ("expect:\n- verdict: admited", "e.yaml:2: expected admitted, refused, a status, or the code of a refusal"),
         ("expect:\n- verdict: 200", "e.yaml:2: expected admitted"),
-        ("expect:\n- name: x", "e.yaml:2: an entry asserts something"),
+        ("expect:\n- name: x", "e.yaml:2: an entry needs one of verdict, tenant, upstream"),
         ("expect:\n- verdict:", "e.yaml:2: expected a text for verdict"),
         ("expect:\n- verdict: [admitted]", "e.yaml:2: expected a text for verdict"),
         ("expect:\n- verdict: admitted\n  match: {flow: 0}", "e.yaml:3: expected the number of a flow, from 1"),

@@ -114,7 +114,7 @@ def test_doubt_is_told_and_counts_only_for_the_strict() -> None:
     assert "in doubt\n" in text
     strict = counted((GOOD, BAD), doubt="it is dark", strict=True)
     assert strict.changed
-    assert "what is in doubt counts as a change" in report_text(strict)
+    assert "verdicts in doubt count as changes" in report_text(strict)
 
 
 def test_what_is_left_out_and_samples_are_told() -> None:
