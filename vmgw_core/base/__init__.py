@@ -22,6 +22,7 @@ from .strict_json import (
     shown,
 )
 from .tenants import MAX_NUMBER, Access, Labels, Subject, TenantID
+from .yaml_nodes import YamlFile
 
 __all__ = [
     "CONTROL",
@@ -33,6 +34,7 @@ __all__ = [
     "Labels",
     "Subject",
     "TenantID",
+    "YamlFile",
     "as_integer",
     "as_list",
     "as_number",

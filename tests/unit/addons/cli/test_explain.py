@@ -261,7 +261,7 @@ def test_a_file_that_curl_names(run: Run, key: str, tmp_path: Path) -> None:
         (["QUERY up"], "", "expected a request such as"),
         ([], "", "expected a request such as"),
         ([], "wget http://x/", "expected a request such as"),
-        ([], "curl -F a=b http://x/", "curl: a multipart form"),
+        ([], "curl -F a=b http://x/", "curl: multipart forms"),
         ([], "curl 'http://x/", "curl: a single quote is not closed"),
         ([], 'curl ^"http://x/^" ^\n -H ^"A: b^"', "cmd.exe"),
         ([], "curl -d @/nowhere http://x/", "curl: cannot read a file that it names: No such file"),

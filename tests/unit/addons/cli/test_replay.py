@@ -121,7 +121,7 @@ def test_expectations(run: Run, tmp_path: Path) -> None:
         ([FILE, *SAME, "--flags", "/nowhere"], "--flags: cannot read /nowhere: No such file or directory"),
         ([FILE, *SAME, "--list=x"], "--list: expected a number from 0 to 999999"),
         ([FILE, *SAME, "--json=x"], "--json takes no value"),
-        ([FILE, *SAME, "--expect", KEY], f"{KEY}:1: expected the file"),
+        ([FILE, *SAME, "--expect", KEY], f"{KEY}, line 1: the file: expected keys and values"),
         ([FILE, *SAME, "--junit", "/nowhere/x"], "--junit: cannot write /nowhere/x: No such file or directory"),
         (["/dev/null", *SAME], "there is no request in /dev/null"),
         (

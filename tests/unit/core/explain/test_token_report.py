@@ -55,7 +55,7 @@ def test_a_refused_token_is_told_all_the_same(token: str, now: float, code: str)
     assert story.claim is None
     text = story.as_text()
     assert text.startswith(f"REFUSED  {code}: ")
-    assert ("cannot be read" in text) is (token == "garbage")  # noqa: S105
+    assert ("unreadable" in text) is (token == "garbage")  # noqa: S105
     assert "It grants" not in text
 
 

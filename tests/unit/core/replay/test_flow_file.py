@@ -87,8 +87,8 @@ def test_members_are_found_without_being_read() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"x:", "no number"),
-        (b":", "no number"),
+        (b"x:", "not a number"),
+        (b":", "not a number"),
         (b"123456789012345", "length is missing"),
         (b"12x", "length is missing"),
         (b"1:a?", "unknown type"),

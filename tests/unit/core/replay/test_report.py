@@ -120,7 +120,7 @@ def test_doubt_is_told_and_counts_only_for_the_strict() -> None:
 def test_what_is_left_out_and_samples_are_told() -> None:
     tally = Tally()
     tally.skipped = 3
-    assert report_text(tally).startswith("3 flows are left out")
+    assert report_text(tally).startswith("3 flows were skipped")
     tally.add("f#1", replace(MADE, sample=0.1), GOOD, Verdict(outcome=GOOD))
     assert "the capture is a sample" in report_text(tally)
 
