@@ -18,9 +18,9 @@ from prometheus_client.registry import Collector
 from vmgw_addons.state import Runtime
 from vmgw_core import __version__
 from vmgw_core.backends import Durations
+from vmgw_core.base import tenant_name
 from vmgw_core.enforcement import Cycle
 from vmgw_core.errors import Refusal, TokenRefused
-from vmgw_core.limits import tenant_name
 
 _OTHER = "other"
 

@@ -21,12 +21,13 @@ from .strict_json import (
     require,
     shown,
 )
-from .tenants import MAX_NUMBER, Access, Labels, Subject, TenantID
+from .tenants import MAX_NUMBER, MULTITENANT, Access, Labels, Subject, TenantID, tenant_name
 from .yaml_nodes import YamlFile
 
 __all__ = [
     "CONTROL",
     "MAX_NUMBER",
+    "MULTITENANT",
     "OBJECT_BYTES",
     "Access",
     "BoundedCache",
@@ -52,5 +53,6 @@ __all__ = [
     "require",
     "shown",
     "string_literal",
+    "tenant_name",
     "text_bytes",
 ]

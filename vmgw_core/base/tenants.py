@@ -37,6 +37,15 @@ class TenantID:
         return cls(int(match[1]), int(match[2] or 0))
 
 
+MULTITENANT: Final = "multitenant"
+"""Replaces the tenant in a cluster path: all tenants, or those that the samples name."""
+
+
+def tenant_name(tenant: TenantID | None) -> str:
+    """Return a tenant as paths spell it: ``1:5``, or ``multitenant`` for None."""
+    return MULTITENANT if tenant is None else str(tenant)
+
+
 class Access(enum.StrEnum):
     """How a route uses data."""
 

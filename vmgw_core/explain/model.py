@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from vmgw_core.base import tenant_name
 from vmgw_core.limits.model import Usage, label_text
-from vmgw_core.routing import MULTITENANT, Match
+from vmgw_core.routing import Match
 from vmgw_core.tokens import AccessMode, VerificationKey, VMAccessClaim
 
 Pair = tuple[str, str]
@@ -136,7 +137,7 @@ class Explanation:
         if self.claim is None:
             return None
         every = self.match is not None and self.match.multitenant and self.token is None
-        return MULTITENANT if every else str(self.claim.tenant)
+        return tenant_name(None if every else self.claim.tenant)
 
     def as_json(self) -> dict[str, object]:
         """Return plain data for ``json.dumps``."""
@@ -235,11 +236,10 @@ def _arguments(arguments: ArgumentsReport | None) -> dict[str, object] | None:
 
 def _limit(usage: Usage) -> dict[str, object]:
     limit = usage.limit
-    who = "total" if limit.total else MULTITENANT if usage.tenant is None else str(usage.tenant)
     return {
         "type": limit.type.value,
         "resolution": limit.resolution.value,
-        "scope": who + (label_text(limit.labels) if limit.labels else ""),
+        "scope": limit.scope(usage.tenant) + (label_text(limit.labels) if limit.labels else ""),
         "value": limit.value,
         "used": usage.usage,
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from .config import MAX_BYTES, check_measurable, read_limits
 from .counter import RESERVED
 from .datasource_query import Snapshot, UsagePlan, parse_labels
-from .limiter import OTHER, Limiter, tenant_name
+from .limiter import OTHER, Limiter
 from .model import Limit, LimitType, Resolution
 from .own_requests import OwnRequests
 from .replicas import MAX_REPLICAS, LocalCounts, PeerCounts
@@ -33,5 +33,4 @@ __all__ = [
     "check_measurable",
     "parse_labels",
     "read_limits",
-    "tenant_name",
 ]

@@ -246,6 +246,5 @@ class Counter:
 
 def counter_key(limit: Limit, tenant: TenantID | None) -> str:
     """Return the counter's name, the same in every replica."""
-    who = "total" if limit.total else "multitenant" if tenant is None else str(tenant)
     labels = f"/{label_text(limit.labels)}" if limit.labels else ""
-    return f"{limit.type}/{limit.resolution}/{who}{labels}"
+    return f"{limit.type}/{limit.resolution}/{limit.scope(tenant)}{labels}"

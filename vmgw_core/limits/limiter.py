@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from vmgw_core.base import Access, Subject, TenantID
+from vmgw_core.base import Access, Subject, TenantID, tenant_name
 from vmgw_core.errors import BodyTooLarge, RateLimited, UsageUnknown
 
 from .counter import RESERVED, Counter, Measurement, Peers
@@ -369,11 +369,6 @@ class Limiter:
         yield from self._totals.values()
         for entry in reversed(self._tenants.values()):
             yield from entry.counters.values()
-
-
-def tenant_name(tenant: TenantID | None) -> str:
-    """Return the tenant as paths spell it: ``1:5`` or ``multitenant``."""
-    return "multitenant" if tenant is None else str(tenant)
 
 
 def _usage(counter: Counter, now: float) -> Usage:

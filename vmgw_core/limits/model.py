@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from vmgw_core.base import Labels, TenantID
+from vmgw_core.base import Labels, TenantID, tenant_name
 
 MAX_VALUE: Final = 2**53
 """The largest limit: larger numbers in JSON are not exact."""
@@ -68,9 +68,13 @@ class Limit:
         """What a tenant's own limit shares with the default that it replaces."""
         return self.type, self.resolution, self.labels
 
+    def scope(self, tenant: TenantID | None) -> str:
+        """Return whom the limit counts: ``total``, or the name of ``tenant``."""
+        return "total" if self.total else tenant_name(tenant)
+
     def described(self, usage: int, tenant: TenantID | None) -> str:
         """Return ``tenant 1:5 has used 10 of 10 queries per minute``, for responses and logs."""
-        who = "all tenants together" if self.total else "multitenant" if tenant is None else f"tenant {tenant}"
+        who = "all tenants together" if self.total else tenant_name(tenant) if tenant is None else f"tenant {tenant}"
         if self.labels:
             who += f", tokens with {label_text(self.labels)},"
         verb = "have" if self.total or self.labels else "has"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
-from vmgw_core.base import Access, TenantID
+from vmgw_core.base import MULTITENANT, Access, TenantID
 from vmgw_core.errors import MethodNotAllowed, UnknownRoute
 
 
@@ -45,9 +45,6 @@ _IGNORED: Final = {
     Filters.OPEN: frozenset(Restriction),
     Filters.NONE: frozenset[Restriction](),
 }
-
-MULTITENANT: Final = "multitenant"
-"""Replaces the tenant in a cluster path: all tenants, or those that the samples name."""
 
 # family: (prefixes a client may use, and what a cluster has in place of each)
 _FAMILIES: Final = {

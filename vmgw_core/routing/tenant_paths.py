@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from vmgw_core.backends import Backend
-from vmgw_core.base import TenantID
+from vmgw_core.base import TenantID, tenant_name
 from vmgw_core.errors import ForeignTenant
 
 from .path import encode_path
-from .routes import MULTITENANT, Match
+from .routes import Match
 
 
 def check_tenant(match: Match, tenant: TenantID) -> None:
@@ -30,6 +30,6 @@ def tenant_labels(tenant: TenantID) -> tuple[tuple[str, str], ...]:
 
 def upstream_path(match: Match, tenant: TenantID, backend: Backend, *, cluster: bool) -> str:
     """Return the canonical path at the backend, percent-encoded and written from the table."""
-    name = MULTITENANT if match.multitenant else str(tenant)
+    name = tenant_name(None if match.multitenant else tenant)
     prefix = match.route.cluster_prefix.replace("<tenant>", name) if cluster else match.route.prefix
     return backend.base + encode_path(prefix + match.rest)
