@@ -10,7 +10,7 @@ from vmgw_core.enforcement import Body, Cycle, Gateway, Grant, Policy, State, Up
 from vmgw_core.enforcement.admission import admit
 from vmgw_core.enforcement.rewriting import moved
 from vmgw_core.errors import ConfigurationError, Refusal
-from vmgw_core.http import Answer, Headers, HeadLimits, RequestHead, answer
+from vmgw_core.http import Headers, HeadLimits, RequestHead, Response, refusal_response
 from vmgw_core.limits import Limit, Limiter, read_limits
 from vmgw_core.routing import Route, match_route
 from vmgw_core.rows import RowMeter, row_counter
@@ -30,7 +30,6 @@ __version__: Final = "0.1.0"
 __all__ = [
     "Access",
     "AccessMode",
-    "Answer",
     "Backend",
     "BackendGroup",
     "Body",
@@ -48,6 +47,7 @@ __all__ = [
     "Policy",
     "Refusal",
     "RequestHead",
+    "Response",
     "Route",
     "RowMeter",
     "State",
@@ -60,11 +60,11 @@ __all__ = [
     "VerificationKey",
     "__version__",
     "admit",
-    "answer",
     "keys_from_jwks",
     "match_route",
     "moved",
     "read_limits",
+    "refusal_response",
     "rewrite",
     "row_counter",
 ]

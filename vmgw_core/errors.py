@@ -1,8 +1,8 @@
 """Every error of the gateway, in one file.
 
     VmgwError
-    ├── ConfigurationError            a flag, file or key that cannot be used: the start stops, a reload is dropped
-    └── Refusal                       a request that is answered by the gateway itself
+    ├── ConfigurationError            an unusable flag, file or key: the start stops, a reload is dropped
+    └── Refusal                       a request that the gateway answers itself
         ├── BadRequest           400  bad_request
         │   ├── AmbiguousPath         ambiguous_path
         │   ├── MalformedHead         malformed_head
@@ -46,8 +46,8 @@
         └── BackendTimeout       504  backend_timeout
 
 ``code`` is stable: it is the value of ``reason`` in metrics and logs. ``status`` is the HTTP status (RFC 9110,
-section 15). A message never holds a token, a key or a password; it may hold text the client sent, so whoever
-logs it escapes it.
+section 15). A message never holds a token, a key or a password. It may hold text that the client sent, so
+escape it in logs.
 """
 
 from __future__ import annotations
@@ -60,16 +60,16 @@ class VmgwError(Exception):
 
 
 class ConfigurationError(VmgwError):
-    """A configuration that cannot be used. The message is one readable line that names the thing and the place."""
+    """An unusable configuration. The message is one line that names the setting and the problem."""
 
 
 class Refusal(VmgwError):
-    """A request that the gateway answers itself, without asking a backend."""
+    """A request that the gateway refuses, without a backend."""
 
     status: ClassVar[int]
     code: ClassVar[str]
     final: ClassVar[bool] = False
-    """Whether the same request can never succeed, so that a sender that repeats it should give it up."""
+    """Whether the same request can never succeed, so that senders should not repeat it."""
 
     @property
     def message(self) -> str:
@@ -106,10 +106,10 @@ class CostlyQuery(BadRequest):
 
 
 class BadBody(BadRequest):
-    """A write that cannot be read: it is broken, or reads in two ways.
+    """A write that is broken or ambiguous.
 
-    vmagent and Prometheus drop a block on 400 and repeat it for ever on most others. No repetition mends this one,
-    and it would block all that waits behind it, so writes are answered 400 too.
+    vmagent and Prometheus drop a block on 400 and repeat it for ever on most other statuses. Repeating this one is
+    useless and would block the queue, so writes get 400 too.
     """
 
     code = "bad_body"
@@ -119,7 +119,7 @@ class BadBody(BadRequest):
 class BadLabels(BadBody):
     """A write with a label name that may not be written, or a series without a metric name.
 
-    VictoriaMetrics would take it, but the gateway never will, so 400 here too.
+    The gateway will never accept it, so it is a 400 too.
     """
 
     code = "bad_labels"
@@ -129,7 +129,7 @@ class BadLabels(BadBody):
 
 
 class TokenRefused(Refusal):
-    """A token that does not authenticate. The message is told to the client only with ``-logInvalidAuthTokens``."""
+    """A token that does not authenticate. The client gets the message only with ``-logInvalidAuthTokens``."""
 
     status = 401
     code = "invalid_token"
@@ -148,7 +148,7 @@ class MalformedToken(TokenRefused):
 
 
 class UnsupportedAlgorithm(TokenRefused):
-    """``alg`` is none of RS/ES/PS 256, 384 and 512."""
+    """``alg`` is not RS, ES or PS with 256, 384 or 512."""
 
     code = "unsupported_algorithm"
 
@@ -190,7 +190,7 @@ class WrongAudience(TokenRefused):
 
 
 class ClaimMismatch(TokenRefused):
-    """A claim has not the value that ``-auth.requiredClaims`` asks for."""
+    """A claim does not have the value that ``-auth.requiredClaims`` requires."""
 
     code = "claim_mismatch"
 
@@ -205,7 +205,7 @@ class InvalidClaims(TokenRefused):
 
 
 class Forbidden(Refusal):
-    """The token is good, and does not allow this."""
+    """The token is valid but does not allow this."""
 
     status = 403
     code = "forbidden"
@@ -218,19 +218,19 @@ class AccessDenied(Forbidden):
 
 
 class FiltersIgnored(Forbidden):
-    """The backend ignores filters on this route, and the token carries some."""
+    """The backend ignores filters on this route, and the token has some."""
 
     code = "filters_ignored"
 
 
 class TenantIgnored(Forbidden):
-    """A cluster shows or changes every tenant's data on this route, and no tenant may see or change another's."""
+    """A cluster shows or changes the data of all tenants on this route."""
 
     code = "tenant_ignored"
 
 
 class ForeignTenant(Forbidden):
-    """A cluster path that names another tenant than the token does."""
+    """The cluster path names another tenant than the token."""
 
     code = "foreign_tenant"
 
@@ -284,7 +284,7 @@ class TargetTooLong(Refusal):
 
 
 class UnsupportedBody(Refusal):
-    """A body on a read or delete route that is no form the gateway can inspect."""
+    """The body of a read or delete is not a form that the gateway can inspect."""
 
     status = 415
     code = "unsupported_body"
@@ -293,7 +293,7 @@ class UnsupportedBody(Refusal):
 class UnsupportedProtocol(UnsupportedBody):
     """A write in a protocol that VictoriaMetrics does not store: Prometheus remote write 2.0, OpenTelemetry as JSON.
 
-    Writes are answered 415 too. Remote Write 2.0 asks for that, and a sender may then fall back to 1.0
+    Writes get 415 too: Remote Write 2.0 requires it, and a sender may then fall back to 1.0
     (https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/#required-http-response-headers).
     """
 
@@ -302,7 +302,7 @@ class UnsupportedProtocol(UnsupportedBody):
 
 
 class RateLimited(Refusal):
-    """A limit of the tenant is reached. ``retry_after`` is in whole seconds: whoever waits that long gets through."""
+    """A rate limit is reached. After ``retry_after`` whole seconds the request is allowed."""
 
     status = 429
     code = "rate_limited"
@@ -313,7 +313,7 @@ class RateLimited(Refusal):
 
 
 class TooManyAtOnce(Refusal):
-    """As many requests are under way as may be (``-maxConcurrentRequests``, ``-maxConcurrentPerTenant``)."""
+    """A concurrency limit is reached (``-maxConcurrentRequests``, ``-maxConcurrentPerTenant``)."""
 
     status = 429
     code = "too_many_at_once"
@@ -330,7 +330,7 @@ class HeadTooLarge(Refusal):
 
 
 class InternalError(Refusal):
-    """The gateway failed before it could take a decision: nothing was sent to a backend."""
+    """The gateway failed before it could decide. Nothing was sent to a backend."""
 
     status = 500
     code = "internal_error"
@@ -343,35 +343,35 @@ class SignatureNotChecked(InternalError):
 
 
 class BackendUnreachable(Refusal):
-    """The backend refused the connection, broke it, or answered no HTTP."""
+    """The backend refused or broke the connection, or did not send HTTP."""
 
     status = 502
     code = "backend_unreachable"
 
 
 class Overloaded(Refusal):
-    """The gateway has as many connections as it takes (``-http.maxConnections``)."""
+    """The gateway is at its limit of connections (``-http.maxConnections``)."""
 
     status = 503
     code = "overloaded"
 
 
 class KeysUnavailable(Refusal):
-    """Keys are configured by endpoint, and none could be fetched so far."""
+    """No key could be fetched from the configured endpoints so far."""
 
     status = 503
     code = "keys_unavailable"
 
 
 class UsageUnknown(Refusal):
-    """What is known of the tenants' usage is too old to hold them to their limits (``-ratelimit.failClosed``)."""
+    """The known usage is too old to apply limits (``-ratelimit.failClosed``)."""
 
     status = 503
     code = "usage_unknown"
 
 
 class BackendTimeout(Refusal):
-    """The backend did not accept the connection or did not answer in time."""
+    """The backend did not accept the connection or did not respond in time."""
 
     status = 504
     code = "backend_timeout"

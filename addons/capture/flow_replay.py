@@ -15,9 +15,9 @@ from vmgw_addons.steps import respond
 from vmgw_core.base import FieldError
 from vmgw_core.enforcement import Body, Cycle, access_of
 from vmgw_core.errors import BadSignature, Refusal
-from vmgw_core.http import RequestHead, answer
+from vmgw_core.http import RequestHead, refusal_response
 from vmgw_core.limits import Limiter
-from vmgw_core.replay import METADATA_KEY, Captured, Judge, Tally, as_text, from_metadata
+from vmgw_core.replay import METADATA_KEY, Captured, Judge, Tally, from_metadata, report_text
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class FlowReplay:
         except Refusal as refusal:
             cycle.refuse(refusal)
             logger.warning(f"not sent again: {refusal.code}: {refusal.message!r}")
-            respond(flow, answer(refusal, access=access_of(judge.policy, head), tell_why=True))
+            respond(flow, refusal_response(refusal, access=access_of(judge.policy, head), tell_why=True))
 
     def request(self, flow: HTTPFlow) -> None:
         cycle = self.cycles.get(flow)
@@ -86,7 +86,7 @@ class FlowReplay:
     def done(self) -> None:
         """At the end of ``mitmdump -nr``: what would change, and 1 as exit code when something would."""
         if self.number and "rfile" in ctx.options and ctx.options.rfile and type(ctx.master).__name__ == "DumpMaster":
-            print(as_text(self.tally), end="")
+            print(report_text(self.tally), end="")
             if self.tally.changed:
                 sys.exit(1)
 

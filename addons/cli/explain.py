@@ -29,8 +29,8 @@ from vmgw_core.explain import (
     Outcome,
     ShellError,
     Verdict,
-    as_text,
     explain,
+    explanation_text,
     own_page,
     parse_curl,
     split_words,
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         print(f"vmgateway explain: {error}", file=sys.stderr)
         return 2
     story = judge(settings, policy, limiter, head, request.body, now)
-    print(json.dumps(story.as_json(), indent=2) if given.has("json") else as_text(story), end="")
+    print(json.dumps(story.as_json(), indent=2) if given.has("json") else explanation_text(story), end="")
     if given.has("json"):
         print()
     return 1 if story.verdict is Verdict.REFUSED else 0

@@ -16,7 +16,7 @@ from vmgw_addons.sources import limit_file
 from vmgw_core.configuration import Settings, parse
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Limiter
-from vmgw_core.replay import Expectation, Judge, Tally, as_json, as_junit, as_text, read_expectations
+from vmgw_core.replay import Expectation, Judge, Tally, read_expectations, report_json, report_junit, report_text
 from vmgw_core.tokens import KeyRing
 
 from .arguments import Arguments, read_arguments
@@ -118,16 +118,16 @@ def _report(found: Arguments, tally: Tally, expectations: Sequence[Expectation])
     junit = found.last("junit")
     if junit is not None:
         try:
-            Path(junit).write_text(as_junit(tally, expectations), encoding="utf-8")
+            Path(junit).write_text(report_junit(tally, expectations), encoding="utf-8")
         except OSError as error:
             raise ConfigurationError(f"--junit: cannot write {junit}: {error.strerror}") from None
     problems = [line for expectation in expectations for line in expectation.problems()]
     if found.has("json"):
-        print(as_json(tally, expectations), end="")
+        print(report_json(tally, expectations), end="")
     elif expectations:
         print("\n".join(problems) or f"all {len(expectations)} expectations hold for {tally.total.flows} requests")
     else:
-        print(as_text(tally), end="")
+        print(report_text(tally), end="")
     return int(bool(problems)) if expectations else int(tally.changed)
 
 

@@ -18,7 +18,7 @@ from joserfc.jwk import ECKey, RSAKey
 from vmgw_core.base import TenantID
 from vmgw_core.configuration import parse_duration
 from vmgw_core.errors import ConfigurationError, TokenExpired, TokenNotYetValid, TokenRefused
-from vmgw_core.explain import TokenStory, judge_token
+from vmgw_core.explain import JudgedToken, judge_token
 from vmgw_core.tokens import MIN_RSA_BITS, TokenVerifier
 
 from .arguments import TOKEN_VARIABLE, Arguments, find_token, read_arguments, read_file
@@ -220,6 +220,6 @@ def decode(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         raise ConfigurationError(f"give a token, as an argument, with --token-file or in {TOKEN_VARIABLE}")
     now = read_time(given.last("time"))
     policy = make_policy(with_defaults(given.settings(environ)), given.last("jwks-file"), now)
-    story: TokenStory = judge_token(policy.verifier, text, now)
+    story: JudgedToken = judge_token(policy.verifier, text, now)
     print(json.dumps(story.as_json(), indent=2) + "\n" if given.has("json") else story.as_text(), end="")
     return 0 if story.refusal is None else 1

@@ -13,8 +13,9 @@ from itertools import islice
 from typing import Final
 
 from vmgw_addons.support import FIXED64, VARINT, children, double, fields, fixed, signed, text
+from vmgw_core.base import printable
 from vmgw_core.errors import Refusal
-from vmgw_core.explain import clean, moment
+from vmgw_core.explain import moment
 from vmgw_core.http import decoder
 
 MAX_DECODED: Final = 16 << 20
@@ -112,7 +113,7 @@ def remote_write(body: bytes) -> Iterator[str]:
             if more:
                 yield f"{name} … {more} more samples"
         elif number == 3 and isinstance(value, bytes):
-            yield f"# HELP {clean(text(value, 2))} {clean(text(value, 4))}"
+            yield f"# HELP {printable(text(value, 2))} {printable(text(value, 4))}"
 
 
 def _sample(sample: bytes) -> str:
@@ -129,9 +130,9 @@ def _series(labels: Iterable[tuple[str, str]]) -> str:
     name, rest = "", []
     for key, value in labels:
         if key in ("__name__", ""):
-            name = clean(value)
+            name = printable(value)
         else:
-            rest.append(f"{clean(key)}={json.dumps(clean(value), ensure_ascii=False)}")
+            rest.append(f"{printable(key)}={json.dumps(printable(value), ensure_ascii=False)}")
     return f"{name}{{{','.join(rest)}}}" if rest or not name else name
 
 
@@ -159,11 +160,11 @@ def opentelemetry(body: bytes) -> Iterator[str]:
 
 
 def _metric(metric: bytes) -> Iterator[str]:
-    name, unit = text(metric, 1), clean(text(metric, 3))
+    name, unit = text(metric, 1), printable(text(metric, 3))
     for number, _, value in fields(metric):
         if number in _KINDS and isinstance(value, bytes):
             kind, attributes = _KINDS[number]
-            yield f"# {kind} {clean(name)}{f' in {unit}' if unit else ''}"
+            yield f"# {kind} {printable(name)}{f' in {unit}' if unit else ''}"
             for point in children(value, 1):
                 labels = [("__name__", name), *_attributes(point, attributes)]
                 yield f"{_series(labels)} {_point(point, simple=number in (5, 7))}"
@@ -203,18 +204,18 @@ def json_lines(body: bytes) -> Iterator[str]:
         try:
             value = json.loads(line) if line.strip() else None
         except (ValueError, RecursionError):
-            yield clean(line, 1000)
+            yield printable(line, 1000)
             continue
         if value is None:
             continue
         metric = value.get("metric") if isinstance(value, dict) else None
         values, times = (value.get("values"), value.get("timestamps")) if isinstance(metric, dict) else (None, None)
         if not isinstance(metric, dict) or not isinstance(values, list) or not isinstance(times, list):
-            yield clean(line, 1000)
+            yield printable(line, 1000)
             continue
         name = _series((str(key), str(item)) for key, item in metric.items())
         for number, time in islice(zip(values, times, strict=False), _SAMPLES):
-            at = moment(time / 1000) if isinstance(time, int | float) and abs(time) < 1e16 else clean(str(time))
-            yield f"{name} {clean(str(number))} @ {at}"
+            at = moment(time / 1000) if isinstance(time, int | float) and abs(time) < 1e16 else printable(str(time))
+            yield f"{name} {printable(str(number))} @ {at}"
         if len(values) > _SAMPLES:
             yield f"{name} … {len(values) - _SAMPLES} more samples"

@@ -11,7 +11,8 @@ from mitmproxy.exceptions import CommandError
 
 from vmgw_addons.process import Lifecycle, describe_keys
 from vmgw_addons.state import InForce
-from vmgw_core.explain import clean, judge_token, limit_line, moment
+from vmgw_core.base import printable
+from vmgw_core.explain import judge_token, limit_line, moment
 
 from .marks import story_lines
 
@@ -63,15 +64,15 @@ class DecisionCommands:
         lines = [describe_keys(self.in_force.configured)]
         keyring = self.in_force.configured.keyring
         for key in keyring.keyset.keys if keyring is not None and keyring.keyset is not None else ():
-            kid = "" if key.kid is None else f", kid {clean(key.kid)}"
-            issuer = "" if key.issuer is None else f", only for {clean(key.issuer.template)}"
+            kid = "" if key.kid is None else f", kid {printable(key.kid)}"
+            issuer = "" if key.issuer is None else f", only for {printable(key.issuer.template)}"
             algorithms = " ".join(sorted(key.algorithms))
-            lines.append(f"  {key.thumbprint} {key.kty} {algorithms}{kid}{issuer}, from {clean(key.source)}")
+            lines.append(f"  {key.thumbprint} {key.kty} {algorithms}{kid}{issuer}, from {printable(key.source)}")
         for status in keyring.status() if keyring is not None else ():
             last = "never" if status.last_success is None else moment(status.last_success)
-            error = "" if status.last_error is None else f", but now: {clean(status.last_error)}"
-            lines.append(f"  {status.name} {clean(status.url)}: {status.keys} keys, last {last}{error}")
-            lines += [f"    left out: {clean(line)}" for line in status.skipped]
+            error = "" if status.last_error is None else f", but now: {printable(status.last_error)}"
+            lines.append(f"  {status.name} {printable(status.url)}: {status.keys} keys, last {last}{error}")
+            lines += [f"    left out: {printable(line)}" for line in status.skipped]
         return lines
 
     @_command("vmgateway.reload")

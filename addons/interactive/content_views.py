@@ -13,7 +13,7 @@ from typing import Any, Final
 from mitmproxy import contentviews
 from mitmproxy.flow import Flow
 
-from vmgw_core.explain import tell_unverified
+from vmgw_core.explain import unverified_lines
 
 from .body_text import at_most, decompress, json_lines, opentelemetry, remote_write
 from .marks import story_lines
@@ -87,7 +87,7 @@ VIEWS: Final = (
     GatewayView(
         "JWT",
         lambda data, about: _jwt(data.strip()),
-        lambda data, about: tell_unverified(data.decode("latin-1").strip()),
+        lambda data, about: unverified_lines(data.decode("latin-1").strip()),
     ),
     GatewayView("vmgateway", lambda data, about: False, _story),
 )

@@ -11,9 +11,10 @@ from mitmproxy.flow import Flow
 from mitmproxy.http import HTTPFlow
 
 from vmgw_addons.state import Cycles, InForce
+from vmgw_core.base import printable
 from vmgw_core.enforcement import Cycle, Grant, UpstreamRequest
 from vmgw_core.errors import Refusal
-from vmgw_core.explain import Explanation, Outcome, Verdict, as_text, clean, own_page, summary, usages
+from vmgw_core.explain import Explanation, Outcome, Verdict, explanation_text, own_page, summary, usages
 from vmgw_core.explain.request import describe
 
 METADATA = "vmgateway.explanation"
@@ -111,11 +112,11 @@ def write(flow: HTTPFlow, story: Explanation) -> None:
     document = json.dumps(story.as_json())
     if len(document) > _MAX_JSON:
         document = ""
-    flow.metadata[METADATA] = {"mark": mark, "comment": line, "text": as_text(story), "json": document}
+    flow.metadata[METADATA] = {"mark": mark, "comment": line, "text": explanation_text(story), "json": document}
 
 
 def story_lines(flow: Flow) -> list[str] | None:
     """The story that a flow carries, None where it carries none. A file may hold anything, so it is escaped."""
     kept = flow.metadata.get(METADATA)
     text = kept.get("text") if isinstance(kept, dict) else None
-    return [clean(line, _MAX_LINE) for line in text.split("\n")][:-1] if isinstance(text, str) else None
+    return [printable(line, _MAX_LINE) for line in text.split("\n")][:-1] if isinstance(text, str) else None

@@ -11,7 +11,8 @@ from prometheus_client.registry import Collector
 
 from vmgw_addons.state import InForce, Reloads
 from vmgw_addons.steps import RateLimit
-from vmgw_core.limits import OTHER, Limiter, tenant_name
+from vmgw_core.base import tenant_name
+from vmgw_core.limits import OTHER, Limiter
 from vmgw_core.limits.model import label_text
 
 _TENANTS_FULL = "tenants"

@@ -20,9 +20,9 @@ from vmgw_addons.state import CaptureStatus, Cycles, InForce, Process, Reloads
 from vmgw_addons.support import Background
 from vmgw_core import __version__
 from vmgw_core.backends import Durations
+from vmgw_core.base import tenant_name
 from vmgw_core.enforcement import Cycle
 from vmgw_core.errors import Refusal, TokenRefused
-from vmgw_core.limits import tenant_name
 from vmgw_core.tokens import KeyRing
 
 _OTHER = "other"

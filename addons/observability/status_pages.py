@@ -18,7 +18,7 @@ from vmgw_addons.steps import respond
 from vmgw_addons.support import Background, in_thread
 from vmgw_core.configuration import flags_page
 from vmgw_core.enforcement import TENANTS, tenants_page
-from vmgw_core.http import CORS, Answer, Headers, RequestHead
+from vmgw_core.http import CORS, Headers, RequestHead, Response
 
 from .metrics import Telemetry
 from .profiler import Profiler
@@ -63,14 +63,14 @@ class StatusPages:
         self.refreshing: asyncio.Task[None] | None = None
         self.begin_reload: Callable[[], None] = lambda: None
         """What ``/-/reload`` sets off."""
-        self.open: dict[str, Callable[[str], Answer]] = {
+        self.open: dict[str, Callable[[str], Response]] = {
             "/": lambda query: page(200, _ROOT, _HTML, extra=CORS),
             "/health": lambda query: self.health(),
             "/-/healthy": lambda query: self.health(),
             "/-/ready": lambda query: self.ready(),
             "/ping": self.ping,
         }
-        self.guarded: dict[str, tuple[str, Callable[[str], Answer | Awaitable[Answer]]]] = {
+        self.guarded: dict[str, tuple[str, Callable[[str], Response | Awaitable[Response]]]] = {
             "/metrics": ("metricsAuthKey", self.metrics),
             "/flags": ("flagsAuthKey", self.flags),
             "/-/reload": ("reloadAuthKey", self.reload),
@@ -92,7 +92,7 @@ class StatusPages:
             await in_thread(access.refresh, "page secrets")
         return 1
 
-    def answer(self, method: str, target: str, headers: Headers) -> Answer | Awaitable[Answer] | None:
+    def answer(self, method: str, target: str, headers: Headers) -> Response | Awaitable[Response] | None:
         """The page that ``target`` asks for, or None where it is none of the gateway's own.
 
         The body is there for HEAD too; whoever sends it leaves it out. Only a profile has to be awaited.
@@ -104,7 +104,7 @@ class StatusPages:
                 return None
             path = path.removeprefix(access.prefix)
         if method == "OPTIONS":
-            return Answer(status=204, headers=CORS, body=b"")
+            return Response(status=204, headers=CORS, body=b"")
         if method not in ("GET", "HEAD") and (method, path) != ("POST", "/-/reload"):
             return None
         if path in self.open:
@@ -132,12 +132,12 @@ class StatusPages:
             return None
         self.cycles.of(flow).own_page = True
         hide_token(flow, self.in_force.configured.policy)
-        if isinstance(answer, Answer):
+        if isinstance(answer, Response):
             respond(flow, answer)
             return None
         return self.respond_later(flow, answer)
 
-    async def respond_later(self, flow: HTTPFlow, answer: Awaitable[Answer]) -> None:
+    async def respond_later(self, flow: HTTPFlow, answer: Awaitable[Response]) -> None:
         """Answer once the page is there. What the client sends meanwhile is not read."""
         reading = gate(flow.client_conn)
         reading.clear()
@@ -148,52 +148,52 @@ class StatusPages:
 
     # --- open to everybody -----------------------------------------------------------------------------------------
 
-    def health(self) -> Answer:
+    def health(self) -> Response:
         """503 while draining, so that a load balancer sends new requests elsewhere."""
         if self.process.draining:
             return page(503, b"The service is shutting down\n", extra=CORS)
         return page(200, b"OK", extra=CORS)
 
-    def ready(self) -> Answer:
+    def ready(self) -> Response:
         """503 until requests can be judged: a configuration is in force, and a key is there where one is awaited."""
         policy = self.in_force.configured.policy
         if policy is None or policy.keys_awaited:
             return page(503, b"no key to verify tokens with yet\n", extra=CORS)
         return self.health()
 
-    def ping(self, query: str) -> Answer:
+    def ping(self, query: str) -> Response:
         """What InfluxDB clients ask before they write: 204, or 200 with ``verbose=true``."""
         if parse_qs(query).get("verbose", [""])[0] == "true":
             return page(200, b"", extra=CORS)
-        return Answer(status=204, headers=CORS, body=b"")
+        return Response(status=204, headers=CORS, body=b"")
 
     # --- guarded ---------------------------------------------------------------------------------------------------
 
-    def reload(self, query: str) -> Answer:
+    def reload(self, query: str) -> Response:
         """As SIGHUP. The answer does not wait for it, as in VictoriaMetrics: log and metrics say how it ended."""
         self.begin_reload()
         return page(200, b"")
 
-    def metrics(self, query: str) -> Answer | Awaitable[Answer]:
+    def metrics(self, query: str) -> Response | Awaitable[Response]:
         """The gateway's own metrics, those of all its processes."""
         if self.process.worker is not None:
             return self._metrics(self.process.worker)
         body, content_type = self.telemetry.exposition()
         return page(200, body, content_type.encode())
 
-    async def _metrics(self, worker: Worker) -> Answer:
+    async def _metrics(self, worker: Worker) -> Response:
         body, content_type = await self.workers.exposition(worker)
         return page(200, body, content_type.encode())
 
-    def flags(self, query: str) -> Answer:
+    def flags(self, query: str) -> Response:
         """Every flag with its value, without secrets."""
         return page(200, flags_page(self.in_force.configured.settings).encode("utf-8", "replace"))
 
-    def profiles(self, query: str) -> Answer:
+    def profiles(self, query: str) -> Response:
         """Where the profile is."""
         return page(200, _INDEX, _HTML)
 
-    def profile(self, query: str) -> Answer | Awaitable[Answer]:
+    def profile(self, query: str) -> Response | Awaitable[Response]:
         """A profile of this process over ``seconds``."""
         given = parse_qs(query).get("seconds", [_DEFAULT_SECONDS])
         if not re.fullmatch(r"[0-9]{1,4}", given[-1], re.ASCII) or not 0 < int(given[-1]) <= _MAX_SECONDS:
@@ -202,7 +202,7 @@ class StatusPages:
             return page(409, b"a profile is being taken, there is one at a time\n", extra=((b"Retry-After", b"10"),))
         return self._profile(int(given[-1]))
 
-    async def _profile(self, seconds: int) -> Answer:
+    async def _profile(self, seconds: int) -> Response:
         body = await self.profiler.collect(seconds)
         disposition = (b"Content-Disposition", b'attachment; filename="profile.pb.gz"')
         return page(200, body, b"application/octet-stream", extra=(disposition,))

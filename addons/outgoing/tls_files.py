@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import urllib3
@@ -18,7 +18,7 @@ from vmgw_core.errors import ConfigurationError
 class TLSFiles:
     """The files that ``-<side>.tls*`` name; without a side, those of a server that has no such flags."""
 
-    flags: ClientTLS = ClientTLS()
+    flags: ClientTLS = field(default_factory=ClientTLS)
 
     def stamp(self) -> tuple[object, ...]:
         """A value that changes when one of the files does."""

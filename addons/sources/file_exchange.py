@@ -19,7 +19,7 @@ from vmgw_addons.outgoing import AskError
 from vmgw_addons.support import OneThread
 from vmgw_core.base import FieldError, as_integer, get_object, load_object
 from vmgw_core.base.strict_json import child
-from vmgw_core.limits import MAX_REPLICAS, Others
+from vmgw_core.limits import MAX_REPLICAS, PeerCounts
 
 _MAX_FILE: Final = 64 << 20  # bytes
 _HEARTBEAT: Final = 1.0  # seconds
@@ -46,7 +46,7 @@ class FileExchange:
     name = "the workers' directory"
 
     def __init__(self, directory: Path, slot: int) -> None:
-        self.others = Others()
+        self.others = PeerCounts()
         self.spent = 0.0
         self._directory = directory
         self._file = directory / f"{slot}-{token_hex(8)}.json"
@@ -94,8 +94,8 @@ class FileExchange:
         for file in files:
             if file.counts is not None:
                 written = min(file.written, now)
-                self.others.alive(file.name, written)
-                self.others.heard_all(file.name, file.counts, written)
+                self.others.seen(file.name, written)
+                self.others.replace_counts(file.name, file.counts, written)
 
     def _read(self, seen: Mapping[str, Stamp]) -> Iterator[_File]:
         names = sorted(entry.name for entry in os.scandir(self._directory) if entry.name.endswith(".json"))

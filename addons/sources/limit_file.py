@@ -60,7 +60,7 @@ def expanded(data: bytes, environ: Mapping[str, str], name: str) -> bytes:
         if variable not in environ:
             line = data.count(b"\n", 0, found.start()) + 1
             shown_name = repr(variable[:60])[1:-1]
-            raise ConfigurationError(f"{name}, line {line}: the placeholder {shown_name} names no environment variable")
+            raise ConfigurationError(f"{name}, line {line}: the environment variable {shown_name} is not set")
         parts += (data[position : found.start()], environ[variable].encode("utf-8", "surrogateescape"))
         position = found.end()
         size += len(parts[-1]) + len(parts[-2])

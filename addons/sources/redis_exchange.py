@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from vmgw_addons.outgoing import AskError, describe
 from vmgw_core.errors import ConfigurationError
-from vmgw_core.limits import Others, OwnCounts
+from vmgw_core.limits import LocalCounts, PeerCounts
 
 TIMEOUT: Final = 2.0
 """Seconds for a connection, and for an exchange."""
@@ -92,9 +92,9 @@ class RedisExchange:
             raise ConfigurationError("-ratelimit.storage: expected a URL such as redis://host:6379/0")
         if not prefix or any(char in prefix for char in "{}") or not prefix.isprintable():
             raise ConfigurationError("-ratelimit.storageKeyPrefix: expected text without braces")
-        self.others = Others()
+        self.others = PeerCounts()
         self.spent = 0.0
-        self._own = OwnCounts()
+        self._own = LocalCounts()
         self._id = token_hex(8)
         self._known: dict[str, str] = {}
         """Of each other replica, the time up to which it was heard, as the store writes it."""
@@ -126,7 +126,7 @@ class RedisExchange:
         except (RedisError, OSError, TimeoutError) as error:
             raise AskError(_reason(error)) from None
         begun = time.thread_time()
-        self._own.told(changes, now)
+        self._own.published(changes, now)
         self._told = len(counts)
         try:
             return self._heard(reply, time.monotonic()) or len(changes) == _MAX_TOLD
@@ -145,10 +145,10 @@ class RedisExchange:
         known = {}
         for other, seen, since, document in replicas:
             name = other.decode()
-            self.others.alive(name, now - max(0, int(seen)) / 1000)
+            self.others.seen(name, now - max(0, int(seen)) / 1000)
             entries = iter(json.loads(document))
             for counter, count, age in zip(entries, entries, entries, strict=True):
-                self.others.heard(name, {str(counter): int(count)}, now - max(0, int(age)) / 1000)
+                self.others.update_counts(name, {str(counter): int(count)}, now - max(0, int(age)) / 1000)
                 heard += 1
             if since:
                 known[name] = since.decode()

@@ -86,7 +86,7 @@ class UsageExchange:
         limiter = self.in_force.configured.limiter
         if limiter is not None and limiter.limits and self.outage.reason is None:
             now = time.monotonic()
-            counts = {key: count for key, count in limiter.usages(now).items() if not key.endswith(RESERVED)}
+            counts = {key: count for key, count in limiter.local_counts(now).items() if not key.endswith(RESERVED)}
             with suppress(AskError, TimeoutError):
                 await asyncio.wait_for(used.swap(counts, now), _FAREWELL)
         await used.close()
@@ -95,7 +95,7 @@ class UsageExchange:
         """One exchange; how many seconds to wait for the next."""
         started = time.monotonic()
         busy = time.thread_time()
-        counts = limiter.usages(started)
+        counts = limiter.local_counts(started)
         busy = time.thread_time() - busy
         try:
             more = await asyncio.wait_for(used.swap(counts, started), _DEADLINE)
@@ -117,7 +117,7 @@ class UsageExchange:
             totals, self.alive = used.others.totals(time.monotonic())
         worker = self.worker
         peers = self.alive if worker is None else max(self.alive, worker.count - 1)  # also those yet to start
-        limiter.learn_others(totals, peers, time.monotonic())
+        limiter.learn_peers(totals, peers, time.monotonic())
         busy += time.thread_time() - heard + used.spent
         return max(started + INTERVAL - time.monotonic(), busy * _SHARE, 0.001)
 

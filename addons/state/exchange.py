@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from vmgw_core.limits import Others
+from vmgw_core.limits import PeerCounts
 
 
 class Exchange(Protocol):
     """Where replicas meet."""
 
     name: str
-    others: Others
+    others: PeerCounts
     spent: float
     """Seconds of computing in the last swap, for which requests had to wait."""
 

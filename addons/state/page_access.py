@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 from vmgw_addons.support import Secret
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError, Refusal
-from vmgw_core.http import Answer, HeaderEdit, Headers
+from vmgw_core.http import HeaderEdit, Headers, Response
 from vmgw_core.routing import decode_path
 
 _MAX_ARGUMENTS: Final = 100
@@ -65,7 +65,7 @@ class PageAccess:
         for secret in (self.password, *self.keys.values()):
             secret.refresh()
 
-    def refuse(self, flag: str, query: str, headers: Headers) -> Answer | None:
+    def refuse(self, flag: str, query: str, headers: Headers) -> Response | None:
         """The answer to who may not see a page, or None for who may. ``flag`` names the page's own key."""
         key = self.keys[flag]
         if key:
@@ -90,10 +90,10 @@ class PageAccess:
         return self.password.matches(password) and named
 
 
-def page(status: int, body: bytes, content_type: bytes = PLAIN, extra: Headers = ()) -> Answer:
+def page(status: int, body: bytes, content_type: bytes = PLAIN, extra: Headers = ()) -> Response:
     """An own page as an answer."""
     headers = ((b"Content-Type", content_type), (b"Content-Length", str(len(body)).encode()), *extra)
-    return Answer(status=status, headers=headers, body=body)
+    return Response(status=status, headers=headers, body=body)
 
 
 def path_prefix(settings: Settings) -> str:

@@ -10,7 +10,7 @@ from vmgw_addons.sources import KeyRefresh
 from vmgw_addons.state import Cycles, InForce, hide_token
 from vmgw_core.enforcement import Cycle, State, access_of
 from vmgw_core.errors import BadSignature, Refusal, SignatureNotChecked, TokenRefused, UnknownKey
-from vmgw_core.http import Answer, answer, check_fields
+from vmgw_core.http import Response, check_fields, refusal_response
 
 from .flow_responses import respond
 
@@ -39,7 +39,7 @@ class AccessControl:
         except Refusal as refusal:
             respond(flow, self.answer(cycle, refusal))
 
-    def answer(self, cycle: Cycle, refusal: Refusal) -> Answer:
+    def answer(self, cycle: Cycle, refusal: Refusal) -> Response:
         """What the client gets. Logs, and asks for new keys where the token's key was not among the known ones."""
         policy = cycle.policy
         if isinstance(refusal, SignatureNotChecked):  # the cycle drops its cause
@@ -52,4 +52,4 @@ class AccessControl:
         if tell_why and isinstance(refusal, TokenRefused):
             # repr: nothing a client sends can start a line of its own.
             logger.warning(f"token refused: {refusal.code}: {refusal.message!r}, client {cycle.head.client}")
-        return answer(refusal, access=access, tell_why=tell_why)
+        return refusal_response(refusal, access=access, tell_why=tell_why)

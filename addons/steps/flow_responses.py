@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from mitmproxy.http import Headers, HTTPFlow, Response
+from mitmproxy import http
+from mitmproxy.http import Headers, HTTPFlow
 
 from vmgw_core.enforcement import Cycle
 from vmgw_core.errors import Refusal
-from vmgw_core.http import Answer, answer
+from vmgw_core.http import Response, refusal_response
 
 
-def respond(flow: HTTPFlow, response: Answer) -> None:
+def respond(flow: HTTPFlow, response: Response) -> None:
     """Answer ``flow`` with a response of the gateway's own.
 
     The request must not be streamed then (mitmproxy cannot do both), and a client that waits for ``100 Continue``
@@ -19,7 +20,7 @@ def respond(flow: HTTPFlow, response: Answer) -> None:
     flow.request.headers.pop("expect", None)
     # RFC 9110, sections 9.3.2 and 15.3.5: no content in an answer to HEAD, and no length in a 204.
     headless = flow.request.method == "HEAD"
-    flow.response = Response.make(response.status, b"" if headless else response.body)
+    flow.response = http.Response.make(response.status, b"" if headless else response.body)
     flow.response.headers = Headers(response.headers)
 
 
@@ -29,4 +30,4 @@ def refuse(flow: HTTPFlow, cycle: Cycle | None, refusal: Refusal) -> None:
     if cycle is not None:
         cycle.refuse(refusal)
         access = cycle.grant.route.access if cycle.grant is not None else None
-    respond(flow, answer(refusal, access=access))
+    respond(flow, refusal_response(refusal, access=access))

@@ -14,7 +14,7 @@ from vmgw_addons.state import Cycles, InForce
 from vmgw_addons.support import Background
 from vmgw_core.enforcement import State
 from vmgw_core.errors import InternalError, Refusal
-from vmgw_core.limits import LimitType, Resolution, tenant_name
+from vmgw_core.limits import LimitType, Resolution
 
 from .flow_responses import refuse
 
@@ -67,7 +67,7 @@ class RateLimit:
         usages = list(limiter.warnings)
         limiter.warnings.clear()
         for number, usage in enumerate(usages):
-            name = "total" if usage.limit.total else tenant_name(usage.tenant)
+            name = usage.limit.scope(usage.tenant)
             key = (usage.limit.type, usage.limit.resolution, name)
             if key in self.near or len(self.near) < _MAX_NEAR:
                 self.near[key] += 1

@@ -135,7 +135,7 @@ def test_explain(web: MitmWeb, client: Client, key_file: Path) -> None:
     story = _story(web)
     assert story.startswith("ADMITTED  1:5 read +extra_label=team=dev\n")
     assert f"  ok  token      verified with -auth.publicKeyFiles {key_file} (EC, thumbprint " in story
-    assert "\n  headers left out: " in story
+    assert "\n  headers removed: " in story
 
 
 def test_explain_several_and_none(web: MitmWeb, client: Client) -> None:

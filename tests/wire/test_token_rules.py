@@ -43,7 +43,7 @@ REFUSED: Final[dict[str, tuple[dict[str, Any], str, str]]] = {
         r'`https://example\.com/role` is "viewer"; expected "admin"',
     ),
     "nested claim": ({"realm": {"groups": []}}, "claim_mismatch", '`realm.groups` is []; expected "ops"'),
-    "size": ({"x": "y" * 8000}, "malformed_token", "a token of more than 8192 characters"),
+    "size": ({"x": "y" * 8000}, "malformed_token", "the token is longer than 8192 characters"),
     "control characters": (
         {"aud": "\u202e\n\x7f" + "a" * 5000},
         "wrong_audience",
@@ -126,7 +126,7 @@ def test_the_reason_is_told_to_nobody_without_the_flag(
         ("-auth.requiredClaims=role", r"-auth.requiredClaims[0]: expected name=value"),
         ("-auth.requiredClaims=a=b,.c=d", r"-auth.requiredClaims[1]: expected name=value"),
         ('-auth.audience=a,""', "-auth.audience: an audience is not empty"),
-        ('-auth.issuer=a,""', "-auth.issuer: an issuer is not empty"),
+        ('-auth.issuer=a,""', "-auth.issuer: an issuer must not be empty"),
         ("-auth.leeway=1500ms", "-auth.leeway: expected whole seconds"),
         ("-auth.maxTokenSize=65KiB", "-auth.maxTokenSize: no larger token fits in the request head"),
     ],

@@ -354,7 +354,7 @@ def test_an_outage(metric: str, caplog: pytest.LogCaptureFixture) -> None:
         pytest.param(Reply(body=b"<html>"), "answer: not valid JSON (line 1, column 1)", id="no JSON"),
         pytest.param(
             Reply(body=b'{"status":"success","isPartial":true,"data":{"resultType":"vector","result":[]}}'),
-            "answer.isPartial: the answer is partial: some storage did not take part in it",
+            "answer.isPartial: the result is partial: a storage node did not respond",
             id="partial",
         ),
     ],

@@ -1,6 +1,6 @@
-"""Which of several backends a request goes to, and how many requests may be under way.
+"""Backends, load balancing between them, and limits of concurrent requests.
 
-A backend is an address with a base path. A group of them balances by load and leaves out those that failed.
+A backend is an address with a base path. A group balances by load and ejects backends that failed.
 """
 
 from __future__ import annotations

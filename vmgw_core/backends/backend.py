@@ -28,7 +28,7 @@ class Backend:
     address: tuple[str, int] = field(init=False, repr=False, compare=False)
     """Host and port."""
     host_header: str = field(init=False, repr=False, compare=False)
-    """The value of ``Host`` (RFC 9110, section 7.2): the port is left out where it is the scheme's own."""
+    """The value of ``Host`` (RFC 9110, section 7.2): without the port if it is the default of the scheme."""
 
     def __post_init__(self) -> None:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -41,8 +41,8 @@ class Backend:
         """Read an http or https URL.
 
         Raises:
-            ConfigurationError: it is none, or has a query or a fragment. The message never shows the URL, which
-                may hold a password.
+            ConfigurationError: the URL is malformed, or has a query or a fragment. The message does not show the URL,
+                which may hold a password.
         """
         try:
             parts = urlsplit(url)

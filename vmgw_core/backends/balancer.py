@@ -1,10 +1,10 @@
-"""Which of several backends a request goes to.
+"""Load balancing between several backends.
 
 Rules of this file:
-- the least loaded of those that are up; of several, the one that was chosen longest ago. Where nothing is known of
-  any, that is the first, so that explanations and replays always tell of the same one;
-- one that failed is set aside until it answers again: whoever uses this probes it;
-- where none is up, all are: a request that fails costs less than one that was not tried.
+- choose the least loaded backend that is up; of several, the one that was chosen longest ago. Without any load that is
+  the first, so explanations and replays always name the same one;
+- a backend that failed is ejected until a probe succeeds; the caller sends the probes;
+- if none is up, all are candidates: a failed request costs no more than one that was not tried.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .histogram import Durations
 
 
 class Member:
-    """One backend of a group, with what is known of it. It stays the same object over reloads."""
+    """One backend of a group, with its load and counters. It survives reloads."""
 
     __slots__ = ("backend", "durations", "errors", "load", "requests", "turn", "up")
 
@@ -27,22 +27,22 @@ class Member:
         self.load = 0
         """Requests under way."""
         self.turn = 0
-        """When it was last chosen, as a number of the group's."""
+        """The group's turn number when it was last chosen."""
         self.up = True
-        """Whether the last that was heard of it was an answer."""
+        """Whether the last request or probe succeeded."""
         self.requests = 0
         self.errors = 0
-        """Requests it gave no answer to, or none in time: what it answers is no error here."""
+        """Requests without a response in time. A response counts as no error, whatever its status."""
         self.durations = Durations()
-        """From a request sent to the head of its answer."""
+        """From the request sent to the head of its response."""
 
     def begin(self) -> None:
-        """A request goes there."""
+        """Count a request that is sent there."""
         self.load += 1
         self.requests += 1
 
     def end(self) -> None:
-        """A request that went there has ended, in whatever way."""
+        """Count the end of a request, however it ended."""
         self.load -= 1
 
 
@@ -58,26 +58,26 @@ class BackendGroup:
         """
         Args:
             backends: at least one.
-            before: the group that this one takes the place of; what is known of its members goes on.
+            before: the group that this one replaces; members that stay keep their state.
 
         Raises:
-            ConfigurationError: an address is there twice.
+            ConfigurationError: an address is given twice.
         """
         known = {} if before is None else {member.backend: member for member in before.members}
         self.members = tuple(known.get(backend) or Member(backend) for backend in backends)
         if len({str(backend) for backend in backends}) < len(backends):
-            raise ConfigurationError(f"-{backends[0].flag}: the same address is there twice")
+            raise ConfigurationError(f"-{backends[0].flag}: the same address is given twice")
         self.only = self.members[0] if len(self.members) == 1 else None
-        """The member of a group of one: there is nothing to choose."""
+        """The only member, or None if there are several."""
         self.turns = 0 if before is None else before.turns
 
     @property
     def first(self) -> Backend:
-        """The one that is chosen where nothing is known of any."""
+        """The backend that is chosen first."""
         return self.members[0].backend
 
     def choose(self, tried: Collection[Member] = ()) -> Member | None:
-        """The member for the next request; None where all are among those ``tried``."""
+        """Choose the member for the next request; None if all are in ``tried``."""
         left = [member for member in self.members if member not in tried]
         chosen = min([member for member in left if member.up] or left, key=_preference, default=None)
         if chosen is not None:

@@ -1,8 +1,8 @@
-"""How many requests are under way at once, in all and by tenant, and who is next when there is room again.
+"""Limits of concurrent requests, in all and per tenant, and the queue of requests that wait.
 
 Rules of this file:
-- room that becomes free is handed to whoever waits, so that nobody who comes later overtakes;
-- tenants take turns: one that asks for a lot makes itself wait, and not the others;
+- a slot that becomes free goes to a waiting request, so later ones do not overtake it;
+- tenants take turns, so a busy tenant delays only itself;
 - the queue is bounded, in all and for each tenant.
 """
 
@@ -15,32 +15,32 @@ from typing import Final
 from vmgw_core.base import TenantID
 
 MAX_WAITING: Final = 1000
-"""Requests that wait at most."""
+"""The most requests in the queue."""
 MAX_WAITING_OF_TENANT: Final = 250
 
 Waiter = Callable[[], None]
-"""Whoever waits: it is called when it has got its place."""
+"""A waiting request; called when it has its slot."""
 
 
 class Concurrency:
-    """The places of ``-maxConcurrentRequests`` and ``-maxConcurrentPerTenant``. Tenant None: a multitenant request."""
+    """The slots of ``-maxConcurrentRequests`` and ``-maxConcurrentPerTenant``. Tenant None: a multitenant request."""
 
     __slots__ = ("by_tenant", "of_tenant", "queue", "refused", "running", "total", "waiting")
 
     def __init__(self, total: int, of_tenant: int) -> None:
-        """Zero is no limit."""
+        """Set the limits; zero is no limit."""
         self.total = total
         self.of_tenant = of_tenant
         self.running = 0
         self.waiting = 0
         self.by_tenant: dict[TenantID | None, int] = {}
         self.queue: OrderedDict[TenantID | None, deque[Waiter]] = OrderedDict()
-        """By tenant, the one whose turn it is first; no tenant without a waiter."""
+        """By tenant, the next one first; without tenants that have no waiter."""
         self.refused = 0
-        """Requests that got no place."""
+        """Requests that got no slot."""
 
     def enter(self, tenant: TenantID | None) -> bool:
-        """Take a place if there is one. Whoever has one leaves it by :meth:`leave`."""
+        """Take a slot if there is one; give it back with :meth:`leave`."""
         if not self._has_room(tenant):
             return False
         self.running += 1
@@ -48,7 +48,7 @@ class Concurrency:
         return True
 
     def wait(self, tenant: TenantID | None, waiter: Waiter) -> bool:
-        """Queue up behind :meth:`enter`; whether the queue has room."""
+        """Join the queue after :meth:`enter` failed; return False if it is full."""
         of_tenant = self.queue.get(tenant, ())
         if self.waiting >= MAX_WAITING or len(of_tenant) >= MAX_WAITING_OF_TENANT:
             return False
@@ -57,14 +57,14 @@ class Concurrency:
         return True
 
     def give_up(self, tenant: TenantID | None, waiter: Waiter) -> None:
-        """Leave the queue. Nothing happens where ``waiter`` is not in it."""
+        """Leave the queue, if ``waiter`` is in it."""
         of_tenant = self.queue.get(tenant)
         if of_tenant is not None and waiter in of_tenant:
             of_tenant.remove(waiter)
             self._taken_from(tenant, of_tenant)
 
     def leave(self, tenant: TenantID | None) -> list[Waiter]:
-        """Give a place back; whoever got one by that, and is to be called."""
+        """Give a slot back; return the waiters that got one, to be called."""
         self.running -= 1
         left = self.by_tenant[tenant] - 1
         if left:
@@ -74,9 +74,15 @@ class Concurrency:
         return self._next() if self.queue else []
 
     def resize(self, total: int, of_tenant: int) -> list[Waiter]:
-        """Other limits. Who has a place keeps it; whoever got one by that, and is to be called."""
+        """Change the limits; return the waiters that got a slot, to be called. Running requests keep theirs."""
         self.total, self.of_tenant = total, of_tenant
         return self._next()
+
+    def reached(self, tenant: TenantID | None) -> str:
+        """Return which limit a tenant without a slot has reached, for a message."""
+        if self.total and self.running >= self.total:
+            return f"the gateway is at its limit of {self.total} concurrent requests (-maxConcurrentRequests)"
+        return f"the tenant is at its limit of {self.of_tenant} concurrent requests (-maxConcurrentPerTenant)"
 
     def _has_room(self, tenant: TenantID | None) -> bool:
         if self.total and self.running >= self.total:
@@ -101,7 +107,7 @@ class Concurrency:
 
 
 class _Nobody:
-    """In place of a tenant: None is one."""
+    """A marker for no tenant: None is a tenant here."""
 
 
 _NOBODY: Final = _Nobody()

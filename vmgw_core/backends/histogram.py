@@ -1,4 +1,4 @@
-"""How long things took: a histogram, as metrics show it."""
+"""A histogram of durations, as metrics show it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import Final
 
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-"""Upper bounds in seconds; one bucket more takes what is above."""
+"""Upper bounds in seconds; one more bucket counts what is above."""
 
 
 class Durations:
@@ -21,11 +21,11 @@ class Durations:
         """Seconds."""
 
     def add(self, seconds: float) -> None:
-        """Count one."""
+        """Count one duration."""
         self.buckets[bisect_left(BUCKETS, seconds)] += 1
         self.sum += seconds
 
     def cumulative(self) -> list[tuple[str, float]]:
-        """Each bound, as a metric's label ``le`` has it, with how many were not above it."""
+        """Return each bound, as in the label ``le``, with the number of durations up to it."""
         bounds = [*map(str, map(float, BUCKETS)), "+Inf"]
         return list(zip(bounds, map(float, accumulate(self.buckets)), strict=True))

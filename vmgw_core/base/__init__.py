@@ -1,12 +1,10 @@
-"""What every package of the core builds on: readers of untrusted JSON, and the names of tenants.
-
-A tenant is two numbers, and a subject is a tenant with the labels of a token. Both are needed by packages that
-know nothing of tokens, so they are here and not there.
-"""
+"""What every package of the core builds on: readers of untrusted JSON, text for messages, and tenants."""
 
 from __future__ import annotations
 
 from .bounded_cache import OBJECT_BYTES, BoundedCache, text_bytes
+from .printable import CONTROL, printable, quoted
+from .promql import string_literal
 from .secret_names import is_credential_header, is_secret_name
 from .strict_json import (
     FieldError,
@@ -23,12 +21,15 @@ from .strict_json import (
     require,
     shown,
 )
-from .tenants import MAX_NUMBER, Access, Labels, Subject, TenantID
+from .tenants import MAX_NUMBER, MULTITENANT, Access, Labels, Subject, TenantID, tenant_name
 from .urls import HIDDEN, is_http_url, without_credentials
+from .yaml_nodes import YamlFile
 
 __all__ = [
+    "CONTROL",
     "HIDDEN",
     "MAX_NUMBER",
+    "MULTITENANT",
     "OBJECT_BYTES",
     "Access",
     "BoundedCache",
@@ -36,6 +37,7 @@ __all__ = [
     "Labels",
     "Subject",
     "TenantID",
+    "YamlFile",
     "as_integer",
     "as_list",
     "as_number",
@@ -49,8 +51,12 @@ __all__ = [
     "is_http_url",
     "is_secret_name",
     "load_object",
+    "printable",
+    "quoted",
     "require",
     "shown",
+    "string_literal",
+    "tenant_name",
     "text_bytes",
     "without_credentials",
 ]

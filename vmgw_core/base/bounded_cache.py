@@ -1,4 +1,4 @@
-"""A map that holds at most a number of bytes: when it is full, the entries at its front make room."""
+"""A map that is bounded in bytes: when it is full, the entries at its front make room."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 OBJECT_BYTES: Final = 16
-"""What the allocator adds to an object, at most."""
+"""The most that the allocator adds to an object."""
 
 ENTRY_BYTES: Final = 160
-"""What one entry costs beside its key and its value: its places in the table, which grows by doubling."""
+"""The cost of an entry beside its key and value: its slots in the table, which grows by doubling."""
 
 
 def text_bytes(*texts: str | None) -> int:
-    """The memory of texts, in bytes."""
+    """Return the memory that texts take, in bytes."""
     return sum(text.__sizeof__() + OBJECT_BYTES for text in texts if text is not None)
 
 
 class BoundedCache(Generic[K, V]):
     """An ordered map of at most ``max_bytes``.
 
-    ``weigh`` says how many bytes of memory a key and its value take. It has to give the same number each time.
-    ``get`` and ``touch`` are methods of the map itself, so that a hit runs no Python code: ``get(key)`` gives the value
-    or ``None``, and ``touch(key)`` moves the entry to the end.
+    ``weigh`` returns the bytes of memory that a key and its value take, the same number each time. ``get`` and
+    ``touch`` are methods of the map itself, so that a hit runs no Python code: ``get(key)`` returns the value or
+    ``None``, and ``touch(key)`` moves the entry to the end. ``max_entry`` is ``max_bytes`` by default.
     """
 
-    __slots__ = ("_entries", "_weigh", "get", "max_bytes", "touch", "used")
+    __slots__ = ("_entries", "_max_entry", "_weigh", "get", "max_bytes", "touch", "used")
 
-    def __init__(self, max_bytes: int, weigh: Callable[[K, V], int]) -> None:
+    def __init__(self, max_bytes: int, weigh: Callable[[K, V], int], *, max_entry: int | None = None) -> None:
         self._entries: OrderedDict[K, V] = OrderedDict()
         self._weigh = weigh
+        self._max_entry = max_bytes if max_entry is None else max_entry
         self.max_bytes = max_bytes
         self.used = 0
-        """How much is held now; never more than ``max_bytes``."""
+        """Bytes held now; never more than ``max_bytes``."""
         self.get: Callable[[K], V | None] = self._entries.get
         self.touch: Callable[[K], None] = self._entries.move_to_end
 
@@ -44,10 +45,10 @@ class BoundedCache(Generic[K, V]):
         return len(self._entries)
 
     def put(self, key: K, value: V, *, last: bool = True) -> None:
-        """Hold ``value``, at the end or at the front. An entry that alone is larger than ``max_bytes`` is not held."""
+        """Hold ``value``, at the end or at the front. An entry of more than ``max_entry`` bytes is not held."""
         self._remove(key)
         size = self._size(key, value)
-        if size > self.max_bytes:
+        if size > self._max_entry:
             return
         self._entries[key] = value
         self._entries.move_to_end(key, last=last)

@@ -1,7 +1,7 @@
-"""Names that say that a value is secret: of headers, arguments and members of JSON.
+"""Names of headers, arguments and JSON members that hold secrets.
 
-A header of a credential or an identity never reaches a backend, and its value is in no capture, log or flow. Identity
-proxies add most of them: oauth2-proxy, Authelia, Authentik, Pomerium, Vouch, Kong, Envoy, and those of AWS, Azure,
+A header with a credential or an identity never reaches a backend, a capture, a log or a flow. Identity proxies add most
+of them: oauth2-proxy, Authelia, Authentik, Pomerium, Vouch, Kong, Envoy, and those of AWS, Azure,
 Cloudflare and Google.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# Names are compared in lower case and without punctuation: authKey, auth_key and Auth-Key are one name.
+# Names are compared in lower case without punctuation: authKey, auth_key and Auth-Key are equal.
 _PUNCTUATION: Final = re.compile(r"[^a-z0-9]+")
 _SECRET_ENDINGS: Final = (
     "authkey", "apikey", "applicationkey", "appkey", "accesskey", "secretkey", "privatekey", "licensekey", "insertkey",
@@ -36,13 +36,13 @@ _IDENTITY_PREFIXES: Final = (
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a header, an argument or a JSON member of this name holds a secret."""
+    """Return whether a header, an argument or a JSON member of this name holds a secret."""
     folded = _folded(name)
     return (folded.endswith(_SECRET_ENDINGS) or folded in _SECRET_NAMES) and folded not in _NO_SECRET
 
 
 def is_credential_header(name: bytes) -> bool:
-    """Whether a header of this name, in any case, says who somebody is, or proves it."""
+    """Return whether a header of this name, in any case, holds an identity or a credential."""
     text = name.decode("latin-1")
     folded = _folded(text)
     return folded in _IDENTITY_HEADERS or folded.startswith(_IDENTITY_PREFIXES) or is_secret_name(text)

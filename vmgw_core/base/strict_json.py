@@ -2,11 +2,11 @@
 
 The rules:
 
-- A value is what it says it is: a bool is no integer, ``1.0`` is no integer, ``"1"`` is no integer.
-- Absent and null differ. A getter gives ``None`` only for a field that is absent; null is a value of the wrong type.
-- An error names the path of the value and its type, never the value: it may be a secret. ``shown`` is for values that
-  are none.
-- JSON has exactly one reading (RFC 8259, sections 4 and 6 to 8): no duplicate names, no NaN, no lone surrogates.
+- Types are strict: ``true``, ``1.0`` and ``"1"`` are not integers.
+- Absent and null differ. A getter returns ``None`` only for an absent field; null has the wrong type.
+- An error names the path and the type of the value, never the value: it may be a secret. ``shown`` is for values that
+  are not secret.
+- JSON has exactly one meaning (RFC 8259, sections 4 and 6 to 8): no duplicate names, no NaN, no lone surrogates.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from .printable import quoted
+
 MAX_DEPTH: Final = 32
 
 _NAMES_SHOWN: Final = 40
 _SHOWN: Final = 120
 _ITEMS_SHOWN: Final = 4
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_$-]+", re.ASCII)
-# A string is one token, so that brackets inside of it do not count. The alternatives of the inner group exclude each
-# other, so there is nothing to backtrack into.
+# A string is one token, so brackets inside it do not count. The inner alternatives exclude each other: no backtracking.
 _DEPTH_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class FieldError(ValueError):
-    """A field is missing or has a value that cannot be used.
+    """A field is missing or has an unusable value.
 
-    ``path`` says where, such as ``vm_access.tenant_id.account_id``; ``message`` says what was expected and which type
-    was found.
+    ``path`` is such as ``vm_access.tenant_id.account_id``; ``message`` says what was expected and which type was found.
     """
 
     def __init__(self, path: str, message: str) -> None:
@@ -43,7 +43,7 @@ class FieldError(ValueError):
 
 
 def child(path: str, key: str | int) -> str:
-    """The path of one member of ``path``: ``path.key``, ``path[3]``, or ``path["odd name"]``, shortened and escaped."""
+    """Return the path of a member: ``path.key``, ``path[3]`` or ``path["odd name"]``, shortened and escaped."""
     if isinstance(key, int):
         return f"{path}[{key}]"
     if len(key) <= _NAMES_SHOWN and _PLAIN_NAME.fullmatch(key):
@@ -52,7 +52,7 @@ def child(path: str, key: str | int) -> str:
 
 
 def kind(value: object) -> str:
-    """The JSON type of ``value`` in words, with an article."""
+    """Return the JSON type of ``value`` in words, with an article."""
     match value:
         case None:
             return "null"
@@ -76,25 +76,25 @@ def kind(value: object) -> str:
 
 
 def as_object(value: object, path: str) -> Mapping[str, object]:
-    """``value`` as a mapping with text keys. Raises ``FieldError``."""
+    """Check that ``value`` is a mapping with text keys. Raises ``FieldError``."""
     if not isinstance(value, Mapping):
         raise FieldError(path, f"expected an object, got {kind(value)}")
     for key in value:
-        # JSON has only text keys; YAML, which configuration files are written in, has others.
+        # JSON has only text keys; YAML has others.
         if not isinstance(key, str):
             raise FieldError(path, f"expected text keys, got {kind(key)}")
     return value
 
 
 def as_list(value: object, path: str) -> Sequence[object]:
-    """``value`` as a sequence; a string is none. Raises ``FieldError``."""
+    """Check that ``value`` is a list. Raises ``FieldError``."""
     if not isinstance(value, list | tuple):
         raise FieldError(path, f"expected a list, got {kind(value)}")
     return value
 
 
 def as_text(value: object, path: str) -> str:
-    """``value`` as text that UTF-8 can encode (no lone surrogates). Raises ``FieldError``."""
+    """Check that ``value`` is text without lone surrogates. Raises ``FieldError``."""
     if not isinstance(value, str):
         raise FieldError(path, f"expected a string, got {kind(value)}")
     try:
@@ -105,7 +105,7 @@ def as_text(value: object, path: str) -> str:
 
 
 def as_integer(value: object, path: str, *, minimum: int | None = None, maximum: int | None = None) -> int:
-    """``value`` as an integer within the bounds, both inclusive; a bool is none. Raises ``FieldError``."""
+    """Check that ``value`` is an integer within the bounds, both inclusive. Raises ``FieldError``."""
     expected = "an integer"
     if minimum is not None and maximum is not None:
         expected += f" of {minimum} to {maximum}"
@@ -121,7 +121,7 @@ def as_integer(value: object, path: str, *, minimum: int | None = None, maximum:
 
 
 def as_number(value: object, path: str) -> int | float:
-    """``value`` as a finite number, an integer or one with a fraction; a bool is none. Raises ``FieldError``."""
+    """Check that ``value`` is a finite number. Raises ``FieldError``."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise FieldError(path, f"expected a number, got {kind(value)}")
     if isinstance(value, float) and not math.isfinite(value):
@@ -130,10 +130,9 @@ def as_number(value: object, path: str) -> int | float:
 
 
 def shown(value: object) -> str:
-    """An untrusted ``value`` for a message: printable ASCII of bounded length. Objects are named, not shown."""
+    """Return an untrusted ``value`` for a message: short printable ASCII. Objects are named, not shown."""
     if isinstance(value, str):
-        text = json.dumps(value[:_SHOWN]).replace("\x7f", "\\u007f")
-        return text if len(text) <= _SHOWN and len(value) <= _SHOWN else text[:_SHOWN] + '..."'
+        return quoted(value, _SHOWN)
     if isinstance(value, bool | int | float):
         return json.dumps(value)[:_NAMES_SHOWN]
     if isinstance(value, list | tuple):
@@ -146,31 +145,31 @@ def shown(value: object) -> str:
 
 
 def get_object(fields: Mapping[str, object], name: str, path: str = "") -> Mapping[str, object] | None:
-    """The object at ``name``, or ``None`` where the field is absent. Raises ``FieldError``, for null too."""
+    """Return the object at ``name``, or ``None`` if it is absent. Raises ``FieldError``."""
     return as_object(fields[name], child(path, name)) if name in fields else None
 
 
 def get_list(fields: Mapping[str, object], name: str, path: str = "") -> Sequence[object] | None:
-    """The list at ``name``, or ``None`` where the field is absent. Raises ``FieldError``, for null too."""
+    """Return the list at ``name``, or ``None`` if it is absent. Raises ``FieldError``."""
     return as_list(fields[name], child(path, name)) if name in fields else None
 
 
 def get_text(fields: Mapping[str, object], name: str, path: str = "") -> str | None:
-    """The text at ``name``, or ``None`` where the field is absent. Raises ``FieldError``, for null too."""
+    """Return the text at ``name``, or ``None`` if it is absent. Raises ``FieldError``."""
     return as_text(fields[name], child(path, name)) if name in fields else None
 
 
 def get_integer(
     fields: Mapping[str, object], name: str, path: str = "", *, minimum: int | None = None, maximum: int | None = None
 ) -> int | None:
-    """The integer at ``name``, or ``None`` where the field is absent. Raises ``FieldError``, for null too."""
+    """Return the integer at ``name``, or ``None`` if it is absent. Raises ``FieldError``."""
     if name not in fields:
         return None
     return as_integer(fields[name], child(path, name), minimum=minimum, maximum=maximum)
 
 
 def require(fields: Mapping[str, object], name: str, path: str = "") -> object:
-    """The value at ``name``, of whatever type. Raises ``FieldError`` where the field is absent."""
+    """Return the value at ``name``, of any type. Raises ``FieldError`` if it is absent."""
     if name not in fields:
         raise FieldError(child(path, name), "missing")
     return fields[name]
@@ -180,13 +179,13 @@ def require(fields: Mapping[str, object], name: str, path: str = "") -> object:
 
 
 class _NotStrict(ValueError):
-    """JSON that Python's parser would read and that has more than one reading."""
+    """Ambiguous JSON that Python's parser would read."""
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        # RFC 8259, section 4: which of two equal names counts differs from parser to parser.
+        # RFC 8259, section 4: parsers differ on which of two equal names counts.
         raise _NotStrict("a name occurs twice in one object")
     return result
 
@@ -199,26 +198,25 @@ def _finite(text: str) -> float:
 
 
 def _no_constant(text: str) -> float:
-    raise _NotStrict(f"{text} is no JSON number")
+    raise _NotStrict(f"{text} is not a JSON number")
 
 
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)
 
 
 def load_object(data: bytes | str, what: str, *, max_depth: int = MAX_DEPTH) -> dict[str, object]:
-    """The JSON object (RFC 8259, section 4) that is the whole of ``data``.
+    """Parse ``data`` as one JSON object (RFC 8259, section 4).
 
-    ``what`` names the text in errors; ``max_depth`` counts nested objects and lists, the outermost as 1. Refused, with
-    a ``FieldError`` and nothing else: what is no UTF-8, no JSON or no object; duplicate names; NaN, Infinity and
-    numbers that Python turns into them; integers of more digits than Python reads; nesting that is too deep; a lone
-    surrogate anywhere.
+    ``what`` names the text in errors; ``max_depth`` counts nested objects and lists, the outermost as 1. Raises only
+    ``FieldError``: for invalid UTF-8 or JSON, other types, duplicate names, NaN, Infinity and numbers that become them,
+    integers with too many digits, deep nesting, and lone surrogates.
     """
     try:
         text = data.decode() if isinstance(data, bytes) else data
         text.encode()
     except UnicodeError:
         raise FieldError(what, "not valid UTF-8") from None
-    # Counted before parsing: the parser's own guard depends on the Python version and on the size of the stack.
+    # Counted before parsing: the parser's own limit depends on the Python version and the stack.
     if _depth(text) > max_depth:
         raise FieldError(what, f"nested deeper than {max_depth} levels")
     try:
@@ -229,11 +227,11 @@ def load_object(data: bytes | str, what: str, *, max_depth: int = MAX_DEPTH) -> 
         raise FieldError(what, f"not valid JSON (line {error.lineno}, column {error.colno})") from None
     except (ValueError, RecursionError):
         # int() refuses more than sys.get_int_max_str_digits() digits with a bare ValueError.
-        raise FieldError(what, "a number or the nesting is beyond what can be read") from None
+        raise FieldError(what, "a number or the nesting is too large") from None
     if not isinstance(value, dict):
         raise FieldError(what, f"expected an object, got {kind(value)}")
     if _SURROGATE_ESCAPE.search(text):
-        # A pair of escapes is one character by now, and what is left of them cannot be encoded.
+        # Pairs of escapes are characters now; a lone one cannot be encoded.
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
@@ -242,7 +240,7 @@ def load_object(data: bytes | str, what: str, *, max_depth: int = MAX_DEPTH) -> 
 
 
 def _depth(text: str) -> int:
-    """How deep the brackets of ``text`` nest, strings left out."""
+    """Return how deep the brackets of ``text`` nest, outside strings."""
     if text.count("{") + text.count("[") <= 1:
         return 1
     deepest = depth = 0

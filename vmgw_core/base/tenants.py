@@ -1,4 +1,4 @@
-"""Tenants, whom a request is counted for, and what a request does with data."""
+"""Tenants, the subject that a request is counted for, and kinds of access."""
 
 from __future__ import annotations
 
@@ -30,15 +30,24 @@ class TenantID:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """``N`` or ``N:P`` as a cluster path spells a tenant, in its one canonical form. Raises ``ValueError``."""
+        """Parse ``N`` or ``N:P`` in canonical form, as in a cluster path. Raises ``ValueError``."""
         match = _TENANT.fullmatch(text)
         if match is None:
             raise ValueError("a tenant is written accountID or accountID:projectID")
         return cls(int(match[1]), int(match[2] or 0))
 
 
+MULTITENANT: Final = "multitenant"
+"""Replaces the tenant in a cluster path: all tenants, or those that the samples name."""
+
+
+def tenant_name(tenant: TenantID | None) -> str:
+    """Return a tenant as paths spell it: ``1:5``, or ``multitenant`` for None."""
+    return MULTITENANT if tenant is None else str(tenant)
+
+
 class Access(enum.StrEnum):
-    """What a route does with data."""
+    """How a route uses data."""
 
     READ = "read"
     WRITE = "write"
@@ -46,13 +55,13 @@ class Access(enum.StrEnum):
 
 
 Labels = tuple[tuple[str, str], ...]
-"""Names and values, no name twice."""
+"""Names and values, with unique names."""
 
 
 class Subject(NamedTuple):
-    """Whom a request is counted for: the verified tenant, and the labels of the token.
+    """The verified tenant and the labels of the token that a request is counted for.
 
-    ``tenant`` None is a ``multitenant`` request, which exists without ``-enable.auth`` only.
+    ``tenant`` None is a ``multitenant`` request, which exists only without ``-enable.auth``.
     """
 
     tenant: TenantID | None

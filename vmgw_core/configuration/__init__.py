@@ -1,4 +1,4 @@
-"""The flags: one table, and what their texts become.
+"""The flags: their table, their parsing and their pages.
 
 The table feeds the command line, the environment, mitmproxy's options, the page ``/flags`` and the README.
 """

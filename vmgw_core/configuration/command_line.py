@@ -2,10 +2,10 @@
 
 Rules of this file:
 
-- ``-flag`` and ``--flag`` are the same. A value follows behind ``=`` or as the next argument; the value of a bool
-  only behind ``=``. ``--`` ends the flags. Of a scalar given twice the last one wins, an array collects.
-- Every error is a `ConfigurationError` of one line that names the flag. It holds no value of a secret flag, and
-  nothing that a placeholder brought in.
+- ``-flag`` and ``--flag`` are the same. A value follows ``=`` or is the next argument; the value of a bool only follows
+  ``=``. ``--`` ends the flags. The last value of a scalar wins; an array collects all.
+- Every error is a `ConfigurationError` of one line that names the flag. It never shows the value of a secret flag or
+  of a placeholder.
 
 Sources: Go's package ``flag``, VictoriaMetrics' ``lib/envflag`` and ``lib/envtemplate``.
 """
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
+from vmgw_core.base import printable
 from vmgw_core.errors import ConfigurationError
 
 from .flag import Flag, Kind
@@ -33,16 +34,13 @@ class CommandLine:
 
     settings: Settings
     given: frozenset[str]
-    """The names of the flags that were set, on the command line or by the environment."""
+    """The names of the flags that the command line or the environment set."""
     help_wanted: bool
-    """``-help`` was met; as in Go, nothing behind it was read."""
+    """``-help`` was given; as in Go, nothing after it was read."""
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> CommandLine:
-    """The settings from the arguments (without the program's name) and the environment.
-
-    Raises `ConfigurationError`.
-    """
+    """Parse the arguments (without the program's name) and the environment. Raises `ConfigurationError`."""
     given: dict[str, Value] = {}
     help_wanted = False
     for flag, text in _flags(argv):
@@ -60,10 +58,10 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> CommandLine:
 
 
 def settings_from_options(get: Callable[[str], object]) -> Settings:
-    """The same values from mitmproxy's options; ``get`` returns an option's value by its name.
+    """Read the same values from mitmproxy's options; ``get`` returns the value of an option.
 
-    A BOOL option holds a bool, an INT an int, an ARRAY a sequence of str (each of them an array by itself), all
-    others a str. Raises `ConfigurationError`.
+    A BOOL option holds a bool, an INT an int, an ARRAY a sequence of str (each is an array itself), all others a str.
+    Raises `ConfigurationError`.
     """
     values: dict[str, Value] = {}
     for flag in FLAGS:
@@ -83,15 +81,15 @@ _LOWER_NAMES: Final = {name.lower(): name for name in BY_NAME}
 
 
 def _flags(argv: Sequence[str]) -> Iterator[tuple[Flag | None, str]]:
-    """Each flag with the text of its value, in order; None for ``-help``, and then nothing."""
+    """Yield each flag with the text of its value, in order; None for ``-help``, and then nothing."""
     arguments = enumerate(argv, start=1)
     latest: Flag | None = None
     for number, argument in arguments:
         if not argument:
             continue  # VictoriaMetrics skips empty arguments: what a shell makes of "$EXTRA" when it is unset
         if argument == "--":
-            if behind := next(arguments, None):
-                raise ConfigurationError(f"argument {behind[0]}, behind --, is no flag: only flags are known")
+            if extra := next(arguments, None):
+                raise ConfigurationError(f"unexpected argument {extra[0]} after --: vmgateway takes only flags")
             return
         match = _FLAG.fullmatch(argument)
         if not match:
@@ -111,18 +109,19 @@ def _flags(argv: Sequence[str]) -> Iterator[tuple[Flag | None, str]]:
 
 
 def _no_flag(number: int, latest: Flag | None) -> ConfigurationError:
-    # The argument is not shown: it may be the second half of a secret that a space has cut in two.
+    # The argument is not shown: it may be the second half of a secret with a space.
     if latest is None:
-        return ConfigurationError(f"argument {number} is no flag: a flag looks like -name or -name=value")
-    hint = f": write -{latest.name}=true or -{latest.name}=false" if latest.kind is Kind.BOOL else ""
-    return ConfigurationError(f"argument {number}, behind -{latest.name}, is no flag{hint}")
+        return ConfigurationError(f"unexpected argument {number}: write flags as -name or -name=value")
+    hint = (
+        f"write -{latest.name}=true or -{latest.name}=false" if latest.kind is Kind.BOOL else "flags start with a dash"
+    )
+    return ConfigurationError(f"unexpected argument {number} after -{latest.name}: {hint}")
 
 
 def _unknown(name: str) -> ConfigurationError:
-    shown = repr(name[:60])[1:-1]
     nearest = difflib.get_close_matches(name[:60].lower(), _LOWER_NAMES, n=1)
-    hint = f"did you mean -{_LOWER_NAMES[nearest[0]]}?" if nearest else "-help lists all of them"
-    return ConfigurationError(f"unknown flag -{shown}: {hint}")
+    hint = f"did you mean -{_LOWER_NAMES[nearest[0]]}?" if nearest else "-help lists all flags"
+    return ConfigurationError(f"unknown flag -{printable(name, 60)}: {hint}")
 
 
 # --- values --------------------------------------------------------------------------------------------------------
@@ -131,12 +130,12 @@ _PLACEHOLDER: Final = re.compile(r"%\{([^{}]*)\}")
 
 
 def _value(flag: Flag, text: str, environ: Mapping[str, str], *, place: str) -> Value:
-    """The parsed value, after every ``%{NAME}`` was replaced (once: what comes in is not searched again)."""
+    """Replace every ``%{NAME}`` once, and parse the value."""
     missing = [name for name in _PLACEHOLDER.findall(text) if name not in environ]
     if missing:
-        # What looks like a placeholder in a secret may be a piece of the password.
-        which = "a placeholder" if flag.secret else f"the placeholder {repr(missing[0])[1:-1]}"
-        raise ConfigurationError(f"{place}: {which} names no environment variable")
+        # A placeholder in a secret may be a part of the password.
+        which = "of a placeholder" if flag.secret else printable(missing[0])
+        raise ConfigurationError(f"{place}: the environment variable {which} is not set")
     expanded = _PLACEHOLDER.sub(lambda placeholder: environ[placeholder[1]], text)
     try:
         return flag.parse(expanded, hidden=expanded != text)
@@ -146,11 +145,11 @@ def _value(flag: Flag, text: str, environ: Mapping[str, str], *, place: str) -> 
 
 
 def _from_environment(environ: Mapping[str, str], prefix: str, *, but: frozenset[str]) -> dict[str, Value]:
-    """The values of all flags that have a variable, but for those that the command line has given."""
+    """Return the values of flags that have a variable, except those in ``but``."""
     values: dict[str, Value] = {}
     for flag in FLAGS:
         variable = variable_name(flag, prefix)
-        # Whether and how the environment is read is decided on the command line alone.
+        # Only the command line decides whether and how the environment is read.
         if variable in environ and flag.name not in but and not flag.name.startswith("envflag."):
             place = f"flag -{flag.name} (environment variable {variable!r})"
             values[flag.name] = _value(flag, environ[variable], environ, place=place)
@@ -188,7 +187,7 @@ Examples:
   mitmdump -s addons/vmgateway.py --set vmgw_enable_auth=true --set vmgw_read_url=http://localhost:8428
 
 A flag is set as -flag, --flag, -flag=value or -flag value. %{NAME} in a value stands for that environment variable.
-In parentheses is the mitmproxy option of the same meaning.
+The corresponding mitmproxy option is in parentheses.
 """
 
 _OF_KIND: Final[Mapping[Kind, str]] = {
@@ -198,10 +197,9 @@ _OF_KIND: Final[Mapping[Kind, str]] = {
 
 
 def help_text(addons: Sequence[tuple[str, str]] = (), commands: Sequence[tuple[str, str]] = ()) -> str:
-    """What ``-help`` prints, with a newline at its end.
+    """Return what ``-help`` prints, with a newline at its end.
 
-    ``addons`` are pairs of class name and first docstring line, ``commands`` of sub-commands and what they do; both
-    are listed in the given order.
+    ``addons`` are pairs of class name and summary, ``commands`` of sub-command and summary.
     """
     lines = [_HEAD]
     if commands:
@@ -228,7 +226,7 @@ def _flag_help(flag: Flag) -> Iterator[str]:
     texts = [description(flag)]
     if flag.kind in _OF_KIND:
         texts.append(_OF_KIND[flag.kind])
-    if flag.default:  # as in Go, a zero default is not worth a word
+    if flag.default:  # as in Go, a zero default is not shown
         default = f'"{flag.default_text}"' if flag.kind is Kind.STRING else flag.default_text
         texts[-1] += f" (default {default})"
     for text in texts:

@@ -1,4 +1,4 @@
-"""What a flag is: its kind, how its text is read, and what is said of it."""
+"""A flag: its kind, its parser and its help."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .values import Value
 
 
 class Kind(Enum):
-    """The type of a flag; the value is the word that help shows for it."""
+    """The type of a flag; the value is its name in help."""
 
     BOOL = "bool"
     INT = "int"
@@ -24,7 +24,7 @@ class Kind(Enum):
 
     @property
     def expected(self) -> str:
-        """What a value of this kind looks like, for errors that must not show the one they got."""
+        """What a value of this kind looks like, for errors that must not show the value."""
         return _EXPECTED[self]
 
 
@@ -65,20 +65,20 @@ class Flag:
     group: str = field(default="", kw_only=True)
     """The heading it is listed under."""
     secret: bool = field(default=False, kw_only=True)
-    """The value holds credentials: it is never shown."""
+    """Whether the value holds credentials and is never shown."""
     effect: str = field(default="", kw_only=True)
-    """Empty, or the reason why the flag is accepted without effect."""
+    """The reason why the flag has no effect, or empty."""
     least: str = field(default="", kw_only=True)
-    """The smallest value that makes sense, for numbers; empty if every value of the kind does."""
+    """The smallest allowed number; empty if there is none."""
     default: Value = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "default", self.parse(self.default_text))
 
     def parse(self, text: str, *, hidden: bool = False) -> Value:
-        """The value that ``text`` means, or a ``ValueError`` with a short reason.
+        """Parse ``text``, or raise a ``ValueError`` with a short reason.
 
-        The reason does not show the text of a secret flag, nor of any flag when ``hidden`` is set.
+        The reason does not show the text of a secret flag, or of any flag if ``hidden`` is set.
         """
         try:
             return self._parsed(text)

@@ -1,7 +1,6 @@
-"""The page ``/flags``: every flag with its value, in the form the command line takes, and no secret.
+"""The page ``/flags``: every flag with its value as on the command line, without secrets.
 
-Passwords and keys show as ``secret``. Of a URL, whoever is named in it, its arguments and its fragment are left out:
-each may hold a password.
+Passwords and keys show as ``secret``. URLs show without user, arguments and fragment: each may hold a password.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ _OF_PATHS: Final = re.compile(r"\.config$")  # or of URLs, and secret only then
 
 
 def flags_page(settings: Settings) -> str:
-    """``-name="value"`` a line, in the order of names, as VictoriaMetrics shows them."""
+    """Return a line ``-name="value"`` per flag, sorted by name, as VictoriaMetrics does."""
     flags = sorted(FLAGS, key=lambda flag: flag.name)
     return "".join(f"-{flag.name}={json.dumps(shown(flag, value_of(flag, settings)))}\n" for flag in flags)
 
 
 def shown(flag: Flag, value: object) -> str:
-    """The value of a flag as text: what its own parser takes again, but for what is hidden."""
+    """Return the value of a flag as text that its parser reads, except for what is hidden."""
     match flag.kind:
         case Kind.BOOL:
             return "true" if value else "false"
@@ -57,7 +56,7 @@ _UNITS: Final = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def format_duration(seconds: float) -> str:
-    """``1h30m`` or ``0.25s``: what :func:`vmgw_core.configuration.values.parse_duration` reads as these seconds."""
+    """Return ``1h30m`` or ``0.25s``, which :func:`parse_duration` reads as these seconds."""
     return "".join(_duration_parts(Decimal(repr(seconds)))) or "0s"
 
 

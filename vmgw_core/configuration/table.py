@@ -5,9 +5,9 @@ Everything that names a flag is generated from it: the command line, the environ
 
 Rules of this file:
 
-- Names, defaults and meanings are those of the specification, heading "Configuration"; the help is our own words.
-- A flag is in the table when it takes effect, or says in ``effect`` why it is accepted without one.
-- The default goes through the same parser as a user's value, when this module is imported.
+- Names, defaults and meanings are those of the specification, "Configuration"; the help is our own.
+- A flag either takes effect or says in ``effect`` why it does not.
+- The default goes through the same parser as a user's value.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _group(title: str, *flags: Flag) -> tuple[Flag, ...]:
 def _backend(side: str, served: str, example: str) -> tuple[Flag, ...]:
     return (
         Flag(f"{side}.url", ARRAY, "", f"Address of the backend for {served}, http or https, such as {example}. "
-             f"Of several, the least loaded one that answers gets a request. Credentials become Basic auth. Without "
+             f"Of several, the least loaded one gets a request. Credentials become Basic auth. Without "
              f"any, {served} are refused.", secret=True),
         Flag(f"{side}.tlsCAFile", STRING, "", f"File with the CA certificates that verify -{side}.url; "
              "by default those of the system."),
@@ -52,7 +52,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "Access control",
         Flag("enable.auth", BOOL, "false", "Demand a valid JSON Web Token with every request."),
         Flag("auth.httpHeader", STRING, "Authorization", "Request header that carries the token."),
-        Flag("auth.httpHeaderAllowWithoutPrefix", BOOL, "false", "Accept a token without 'Bearer ' in front of it."),
+        Flag("auth.httpHeaderAllowWithoutPrefix", BOOL, "false", "Accept a token without the prefix 'Bearer '."),
         Flag("auth.publicKeyFiles", ARRAY, "", "PEM files with public keys that verify tokens."),
         Flag("auth.publicKeys", ARRAY, "", "Public keys that verify tokens, as PEM text."),
         Flag("auth.jwksEndpoints", ARRAY, "", "URLs of JSON Web Key Sets with keys that verify tokens."),
@@ -62,17 +62,17 @@ FLAGS: Final[tuple[Flag, ...]] = (
              "-auth.oidcDiscoveryEndpoints are fetched again.", least="1s"),
         Flag("auth.issuer", ARRAY, "", "Issuers whose tokens the keys of -auth.publicKeyFiles, -auth.publicKeys and "
              "-auth.jwksEndpoints may verify, compared with iss to the letter. Empty: any issuer."),
-        Flag("auth.audience", ARRAY, "", "Accept only tokens whose aud holds one of these. Empty: aud is not looked "
-             "at."),
-        Flag("auth.requiredClaims", ARRAY, "", "Accept only tokens that have all of these claims, such as role=admin "
-             "or realm.roles=metrics: a dot leads into an object, \\. is a dot of a name. A list has to contain the "
+        Flag("auth.audience", ARRAY, "", "Accept only tokens whose aud holds one of these. Empty: aud is not "
+             "checked."),
+        Flag("auth.requiredClaims", ARRAY, "", "Accept only tokens with all of these claims, such as role=admin or "
+             "realm.roles=metrics: a dot leads into an object, \\. is a dot in a name. A list must contain the "
              "value."),
-        Flag("auth.leeway", DURATION, "0s", "How far the clock of the issuer may be from that of the gateway when exp "
-             "and nbf are judged.", least="0s"),
-        Flag("auth.maxTokenSize", SIZE, "32KiB", "A longer token is refused. No token can be longer than "
-             "-http.maxHeadSize.", least="1KiB"),
+        Flag("auth.leeway", DURATION, "0s", "How far the clocks of issuer and gateway may differ when exp and nbf "
+             "are checked.", least="0s"),
+        Flag("auth.maxTokenSize", SIZE, "32KiB", "The longest token that is accepted. -http.maxHeadSize limits it "
+             "too.", least="1KiB"),
         Flag("auth.tokenCacheSize", SIZE, "32MiB", "Memory for verified tokens, so that each signature is checked "
-             "once. When it is full, the token that was not used for longest makes room.", least="0"),
+             "once. When it is full, the least recently used token makes room.", least="0"),
         Flag("logInvalidAuthTokens", BOOL, "false", "Log why a token was refused, and tell the client."),
     ),
     *_group(
@@ -85,30 +85,31 @@ FLAGS: Final[tuple[Flag, ...]] = (
         Flag("clusterMode", BOOL, "false", "The backends are a VictoriaMetrics cluster: requests go to the tenant's "
              "paths there."),
         Flag("backend.connectTimeout", DURATION, "5s", "How long a connection to a backend may take.", least="1ms"),
-        Flag("backend.responseTimeout", DURATION, "5m", "How long a backend may take from the whole request sent to "
-             "the head of its answer; then the client gets 504.", least="1ms"),
-        Flag("failTimeout", DURATION, "3s", "How long one of several backends is set aside once it failed. Then it is "
-             "asked for /health, and again after that time, until it answers.", least="100ms"),
-        Flag("maxConcurrentRequests", INT, "0", "How many requests each process carries at once; further ones wait for "
-             "-maxQueueDuration. Zero is no limit.", least="0"),
-        Flag("maxConcurrentPerTenant", INT, "0", "How many of them may be of one tenant. Zero is no limit.", least="0"),
-        Flag("maxQueueDuration", DURATION, "10s", "How long a request waits for one of -maxConcurrentRequests and "
-             "-maxConcurrentPerTenant; then it is answered 429. Over HTTP/2 and with -lane=flow none waits."),
+        Flag("backend.responseTimeout", DURATION, "5m", "How long a backend may take from the end of the request "
+             "to the head of its response; then the client gets 504.", least="1ms"),
+        Flag("failTimeout", DURATION, "3s", "How long one of several backends is ejected after a failure. Then "
+             "/health is probed at this interval, until it succeeds.", least="100ms"),
+        Flag("maxConcurrentRequests", INT, "0", "The most concurrent requests of each process; further ones wait "
+             "for up to -maxQueueDuration. Zero is no limit.", least="0"),
+        Flag("maxConcurrentPerTenant", INT, "0", "The most concurrent requests of one tenant in each process. Zero "
+             "is no limit.", least="0"),
+        Flag("maxQueueDuration", DURATION, "10s", "How long a request waits at -maxConcurrentRequests or "
+             "-maxConcurrentPerTenant; then it gets 429. Over HTTP/2 and with -lane=flow none waits."),
     ),
     *_group(
         "Rate limiting",
-        Flag("enable.rateLimit", BOOL, "false", "Hold tenants to the limits of -ratelimit.config. Without -enable.auth "
-             "this needs -clusterMode: clients then name their tenant in the path, and nobody checks that it is "
+        Flag("enable.rateLimit", BOOL, "false", "Apply the limits of -ratelimit.config. Without -enable.auth this "
+             "needs -clusterMode: clients then name their tenant in the path, and nothing proves that it is "
              "theirs."),
         Flag("ratelimit.config", STRING, "", "File with the limits, or its http or https URL.", secret=True),
         Flag("ratelimit.configCheckInterval", DURATION, "0s", "How often -ratelimit.config is read again; with 0 only "
              "on SIGHUP and /-/reload. A bad file keeps the limits in force.", least="0s"),
-        Flag("ratelimit.failClosed", BOOL, "false", "Answer 503 where -datasource.url has given no usage for "
-             "-ratelimit.maxUsageAge, rather than hold to what is known."),
+        Flag("ratelimit.failClosed", BOOL, "false", "Answer 503 if -datasource.url has given no usage for "
+             "-ratelimit.maxUsageAge. By default the last known usage applies."),
         Flag("ratelimit.maxUsageAge", DURATION, "1m", "How old the usage from -datasource.url may become with "
              "-ratelimit.failClosed.", least="1s"),
-        Flag("ratelimit.maxTenants", INT, "10000", "For how many tenants usage is kept. One that was active within "
-             "the longest window is never forgotten: beyond that many a new tenant is answered 429.", least="1"),
+        Flag("ratelimit.maxTenants", INT, "10000", "How many tenants the rate limiter tracks. It never forgets a "
+             "tenant that was active within the longest window; if all were, a new tenant gets 429.", least="1"),
         Flag("ratelimit.maxDecodedSize", SIZE, "64MiB", "With -write.checkLabelNames, or where rows are limited: a "
              "write that can only be read whole (remote write, OpenTelemetry, DataDog, New Relic, OpenTSDB, snappy, a "
              "line of JSON) and is larger, as sent or decoded, is answered 413.", least="1MiB"),
@@ -116,17 +117,17 @@ FLAGS: Final[tuple[Flag, ...]] = (
              "must have: which of several clusters in one datasource is meant."),
         Flag("ratelimit.refreshInterval", DURATION, "5s", "How often usage is asked for at -datasource.url.",
              least="100ms"),
-        Flag("ratelimit.storage", STRING, "", "Where replicas tell each other what they have counted: "
-             "redis://host:6379/0, or rediss:// for TLS. Without it each replica counts for itself.",
+        Flag("ratelimit.storage", STRING, "", "Where replicas exchange their counts: redis://host:6379/0, or "
+             "rediss:// for TLS. Without it each replica counts for itself.",
              secret=True),
-        Flag("ratelimit.storageKeyPrefix", STRING, "vmgateway", "What the keys in -ratelimit.storage begin with; "
-             "replicas of one gateway have it in common."),
+        Flag("ratelimit.storageKeyPrefix", STRING, "vmgateway", "The prefix of the keys in -ratelimit.storage; all "
+             "replicas of a gateway need the same."),
     ),
     *_group(
         "Datasource",
-        Flag("datasource.url", STRING, "", "Where usage is asked for: single-node VictoriaMetrics, vmselect, or "
-             "whatever has the Prometheus HTTP API, such as http://victoria-metrics:8428. Without it only what the "
-             "gateway itself admits is counted.", secret=True),
+        Flag("datasource.url", STRING, "", "The datasource that measures usage: single-node VictoriaMetrics, "
+             "vmselect, or any server with the Prometheus HTTP API, such as http://victoria-metrics:8428. Without "
+             "it only the gateway's own counts apply.", secret=True),
         Flag("datasource.appendTypePrefix", BOOL, "false", "Put /prometheus before /api/v1/query in -datasource.url, "
              "as the tenant's URL of a vmselect needs."),
         Flag("datasource.basicAuth.username", STRING, "", "User name of Basic auth at -datasource.url."),
@@ -198,19 +199,21 @@ FLAGS: Final[tuple[Flag, ...]] = (
         Flag("http.headTimeout", DURATION, "10s", "How long the head of a request may take from its first byte to its "
              "last; then the client gets 408. A TLS handshake and a header of the PROXY protocol may take as long; "
              "then the connection is closed.", least="1ms"),
-        Flag("http.bodyTimeout", DURATION, "1m", "How long a client may neither send what is missing of its request "
-             "(408) nor take what is ready of its answer.", least="1ms"),
-        Flag("http.idleConnTimeout", DURATION, "1m", "A connection that carries no request for that long is closed.",
+        Flag("http.bodyTimeout", DURATION, "1m", "How long a client may send nothing of an incomplete request "
+             "(408) or take nothing of its response.", least="1ms"),
+        Flag("http.idleConnTimeout", DURATION, "1m", "How long a connection without a request stays open.",
              least="1ms"),
-        Flag("http.connTimeout", DURATION, "2m", "A connection is closed behind the first answer after that time, give "
-             "or take a tenth, so that load spreads anew behind a load balancer. Zero keeps connections."),
-        Flag("http.disableKeepAlive", BOOL, "false", "Close each connection behind its answer."),
-        Flag("http.maxConnections", INT, "10000", "More connections of clients at once are answered 503. Those whose "
-             "TLS handshake or PROXY protocol header is awaited count too. Zero is no limit.", least="0"),
-        Flag("http.maxChunkLine", SIZE, "4KiB", "A chunk's size with its extensions, or the trailers behind the last "
-             "chunk, that are longer: 400 (403 on writes).", least="32"),
-        Flag("http.maxPipelined", SIZE, "64KiB", "Bytes of further requests that are taken from a client while one is "
-             "being answered; the rest waits.", least="1KiB"),
+        Flag("http.connTimeout", DURATION, "2m", "A connection is closed after the first response that follows "
+             "this time, give or take a tenth, so that a load balancer can spread the load again. Zero keeps "
+             "connections."),
+        Flag("http.disableKeepAlive", BOOL, "false", "Close each connection after its response."),
+        Flag("http.maxConnections", INT, "10000", "The most connections of clients; further ones get 503. "
+             "Connections that wait for a TLS handshake or a PROXY protocol header count too. Zero is no limit.",
+             least="0"),
+        Flag("http.maxChunkLine", SIZE, "4KiB", "The longest size line of a chunk, with extensions, and the "
+             "longest trailers; beyond: 400 (403 on writes).", least="32"),
+        Flag("http.maxPipelined", SIZE, "64KiB", "Bytes of pipelined requests that are read while another request "
+             "is in progress.", least="1KiB"),
         Flag("maxFormSize", SIZE, "16MiB", "A form on a read route that is larger is answered 413."),
         Flag("http.shutdownDelay", DURATION, "0s", "How long /health answers 503 before a shutdown begins, so that "
              "load balancers can turn away first."),
@@ -218,13 +221,12 @@ FLAGS: Final[tuple[Flag, ...]] = (
              "shutdown."),
         Flag("http.pathPrefix", STRING, "", "Path that all requests begin with, own pages included, such as /metrics. "
              "It is taken off before a request is judged."),
-        Flag("http.header.hsts", STRING, "", "Value of Strict-Transport-Security in every answer."),
-        Flag("http.header.csp", STRING, "", "Value of Content-Security-Policy in every answer."),
-        Flag("http.header.frameOptions", STRING, "", "Value of X-Frame-Options in every answer."),
-        Flag("http.disableResponseCompression", BOOL, "false", "Do not ask backends for compressed answers, whatever "
-             "the client takes."),
-        Flag("http.disableCORS", BOOL, "false", "Take the Access-Control-* headers out of all answers, so "
-             "that no page of another origin can read them."),
+        Flag("http.header.hsts", STRING, "", "Value of Strict-Transport-Security in every response."),
+        Flag("http.header.csp", STRING, "", "Value of Content-Security-Policy in every response."),
+        Flag("http.header.frameOptions", STRING, "", "Value of X-Frame-Options in every response."),
+        Flag("http.disableResponseCompression", BOOL, "false", "Do not ask backends for compressed responses."),
+        Flag("http.disableCORS", BOOL, "false", "Remove the Access-Control-* headers from all responses, so that "
+             "no page of another origin can read them."),
     ),
     *_group(
         "Own pages",
@@ -258,8 +260,8 @@ FLAGS: Final[tuple[Flag, ...]] = (
     ),
     *_group(
         "Logging",
-        Flag("accessLog", BOOL, "false", "Log every request in one line: who, what, the verdict, the answer. It never "
-             "holds a token."),
+        Flag("accessLog", BOOL, "false", "Log every request in one line: client, request, verdict and response, "
+             "but never the token."),
         Flag("loggerFormat", STRING, "default", "How log lines look: default, or json."),
         Flag("loggerLevel", STRING, "INFO", "The least level logged: INFO, WARN, ERROR, FATAL or PANIC. The access log "
              "does not depend on it."),
@@ -278,8 +280,8 @@ FLAGS: Final[tuple[Flag, ...]] = (
     *_group(
         "Capture",
         Flag("capture.file", STRING, "", "File to append captured requests to, for vmgateway replay and mitmproxy: "
-             "what the client sent, the decision and the answer. Signatures of tokens, cookies, credentials and "
-             "passwords are taken out first."),
+             "the client's request, the decision and the response. Signatures of tokens, cookies, credentials and "
+             "passwords are removed."),
         Flag("capture.filter", STRING, "", "Capture only what this mitmproxy filter expression matches, such as "
              "~u /api/v1/write."),
         Flag("capture.sampleRate", FLOAT, "1", "The share of requests that is captured, above 0 and up to 1."),
@@ -318,22 +320,22 @@ _WORD_START: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]
 
 
 def option_name(flag: Flag) -> str:
-    """The mitmproxy option of a flag: ``vmgw_`` and the name in snake case, an acronym counting as one word."""
+    """Return the mitmproxy option of a flag: ``vmgw_`` and the name in snake case, with acronyms as one word."""
     return "vmgw_" + _WORD_START.sub("_", flag.name).replace(".", "_").lower()
 
 
 def variable_name(flag: Flag, prefix: str = "") -> str:
-    """The environment variable of a flag: VictoriaMetrics changes dots to underscores and nothing else."""
+    """Return the environment variable of a flag: its name with underscores for dots, as in VictoriaMetrics."""
     return prefix + flag.name.replace(".", "_")
 
 
 def description(flag: Flag) -> str:
-    """The help of a flag, with the reason where it has no effect."""
+    """Return the help of a flag, with the reason if it has no effect."""
     return f"{flag.help} Accepted without effect: {flag.effect}." if flag.effect else flag.help
 
 
 def markdown_table() -> str:
-    """The table of all flags for the README, in the order of `FLAGS`, with a newline at its end."""
+    """Return the table of flags for the README, with a newline at its end."""
     lines = ["| Flag | Type | Default | What it does |", "|---|---|---|---|"]
     for flag in FLAGS:
         default = f"`{flag.default_text}`" if flag.default_text else ""

@@ -1,10 +1,10 @@
-"""From the text of a flag to its value: Go's spellings, with VictoriaMetrics' additions.
+"""Parsers of flag values: Go's spellings, with VictoriaMetrics' additions.
 
 Rules of this file:
 
-- A parser takes the whole text and gives a value or a ``ValueError``, nothing else.
-- The error reads ``expected <what>, got <text>``. Whoever parses a secret keeps the first half only.
-- Digits are ASCII, no space is trimmed, and nothing is guessed.
+- A parser takes the whole text and returns a value or raises a ``ValueError``.
+- The error reads ``expected <what>, got <text>``. For secrets the caller shows only the first half.
+- Digits are ASCII, and no space is trimmed.
 
 Sources: Go's ``strconv`` and ``time.ParseDuration``, VictoriaMetrics' ``lib/flagutil``.
 """
@@ -17,8 +17,10 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Final, TypeAlias
 
+from vmgw_core.base import quoted, string_literal
+
 Value: TypeAlias = bool | int | float | str | tuple[str, ...]
-"""What a flag holds: durations are float seconds, sizes are int bytes, arrays are tuples."""
+"""The value of a flag: durations are float seconds, sizes are int bytes, arrays are tuples."""
 
 A_BOOL: Final = "true or false"
 AN_INT: Final = "an integer such as 10"
@@ -26,16 +28,14 @@ A_FLOAT: Final = "a number such as 0.5"
 A_DURATION: Final = "a duration such as 5s or 1m30s"
 A_SIZE: Final = "a size such as 65536 or 16MiB"
 
-_LONGEST_SHOWN: Final = 60
 _MAX_INT64: Final = 2**63 - 1
 _MAX_SECONDS: Final = Decimal(_MAX_INT64).scaleb(-9)
 """Go counts durations in int64 nanoseconds: about 292 years. Every clock and timer of Python takes this much."""
 
 
 def refused(expected: str, text: str) -> ValueError:
-    """The error of a parser: one line, however long and strange the text is."""
-    shown = repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
-    return ValueError(f"expected {expected}, got {shown}")
+    """Return the error of a parser, on one line."""
+    return ValueError(f"expected {expected}, got {quoted(text)}")
 
 
 # --- scalars -------------------------------------------------------------------------------------------------------
@@ -45,7 +45,7 @@ _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
 def parse_bool(text: str) -> bool:
-    """As ``strconv.ParseBool``: these twelve spellings and no other."""
+    """Parse a bool as ``strconv.ParseBool`` does."""
     if text in _TRUE:
         return True
     if text in _FALSE:
@@ -57,11 +57,11 @@ _INT: Final = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|0|[1
 
 
 def parse_int(text: str) -> int:
-    """A signed 64 bit integer, decimal or with ``0x``, ``0o`` or ``0b``.
+    """Parse a signed 64-bit integer, decimal or with ``0x``, ``0o`` or ``0b``.
 
     Unlike Go, a bare leading zero is refused: Go reads ``010`` as 8, most people read 10.
     """
-    # int64 needs 19 decimal digits or 64 binary ones; the bound keeps int() from working on anything longer.
+    # int64 has up to 19 decimal or 64 binary digits; int() never parses anything longer.
     if len(text) > 80 or not _INT.fullmatch(text):
         raise refused(AN_INT, text)
     value = int(text, 0)
@@ -75,14 +75,14 @@ _FLOAT: Final = re.compile(rf"[+-]?{_DECIMAL}(?:[eE][+-]?[0-9]+)?")
 
 
 def parse_float(text: str) -> float:
-    """A finite decimal number. Unlike Go, ``inf`` and ``nan`` are refused: no flag can mean them."""
+    """Parse a finite decimal number. Unlike Go, ``inf`` and ``nan`` are refused."""
     if not _FLOAT.fullmatch(text) or not math.isfinite(value := float(text)):
         raise refused(A_FLOAT, text)
     return value
 
 
 def parse_string(text: str) -> str:
-    """Any text is a string; here so that every kind has a parser."""
+    """Return the text itself: every kind needs a parser."""
     return text
 
 
@@ -105,9 +105,9 @@ _DURATION: Final = re.compile(rf"{_DECIMAL}|(?:{_DURATION_PART.pattern})+")
 
 
 def parse_duration(text: str) -> float:
-    """Seconds, from ``1h2m3.5s`` or ``300ms`` (Go), ``1d``, ``2w``, ``1y`` or plain seconds (VictoriaMetrics).
+    """Parse seconds from ``1h2m3.5s`` or ``300ms`` (Go), ``1d``, ``2w``, ``1y`` or plain seconds (VictoriaMetrics).
 
-    Zero is a duration. A sign is not part of one.
+    Zero is allowed, a sign is not.
     """
     if not _DURATION.fullmatch(text):
         raise refused(A_DURATION, text)
@@ -134,7 +134,7 @@ _SIZE: Final = re.compile(rf"({_DECIMAL})((?:[KMGT]i?B)?)", re.IGNORECASE | re.A
 
 
 def parse_size(text: str) -> int:
-    """Bytes, from ``65536``, ``64KiB`` or ``1.5GB``; the case of the suffix does not matter, as in VictoriaMetrics."""
+    """Parse bytes from ``65536``, ``64KiB`` or ``1.5GB``; as in VictoriaMetrics, the suffix has any case."""
     match = _SIZE.fullmatch(text)
     if not match:
         raise refused(A_SIZE, text)
@@ -153,10 +153,10 @@ _ITEM_TOKEN: Final = re.compile(r"""[,"'`{\[(]""")
 
 
 def parse_array(text: str) -> tuple[str, ...]:
-    r"""The items of an array flag, by VictoriaMetrics' rules.
+    r"""Parse the items of an array flag, by VictoriaMetrics' rules.
 
     - Commas separate items; a comma inside quotes (double, single, back) or brackets (``{}``, ``[]``, ``()``) does not.
-    - A quote or a bracket that is never closed is an ordinary character.
+    - An unclosed quote or bracket is an ordinary character.
     - Quotes that wrap a whole item are removed: double quotes with Go's escapes, single ones with ``\'`` and ``\\``,
       backquotes as they are.
     - Nothing is trimmed, so PEM text keeps its newlines; ``""`` is one empty item, an empty text is no item.
@@ -165,12 +165,12 @@ def parse_array(text: str) -> tuple[str, ...]:
 
 
 def format_array(items: Iterable[str]) -> str:
-    """The text that `parse_array` reads as these items."""
+    """Return the text that `parse_array` reads as these items."""
     listed = tuple(items)
     plain = ",".join(listed)
     if parse_array(plain) == listed:
         return plain
-    return ",".join(_wrapped(item) if not item or _ITEM_TOKEN.search(item) else item for item in listed)
+    return ",".join(string_literal(item) if not item or _ITEM_TOKEN.search(item) else item for item in listed)
 
 
 def _items(text: str) -> Iterator[str]:
@@ -185,7 +185,7 @@ def _items(text: str) -> Iterator[str]:
 
 
 def _group_end(text: str, start: int) -> int | None:
-    """The position behind whatever closes the quote or bracket at ``start``; None if nothing does."""
+    """Return the position after the end of the quote or bracket at ``start``; None if it is not closed."""
     awaited: list[str] = []
     for token in _GROUP_TOKEN.finditer(text, start):
         symbol = token[0]
@@ -198,11 +198,6 @@ def _group_end(text: str, start: int) -> int | None:
     return None
 
 
-def _wrapped(item: str) -> str:
-    escaped = item.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
-
-
 def _unwrapped(item: str) -> str:
     if not item.startswith(('"', "'", "`")) or _group_end(item, 0) != len(item):
         return item
@@ -213,7 +208,7 @@ def _unwrapped(item: str) -> str:
         try:
             return _go_unquoted(inner)
         except ValueError:
-            pass  # Go would refuse it; VictoriaMetrics then undoes the two escapes that quoting needs.
+            pass  # Go refuses it; VictoriaMetrics then undoes the two escapes that quoting needs.
     return re.sub(rf"\\([{quote}\\])", r"\1", inner)
 
 
@@ -224,10 +219,10 @@ _ESCAPED: Final = dict(zip(b'abfnrtv\\"', b'\a\b\f\n\r\t\v\\"', strict=True))
 
 
 def _go_unquoted(inner: str) -> str:
-    """What ``strconv.Unquote`` makes of ``inner`` in double quotes; ValueError where it refuses."""
+    """Unquote ``inner`` as ``strconv.Unquote`` does in double quotes; ValueError if Go refuses it."""
     if "\n" in inner:
         raise ValueError("a newline inside double quotes")
-    # On bytes, since \x and octal escapes are bytes of UTF-8; the decoder judges what they add up to.
+    # On bytes, since \x and octal escapes are bytes of UTF-8.
     return _ESCAPE.sub(_escaped_bytes, inner.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
 
 
@@ -247,5 +242,5 @@ def _escaped_bytes(escape: re.Match[bytes]) -> bytes:
 def _code_point(digits: bytes) -> int:
     value = int(digits, 16)
     if value > 0x10FFFF:  # asked first: before Python 3.13 chr() may raise OverflowError here
-        raise ValueError("no Unicode character")
+        raise ValueError("not a Unicode character")
     return value

@@ -1,4 +1,4 @@
-"""The life of one request, without I/O: ``Cycle`` takes it from its head to the end of its response.
+"""The life of one request without I/O: ``Cycle`` takes it from its head to the end of its response.
 
 Every lane, ``explain`` and ``replay`` run a ``Cycle``. It calls ``admit``, which decides on the head, and
 ``rewrite``, which writes the upstream request with the token's tenant, labels and filters.

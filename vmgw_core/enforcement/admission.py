@@ -1,9 +1,8 @@
-"""The decision: may this request pass, and if so, as what does it go upstream?
+"""The decision on the head of a request.
 
     head -> route -> token -> authorise -> Grant -> labels -> tenant URL -> UpstreamRequest
 
-:func:`admit` is here, and ``rewrite`` is in the module beside it. Both are pure, and every lane calls them. Deny is the
-default, and only a complete :class:`Grant` leads to an address.
+Deny is the default: only a complete :class:`Grant` leads to a backend.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from vmgw_core.backends import Backend, BackendGroup
-from vmgw_core.base import Access, Subject, TenantID
+from vmgw_core.base import Access, BoundedCache, Subject, TenantID
 from vmgw_core.errors import (
     AccessDenied,
     BodyTooLarge,
@@ -28,31 +27,31 @@ from vmgw_core.errors import (
     UnknownRoute,
     UnsupportedBody,
 )
-from vmgw_core.http import CORS, Answer, Headers, RequestHead, answer, is_form, values_of
+from vmgw_core.http import CORS, Headers, RequestHead, Response, facts_of, header_cache, refusal_response, values_of
 from vmgw_core.routing import Match, Restriction, Route, check_tenant, decode_path, match_route, tenant_labels
 from vmgw_core.tokens import AccessMode, Token, TokenVerifier, VMAccessClaim, token_from_header
 
 TENANTS: Final = "/admin/tenants"
 """The path of :func:`tenants_page`."""
 
-# What depends on a request's headers alone is remembered for the requests that have the very same: those of one client.
-REMEMBERED_HEADS: Final = 256
+_LONG_PATH: Final = 1024
+"""Characters of a path that is decoded anew each time."""
 
 
 class Body(Enum):
-    """What a lane does with the body of an admitted request."""
+    """How a lane handles the body of an admitted request."""
 
     NONE = "none"
-    STREAM = "stream"  # passed through as it comes
-    HOLD = "hold"  # a form: held, at most Policy.max_form_size bytes, and given to rewrite()
+    STREAM = "stream"  # forwarded as it arrives
+    HOLD = "hold"  # a form of at most Policy.max_form_size bytes, held for rewrite()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Everything a decision depends on, apart from the request and the time.
+    """Everything that a decision depends on, except the request and the time.
 
-    ``token_header`` is in lower case; ``keys_awaited`` says that keys come from endpoints and none has come yet.
-    Without ``auth`` nobody needs a token, and the path names the tenant: that is for a cluster alone.
+    ``token_header`` is in lower case; ``keys_awaited``: no key has been fetched from the endpoints yet. Without
+    ``auth`` the path names the tenant and no token is needed, which is for clusters only.
     """
 
     verifier: TokenVerifier
@@ -65,24 +64,24 @@ class Policy:
     tell_why: bool
     keys_awaited: bool = False
     path_prefix: str = ""
-    """What all paths begin with (``-http.pathPrefix``): empty, or with a slash in front and none behind."""
+    """The prefix of all paths (``-http.pathPrefix``): empty, or with a slash at its start and none at its end."""
     auth: bool = True
     check_label_names: bool = True
     """Whether the label names of writes are checked (``-write.checkLabelNames``)."""
     max_decoded: int = 64 << 20
-    """Bytes that may be held of a write that can only be read whole (``-ratelimit.maxDecodedSize``)."""
+    """The most bytes of a write that must be read whole (``-ratelimit.maxDecodedSize``)."""
     compression: bool = True
-    """Whether backends may be asked for compressed answers (not with ``-http.disableResponseCompression``)."""
+    """Whether backends may compress responses (not with ``-http.disableResponseCompression``)."""
 
     def backends(self, route: Route) -> BackendGroup | None:
-        """Those that serve ``route``."""
+        """Return the backends that serve ``route``."""
         return self.write if route.inserts else self.read
 
 
 class Grant(NamedTuple):
-    """A request that may pass: for whom, where, and what becomes of its body. ``token`` None: without -enable.auth.
+    """An admitted request: its access, route, backend and body. ``token`` is None without -enable.auth.
 
-    ``backend`` is the first of its group; a lane chooses another by what it knows of their load, with :func:`moved`.
+    ``backend`` is the first of its group; the cycle chooses another by load.
     """
 
     claim: VMAccessClaim
@@ -98,26 +97,26 @@ class Grant(NamedTuple):
 
     @property
     def subject(self) -> Subject:
-        """Whom the request is counted for."""
+        """The tenant and labels that the request is counted for."""
         if self.token is None:
             return Subject(None if self.match.multitenant else self.claim.tenant, ())
         return Subject(self.claim.tenant, self.token.access.labels)
 
 
 def access_of(policy: Policy, head: RequestHead) -> Access | None:
-    """What the route of ``head`` is for, or None where it has none; for wording an answer, never for a decision."""
+    """Return the access of the route of ``head``, or None; for wording a response, never for a decision."""
     route = route_of(policy, head)
     return None if route is None else route.access
 
 
 def route_of(policy: Policy, head: RequestHead) -> Route | None:
-    """The route of ``head``, or None where it has none; to tell of a request, never for a decision."""
+    """Return the route of ``head``, or None; for reports, never for a decision."""
     match = match_of(policy, head)
     return None if match is None else match.route
 
 
 def match_of(policy: Policy, head: RequestHead) -> Match | None:
-    """The route of ``head`` with what its path says; to tell of a request, never for a decision."""
+    """Return the match of ``head``, or None; for reports, never for a decision."""
     try:
         return _match(policy, head)
     except Refusal:
@@ -125,17 +124,17 @@ def match_of(policy: Policy, head: RequestHead) -> Match | None:
 
 
 def identify(policy: Policy, head: RequestHead, now: float) -> Token | None:
-    """The good token that ``head`` carries, or None; to tell of a refused request, never for a decision."""
+    """Return the valid token of ``head``, or None; for reports, never for a decision."""
     try:
         return _authenticate(policy, head, now) if policy.auth else None
     except Refusal:
         return None
 
 
-def tenants_page(policy: Policy, head: RequestHead, now: float) -> Answer | None:
-    """Answer ``/admin/tenants`` of a cluster: the token's tenant, and no other. vmui makes its list of tenants of it.
+def tenants_page(policy: Policy, head: RequestHead, now: float) -> Response | None:
+    """Return ``/admin/tenants`` of a cluster with the token's tenant alone: vmui's list of tenants.
 
-    None where there are no tenants, or no tokens: then nobody answers it.
+    None without tenants or tokens: then the path is not served.
     """
     if not (policy.cluster and policy.auth):
         return None
@@ -144,10 +143,10 @@ def tenants_page(policy: Policy, head: RequestHead, now: float) -> Answer | None
         if not access.mode.allows(Access.READ):
             raise AccessDenied("the token gives no read access")
     except Refusal as refusal:
-        return answer(refusal, access=Access.READ, tell_why=policy.tell_why)
+        return refusal_response(refusal, access=Access.READ, tell_why=policy.tell_why)
     body = json.dumps({"status": "success", "data": [str(access.tenant)]}, separators=(",", ":")).encode()
     length = (b"Content-Length", str(len(body)).encode())
-    return Answer(status=200, headers=((b"Content-Type", b"application/json"), length, *CORS), body=body)
+    return Response(status=200, headers=((b"Content-Type", b"application/json"), length, *CORS), body=body)
 
 
 def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
@@ -157,7 +156,7 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
         now: Unix time in seconds.
 
     Raises:
-        Refusal: one of its subclasses says why the request does not pass.
+        Refusal: the subclass says why the request is not allowed.
     """
     match = _match(policy, head)
     token = _authenticate(policy, head, now) if policy.auth else None
@@ -174,37 +173,38 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
 
 
 def _match(policy: Policy, head: RequestHead) -> Match:
-    return _match_path(head.target.partition("?")[0], head.method, policy.path_prefix, policy.cluster)
+    path = head.target.partition("?")[0]
+    match = _match_path if len(path) <= _LONG_PATH else _match_path.__wrapped__
+    return match(path, head.method, policy.path_prefix, policy.cluster)
 
 
-# A client's paths are few.
-@lru_cache(maxsize=REMEMBERED_HEADS)
+@lru_cache(maxsize=256)  # clients use few paths
 def _match_path(raw: str, method: str, prefix: str, cluster: bool) -> Match:
     path = decode_path(raw)
     if prefix:
         if not path.startswith(f"{prefix}/"):
-            raise UnknownRoute("this path is not served by the gateway: it does not begin with -http.pathPrefix")
+            raise UnknownRoute("the gateway does not serve this path: it does not begin with -http.pathPrefix")
         path = path.removeprefix(prefix)
     return match_route(path, method, cluster=cluster)
 
 
 def _bound(claim: VMAccessClaim, match: Match) -> VMAccessClaim:
-    """What the token gives on this path: where the path names every tenant, labels hold it to the token's own."""
+    """Return the claim for this path: labels limit a path for all tenants to the token's tenant."""
     return replace(claim, labels=claim.labels + tenant_labels(claim.tenant)) if match.multitenant else claim
 
 
 def _check_restrictions(policy: Policy, claim: VMAccessClaim, match: Match, *, by_token: bool) -> None:
-    """Refuse what the backend would answer without one of the restrictions.
+    """Refuse the request if the backend would ignore one of its restrictions.
 
     Raises:
         TenantIgnored: the backend ignores the tenant.
-        FiltersIgnored: it ignores labels and filters, and the token carries some.
+        FiltersIgnored: it ignores labels and filters, and the token has some.
     """
     ignored = match.route.ignored
     if policy.cluster and Restriction.TENANT in ignored:
-        raise TenantIgnored("a cluster shows what belongs to all tenants here, so no tenant may ask")
+        raise TenantIgnored("this page shows what belongs to all tenants of a cluster, so no tenant may use it")
     if match.multitenant and by_token and not match.route.binds_all_tenants:
-        raise TenantIgnored("VictoriaMetrics cannot hold a request for all tenants to the token's tenant here")
+        raise TenantIgnored("VictoriaMetrics cannot limit this path for all tenants to the token's tenant")
     if (claim.labels and Restriction.LABELS in ignored) or (claim.filters and Restriction.FILTERS in ignored):
         raise FiltersIgnored("this page cannot be limited to labels and filters, so tokens with some may not use it")
     if match.route.writes_other_names and any(name == "__name__" for name, _ in claim.labels):
@@ -214,26 +214,35 @@ def _check_restrictions(policy: Policy, claim: VMAccessClaim, match: Match, *, b
 
 
 def _claim_of_path(match: Match) -> VMAccessClaim:
-    """Without ``-enable.auth`` a path gives full access to the tenant that it names."""
+    """Return full access to the tenant that the path names, without ``-enable.auth``."""
     if match.tenant is None and not match.multitenant:
-        raise UnknownRoute("without -enable.auth the path names the tenant, as in /select/0/prometheus/api/v1/query")
+        raise UnknownRoute(
+            "without -enable.auth the path must name the tenant, as in /select/0/prometheus/api/v1/labels"
+        )
     return VMAccessClaim(tenant=match.tenant or TenantID(), labels=(), filters=(), mode=AccessMode.FULL)
 
 
 def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
-    text = _token_text(head.headers, policy.token_header, policy.allow_without_prefix)
+    text = _token_text(head.headers, policy)
     try:
         return policy.verifier.verify(text, now)
     except UnknownKey:
         if policy.keys_awaited:
-            raise KeysUnavailable("no key to verify tokens with could be fetched so far") from None
+            raise KeysUnavailable("no keys to verify tokens could be fetched so far") from None
         raise
 
 
-@lru_cache(maxsize=REMEMBERED_HEADS)
-def _token_text(headers: Headers, name: bytes, allow_without_prefix: bool) -> str:
-    values = [value.strip().decode("latin-1") for key, value in headers if key.lower() == name]
-    return token_from_header(values, allow_without_prefix=allow_without_prefix)
+_token_texts: BoundedCache[tuple[Headers, bytes, bool], str] = header_cache(lambda key: key[0])
+
+
+def _token_text(headers: Headers, policy: Policy) -> str:
+    key = (headers, policy.token_header, policy.allow_without_prefix)
+    text = _token_texts.get(key)
+    if text is None:
+        values = [value.decode("latin-1") for value in values_of(headers, policy.token_header)]
+        text = token_from_header(values, allow_without_prefix=policy.allow_without_prefix)
+        _token_texts.put(key, text)
+    return text
 
 
 def _body(policy: Policy, route: Route, head: RequestHead) -> Body:
@@ -242,22 +251,20 @@ def _body(policy: Policy, route: Route, head: RequestHead) -> Body:
         return Body.NONE
     if route.inserts:
         return Body.STREAM
-    form_type(head.headers)  # what else can be a body here is refused
+    form_type(head.headers)  # any other body is refused
     if length is not None and length > policy.max_form_size:
         raise too_large(policy)
     return Body.HOLD
 
 
-@lru_cache(maxsize=REMEMBERED_HEADS)
 def form_type(headers: Headers) -> str:
-    """The type of a form. Raises ``UnsupportedBody`` where the body is none."""
-    types = values_of(headers, b"content-type")
-    encodings = values_of(headers, b"content-encoding")
-    if len(types) != 1 or not is_form(types[0].decode("latin-1")) or any(e.lower() != b"identity" for e in encodings):
+    """Return the type of a form. Raises ``UnsupportedBody`` if the body is no form, or a compressed one."""
+    found = facts_of(headers).form_type
+    if found is None:
         raise UnsupportedBody("a body here must be a form, urlencoded or multipart, and not compressed")
-    return types[0].decode("latin-1")
+    return found
 
 
 def too_large(policy: Policy) -> BodyTooLarge:
-    """The refusal for a form beyond the limit."""
-    return BodyTooLarge(f"the form is larger than {policy.max_form_size} bytes")
+    """Return the refusal of a form that is too large."""
+    return BodyTooLarge(f"the form is larger than {policy.max_form_size} bytes (-maxFormSize)")

@@ -1,21 +1,20 @@
-"""Making a token's labels and filters binding: remove the client's, add the token's.
+"""Enforce a token's labels and filters: remove the client's arguments, add the token's.
 
-What VictoriaMetrics does with these arguments, measured on the newest releases and on 1.79.5:
-- several ``extra_filters`` widen (they are ORed), also over the two spellings and over URL and body, so where the
-  token has filters every one of the client's is removed, wherever it stands;
-- ``extra_label`` narrows on reads (it is ANDed) but the last one wins on writes, so where the token has labels the
-  client's are removed too;
-- where the token has none, the client's own stay: they can only narrow.
+VictoriaMetrics treats these arguments as follows (measured on the newest releases and on 1.79.5):
+- several ``extra_filters`` are ORed, also across both spellings and across URL and body. So if the token has filters,
+  all of the client's are removed;
+- ``extra_label`` is ANDed on reads, but the last one wins on writes. So if the token has labels, the client's are
+  removed;
+- if the token has none, the client's own stay: they can only narrow.
 
-Two more, measured on v1.150, its cluster and 1.79.5:
-- the storage joins a filter on the metric name with other filters before it looks anything up, and takes the name's
-  prefix from one filter and its end from another (``convertToCompositeTagFilters`` in ``lib/storage``), so that
-  ``__name__="total"`` of a token with ``__name__=~"secret_(total|x)"`` of a client finds ``secret_total``. It does so
-  for names that it knows word by word; a regular expression with ``(?:\\b|\\B)`` behind it, which always matches, is
-  looked up as it is;
-- ``trace`` tells how many series of others the storage saw before it applied the token's filters.
+Measured on v1.150, its cluster and 1.79.5:
+- before a lookup the storage joins a filter on the metric name with other filters, and takes the prefix of the name
+  from one and its end from another (``convertToCompositeTagFilters`` in ``lib/storage``). So a token's
+  ``__name__="total"`` with a client's ``__name__=~"secret_(total|x)"`` finds ``secret_total``. It does so only for
+  literal names: a regular expression that ends in ``(?:\\b|\\B)``, which always matches, is looked up as it is;
+- ``trace`` shows how many series of others the storage saw before it applied the token's filters.
 
-One more, measured on the cluster of v1.150: the cache of instant queries takes no notice of the tenant filters on
+One more, measured on the cluster of v1.150: the cache of instant queries ignores the tenant filters on
 ``/select/multitenant/…`` (``EnforcedTagFilterss`` without them is its key, in ``app/vmselect/promql/eval.go``), so
 that one tenant gets what another asked for. With ``nocache=1`` neither cache of results is read or filled
 (``EvalConfig.MayCache``), so it is forced there.
@@ -27,7 +26,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from vmgw_core.base import Access, BoundedCache, text_bytes
+from vmgw_core.base import Access, BoundedCache, string_literal, text_bytes
 from vmgw_core.errors import BadRequest
 from vmgw_core.http import MAX_ARGUMENTS, decoded_key, encode_pair, key_of, split_pairs
 from vmgw_core.routing import ROUTES, Filters, Route
@@ -43,9 +42,9 @@ _NAME = "__name__"
 NAME_AS_IT_IS = r"(?:\b|\B)"
 """Always matches, and keeps the storage from reading a regular expression as a list of names."""
 _META = re.compile(r"[\\.+*?()|\[\]{}^$]")
-_MAX_FORM_READ = 10 << 20  # bytes: a larger form is not read by Go, and the URL alone counts
+_MAX_FORM_READ = 10 << 20  # bytes: Go does not read a larger form, only the URL
 MAX_REMEMBERED: Final = 8 << 20
-"""Bytes of memory for claims and the arguments that they become."""
+"""Bytes of memory for claims and their arguments."""
 _ENFORCEMENT_BYTES: Final = 400
 _MATCH_KEYS = ("match[]", "match")
 _TEXT = r"""[!"$'-:<-~]*+(?:%[0-9A-Fa-f]{2}[!"$'-:<-~]*+)*+"""
@@ -53,19 +52,19 @@ _DROPPED = "|".join(
     sorted({f"{re.escape(key)}=" for route in ROUTES for key in route.dropped} | {f"{TRACE_KEY}=", f"{NO_CACHE_KEY}="})
 )
 _PAIR = rf"(?!extra|{_DROPPED})[a-z_]++(?:\[\])?+={_TEXT}"
-# Nearly every query: pairs whose keys mean what they look like, none of which is ever removed or refused.
+# Nearly every query: plain pairs that are never removed or refused.
 _NOTHING_TO_DO = re.compile(f"(?:{_PAIR}(?:&{_PAIR})*+)?+")
 _NO_IDENTIFIER = re.compile(r"^[^A-Za-z_:]|[^A-Za-z0-9_:.]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enforcement:
-    """A claim as URL arguments: raw ``key=value`` pairs, encoded so that no parser can lose one."""
+    """A claim as URL arguments: strictly encoded ``key=value`` pairs."""
 
     labels: tuple[str, ...]
     """``extra_label`` on writes."""
     narrowing: tuple[str, ...]
-    """``extra_label`` on reads and deletes: all but the metric name, which is in ``filters``."""
+    """``extra_label`` on reads and deletes, without the metric name, which is in ``filters``."""
     filters: tuple[str, ...]
     """``extra_filters[]`` on reads and deletes."""
     matches: tuple[str, ...]
@@ -73,7 +72,7 @@ class Enforcement:
 
 
 def enforcement_of(claim: VMAccessClaim) -> Enforcement:
-    """The arguments a claim adds: ``extra_label``, ``extra_filters[]``, and for label listings ``match[]``."""
+    """Return the arguments that a claim adds."""
     found = _remembered.get(claim)
     if found is None:
         found = _enforcement(claim)
@@ -104,7 +103,7 @@ def _enforcement(claim: VMAccessClaim) -> Enforcement:
 
 
 def _filters(claim: VMAccessClaim) -> tuple[str, ...]:
-    """The claim's filters as they are sent, with the metric name that its labels have."""
+    """Return the claim's filters as they are sent, with the metric name of its labels."""
     name = _matchers(claim.labels, only=_NAME)
     if name and not claim.filters:
         return (_written((name,)),)
@@ -123,27 +122,22 @@ def _matchers(labels: tuple[tuple[str, str], ...], only: str | None = None) -> t
 
 
 def _written(alternatives: tuple[tuple[Matcher, ...], ...]) -> str:
-    """A selector in the spelling that all releases read."""
+    """Write a selector so that all releases read it."""
     return "{" + " or ".join(",".join(map(_matcher, matchers)) for matchers in alternatives) + "}"
 
 
 def _matcher(matcher: Matcher) -> str:
     operator, value = matcher.operator, matcher.value
-    # Negative filters are never joined with others, nor is what matches every name or the empty one.
+    # The storage never joins negative filters, or those that match every name or the empty one.
     if matcher.name == _NAME and operator in ("=", "=~") and value not in ("", ".*", ".+"):
         expression = _META.sub(r"\\\g<0>", value) if operator == "=" else f"(?:{value})"
         operator, value = "=~", expression + NAME_AS_IT_IS
-    return f"{_escaped(matcher.name)}{operator}{_quoted(value)}"
+    return f"{_escaped(matcher.name)}{operator}{string_literal(value)}"
 
 
 def _escaped(name: str) -> str:
-    """A label name as a MetricsQL identifier; quoted names are understood by newer releases only."""
+    """Return a label name as a MetricsQL identifier; only newer releases read quoted names."""
     return _NO_IDENTIFIER.sub(lambda match: "\\" + match[0], name)
-
-
-def _quoted(value: str) -> str:
-    """A label value as a PromQL string literal."""
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
 def enforce(
@@ -155,11 +149,12 @@ def enforce(
         cluster: whether the backends are a cluster's, whose traces show its nodes and what other tenants do.
         multitenant: whether the request is for ``/select/multitenant/…``, where the backend's cache mixes tenants.
         query: the client's raw query, without the question mark.
-        form: the client's form body as urlencoded text, or None where the request carries no form.
+        form: the client's form as urlencoded text, or None if there is none.
+        cluster: whether the backends are a cluster, whose traces show its nodes and other tenants.
 
     Raises:
-        BadRequest: an argument that Go would drop without a word, or a query that a proxy may cut off.
-        CostlyQuery: a query that could stop the backend.
+        BadRequest: there is an argument that Go would silently drop, or a query that a proxy may cut.
+        CostlyQuery: there is a query that could stop the backend.
     """
     dropped = route.dropped | {TRACE_KEY} if cluster or claim.restricted else route.dropped
     uncached = multitenant and route.evaluates
@@ -179,15 +174,11 @@ def enforce(
 
 
 def _kept(claim: VMAccessClaim, dropped: frozenset[str], arguments: str, place: str) -> list[str]:
-    """The raw pairs of the client's that stay. Any key that begins with an enforced name goes, in any spelling.
-
-    Raises:
-        BadRequest: as :func:`enforce`.
-    """
+    """Return the client's raw pairs without keys that begin with an enforced name, in any spelling."""
     if _NOTHING_TO_DO.fullmatch(arguments) and arguments.count("&") < MAX_ARGUMENTS:
         return arguments.split("&") if arguments else []
     if place == "URL" and "#" in arguments:
-        raise BadRequest("the URL has a raw number sign, behind which a proxy may cut it off: encode it")
+        raise BadRequest("the URL has a raw number sign, where a proxy may cut it: percent-encode it")
     prefixes: tuple[str, ...] = ()
     if claim.labels:
         prefixes += (LABEL_KEY,)
@@ -203,7 +194,7 @@ def _added(route: Route, claim: VMAccessClaim, client: list[str]) -> tuple[str, 
         return enforcement.labels
     added = enforcement.narrowing + enforcement.filters
     if _lists_labels(route) and not any(decoded_key(pair) in _MATCH_KEYS for pair in client):
-        # A backend with -search.ignoreExtraFiltersAtLabelsAPI ignores filters here, unless there is a match[].
+        # With -search.ignoreExtraFiltersAtLabelsAPI a backend ignores filters here, but not match[].
         added += enforcement.matches
     return added
 

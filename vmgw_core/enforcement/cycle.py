@@ -5,7 +5,7 @@ The carrier reports what happened, one method per event. The cycle moves to the 
 that ends the request, if there is one. The states, in the manner of h11:
 
     HEAD ── authorize ──> AUTHORIZED ── enter ──> ENTERED ── count ──> COUNTED ── prepare ──┐
-                              └─ queue ─> QUEUED ── place ─┘                                │
+                              └─ queue ─> QUEUED ─ granted ┘                                │
               ┌──────────────────────┬─────────────────────┬────────────────────────────────┘
               v                      v                     v
             FORM ── form ─────> READY <── body ── METERED            (READY: ``upstream`` is complete)
@@ -15,9 +15,9 @@ that ends the request, if there is one. The states, in the manner of h11:
 
 - Only READY leads to a backend, and only ``prepare`` and ``form`` lead to READY.
 - A refusal leads to REFUSED from every state but ENDED. If ``responding`` is set, the client already has a part of the
-  backend's response, and the carrier must cut the connection instead of answering.
+  backend's response, and the carrier must cut the connection instead.
 - An event in a state that does not allow it is a defect: the cycle is then refused, and ``WrongState`` is raised.
-- ``end`` is allowed in every state, any number of times: it gives back what the request took up.
+- ``end`` is allowed in every state, any number of times.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from enum import Enum
 from typing import Final, NoReturn
 
 from vmgw_core.backends import BackendGroup, Concurrency, Member
-from vmgw_core.base import Access
+from vmgw_core.base import Access, TenantID
 from vmgw_core.errors import BackendTimeout, BackendUnreachable, InternalError, Refusal, TooManyAtOnce
 from vmgw_core.http import RequestHead
 from vmgw_core.limits import Limiter
@@ -39,35 +39,34 @@ from .rewriting import UpstreamRequest, moved, rewrite
 
 
 class State(Enum):
-    """How far a request came."""
+    """How far a request has come."""
 
     HEAD = "head"
-    """Nothing is decided."""
+    """Nothing is decided yet."""
     AUTHORIZED = "authorized"
-    """Its route and token let it pass."""
+    """Its route and token allow it."""
     QUEUED = "queued"
-    """It waits for a place among the concurrent requests."""
+    """It waits for a slot of the concurrency limit."""
     ENTERED = "entered"
-    """It has its place."""
+    """It has its slot."""
     COUNTED = "counted"
-    """Its tenant's limits let it pass."""
+    """The rate limits of its tenant allow it."""
     FORM = "form"
-    """Its form is being held, to be rewritten."""
+    """Its form is being read, to be rewritten."""
     METERED = "metered"
-    """Its body goes through the meter, which has not let out a byte yet."""
+    """Its body goes through the meter, which has not passed a byte on yet."""
     READY = "ready"
-    """``upstream`` is what a backend may be sent."""
+    """``upstream`` may be sent to a backend."""
     ASKED = "asked"
-    """A backend was sent a part of it, or is being connected to."""
+    """It is being sent to a backend, or the connection is being opened."""
     RESPONDING = "responding"
-    """The client was sent the head of the backend's response."""
+    """The client has the head of the backend's response."""
     REFUSED = "refused"
     """The gateway answers in place of a backend."""
     ENDED = "ended"
 
 
 _STREAMING: Final = frozenset((State.METERED, State.READY, State.ASKED, State.RESPONDING))
-_NO_PLACE: Final = "as many requests are under way as may be at once: -maxConcurrentRequests or PerTenant"
 
 
 class WrongState(Exception):
@@ -75,7 +74,7 @@ class WrongState(Exception):
 
 
 def _ignore(member: Member) -> None:
-    """Nobody wants to know."""
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,58 +91,76 @@ class Gateway:
     concurrency: Concurrency | None = None
     max_queue: float = 0.0
     backend_changed: Callable[[Member], None] = _ignore
-    """Called when one of several backends is set aside, or answers again."""
+    """Called when one of several backends is ejected, or responds again."""
 
     @property
     def counts_rows(self) -> bool:
-        """Whether some limit needs the rows of bodies."""
+        """Whether a limit needs the rows of bodies."""
         return self.limiter is not None and self.limiter.counts_rows
 
 
 class Cycle:
-    """One request. ``at`` is Unix time in seconds; what the other times count from is up to the carrier."""
+    """One request. ``at`` is Unix time in seconds; the carrier chooses the clock of the other times."""
 
     __slots__ = (
-        "_held", "_places", "_retried", "_tried", "_waiter", "asked", "at", "gateway", "grant", "head", "kept_form",
-        "member", "meter", "own_page", "refusal", "responding", "sent", "started", "state", "upstream",
+        "_held",
+        "_retried",
+        "_slots",
+        "_tried",
+        "_waiter",
+        "asked",
+        "at",
+        "gateway",
+        "grant",
+        "head",
+        "kept_form",
+        "member",
+        "meter",
+        "own_page",
+        "refusal",
+        "responding",
+        "sent",
+        "started",
+        "state",
+        "upstream",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, *, at: float, started: float) -> None:
         self.head = head
         self.at = at
-        """When the token is judged."""
+        """The time that the token is judged at."""
         self.started = started
         """When the head was complete."""
         self.state = State.HEAD
         self.gateway: Gateway | None = None
         self.own_page = False
-        """Whether the gateway itself answers with a page; nothing is decided then."""
+        """Whether the gateway responds with a page of its own, without a decision."""
         self.grant: Grant | None = None
         self.meter: RowMeter | None = None
         self.upstream: UpstreamRequest | None = None
         self.refusal: Refusal | None = None
         self.responding = False
-        """Whether the client was sent a part of the backend's response."""
+        """Whether the client has a part of the backend's response."""
         self.member: Member | None = None
-        """The backend that was chosen, with what is known of it."""
+        """The chosen backend, with its load and counters."""
         self.asked = 0.0
-        """When the backend was asked; 0 while no response is expected."""
+        """When the request was sent to the backend; 0 while no response is expected."""
         self.sent = 0
-        """Bytes of the response's content that the client was sent."""
+        """Bytes of the response's content that were sent to the client."""
         self.kept_form: bytes | None = None
         """The client's form, if the carrier keeps it to show or to capture it."""
         self._held = 0
-        self._places: Concurrency | None = None
+        self._slots: Concurrency | None = None
         self._retried = False
         self._tried: tuple[Member, ...] = ()
         self._waiter: Callable[[], None] | None = None
 
     @property
     def policy(self) -> Policy | None:
-        """The policy that the request is judged by."""
+        """The policy that applies to the request."""
         return None if self.gateway is None else self.gateway.policy
 
-    # Each event below sets the state to REFUSED before it does anything: whatever is raised, nothing goes on.
+    # Each event first sets the state to REFUSED, so that an exception ends the request.
 
     # --- the head --------------------------------------------------------------------------------------------------
 
@@ -154,7 +171,7 @@ class Cycle:
             gateway: what is in force; None if no configuration was accepted.
 
         Raises:
-            Refusal: it may not pass.
+            Refusal: the request is not allowed.
         """
         self._leave(State.HEAD, "authorize")
         if gateway is None:
@@ -164,57 +181,57 @@ class Cycle:
         self.state = State.AUTHORIZED
 
     def enter(self) -> bool:
-        """Take a place among the concurrent requests: AUTHORIZED to ENTERED. False: there is none, queue or refuse."""
+        """Take a slot of the concurrency limit: AUTHORIZED to ENTERED. Return False if there is none."""
         self._leave(State.AUTHORIZED, "enter")
         gateway, grant = self._admitted()
-        places = gateway.concurrency
-        if places is not None:
-            if not places.enter(grant.subject.tenant):
+        slots = gateway.concurrency
+        if slots is not None:
+            if not slots.enter(grant.subject.tenant):
                 self.state = State.AUTHORIZED
                 return False
-            self._places = places
+            self._slots = slots
         self.state = State.ENTERED
         return True
 
     def queue(self, waiter: Callable[[], None]) -> None:
-        """Wait for a place: AUTHORIZED to QUEUED. ``waiter`` is called once the state is ENTERED.
+        """Wait for a slot: AUTHORIZED to QUEUED. ``waiter`` is called once the state is ENTERED.
 
         Raises:
-            TooManyAtOnce: nobody may wait, or too many do.
+            TooManyAtOnce: the queue is full or disabled.
         """
         self._leave(State.AUTHORIZED, "queue")
         gateway, grant = self._admitted()
         assert gateway.concurrency is not None
-        if not gateway.max_queue or not gateway.concurrency.wait(grant.subject.tenant, self._place):
-            raise self._no_place(gateway.concurrency)
+        if not gateway.max_queue or not gateway.concurrency.wait(grant.subject.tenant, self._granted):
+            raise self._no_slot(gateway.concurrency, grant.subject.tenant)
         self._waiter = waiter
         self.state = State.QUEUED
 
     def expire(self) -> None:
-        """``max_queue`` has passed without a place: QUEUED to REFUSED. Always raises ``TooManyAtOnce``."""
+        """Give up after ``max_queue`` without a slot: QUEUED to REFUSED. Always raises ``TooManyAtOnce``."""
         self._leave(State.QUEUED, "expire")
         gateway, grant = self._admitted()
         assert gateway.concurrency is not None
-        gateway.concurrency.give_up(grant.subject.tenant, self._place)
-        raise self._no_place(gateway.concurrency)
+        gateway.concurrency.give_up(grant.subject.tenant, self._granted)
+        raise self._no_slot(gateway.concurrency, grant.subject.tenant)
 
-    def _place(self) -> None:
-        """Called by ``Concurrency``, which has counted the place as taken."""
+    def _granted(self) -> None:
+        """Take the slot that ``Concurrency`` has counted for this request."""
         assert self.state is State.QUEUED
         assert self._waiter is not None
         assert self.gateway is not None
-        self._places = self.gateway.concurrency
+        self._slots = self.gateway.concurrency
         self.state = State.ENTERED
         self._waiter()
 
     def count(self, now: float) -> None:
-        """Hold the tenant to its limits, and have the body of a write counted and checked: ENTERED to COUNTED.
+        """Apply the rate limits, and set up the meter for the body of a write: ENTERED to COUNTED.
 
         Args:
             now: seconds of the limiter's clock.
 
         Raises:
-            Refusal: it is beyond a limit, or its head says that its body cannot be read.
+            Refusal: a limit is reached, or the head announces an unreadable body.
         """
         self._leave(State.ENTERED, "count")
         gateway, grant = self._admitted()
@@ -247,7 +264,7 @@ class Cycle:
     # --- the body --------------------------------------------------------------------------------------------------
 
     def hold(self, size: int) -> None:
-        """``size`` more bytes of the form have come. Raises ``BodyTooLarge``: the form is not read on."""
+        """Count ``size`` more bytes of the form. Raises ``BodyTooLarge``: stop reading."""
         self._leave(State.FORM, "hold")
         gateway, _ = self._admitted()
         self._held += size
@@ -256,7 +273,7 @@ class Cycle:
         self.state = State.FORM
 
     def form(self, form: bytes) -> None:
-        """The form is complete: FORM to READY.
+        """Rewrite the complete form: FORM to READY.
 
         Raises:
             Refusal: the form cannot be read, is too large, or its arguments cannot be made binding.
@@ -267,10 +284,10 @@ class Cycle:
         self.state = State.READY
 
     def body(self, content: bytes, *, end: bool) -> bytes:
-        """More of a body that streams; returns what the backend may be sent now. METERED to READY with the first byte.
+        """Meter more of a streamed body; return the bytes to forward now. METERED to READY with the first of them.
 
         Raises:
-            Refusal: the rest may not pass.
+            Refusal: the rest is not allowed.
         """
         state = self.state
         if state not in _STREAMING:
@@ -285,10 +302,10 @@ class Cycle:
         return passed
 
     def rows(self, rows: int) -> None:
-        """The body is not there, but it is known to carry so many rows: count them, in state METERED.
+        """Count the rows of a body that is not available, in state METERED.
 
         Raises:
-            Refusal: they are beyond a limit.
+            Refusal: they exceed a limit.
         """
         self._leave(State.METERED, "rows")
         self._take(rows)
@@ -297,7 +314,7 @@ class Cycle:
     # --- the backend -----------------------------------------------------------------------------------------------
 
     def ask(self, now: float) -> None:
-        """The request is on its way to the backend of ``upstream``: READY to ASKED. ``now`` starts the clock."""
+        """Note at ``now`` that the request is being sent to the backend: READY to ASKED."""
         self._leave(State.READY, "ask")
         assert self.member is not None
         if not self.asked:
@@ -306,7 +323,7 @@ class Cycle:
         self.state = State.ASKED
 
     def unreachable(self, refusal: Refusal) -> None:
-        """No byte was sent, so any request may go to another backend: ASKED to READY.
+        """Choose another backend, since no byte was sent: ASKED to READY.
 
         Raises:
             Refusal: ``refusal``, if every backend was tried.
@@ -318,12 +335,12 @@ class Cycle:
         self.state = State.READY
 
     def lost(self, reason: str, *, stale: bool = False) -> bool:
-        """The backend broke off before the end of its response. Once, a GET without a body goes from ASKED to READY.
+        """Handle a backend that failed before the end of its response: ASKED to READY for the one retry of a bare GET.
 
         Args:
-            reason: what is known, for the client; may be empty.
-            stale: whether the connection had been used before and ended without a byte of a response. The backend may
-                just have closed an idle connection, so the same one is asked again.
+            reason: the reason, for the client; may be empty.
+            stale: whether a reused connection ended without a byte of a response. The backend may have closed an idle
+                connection, so the same backend is tried again.
 
         Returns:
             Whether a new connection must be opened: the other idle ones may be stale too.
@@ -346,21 +363,21 @@ class Cycle:
             self._retried = True
             self.state = State.READY
             return stale
-        text = reason or "it broke off before it answered"
+        text = reason or "the connection ended before the response"
         raise BackendUnreachable(f"-{flag}: the backend failed: {text}")
 
     def late(self) -> None:
-        """The backend did not respond in time. Always raises ``BackendTimeout``."""
+        """Give up on a backend that did not respond in time. Always raises ``BackendTimeout``."""
         if self.state not in _STREAMING:
             self._wrong("late")
         self.state = State.REFUSED
         assert self.upstream is not None
         if self.asked:
             self._failed(dead=False)
-        raise BackendTimeout(f"-{self.upstream.backend.flag}: the backend did not answer in time")
+        raise BackendTimeout(f"-{self.upstream.backend.flag}: the backend did not respond in time")
 
     def responded(self, now: float) -> None:
-        """The head of the backend's response is there, and goes to the client: ASKED to RESPONDING."""
+        """Note that the head of the backend's response goes to the client: ASKED to RESPONDING."""
         self._leave(State.ASKED, "responded")
         member = self.member
         assert member is not None
@@ -374,41 +391,41 @@ class Cycle:
     # --- the end ---------------------------------------------------------------------------------------------------
 
     def refuse(self, refusal: Refusal) -> None:
-        """Note why the gateway answers: what an event raised, or what the carrier found itself."""
-        # A traceback holds the frames of the carrier, and would keep them for as long as the cycle is kept.
+        """Note a refusal that an event raised or the carrier found."""
+        # A traceback would keep the carrier's frames alive as long as the cycle.
         refusal.__traceback__ = refusal.__context__ = refusal.__cause__ = None
         self.refusal = refusal
         if self.state is not State.ENDED:
             self.state = State.REFUSED
 
     def end(self) -> None:
-        """The client has its response, or has left: give back what the request took up."""
+        """Give back what the request holds: the client has its response, or has left."""
         queued, self.state = self.state is State.QUEUED, State.ENDED
         self._forsake()
         if queued:
             gateway, grant = self._admitted()
             assert gateway.concurrency is not None
-            gateway.concurrency.give_up(grant.subject.tenant, self._place)
-        elif self._places is not None:
+            gateway.concurrency.give_up(grant.subject.tenant, self._granted)
+        elif self._slots is not None:
             _, grant = self._admitted()
-            places, self._places = self._places, None
-            for waiter in places.leave(grant.subject.tenant):
+            slots, self._slots = self._slots, None
+            for waiter in slots.leave(grant.subject.tenant):
                 waiter()
 
     def verdict(self, status: int | None) -> str:
-        """``admitted``, ``refused`` (by the gateway), or ``failed`` (in the gateway or the backend, or broken off).
+        """Return ``admitted``, ``refused`` (by the gateway) or ``failed`` (in the gateway or the backend, or aborted).
 
         Args:
-            status: of the response; None if there was none.
+            status: the status of the response; None if there was none.
         """
         if self.refusal is not None and self.refusal.status < 500:
             return "refused"
         return "admitted" if self.refusal is None and status is not None else "failed"
 
-    # --- within ----------------------------------------------------------------------------------------------------
+    # --- private ---------------------------------------------------------------------------------------------------
 
     def _leave(self, state: State, event: str) -> None:
-        """Leave ``state``; what follows must set another one, or the request is refused."""
+        """Leave ``state`` for REFUSED, until the event sets another state."""
         if self.state is not state:
             self._wrong(event)
         self.state = State.REFUSED
@@ -425,14 +442,14 @@ class Cycle:
         return self.gateway, self.grant
 
     def _take(self, rows: int) -> None:
-        """Count rows that are about to pass. Raises ``Refusal``: they are beyond a limit."""
+        """Count rows that are about to be forwarded. Raises ``Refusal``: they exceed a limit."""
         gateway, grant = self._admitted()
         if gateway.limiter is not None and gateway.counts_rows:
             gateway.limiter.take_rows(grant.subject, rows, gateway.clock())
 
-    def _no_place(self, places: Concurrency) -> TooManyAtOnce:
-        places.refused += 1
-        return TooManyAtOnce(_NO_PLACE)
+    def _no_slot(self, slots: Concurrency, tenant: TenantID | None) -> TooManyAtOnce:
+        slots.refused += 1
+        return TooManyAtOnce(slots.reached(tenant))
 
     def _group(self) -> BackendGroup:
         gateway, grant = self._admitted()
@@ -441,7 +458,7 @@ class Cycle:
         return group
 
     def _rewrite(self, form: bytes | None) -> None:
-        """Choose the backend and write the request that it gets."""
+        """Choose the backend and write its request."""
         gateway, grant = self._admitted()
         group = self._group()
         member = self.member = group.only or group.choose()
@@ -467,14 +484,14 @@ class Cycle:
         return True
 
     def _forsake(self) -> None:
-        """The backend is no longer expected to respond."""
+        """Stop expecting a response of the backend."""
         if self.asked:
             self.asked = 0.0
             assert self.member is not None
             self.member.end()
 
     def _failed(self, *, dead: bool) -> None:
-        """The backend did not respond, or not in time. One that is ``dead`` is set aside."""
+        """Count a failure of the backend, and eject it if it is ``dead``."""
         member = self.member
         assert member is not None
         member.errors += 1

@@ -1,4 +1,4 @@
-"""The upstream request, written anew: the path, the arguments, the headers and the body."""
+"""The upstream request: its path, arguments, headers and body."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .upstream_headers import upstream_headers
 
 
 class UpstreamRequest(NamedTuple):
-    """What the backend receives. ``body`` is None where the client's body is streamed or there is none."""
+    """What the backend receives. ``body`` is None if the client's body is streamed or there is none."""
 
     backend: Backend
     method: str
@@ -24,10 +24,10 @@ class UpstreamRequest(NamedTuple):
 
 
 def rewrite(policy: Policy, grant: Grant, head: RequestHead, form: bytes | None) -> UpstreamRequest:
-    """Write the request the backend gets, anew.
+    """Write the request that the backend gets.
 
     Args:
-        form: the whole body where ``grant.body`` is ``Body.HOLD``, else None.
+        form: the whole body if ``grant.body`` is ``Body.HOLD``, else None.
 
     Raises:
         Refusal: the arguments cannot be made binding, or the form cannot be read.
@@ -51,8 +51,8 @@ def rewrite(policy: Policy, grant: Grant, head: RequestHead, form: bytes | None)
 
 
 def moved(request: UpstreamRequest, backend: Backend) -> UpstreamRequest:
-    """The same request to another backend of its group: what :func:`rewrite` would have made of it."""
-    (name, _), *headers = request.headers  # Host, which _passed_on puts first
+    """Return the request for another backend of its group, as :func:`rewrite` would write it."""
+    (name, _), *headers = request.headers  # Host, which upstream_headers puts first
     return request._replace(
         backend=backend,
         target=backend.base + request.target.removeprefix(request.backend.base),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final
 
-from vmgw_core.base import is_credential_header
-from vmgw_core.http import URLENCODED, Headers, RequestHead
+from vmgw_core.base import BoundedCache, is_credential_header
+from vmgw_core.http import URLENCODED, Headers, RequestHead, header_cache
 
-from .admission import REMEMBERED_HEADS, Body, Grant, Policy
+from .admission import Body, Grant, Policy
 
-# RFC 9110, section 7.6.1, and what never leaves the gateway: whose request it was, and what could choose a tenant.
-# Credentials and identities in headers of other names are not forwarded either: see secret_names.
+# RFC 9110, section 7.6.1, and headers that could choose a tenant. Headers with credentials or identities are not
+# forwarded either: see secret_names.
 _NEVER_FORWARDED: Final = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer upgrade expect host "
     b"accountid projectid x-forwarded-for storage-step".split()
@@ -20,28 +19,31 @@ _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-
 
 
 def upstream_headers(policy: Policy, grant: Grant, head: RequestHead, body: bytes | None) -> Headers:
-    """Write the headers of the upstream request; ``body`` is the form that it was given, or None."""
-    headers = _passed_on(
-        head.headers,
-        head.client,
-        policy.token_header,
-        grant.backend.host_header,
-        grant.body is Body.HOLD,
-        policy.compression,
-    )
+    """Return the headers of the upstream request; ``body`` is its rewritten form, or None."""
+    reframed = grant.body is Body.HOLD
+    key = (head.headers, head.client, policy.token_header, grant.backend.host_header, reframed, policy.compression)
+    headers = _forwarded.get(key)
+    if headers is None:
+        headers = _forward(*key)
+        _forwarded.put(key, headers)
     if body is None:
         return headers
     return (*headers, (b"Content-Type", URLENCODED.encode()), (b"Content-Length", str(len(body)).encode()))
 
 
-@lru_cache(maxsize=REMEMBERED_HEADS)
-def _passed_on(
+_forwarded: BoundedCache[tuple[Headers, str, bytes, str, bool, bool], Headers] = header_cache(lambda key: key[0])
+
+
+def _forward(
     headers: Headers, client: str, token_header: bytes, host: str, reframed: bool, compression: bool
 ) -> Headers:
-    """The client's headers as a backend gets them. ``reframed``: the body is written anew, and so is its framing."""
+    """Return the client's headers as a backend gets them, Host first.
+
+    ``reframed``: the body is rewritten, and so are the headers that frame it.
+    """
     values = [(name.lower(), value) for name, value in headers]
     named = {each.strip().lower() for name, value in values if name == b"connection" for each in value.split(b",")}
-    # Framing that Connection names would change where the message ends for the backend: it is not theirs to name.
+    # Dropping framing headers that Connection names would change where the message ends for the backend.
     dropped = _NEVER_FORWARDED | {token_header} | (named - _FRAMING) | (_FRAMING if reframed else set())
     if not compression:
         dropped |= {b"accept-encoding"}

@@ -1,6 +1,6 @@
-"""A decision told to people: as a value, as JSON and in words.
+"""Explanations of decisions: as values, as JSON and in words.
 
-Nothing here decides. It judges a request with the functions of ``vmgw_core.enforcement`` and reports the steps.
+Nothing here decides: a request runs through ``vmgw_core.enforcement``, and its steps are reported.
 """
 
 from __future__ import annotations
@@ -9,20 +9,19 @@ from .curl import CurlError, CurlRequest, parse_curl
 from .model import Explanation, Verdict
 from .request import Outcome, explain, own_page, usages
 from .shell_words import ShellError, split_words
-from .text import as_text, clean, limit_line, moment, summary
-from .token_report import TokenStory, judge_token, tell_unverified
+from .text import explanation_text, limit_line, moment, summary
+from .token_report import JudgedToken, judge_token, unverified_lines
 
 __all__ = [
     "CurlError",
     "CurlRequest",
     "Explanation",
+    "JudgedToken",
     "Outcome",
     "ShellError",
-    "TokenStory",
     "Verdict",
-    "as_text",
-    "clean",
     "explain",
+    "explanation_text",
     "judge_token",
     "limit_line",
     "moment",
@@ -30,6 +29,6 @@ __all__ = [
     "parse_curl",
     "split_words",
     "summary",
-    "tell_unverified",
+    "unverified_lines",
     "usages",
 ]

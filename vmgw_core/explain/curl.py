@@ -1,7 +1,7 @@
-"""The request that a curl command line sends, for the options that browsers, Grafana and documentation write.
+"""A parser of curl command lines, with the options that browsers, Grafana and documentation use.
 
-https://curl.se/docs/manpage.html. An option that would change the request and is not known here is refused, so that
-what is explained is what curl would send.
+https://curl.se/docs/manpage.html. Unknown options that would change the request are refused, so that the explained
+request is the one that curl would send.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
+from vmgw_core.base import printable
 from vmgw_core.http import URLENCODED, Headers
 
 ReadFile = Callable[[str], bytes]
@@ -32,10 +33,10 @@ _IGNORED: Final = frozenset((
     "connect-to", "cacert", "capath", "key", "retry", "retry-delay", "noproxy", "interface", "ciphers",
 ))  # fmt: skip
 _REFUSED: Final = {
-    "form": "a multipart form (-F) cannot be given here: write its arguments with --data-urlencode",
-    "form-string": "a multipart form cannot be given here: write its arguments with --data-urlencode",
-    "upload-file": "an upload (-T) cannot be given here: use --data-binary @FILE with -X PUT",
-    "config": "a configuration file (-K) is not read here: write its options into the command line",
+    "form": "multipart forms (-F) are not supported: use --data-urlencode",
+    "form-string": "multipart forms are not supported: use --data-urlencode",
+    "upload-file": "uploads (-T) are not supported: use --data-binary @FILE with -X PUT",
+    "config": "configuration files (-K) are not supported: give their options in the command line",
 }
 _SWITCHES: Final = frozenset((
     "get", "head", "silent", "show-error", "verbose", "include", "insecure", "location", "fail", "globoff",
@@ -46,12 +47,12 @@ _SWITCHES: Final = frozenset((
 
 
 class CurlError(ValueError):
-    """A command line that says no one request. The message names the option, and shows no value."""
+    """A command line without one clear request. The message names the option and no value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurlRequest:
-    """What curl would send. ``body`` is None where there is none."""
+    """The request that curl would send. ``body`` is None if there is none."""
 
     method: str
     target: str
@@ -60,13 +61,13 @@ class CurlRequest:
 
 
 def parse_curl(words: Sequence[str], read_file: ReadFile) -> CurlRequest:
-    """The request of the command line ``words``, which begin with ``curl``.
+    """Parse the command line ``words``, which begin with ``curl``.
 
     Args:
-        read_file: gives the content of the files that ``@name`` names; may raise ``OSError``.
+        read_file: returns the content of a file that ``@name`` names; may raise ``OSError``.
 
     Raises:
-        CurlError: it is no curl command line, or one whose request is not known.
+        CurlError: the command line is not curl's, or has an unsupported option.
     """
     options: list[tuple[str, str]] = []
     switches: set[str] = set()
@@ -86,7 +87,7 @@ def parse_curl(words: Sequence[str], read_file: ReadFile) -> CurlRequest:
 
 
 def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each option by its long name, with its value; an argument that is no option is a ``url``."""
+    """Yield each option by its long name, with its value; other arguments are a ``url``."""
     rest = iter(words)
     if next(rest, "").rpartition("/")[2] != "curl":
         raise CurlError("the command line does not begin with curl")
@@ -104,15 +105,15 @@ def _long(name: str, rest: Iterator[str]) -> tuple[str, str]:
         return name, ""
     if name in _USED or name in _IGNORED:
         return name, _following(f"--{name}", rest)
-    raise CurlError(f"the curl option --{name[:40]} is not known here")
+    raise CurlError(f"the curl option --{printable(name, 40)} is not supported")
 
 
 def _cluster(letters: str, rest: Iterator[str]) -> Iterator[tuple[str, str]]:
-    """``-sS``, ``-XPOST``: the value of the first option that takes one is what follows it."""
+    """Split ``-sS`` and ``-XPOST``: the first option that takes a value gets the rest."""
     for index, letter in enumerate(letters):
         name = _SHORT.get(letter)
         if name is None:
-            raise CurlError(f"the curl option -{letter} is not known here")
+            raise CurlError(f"the curl option -{letter} is not supported")
         if name not in _SWITCHES:
             yield name, letters[index + 1 :] or _following(f"-{letter}", rest)
             return
@@ -132,7 +133,7 @@ def _following(option: str, rest: Iterator[str]) -> str:
 def _request(url: str, options: Sequence[tuple[str, str]], switches: set[str], read_file: ReadFile) -> CurlRequest:
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise CurlError("the URL is no http or https URL")
+        raise CurlError("the URL is not an http or https URL")
     host = parts.netloc.rpartition("@")[2]
     path = parts.path if "path-as-is" in switches else _without_dots(parts.path)
     query = parts.query
@@ -176,8 +177,8 @@ def _headers(host: str, netloc: str, options: Sequence[tuple[str, str]], body: b
         if not colon:
             name, colon, value = line.removesuffix(";"), ";" if line.endswith(";") else "", ""
             if not colon:
-                raise CurlError("a header (-H) without a colon")
-        elif not value.strip():  # "Name:" takes a header away, "Name;" sends it empty
+                raise CurlError("a header (-H) has no colon")
+        elif not value.strip():  # "Name:" removes a header, "Name;" sends it empty
             defaults = {key: kept for key, kept in defaults.items() if key.lower() != name.strip().lower()}
             continue
         own.append((name.strip(), value.strip()))
@@ -191,7 +192,7 @@ def _headers(host: str, netloc: str, options: Sequence[tuple[str, str]], body: b
 
 
 def _data(option: str, value: str, read_file: ReadFile) -> bytes | None:
-    """The bytes that a data option adds to the body, None for another option."""
+    """Return the bytes that a data option adds to the body; None for other options."""
     raw = value.encode("utf-8", "surrogateescape")
     if option == "data-raw":
         return raw
@@ -202,7 +203,7 @@ def _data(option: str, value: str, read_file: ReadFile) -> bytes | None:
         return content if option in ("data-binary", "json") else content.translate(None, b"\r\n\0")
     if option != "data-urlencode":
         return None
-    # name=content, =content, content, name@file, @file: whichever of the two signs comes first.
+    # name=content, =content, content, name@file, @file: the first of the two signs counts.
     index = next((index for index, char in enumerate(value) if char in "=@"), None)
     if index is None:
         return quote(raw, safe="").encode()
@@ -214,7 +215,7 @@ def _data(option: str, value: str, read_file: ReadFile) -> bytes | None:
 
 
 def _without_dots(path: str) -> str:
-    """RFC 3986, section 5.2.4, as curl does unless it is told ``--path-as-is``."""
+    """Remove dot segments (RFC 3986, section 5.2.4), as curl does without ``--path-as-is``."""
     kept: list[str] = []
     segments = path.split("/")
     for index, segment in enumerate(segments):

@@ -1,10 +1,9 @@
-"""The whole story of one decision, as a frozen value and as JSON.
+"""The explanation of one decision, as a frozen value and as JSON.
 
 Rules of this file:
 
-- No story holds a usable token: header and claims are in it, the signature never; nor are a backend's credentials.
-- The keys of the JSON are stable: later versions add keys, and rename or remove none. What is not known, or was not
-  reached, is null.
+- An explanation holds the header and claims of a token, but never its signature, and no credentials of a backend.
+- The keys of the JSON are stable: later versions only add keys. Unknown parts are null.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from vmgw_core.base import tenant_name
 from vmgw_core.limits.model import Usage, label_text
-from vmgw_core.routing import MULTITENANT, Match
+from vmgw_core.routing import Match
 from vmgw_core.tokens import AccessMode, VerificationKey, VMAccessClaim
 
 Pair = tuple[str, str]
@@ -22,16 +22,16 @@ Pair = tuple[str, str]
 
 
 class Verdict(StrEnum):
-    """What became of the request."""
+    """The result of the decision."""
 
     ADMITTED = "admitted"
     REFUSED = "refused"
-    PENDING = "pending"  # the head is granted, and the form that comes with it is awaited
-    OWN_PAGE = "own_page"  # a page of the gateway itself, such as /health, that asks for no token
+    PENDING = "pending"  # the head is admitted, and the form is not known yet
+    OWN_PAGE = "own_page"  # a page of the gateway itself, such as /health, without a token
 
 
 class Step(StrEnum):
-    """The steps of a decision, in their order. ``HEAD`` is told of only where it refused."""
+    """The steps of a decision, in order. ``HEAD`` is reported only if it refused."""
 
     HEAD = "head"
     ROUTE = "route"
@@ -47,8 +47,8 @@ class Step(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepTaken:
-    """One step, how it ended, and what it found, in one line."""
+class StepReport:
+    """One step, its result, and its details in one line."""
 
     step: Step
     passed: bool
@@ -56,11 +56,11 @@ class StepTaken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RefusalTold:
+class RefusalReport:
     """Why the request was refused.
 
-    ``code``, ``message`` and ``status`` are the refusal's own; ``answer_status`` and ``answer`` what the client gets
-    to see of it, which tells less, and on writes is never 400, 409 or 415.
+    ``code``, ``message`` and ``status`` are the refusal's own; ``answer_status`` and ``answer`` are what the client
+    gets, which may say less.
     """
 
     step: Step
@@ -72,10 +72,10 @@ class RefusalTold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenTold:
-    """The token without its signature. ``key`` verified it; ``verified`` is False where no key did.
+class TokenReport:
+    """The token without its signature. ``key`` verified it; ``verified`` is False if no key did.
 
-    ``header`` and ``claims`` are None where they cannot be read.
+    ``header`` and ``claims`` are None if they are unreadable.
     """
 
     header: Mapping[str, object] | None = field(repr=False)
@@ -85,10 +85,10 @@ class TokenTold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArgumentsTold:
-    """The arguments in one place, the URL or the form, as the client sent them and as they go upstream.
+class ArgumentsReport:
+    """The arguments of the URL or the form, as the client sent them and as they go upstream.
 
-    ``after`` is None where the request was refused before they were rewritten.
+    ``after`` is None if the request was refused before they were rewritten.
     """
 
     before: tuple[Pair, ...]
@@ -98,8 +98,8 @@ class ArgumentsTold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamTold:
-    """What the backend gets: ``url`` without credentials, ``dropped_headers`` in lower case."""
+class UpstreamReport:
+    """The upstream request: ``url`` without credentials, ``dropped_headers`` in lower case."""
 
     flag: str
     method: str
@@ -109,38 +109,38 @@ class UpstreamTold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """One decision. Whatever the gateway did not get to is None or empty."""
+    """One decision. Parts that were not reached are None or empty."""
 
     verdict: Verdict
     time: float
-    """Unix seconds: the time the request was judged at."""
+    """The time of the decision, Unix seconds."""
     method: str
     path: str
     """As the client sent it, without the query."""
     client: str
-    steps: tuple[StepTaken, ...]
-    refusal: RefusalTold | None
+    steps: tuple[StepReport, ...]
+    refusal: RefusalReport | None
     match: Match | None
-    token: TokenTold | None
+    token: TokenReport | None
     claim: VMAccessClaim | None
     body: str | None
     """``none``, ``stream`` or ``hold``."""
-    url_arguments: ArgumentsTold | None
-    form_arguments: ArgumentsTold | None
+    url_arguments: ArgumentsReport | None
+    form_arguments: ArgumentsReport | None
     limits: tuple[Usage, ...] | None
-    """None where no limits are enforced."""
-    upstream: UpstreamTold | None
+    """None if no limits are enforced."""
+    upstream: UpstreamReport | None
 
     @property
     def tenant(self) -> str | None:
-        """The tenant, once the token is good: ``1:5``, or ``multitenant``."""
+        """The tenant of a valid token: ``1:5``, or ``multitenant``."""
         if self.claim is None:
             return None
         every = self.match is not None and self.match.multitenant and self.token is None
-        return MULTITENANT if every else str(self.claim.tenant)
+        return tenant_name(None if every else self.claim.tenant)
 
     def as_json(self) -> dict[str, object]:
-        """Plain data for ``json.dumps``."""
+        """Return plain data for ``json.dumps``."""
         return {
             "verdict": self.verdict.value,
             "time": self.time,
@@ -156,7 +156,7 @@ class Explanation:
         }
 
 
-def _refusal(refusal: RefusalTold | None) -> dict[str, object] | None:
+def _refusal(refusal: RefusalReport | None) -> dict[str, object] | None:
     if refusal is None:
         return None
     return {
@@ -181,8 +181,8 @@ def _route(match: Match | None) -> dict[str, object] | None:
     }
 
 
-def token_as_json(token: TokenTold | None) -> dict[str, object] | None:
-    """Header, claims and key."""
+def token_as_json(token: TokenReport | None) -> dict[str, object] | None:
+    """Return the header, claims and key of a token."""
     if token is None:
         return None
     key = token.key
@@ -195,7 +195,7 @@ def token_as_json(token: TokenTold | None) -> dict[str, object] | None:
 
 
 def key_as_json(key: VerificationKey) -> dict[str, object]:
-    """What identifies a key, and what it verifies; its public numbers are not in it."""
+    """Return what identifies a key and what it verifies, without its numbers."""
     return {
         "source": key.source,
         "kid": key.kid,
@@ -207,7 +207,7 @@ def key_as_json(key: VerificationKey) -> dict[str, object]:
 
 
 def access_as_json(claim: VMAccessClaim | None, tenant: str | None) -> dict[str, object] | None:
-    """What a claim grants."""
+    """Return what a claim grants."""
     if claim is None:
         return None
     return {
@@ -219,11 +219,11 @@ def access_as_json(claim: VMAccessClaim | None, tenant: str | None) -> dict[str,
 
 
 def mode_words(mode: AccessMode) -> str:
-    """``read``, ``write`` or ``full``."""
+    """Return ``read``, ``write`` or ``full``."""
     return {AccessMode.READ: "read", AccessMode.WRITE: "write"}.get(mode, "full")
 
 
-def _arguments(arguments: ArgumentsTold | None) -> dict[str, object] | None:
+def _arguments(arguments: ArgumentsReport | None) -> dict[str, object] | None:
     if arguments is None:
         return None
     return {
@@ -236,17 +236,16 @@ def _arguments(arguments: ArgumentsTold | None) -> dict[str, object] | None:
 
 def _limit(usage: Usage) -> dict[str, object]:
     limit = usage.limit
-    who = "total" if limit.total else MULTITENANT if usage.tenant is None else str(usage.tenant)
     return {
         "type": limit.type.value,
         "resolution": limit.resolution.value,
-        "scope": who + (label_text(limit.labels) if limit.labels else ""),
+        "scope": limit.scope(usage.tenant) + (label_text(limit.labels) if limit.labels else ""),
         "value": limit.value,
         "used": usage.usage,
     }
 
 
-def _upstream(upstream: UpstreamTold | None) -> dict[str, object] | None:
+def _upstream(upstream: UpstreamReport | None) -> dict[str, object] | None:
     if upstream is None:
         return None
     return {

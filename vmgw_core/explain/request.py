@@ -1,10 +1,9 @@
-"""Telling why: takes a request through :class:`vmgw_core.enforcement.cycle.Cycle`, and tells what that decided.
+"""Explanations of requests.
 
-    explain(policy, head, form, now)     judge now, and tell
-    describe(policy, head, outcome)      tell what was decided before
+    explain(policy, head, form, now)     decide now, and explain
+    describe(policy, head, outcome)      explain an earlier decision
 
-No rule stands here: what is told besides the decision itself is read from the values that it returned, and up to the
-step that refused.
+There are no rules here: the details come from the values that the decision returned, up to the step that refused.
 """
 
 from __future__ import annotations
@@ -39,40 +38,39 @@ from vmgw_core.errors import (
     UnsupportedBody,
     UsageUnknown,
 )
-from vmgw_core.http import RequestHead, answer, read_form
+from vmgw_core.http import RequestHead, read_form, refusal_response
 from vmgw_core.limits import Limiter, LimitType
 from vmgw_core.limits.model import Usage
 from vmgw_core.tokens import Token, token_from_header
 
-from .model import ArgumentsTold, Explanation, Pair, RefusalTold, Step, TokenTold, UpstreamTold, Verdict
-from .text import step_applies, tell
-from .token_report import judge_token, told_of
+from .model import ArgumentsReport, Explanation, Pair, RefusalReport, Step, TokenReport, UpstreamReport, Verdict
+from .text import report_step, step_applies
+from .token_report import judge_token, report_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How far a request came: the fields are those of a lane's record of it."""
+    """How far a request came."""
 
     now: float
-    """Unix seconds: when it was judged."""
+    """When it was decided, Unix seconds."""
     grant: Grant | None = None
     upstream: UpstreamRequest | None = None
     refusal: Refusal | None = None
     form: bytes | None = None
-    """The client's form, where one was held."""
+    """The client's form, if it was held."""
     limits: tuple[Usage, ...] | None = None
-    """The limits that the request counts against. None where no limits are enforced."""
+    """The limits that apply to the request; None if none are enforced."""
 
 
 def explain(
     policy: Policy, head: RequestHead, form: bytes | None, now: float, *, limiter: Limiter | None = None
 ) -> Explanation:
-    """Judge a request at the Unix time ``now``, and tell why it passes or does not.
+    """Decide on a request at the Unix time ``now``, and explain the decision.
 
     Args:
-        form: the body, of which only a form on a read or delete route is looked at.
-        limiter: holds the limits; None where there are none. The request is counted there at ``now``, as a lane does,
-            but for the rows of its body.
+        form: the body; only a form on a read or delete route is read.
+        limiter: the limits, or None. The request is counted there at ``now``, but not the rows of its body.
     """
     cycle, usage = Cycle(head, at=now, started=now), None
     try:
@@ -93,7 +91,7 @@ def explain(
 
 
 def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation:
-    """Tell what was decided on ``head`` under ``policy``."""
+    """Explain the decision on ``head`` under ``policy``."""
     refusal, grant, upstream = outcome.refusal, outcome.grant, outcome.upstream
     refused_at = None if refusal is None else _step_of(refusal, outcome)
     last = refused_at or (Step.BODY if upstream is None else Step.UPSTREAM)
@@ -119,11 +117,11 @@ def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation
         limits=outcome.limits,
         upstream=None if upstream is None else _upstream(head, upstream),
     )
-    return replace(story, steps=tuple(tell(story, step) for step in reached if step_applies(story, step)))
+    return replace(story, steps=tuple(report_step(story, step) for step in reached if step_applies(story, step)))
 
 
 def usages(limiter: Limiter, grant: Grant, now: float) -> tuple[Usage, ...]:
-    """The limits that a request counts against, with what is used of each. ``now`` is on the clock of ``limiter``."""
+    """Return the limits that apply to a request, with their usage. ``now`` is on the clock of ``limiter``."""
     if grant.route.access is Access.DELETE:
         return ()
     reads = grant.route.access is Access.READ
@@ -132,7 +130,7 @@ def usages(limiter: Limiter, grant: Grant, now: float) -> tuple[Usage, ...]:
 
 
 def own_page(head: RequestHead, now: float) -> Explanation:
-    """The story of a page that the gateway itself has."""
+    """Return the explanation of a page of the gateway itself."""
     return Explanation(
         verdict=Verdict.OWN_PAGE,
         time=now,
@@ -152,7 +150,7 @@ def own_page(head: RequestHead, now: float) -> Explanation:
     )
 
 
-# --- where it was refused ------------------------------------------------------------------------------------------
+# --- the step that refused ----------------------------------------------------------------------------------------
 
 _STEP_OF: Final[tuple[tuple[type[Refusal] | tuple[type[Refusal], ...], Step], ...]] = (
     ((MalformedHead, HeadTooLarge, TargetTooLong, RequestTimeout), Step.HEAD),
@@ -171,19 +169,19 @@ def _step_of(refusal: Refusal, outcome: Outcome) -> Step:
         if isinstance(refusal, types):
             return step
     if outcome.upstream is not None:
-        # Behind a complete decision only a body can still be refused by what it holds: more rows than a limit has.
+        # After a complete decision only the rows of a body can still exceed a limit.
         return Step.LIMITS if isinstance(refusal, BodyTooLarge) else Step.UPSTREAM
     if outcome.grant is not None:
         return Step.BODY if isinstance(refusal, BodyTooLarge) and outcome.form is None else Step.ARGUMENTS
     return Step.BODY if isinstance(refusal, BodyTooLarge | UnsupportedBody) else Step.ROUTE
 
 
-# --- what was found ------------------------------------------------------------------------------------------------
+# --- the parts -----------------------------------------------------------------------------------------------------
 
 
-def _refusal(policy: Policy, head: RequestHead, refusal: Refusal, step: Step) -> RefusalTold:
-    seen = answer(refusal, access=access_of(policy, head), tell_why=policy.tell_why)
-    return RefusalTold(
+def _refusal(policy: Policy, head: RequestHead, refusal: Refusal, step: Step) -> RefusalReport:
+    seen = refusal_response(refusal, access=access_of(policy, head), tell_why=policy.tell_why)
+    return RefusalReport(
         step=step,
         code=refusal.code,
         message=refusal.message,
@@ -193,8 +191,8 @@ def _refusal(policy: Policy, head: RequestHead, refusal: Refusal, step: Step) ->
     )
 
 
-def _token(policy: Policy, head: RequestHead, outcome: Outcome) -> tuple[Token | None, TokenTold | None]:
-    """The token if it is good, and what can be told of it in any case."""
+def _token(policy: Policy, head: RequestHead, outcome: Outcome) -> tuple[Token | None, TokenReport | None]:
+    """Return the token if it is valid, and its report in any case."""
     if not policy.auth:
         return None, None
     values = [value.decode("latin-1") for value in head.values(policy.token_header)]
@@ -203,17 +201,17 @@ def _token(policy: Policy, head: RequestHead, outcome: Outcome) -> tuple[Token |
     except Refusal:
         return None, None
     if outcome.grant is not None and outcome.grant.token is not None:
-        return outcome.grant.token, told_of(outcome.grant.token, text)
+        return outcome.grant.token, report_of(outcome.grant.token, text)
     story = judge_token(policy.verifier, text, outcome.now)
     return story.token, story.told
 
 
-def _url_arguments(head: RequestHead, upstream: UpstreamRequest | None) -> ArgumentsTold:
+def _url_arguments(head: RequestHead, upstream: UpstreamRequest | None) -> ArgumentsReport:
     after = None if upstream is None else upstream.target.partition("?")[2]
     return _compared(head.target.partition("?")[2], after)
 
 
-def _form_arguments(head: RequestHead, grant: Grant, outcome: Outcome) -> ArgumentsTold | None:
+def _form_arguments(head: RequestHead, grant: Grant, outcome: Outcome) -> ArgumentsReport | None:
     if grant.body is not Body.HOLD or head.method != "POST":
         return None
     try:
@@ -224,11 +222,11 @@ def _form_arguments(head: RequestHead, grant: Grant, outcome: Outcome) -> Argume
     return _compared(before, None if upstream is None else (upstream.body or b"").decode("ascii"))
 
 
-def _compared(before: str, after: str | None) -> ArgumentsTold:
+def _compared(before: str, after: str | None) -> ArgumentsReport:
     old = [pair for pair in before.split("&") if pair]
     new = None if after is None else [pair for pair in after.split("&") if pair]
     removed, added = Counter(old), Counter(new or ())
-    return ArgumentsTold(
+    return ArgumentsReport(
         before=_decoded(old),
         after=None if new is None else _decoded(new),
         removed=() if new is None else _decoded((removed - added).elements()),
@@ -243,11 +241,11 @@ def _decoded(pairs: Iterable[str]) -> tuple[Pair, ...]:
     )
 
 
-def _upstream(head: RequestHead, upstream: UpstreamRequest) -> UpstreamTold:
+def _upstream(head: RequestHead, upstream: UpstreamRequest) -> UpstreamReport:
     backend = upstream.backend
     sent = {name.lower() for name, _ in upstream.headers}
     came = dict.fromkeys(name.lower() for name, _ in head.headers)
-    return UpstreamTold(
+    return UpstreamReport(
         flag=backend.flag,
         method=upstream.method,
         url=f"{backend.scheme}://{backend.host_header}{upstream.target}",

@@ -1,7 +1,7 @@
-"""A command line as a POSIX shell splits it into words, for what browsers and people copy.
+"""Splits a command line into words as a POSIX shell does.
 
-``shlex`` knows neither ``$'…'``, which browsers write where a body has quotes or line breaks, nor variables. Nothing
-is run: substitutions, globs and lists of commands are refused, so that no word means something else than in a shell.
+``shlex`` supports neither variables nor ``$'…'``, which browsers use for bodies with quotes or line breaks. Nothing is
+run: substitutions and lists of commands are refused, so every word means the same as in a shell.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _LETTERS: Final = dict(zip("abeEfnrtv", "\a\b\x1b\x1b\f\n\r\t\v", strict=True))
 
 
 class ShellError(ValueError):
-    """A command line that cannot be split without running it. The message shows nothing of it but variable names."""
+    """A command line that cannot be split without running it. The message shows only variable names."""
 
 
 def split_words(text: str, environ: Mapping[str, str]) -> list[str]:
-    """The words of the first command in ``text``; what follows a pipe or a redirection is left out.
+    """Return the words of the first command in ``text``, up to a pipe or redirection.
 
     Raises:
-        ShellError: a quote without end, a substitution, several commands, or a variable that ``environ`` lacks.
+        ShellError: a quote is not closed, there is a substitution or a second command, or a variable is not set.
     """
     return list(_words(text.replace("\r\n", "\n"), environ))
 
@@ -57,7 +57,7 @@ def _words(text: str, environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _piece(text: str, position: int, environ: Mapping[str, str]) -> tuple[str, int]:
-    """One part of a word and where it ends."""
+    """Return one part of a word and its end."""
     char = text[position]
     if char == "'":
         end = text.find("'", position + 1)
@@ -72,7 +72,7 @@ def _piece(text: str, position: int, environ: Mapping[str, str]) -> tuple[str, i
         quoted = _ANSI_C.match(text, position)
         return (_unescaped(quoted[1]), quoted.end()) if quoted else _expanded(text, position, environ)
     plain = _PLAIN.match(text, position)
-    assert plain is not None  # whatever else there is was dealt with
+    assert plain is not None  # all other characters are handled above
     return plain[0], plain.end()
 
 
@@ -101,19 +101,19 @@ def _expanded(text: str, position: int, environ: Mapping[str, str]) -> tuple[str
             raise ShellError(f"the variable {name} is not set")
         return environ[name], variable.end()
     if text[position] == "`" or text.startswith(("$(", "${"), position):
-        raise ShellError("a substitution is not run here: write its value in its place")
+        raise ShellError("substitutions are not run: write the value instead")
     return "$", position + 1
 
 
 def _unescaped(text: str) -> str:
-    """The inside of ``$'…'``, as bash reads it."""
+    """Unescape the inside of ``$'…'`` as bash does."""
 
     def one(match: re.Match[str]) -> str:
         for group, base in ((1, 16), (2, 16), (3, 16), (4, 8)):
             if match[group]:
                 number = int(match[group], base)
                 if number > 0x10FFFF:
-                    raise ShellError("an escape names no character")
+                    raise ShellError("an escape is not a valid character")
                 return chr(number)
         return _LETTERS.get(match[5], match[5])
 

@@ -1,7 +1,6 @@
-"""An explanation in words: a line for each step, the whole as text, and one line for a list of flows.
+"""Explanations in words: a line per step, the whole text, and one line for a list of flows.
 
-Every value that a client, a token or a backend chose is escaped where it is printed, so that none of it can move a
-terminal's cursor or begin a line of its own.
+All values of clients, tokens and backends are escaped, so that they cannot control a terminal or begin a line.
 """
 
 from __future__ import annotations
@@ -11,46 +10,39 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
+from vmgw_core.base import printable
 from vmgw_core.enforcement import NAME_AS_IT_IS, TRACE_KEY
 from vmgw_core.limits.model import Usage
 from vmgw_core.routing import Filters
 from vmgw_core.tokens import VMAccessClaim
 
-from .model import ArgumentsTold, Explanation, Pair, Step, StepTaken, TokenTold, Verdict, mode_words
+from .model import ArgumentsReport, Explanation, Pair, Step, StepReport, TokenReport, Verdict, mode_words
 
-_SHOWN: Final = 200
-"""Characters of a value that are printed."""
 _FAR: Final = 1 << 53
 _LISTED: Final = 40
-"""Arguments that are printed of a URL or a form."""
+"""The most arguments that are printed of a URL or a form."""
 
 _FILTERS: Final = {
     Filters.BIND: "the backend honours labels and filters here",
-    Filters.LEAK: "the backend ignores labels and filters here, and the token carries none",
-    Filters.OPEN: "the backend ignores labels and filters here, the token carries none, and there is one tenant",
+    Filters.LEAK: "the backend ignores labels and filters here, and the token has none",
+    Filters.OPEN: "the backend ignores labels and filters here, the token has none, and there is one tenant",
     Filters.NONE: "there is nothing to filter here",
 }
-_BODIES: Final = {"none": "no body", "stream": "passed on as it comes", "hold": "a form: held and judged"}
-
-
-def clean(text: str, length: int = _SHOWN) -> str:
-    """``text`` in one line without control characters, cut behind ``length`` characters."""
-    shown = text if len(text) <= length else text[:length] + "…"
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
+_BODIES: Final = {"none": "no body", "stream": "streamed to the backend", "hold": "a form: read and rewritten"}
 
 
 def step_applies(story: Explanation, step: Step) -> bool:
-    """Whether there is anything to tell of a step that was reached."""
+    """Return whether a reached step has anything to report."""
     if _refused_at(story, step):
         return True
     return step is not Step.HEAD and (step is not Step.LIMITS or story.limits is not None)
 
 
-def tell(story: Explanation, step: Step) -> StepTaken:
-    """A step that ``story`` reached, in one line."""
+def report_step(story: Explanation, step: Step) -> StepReport:
+    """Return the report of a step that was reached."""
     if story.refusal is not None and _refused_at(story, step):
-        return StepTaken(step=step, passed=False, text=clean(story.refusal.message))
-    return StepTaken(step=step, passed=True, text=_TOLD[step](story))
+        return StepReport(step=step, passed=False, text=printable(story.refusal.message))
+    return StepReport(step=step, passed=True, text=_TOLD[step](story))
 
 
 def _refused_at(story: Explanation, step: Step) -> bool:
@@ -68,17 +60,17 @@ def _route(story: Explanation) -> str:
 
 def _token(story: Explanation) -> str:
     if story.token is None:
-        return "none is needed: -enable.auth is not set"
+        return "no token is needed: -enable.auth is not set"
     return token_key(story.token)
 
 
-def token_key(token: TokenTold) -> str:
-    """What a good token was verified with."""
+def token_key(token: TokenReport) -> str:
+    """Return the key that verified a token, in words."""
     key = token.key
     if key is None:
-        return "NOT verified: no key is configured, anybody can make such a token"
-    kid = f"kid {clean(key.kid)}, " if key.kid is not None else ""
-    return f"verified with {clean(key.source)} ({key.kty}, {kid}thumbprint {key.thumbprint})"
+        return "NOT verified: no key is configured, so anybody can make such a token"
+    kid = f"kid {printable(key.kid)}, " if key.kid is not None else ""
+    return f"verified with {printable(key.source)} ({key.kty}, {kid}thumbprint {key.thumbprint})"
 
 
 def _mode(story: Explanation) -> str:
@@ -93,9 +85,9 @@ def _filters(story: Explanation) -> str:
 
 def _tenant(story: Explanation) -> str:
     assert story.match is not None
-    named = "" if story.match.tenant is None or story.token is None else ", as the path says"
+    named = "" if story.match.tenant is None or story.token is None else ", as in the path"
     if story.match.multitenant and story.token is not None:
-        named = ", to which labels hold the path for all tenants"
+        named = ", enforced by labels on the path for all tenants"
     return f"{story.tenant}{named}"
 
 
@@ -105,7 +97,7 @@ def _backend(story: Explanation) -> str:
 
 
 def _body(story: Explanation) -> str:
-    return _BODIES.get(story.body or "", "judged")
+    return _BODIES.get(story.body or "", "checked")
 
 
 def _limits(story: Explanation) -> str:
@@ -113,24 +105,24 @@ def _limits(story: Explanation) -> str:
 
 
 def limit_line(usage: Usage) -> str:
-    """A limit and what is used of it, in one line."""
-    return clean(usage.limit.described(usage.usage, usage.tenant))
+    """Return a limit and its usage in one line."""
+    return printable(usage.limit.described(usage.usage, usage.tenant))
 
 
 def _arguments(story: Explanation) -> str:
-    told = changes(story) or "nothing added, nothing removed"
+    text = changes(story) or "nothing added, nothing removed"
     places = [each for each in (story.url_arguments, story.form_arguments) if each is not None]
     if any(name.strip().lower() == TRACE_KEY for each in places for name, _ in each.removed):
-        told += "; trace was removed: it tells what the backend holds of others"
+        text += "; trace was removed: it would show data of other tenants or teams"
     quoted = NAME_AS_IT_IS.replace("\\", r"\\")
     if any(quoted in value for each in places for _, value in each.added):
-        told += f"; {NAME_AS_IT_IS} always matches, and keeps the backend from widening a filter on the metric name"
-    return told
+        text += f"; {NAME_AS_IT_IS} always matches, and stops the backend from widening a filter on the metric name"
+    return text
 
 
 def _upstream(story: Explanation) -> str:
     assert story.upstream is not None
-    return f"{story.upstream.method} {clean(story.upstream.url, 1000)}"
+    return f"{story.upstream.method} {printable(story.upstream.url, 1000)}"
 
 
 _TOLD: Final = {
@@ -151,7 +143,7 @@ _TOLD: Final = {
 
 
 def changes(story: Explanation) -> str:
-    """What was removed and added, such as ``-extra_label=team=ops +extra_label=team=dev``; empty for nothing."""
+    """Return what was removed and added, such as ``-extra_label=team=ops +extra_label=team=dev``."""
     words = []
     for arguments in (story.url_arguments, story.form_arguments):
         if arguments is not None:
@@ -161,16 +153,16 @@ def changes(story: Explanation) -> str:
 
 
 def summary(story: Explanation) -> str:
-    """The decision in one line: tenant, access and what was changed, or why it was refused."""
+    """Return the decision in one line: tenant, access and changes, or the refusal."""
     words = [] if story.tenant is None else [story.tenant]
     if story.match is not None:
         words.append(story.match.route.access.value)
     if story.refusal is not None:
-        words.append(f"{story.refusal.code}: {clean(story.refusal.message)}")
+        words.append(f"{story.refusal.code}: {printable(story.refusal.message)}")
     elif story.verdict is Verdict.OWN_PAGE:
-        words.append("a page of the gateway itself, which asks for no token and no backend")
+        words.append("a page of the gateway itself, which needs no token and no backend")
     elif story.verdict is Verdict.PENDING:
-        words.append("awaiting the form")
+        words.append("waiting for the form")
     else:
         words.append(changes(story) or "unchanged")
     return " ".join(words)
@@ -179,20 +171,23 @@ def summary(story: Explanation) -> str:
 # --- the whole -----------------------------------------------------------------------------------------------------
 
 
-def as_text(story: Explanation) -> str:
-    """The whole story, with a newline at its end."""
+def explanation_text(story: Explanation) -> str:
+    """Return the whole explanation, with a newline at its end."""
     return "\n".join(_lines(story)) + "\n"
 
 
 def _lines(story: Explanation) -> Iterator[str]:
     refusal = story.refusal
     yield f"{story.verdict.value.upper()}  {summary(story)}"
-    yield f"{clean(story.method)} {clean(story.path)} from {clean(story.client)}, judged at {moment(story.time)}"
+    yield (
+        f"{printable(story.method)} {printable(story.path)} from {printable(story.client)}, "
+        f"judged at {moment(story.time)}"
+    )
     yield ""
     for taken in story.steps:
         yield f"  {'ok' if taken.passed else 'NO'}  {taken.step.value:<9}  {taken.text}"
     if refusal is not None:
-        yield from ("", "The client gets", f"  {refusal.answer_status} {clean(refusal.answer)}")
+        yield from ("", "The client gets", f"  {refusal.answer_status} {printable(refusal.answer)}")
     if story.token is not None:
         yield from token_lines(story.token, story.time)
     if story.claim is not None:
@@ -206,23 +201,23 @@ def _lines(story: Explanation) -> Iterator[str]:
         yield from (f"  {limit_line(limit)}" for limit in story.limits)
     if story.upstream is not None:
         yield from ("", f"Upstream (-{story.upstream.flag})", f"  {_upstream(story)}")
-        yield f"  headers left out: {clean(', '.join(story.upstream.dropped_headers))}"
+        yield f"  headers removed: {printable(', '.join(story.upstream.dropped_headers))}"
 
 
-def token_lines(token: TokenTold, now: float | None) -> Iterator[str]:
-    """Header, claims and times of a token, below an empty line and a title."""
+def token_lines(token: TokenReport, now: float | None) -> Iterator[str]:
+    """Yield the header, claims and times of a token, after an empty line and a title."""
     yield from ("", "Token", *_json_lines("header", token.header), *_json_lines("claims", token.claims))
     yield from (f"  {line}" for line in times(token.claims or {}, now))
 
 
 def access_lines(claim: VMAccessClaim, tenant: str | None) -> Iterator[str]:
-    """What a claim grants."""
+    """Yield what a claim grants."""
     yield f"  tenant {tenant}, mode {mode_words(claim.mode)}"
-    yield from (f"  label  {clean(name)}={clean(value)}" for name, value in claim.labels)
-    yield from (f"  filter {clean(selector)}" for selector in claim.filters)
+    yield from (f"  label  {printable(name)}={printable(value)}" for name, value in claim.labels)
+    yield from (f"  filter {printable(selector)}" for selector in claim.filters)
 
 
-def _argument_lines(arguments: ArgumentsTold) -> Iterator[str]:
+def _argument_lines(arguments: ArgumentsReport) -> Iterator[str]:
     gone = list(arguments.removed)
     for pair in arguments.before[:_LISTED]:
         mark = " "
@@ -237,34 +232,34 @@ def _argument_lines(arguments: ArgumentsTold) -> Iterator[str]:
         yield f"  + … and {len(arguments.added) - _LISTED} more"
 
 
-def _pair(pair: Pair, length: int = _SHOWN) -> str:
-    return f"{clean(pair[0], length)}={clean(pair[1], length)}"
+def _pair(pair: Pair, length: int = 200) -> str:
+    return f"{printable(pair[0], length)}={printable(pair[1], length)}"
 
 
 def _json_lines(title: str, value: Mapping[str, object] | None) -> Iterator[str]:
     if value is None:
-        yield f"  {title}: cannot be read"
+        yield f"  {title}: unreadable"
         return
     yield f"  {title}:"
     for line in json.dumps(dict(value), indent=2, ensure_ascii=False).splitlines():
-        yield f"    {clean(line)}"
+        yield f"    {printable(line)}"
 
 
 def times(claims: Mapping[str, object], now: float | None) -> Iterator[str]:
-    """What ``exp`` and ``nbf`` mean, a line each; at the Unix time ``now``, where it is known."""
+    """Yield a line each for ``exp`` and ``nbf``, relative to the Unix time ``now`` if it is known."""
     for name, after, before in (("exp", "expires in {}", "expired {} ago"), ("nbf", "valid in {}", "valid for {}")):
         value = claims.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool):
             if now is None:
                 yield f"{name}: {moment(value)}"
                 continue
-            left = min(max(value, -_FAR), _FAR) - now  # of any size, and floats are not
+            left = min(max(value, -_FAR), _FAR) - now  # integers may be larger than floats
             distance = (after if left > 0 else before).format(_span(abs(left)))
             yield f"{name}: {moment(value)}, {distance}"
 
 
 def moment(seconds: float) -> str:
-    """A Unix time as people write it, in UTC; a number where no calendar reaches."""
+    """Return a Unix time as UTC text, or as a number if it is out of range."""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (OverflowError, ValueError, OSError):

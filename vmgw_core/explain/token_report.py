@@ -1,25 +1,25 @@
-"""What a token is and what it would grant, for people; a token that is refused too."""
+"""Reports of valid and refused tokens: their contents, and what they grant."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vmgw_core.base import Access
+from vmgw_core.base import Access, printable
 from vmgw_core.errors import Refusal
 from vmgw_core.routing import ROUTES
 from vmgw_core.tokens import Token, TokenVerifier, VMAccessClaim, peek
 
-from .model import TokenTold, access_as_json, token_as_json
-from .text import access_lines, clean, token_key, token_lines
+from .model import TokenReport, access_as_json, token_as_json
+from .text import access_lines, token_key, token_lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenStory:
-    """A token at the Unix time ``time``. ``token`` is None where it is refused; then ``refusal`` says why."""
+class JudgedToken:
+    """A token at the Unix time ``time``. ``token`` is None if it is refused; then ``refusal`` says why."""
 
     time: float
-    told: TokenTold
+    told: TokenReport
     token: Token | None
     refusal: Refusal | None
 
@@ -29,7 +29,7 @@ class TokenStory:
         return None if self.token is None else self.token.access
 
     def as_json(self) -> dict[str, object]:
-        """Plain data for ``json.dumps``, with the keys of an explanation."""
+        """Return plain data for ``json.dumps``, with the keys of an explanation."""
         refusal = self.refusal
         return {
             "verdict": "refused" if refusal else "admitted",
@@ -40,12 +40,12 @@ class TokenStory:
         }
 
     def as_text(self) -> str:
-        """The same for people, with a newline at its end."""
+        """Return the report as text, with a newline at its end."""
         return "\n".join(self._lines()) + "\n"
 
     def _lines(self) -> Iterator[str]:
         if self.refusal is not None:
-            yield f"REFUSED  {self.refusal.code}: {clean(self.refusal.message)}"
+            yield f"REFUSED  {self.refusal.code}: {printable(self.refusal.message)}"
         else:
             yield f"GOOD  {token_key(self.told)}"
         yield from token_lines(self.told, self.time)
@@ -53,25 +53,25 @@ class TokenStory:
             yield from ("", "It grants", *access_lines(self.claim, str(self.claim.tenant)), *_open_lines(self.claim))
 
 
-def judge_token(verifier: TokenVerifier, text: str, now: float) -> TokenStory:
+def judge_token(verifier: TokenVerifier, text: str, now: float) -> JudgedToken:
     """Verify ``text``, a token without ``Bearer``, at the Unix time ``now``."""
     try:
         token = verifier.verify(text, now)
     except Refusal as refusal:
         seen = peek(text)
-        told = TokenTold(header=seen.header, claims=seen.claims, verified=False, key=None)
-        return TokenStory(time=now, told=told, token=None, refusal=refusal)
-    return TokenStory(time=now, told=told_of(token, text), token=token, refusal=None)
+        told = TokenReport(header=seen.header, claims=seen.claims, verified=False, key=None)
+        return JudgedToken(time=now, told=told, token=None, refusal=refusal)
+    return JudgedToken(time=now, told=report_of(token, text), token=token, refusal=None)
 
 
-def told_of(token: Token, text: str) -> TokenTold:
-    """A good token, whose text is ``text``, without its signature."""
+def report_of(token: Token, text: str) -> TokenReport:
+    """Return the report of a valid token with the text ``text``."""
     seen = peek(text)
-    return TokenTold(header=seen.header, claims=seen.claims, verified=token.key is not None, key=token.key)
+    return TokenReport(header=seen.header, claims=seen.claims, verified=token.key is not None, key=token.key)
 
 
 def _open_lines(claim: VMAccessClaim) -> Iterator[str]:
-    """The routes it opens, and those that it would open but for its labels and filters."""
+    """Yield the number of routes that it opens, and those that its labels or filters close."""
     routes = [route for route in ROUTES if route.single and not route.prefix]
     for access in Access:
         if claim.mode.allows(access):
@@ -79,15 +79,15 @@ def _open_lines(claim: VMAccessClaim) -> Iterator[str]:
             closed = [route.path for route in paths if claim.restricted and route.ignored]
             yield f"  {access.value}: {len(paths) - len(closed)} of {len(paths)} paths"
             if closed:
-                yield f"    not {', '.join(closed)}: labels and filters are ignored there"
+                yield f"    not {', '.join(closed)}: the backend ignores labels and filters there"
         else:
             yield f"  {access.value}: no"
 
 
-def tell_unverified(text: str) -> list[str]:
-    """Header and claims of a token, without a word on whether it is good. Raises ``ValueError`` for none."""
+def unverified_lines(text: str) -> list[str]:
+    """Return the header and claims of an unverified token. Raises ``ValueError`` if it is not a token."""
     seen = peek(text)
     if seen.header is None:
-        raise ValueError("no token")
-    told = TokenTold(header=seen.header, claims=seen.claims, verified=False, key=None)
+        raise ValueError("not a token")
+    told = TokenReport(header=seen.header, claims=seen.claims, verified=False, key=None)
     return list(token_lines(told, None))[1:]

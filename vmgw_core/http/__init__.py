@@ -1,6 +1,6 @@
 """HTTP as bytes and values: request heads, the framing of bodies, forms, content encodings and responses.
 
-Nothing here knows tokens or VictoriaMetrics' paths. What is built from a client's bytes is checked once, here.
+Nothing here knows tokens or VictoriaMetrics' paths.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from .forms import (
 )
 from .framing import BodyReader, ChunkedReader, LengthReader
 from .head import (
-    Headers,
     HeadLimits,
     RequestHead,
     check_fields,
@@ -27,16 +26,15 @@ from .head import (
     check_request_line,
     find_head,
     skip_empty_lines,
-    values_of,
 )
-from .responses import CORS, Answer, HeaderEdit, answer
+from .headers import Headers, facts_of, header_cache, values_of
+from .responses import CORS, HeaderEdit, Response, refusal_response
 
 __all__ = [
     "CORS",
     "MAX_ARGUMENTS",
     "MULTIPART",
     "URLENCODED",
-    "Answer",
     "BodyReader",
     "ChunkedReader",
     "Decoder",
@@ -46,10 +44,10 @@ __all__ = [
     "LengthReader",
     "Plain",
     "RequestHead",
+    "Response",
     "Sink",
     "SnappyBlock",
     "ZstdBlock",
-    "answer",
     "check_fields",
     "check_head",
     "check_request_line",
@@ -57,10 +55,13 @@ __all__ = [
     "decoded_key",
     "decoder",
     "encode_pair",
+    "facts_of",
     "find_head",
+    "header_cache",
     "is_form",
     "key_of",
     "read_form",
+    "refusal_response",
     "skip_empty_lines",
     "split_pairs",
     "values_of",

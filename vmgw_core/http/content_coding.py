@@ -1,11 +1,11 @@
-"""Content encodings of write bodies, undone as the body streams, in bounded memory.
+"""Decoders for the content encodings of write bodies, which stream in bounded memory.
 
-What VictoriaMetrics takes (its newest releases; older ones take gzip, and take a body in any other encoding as it
-is): gzip, deflate (which is zlib's format, RFC 1950), zstd, and snappy in block format. Encodings that are stacked
-or unknown are refused: rows in a body that the backend can read and the gateway cannot would not be counted.
+The newest releases of VictoriaMetrics accept gzip, deflate (zlib's format, RFC 1950), zstd and snappy in block format.
+Older ones accept gzip, and read other encodings as they are. Stacked and unknown encodings are refused: the gateway
+could not count rows in them.
 
-A decoder gets bytes and hands on what they decode to in pieces of at most ``PIECE`` bytes, at once: of a
-decompression bomb no more than that is ever held here. Only a snappy block is decoded whole, up to a bound.
+A decoder passes on decoded pieces of at most ``PIECE`` bytes at once, so a decompression bomb never takes more memory.
+Only a snappy block is decoded whole, up to a bound.
 """
 
 from __future__ import annotations
@@ -23,28 +23,25 @@ from vmgw_core.errors import BadBody, BodyTooLarge, UnsupportedBody
 from .head import RequestHead
 
 Sink = Callable[[bytes], None]
-"""Takes the decoded bytes, in order."""
+"""Receives the decoded bytes, in order."""
 
 PIECE: Final = 256 * 1024
-"""Bytes handed on at once, at most."""
+"""The most bytes passed on at once."""
 
-_INPUT: Final = 64 * 1024  # bytes decompressed in one go: what is left of them is copied at the end of a member
+_INPUT: Final = 64 * 1024  # bytes decompressed at once; the rest is copied at the end of a member
 _FREE_MEMBERS: Final = 1000  # gzip members of any size
-_MEMBER: Final = 1024  # decoded bytes that further members must hold on average: setting one up costs time
+_MEMBER: Final = 1024  # decoded bytes that further members must have on average, since each costs time
 _MAX_WINDOW: Final = 32 << 20  # bytes of history that a zstd frame may refer to
 
 
 class Decoder(Protocol):
-    """Undoes one encoding.
-
-    Both methods raise BadBody for what is no such encoding, and whatever the sink raises.
-    """
+    """Decodes one encoding. Both methods raise BadBody for bad input, and what the sink raises."""
 
     def feed(self, data: bytes) -> None:
-        """The next bytes of the body."""
+        """Decode the next bytes of the body."""
 
     def finish(self) -> None:
-        """The body is over."""
+        """Check that the body ends here."""
 
 
 class Plain:
@@ -78,14 +75,14 @@ class Inflate:
                 rest = self._inflate(rest)
 
     def _inflate(self, data: bytes) -> bytes:
-        """Decode one piece; what is left of ``data``."""
+        """Decode one piece; return the rest of ``data``."""
         if self._inflater.eof:
             self._next_member()
         try:
             piece = self._inflater.decompress(data, PIECE)
             self._pass_on(piece)
             while len(piece) == PIECE and not self._inflater.unconsumed_tail:
-                # All input is taken, but there may be more output: the end of a long repetition.
+                # All input is consumed, but a long repetition may have more output.
                 piece = self._inflater.decompress(b"", PIECE)
                 self._pass_on(piece)
         except zlib.error:
@@ -99,15 +96,15 @@ class Inflate:
 
     def _next_member(self) -> None:
         if not self._gzip:
-            raise BadBody("there are bytes behind the end of the deflate encoding")
+            raise BadBody("there are bytes after the end of the deflate encoding")
         self._members += 1
         if self._members > _FREE_MEMBERS + self._decoded // _MEMBER:
-            raise BadBody(f"the body has more than {_FREE_MEMBERS} gzip members with next to nothing in them")
+            raise BadBody(f"the body has more than {_FREE_MEMBERS} nearly empty gzip members")
         self._inflater = zlib.decompressobj(self._wbits)
 
     def finish(self) -> None:
         if not self._inflater.eof:
-            raise BadBody(f"the {'gzip' if self._gzip else 'deflate'} encoding breaks off")
+            raise BadBody(f"the {'gzip' if self._gzip else 'deflate'} encoding is truncated")
 
 
 class Zstd:
@@ -116,7 +113,7 @@ class Zstd:
     def __init__(self, sink: Sink) -> None:
         self.write = sink
         decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
-        # What it decodes it writes here, ``write_size`` bytes at a time.
+        # It calls self.write with ``write_size`` decoded bytes at a time.
         self._writer = decompressor.stream_writer(self, write_size=PIECE, closefd=False)  # type: ignore[arg-type]
 
     def feed(self, data: bytes) -> None:
@@ -126,11 +123,11 @@ class Zstd:
             raise BadBody("the body is not valid zstd, or needs a larger window than 32 MiB") from None
 
     def finish(self) -> None:
-        """A frame that breaks off has been decoded as far as any reader gets."""
+        """A truncated frame is already decoded as far as possible."""
 
 
 class _Held:
-    """An encoding that is decoded whole, up to ``max_decoded`` bytes before and after."""
+    """A decoder that needs the whole body, of up to ``max_decoded`` bytes before and after."""
 
     def __init__(self, sink: Sink, *, max_decoded: int) -> None:
         self._sink = sink
@@ -139,7 +136,7 @@ class _Held:
 
     def feed(self, data: bytes) -> None:
         if len(self._body) + len(data) > self._max:
-            raise BodyTooLarge(f"an encoded body is larger than {self._max} bytes (-ratelimit.maxDecodedSize)")
+            raise BodyTooLarge(f"the encoded body is larger than {self._max} bytes (-ratelimit.maxDecodedSize)")
         self._body += data
 
     def _take(self) -> bytes:
@@ -155,7 +152,9 @@ class SnappyBlock(_Held):
         body = self._take()
         try:
             if cramjam.snappy.decompress_raw_len(body) > self._max:
-                raise BodyTooLarge(f"a snappy block decodes to more than {self._max} bytes (-ratelimit.maxDecodedSize)")
+                raise BodyTooLarge(
+                    f"the snappy block decodes to more than {self._max} bytes (-ratelimit.maxDecodedSize)"
+                )
             decoded = bytes(cramjam.snappy.decompress_raw(body))
         except cramjam.DecompressionError:
             raise BadBody("the body is not a valid snappy block") from None
@@ -166,7 +165,7 @@ _FRAME: Final = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")  # RFC 
 
 
 class ZstdBlock(_Held):
-    """Zstandard frames, decoded whole: one that says how large it is takes a quarter of the time that way."""
+    """Zstandard frames, decoded whole: that takes a quarter of the time if the frame states its size."""
 
     def feed(self, data: bytes) -> None:
         super().feed(data)
@@ -176,21 +175,21 @@ class ZstdBlock(_Held):
     def finish(self) -> None:
         body = self._take()
         try:
-            # An empty frame, or one to skip, may have others after it.
+            # Other frames may follow an empty or skippable one.
             if not 0 < zstandard.frame_content_size(body) <= self._max:
-                raise zstandard.ZstdError("to be decoded in pieces")
+                raise zstandard.ZstdError("decode in pieces")
             decoded = zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
         except zstandard.ZstdError:
-            Zstd(self._sink).feed(body)  # several frames, or one that is broken or large
+            Zstd(self._sink).feed(body)  # several frames, or a broken or large one
         else:
             self._sink(decoded)
 
 
 def content_encoding(head: RequestHead) -> str:
-    """The encoding of a body as VictoriaMetrics reads it: exactly one word in lower case, or "" for none.
+    """Return the encoding of a body as VictoriaMetrics reads it: one lower-case word, or "" for none.
 
     Raises:
-        UnsupportedBody: several, an unknown one, or a spelling that some releases do not recognise.
+        UnsupportedBody: there are several, an unknown one, or a spelling that some releases do not recognise.
     """
     values = head.values(b"content-encoding")
     if len(values) > 1:
@@ -199,15 +198,15 @@ def content_encoding(head: RequestHead) -> str:
     if encoding in ("", "none", "identity"):
         return ""
     if encoding not in ("gzip", "deflate", "zstd", "snappy"):
-        raise UnsupportedBody("the Content-Encoding is none of gzip, deflate, zstd and snappy")
+        raise UnsupportedBody("unsupported Content-Encoding: use gzip, deflate, zstd or snappy")
     return encoding
 
 
 def decoder(encoding: str, sink: Sink, *, max_decoded: int) -> Decoder:
-    """The decoder of one of the encodings that :func:`content_encoding` returns.
+    """Return the decoder of an encoding that :func:`content_encoding` returned.
 
     Args:
-        max_decoded: bytes that may be held of what can only be decoded whole, before and after.
+        max_decoded: the bytes that a decoder of whole bodies may hold, before and after decoding.
     """
     match encoding:
         case "gzip":

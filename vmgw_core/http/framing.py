@@ -1,7 +1,7 @@
-"""Where the body of a message ends: by length, or by chunks. What follows it belongs to the next message.
+"""Readers that find the end of a body: by length or by chunks.
 
-A reader takes bytes as they come and returns ``(content, rest, done)``: the content in them, what stands behind the
-end of the body, and whether that end was reached. It keeps nothing of the content.
+A reader takes bytes as they arrive and returns ``(content, rest, done)``: the content, the bytes after the end of the
+body, and whether that end was reached. It keeps no content.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class BodyReader(Protocol):
     """Reads one body."""
 
     def feed(self, data: bytes) -> tuple[bytes, bytes, bool]:
-        """Take the next bytes. Raises ``BadRequest`` where they are no body of that framing."""
+        """Take the next bytes. Raises ``BadRequest`` if they break the framing."""
 
 
 class LengthReader:
@@ -32,7 +32,7 @@ class LengthReader:
         self._missing = length
 
     def feed(self, data: bytes) -> tuple[bytes, bytes, bool]:
-        """As :class:`BodyReader`; any bytes are such a body."""
+        """As :class:`BodyReader`; never raises."""
         missing = self._missing
         if len(data) < missing:
             self._missing = missing - len(data)
@@ -42,10 +42,10 @@ class LengthReader:
 
 
 class ChunkedReader:
-    """A chunked body (RFC 9112, section 7.1). Trailers may be discarded (RFC 9110, section 6.5.1), and are.
+    """A chunked body (RFC 9112, section 7.1). Trailers are discarded (RFC 9110, section 6.5.1).
 
     Args:
-        max_line: bytes that a chunk's size with its extensions may have, and that all trailers may have together.
+        max_line: the most bytes of a chunk's size with its extensions, and of all trailers together.
     """
 
     __slots__ = ("_held", "_left", "_max_line", "_trailers")
@@ -54,7 +54,7 @@ class ChunkedReader:
         self._max_line = max_line
         self._held = b""
         self._left = -1
-        """Bytes of content missing of this chunk; 0 before the line break behind it, -1 before a chunk's head."""
+        """Bytes that this chunk still lacks; 0 before the line break after it, -1 before a chunk's head."""
         self._trailers = -1
         """Bytes of trailers so far; -1 before the last chunk."""
 
@@ -82,7 +82,7 @@ class ChunkedReader:
             end = data.find(b"\n", position, position + self._max_line + 1)
             if end < 0:
                 if size - position > self._max_line:
-                    raise BadRequest(f"a chunk's head or the trailers are longer than {self._max_line} bytes")
+                    raise BadRequest(f"the size line of a chunk or the trailers are longer than {self._max_line} bytes")
                 break
             if self._line(data, position, end + 1):
                 return b"".join(content), data[end + 1 :], True
@@ -91,13 +91,13 @@ class ChunkedReader:
         return b"".join(content), b"", False
 
     def _line(self, data: bytes, start: int, end: int) -> bool:
-        """Take the line ``data[start:end]``; whether it was the last."""
+        """Take the line ``data[start:end]``; return whether it is the last one."""
         if self._trailers >= 0:
             if end - start == 2 and data[start] == 13:
                 return True
             self._trailers += end - start
             if _TRAILER.fullmatch(data, start, end) is None or self._trailers > self._max_line:
-                raise BadRequest(f"the trailers are none, or longer than {self._max_line} bytes")
+                raise BadRequest(f"the trailers are malformed or longer than {self._max_line} bytes")
         else:
             head = _CHUNK_HEAD.fullmatch(data, start, end)
             if head is None:

@@ -1,30 +1,25 @@
-"""The head of a request: its strict reading, byte by byte, and the value the rest of the core works on.
+"""Strict parsing of request heads.
 
 Rules of this file:
-- what two parsers could read in two ways is refused (RFC 9112, sections 2.2, 3, 5 and 6), never repaired;
-- only origin-form targets pass (RFC 9112, section 3.2.1): the gateway is no forward proxy;
-- every check is linear in the size of the head, so a hostile head costs no more than a long one.
+- what two parsers could read differently is refused (RFC 9112, sections 2.2, 3, 5 and 6), never repaired;
+- only origin-form targets pass (RFC 9112, section 3.2.1): the gateway is not a forward proxy;
+- every check takes linear time, so a hostile head costs no more than a long one.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from vmgw_core.errors import HeadTooLarge, MalformedHead, TargetTooLong
 
-Headers = tuple[tuple[bytes, bytes], ...]
-"""Header fields in the order they came, names as the client wrote them."""
+from .headers import HeaderFacts, Headers, facts_of, values_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadLimits:
-    """How large a request's head may be.
-
-    ``size`` is of the whole head and ``line`` of the request line, in bytes; ``fields`` is the number of headers.
-    """
+    """The largest head: ``size`` and ``line`` (the request line) in bytes, ``fields`` as a number of headers."""
 
     size: int = 64 * 1024
     line: int = 32 * 1024
@@ -32,7 +27,7 @@ class HeadLimits:
 
 
 class RequestLine(NamedTuple):
-    """The first line of a request: ``old`` is HTTP/1.0, ``size`` its length in bytes, the line break included."""
+    """The first line of a request: ``old`` is HTTP/1.0, ``size`` is in bytes, with the line break."""
 
     method: str
     target: str
@@ -51,13 +46,13 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _REQUEST_LINE: Final = re.compile(rb"((?!(?i:CONNECT) )" + _TOKEN + rb") (/[!-\"$-~]*+) HTTP/1\.([01])\r\n")
 # RFC 9112, section 5: no space before the colon, no folding, no control character other than a tab in a value.
 _FIELDS: Final = re.compile(rb"(?:" + _TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+\r\n")
-# Legal, and still refused because parsers differ on them: zeros before a length, a tab behind a value.
+# Zeros before a length and a tab after a value are legal, but parsers differ on them, so they are refused.
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*+(0|[1-9][0-9]{0,17})[ ]*+\r\n")
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*+chunked[ ]*+\r\n")
 
 
 class RequestHead(NamedTuple):
-    """What a decision needs of a request.
+    """The parts of a request that decisions need.
 
     ``target`` is the origin-form target as sent; ``client`` the address of the peer, without its port.
     """
@@ -68,7 +63,7 @@ class RequestHead(NamedTuple):
     client: str
 
     def values(self, name: bytes) -> list[bytes]:
-        """All values of the header ``name`` (given in lower case), in order, without surrounding blanks."""
+        """Return all values of the header ``name`` (given in lower case), in order, without surrounding blanks."""
         return values_of(self.headers, name)
 
     @property
@@ -76,60 +71,40 @@ class RequestHead(NamedTuple):
         """The announced length of the content in bytes, or None.
 
         Raises:
-            MalformedHead: there are several, or it is no number. :func:`check_head` has seen to that for HTTP/1,
-                but not every head comes that way.
+            MalformedHead: there are several, or it is not a number. Only a head of HTTP/1 has passed
+                :func:`check_head`.
         """
-        return _content_length(self.headers)
+        return _content_length(facts_of(self.headers))
 
     @property
     def has_body(self) -> bool:
         """Whether the framing announces content (RFC 9112, section 6.3). Chunked counts, even if it ends empty."""
-        return _has_body(self.headers)
+        facts = facts_of(self.headers)
+        return facts.chunked or bool(_content_length(facts))
 
     @property
     def awaits_continue(self) -> bool:
-        """Whether the client holds its body back until it is told to go on (RFC 9110, section 10.1.1)."""
-        return _awaits_continue(self.headers)
+        """Whether the client waits for a 100 before it sends the body (RFC 9110, section 10.1.1)."""
+        return facts_of(self.headers).awaits_continue
 
 
-def values_of(headers: Headers, name: bytes) -> list[bytes]:
-    """All values of the header ``name`` (given in lower case), in order, without surrounding blanks."""
-    return [value.strip() for key, value in headers if key.lower() == name]
-
-
-# Asked several times for a request, and the headers of a client's requests are mostly the very same.
-@lru_cache(maxsize=256)
-def _content_length(headers: Headers) -> int | None:
-    values = values_of(headers, b"content-length")
-    if not values:
-        return None
-    if len(values) > 1 or not re.fullmatch(rb"[0-9]{1,18}", values[0]):
+def _content_length(facts: HeaderFacts) -> int | None:
+    if facts.bad_length:
         raise MalformedHead("the Content-Length is not one number of bytes")
-    return int(values[0])
-
-
-@lru_cache(maxsize=256)
-def _has_body(headers: Headers) -> bool:
-    return any(name.lower() == b"transfer-encoding" for name, _ in headers) or bool(_content_length(headers))
-
-
-@lru_cache(maxsize=256)
-def _awaits_continue(headers: Headers) -> bool:
-    expected = values_of(headers, b"expect")
-    return bool(expected) and expected[0].lower() == b"100-continue"
+    return facts.content_length
 
 
 def skip_empty_lines(received: bytes) -> int:
-    """How many bytes of empty lines ``received`` begins with. They are ignored (RFC 9112, section 2.2)."""
+    """Return the bytes of empty lines before the head, which are ignored (RFC 9112, section 2.2)."""
     lines = _EMPTY_LINES.match(received)
     return 0 if lines is None else lines.end()
 
 
 def find_head(received: bytes, max_size: int, seen: int = 0) -> int:
-    """The length in bytes of the complete head that ``received`` begins with, or 0 while it is incomplete.
+    """Return the length in bytes of the complete head that ``received`` begins with, or 0 if it is incomplete.
 
     Args:
-        seen: how many bytes of ``received`` an earlier call has looked at; they are not read again.
+        seen: the bytes of ``received`` that an earlier call has searched.
 
     Raises:
         HeadTooLarge: the head is, or can only become, larger than ``max_size`` bytes.
@@ -140,13 +115,13 @@ def find_head(received: bytes, max_size: int, seen: int = 0) -> int:
         if len(received) >= max_size:
             raise HeadTooLarge(f"the request line and headers are larger than {max_size} bytes")
         if _BARE.search(received, seen):
-            raise MalformedHead("a bare line feed or NUL in the request head")
+            raise MalformedHead("the request head has a bare line feed or a NUL")
         return 0
     return end + len(END_OF_HEAD)
 
 
 def check_head(head: bytes, limits: HeadLimits = _DEFAULT_LIMITS) -> RequestLine:
-    """Check a complete head, from the request line to the empty line, and read its first line.
+    """Check a complete head, with the empty line at its end, and return its first line.
 
     Raises:
         MalformedHead: the head is not exactly one unambiguous HTTP/1.x request head.
@@ -168,24 +143,24 @@ def check_head(head: bytes, limits: HeadLimits = _DEFAULT_LIMITS) -> RequestLine
 
 
 def check_fields(head: RequestHead) -> None:
-    """Check a request that came in another framing than HTTP/1.1, as what it becomes there.
+    """Check a request of HTTP/2 as the HTTP/1.1 request that it becomes.
 
     Raises:
-        MalformedHead: it would be no unambiguous HTTP/1.1 request.
+        MalformedHead: the HTTP/1.1 request would be ambiguous.
     """
     lines = [f"{head.method} {head.target} HTTP/1.1".encode("utf-8", "surrogateescape"), b"Host: host"]
     lines += [b"%b: %b" % field for field in head.headers if field[0].lower() != b"host"]
     written = b"\r\n".join([*lines, b"", b""])
     if written.count(b"\n") != len(lines) + 1:
-        raise MalformedHead("a header with a line break")  # it would become two
+        raise MalformedHead("a header has a line break")  # it would become two
     check_head(written)
 
 
 def check_request_line(head: bytes, limits: HeadLimits = _DEFAULT_LIMITS) -> RequestLine:
-    """The first line of a complete head.
+    """Return the first line of a complete head.
 
     Raises:
-        MalformedHead: it is none, or not of HTTP/1.0 or 1.1.
+        MalformedHead: it is malformed, or not HTTP/1.0 or 1.1.
         TargetTooLong: it is longer than ``limits.line``.
     """
     if len(head) > limits.line and head.find(b"\r\n") > limits.line:
@@ -198,13 +173,13 @@ def check_request_line(head: bytes, limits: HeadLimits = _DEFAULT_LIMITS) -> Req
 
 
 def _check_framing(lowered: bytes, old: bool) -> None:
-    """RFC 9112, section 6: one Content-Length of digits, or one Transfer-Encoding that is exactly chunked."""
+    """Check for one Content-Length of digits, or one Transfer-Encoding of ``chunked`` (RFC 9112, section 6)."""
     lengths = lowered.count(b"\r\ncontent-length:")
     codings = lowered.count(b"\r\ntransfer-encoding:")
     if lengths and codings:
-        raise MalformedHead("both Content-Length and Transfer-Encoding")
+        raise MalformedHead("the request has both Content-Length and Transfer-Encoding")
     if lengths > 1 or codings > 1:
-        raise MalformedHead("more than one Content-Length or Transfer-Encoding header")
+        raise MalformedHead("the request has more than one Content-Length or Transfer-Encoding header")
     if lengths and _LENGTH.search(lowered) is None:
         raise MalformedHead("the Content-Length is not a number of bytes")
     if codings and (old or _CHUNKED.search(lowered) is None):

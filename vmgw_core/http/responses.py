@@ -1,6 +1,6 @@
-"""The one place that turns a refusal into the answer a client gets.
+"""The responses that clients get for refusals.
 
-Bodies are what the Prometheus HTTP API answers on errors, so that Grafana shows the text:
+Bodies are those of the Prometheus HTTP API on errors, so that Grafana shows the text:
 ``{"status":"error","errorType":…,"error":…}`` (https://prometheus.io/docs/prometheus/latest/querying/api/#format-overview).
 """
 
@@ -23,7 +23,7 @@ from vmgw_core.errors import (
     UsageUnknown,
 )
 
-from .head import Headers
+from .headers import Headers
 
 _ERROR_TYPES: Final = {
     401: "unauthorized",
@@ -37,8 +37,7 @@ _ERROR_TYPES: Final = {
     503: "unavailable",
     504: "timeout",
 }
-# vmagent drops a block for good on these (and retries on all others), so on writes another status stands in, unless
-# the refusal is final.
+# vmagent drops a block on these and retries on all others, so a write gets another status unless the refusal is final.
 _DROPPED_BY_WRITERS: Final = {400: 403, 409: 403, 415: 403}
 
 
@@ -47,15 +46,15 @@ CORS: Final = (
     (b"Access-Control-Allow-Methods", b"*"),
     (b"Access-Control-Allow-Headers", b"*"),
 )
-"""What the VictoriaMetrics programs send, so that pages of other origins may read an answer; no credentials with it.
+"""Headers that let pages of other origins read a response, without credentials, as VictoriaMetrics sends them.
 
-``-http.disableCORS`` takes it out of all answers (https://developer.mozilla.org/en-US/docs/Web/HTTP/CORS).
+``-http.disableCORS`` removes them (https://developer.mozilla.org/en-US/docs/Web/HTTP/CORS).
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """A whole response of the gateway's own."""
+class Response:
+    """A complete response of the gateway itself."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
@@ -64,17 +63,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeaderEdit:
-    """What every answer gets, and what is taken out of those of backends.
+    """Headers to add to every response, and to remove from those of backends.
 
-    ``add`` replaces headers of the same name; ``drop`` are the beginnings of names, in lower case. VictoriaMetrics
-    tells the name of its machine in every answer.
+    ``add`` replaces headers of the same name; ``drop`` are prefixes of names, in lower case. VictoriaMetrics sends its
+    host name in every response.
     """
 
     add: tuple[tuple[bytes, bytes], ...] = ()
     drop: tuple[bytes, ...] = (b"x-server-hostname",)
 
     def apply(self, headers: Headers) -> Headers:
-        """The headers of an answer as the client gets them."""
+        """Return the headers of a response as the client gets them."""
         replaced = {name.lower() for name, _ in self.add}
         kept = (
             (name, value)
@@ -84,12 +83,11 @@ class HeaderEdit:
         return (*kept, *self.add)
 
 
-def answer(refusal: Refusal, *, access: Access | None = None, tell_why: bool = False) -> Answer:
-    """The response for ``refusal``.
+def refusal_response(refusal: Refusal, *, access: Access | None = None, tell_why: bool = False) -> Response:
+    """Return the response for ``refusal``.
 
     Args:
-        access: what the route is for, where it is known; writes are answered 400 or 415 only where the same write can
-            never succeed.
+        access: the access of the route, if known; a write gets 400 or 415 only if it can never succeed.
         tell_why: whether the client learns why its token was refused (``-logInvalidAuthTokens``).
     """
     status = refusal.status
@@ -98,7 +96,7 @@ def answer(refusal: Refusal, *, access: Access | None = None, tell_why: bool = F
     text = refusal.message
     headers: list[tuple[bytes, bytes]] = [(b"Content-Type", b"application/json"), *CORS]
     if isinstance(refusal, TokenRefused):
-        # RFC 6750, section 3: the challenge; section 3.1: no error code where no token was sent.
+        # RFC 6750, section 3: the challenge; section 3.1: no error code if no token was sent.
         headers.append((b"WWW-Authenticate", b"Bearer"))
         if not tell_why:
             text = "a valid token is needed"
@@ -111,4 +109,4 @@ def answer(refusal: Refusal, *, access: Access | None = None, tell_why: bool = F
     document = {"status": "error", "errorType": _ERROR_TYPES.get(status, "bad_data"), "error": text}
     body = json.dumps(document, separators=(",", ":")).encode()
     headers.append((b"Content-Length", str(len(body)).encode()))
-    return Answer(status=status, headers=tuple(headers), body=body)
+    return Response(status=status, headers=tuple(headers), body=body)

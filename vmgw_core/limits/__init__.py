@@ -1,6 +1,6 @@
-"""May this tenant do one thing more: sliding windows, counters, and usage that a datasource knows.
+"""Rate limits: sliding windows, counters, and usage that a datasource measures.
 
-``limiter`` decides. ``config`` reads the file of limits, and ``replicas`` exchanges counts with other gateways.
+``limiter`` decides, ``config`` reads the file of limits, and ``replicas`` sums the counts of other gateways.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from .config import MAX_BYTES, check_measurable, read_limits
 from .counter import RESERVED
 from .datasource_query import Snapshot, UsagePlan, parse_labels
-from .limiter import OTHER, Limiter, tenant_name
+from .limiter import OTHER, Limiter
 from .model import Limit, LimitType, Resolution
 from .own_requests import OwnRequests
-from .replicas import MAX_REPLICAS, Others, OwnCounts
+from .replicas import MAX_REPLICAS, LocalCounts, PeerCounts
 from .tenant_series import Ask, TenantSeries
 
 __all__ = [
@@ -23,9 +23,9 @@ __all__ = [
     "Limit",
     "LimitType",
     "Limiter",
-    "Others",
-    "OwnCounts",
+    "LocalCounts",
     "OwnRequests",
+    "PeerCounts",
     "Resolution",
     "Snapshot",
     "TenantSeries",
@@ -33,5 +33,4 @@ __all__ = [
     "check_measurable",
     "parse_labels",
     "read_limits",
-    "tenant_name",
 ]

@@ -1,19 +1,18 @@
-"""What to ask the datasource for the limits in force, and what its answer says of the tenants' usage.
+"""The query that asks the datasource for the tenants' usage, and the reading of its result.
 
-One instant query asks for everything, so that an answer is of one moment and a refresh costs the datasource one
-request. Its parts are told apart by a label of ours. The rules:
+One instant query asks for everything, so that all numbers are of one moment and a refresh costs one request. A label
+of ours marks its parts. The rules:
 
-- For each type of limit there are several metrics that may tell. The datasource decides by what it has: the first
-  source that was scraped counts, and a type that none of them measures is reported as such.
-- Every source comes with the time of its newest sample. Of several instances it is the oldest one's: what was
-  admitted since then may be in no count yet.
-- Answers are untrusted. One that is partial, or holds a number that cannot be right, is refused as a whole: what was
-  known before is better than half of it.
-- A process that is no cluster counts for tenant 0:0, and for all tenants together. A cluster's process-wide counters
-  count for all tenants together alone.
+- Each type of limit has several metrics. The first source that the datasource has scraped counts; a type without one
+  is reported.
+- Every source comes with the time of its newest sample; of several instances, the oldest such time.
+- Results are untrusted. A partial one, or one with an impossible number, is refused as a whole, and the old numbers
+  stay.
+- A single-node server counts for tenant 0:0 and for all tenants together; process-wide counters of a cluster count
+  only for all tenants together.
 
-The metrics are those that vmgateway documents, where a cluster has them, and those of VictoriaMetrics' own /metrics
-page otherwise. The language is PromQL, so other datasources understand it too.
+The metrics are those that vmgateway documents if a cluster has them, and those of VictoriaMetrics' /metrics page
+otherwise. The language is PromQL, which other datasources understand too.
 """
 
 from __future__ import annotations
@@ -25,17 +24,27 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from vmgw_core.base import FieldError, TenantID, as_list, as_object, as_text, get_text, load_object, require
+from vmgw_core.base import (
+    FieldError,
+    TenantID,
+    as_list,
+    as_object,
+    as_text,
+    get_text,
+    load_object,
+    require,
+    string_literal,
+)
 from vmgw_core.base.strict_json import child, kind
 
 from .model import Limit, LimitType, Resolution
 from .own_requests import OwnRequests
 
 MAX_ITEMS: Final = 200_000
-"""Series in one answer: a cluster of 25,000 tenants with all limits there are."""
+"""Series in one result: enough for 25,000 tenants with all types of limits."""
 
 PAGE_AGE: Final = 2.0
-"""Seconds that what stands on a scraped page may lag behind: VictoriaMetrics does not write its page anew each time."""
+"""Seconds that a scraped page may lag: VictoriaMetrics does not rewrite its page each time."""
 
 MARK: Final = "vmgateway_part"
 
@@ -44,16 +53,16 @@ Values = Mapping[tuple[LimitType, Resolution, TenantID | None], float]
 
 
 class Role(enum.Enum):
-    """What the values of a source stand for."""
+    """What the values of a source count."""
 
     TENANTS = "tenants"
     """One value per tenant, in the labels accountID and projectID."""
     PROCESS = "process"
     """A server without tenants: its count is that of tenant 0:0 and of everything."""
     TOTAL = "total"
-    """The servers of a cluster: their sum is that of all tenants together, and says nothing of one."""
+    """The servers of a cluster: their sum counts for all tenants together."""
     IDLE = "idle"
-    """Only that it is scraped: counters of a tenant appear with the first use, so nobody has used it yet."""
+    """No values: it shows that the server is scraped. A tenant's counters appear with its first request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,40 +114,40 @@ _LABEL_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What is known of one limit type."""
+    """The usage of one limit type."""
 
     type: LimitType
     source: str
-    """The metric it is from."""
+    """The metric that it comes from."""
     role: Role
     as_of: float
-    """Everything before is in it: Unix seconds, on the datasource's clock."""
+    """Everything before this time is counted: Unix seconds, on the datasource's clock."""
     values: Values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """One answer of the datasource."""
+    """One result of the query."""
 
     usages: tuple[Usage, ...]
     unmeasured: tuple[LimitType, ...]
-    """Types that are limited, and that no scraped metric tells of."""
+    """Limited types that no scraped metric measures."""
     to_ask: tuple[LimitType, ...]
-    """Types that hold for each tenant, and that only the tenants themselves can tell of."""
+    """Types with limits per tenant that must be requested from each tenant's API."""
     writers: tuple[TenantID, ...]
-    """Tenants that wrote in the last hour, those with most rows first; only where they may have to be asked."""
+    """Tenants that wrote in the last hour, those with most rows first; empty if none need to be asked."""
 
 
 class UsagePlan:
-    """The question for a set of limits, and how its answers are read.
+    """The query for a set of limits, and the reading of its results.
 
-    ``labels`` narrow every metric (``-ratelimit.extraLabels``). Limits that hold for a set of labels are not asked
-    for: no metric of a backend tells of them.
+    ``labels`` narrow every metric (``-ratelimit.extraLabels``). Limits with labels are left out: no metric measures
+    them.
     """
 
     def __init__(self, limits: Iterable[Limit], *, cluster: bool, labels: Iterable[tuple[str, str]] = ()) -> None:
         limits = [limit for limit in limits if not limit.labels]
-        self._matchers = tuple(f"{name}={_quoted(value)}" for name, value in labels)
+        self._matchers = tuple(f"{name}={string_literal(value)}" for name, value in labels)
         self._cluster = cluster
         self._windows: dict[LimitType, tuple[Resolution, ...]] = {}
         for limit_type in LimitType:
@@ -149,13 +158,13 @@ class UsagePlan:
         self.expression = " or ".join(
             f'label_replace({expression}, "{MARK}", "{part}", "", "")' for part, expression in self._parts()
         )
-        """The query; empty where no limit needs one."""
+        """The query; empty if no limit needs one."""
 
     def read(self, document: bytes, own: OwnRequests) -> Snapshot:
-        """What an answer (the body of a 200) says, less the requests that asking itself has made.
+        """Read a result (the body of a 200), and subtract the gateway's own requests.
 
         Raises:
-            FieldError: it is no answer to the query, or a partial one.
+            FieldError: it is not a result of the query, or a partial one.
         """
         items = _items(document)
         usages: list[Usage] = []
@@ -166,13 +175,13 @@ class UsagePlan:
                 unmeasured.append(limit_type)
             else:
                 usages.append(usage)
-        told = {usage.type for usage in usages if usage.role is Role.TENANTS}
+        measured = {usage.type for usage in usages if usage.role is Role.TENANTS}
         found = sorted(items.get(_WRITERS, ()), key=lambda item: -item[1])
         tenants = (_tenant(labels) for labels, _ in found)
         return Snapshot(
             usages=tuple(usages),
             unmeasured=tuple(unmeasured),
-            to_ask=tuple(each for each in self._windows if each in self._askable - told),
+            to_ask=tuple(each for each in self._windows if each in self._askable - measured),
             writers=tuple(tenant for tenant in tenants if tenant is not None),
         )
 
@@ -184,7 +193,7 @@ class UsagePlan:
         for limit_type, windows in self._windows.items():
             for source in self._sources(limit_type):
                 selector = self._selector(source)
-                # "and": a series that has ended, as those of a server that went away, has no say in how new others are.
+                # "and" drops ended series, such as those of a server that is gone.
                 yield _part(limit_type, source.role, _TIME), f"min(timestamp({selector}) and {selector})"
                 by = " by (accountID, projectID)" if source.role is Role.TENANTS else ""
                 if source.role is Role.IDLE:
@@ -233,17 +242,12 @@ def _part(limit_type: LimitType, role: Role, what: str) -> str:
     return f"{limit_type.value}/{role.value}/{what}"
 
 
-def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
-
-
 def _attributed(role: Role, items: Iterable[_Item]) -> Iterator[tuple[TenantID | None, float]]:
-    """The values by tenant, and their sum for all tenants together."""
+    """Yield the values by tenant, and their sum for all tenants together."""
     total = 0.0
     tenants: dict[TenantID, float] = {}
     for labels, value in items:
-        total += value  # what a multitenant request does, or an unknown tenant, is part of it
+        total += value  # multitenant requests and unknown tenants are part of it
         tenant = TenantID() if role is Role.PROCESS else _tenant(labels)
         if tenant is not None and role is not Role.TOTAL:
             tenants[tenant] = tenants.get(tenant, 0.0) + value
@@ -274,13 +278,13 @@ _ITEM: Final = "item"
 
 
 def _items(document: bytes) -> _Items:
-    """The instant vector, by part. Raises ``FieldError``."""
+    """Return the series of the instant vector, by part. Raises ``FieldError``."""
     fields = load_object(document, "answer")
     status = get_text(fields, "status", "answer")
     if status != "success":
         raise FieldError("answer.status", f"expected success, got {'no status' if status is None else 'another'}")
     if fields.get("isPartial", False) is not False:
-        raise FieldError("answer.isPartial", "the answer is partial: some storage did not take part in it")
+        raise FieldError("answer.isPartial", "the result is partial: a storage node did not respond")
     data = as_object(require(fields, "data", "answer"), "answer.data")
     if get_text(data, "resultType", "answer.data") != "vector":
         raise FieldError("answer.data.resultType", "expected vector")
@@ -291,7 +295,7 @@ def _items(document: bytes) -> _Items:
     for index, item in enumerate(result):
         try:
             part, labels, value = _series(item)
-        except FieldError as error:  # there are many of them: a path is made for the one that needs it
+        except FieldError as error:  # there are many: only a bad one needs its path
             path = child("answer.data.result", index) + error.path.removeprefix(_ITEM)
             raise FieldError(path, error.message) from None
         parts.setdefault(part, []).append((labels, value))
@@ -299,7 +303,7 @@ def _items(document: bytes) -> _Items:
 
 
 def _series(item: object) -> tuple[str, Mapping[str, object], float]:
-    """The part, labels and value of one series. Raises ``FieldError`` with a path within it."""
+    """Return the part, labels and value of one series. Raises ``FieldError`` with a path within it."""
     series = as_object(item, _ITEM)
     labels = as_object(require(series, "metric", _ITEM), f"{_ITEM}.metric")
     part = as_text(require(labels, MARK, f"{_ITEM}.metric"), f"{_ITEM}.metric.{MARK}")
@@ -310,7 +314,7 @@ def _series(item: object) -> tuple[str, Mapping[str, object], float]:
 
 
 def _number(value: object, path: str) -> float:
-    """A count or a time: text, finite and not negative."""
+    """Read a count or a time: text, finite and not negative."""
     if not isinstance(value, str):
         raise FieldError(path, f"expected a number as text, got {kind(value)}")
     if not _NUMBER.fullmatch(value) or (number := float(value)) == float("inf"):

@@ -1,7 +1,7 @@
-"""Which limits hold whom: all limits of a file, looked up by tenant and by the labels of a token.
+"""All limits of a file, looked up by tenant and by the labels of a token.
 
-A slot is a type, a resolution and a set of labels. In each, a tenant is held by its own limit, or by the one for
-every tenant; and beside it by the total of that slot.
+A slot is a type, a resolution and a set of labels. In each slot a tenant has its own limit or the default one, and
+the total of the slot applies too.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from vmgw_core.base import Labels, TenantID
 from .model import Limit, LimitType, Resolution
 
 MAX_MATCHES: Final = 10_000
-"""Label sets of tokens for which it is remembered which limits with labels they match."""
+"""Label sets of tokens whose matching limits are remembered."""
 
 Slot = tuple[LimitType, Resolution, Labels]
 
 
 class LimitSet:
-    """Limits, no two of which have tenant, scope and slot in common."""
+    """Limits, no two with the same tenant, scope and slot."""
 
     def __init__(self, limits: Iterable[Limit]) -> None:
         self.limits = tuple(limits)
@@ -34,27 +34,27 @@ class LimitSet:
 
     @property
     def measurable(self) -> set[tuple[LimitType, Resolution]]:
-        """What a datasource has to be asked for: it knows tenants, but no labels of tokens."""
+        """What to ask a datasource for: it knows tenants, but not the labels of tokens."""
         return {(limit.type, limit.resolution) for limit in self.limits if not limit.labels}
 
     @property
     def longest(self) -> float:
-        """Seconds after which a tenant that does nothing has used nothing of any limit."""
+        """The longest window in seconds: after that, an idle tenant has used nothing."""
         return float(max((limit.resolution.seconds for limit in self.limits), default=0))
 
     @property
     def counts_rows(self) -> bool:
-        """Whether some limit needs the rows of bodies."""
+        """Whether a limit needs the rows of bodies."""
         return any(limit.type is LimitType.ROWS_INSERTED for limit in self.limits)
 
     def limit_of(self, tenant: TenantID | None, slot: Slot) -> Limit | None:
-        """The limit that holds a tenant on its own. Of those, a ``multitenant`` request (None) falls under queries."""
+        """Return a tenant's own or the default limit. Of ``multitenant`` requests (None) only queries are limited."""
         if tenant is None:
             return self._default.get(slot) if slot[0] is LimitType.QUERIES else None
         return self._own.get((tenant, slot)) or self._default.get(slot)
 
     def slots(self, labels: Labels) -> tuple[Slot, ...]:
-        """The slots that a token with ``labels`` falls under."""
+        """Return the slots that apply to a token with ``labels``."""
         if not self._labelled or not labels:
             return self._plain
         found = self._matches.get(labels)

@@ -1,12 +1,12 @@
-"""The rate limiter: may this tenant do one thing more now?
+"""The rate limiter: may this tenant send one more request, or so many rows, now?
 
 Rules of this file:
 
-- A request that is refused counts nowhere, and one that several limits hold counts for all of them or for none.
-- A tenant is the verified one alone. One whose window holds something is never forgotten; at ``max_tenants`` of them
-  a new tenant is refused, until one has been idle for the longest window of a limit.
-- Time does not go back: a ``now`` before the last one counts as the last one, and where it is before it by more than
-  the longest window (a captured day replayed behind a later one) time goes on from there.
+- A refused request counts nowhere. A request under several limits counts for all of them or for none.
+- The tenant is the verified one. A tenant whose window holds something is never forgotten; at ``max_tenants`` a new
+  tenant is refused until another has been idle for the longest window.
+- Time does not go back: a ``now`` before the last one counts as the last one. If it is earlier by more than the longest
+  window (a captured day that is replayed after a later one), time continues from there.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from vmgw_core.base import Access, Subject, TenantID
+from vmgw_core.base import Access, Subject, TenantID, tenant_name
 from vmgw_core.errors import BodyTooLarge, RateLimited, UsageUnknown
 
-from .counter import RESERVED, Counter, Learnt, Peers
+from .counter import RESERVED, Counter, Measurement, Peers
 from .limit_set import LimitSet, Slot
 from .model import Limit, LimitType, Resolution, Usage
 
 __all__ = ["Limit", "LimitType", "Limiter", "Resolution", "Subject", "Usage"]
 
 MAX_PLANS: Final = 64
-"""Sets of limits kept for one tenant: as many as its tokens match different limits with labels."""
+"""Sets of limits kept for one tenant: one for each set of labelled limits that its tokens match."""
 OTHER: Final = "other"
-"""The tenants beyond ``max_tenants`` in the count of refusals."""
+"""The name under which the refusals of further tenants are counted, beyond ``max_tenants``."""
 
 _LONGEST_WINDOW: Final = float(Resolution.HOUR.seconds)
-_MOVE_AFTER: Final = 1.0  # seconds: the order of tenants is true to that, which is enough to tell who is idle
-_SLACK: Final = 1e-5  # seconds, for what the arithmetic of floats loses
+_MOVE_AFTER: Final = 1.0  # seconds: how exact the order of tenants is
+_SLACK: Final = 1e-5  # seconds that float arithmetic may lose
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """The counters that hold one kind of token of one tenant. ``writes`` are those of rows and of series."""
+    """The counters that apply to one kind of token of one tenant. ``writes`` are ``rows`` and ``series``."""
 
     reads: tuple[Counter, ...]
     rows: tuple[Counter, ...]
@@ -47,7 +47,7 @@ class _Plan:
 
 
 class _Tenant:
-    """The counters of one tenant, when it was last admitted, and when it was last moved to the end of the line."""
+    """The counters of one tenant, when it was last admitted, and when it was last moved to the end."""
 
     __slots__ = ("counters", "kept", "last", "moved", "plans")
 
@@ -59,9 +59,9 @@ class _Tenant:
 
 
 class Limiter:
-    """Counts requests and rows, and refuses what is beyond the limits.
+    """Counts requests and rows, and refuses those beyond the limits.
 
-    ``now`` is seconds of a clock that does not jump; the same clock in every call. Not for use by several threads.
+    ``now`` is in seconds of one clock that does not jump. Not thread-safe.
     """
 
     def __init__(
@@ -74,25 +74,25 @@ class Limiter:
     ) -> None:
         """
         Args:
-            limits: no two of the same tenant, scope and slot.
+            limits: no two with the same tenant, scope and slot.
             max_tenants: how many tenants are kept.
-            measured: whether a datasource is asked, and :meth:`learn` called.
-            stale_after: refuse what a datasource should have measured once its data is older, in seconds, or has not
-                come yet; None: never.
+            measured: whether a datasource is queried and :meth:`learn` is called.
+            stale_after: refuse requests under measured limits if the data is older than this many seconds or has not
+                arrived yet; None: never.
         """
         self.max_tenants = max_tenants
         self.measured = measured
         self.stale_after = stale_after
         self.warnings: deque[Usage] = deque(maxlen=1000)
-        """Usages that have come near their limit since somebody last emptied this."""
+        """Usages that came near their limit since this was last emptied."""
         self.rejects: dict[tuple[LimitType | None, Resolution | None, str], int] = {}
-        """Refusals by limit and tenant; type None: for want of room for another tenant."""
+        """Refusals by limit and tenant; type None: there was no room for another tenant."""
         self._rejected: set[str] = set()
         self._now = float("-inf")
         self._offset = 0.0
         self._tenants: OrderedDict[TenantID | None, _Tenant] = OrderedDict()
         self._totals: dict[Slot, Counter] = {}
-        self._learnt: dict[tuple[LimitType, Resolution], Learnt] = {}
+        self._measurements: dict[tuple[LimitType, Resolution], Measurement] = {}
         self._peers: Peers | None = None
         self.replace(limits)
 
@@ -104,17 +104,17 @@ class Limiter:
         return self._set.limits
 
     def replace(self, limits: Iterable[Limit]) -> None:
-        """Put other limits in force. What was counted for a limit that stays, or changes its value, is kept."""
+        """Replace the limits. Counts are kept for limits that stay or only change their value."""
         self._set = LimitSet(limits)
         self._longest = self._set.longest
         self.counts_rows = self._set.counts_rows
-        """Whether some limit needs the rows of bodies: only then are they counted."""
+        """Whether a limit needs the rows of bodies to be counted."""
         wanted = self._set.measurable if self.measured else ()
-        self._learnt = {pair: self._learnt.get(pair, Learnt()) for pair in wanted}
+        self._measurements = {pair: self._measurements.get(pair, Measurement()) for pair in wanted}
         self._rebuild()
 
     def _rebuild(self) -> None:
-        """Make all counters anew, on the windows of the old ones."""
+        """Make new counters that take over the windows of the old ones."""
         totals = self._set.totals.items()
         self._totals = {slot: self._counter(limit, None, self._totals.get(slot)) for slot, limit in totals}
         for tenant, entry in self._tenants.items():
@@ -126,16 +126,16 @@ class Limiter:
                     entry.counters[slot] = self._counter(limit, tenant, counter)
 
     def _counter(self, limit: Limit, tenant: TenantID | None, old: Counter | None = None) -> Counter:
-        learnt = None
-        if not limit.labels and (tenant is not None or limit.total):  # no datasource knows of labels or multitenant
-            learnt = self._learnt.get((limit.type, limit.resolution))
-        counter = Counter(limit, tenant, learnt, self._peers if limit.type.counted else None)
+        measurement = None
+        if not limit.labels and (tenant is not None or limit.total):  # a datasource knows neither
+            measurement = self._measurements.get((limit.type, limit.resolution))
+        counter = Counter(limit, tenant, measurement, self._peers if limit.type.counted else None)
         if old is not None:
             counter.window = old.window
         return counter
 
     def _find(self, subject: Subject) -> tuple[_Tenant, _Plan]:
-        """The tenant's counters, made but not kept where it has none yet, and those that hold this subject."""
+        """Return the tenant's counters (new ones are not kept yet) and those that apply to this subject."""
         entry = self._tenants.get(subject.tenant)
         if entry is None:
             entry = _Tenant()
@@ -164,12 +164,12 @@ class Limiter:
     def admit(self, subject: Subject, access: Access, now: float) -> None:
         """Count a request that is about to pass.
 
-        A read counts as one query. A write is refused where a limit on rows or series is reached already; its rows
-        are counted by :meth:`take_rows`. Deleting is neither a query nor an insert: no limit holds it.
+        A read counts as one query. A write is refused if a limit on rows or series is already reached;
+        :meth:`take_rows` counts its rows. A delete is neither, so no limit applies.
 
         Raises:
-            RateLimited: a limit is reached, or there are too many tenants. Nothing was counted then.
-            UsageUnknown: ``stale_after``.
+            RateLimited: a limit is reached, or there are too many tenants. Nothing was counted.
+            UsageUnknown: the datasource's numbers are older than ``stale_after``.
         """
         if access is Access.DELETE:
             return
@@ -183,11 +183,11 @@ class Limiter:
             self._count(plan.series, 0, now)
 
     def take_rows(self, subject: Subject, rows: int, now: float) -> None:
-        """Count rows that are about to be passed on.
+        """Count rows that are about to be forwarded.
 
         Raises:
-            RateLimited: they do not fit now, or there are too many tenants. Nothing was counted then.
-            BodyTooLarge: they are more than a whole limit.
+            RateLimited: they do not fit now, or there are too many tenants. Nothing was counted.
+            BodyTooLarge: they are more than a whole limit allows.
         """
         if rows <= 0:
             return
@@ -197,17 +197,17 @@ class Limiter:
             limit = counter.limit
             if rows > limit.value:
                 at_most = f"{limit.value} per {limit.resolution}"
-                raise BodyTooLarge(f"{rows} rows at once, where the limit is {at_most}: send fewer at a time")
+                raise BodyTooLarge(f"the body has {rows} rows and the limit is {at_most}: send smaller bodies")
             counter.typical = rows
         self._check(subject, entry, plan.rows, rows, now)
         self._count(plan.rows, rows, now)
 
     def _check(self, subject: Subject, entry: _Tenant, counters: tuple[Counter, ...], need: int, now: float) -> None:
-        """Raise where ``need`` more do not fit all of them, else keep the tenant."""
+        """Keep the tenant if ``need`` more fit all counters; raise if not."""
         for counter in counters:
             if self.stale_after is not None and counter.age(now) > self.stale_after:
                 raise UsageUnknown(
-                    f"the usage of {counter.limit.type.noun} is not known: the datasource has given no answer for "
+                    f"the usage of {counter.limit.type.noun} is unknown: the datasource has not responded for "
                     f"{self.stale_after:g} seconds (-ratelimit.failClosed)"
                 )
             if not counter.fits(need, now):
@@ -223,14 +223,14 @@ class Limiter:
                 self.warnings.append(_usage(counter, now))
 
     def _refused(self, subject: Subject, entry: _Tenant, counters: tuple[Counter, ...], now: float) -> RateLimited:
-        """The refusal, by the limit that takes longest to have room again for as much as is usual at a time."""
+        """Return the refusal for the limit that takes longest to have room again."""
         waits = [(counter.wait(counter.typical, now), counter) for counter in counters]
         wait, slowest = max(waits, key=lambda pair: pair[0])
         if self._peers is not None:
             for own, counter in waits:
                 if counter.shared:
-                    counter.told(counter.typical, own, now)
-            if entry.counters:  # its share must be there when it comes back
+                    counter.await_retry(counter.typical, own, now)
+            if entry.counters:  # its share must be there when the client retries
                 self._keep(subject, entry, now)
         self._reject(slowest.limit, subject.tenant)
         usage = slowest.limit.described(slowest.usage(now), slowest.tenant)
@@ -260,7 +260,7 @@ class Limiter:
             entry.kept = True
 
     def _make_room(self, subject: Subject, now: float) -> None:
-        """Forget tenants that have been idle for the longest window of a limit, those longest idle first."""
+        """Forget tenants that have been idle for the longest window, those longest idle first."""
         while self._tenants:
             oldest = next(iter(self._tenants.values()))
             idle_at = oldest.last + self._longest
@@ -269,8 +269,8 @@ class Limiter:
                     return
                 self._reject(None, subject.tenant)
                 raise RateLimited(
-                    f"request was rate limited: usage is kept for {self.max_tenants} tenants, and all of them are "
-                    f"active (-ratelimit.maxTenants), so there is no room for tenant {tenant_name(subject.tenant)}",
+                    f"request was rate limited: the gateway tracks {self.max_tenants} tenants (-ratelimit.maxTenants), "
+                    f"and all of them are active, so it cannot track tenant {tenant_name(subject.tenant)}",
                     _whole_seconds(idle_at - now),
                 )
             self._tenants.popitem(last=False)
@@ -284,19 +284,20 @@ class Limiter:
         self._now = now
         return now
 
-    # --- what others know ------------------------------------------------------------------------------------------
+    # --- the datasource and peers -----------------------------------------------------------------------------------
 
     def learn(
         self, values: Mapping[tuple[LimitType, Resolution, TenantID | None], float], as_of: float, now: float
     ) -> None:
-        """Usage from the datasource; verdicts use ``max(own window, value + what was admitted here since as_of)``.
+        """Store usage from the datasource.
+
+        Decisions use ``max(local window, value + what was admitted here since as_of)``.
 
         Args:
-            values: by type, resolution and tenant; tenant None is all of them together. The tenants of a type and
-                resolution that has any value here, and no value of their own, have used nothing. A type and
-                resolution without any value keeps what was known of it.
-            as_of: when the newest sample behind the values was scraped, on the clock of ``now``. An answer that is
-                older than the one known is dropped.
+            values: by type, resolution and tenant; tenant None is all of them together. If a type and resolution has
+                values, tenants without one have used nothing; if it has none, its old values stay.
+            as_of: when the newest sample of the values was scraped, on the clock of ``now``. Values older than the
+                known ones are dropped.
 
         Raises:
             ValueError: a value is not finite.
@@ -306,16 +307,16 @@ class Limiter:
         groups: dict[tuple[LimitType, Resolution], dict[TenantID | None, int]] = {}
         for (limit_type, resolution, tenant), value in values.items():
             if not math.isfinite(value):
-                raise ValueError(f"{limit_type} per {resolution} of {tenant_name(tenant)} is no number")
+                raise ValueError(f"{limit_type} per {resolution} of {tenant_name(tenant)} is not a finite number")
             groups.setdefault((limit_type, resolution), {})[tenant] = max(0, math.ceil(value))
         for pair, group in groups.items():
-            learnt = self._learnt.get(pair)
-            if learnt is not None:
-                learnt.take(group, as_of, now)
+            measurement = self._measurements.get(pair)
+            if measurement is not None:
+                measurement.take(group, as_of, now)
 
-    def usages(self, now: float) -> dict[str, int]:
-        """For the other replicas: the own window counts by counter key, and under ``key+`` what may come on top of each
-        before the next exchange. Whoever sums them up need not know the difference."""
+    def local_counts(self, now: float) -> dict[str, int]:
+        """Return the counts to publish: by counter key, and under ``key+`` what may still be counted before the next
+        exchange. Both can be summed alike."""
         now = self._clock(now)
         if self._peers is None:
             self._peers = Peers(at=now)
@@ -329,35 +330,35 @@ class Limiter:
                     published[counter.key + RESERVED] = reserved
         return published
 
-    def learn_others(self, others: Mapping[str, int], peers: int, now: float) -> None:
-        """The sums of what the other replicas published, and how many of them are alive. Follows :meth:`usages`."""
+    def learn_peers(self, counts: Mapping[str, int], alive: int, now: float) -> None:
+        """Store the sums of what peers published and how many are alive. Call it after :meth:`local_counts`."""
         now = self._clock(now)
         if self._peers is None:
-            self.usages(now)
+            self.local_counts(now)
         assert self._peers is not None
-        self._peers.take(others, peers, now)
+        self._peers.take(counts, alive, now)
         for counter in self._counters():
             if counter.shared:
                 counter.exchanged(now)
 
-    # --- for people ------------------------------------------------------------------------------------------------
+    # --- status ----------------------------------------------------------------------------------------------------
 
     def status(self, now: float) -> Iterator[Usage]:
-        """The totals, then every limit of every tenant that is kept, those most recently admitted first."""
+        """Yield the totals, then the limits of every kept tenant, the most recently admitted first."""
         now = self._clock(now)
         for counter in self._counters():
             yield _usage(counter, now)
 
     def status_of(self, subject: Subject, now: float) -> tuple[Usage, ...]:
-        """The limits that hold this subject, with what is used of them."""
+        """Return the limits that apply to this subject, with their usage."""
         now = self._clock(now)
         _, plan = self._find(subject)
         return tuple(_usage(counter, now) for counter in plan.reads + plan.rows + plan.series)
 
     def age(self, now: float) -> float | None:
-        """Seconds since the oldest of the datasource's data was scraped: inf before its first answer, None without."""
+        """Return the seconds since the oldest data was scraped: inf before the first, None without a datasource."""
         now = self._clock(now)
-        return max((now - learnt.as_of for learnt in self._learnt.values()), default=None)
+        return max((now - measurement.as_of for measurement in self._measurements.values()), default=None)
 
     @property
     def tenants(self) -> int:
@@ -368,11 +369,6 @@ class Limiter:
         yield from self._totals.values()
         for entry in reversed(self._tenants.values()):
             yield from entry.counters.values()
-
-
-def tenant_name(tenant: TenantID | None) -> str:
-    """The tenant as paths have it: ``1:5``, or ``multitenant``."""
-    return "multitenant" if tenant is None else str(tenant)
 
 
 def _usage(counter: Counter, now: float) -> Usage:

@@ -1,4 +1,4 @@
-"""What a limit is, and whom it holds.
+"""Limits: types, windows, values and scopes.
 
 The specification, "Rate Limiter", names the four types and the two time windows. Beyond it are ``scope: total``, for
 all tenants together, and ``labels:``, for tokens that carry given ``extra_labels``.
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from vmgw_core.base import Labels, TenantID
+from vmgw_core.base import Labels, TenantID, tenant_name
 
 MAX_VALUE: Final = 2**53
-"""The largest limit: beyond it a number from a JSON answer is no longer exact."""
+"""The largest limit: larger numbers in JSON are not exact."""
 
 
 class LimitType(StrEnum):
@@ -27,17 +27,17 @@ class LimitType(StrEnum):
 
     @property
     def counted(self) -> bool:
-        """Whether the gateway can count it itself: what a series is, only a storage knows."""
+        """Whether the gateway counts it itself; only the storage knows series."""
         return self in (LimitType.QUERIES, LimitType.ROWS_INSERTED)
 
     @property
     def noun(self) -> str:
-        """For sentences: ``rows inserted``."""
+        """The type in words: ``rows inserted``."""
         return self.value.replace("_", " ")
 
 
 class Resolution(StrEnum):
-    """The length of the window that slides."""
+    """The length of the sliding window."""
 
     MINUTE = "minute"
     HOUR = "hour"
@@ -52,8 +52,8 @@ class Resolution(StrEnum):
 class Limit:
     """One row of the file: at most ``value`` in any window.
 
-    ``tenant`` None: it holds for every tenant on its own, or with ``total`` for all of them together. ``labels``: it
-    counts and holds only requests of tokens that carry these ``extra_labels``, whatever others they have.
+    ``tenant`` None: for each tenant, or with ``total`` for all of them together. ``labels``: only for tokens that carry
+    these ``extra_labels``, among others.
     """
 
     type: LimitType
@@ -65,12 +65,16 @@ class Limit:
 
     @property
     def slot(self) -> tuple[LimitType, Resolution, Labels]:
-        """What a tenant's own limit has in common with the one that it replaces."""
+        """What a tenant's own limit shares with the default that it replaces."""
         return self.type, self.resolution, self.labels
 
+    def scope(self, tenant: TenantID | None) -> str:
+        """Return whom the limit counts: ``total``, or the name of ``tenant``."""
+        return "total" if self.total else tenant_name(tenant)
+
     def described(self, usage: int, tenant: TenantID | None) -> str:
-        """``tenant 1:5 has used 10 of 10 queries per minute``, for answers and the log."""
-        who = "all tenants together" if self.total else "multitenant" if tenant is None else f"tenant {tenant}"
+        """Return ``tenant 1:5 has used 10 of 10 queries per minute``, for responses and logs."""
+        who = "all tenants together" if self.total else tenant_name(tenant) if tenant is None else f"tenant {tenant}"
         if self.labels:
             who += f", tokens with {label_text(self.labels)},"
         verb = "have" if self.total or self.labels else "has"
@@ -80,13 +84,13 @@ class Limit:
 
 
 def label_text(labels: Labels) -> str:
-    """``{team="dev"}``, whatever the values hold."""
+    """Return ``{team="dev"}``, with the values escaped."""
     return "{" + ",".join(f"{name}={json.dumps(value)}" for name, value in labels) + "}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """A limit beside what is used of it. ``tenant`` is whom it was counted for: None for a total or ``multitenant``."""
+    """A limit and how much of it is used. ``tenant`` is None for a total or ``multitenant``."""
 
     limit: Limit
     tenant: TenantID | None

@@ -1,12 +1,11 @@
-"""Counts that replicas tell each other: which of its own a replica has to tell, and what those of the others come to.
+"""Counts that replicas publish: which local counts to publish, and the sums of the peers' counts.
 
-Each tells its own window counts as absolute numbers, so nothing adds up wrongly when a message is lost or repeated.
-The rules:
+A replica publishes absolute window counts, so a lost or repeated message does no harm. The rules:
 
-- A count is believed for a window and a quarter after it was told, whether or not its replica lives on: what a dead
-  one has admitted counts until it has left the window.
-- So one that stays as it is is told again within a quarter of its window.
-- What others tell is untrusted: numbers are bounded, and so is how much of it is kept.
+- A count holds for one and a quarter windows after it was published, even if its replica dies: what that replica
+  admitted still counts until it leaves the window.
+- So an unchanged count is published again within a quarter of its window.
+- Peers are untrusted: their numbers are bounded, and so is how many are kept.
 
 Times are seconds of a clock that does not jump.
 """
@@ -27,60 +26,60 @@ MAX_KEY: Final = 16_384
 """Characters of the name of a counter, which holds the labels of its limit."""
 MAX_COUNT: Final = 2**53
 ALIVE_SECONDS: Final = 3.0
-"""A replica that was not heard of for so long has no share of what is left."""
+"""A replica that was not seen for this long gets no share of what is left."""
 
 _SECONDS: Final = {resolution.value: float(resolution.seconds) for resolution in Resolution}
 
 
-class OwnCounts:
-    """What has to be told of this replica's own counters."""
+class LocalCounts:
+    """Which of this replica's counts to publish."""
 
     def __init__(self) -> None:
-        self._told: dict[str, tuple[int, float]] = {}
+        self._published: dict[str, tuple[int, float]] = {}
 
     def changes(self, counts: Mapping[str, int], now: float) -> dict[str, int]:
-        """The counters to tell: new ones, changed ones, those told long ago, and with 0 those that are gone."""
+        """Return the counts to publish: new, changed and old ones, and 0 for those that are gone."""
         changes: dict[str, int] = {}
         for key, count in counts.items():
-            told = self._told.get(key)
-            if told is None or told[0] != count or not 0 <= now - told[1] < window_of(key) / 4:
+            last = self._published.get(key)
+            if last is None or last[0] != count or not 0 <= now - last[1] < window_of(key) / 4:
                 changes[key] = count
-        changes |= {key: 0 for key in self._told if key not in counts}
+        changes |= {key: 0 for key in self._published if key not in counts}
         return changes
 
-    def told(self, changes: Mapping[str, int], now: float) -> None:
-        """They have arrived."""
+    def published(self, changes: Mapping[str, int], now: float) -> None:
+        """Note that ``changes`` were published."""
         for key, count in changes.items():
             if count:
-                self._told[key] = (count, now)
+                self._published[key] = (count, now)
             else:
-                self._told.pop(key, None)
+                self._published.pop(key, None)
 
     def forget(self) -> None:
-        """Whoever was told has lost it: everything has to be told again."""
-        self._told.clear()
+        """Publish everything again: the store has lost it."""
+        self._published.clear()
 
 
 @dataclass(slots=True)
 class _Replica:
-    heard: float = float("-inf")
+    last_seen: float = float("-inf")
     counts: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """Name to count, and until when it is believed."""
+    """Name to count, and until when it holds."""
 
 
-class Others:
-    """What the other replicas have told."""
+class PeerCounts:
+    """The counts that the other replicas published."""
 
     def __init__(self) -> None:
         self._replicas: dict[str, _Replica] = {}
 
-    def alive(self, replica: str, now: float) -> None:
-        """It has shown itself."""
+    def seen(self, replica: str, now: float) -> None:
+        """Note that a replica is alive."""
         if (state := self._replica(replica)) is not None:
-            state.heard = now
+            state.last_seen = now
 
-    def heard(self, replica: str, counts: Mapping[str, int], told: float) -> None:
-        """Counts that a replica told at ``told``; 0 takes one back."""
+    def update_counts(self, replica: str, counts: Mapping[str, int], published: float) -> None:
+        """Store counts that a replica published at ``published``; 0 removes one."""
         state = self._replica(replica)
         if state is None:
             return
@@ -90,23 +89,23 @@ class Others:
             if count <= 0:
                 state.counts.pop(key, None)
             elif key in state.counts or len(state.counts) < MAX_COUNTERS:
-                state.counts[key] = (min(count, MAX_COUNT), told + 1.25 * window_of(key))
+                state.counts[key] = (min(count, MAX_COUNT), published + 1.25 * window_of(key))
 
-    def heard_all(self, replica: str, counts: Mapping[str, int], told: float) -> None:
-        """As :meth:`heard`, of all counters that the replica has."""
+    def replace_counts(self, replica: str, counts: Mapping[str, int], published: float) -> None:
+        """Store all counts of a replica; those that are missing are removed."""
         if (state := self._replica(replica)) is not None:
             state.counts.clear()
-        self.heard(replica, counts, told)
+        self.update_counts(replica, counts, published)
 
     def totals(self, now: float) -> tuple[dict[str, int], int]:
-        """The sum of all of them per counter, and how many replicas are alive beside this one."""
+        """Return the sums by counter, and how many peers are alive."""
         totals: dict[str, int] = {}
         alive = 0
         for name, state in list(self._replicas.items()):
             state.counts = {key: entry for key, entry in state.counts.items() if entry[1] > now}
             for key, (count, _) in state.counts.items():
                 totals[key] = totals.get(key, 0) + count
-            if now - state.heard < ALIVE_SECONDS:
+            if now - state.last_seen < ALIVE_SECONDS:
                 alive += 1
             elif not state.counts:
                 del self._replicas[name]
@@ -119,10 +118,10 @@ class Others:
 
 
 def window_of(key: str) -> float:
-    """The window of a counter in seconds, by its key (``queries/minute/1:5``); of one that is unknown, the longest.
+    """Return the window of a counter in seconds, by its key (``queries/minute/1:5``); the longest for an unknown key.
 
-    What a replica has set aside (``queries/hour/1:5+``) is no count of a window. It is gone with the replica, so that
-    the minute is time enough, and an hour would keep everybody else from using it.
+    A reserved share (``queries/hour/1:5+``) ends with its replica, so it holds for the minute: an hour would keep all
+    peers from using it.
     """
     if key.endswith(RESERVED):
         return float(Resolution.MINUTE.seconds)

@@ -1,8 +1,8 @@
-"""Sliding windows: how much was counted in the seconds before now, exactly.
+"""Sliding windows: exact counts of the last seconds.
 
-A window keeps the moment of every event as long as there are up to ``EXACT`` of them. Beyond, events that come
-within a thousandth of the window are kept as one run that leaves with its last one: late by that at the most, so
-that never more than what was allowed is in any window, and a window takes some 50 KiB at the most whatever comes.
+A window keeps the moment of each of up to ``EXACT`` events. Beyond that, events within a thousandth of the window are
+kept as one run that leaves with its last event: late by at most that, so a window never allows too much. It takes at
+most some 50 KiB.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from bisect import bisect_left
 from typing import Final
 
 EXACT: Final = 1000
-"""Runs that are kept before any are merged; and into how many parts a window is then divided."""
+"""Runs that are kept before any are merged, and the parts of a window then."""
 
 
 class SlidingWindow:
@@ -26,7 +26,7 @@ class SlidingWindow:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.total = 0
-        """What is in the window, as of the last call of :meth:`count`, plus what was added since."""
+        """The count as of the last call of :meth:`count`, plus what was added since."""
         self._grain = seconds / EXACT
         # Parallel arrays, 16 bytes a run: the last moment of each, and its count. What lies before _head has left.
         self._moments = array("d")
@@ -35,7 +35,7 @@ class SlidingWindow:
         self._begin = 0.0  # the first moment of the last run
 
     def count(self, now: float) -> int:
-        """How much is in the window."""
+        """Return how much is in the window."""
         moments, head = self._moments, self._head
         if head == len(moments) or moments[head] + self.seconds > now:
             return self.total
@@ -50,7 +50,7 @@ class SlidingWindow:
         return self.total
 
     def add(self, count: int, now: float) -> None:
-        """Count an event, or several of one moment."""
+        """Count one or several events of one moment."""
         self.total += count
         moments = self._moments
         runs = len(moments) - self._head
@@ -63,11 +63,11 @@ class SlidingWindow:
             self._begin = now
 
     def since(self, moment: float) -> int:
-        """How much was counted at ``moment`` or later; of a run that began before it, all."""
+        """Return how much was counted at ``moment`` or later, including all of a run that began before it."""
         return sum(self._counts[bisect_left(self._moments, moment, self._head) :])
 
     def wait(self, excess: int, now: float) -> float:
-        """Seconds until at least ``excess`` of what is in the window has left it; all of it at the most."""
+        """Return the seconds until ``excess``, or at most everything, has left the window."""
         if excess <= 0 or self._head == len(self._moments):
             return 0.0
         index, left = self._head, 0

@@ -1,13 +1,13 @@
-"""Series of tenants on a cluster whose metrics do not tell: the tenants themselves are asked.
+"""Series counts of a cluster's tenants, from the API of each tenant.
 
-The open-source vmstorage has no metrics per tenant. What a tenant's own API says stands in:
+The open-source vmstorage has no metrics per tenant. The API of a tenant replaces them:
 
 - ``active_series``: ``/api/v1/status/tsdb``, the series of the day.
-- ``new_series``: how much ``/api/v1/series/count``, the number of series ever, has grown within the window. What was
-  created before the first answer is not known, so growth is counted from there.
+- ``new_series``: how much ``/api/v1/series/count``, the number of series ever, has grown within the window. Growth
+  is counted from the first response on.
 
-Asking costs the backend an index scan, and counts as a query of that tenant. So each is asked once in an interval that
-is far longer than that of the datasource, and the number of tenants is bounded.
+A request costs the backend an index scan and counts as a query of that tenant. So the interval is far longer than that
+of the datasource, and the number of tenants is bounded.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ _PATHS: Final[Mapping[LimitType, str]] = {
     LimitType.NEW_SERIES: "/api/v1/series/count",
 }
 _STEPS: Final = 60
-"""Points of growth kept for a window: more would tell no more than the interval between two questions allows."""
+"""Points of growth kept for a window; more would not add precision at this interval."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One GET at a tenant."""
+    """One GET to a tenant."""
 
     type: LimitType
     tenant: TenantID
 
     @property
     def target(self) -> str:
-        """Path and query, behind the path of ``-read.url``."""
+        """Path and query, after the path of ``-read.url``."""
         path = _PATHS[self.type]
         return f"/select/{self.tenant}/prometheus{path}"
 
 
 @dataclass(slots=True)
 class _Growth:
-    """A number that grows, as it was at up to ``_STEPS`` moments of a window and at the last one before it."""
+    """A growing number at up to ``_STEPS`` moments of a window, and at the last moment before it."""
 
     window: float
     points: deque[tuple[float, int]] = field(default_factory=deque)
@@ -59,12 +59,12 @@ class _Growth:
         self.latest = number
         if not self.points or now - self.points[-1][0] >= self.window / _STEPS:
             self.points.append((now, number))
-        # The last one before the window stays: it is what the window began with.
+        # The last point before the window stays: the window began with it.
         while len(self.points) > 1 and self.points[1][0] <= now - self.window:
             self.points.popleft()
 
     def value(self) -> int:
-        # It can shrink: a deletion, or old data going at the end of the retention. That makes room for nothing.
+        # It shrinks when series are deleted or their retention ends. That makes no room for new ones.
         return max(0, self.latest - self.points[0][1])
 
 
@@ -72,27 +72,24 @@ class _Growth:
 class _Tenant:
     asked: float | None = None
     answered: dict[LimitType, float] = field(default_factory=dict)
-    """When the last good answers were asked for; nothing of a type whose last question failed."""
+    """When the last good responses were requested; no entry for a type whose last request failed."""
     active: int | None = None
     growth: dict[Resolution, _Growth] = field(default_factory=dict)
 
 
 class TenantSeries:
-    """Who is asked when, and what their answers come to. Times are seconds of any one clock.
-
-    ``interval`` is in seconds.
-    """
+    """Plans the requests to tenants, and keeps their results. Times and ``interval`` are in seconds of one clock."""
 
     def __init__(self, *, interval: float) -> None:
         self.left_out = 0
-        """How many tenants were beyond the bound in the last round."""
+        """Tenants beyond the bound in the last round."""
         self._interval = interval
         self._tenants: dict[TenantID, _Tenant] = {}
 
     def due(self, types: Iterable[LimitType], tenants: Iterable[TenantID], now: float) -> tuple[Ask, ...]:
-        """What to ask now, the most important tenants first. A tenant that is not named any more is forgotten.
+        """Return what to request now, the most important tenants first. Tenants that are no longer named are forgotten.
 
-        ``types`` are those of active_series and new_series that no metric tells of.
+        ``types`` are those of active_series and new_series that no metric measures.
         """
         types = tuple(types)
         wanted = list(dict.fromkeys(tenants))
@@ -100,17 +97,17 @@ class TenantSeries:
         self._tenants = {each: self._tenants.get(each) or _Tenant() for each in wanted[:MAX_TENANTS]}
         asks: list[Ask] = []
         for tenant, state in self._tenants.items():
-            # A clock that was set back asks at once.
+            # If the clock was set back, ask at once.
             if state.asked is None or not 0 <= now - state.asked < self._interval:
                 state.asked = now
                 asks += (Ask(type=limit_type, tenant=tenant) for limit_type in types)
         return tuple(asks)
 
     def received(self, ask: Ask, document: bytes, now: float) -> None:
-        """A tenant answered (the body of a 200); ``now`` is when it was asked.
+        """Store a response (the body of a 200); ``now`` is when it was requested.
 
         Raises:
-            FieldError: it is no such answer; what was known stays.
+            FieldError: the response has another form; the old numbers stay.
         """
         number = _series(ask.type, document)
         state = self._tenants.get(ask.tenant)
@@ -124,12 +121,12 @@ class TenantSeries:
             state.growth.setdefault(window, _Growth(window.seconds)).add(number, now)
 
     def failed(self, ask: Ask) -> None:
-        """A tenant gave no answer of use: what it said before stays, and is not taken for new."""
+        """Note a failed request: the old numbers stay, and count as old."""
         if state := self._tenants.get(ask.tenant):
             state.answered.pop(ask.type, None)
 
     def values(self, limit_type: LimitType) -> Values:
-        """Usage of every tenant that has ever answered, in every window."""
+        """Return the usage of every tenant that has responded, in every window."""
         values: dict[tuple[LimitType, Resolution, TenantID | None], float] = {}
         for tenant, state in self._tenants.items():
             for window in Resolution:
@@ -140,7 +137,7 @@ class TenantSeries:
         return values
 
     def as_of(self, limit_type: LimitType) -> float | None:
-        """When the oldest of the good answers was asked for; None where there is none."""
+        """Return when the oldest good response was requested, or None."""
         answered = (state.answered.get(limit_type) for state in self._tenants.values())
         return min((each for each in answered if each is not None), default=None)
 

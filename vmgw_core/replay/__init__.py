@@ -1,6 +1,6 @@
-"""Captured requests: recorded without secrets, read back from files, judged again and compared.
+"""Captured requests: recorded without secrets, read from files, decided again and compared.
 
-A record keeps what was known of the token's signature, since the signature itself is not kept.
+A record keeps the result of the signature check, since the signature itself is not kept.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from .flow_file import NetstringError, frame, spans, value
 from .judge import Judge
 from .record import METADATA_KEY, OWN_PAGE, Captured, from_metadata, to_metadata
 from .redaction import MAX_BODY, redact_body, redact_headers, redact_target
-from .report import as_json, as_junit, as_text
+from .report import report_json, report_junit, report_text
 from .tally import Tally
 
 __all__ = [
@@ -22,15 +22,15 @@ __all__ = [
     "Judge",
     "NetstringError",
     "Tally",
-    "as_json",
-    "as_junit",
-    "as_text",
     "frame",
     "from_metadata",
     "read_expectations",
     "redact_body",
     "redact_headers",
     "redact_target",
+    "report_json",
+    "report_junit",
+    "report_text",
     "spans",
     "to_metadata",
     "value",

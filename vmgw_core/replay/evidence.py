@@ -1,14 +1,13 @@
-"""What is known of a token's signature once it was taken out of a record, and judging such a token by it.
+"""Evidence of the signature check of a recorded token, whose signature was redacted.
 
-A signature that was redacted cannot be verified any more. What a capture says of it is taken at its word: whether it
-was verified, with which key (RFC 7638 thumbprint), or which keys failed. With it the same token can be judged against
-other keys:
+A redacted signature cannot be verified again. The capture says whether it was verified, with which key (RFC 7638
+thumbprint), or which keys failed. So the token can be checked against other keys:
 
-- verified by a key that may still verify it: good; by any other: refused, for no two keys verify one signature;
-- failed with certain keys: refused as long as there is no further key to try;
-- never checked: good where nothing is verified, else in doubt.
+- verified by a key that may still verify it: good; by another key: refused, since no two keys verify one signature;
+- failed with some keys: refused, but in doubt if there are other keys to try;
+- never checked: good if nothing is verified, otherwise in doubt.
 
-A verdict in doubt is given as if the capture had been right about the token, and says so.
+A doubtful verdict assumes that the capture was right, and says so.
 """
 
 from __future__ import annotations
@@ -50,40 +49,40 @@ from vmgw_core.tokens import (
 from .redaction import MARKER
 
 _JUDGED_BYTES: Final = 1500
-"""The memory of a verdict and its evidence, beside the token and what it grants."""
+"""The memory of a verdict and its evidence, without the token and its access."""
 _MARKED: Final = f".{MARKER}"
 
 
 class Signature(StrEnum):
-    """What a gateway found about the signature of a token."""
+    """The result of a signature check."""
 
     VERIFIED = "verified"
-    UNVERIFIED = "unverified"  # no key was configured, so none was asked
+    UNVERIFIED = "unverified"  # no key was configured
     BAD = "bad"
-    UNREADABLE = "unreadable"  # no token that could have one
+    UNREADABLE = "unreadable"  # the token was malformed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What a record says about the signature of its token."""
+    """The evidence in a record about the signature of its token."""
 
     signature: Signature
     token: str
-    """Which token this is about: see :func:`name_of`."""
+    """The name of the token, of :func:`name_of`."""
     thumbprints: tuple[str, ...] = ()
-    """Of the key that verified it, or of those that did not."""
+    """Of the key that verified it, or of those that failed."""
     kid: str | None = None
     issuer: str | None = None
-    """``kid`` and issuer of the key that verified it, for people."""
+    """``kid`` and issuer of the key that verified it, for reports."""
 
 
 def name_of(redacted: str) -> str:
-    """A short name of a token whose signature was taken out."""
+    """Return a short name of a redacted token."""
     return sha256(redacted.encode("latin-1", "replace")).hexdigest()[:16]
 
 
 def token_of(head: RequestHead, header: bytes, *, allow_without_prefix: bool) -> str | None:
-    """The token in a head as a gateway with these settings finds it, or None."""
+    """Return the token in a head, or None."""
     values = [value.decode("latin-1") for value in head.values(header)]
     try:
         return token_from_header(values, allow_without_prefix=allow_without_prefix)
@@ -92,7 +91,7 @@ def token_of(head: RequestHead, header: bytes, *, allow_without_prefix: bool) ->
 
 
 def examine(token: str, redacted: str, keys: KeySet | None, max_length: int = DEFAULT_MAX_LENGTH) -> Evidence:
-    """What ``keys`` say about ``token``, for a record that will hold ``redacted`` in its place."""
+    """Check ``token`` with ``keys``, for a record that will hold ``redacted`` instead."""
     name = name_of(redacted)
     try:
         jws = parse_compact(token, max_length)
@@ -113,7 +112,7 @@ def examine(token: str, redacted: str, keys: KeySet | None, max_length: int = DE
 
 
 def found(key: VerificationKey | None, redacted: str) -> Evidence:
-    """That ``key`` has verified the token; None where signatures are not verified."""
+    """Return the evidence that ``key`` verified the token; None if signatures are not verified."""
     name = name_of(redacted)
     if key is None:
         return Evidence(signature=Signature.UNVERIFIED, token=name)
@@ -122,7 +121,7 @@ def found(key: VerificationKey | None, redacted: str) -> Evidence:
 
 
 def _size(key: tuple[str, Evidence | None], judged: tuple[Token | TokenRefused, bool]) -> int:
-    """How much memory a judged token takes, about."""
+    """Return the approximate memory of a cached verdict."""
     found = judged[0]
     text = str(found) if isinstance(found, TokenRefused) else ""
     access = 0 if isinstance(found, TokenRefused) else found.access.memory
@@ -130,12 +129,12 @@ def _size(key: tuple[str, Evidence | None], judged: tuple[Token | TokenRefused, 
 
 
 class RecordedTokens(TokenVerifier):
-    """Verifies the tokens of records: real signatures as ever, redacted ones by what the record says.
+    """Verifies the tokens of records: real signatures as usual, redacted ones by the evidence.
 
-    Set ``evidence`` before each request; ``doubtful`` then says whether the verdict rests on more than is known.
+    Set ``evidence`` before each request; ``doubtful`` then says whether the verdict is in doubt.
 
     Args:
-        trusting: whether records are believed. If not, every verdict that rests on one is in doubt.
+        trusting: whether to trust records. If not, every verdict on a redacted token is in doubt.
     """
 
     def __init__(
@@ -155,13 +154,13 @@ class RecordedTokens(TokenVerifier):
         )
 
     def verify(self, token: str, now: float) -> Token:
-        """As of :class:`TokenVerifier`."""
+        """Verify as :class:`TokenVerifier` does."""
         self.doubtful = False
         if not token.endswith(_MARKED):
             return super().verify(token, now)
         evidence = self.evidence
         if evidence is not None and evidence.token != name_of(token):
-            evidence = None  # it is about another token: this one was in another header, or no gateway saw it
+            evidence = None  # of another token: this one was in another header, or no gateway saw it
         judged = self._judged.get((token, evidence))
         if judged is None:
             judged = self._judge(token, evidence)
@@ -173,7 +172,7 @@ class RecordedTokens(TokenVerifier):
         return found
 
     def _judge(self, token: str, evidence: Evidence | None) -> tuple[Token | TokenRefused, bool]:
-        """The token or its refusal, its times aside, and whether that is in doubt."""
+        """Return the token or its refusal, without its times, and whether that is in doubt."""
         if evidence is not None and evidence.signature is Signature.UNREADABLE:
             return MalformedToken("the token could not be read when it was recorded"), False
         doubtful = False
@@ -185,7 +184,7 @@ class RecordedTokens(TokenVerifier):
                 key, good, doubtful = _weigh(evidence, candidates)
                 doubtful |= not self.trusting
                 if not good:
-                    raise BadSignature("no key verifies the signature, as far as the record tells")
+                    raise BadSignature("no key verifies the signature, according to the record")
             return read_claims(jws, key, self.rules), doubtful
         except TokenRefused as refusal:
             return refusal, doubtful
@@ -194,7 +193,7 @@ class RecordedTokens(TokenVerifier):
 def _weigh(
     evidence: Evidence | None, candidates: Sequence[VerificationKey]
 ) -> tuple[VerificationKey | None, bool, bool]:
-    """The key that verified the token, whether the signature counts as good, and whether that is in doubt."""
+    """Return the key that verified the token, whether the signature is good, and whether that is in doubt."""
     if evidence is None or evidence.signature is Signature.UNVERIFIED:
         return None, True, True
     known = [key for key in candidates if key.thumbprint in evidence.thumbprints]

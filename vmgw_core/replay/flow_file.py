@@ -1,8 +1,8 @@
-"""Reading mitmproxy's flow files: typed netstrings, of which only what is asked for is made into values.
+"""A lazy reader of mitmproxy's flow files, which are typed netstrings.
 
 The format is mitmproxy's (``mitmproxy.io.tnetstring``): ``LENGTH:DATA`` and a type: ``,`` bytes, ``;`` text, ``#``
-integer, ``^`` float, ``!`` boolean, ``~`` null, ``]`` list, ``}`` mapping. mitmproxy reads a flow into some 200 values,
-one slice each; here what is not needed is stepped over by its length.
+integer, ``^`` float, ``!`` boolean, ``~`` null, ``]`` list, ``}`` mapping. mitmproxy reads some 200 values per flow;
+this reader skips those that are not needed, by their length.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from __future__ import annotations
 from typing import Final
 
 MAX_PREFIX: Final = 12
-"""Digits of a length, as mitmproxy has it."""
+"""The most digits of a length, as in mitmproxy."""
 
 _MAX_DEPTH: Final = 32
 _COMMA, _TEXT, _INTEGER, _FLOAT, _BOOLEAN, _NULL, _LIST, _MAPPING = b",;#^!~]}"
 
 Span = tuple[int, int, int]
-"""Where a value's data begins and ends, and its type."""
+"""The begin and end of a value's data, and its type."""
 
 
 class NetstringError(ValueError):
-    """Bytes that are no typed netstring. ``offset`` counts from the beginning of the data that was read."""
+    """A bad netstring. ``offset`` counts from the beginning of the data."""
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(message)
@@ -28,10 +28,10 @@ class NetstringError(ValueError):
 
 
 def frame(data: bytes | bytearray, start: int, end: int) -> Span | None:
-    """The netstring that begins at ``start``, or None where it goes on behind ``end``.
+    """Return the netstring at ``start``, or None if it continues after ``end``.
 
     Raises:
-        NetstringError: there is none.
+        NetstringError: there is no netstring.
     """
     colon = data.find(b":", start, min(end, start + MAX_PREFIX + 1))
     if colon < 0:
@@ -40,17 +40,17 @@ def frame(data: bytes | bytearray, start: int, end: int) -> Span | None:
         return None
     digits = data[start:colon]
     if not digits.isdigit():
-        raise NetstringError("a length is no number", start)
+        raise NetstringError("a length is not a number", start)
     begin = colon + 1
     stop = begin + int(digits)
     return (begin, stop, data[stop]) if stop < end else None
 
 
 def spans(data: bytes, span: Span) -> dict[bytes, Span]:
-    """The members of a mapping, by their keys, not read yet.
+    """Return the unread members of a mapping, by key.
 
     Raises:
-        NetstringError: it is no mapping, or broken.
+        NetstringError: it is broken or not a mapping.
     """
     position, end, kind = span
     if kind != _MAPPING:
@@ -65,22 +65,22 @@ def spans(data: bytes, span: Span) -> dict[bytes, Span]:
 
 
 def _inner(data: bytes, start: int, end: int) -> Span:
-    """The netstring at ``start``, within another one. The way of nearly every value, hence no call of ``frame``."""
+    """Return the netstring at ``start`` within another one, without a call of ``frame`` for speed."""
     colon = data.find(b":", start, start + MAX_PREFIX + 1)
     digits = data[start:colon]
     if colon < 0 or not digits.isdigit():
         raise NetstringError("a length is missing", start)
     stop = colon + 1 + int(digits)
     if stop >= end:
-        raise NetstringError("a value is longer than what holds it", start)
+        raise NetstringError("a value is longer than its container", start)
     return colon + 1, stop, data[stop]
 
 
 def value(data: bytes, span: Span, depth: int = 0) -> object:
-    """The value at ``span``; keys of mappings become text.
+    """Read the value at ``span``; keys of mappings become text.
 
     Raises:
-        NetstringError: it is broken, of an unknown type, or nested too deep.
+        NetstringError: it is broken, of an unknown type, or nested too deeply.
     """
     start, end, kind = span
     try:

@@ -1,6 +1,6 @@
-"""Requests from a HAR file (HTTP Archive 1.2), as browsers and proxies save them.
+"""Requests from HAR files (HTTP Archive 1.2), which browsers and proxies save, without decisions.
 
-Such a file holds what was sent and nothing of what a gateway decided. http://www.softwareishard.com/blog/har-12-spec/
+http://www.softwareishard.com/blog/har-12-spec/
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from .record import Captured
 
 
 def entries(document: bytes) -> Sequence[object]:
-    """The entries of a HAR document.
+    """Return the entries of a HAR document.
 
     Raises:
-        FieldError: it is none.
+        FieldError: the document has another form.
     """
     try:
         loaded: object = json.loads(document.removeprefix(b"\xef\xbb\xbf"))
@@ -32,10 +32,10 @@ def entries(document: bytes) -> Sequence[object]:
 
 
 def captured(entry: object) -> Captured:
-    """The request of one entry. Pseudo-header fields of HTTP/2 are left out, and what precedes the path.
+    """Return the request of one entry, without pseudo-headers of HTTP/2 and without the origin of the URL.
 
     Raises:
-        FieldError: a field is missing, or of another type.
+        FieldError: a field is missing or has another type.
     """
     fields = as_object(entry, "entry")
     request = as_object(require(fields, "request", "entry"), "request")
@@ -53,7 +53,7 @@ def captured(entry: object) -> Captured:
     data = get_object(request, "postData", "request")
     form = None if data is None else _text(data)
     if form is not None and not any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in headers):
-        headers += ((b"Content-Length", str(len(form)).encode()),)  # what HTTP/2 does without, a decision asks for
+        headers += ((b"Content-Length", str(len(form)).encode()),)  # HTTP/2 needs no length, but a decision does
     return Captured(
         head=RequestHead(
             method=as_text(require(request, "method", "request"), "request.method"),

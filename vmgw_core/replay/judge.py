@@ -1,7 +1,7 @@
-"""Judging captured requests again, and what is different then.
+"""Decides captured requests again, and compares the decisions.
 
-A request is judged as of the time it was captured, so a token that was good is not refused for its age. Where what
-a verdict rests on is not in the file (a signature, a large form), the verdict is ``doubtful`` and says why.
+The time of a decision is that of the capture, so a token does not expire meanwhile. If the file lacks something that
+the verdict needs (a signature, a large form), the verdict says so in ``doubt``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from vmgw_core.enforcement import Cycle, Gateway, Grant, Policy, State, access_of
 from vmgw_core.errors import BadSignature, Refusal
-from vmgw_core.http import RequestHead, answer
+from vmgw_core.http import RequestHead, refusal_response
 from vmgw_core.limits import Limiter
 
 from .evidence import RecordedTokens
@@ -21,11 +21,11 @@ from .redaction import redact_text
 
 _SIGNATURE: Final = "the signature of the token is not in the file"
 _FORM: Final = "the form is not in the file"
-_ROWS: Final = "how many rows the body carries is not in the file"
+_ROWS: Final = "the number of rows of the body is not in the file"
 
 
 class Difference(StrEnum):
-    """How two decisions about one request differ: the first of these that is true."""
+    """How two decisions on a request differ: the first that applies."""
 
     NEWLY_REFUSED = "newly refused"
     NEWLY_ADMITTED = "newly admitted"
@@ -36,18 +36,18 @@ class Difference(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a policy decides about a captured request. ``doubt`` says what is not known, or is empty."""
+    """A decision on a captured request. ``doubt`` says what is unknown, or is empty."""
 
     outcome: Outcome
     doubt: str = ""
 
 
 class Judge:
-    """Applies one policy to captured requests, in the order in which they came.
+    """Applies one policy to captured requests, in their order.
 
     Args:
-        limiter: holds the requests to limits, at the times of their capture; None where there are none.
-        trusting: whether a record's word on its token's signature is taken.
+        limiter: the rate limits, applied at the times of the capture, or None.
+        trusting: whether to trust the evidence of records.
     """
 
     def __init__(self, policy: Policy, limiter: Limiter | None = None, *, trusting: bool = True) -> None:
@@ -57,16 +57,16 @@ class Judge:
         self._now = 0.0
 
     def authorize(self, cycle: Cycle, captured: Captured, gateway: Gateway | None = None) -> None:
-        """Authorize the request, or raise its ``Refusal``; ``tokens.doubtful`` says how sure that is.
+        """Authorize the request, or raise its ``Refusal``; ``tokens.doubtful`` says whether that is in doubt.
 
         Args:
-            gateway: what the request is taken through afterwards, if that is not the judge's own.
+            gateway: the gateway for the next events, if it is not the judge's own.
         """
         self.tokens.evidence, self.tokens.doubtful = captured.evidence, False
         cycle.authorize(gateway or self.gateway)
 
     def judge(self, captured: Captured) -> Verdict:
-        """Decide about one request."""
+        """Decide on one request."""
         cycle, doubt = Cycle(captured.head, at=captured.at, started=captured.at), ""
         self._now = captured.at
         try:
@@ -82,15 +82,15 @@ class Judge:
             sent = None if cycle.upstream is None else sent_of(cycle.upstream)
             outcome = replace(admitted(cycle.grant), sent=sent)
         if self.tokens.doubtful and (outcome.admitted or outcome.code == BadSignature.code):
-            doubt = _SIGNATURE  # any other refusal stands, whatever the signature is
+            doubt = _SIGNATURE  # other refusals do not depend on the signature
         return Verdict(outcome=outcome, doubt=doubt)
 
 
 def _take_body(cycle: Cycle, captured: Captured) -> str:
-    """Take what is known of the body through the cycle; returns what is in doubt then, or an empty text.
+    """Pass the recorded body to the cycle; return the doubt, or an empty text.
 
     Raises:
-        Refusal: the form cannot be rewritten, or the rows are beyond a limit.
+        Refusal: the form cannot be rewritten, or the rows exceed a limit.
     """
     if cycle.state is State.FORM:
         if captured.form is None:
@@ -104,10 +104,10 @@ def _take_body(cycle: Cycle, captured: Captured) -> str:
 
 
 def compare(before: Outcome, after: Outcome, *, any_backend: bool = False) -> Difference | None:
-    """How ``after`` differs from ``before``. Wordings do not count.
+    """Return how ``after`` differs from ``before``, apart from wording.
 
     Args:
-        any_backend: whether the address of the backend does not count either.
+        any_backend: whether to ignore the address of the backend.
     """
     if before.admitted != after.admitted:
         return Difference.NEWLY_REFUSED if before.admitted else Difference.NEWLY_ADMITTED
@@ -127,17 +127,17 @@ def _anywhere(sent: Sent) -> Sent:
 
 
 def admitted(grant: Grant) -> Outcome:
-    """The outcome of a grant, without what is sent."""
+    """Return the outcome of a grant, without the upstream request."""
     route = grant.route
     return Outcome(code=ADMITTED, status=0, tenant=str(grant.claim.tenant), access=route.access.value, route=route.path)
 
 
 def refused(policy: Policy, head: RequestHead, grant: Grant | None, refusal: Refusal) -> Outcome:
-    """The outcome of a refusal; ``grant`` is there when it came after one."""
+    """Return the outcome of a refusal, after ``grant`` if there was one."""
     access = access_of(policy, head) if grant is None else grant.route.access
     return Outcome(
         code=refusal.code,
-        status=answer(refusal, access=access).status,
+        status=refusal_response(refusal, access=access).status,
         reason=redact_text(refusal.message),
         tenant=None if grant is None else str(grant.claim.tenant),
         access=None if access is None else access.value,

@@ -1,7 +1,7 @@
-"""A request as it was captured: what the client sent, without secrets, and what was decided about it.
+"""The record of a captured request: the client's request without secrets, and the decision.
 
-It travels as plain data in the metadata of a mitmproxy flow, under ``METADATA_KEY``, and comes back from files that
-others may have written: whatever they hold, reading gives a :class:`Captured` or a ``FieldError``.
+It is plain data in the metadata of a mitmproxy flow, under ``METADATA_KEY``. Files are untrusted: reading returns a
+:class:`Captured` or raises ``FieldError``.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ METADATA_KEY: Final = "vmgateway"
 VERSION: Final = 1
 
 OWN_PAGE: Final = {"version": VERSION, "own_page": True}
-"""In place of a record: the gateway has answered one of its own pages, and nothing was to be decided."""
+"""Replaces a record: the request was for a page of the gateway itself, without a decision."""
 
 ADMITTED: Final = "admitted"
-"""The code of an outcome that is no refusal."""
+"""The code of an outcome that is not a refusal."""
 
 _MAX_HEADERS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """What a backend received: enough to tell whether another policy would have sent something else."""
+    """A digest of the upstream request, to compare policies."""
 
     method: str
     url: str
     headers: str
-    """A digest of the header fields, sorted by their names, without ``Host``."""
+    """A digest of the headers, sorted by name, without ``Host``."""
     body: str | None
-    """A digest of the form; None where none was written anew."""
+    """A digest of the rewritten form, or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A decision. ``code`` is ``admitted`` or that of the refusal; ``status`` what the client got, 0 from a backend."""
+    """A decision. ``code`` is ``admitted`` or a refusal's; ``status`` is the refusal's status for the client, or 0."""
 
     code: str
     status: int
@@ -56,7 +56,7 @@ class Outcome:
 
     @property
     def admitted(self) -> bool:
-        """Whether a backend was asked."""
+        """Whether the request was admitted."""
         return self.code == ADMITTED
 
     def __str__(self) -> str:
@@ -65,24 +65,24 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Captured:
-    """One request, to be judged again."""
+    """One captured request."""
 
     head: RequestHead
     at: float
-    """When it was judged, Unix time in seconds."""
+    """The time of the decision, Unix seconds."""
     form: bytes | None = None
-    """The body, where it is a form and was kept."""
+    """The body, if it is a form and was kept."""
     rows: int | None = None
-    """How many rows the body carries, where that is known: of write routes alone."""
+    """The rows of the body of a write, if known."""
     evidence: Evidence | None = None
     outcome: Outcome | None = None
-    """What was decided; None where no gateway has decided anything."""
+    """The decision; None if no gateway decided."""
     sample: float = 1.0
-    """The share of requests that the capture kept."""
+    """The share of requests in the capture."""
 
 
 def sent_of(request: UpstreamRequest) -> Sent:
-    """The trace of a request to a backend."""
+    """Return the digest of an upstream request."""
     fields = sorted(((name.lower(), value) for name, value in request.headers), key=lambda field: field[0])
     lines = b"\n".join(name + b":" + value for name, value in fields if name != b"host")
     return Sent(
@@ -101,7 +101,7 @@ def _digest(data: bytes) -> str:
 
 
 def to_metadata(captured: Captured) -> dict[str, object]:
-    """``captured`` as plain data: text, bytes, numbers, lists and mappings."""
+    """Return ``captured`` as plain data: text, bytes, numbers, lists and mappings."""
     head, evidence, outcome = captured.head, captured.evidence, captured.outcome
     return {
         "version": VERSION,
@@ -140,14 +140,14 @@ def _outcome_data(outcome: Outcome) -> dict[str, object]:
 
 
 def from_metadata(value: object) -> Captured | None:
-    """Read what :func:`to_metadata` wrote; None for ``OWN_PAGE``.
+    """Read what :func:`to_metadata` wrote; return None for ``OWN_PAGE``.
 
     Raises:
-        FieldError: it is something else.
+        FieldError: the data has another form.
     """
     fields = as_object(value, METADATA_KEY)
     if as_integer(require(fields, "version", METADATA_KEY), "version") != VERSION:
-        raise FieldError(child(METADATA_KEY, "version"), f"expected {VERSION}: another gateway has written it")
+        raise FieldError(child(METADATA_KEY, "version"), f"expected {VERSION}: another version of the gateway wrote it")
     if fields.get("own_page") is True:
         return None
     head = RequestHead(

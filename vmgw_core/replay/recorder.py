@@ -1,7 +1,7 @@
-"""Making the record of a request and of what was decided about it, without secrets.
+"""Records requests and decisions, without secrets.
 
-What was sent upstream is noted as it comes out of the redacted request. So judging the record by the same policy
-gives the same, whatever the redaction has changed: a law that replay's tests hold it to.
+The recorded upstream request is written from the redacted request. So the same policy decides the same on the record,
+whatever the redaction changed; tests check that law.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .record import Captured, Outcome, sent_of
 from .redaction import redact_form, redact_headers, redact_target
 
 _NO_DECISION: Final = (BackendUnreachable, BackendTimeout, InternalError, RequestTimeout)
-"""Refusals that no policy has made: the same request may pass a moment later."""
+"""Refusals that do not come from the policy: the same request may succeed later."""
 
 
 def record(
@@ -33,15 +33,15 @@ def record(
     rows: int | None = None,
     sample: float = 1.0,
 ) -> Captured:
-    """The record of one request.
+    """Return the record of one request.
 
     Args:
-        at: when it was judged, Unix time in seconds.
-        grant: None where the head was refused.
-        refusal: None where the request was passed on.
-        form: what the client sent where that is a form and small enough to keep, else None.
-        rows: how many the body of a write carries, where that is known.
-        sample: the share of requests that is recorded.
+        at: the time of the decision, Unix seconds.
+        grant: None if the head was refused.
+        refusal: None if the request was forwarded.
+        form: the client's form if it is small enough to keep, else None.
+        rows: the rows of the body of a write, if known.
+        sample: the share of requests that are recorded.
     """
     headers = redact_headers(head.headers, policy.token_header)
     if form is not None:
@@ -59,7 +59,7 @@ def record(
 
 
 def _redact_form(headers: Headers, head: RequestHead, form: bytes) -> tuple[Headers, bytes | None]:
-    """The form without secrets, and the header fields with the type that it has then."""
+    """Return the headers with the new type of the form, and the form without secrets."""
     content_type = (head.values(b"content-type") or [b""])[0].decode("latin-1")
     found = redact_form(content_type, form)
     if found is None or found[0] == content_type:
@@ -89,5 +89,5 @@ def _outcome(policy: Policy, captured: Captured, grant: Grant | None, refusal: R
         return outcome
     try:
         return replace(outcome, sent=sent_of(rewrite(policy, grant, captured.head, captured.form)))
-    except Refusal:  # of what the redaction has left; the client's own request did pass
+    except Refusal:  # of the redacted request; the client's own was admitted
         return outcome

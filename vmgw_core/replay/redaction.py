@@ -1,15 +1,15 @@
-"""Taking secrets out of what is recorded: signatures, cookies, credentials and passwords.
+"""Redaction of signatures, cookies, credentials and passwords in records.
 
 The rules:
 
-- Of a token, header and payload stay, and its signature gives way to ``MARKER``: the claims can still be judged, and
-  nobody can use it. The marker is base64url itself, so what was a token is still read as one.
-- A credential that is no token goes altogether, and so does the value of every header, argument and JSON member whose
-  name says that it holds one, in any percent-encoding.
-- What is not understood is not kept: a body whose coding cannot be undone within bounds, a binary one with a secret.
+- A token keeps header and payload, and ``MARKER`` replaces its signature: its claims can be checked, but it cannot be
+  used. The marker is base64url, so the result still reads as a token.
+- Other credentials are removed entirely, and so are the values of headers, arguments and JSON members with a secret
+  name, in any percent-encoding.
+- Unreadable bodies are not kept: those that cannot be decoded within bounds, and binary ones with a secret.
 - Redacting twice is redacting once.
 
-Text is handled as Latin-1, so that every byte survives that is no secret.
+Text is handled as Latin-1, so all other bytes survive.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from vmgw_core.errors import BodyTooLarge, Refusal
 from vmgw_core.http import MULTIPART, URLENCODED, Headers, decoder, read_form
 
 MARKER: Final = "REDACTED"
-"""Stands for a secret. It is valid base64url, and as a signature it verifies nothing."""
+"""Replaces a secret. It is valid base64url, but not a valid signature."""
 
 MAX_BODY: Final = 1 << 20
-"""Bytes of a decoded body that are searched for secrets; a larger one is not kept."""
+"""Bytes of the largest decoded body that is searched and kept."""
 
-_LAYERS: Final = 3  # of percent-encoding that are looked under
+_LAYERS: Final = 3  # of percent-encoding that are searched
 
-# What a token can be a part of, percent-encoded or not; and its dots, in any number of layers of encoding.
+# Text that may contain a token, percent-encoded or not, and its dots in any number of layers of encoding.
 _RUN: Final = re.compile(r"[A-Za-z0-9_+/=.%~-]++")
 _DOT: Final = re.compile(r"(\.|%(?:25)*+2[eE])")
 _PLAIN_DOT: Final = re.compile(r"(\.)")
@@ -51,7 +51,7 @@ _BINARY: Final = re.compile(r"[\x00-\x08\x0e-\x1f]")
 
 
 def redact_text(text: str) -> str:
-    """Take secrets out of a text: tokens' signatures, what follows a scheme, passwords in URLs, named members."""
+    """Redact a text: signatures of tokens, credentials after a scheme, passwords in URLs, named members."""
     if "." in text or "%" in text:
         text = _RUN.sub(lambda match: _without_signatures(match[0]), text)
     if ":" in text:
@@ -78,7 +78,7 @@ def _credential(match: re.Match[str]) -> str:
 
 
 def _without_signatures(run: str) -> str:
-    """``run`` up to the signature of the first token in it, if there is one."""
+    """Redact the signature of the first token in ``run``, and what follows it."""
     for dot in (_DOT, _PLAIN_DOT):  # "%2" before a token would make a dot of its first letter
         pieces = dot.split(run)  # segments at even places, the dots between them at odd ones
         for index in range(0, len(pieces) - 4, 2):
@@ -89,10 +89,10 @@ def _without_signatures(run: str) -> str:
 
 
 def _has_header(segment: str) -> bool:
-    """Whether ``segment`` ends in the JOSE header of a token; before it may stand what the pattern took with it."""
+    """Return whether ``segment`` ends in the JOSE header of a token, after any other text."""
     for _ in range(_LAYERS + 1):
         for number, start in enumerate(_HEADER_START.finditer(segment)):
-            # Nobody writes that many beginnings by accident: better a word too few than a signature too many.
+            # With so many beginnings, better redact too much than too little.
             if number == _MAX_STARTS or _is_header(segment[start.start() :]):
                 return True
         decoded = unquote(segment, "latin-1")
@@ -103,7 +103,7 @@ def _has_header(segment: str) -> bool:
 
 
 def _is_header(segment: str) -> bool:
-    """Whether ``segment`` is a JSON object, with something in it, in base64url (RFC 7515, section 4)."""
+    """Return whether ``segment`` is a JSON object with members, in base64url (RFC 7515, section 4)."""
     text = segment.rstrip("=").translate(_TO_URL_ALPHABET)
     try:
         data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
@@ -113,7 +113,7 @@ def _is_header(segment: str) -> bool:
 
 
 def _secret(value: str) -> str:
-    """What is kept of a secret: a token without its signature, and nothing of anything else."""
+    """Return what is kept of a secret: a token without its signature, or only the marker."""
     segments = value.strip(" \t").split(".")
     if len(segments) > 2 and _is_header(segments[0]) and _RUN.fullmatch(segments[1]):
         return f"{segments[0]}.{segments[1]}.{MARKER}"
@@ -124,17 +124,17 @@ def _secret(value: str) -> str:
 
 
 def redact_headers(headers: Headers, token_header: bytes) -> Headers:
-    """The header fields without secrets.
+    """Redact headers.
 
     Args:
-        token_header: the one that carries the token, in lower case.
+        token_header: the header with the token, in lower case.
     """
     return tuple((name, _redact_header(name, value, token_header)) for name, value in headers)
 
 
 def _redact_header(name: bytes, value: bytes, token_header: bytes) -> bytes:
     if name.lower() in _CHALLENGES:
-        return value  # it says what is wanted, and a client that is still to read it needs it as it is
+        return value  # a challenge has no secret, and clients need it unchanged
     text = value.decode("latin-1")
     if name.lower() == token_header or is_credential_header(name):
         scheme = _SCHEME.match(text)
@@ -147,7 +147,7 @@ def _redact_header(name: bytes, value: bytes, token_header: bytes) -> bytes:
 
 
 def redact_target(target: str) -> str:
-    """An origin-form target without secrets in its path and its arguments."""
+    """Redact the path and the arguments of an origin-form target."""
     path, mark, query = target.encode("utf-8", "surrogateescape").decode("latin-1").partition("?")
     path = "/".join(_redact_encoded(segment) for segment in path.split("/"))
     redacted = path + mark + redact_arguments(query)
@@ -155,7 +155,7 @@ def redact_target(target: str) -> str:
 
 
 def redact_arguments(arguments: str) -> str:
-    """Urlencoded arguments without secrets. Pairs without any stay as they were written."""
+    """Redact urlencoded arguments. Pairs without secrets stay as they are."""
     return "&".join(_redact_pair(pair) for pair in arguments.split("&"))
 
 
@@ -168,7 +168,7 @@ def _redact_pair(pair: str) -> str:
 
 
 def _redact_encoded(raw: str) -> str:
-    """Percent-encoded text without secrets, in as many layers as it had, or just as it was."""
+    """Redact percent-encoded text, in as many layers as it has, or return it unchanged."""
     text = raw = redact_text(raw) if _DOT.search(raw) else raw
     for layer in range(_LAYERS):
         decoded = unquote_plus(text, "latin-1")
@@ -187,10 +187,10 @@ def _redact_encoded(raw: str) -> str:
 
 
 def redact_form(content_type: str, form: bytes) -> tuple[str, bytes] | None:
-    """A form without secrets, and its type: a multipart form that holds one becomes urlencoded.
+    """Redact a form, and return its type too: a multipart form with secrets becomes urlencoded.
 
     Returns:
-        None where the form cannot be read, and so not be kept.
+        None if the form cannot be read: it is not kept.
     """
     main = content_type.partition(";")[0].strip().lower()
     if main == URLENCODED:
@@ -206,7 +206,7 @@ def redact_form(content_type: str, form: bytes) -> tuple[str, bytes] | None:
 
 
 def redact_body(body: bytes, content_type: str, coding: str) -> bytes | None:
-    """A body without secrets, or None where that cannot be made sure of.
+    """Redact a body; return None if it may still have secrets.
 
     Args:
         content_type: the value of ``Content-Type``, or an empty text.
@@ -221,12 +221,12 @@ def redact_body(body: bytes, content_type: str, coding: str) -> bytes | None:
     if redacted == text:
         return body
     if coding.strip().lower() not in ("", "identity") or _BINARY.search(text) or main == MULTIPART:
-        return None  # putting it together again would need the sender's own writer
+        return None  # it cannot be encoded again as the sender did
     return redacted.encode("latin-1")
 
 
 def _decoded(body: bytes, coding: str) -> bytes | None:
-    """The body without its content coding, or None where it cannot be had within the bound."""
+    """Decode the body; return None if that fails or exceeds the bound."""
     if coding not in ("", "identity", "gzip", "deflate", "zstd", "snappy"):
         return None
     decoded = bytearray()

@@ -1,4 +1,4 @@
-"""The report of a replay: a table for people, JSON for programs, JUnit XML for CI systems."""
+"""The report of a replay: text, JSON, and JUnit XML for CI systems."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .tally import Change, Group, Tally, shown
 _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def as_text(tally: Tally) -> str:
-    """The table, what would change, and a closing line; with a newline at the end."""
+def report_text(tally: Tally) -> str:
+    """Return the table, the changes and a summary, with a newline at the end."""
     total = tally.total
     lines = _table(tally) if tally.groups else []
     if tally.changes:
@@ -72,11 +72,11 @@ def _other_upstream(before: Outcome, after: Outcome) -> str:
 
 def _closing(tally: Tally, total: Group) -> Iterator[str]:
     if tally.skipped:
-        yield f"{tally.skipped} flows are left out: no HTTP requests, or no decision was taken on them"
+        yield f"{tally.skipped} flows were skipped: they are not HTTP requests or have no decision"
     for doubt, number in sorted(tally.doubts.items()):
         yield f"{number} verdicts are in doubt: {doubt}"
     if tally.sampled:
-        yield "the capture is a sample: rate limits see fewer requests than there were"
+        yield "the capture is a sample: rate limits count fewer requests than there were"
     if not total.compared:
         yield f"{total.flows} requests judged, {total.flows - total.admitted} of them refused; nothing to compare with"
         return
@@ -86,7 +86,7 @@ def _closing(tally: Tally, total: Group) -> Iterator[str]:
     changes = sum(total.differences.values())
     words = ", ".join(f"{number} {kind}" for kind, number in sorted(total.differences.items()))
     if tally.strict and total.doubtful:
-        yield "what is in doubt counts as a change"
+        yield "verdicts in doubt count as changes"
     yield f"{total.flows} requests judged: " + (
         f"{changes} would change ({words})" if changes else "nothing would change"
     )
@@ -95,8 +95,8 @@ def _closing(tally: Tally, total: Group) -> Iterator[str]:
 # --- for programs --------------------------------------------------------------------------------------------------
 
 
-def as_json(tally: Tally, expectations: Sequence[Expectation] = ()) -> str:
-    """One JSON document, with a newline at its end."""
+def report_json(tally: Tally, expectations: Sequence[Expectation] = ()) -> str:
+    """Return one JSON document, with a newline at its end."""
     total = tally.total
     document = {
         "changed": tally.changed,
@@ -129,8 +129,8 @@ def _numbers(group: Group) -> dict[str, object]:
     }
 
 
-def as_junit(tally: Tally, expectations: Sequence[Expectation] = ()) -> str:
-    """JUnit XML: a test case for each route and tenant, or for each expectation where there are any."""
+def report_junit(tally: Tally, expectations: Sequence[Expectation] = ()) -> str:
+    """Return JUnit XML: a test case per expectation, or per route and tenant if there are none."""
     suites = ElementTree.Element("testsuites")
     suite = ElementTree.SubElement(suites, "testsuite", name="vmgateway replay")
     cases = [(each.name, each.problems()) for each in expectations] or list(_group_cases(tally))
@@ -160,5 +160,5 @@ def _group_cases(tally: Tally) -> Iterator[tuple[str, list[str]]]:
 
 
 def _clean(text: str) -> str:
-    """Text without what XML 1.0 cannot hold."""
+    """Replace characters that XML 1.0 cannot hold."""
     return _NO_XML.sub("?", text)

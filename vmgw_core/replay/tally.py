@@ -1,10 +1,12 @@
-"""Counting verdicts: per route and tenant, with a bounded list of what would change. Memory is flat."""
+"""Counts verdicts by route and tenant, with a bounded list of changes."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
+
+from vmgw_core.base import quoted
 
 from .judge import Difference, Verdict, compare
 from .record import Captured, Outcome
@@ -19,7 +21,7 @@ _SHOWN: Final = 300  # characters of a target or an address
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One request that would be decided differently."""
+    """A request that would be decided differently."""
 
     place: str
     method: str
@@ -32,17 +34,17 @@ class Change:
 
 @dataclass(slots=True)
 class Group:
-    """What became of the requests of one route and tenant."""
+    """The verdicts on the requests of one route and tenant."""
 
     flows: int = 0
     admitted: int = 0
     compared: int = 0
     differences: Counter[Difference] = field(default_factory=Counter)
     doubtful: int = 0
-    """Verdicts that rest on more than the file holds. Differences among them are not counted as such."""
+    """Verdicts in doubt; they do not count as differences."""
 
     def add(self, other: Group) -> None:
-        """Count another group's requests here too."""
+        """Add another group's counts."""
         self.flows += other.flows
         self.admitted += other.admitted
         self.compared += other.compared
@@ -54,9 +56,9 @@ class Tally:
     """All verdicts of one run.
 
     Args:
-        listed: how many changes are kept to be shown; all of them are counted.
+        listed: how many changes are kept; all are counted.
         strict: whether a verdict in doubt counts as a change.
-        any_backend: whether the address of the backend does not count.
+        any_backend: whether to ignore the address of the backend.
     """
 
     def __init__(self, *, listed: int = 100, strict: bool = False, any_backend: bool = False) -> None:
@@ -67,7 +69,7 @@ class Tally:
         self.changes: list[Change] = []
         self.doubts: Counter[str] = Counter()
         self.skipped = 0
-        """Flows that are no HTTP requests, or that a gateway answered without a decision."""
+        """Flows that are not HTTP requests or have no decision."""
         self.sampled = False
 
     @property
@@ -80,15 +82,15 @@ class Tally:
 
     @property
     def changed(self) -> bool:
-        """Whether the verdict of the run is that something would change."""
+        """Whether something would change."""
         return any(group.differences or (self.strict and group.doubtful) for group in self.groups.values())
 
     def add(self, place: str, captured: Captured, before: Outcome | None, verdict: Verdict) -> None:
         """Count one request.
 
         Args:
-            place: where it stands, such as ``flows.mitm#12``.
-            before: what it is compared with; None where there is nothing.
+            place: file and number, such as ``flows.mitm#12``.
+            before: the outcome to compare with, or None.
         """
         after = verdict.outcome
         group = self.groups.setdefault(self.key(after, before), Group())
@@ -117,13 +119,12 @@ class Tally:
             self.changes.append(change)
 
     def key(self, after: Outcome, before: Outcome | None) -> tuple[str, str]:
-        """Route and tenant under which a request is counted; of too many, all further ones are ``other``."""
+        """Return the route and tenant that a request is counted under, or ``other`` if there are too many."""
         old = after if before is None else before
         key = (after.route or old.route or NO_ROUTE, after.tenant or old.tenant or NO_TENANT)
         return key if key in self.groups or len(self.groups) < MAX_GROUPS else (OTHER, OTHER)
 
 
 def shown(text: str) -> str:
-    """A text of a client's, in one line of bounded length."""
-    cut = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-    return cut.encode("ascii", "backslashreplace").decode() if cut.isprintable() else ascii(cut)[1:-1]
+    """Return a client's text as reports show it."""
+    return quoted(text, _SHOWN)[1:-1]

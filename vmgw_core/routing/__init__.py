@@ -1,4 +1,4 @@
-"""What a path means: one reading of its bytes, its row in the table of routes, and the tenant's path upstream.
+"""Paths: their decoding, the table of routes, and the path of a tenant upstream.
 
 A path that is not in the table is refused.
 """
@@ -6,11 +6,10 @@ A path that is not in the table is refused.
 from __future__ import annotations
 
 from .path import decode_path
-from .routes import MULTITENANT, ROUTES, Filters, Match, Restriction, Route, match_route
+from .routes import ROUTES, Filters, Match, Restriction, Route, match_route
 from .tenant_paths import check_tenant, tenant_labels, upstream_path
 
 __all__ = [
-    "MULTITENANT",
     "ROUTES",
     "Filters",
     "Match",

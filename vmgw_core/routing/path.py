@@ -1,12 +1,12 @@
-"""From the bytes of a request target to one path with one reading.
+"""Decoding of paths: each has exactly one meaning or is refused.
 
-VictoriaMetrics serves several spellings of a path (``//``, ``%2F``, percent-encoded letters) and a proxy in between
-may resolve others (``..``). A path that is judged in one spelling and served in another is a way round, so a path
-with more than one reading is refused; what goes upstream is written anew from the decoded one.
+VictoriaMetrics serves several spellings of a path (``//``, ``%2F``, percent-encoded letters), and a proxy may resolve
+others (``..``). Ambiguous paths would bypass the route table, so they are refused, and the upstream path is written
+from the decoded one.
 
-Two spellings that clients use have one reading here. A path that begins with ``//`` comes from a base URL that ends
-with a slash: the first slash is left out. A label name may hold an encoded slash (``/api/v1/label/a%2Fb/values``),
-which VictoriaMetrics takes for a plain one, and so it is sent.
+Two spellings that clients use are accepted. A path that begins with ``//`` comes from a base URL that ends with a
+slash: the first slash is dropped. A label name may hold an encoded slash (``/api/v1/label/a%2Fb/values``), which
+VictoriaMetrics reads as a plain one, and so it is sent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from vmgw_core.errors import AmbiguousPath
 
-# Nothing to decode and nothing to doubt: the common case, in one match.
+# The common case: nothing to decode, nothing ambiguous.
 _PLAIN: Final = re.compile(r"/(?:[A-Za-z0-9_\-~@:!$&'()*+,=][A-Za-z0-9_\-.~@:!$&'()*+,=]*+/?+)*+")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ENCODED_SEPARATOR: Final = re.compile(r"%(?:2[fF]|5[cC])")
@@ -30,9 +30,9 @@ def decode_path(raw: str) -> str:
     """Decode the path of an origin-form target exactly once.
 
     Raises:
-        AmbiguousPath: the path is not absolute, has ``//`` but at its beginning, a dot segment, a backslash, a
-            fragment, an encoded slash other than in a label name, an encoded backslash, a control character, an escape
-            that is none, a second layer of encoding, or bytes that are no UTF-8.
+        AmbiguousPath: the path is not absolute, has ``//`` other than at its beginning, a dot segment, a backslash, a
+            fragment, an encoded slash other than in a label name, an encoded backslash, a control character, a bad
+            percent escape, a second layer of encoding, or invalid UTF-8.
     """
     if raw.startswith("//"):
         raw = raw[1:]
@@ -41,14 +41,14 @@ def decode_path(raw: str) -> str:
     if not raw.startswith("/"):
         raise AmbiguousPath("the path does not begin with a slash")
     if _BAD_ESCAPE.search(raw):
-        raise AmbiguousPath("the path has a percent sign that escapes nothing")
+        raise AmbiguousPath("the path has a bad percent escape")
     if label := _SLASH_IN_LABEL.fullmatch(raw):
         raw = label[1] + re.sub("%2[fF]", "/", label[2]) + label[3]
     if _ENCODED_SEPARATOR.search(raw):
         raise AmbiguousPath("the path has an encoded slash or backslash")
     try:
         path = unquote_to_bytes(raw).decode("utf-8")
-    except ValueError:  # UnicodeDecodeError, and UnicodeEncodeError for a lone surrogate, are ValueErrors.
+    except ValueError:  # UnicodeDecodeError, or UnicodeEncodeError for a lone surrogate
         raise AmbiguousPath("the path is not UTF-8") from None
     if "%" in path:
         raise AmbiguousPath("the path is encoded twice")
@@ -62,5 +62,5 @@ def decode_path(raw: str) -> str:
 
 @lru_cache(maxsize=256)
 def encode_path(path: str) -> str:
-    """The one spelling of a decoded path: everything but unreserved characters and ``/@:!$&'()*+,=`` is escaped."""
+    """Escape all of a decoded path but unreserved characters and ``/@:!$&'()*+,=``."""
     return quote(path, safe="/@:!$&'()*+,=~")

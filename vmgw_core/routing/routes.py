@@ -1,4 +1,4 @@
-"""The route table: every path a client may ask for, as data. What is not here is refused.
+"""The route table: every path that a client may use. All others are refused.
 
 Measured on single-node and cluster VictoriaMetrics, v1.150 and 1.79.5. A row reads: access, methods, what the backend
 does with a token's restrictions, a family, and paths. A read that takes GET takes HEAD too. The family says under which
@@ -18,20 +18,20 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
-from vmgw_core.base import Access, TenantID
+from vmgw_core.base import MULTITENANT, Access, TenantID
 from vmgw_core.errors import MethodNotAllowed, UnknownRoute
 
 
 class Restriction(Enum):
-    """What a token may be restricted by."""
+    """What may restrict a token."""
 
-    TENANT = "tenant"  # in a cluster, every token is
+    TENANT = "tenant"  # every token of a cluster
     LABELS = "labels"
     FILTERS = "filters"
 
 
 class Filters(Enum):
-    """What the backend does with a token's restrictions. No path honours labels and ignores filters, or vice versa."""
+    """How the backend treats a token's restrictions. Every path treats labels and filters alike."""
 
     BIND = "bind"  # it honours them all
     LEAK = "leak"  # it honours the tenant, and ignores labels and filters
@@ -45,9 +45,6 @@ _IGNORED: Final = {
     Filters.OPEN: frozenset(Restriction),
     Filters.NONE: frozenset[Restriction](),
 }
-
-MULTITENANT: Final = "multitenant"
-"""In a tenant's place in a cluster path: every tenant, or those that the samples name."""
 
 # family: (prefixes a client may use, and what a cluster has in place of each)
 _FAMILIES: Final = {
@@ -137,7 +134,7 @@ class Route:
 
     @property
     def ignored(self) -> frozenset[Restriction]:
-        """The restrictions that the backend ignores here: a token that has one of them may not ask."""
+        """The restrictions that the backend ignores here: a token with one of them may not use the route."""
         return _IGNORED[self.filters]
 
     @property
@@ -161,7 +158,7 @@ class Route:
 
     @property
     def dropped(self) -> frozenset[str]:
-        """Arguments no client may send: the relabel tools show the configuration of the scrape target ``id`` names."""
+        """Arguments to remove: with ``id`` the relabel tools show the configuration of a scrape target."""
         return frozenset({"id"}) if self.path.endswith("-relabel-debug") else frozenset()
 
     @property
@@ -205,7 +202,7 @@ def _parse_table(table: str) -> tuple[Route, ...]:
 
 
 def _pattern(template: str) -> re.Pattern[str]:
-    """``<x>`` becomes one segment, ``<x...>`` one or more, all else stands for itself."""
+    """Compile a template: ``<x>`` is one segment, ``<x...>`` one or more."""
     parts = re.split(r"(<\w+(?:\.\.\.)?>)", template)
     body = "".join(
         ".+" if part.endswith("...>") else "[^/]+" if part.startswith("<") else re.escape(part) for part in parts
@@ -214,7 +211,7 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 class _Index:
-    """Routes by path: exact ones in a dict, those with a parameter as patterns, in the order of the table."""
+    """Routes by path: exact ones in a dict, those with parameters as patterns in table order."""
 
     def __init__(self, routes: dict[str, Route]) -> None:
         self.exact = {path: route for path, route in routes.items() if "<" not in path.replace("<tenant>", "")}
@@ -235,7 +232,7 @@ _CLUSTER: Final = _Index({route.path: route for route in ROUTES})
 # the plain spelling stands for both.
 _NATIVE: Final = _Index(
     {route.cluster_path.replace("<tenant>", ""): route for route in reversed(ROUTES) if route.cluster_prefix}
-    # Remote write is often configured with a slash behind it.
+    # Remote write is often configured with a slash at its end.
     | {"/insert//prometheus/": next(route for route in ROUTES if route.path == "/prometheus")}
 )
 
@@ -249,7 +246,7 @@ def match_route(path: str, method: str, *, cluster: bool) -> Match:
 
     Raises:
         UnknownRoute: the path is not in the table.
-        MethodNotAllowed: it is, for other methods.
+        MethodNotAllowed: it is, but for other methods.
     """
     match = None
     route = (_CLUSTER if cluster else _SINGLE).find(path)
@@ -258,10 +255,10 @@ def match_route(path: str, method: str, *, cluster: bool) -> Match:
     elif cluster:
         match = _match_native(path)
     if match is None:
-        raise UnknownRoute("this path is not served by the gateway")
+        raise UnknownRoute("the gateway does not serve this path")
     methods = match.route.methods
     if method not in methods:
-        raise MethodNotAllowed(f"this path takes {' or '.join(methods)}", methods)
+        raise MethodNotAllowed(f"this path accepts {' or '.join(methods)}", methods)
     return match
 
 

@@ -1,27 +1,27 @@
-"""The path of a tenant: the one that a client may name, and the one upstream."""
+"""The tenant in a path: the check of the client's, and the path upstream."""
 
 from __future__ import annotations
 
 from vmgw_core.backends import Backend
-from vmgw_core.base import TenantID
+from vmgw_core.base import TenantID, tenant_name
 from vmgw_core.errors import ForeignTenant
 
 from .path import encode_path
-from .routes import MULTITENANT, Match
+from .routes import Match
 
 
 def check_tenant(match: Match, tenant: TenantID) -> None:
-    """A path that names a tenant must name the token's.
+    """Check that a path that names a tenant names the token's.
 
     Raises:
-        ForeignTenant: it names another.
+        ForeignTenant: it names another tenant.
     """
     if match.tenant is not None and match.tenant != tenant:
-        raise ForeignTenant("the path names a tenant that the token does not give access to")
+        raise ForeignTenant("the token gives no access to the tenant in the path")
 
 
 def tenant_labels(tenant: TenantID) -> tuple[tuple[str, str], ...]:
-    """The labels that hold ``/select/multitenant/…`` to one tenant. Both are needed.
+    """Return the labels that limit ``/select/multitenant/…`` to one tenant. Both are needed.
 
     https://docs.victoriametrics.com/victoriametrics/cluster-victoriametrics/#multitenancy-via-labels
     """
@@ -29,7 +29,7 @@ def tenant_labels(tenant: TenantID) -> tuple[tuple[str, str], ...]:
 
 
 def upstream_path(match: Match, tenant: TenantID, backend: Backend, *, cluster: bool) -> str:
-    """The canonical path at the backend, percent-encoded, written from the table and not from the client's bytes."""
-    name = MULTITENANT if match.multitenant else str(tenant)
+    """Return the canonical path at the backend, percent-encoded and written from the table."""
+    name = tenant_name(None if match.multitenant else tenant)
     prefix = match.route.cluster_prefix.replace("<tenant>", name) if cluster else match.route.prefix
     return backend.base + encode_path(prefix + match.rest)

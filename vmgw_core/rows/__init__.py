@@ -1,6 +1,6 @@
-"""How many samples a body carries, counted while it streams, in every format that VictoriaMetrics accepts.
+"""Counters of the samples in write bodies, in every format that VictoriaMetrics accepts, and checks of label names.
 
-``dispatch`` chooses the counter for a route; the other modules hold one family of formats each. Memory is bounded.
+``dispatch`` chooses the counter of a route; each other module has one family of formats. Memory is bounded.
 """
 
 from __future__ import annotations

@@ -1,15 +1,13 @@
-"""How many rows (samples) a write body carries, counted as VictoriaMetrics counts ``vm_rows_inserted_total``, and
-whether its label names are good.
+"""The choice of the row counter for a write: it counts rows (samples) as ``vm_rows_inserted_total`` does.
 
-    body -> codecs (content encoding) -> a format's counter -> rows
+    body -> decoder (content encoding) -> counter of a format -> rows
 
-Which format a body has depends on the route, and within some routes on headers: :func:`row_counter` decides, the
-way VictoriaMetrics does. The formats are in ``rows_lines``, ``rows_native`` (these stream), ``rows_json`` and
-``rows_protobuf`` (these are held whole, up to ``max_decoded`` bytes).
+The format depends on the route, and for some routes on headers, as in VictoriaMetrics. Formats in ``lines`` and
+``native`` stream; those in ``json`` and ``protobuf`` are held whole, up to ``max_decoded`` bytes.
 
-A limit must not be evaded by a body that reads in two ways. Where releases of VictoriaMetrics differ in how they
-read one (encodings that older ones do not know and take as none, remote write in snappy or zstd whatever the header
-says), it is read in each of these ways, and the one with most rows counts.
+An ambiguous body must not evade a limit. If releases of VictoriaMetrics read a body differently (older ones ignore
+unknown encodings; remote write may be snappy or zstd whatever the header says), it is read in each of these ways, and
+the most rows count.
 """
 
 from __future__ import annotations
@@ -45,10 +43,9 @@ from .protobuf import count_datadog_v2, count_opentelemetry, count_remote_write,
 
 
 class RowCounter(Protocol):
-    """Counts rows of one body. Any bytes give a number or a Refusal.
+    """Counts the rows of one body. Any bytes give a number or a Refusal.
 
-    ``rows`` are those counted so far. ``settled`` is how many bytes of the body may be passed on: a backend that
-    gets those and no more inserts no rows beyond ``rows``.
+    ``rows`` are counted so far. ``settled`` bytes of the body may be forwarded: they hold no more than ``rows``.
     """
 
     @property
@@ -58,10 +55,10 @@ class RowCounter(Protocol):
     def settled(self) -> int: ...
 
     def feed(self, data: bytes) -> None:
-        """The next bytes of the body, as sent."""
+        """Count the next bytes of the body, as sent."""
 
     def finish(self) -> None:
-        """The body is over: ``rows`` is final."""
+        """End the body: ``rows`` is final."""
 
 
 class Format(Protocol):
@@ -76,7 +73,7 @@ class Format(Protocol):
 
 
 class Whole:
-    """A format that is read whole. A backend that does not get the end inserts nothing, so all before it is settled."""
+    """A format that is read whole. Without its end a backend inserts nothing, so all before it is settled."""
 
     def __init__(self, count: Callable[[bytes], int], *, max_decoded: int) -> None:
         self.rows = 0
@@ -92,17 +89,17 @@ class Whole:
         self._pieces.append(data)
 
     def finish(self) -> None:
-        body = b"".join(self._pieces)  # of one piece, that is the piece itself
+        body = b"".join(self._pieces)  # no copy if there is one piece
         self._pieces.clear()
         self.rows = self._count(body)
 
 
 _FREE: Final = 16 << 20  # bytes that any body may decode to
-_EXPANSION: Final = 250  # bytes that each further byte may decode to: text of metrics comes to some 100 at most
+_EXPANSION: Final = 250  # decoded bytes per further byte: text of metrics has at most some 100
 
 
 class Reading:
-    """One way to read a body: a decoder and a format."""
+    """A way to read a body: a decoder and a format."""
 
     def __init__(self, make_decoder: Callable[[Sink], Decoder], form: Format) -> None:
         self._form = form
@@ -143,12 +140,10 @@ class Reading:
 
 
 class Readings:
-    """Several ways to read one body, of which the one with most rows counts."""
+    """Several ways to read one body; the most rows count."""
 
     def __init__(self, first: Reading, *others: Reading, needs_first: bool) -> None:
-        """``needs_first``: whether a body that cannot be read the first way is refused, or only one that cannot be
-        read in any.
-        """
+        """``needs_first``: refuse a body that the first way cannot read, not only one that no way can read."""
         self._first = first if needs_first else None
         self._readings = [first, *others]
         self._failed_rows = 0
@@ -176,7 +171,7 @@ class Readings:
             except BadBody:
                 if reading is self._first or len(self._readings) == 1:
                     raise
-                # A backend that reads it this way stops here too, and keeps what it had.
+                # A backend that reads it this way also stops here and keeps its rows.
                 self._readings.remove(reading)
                 self._failed_rows = max(self._failed_rows, reading.rows)
 
@@ -186,7 +181,7 @@ class Readings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """How a body is to be read: the head of its request, and what :func:`row_counter` was told."""
+    """The head of the request and the arguments of :func:`row_counter`."""
 
     head: RequestHead
     max_decoded: int
@@ -194,7 +189,7 @@ class Task:
 
 
 class Count(Protocol):
-    """Counts the rows of a whole body, and checks label names where ``check``."""
+    """Counts the rows of a whole body, and checks label names if ``check``."""
 
     def __call__(self, data: bytes, *, check: bool) -> int: ...
 
@@ -207,7 +202,7 @@ def _lines(count: Callable[[bytes], int], fault: CheckBlock) -> MakeFormat:
 
 
 def _long_lines(count: Callable[[bytes], int], fault: CheckBlock) -> MakeFormat:
-    """Of lines that each are a JSON document: VictoriaMetrics takes them up to 100 MiB."""
+    """Lines of JSON documents, which VictoriaMetrics accepts up to 100 MiB."""
     return lambda task: Lines(count, max_line=task.max_decoded, check=fault if task.check else None)
 
 
@@ -228,7 +223,7 @@ def _native(task: Task) -> Format:
 def _content_type(head: RequestHead) -> str:
     values = head.values(b"content-type")
     if len(values) > 1:
-        raise UnsupportedBody("more than one Content-Type")
+        raise UnsupportedBody("the request has more than one Content-Type")
     return values[0].decode("latin-1") if values else ""
 
 
@@ -242,15 +237,15 @@ def _opentelemetry(task: Task) -> Format:
         return _whole(count_opentelemetry)(task)
     if any(task.head.values(b"x-amz-firehose-protocol-version")):
         return _whole(count_firehose)(task)
-    raise UnsupportedProtocol("VictoriaMetrics does not take OpenTelemetry as JSON: send protobuf")
+    raise UnsupportedProtocol("VictoriaMetrics does not accept OpenTelemetry as JSON: send protobuf")
 
 
-# Formats whose lines or blocks a release that does not know an encoding would find in the encoded bytes.
+# A release that does not know an encoding may find lines or blocks of these formats in the encoded bytes.
 _READ_BOTH_WAYS: Final = ("/api/v1/import", "/api/v1/import/native", "/write", "/api/v2/write")
 _TEXT: Final = "/api/v1/import/prometheus"
 _ZABBIX: Final = "/zabbixconnector/api/v1/history"
 
-# By the path without the prefixes that a client may put before it, and without a slash at its end.
+# By the path without the client's prefix and without a slash at its end.
 _FORMATS: Final[dict[str, MakeFormat]] = {
     "/api/v1/import": _long_lines(count_json_lines, json_lines_fault),
     "/api/v1/import/csv": _csv,
@@ -274,15 +269,15 @@ _REMOTE_WRITE: Final = ("/api/v1/write", "/api/v1/push", "")
 
 
 def row_counter(route: Route, head: RequestHead, *, max_decoded: int, check: bool = False) -> RowCounter | None:
-    """The counter for the body of a request, or None where the route writes no rows.
+    """Return the counter for the body of a request, or None if the route writes no rows.
 
     Args:
-        max_decoded: bytes that may be held of a body that can only be read whole, before and after decoding
+        max_decoded: the bytes of a body that must be read whole, before and after decoding
             (``-ratelimit.maxDecodedSize``).
-        check: whether to check label names, too (``-write.checkLabelNames``).
+        check: whether to check label names (``-write.checkLabelNames``).
 
     Raises:
-        Refusal: the head says that the body cannot be counted, or has a bad label name.
+        Refusal: the head announces a body that cannot be counted, or has a bad label name.
     """
     if route.filters is not Filters.BIND or not route.inserts:
         return None
@@ -298,10 +293,9 @@ def row_counter(route: Route, head: RequestHead, *, max_decoded: int, check: boo
     if encoding in ("", "gzip"):
         return first
     if check and (path in _READ_BOTH_WAYS or path.startswith(_TEXT)):
-        # Encoded bytes may be rows, to a release that does not know the encoding, and as rows they cannot be good.
-        raise UnsupportedBody("label names here are only checked in bodies in gzip, or in no encoding")
-    # Releases that know gzip alone read a body in any other encoding as if it were in none.
-    # Those that have the Zabbix connector know them all.
+        # A release that does not know the encoding may read rows in the encoded bytes, with bad names.
+        raise UnsupportedBody("label names here can only be checked in gzip or unencoded bodies: use one of them")
+    # Releases that only know gzip read other encodings as plain. Those with the Zabbix connector know all.
     plain = Task(head=head, max_decoded=max_decoded, check=check and path != _ZABBIX)
     return Readings(first, Reading(Plain, make_format(plain)), needs_first=True)
 
@@ -310,13 +304,15 @@ _VERSION_2: Final = re.compile(r";\s*proto\s*=\s*(?!\"?prometheus\.WriteRequest\
 
 
 def _remote_write(encoding: str, task: Task) -> RowCounter:
-    """VictoriaMetrics tries snappy and zstd, in the order that the header suggests; older releases know snappy alone,
-    and none looks whether the header names another encoding.
+    """Return the counter of remote write.
+
+    VictoriaMetrics tries snappy and zstd, in the order that the header suggests; older releases only know snappy, and
+    none checks that the header names one of them.
     """
     if any(_VERSION_2.search(value.decode("latin-1")) for value in task.head.values(b"content-type")):
         raise UnsupportedProtocol("Prometheus remote write 2.0 is not supported: send 1.0")
     if encoding in ("gzip", "deflate"):
-        raise UnsupportedBody("remote write is encoded in snappy or zstd")
+        raise UnsupportedBody("remote write must be encoded in snappy or zstd")
     whole = _whole(count_remote_write)
     snappy = Reading(lambda sink: SnappyBlock(sink, max_decoded=task.max_decoded), whole(task))
     zstd = Reading(lambda sink: ZstdBlock(sink, max_decoded=task.max_decoded), whole(task))

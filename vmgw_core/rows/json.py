@@ -1,13 +1,12 @@
 """Rows in JSON documents: DataDog, New Relic, OpenTSDB, Amazon Data Firehose.
 
-VictoriaMetrics reads these whole, so they are held whole here. Python's own parser reads them, and calls back with
-the keys and values of each object as it is complete; what is counted is counted there and dropped, so that a
-document does not become a tree in memory. All pairs are seen, a key that stands twice too.
+VictoriaMetrics reads these whole, and so do the counters. Python's parser calls a hook with the pairs of each complete
+object, duplicate keys included; the hook counts and drops them, so no tree is built in memory.
 
 Rules of this file:
-- what this parser refuses is refused, though the one behind may be more lenient;
-- Go matches keys whatever their case where it fills a struct (DataDog, Firehose), and so do these counters;
-- a document too large for that (``MAX_PARSED``) is not parsed: it counts as many rows as it could hold at most.
+- what Python's parser refuses is refused, though the backend's may be more lenient;
+- Go ignores the case of keys when it fills a struct (DataDog, Firehose), and so do these counters;
+- a document above ``MAX_PARSED`` is not parsed: it counts as the most rows that it could hold.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from .protobuf import count_opentelemetry
 from .protobuf_names import tag_name
 
 MAX_PARSED: Final = 4 << 20
-"""Bytes of a document that is parsed. A hostile one takes some 20 times its size in memory, and 0.3 seconds."""
+"""Bytes of the largest parsed document. A hostile one takes 20 times its size in memory, and 0.3 seconds."""
 
 Pairs = list[tuple[str, Any]]
 
 
 def _parse(data: bytes, hook: Callable[[Pairs], object]) -> Any:  # noqa: ANN401
-    """The document, with ``hook(pairs)`` in the place of each object."""
+    """Parse the document, with ``hook(pairs)`` for each object."""
     try:
         return json.loads(data.decode("utf-8", "surrogateescape"), object_pairs_hook=hook)
     except Refusal:
@@ -45,7 +44,7 @@ def _too_large(data: bytes) -> bool:
     if len(data) <= MAX_PARSED:
         return False
     if data.lstrip()[:1] not in (b"{", b"["):
-        raise BadBody("the body is no JSON object or array")
+        raise BadBody("the body is not a JSON object or array")
     return True
 
 
@@ -53,10 +52,10 @@ _WITH_POINTS: Final = object()
 
 
 def count_datadog(data: bytes, *, check: bool = False) -> int:
-    """One row a point, in ``/api/v1/series`` and ``/api/v2/series``.
+    """Count one row per point, in ``/api/v1/series`` and ``/api/v2/series``.
 
-    Each series must have a list of points: where one has none, releases before v1.85 insert those of an earlier
-    request again (https://github.com/VictoriaMetrics/VictoriaMetrics/issues/3432).
+    Each series must have a list of points: for one without, releases before v1.85 insert those of an earlier request
+    again (https://github.com/VictoriaMetrics/VictoriaMetrics/issues/3432).
     """
     if len(data) > MAX_PARSED:
         raise BodyTooLarge(f"the DataDog payload is larger than {MAX_PARSED} bytes decoded: send it in parts")
@@ -94,7 +93,7 @@ def _check_datadog(pairs: Pairs, where: str, *, is_series: bool) -> None:
 
 
 def count_opentsdb(data: bytes, *, check: bool = False) -> int:
-    """One row an object, of one or of an array of them."""
+    """Count one row per object, of one object or an array of them."""
     if check:
         _check_keys(data)
     if _too_large(data):
@@ -107,11 +106,13 @@ _OBJECT: Final = object()
 
 
 def _check_keys(data: bytes) -> None:
-    """Check all keys: those of tags and events become label names. VictoriaMetrics leaves out empty ones itself."""
+    """Check all keys: those of tags and events become label names. VictoriaMetrics drops empty ones."""
     if is_plain(data):
         return
     if len(data) > MAX_PARSED:
-        raise BodyTooLarge(f"the label names of a document of more than {MAX_PARSED} bytes cannot be checked: split it")
+        raise BodyTooLarge(
+            f"the document is larger than {MAX_PARSED} bytes: split it, so that its label names can be checked"
+        )
     _parse(data, lambda pairs: check_names((key for key, _ in pairs if key), "the document"))
 
 
@@ -121,7 +122,7 @@ class _Event:
 
 
 def count_new_relic(data: bytes, *, check: bool = False) -> int:
-    """As many rows an event as it has numbers, but for its timestamp; older releases leave out some more."""
+    """Count one row per number of an event, except its timestamp; older releases skip some more."""
     if check:
         _check_keys(data)
     if _too_large(data):
@@ -146,16 +147,16 @@ def count_new_relic(data: bytes, *, check: bool = False) -> int:
 
 
 def count_firehose(data: bytes, *, check: bool = False) -> int:
-    """The rows of the OpenTelemetry messages that the records of a delivery hold."""
+    """Count the rows of the OpenTelemetry messages in the records of a delivery."""
     if len(data) > MAX_PARSED:
-        raise BodyTooLarge(f"a Firehose delivery is larger than {MAX_PARSED} bytes")
+        raise BodyTooLarge(f"the Firehose delivery is larger than {MAX_PARSED} bytes: send it in parts")
     records: list[bytes] = []
 
     def hook(pairs: Pairs) -> None:
         records.extend(_record(value) for key, value in pairs if key.casefold() == "data" and value is not None)
 
     _parse(data, hook)
-    # Releases read the records as one message, each message in them for itself, or these put together.
+    # Releases read the records as one message, as several messages, or as those joined.
     whole = b"".join(records)
     return _count_any(
         lambda: [whole], lambda: _delimited(records), lambda: [b"".join(_delimited(records))], check=check
@@ -163,7 +164,7 @@ def count_firehose(data: bytes, *, check: bool = False) -> int:
 
 
 def _record(value: object) -> bytes:
-    """Bytes as Go reads them from JSON: in base64, or as an array of numbers."""
+    """Read bytes as Go does from JSON: in base64, or as an array of numbers."""
     try:
         if isinstance(value, str):
             return base64.b64decode(value)
@@ -175,19 +176,19 @@ def _record(value: object) -> bytes:
 
 
 def _delimited(records: list[bytes]) -> Iterator[bytes]:
-    """The messages of records, each after its length as a varint."""
+    """Yield the messages of records, each after its length as a varint."""
     for record in records:
         start = 0
         while start < len(record):
             length, start = varint(record, start, len(record))
             if length > len(record) - start:
-                raise BadBody("a Firehose record breaks off")
+                raise BadBody("a Firehose record is truncated")
             yield record[start : start + length]
             start += length
 
 
 def _count_any(*readings: Callable[[], Iterable[bytes]], check: bool) -> int:
-    """The most rows that one of the readings gives; releases of VictoriaMetrics differ in how they read."""
+    """Return the most rows of the readings: releases of VictoriaMetrics differ."""
     counts: list[int] = []
     for messages in readings:
         try:

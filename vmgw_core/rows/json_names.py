@@ -1,7 +1,7 @@
 """Label names in lines of JSON: ``/api/v1/import`` and Zabbix.
 
-VictoriaMetrics' parser (fastjson) takes control characters and invalid UTF-8 within strings as they are, and escapes
-may stand for control characters. So a line that holds any of these is parsed here, the others are not.
+VictoriaMetrics' parser (fastjson) accepts control characters and invalid UTF-8 in strings, and escapes may be control
+characters. Only lines with any of these are parsed here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .names import Fault, fault_of, is_plain
 
 _MAX_PARSED: Final = 4 << 20  # bytes of a line, or of a set of labels, that is parsed
 _MAX_STRING: Final = 60_000
-"""Bytes of all tags of a Zabbix item. VictoriaMetrics v1.150 ends with a panic on one of more than 65,535."""
+"""Bytes of all tags of a Zabbix item. VictoriaMetrics v1.150 panics on more than 65,535."""
 
 Pairs = list[tuple[str, Any]]
 
@@ -29,7 +29,7 @@ _LABELS: Final = re.compile(rb'%b(\{(?:[^{}"]|"(?:[^"\\]|\\.)*+")*+\})' % _METRI
 
 
 def json_lines_fault(block: bytes) -> Fault | None:
-    """Of JSON lines. A line without an object ``metric`` is skipped by VictoriaMetrics itself."""
+    """Find a fault in JSON lines. VictoriaMetrics skips lines without an object ``metric``."""
     if (
         is_plain(block)
         and len(_NAMED.findall(block)) == len(_FILLED.findall(block))
@@ -47,7 +47,7 @@ def _first(block: bytes, fault: Callable[[bytes], str]) -> Fault | None:
 
 
 def _parse(data: bytes, hook: Callable[[Pairs], object]) -> str:
-    """Parse with ``hook`` for each object; what is wrong with the document, or ""."""
+    """Parse with ``hook`` for each object; return the fault of the document, or ""."""
     if len(data) > _MAX_PARSED:
         return f'its labels cannot be read in {len(data)} bytes of JSON: put "metric" first, or send shorter lines'
     try:
@@ -75,7 +75,7 @@ def _import_fault(line: bytes) -> str:
 
 
 class _Object(Pairs):
-    """An object, which is a list of pairs; a list of JSON is another thing."""
+    """A JSON object as a list of pairs, unlike a JSON list."""
 
 
 def _is_object(value: object) -> bool:
@@ -89,10 +89,7 @@ def _labels_fault(pairs: Pairs) -> str:
 
 
 def zabbix_fault(block: bytes) -> Fault | None:
-    """Of the Zabbix connector: names of tags and, with ``-zabbixconnector.addGroupsValue``, of groups.
-
-    An item always has a name.
-    """
+    """Find a fault in Zabbix lines: in tags and, with ``-zabbixconnector.addGroupsValue``, in groups."""
     if is_plain(block) and (len(block) <= _MAX_STRING or max(map(len, block.split(b"\n"))) <= _MAX_STRING):
         return None
     return _first(block, _zabbix_fault)

@@ -1,13 +1,12 @@
-"""Rows in formats of one record a line: Prometheus text, CSV, JSON lines, InfluxDB line protocol, Zabbix.
+"""Rows in line formats: Prometheus text, CSV, JSON lines, InfluxDB line protocol, Zabbix.
 
-VictoriaMetrics reads these as they stream, and keeps what it has read when a body breaks off. So a line is counted
-when it is complete, and what has not been counted yet is known (``settled``): it must not reach a backend.
+VictoriaMetrics reads these as they stream, and keeps the rows of a truncated body. So complete lines are counted, and
+bytes after ``settled`` must not reach a backend yet.
 
 Rules of this file:
-- lines end in a line feed and nothing else, as in VictoriaMetrics;
-- a line that VictoriaMetrics would skip as malformed may count, one that it would take always does;
-- work is done on many lines at once, in C, and in linear time: an expression that begins to match goes on to match,
-  so nothing is looked at twice.
+- lines end in a line feed only, as in VictoriaMetrics;
+- a line that VictoriaMetrics skips as malformed may count; one that it accepts always does;
+- expressions work on many lines at once in linear time, without backtracking.
 """
 
 from __future__ import annotations
@@ -21,22 +20,19 @@ from vmgw_core.errors import BadBody, BadLabels, BodyTooLarge
 from .names import CheckBlock
 
 MAX_LINE: Final = 1 << 20
-"""Bytes of a line. VictoriaMetrics refuses lines of more than 256 KiB, or what its flags say."""
+"""Bytes of a line. VictoriaMetrics refuses lines above 256 KiB by default."""
 
 
 class Lines:
     """Counts the rows of a body line by line.
 
-    ``rows`` are those of the complete lines; ``settled`` is the offset behind the last of them, in bytes.
+    ``rows`` are those of complete lines; ``settled`` is the offset in bytes after the last of them.
     """
 
     def __init__(
         self, count: Callable[[bytes], int], *, max_line: int = MAX_LINE, check: CheckBlock | None = None
     ) -> None:
-        """``count`` and ``check`` get blocks of whole lines. A line feed stands before each line, none after the last.
-
-        ``check`` checks label names.
-        """
+        """``count`` and ``check`` (of label names) get blocks of whole lines, each after a line feed."""
         self._check = check
         self._lines = 0
         self.rows = 0
@@ -72,13 +68,13 @@ class Lines:
 
 # --- Prometheus text -----------------------------------------------------------------------------------------------
 
-# The beginning of a line, and of blank ones before it. What is caught is the first character of a row, and nothing in
-# a comment: only blanks and tabs may stand before its #.
+# Blank lines and the beginning of a line. The group has the first character of a row, and is empty for a comment, which
+# only blanks and tabs may precede.
 _ROW: Final = re.compile(rb"\n[ \t\r\n]*+([^#]|(?<=\r)#)?")
 
 
 def count_text(block: bytes) -> int:
-    """One row a line that is neither blank nor a comment."""
+    """Count one row per line that is neither blank nor a comment."""
     starts = _ROW.findall(block)
     return len(starts) - starts.count(b"")
 
@@ -90,21 +86,21 @@ _MAX_COLUMNS: Final = 64 * 1024
 
 
 def count_filled(block: bytes) -> int:
-    """One row a line that is not blank."""
+    """Count one row per line that is not blank."""
     starts = _FILLED.findall(block)
     return len(starts) - starts.count(b"")
 
 
 def csv_rows(formats: list[str]) -> Callable[[bytes], int]:
-    """As many rows a line as it has cells that are not empty in columns of type metric, as ``format`` says.
+    """Return a counter of the cells in columns of type metric that are not empty, as ``format`` says.
 
     https://docs.victoriametrics.com/victoriametrics/#how-to-import-csv-data
 
     Args:
-        formats: the values of the argument. VictoriaMetrics reads the first; the one with most columns counts.
+        formats: the values of the argument. VictoriaMetrics reads the first; the one with the most columns counts.
 
     Raises:
-        BadBody: there is none, or it has no metric or too many columns.
+        BadBody: there is none, or it has no or too many metric columns.
     """
     columns = max(map(_metric_columns, formats), key=len, default=[])
     if not 0 < len(columns) <= _MAX_COLUMNS:
@@ -119,7 +115,7 @@ def csv_rows(formats: list[str]) -> Callable[[bytes], int]:
 
 
 def _metric_columns(text: str) -> list[int]:
-    """Where the cells of type metric are in a line, counted from 0; -1 where that cannot be told."""
+    """Return the indexes of the metric columns; -1 for an unknown one."""
     parts = [column.split(":", 2) for column in text.split(",")]
     metrics = [part[0] for part in parts if part[1:2] == ["metric"]]
     return [int(place) - 1 if place.isascii() and place.isdigit() and len(place) < 6 else -1 for place in metrics]
@@ -130,7 +126,7 @@ _QUOTED: Final = re.compile(rb"""(?:"((?:[^"]|"")*+)"|'((?:[^']|'')*+)'|([^,"'][
 
 
 def _filled_cells(line: bytes, columns: list[int]) -> int:
-    """How many of the cells at ``columns`` hold something; all where the line cannot be read."""
+    """Return how many cells at ``columns`` are not empty; all if the line is malformed."""
     if not line:
         return 0
     if b'"' not in line and b"'" not in line:
@@ -153,7 +149,7 @@ _VALUES: Final = re.compile(rb'"values"[ \t\r]*+:[ \t\r]*+\[([^\]\[{}\n]*+\])?')
 
 
 def count_json_lines(block: bytes) -> int:
-    """As many rows a line as its array ``values`` has elements."""
+    """Count the elements of the array ``values`` of each line."""
     arrays = _VALUES.findall(block)
     if b"" in arrays or b"\\u" in block:
         return sum(map(_json_line, _LINE.findall(block)))
@@ -161,10 +157,10 @@ def count_json_lines(block: bytes) -> int:
 
 
 def _json_line(line: bytes) -> int:
-    """The rows of a line that may have an escaped key, or values that are none."""
+    """Count the rows of a line that may have an escaped key or odd values."""
     arrays = _VALUES.findall(line)
     if b"" in arrays or b"\\u" in line:
-        # There are as many timestamps as values, so there are twice as many commas, or more.
+        # There are as many timestamps as values, so at least twice as many commas.
         return line.count(b",") // 2 + 1
     return _elements(arrays)
 
@@ -176,8 +172,8 @@ def _elements(arrays: list[bytes]) -> int:
 
 # --- InfluxDB line protocol ----------------------------------------------------------------------------------------
 
-# measurement[,tag=value...] field=value[,field=value...] [timestamp], and the fields of it. A backslash takes the
-# meaning from the character behind it, and quotes from what is within, but for those in a measurement or tag.
+# measurement[,tag=value...] field=value[,field=value...] [timestamp]; the group has the fields. A backslash escapes the
+# next character, and quotes escape what is within, except in a measurement or tag.
 _PLAIN: Final = re.compile(rb"\n(?!#)[^ \n]*+ ++([^ \n]++)")
 _ESCAPED: Final = re.compile(
     rb"\n(?!#)(?:[^ \n\\]|\\[^\n]?)*+ ++"
@@ -188,7 +184,7 @@ _BLANK_LINES: Final = re.compile(rb"\n{2,}")
 
 
 def count_influx(block: bytes) -> int:
-    """As many rows a line as it has fields."""
+    """Count one row per field."""
     if b"\n\n" in block:
         block = _BLANK_LINES.sub(b"\n", block)
     if b'"' not in block and b"\\" not in block:

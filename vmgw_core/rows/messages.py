@@ -1,11 +1,11 @@
-"""Protobuf messages of write bodies, parsed by the protobuf library with descriptors that name only what is wanted.
+"""Protobuf messages of write bodies, parsed by the protobuf library with partial descriptors.
 
-Where a message repeats a submessage, a descriptor may say that there is one: a parser must then merge all of them into
-one (https://protobuf.dev/programming-guides/encoding/#last-one-wins), and the lists within become one list. So a
-message is read without a look at each series.
+If a message repeats a submessage, our descriptor declares a single one: parsers then merge them all into one
+(https://protobuf.dev/programming-guides/encoding/#last-one-wins), and their lists become one list. So a message is read
+without a loop over its series.
 
-A list costs some 30 bytes of memory an element, which may be two bytes of the message. So how many elements there
-can be, at most, is told beforehand from the size of the message and how often the byte of their tag occurs.
+An element of a list costs some 30 bytes of memory and may be two bytes of the message. So the number of elements is
+bounded beforehand, by the size of the message and the occurrences of their tag byte.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Classes = Mapping[str, type[Message]]
 
 
 def message_classes(table: str, package: str, string: str = "string") -> dict[str, type[Message]]:
-    """Message classes of a table, with lines such as ``TimeSeries: 1 labels map, 2 samples *bytes``.
+    """Make the message classes of a table, with lines such as ``TimeSeries: 1 labels map, 2 samples *bytes``.
 
     A field is a number, a name and a type. ``*`` is "repeated", a type with a capital is another message, and ``map``
     is one from string to bytes.
@@ -66,10 +66,10 @@ def parse(classes: Classes, name: str, data: bytes, *numbers: int) -> Any:  # no
     """Parse a message.
 
     Args:
-        numbers: of the fields that are lists: there must not be too many elements.
+        numbers: the numbers of the list fields, whose elements are bounded.
     """
     if len(data) > 2 * _MAX_ELEMENTS:
-        # The tag of a length-delimited field, and the same with a needless second byte, which sets the top bit.
+        # The tag of a length-delimited field, also in an overlong encoding, which sets the top bit.
         tags = [number << 3 | 2 for number in numbers]
         if sum(data.count(tag) + data.count(tag | 0x80) for tag in tags) > _MAX_ELEMENTS:
             raise BodyTooLarge(f"the message may hold more than {_MAX_ELEMENTS} samples: send it in parts")

@@ -1,9 +1,8 @@
-"""Between a client's body and the backend: bytes pass when the rows in them have been counted and taken.
+"""The meter between a client's body and the backend: it passes bytes on once their rows are counted.
 
-A body of up to ``HOLD`` bytes is held until its end, so that it is judged whole before a backend sees any of it. Of a
-larger one, what is counted passes as it comes; when rows no longer fit, the rest does not, and whoever carries the
-bytes breaks off the connection to the backend. The last byte passes only when all are counted, so a format that is
-read whole is never complete before.
+A body of up to ``HOLD`` bytes is held until its end, so it is counted whole before a backend sees it. A larger one
+streams; when its rows exceed a limit, the rest is not forwarded, and the carrier closes the connection to the backend.
+The last byte passes only after everything is counted, so a format that is read whole never arrives complete before.
 """
 
 from __future__ import annotations
@@ -14,25 +13,25 @@ from typing import Final
 from .dispatch import RowCounter
 
 HOLD: Final = 1 << 20
-"""Bytes held before the first one passes."""
+"""Bytes held before the first one is forwarded."""
 
-_BATCH: Final = 64 * 1024  # bytes counted at once: a body in tiny pieces costs no more than one in large ones
+_BATCH: Final = 64 * 1024  # bytes counted at once, so tiny pieces cost no more than large ones
 
-# glibc's malloc gives memory back to the system as soon as it is freed, and gets it again page by page, until it has
-# seen that a program frees pieces of some size. What a message decodes to is such a piece, and the 800 page faults a
-# request were a third of what counting cost (scripts/bench-rows). So it sees one here.
+# glibc's malloc returns freed memory to the system and gets it back page by page, until a program has freed a large
+# piece once. Decoded messages are such pieces, and 800 page faults a request were a third of the cost of counting
+# (scripts/bench-rows). So free one here.
 bytes(8 << 20)
 
 
 class RowMeter:
-    """Meters one body. After an exception it must not be used again."""
+    """Meters one body. Do not use it after an exception."""
 
     def __init__(self, counter: RowCounter, take: Callable[[int], None]) -> None:
-        """``take`` counts rows that are about to pass, or raises."""
+        """``take`` counts rows before they are forwarded, or raises."""
         self._counter = counter
         self._take = take
         self._held = bytearray()
-        self._unread = 0  # bytes at the end of _held that the counter has not got yet
+        self._unread = 0  # bytes at the end of _held that are not counted yet
         self._passed = 0
         self._taken = 0
 
@@ -42,10 +41,10 @@ class RowMeter:
         return self._counter.rows
 
     def feed(self, data: bytes) -> bytes:
-        """The next bytes of the body; returns those that may be sent on now, which may be none.
+        """Count the next bytes of the body; return those to forward now, if any.
 
         Raises:
-            Refusal: what ``take`` raises, or the body cannot be read and so not be counted.
+            Refusal: of ``take``, or the body cannot be read.
         """
         self._held += data
         self._unread += len(data)
@@ -57,7 +56,7 @@ class RowMeter:
         return self._pass(min(self._counter.settled - self._passed, len(self._held) - 1))
 
     def finish(self) -> bytes:
-        """The body is over; returns the rest of it. Raises as :meth:`feed`."""
+        """End the body; return the rest of it. Raises as :meth:`feed`."""
         self._read()
         self._counter.finish()
         return self._pass(len(self._held))
@@ -68,7 +67,7 @@ class RowMeter:
             self._unread = 0
 
     def _pass(self, size: int) -> bytes:
-        """Let out the first ``size`` bytes held."""
+        """Take the counted rows, and return the first ``size`` bytes held."""
         rows = self._counter.rows
         if rows > self._taken:
             self._take(rows - self._taken)

@@ -1,15 +1,14 @@
-r"""Label names that may be written, in every protocol.
+r"""Checks of label names in writes.
 
-VictoriaMetrics puts its own entries beside those of label names in its index: 0xFE begins the key of a composite
-filter, 0xFF that of a reversed name. A client's label name that begins so changes what others' queries find, and it,
-or a series without a name, can end the storage process. So a label name is valid UTF-8 without control characters
-(both bytes never occur in UTF-8), and a series has a metric name.
+The index of VictoriaMetrics has entries of its own beside label names: 0xFE begins the key of a composite filter, 0xFF
+that of a reversed name. A label name that begins with them changes the results of others; such a name, or a series
+without a name, can crash the storage. So a label name must be valid UTF-8 without control characters (UTF-8 has neither
+byte), and a series must have a metric name.
 
 Rules of this file:
-- a check may refuse what VictoriaMetrics would skip, but it accepts nothing that VictoriaMetrics would store under
-  a bad name, in the dialect of any release;
-- nearly all blocks of lines are cleared by a few searches in C. Only the rest is read with an expression that walks
-  over good names, in linear time, and stops where none follows.
+- a check may refuse what VictoriaMetrics skips, but accepts nothing that any release would store under a bad name;
+- a few searches in C accept nearly all blocks of lines. An expression then walks over the good names of the rest, in
+  linear time, and stops at the first bad one.
 """
 
 from __future__ import annotations
@@ -19,14 +18,15 @@ from collections.abc import Callable, Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from vmgw_core.base import quoted
 from vmgw_core.errors import BadLabels
 from vmgw_core.http import RequestHead, decoded_key, split_pairs
 from vmgw_core.routing import decode_path
 
 Fault = tuple[int, str]
-"""The line within a block that is at fault, counted from 0, and what is wrong with it."""
+"""The bad line of a block, counted from 0, and its fault."""
 CheckBlock = Callable[[bytes], Fault | None]
-"""Checks whole lines. A line feed stands before each, and none after the last."""
+"""Checks whole lines, each after a line feed."""
 
 _BAD: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters; surrogates stand for invalid UTF-8
 _SHOWN: Final = 80  # characters of a name in a message
@@ -39,20 +39,18 @@ _BEYOND_ASCII: Final = (
 
 
 def _name(without: bytes) -> bytes:
-    """The expression of a piece of a good name, in which the characters ``without`` do not occur."""
+    """Return the expression of a piece of a good name without the characters ``without``."""
     ascii_characters = b"".join(b"\\x%02x" % code for code in range(0x20, 0x7F) if code not in without)
     return b"(?:[%b]++|%b)" % (ascii_characters, _BEYOND_ASCII)
 
 
 def shown(name: str | bytes) -> str:
-    """A name as a message shows it: printable ASCII."""
-    text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
-    cut = "..." if len(text) > _SHOWN else ""
-    return '"' + ascii(text[:_SHOWN])[1:-1] + cut + '"'
+    """Return a name as messages show it: quoted, in printable ASCII."""
+    return quoted(name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name, _SHOWN)
 
 
 def fault_of(name: str | bytes) -> str:
-    """What is wrong with a label name, or ""."""
+    """Return the fault of a label name, or ""."""
     text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
     if not text:
         return "a label has an empty name"
@@ -73,7 +71,7 @@ def check_names(names: Iterable[str | bytes], where: str) -> None:
 
 
 def nameless(where: str) -> BadLabels:
-    """The refusal for a series without a metric name."""
+    """Return the refusal of a series without a metric name."""
     return BadLabels(f"{where} has no metric name")
 
 
@@ -83,7 +81,7 @@ _BASE64: Final = "@base64"
 
 
 def grouping_names(path: str) -> list[str]:
-    """Label names in a Pushgateway path, ``…/metrics/job/<job>{/<name>/<value>}``; their values may be in base64.
+    """Return the label names in a Pushgateway path, ``…/metrics/job/<job>{/<name>/<value>}``; values may be in base64.
 
     https://github.com/prometheus/pushgateway#url
 
@@ -125,7 +123,7 @@ _C1: Final = re.compile(rb"\xc2[\x80-\x9f]")
 
 
 def is_plain(block: bytes) -> bool:
-    """Whether a block is valid UTF-8 without control characters and backslashes: names in it can only be good."""
+    """Return whether a block is valid UTF-8 without control characters and backslashes, so that all names are good."""
     if b"\\" in block or len(block.translate(None, _CONTROLS)) != len(block):
         return False
     if b"\r" in block and block.count(b"\r") != block.count(b"\r\n") + block.endswith(b"\r"):
@@ -140,7 +138,7 @@ def is_plain(block: bytes) -> bool:
 
 
 def _fault_at(block: bytes, match: re.Match[bytes], end: re.Pattern[bytes]) -> Fault:
-    """The fault where ``match`` ends: a name up to ``end``."""
+    """Return the fault of the name after ``match``, up to ``end``."""
     start = match.end()
     found = end.search(block, start)
     name = block[start : found.start() if found else len(block)].strip(b' \t"')
@@ -159,7 +157,7 @@ _TEXT_NAME_END: Final = re.compile(rb"[=\n]")
 
 
 def text_fault(block: bytes) -> Fault | None:
-    """Of Prometheus text. VictoriaMetrics itself skips a line without a metric name."""
+    """Find a fault in Prometheus text. VictoriaMetrics skips lines without a metric name."""
     if is_plain(block):
         return None
     match = _BAD_TEXT.search(block)
@@ -175,7 +173,7 @@ _INFLUX_NAME_END: Final = re.compile(rb"[=\n]")
 
 
 def influx_fault(block: bytes) -> Fault | None:
-    """Of InfluxDB line protocol: the names of tags. A field always gives the series a name, and empty ones no label."""
+    """Find a fault in the tags of InfluxDB lines. Fields name the series; empty ones become no label."""
     if is_plain(block):
         return None
     match = _BAD_INFLUX.search(block)

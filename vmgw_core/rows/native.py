@@ -1,11 +1,10 @@
 """Rows in VictoriaMetrics' native format (``/api/v1/export/native``).
 
 A time range of 16 bytes, then blocks: the size of a metric name (4 bytes, big endian), the name, the size of a
-block of data, the data. VictoriaMetrics drops rows outside of the time range; they count here.
+block of data, the data. VictoriaMetrics drops rows outside the time range; they count here.
 
-The data has a header of varints and single bytes, then the timestamps and the values, each behind its length. There
-are two headers, of older and of newer releases, and nothing says which it is: a block must read as one of them to
-its end.
+The data has a header of varints and single bytes, then timestamps and values, each after its length. Older and newer
+releases have different headers without a mark: a block must be valid with one of them.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ _NUMBER_AT: Final = re.compile(_NUMBER)
 
 
 class Native:
-    """Counts the rows of complete blocks; ``settled`` is the offset behind the last of them, in bytes."""
+    """Counts the rows of complete blocks; ``settled`` is the offset in bytes after the last of them."""
 
     def __init__(self, *, check: bool = False) -> None:
-        """``check``: whether to check label names, too."""
+        """``check``: whether to check label names."""
         self._check = check
         self._blocks = 0
         self.rows = 0
@@ -57,10 +56,10 @@ class Native:
         self._tail = data[start:]
 
     def finish(self) -> None:
-        """A block that is not complete is not read by VictoriaMetrics either."""
+        """VictoriaMetrics ignores an incomplete block too."""
 
     def _block(self, data: bytes, start: int) -> int:
-        """Count the block that begins at ``start``; the offset behind it, or 0 if it is not complete."""
+        """Count the block at ``start``; return the offset after it, or 0 if it is incomplete."""
         name_end = self._item_end(data, start)
         end = self._item_end(data, name_end) if name_end else 0
         if end:
@@ -83,7 +82,7 @@ class Native:
 def _check_name(name: bytes, number: int) -> None:
     """Check a name as the storage encodes it: the metric's, then keys and values, each with 0x01 after it.
 
-    A control character in a key may be an escape, which stands for another one.
+    A control character in a key may be an escape for another one.
     """
     group, *labels = name.split(b"\x01")
     if not group:
@@ -96,7 +95,7 @@ def _rows_of_block(data: bytes, start: int, end: int) -> int:
     for header in _HEADERS:
         match = header.match(data, start, end)
         if match is not None:
-            values = match.end() + _number(match[2])  # where their size stands
+            values = match.end() + _number(match[2])  # the offset of their size
             number = _NUMBER_AT.match(data, values, end)
             if number is not None and number.end() + _number(number[0]) == end and _number(match[1]) <= _MAX_ROWS:
                 rows = max(rows, _number(match[1]))
@@ -110,7 +109,7 @@ def _number(data: bytes) -> int:
 
 
 def varint(data: bytes, start: int, end: int) -> tuple[int, int]:
-    """A number of up to 64 bits, least significant seven bits first, and the offset behind it.
+    """Return a number of up to 64 bits, least significant seven bits first, and the offset after it.
 
     Raises:
         BadBody: it does not end before ``end``.
@@ -120,4 +119,4 @@ def varint(data: bytes, start: int, end: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             return value, start + index + 1
-    raise BadBody("a number breaks off, or has more than 64 bits")
+    raise BadBody("a number is truncated or has more than 64 bits")

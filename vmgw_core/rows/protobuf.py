@@ -1,6 +1,6 @@
 """Rows in protobuf messages: remote write, OpenTelemetry, DataDog.
 
-Samples and points are merged into one list by the parser, whose length is the answer: see ``rows_messages``.
+The parser merges samples and points into one list, whose length is the count: see ``messages``.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _CLASSES: Final = message_classes(_MESSAGES, "rows")
 
 
 def count_remote_write(data: bytes, *, check: bool = False) -> int:
-    """One row a sample. Of a native histogram, as many as VictoriaMetrics may make of it: at most one a bucket,
-    one for the zero bucket, the count and the sum.
+    """Count one row per sample, and the most rows that VictoriaMetrics makes of a native histogram: its buckets, the
+    zero bucket, the count and the sum.
 
     Args:
-        check: whether to check label names, too.
+        check: whether to check label names.
 
     Raises:
-        UnsupportedProtocol: a message of version 2.0, in which VictoriaMetrics finds no series.
+        UnsupportedProtocol: the message is of version 2.0, in which VictoriaMetrics finds no series.
     """
     request = parse_remote_write(data) if check else parse(_CLASSES, "WriteRequest", data, 2, 4)
     if request.symbols or request.timeseries_v2:
@@ -64,7 +64,7 @@ def count_remote_write(data: bytes, *, check: bool = False) -> int:
 def _histograms(name: str, points: Any) -> Any:  # noqa: ANN401
     joined = b"".join(points)
     if len(joined) > _MAX_HISTOGRAM_BYTES:
-        raise BodyTooLarge(f"the message holds more than {_MAX_HISTOGRAM_BYTES} bytes of histograms: send it in parts")
+        raise BodyTooLarge(f"the message has more than {_MAX_HISTOGRAM_BYTES} bytes of histograms: send it in parts")
     return parse(_CLASSES, name, joined)
 
 
@@ -72,9 +72,7 @@ def _histograms(name: str, points: Any) -> Any:  # noqa: ANN401
 
 
 def count_opentelemetry(data: bytes, *, check: bool = False) -> int:
-    """One row a point of a gauge or sum; of a histogram its count, its sum and its buckets; of a summary its count,
-    its sum and its quantiles.
-    """
+    """Count one row per point of a gauge or sum, and the count, sum and buckets or quantiles of other points."""
     metrics = parse(_CLASSES, "ExportMetricsServiceRequest", data, 1).resource_metrics.scope_metrics.metrics
     rows = len(metrics.gauge.data_points) + len(metrics.sum.data_points)
     if points := metrics.histogram.data_points:
@@ -82,7 +80,7 @@ def count_opentelemetry(data: bytes, *, check: bool = False) -> int:
         rows += len(points) + len(merged.sum) + len(merged.bucket_counts)
     if points := metrics.exponential_histogram.data_points:
         merged = _histograms("ExponentialPoint", points)
-        rows += 2 * len(points) + _nonzero(merged.zero_count)  # newer releases insert a sum that is not there, too
+        rows += 2 * len(points) + _nonzero(merged.zero_count)  # newer releases also insert a missing sum
         rows += _nonzero(merged.positive.bucket_counts) + _nonzero(merged.negative.bucket_counts)
     if points := metrics.summary.data_points:
         rows += 2 * len(points) + len(parse(_CLASSES, "SummaryPoint", b"".join(points), 6).quantile_values)
@@ -97,18 +95,18 @@ def _nonzero(numbers: Any) -> int:  # noqa: ANN401
 
 # --- DataDog -------------------------------------------------------------------------------------------------------
 
-_ROWS_OF_A_SKETCH: Final = 9  # five quantiles, the sum, the count and, since v1.109, the least and the greatest value
+_ROWS_OF_A_SKETCH: Final = 9  # five quantiles, sum, count and, since v1.109, minimum and maximum
 
 
 def count_sketches(data: bytes, *, check: bool = False) -> int:
-    """Nine rows a sketch."""
+    """Count nine rows per sketch."""
     if check:
         check_sketches(data)
     return _ROWS_OF_A_SKETCH * len(parse(_CLASSES, "SketchPayload", data, 7).sketches.dogsketches)
 
 
 def count_datadog_v2(data: bytes, *, check: bool = False) -> int:
-    """One row a point."""
+    """Count one row per point."""
     if check:
         check_datadog_v2(data)
     return len(parse(_CLASSES, "MetricPayload", data, 4).series.points)

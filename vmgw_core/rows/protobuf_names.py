@@ -1,8 +1,8 @@
 """Label names in protobuf messages: remote write, OpenTelemetry, DataDog.
 
-Protobuf's parser refuses invalid UTF-8 in a field of type ``string``, and a label of remote write is encoded as an
-entry of a map is. So the parser itself reduces the labels of all series to the few different names. Only the metric
-name is looked for in each series, where clients put it: first.
+Protobuf's parser refuses invalid UTF-8 in a ``string``, and a label of remote write is encoded like an entry of a map.
+So the parser itself reduces the labels of all series to their different names. Only the metric name is checked in each
+series, where clients put it: first.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ DataDogResource: 1 type bytes
 
 _CLASSES: Final = message_classes(_MESSAGES, "names")
 _RAW: Final = message_classes(_MESSAGES.replace("labels map", "labels *Label"), "raw", "bytes")
-"""To find out what is wrong: names may be any bytes, and labels stay a list."""
+"""For error messages: names may be any bytes, and labels stay a list."""
 
 _MAX_REMEMBERED: Final = 10_000
 
 
 def _parse(name: str, data: bytes, *numbers: int) -> Any | None:  # noqa: ANN401
-    """The message, or None where it is broken, or a name in it is not valid UTF-8."""
+    """Parse a message; return None if it is broken or a name is not valid UTF-8."""
     try:
         return parse(_CLASSES, name, data, *numbers)
     except BadBody:
@@ -70,17 +70,17 @@ _NAME_END: Final = 2 + len(_NAME)
 
 
 def parse_remote_write(data: bytes) -> Any:  # noqa: ANN401
-    """A ``WriteRequest`` with checked label names; ``timeseries`` is all of its series in one.
+    """Parse a ``WriteRequest`` and check its label names; ``timeseries`` is all of its series in one.
 
     Raises:
         BadLabels: a series has a bad label name, or no metric name.
-        BadBody: this is no such message.
+        BadBody: the message is broken.
     """
     request = _parse("WriteRequest", data, 1, 2, 4)
     if request is None or any(map(fault_of, request.timeseries.labels)):
         raise _bad_series(data)
     for number, series in enumerate(parse(_CLASSES, "SeriesList", data).series, 1):
-        # Of a label that is longer than its name and value some field stands twice, and the last one counts.
+        # If a label is longer than its name and value, a field occurs twice, and the last one counts.
         if (
             series[2:_NAME_END] == _NAME
             and series[0] == _LABEL
@@ -94,7 +94,7 @@ def parse_remote_write(data: bytes) -> Any:  # noqa: ANN401
 
 
 def _bad_series(data: bytes) -> BadLabels:
-    """Which series has a bad label name. Raises ``BadBody`` where the message itself is broken."""
+    """Find the series with a bad label name. Raises ``BadBody`` if the message is broken."""
     faults = (
         f"series {number}: {fault}"
         for number, series in enumerate(parse(_RAW, "SeriesList", data).series, 1)
@@ -107,11 +107,11 @@ def _bad_series(data: bytes) -> BadLabels:
 # --- OpenTelemetry -------------------------------------------------------------------------------------------------
 
 _SEPARATORS: Final = b"/_.-: "
-"""With ``-opentelemetry.usePrometheusNaming`` VictoriaMetrics makes nothing of a name that is these alone."""
+"""With ``-opentelemetry.usePrometheusNaming`` a name of these alone becomes empty."""
 
 
 _PLAIN_NAME: Final = re.compile(rb"\n[\x01-\x7f][0-9A-Za-z]")
-"""How nearly every metric begins: the tag of its name, the length of it, and its first letter."""
+"""The usual beginning of a metric: the tag and length of its name, and the first letter."""
 
 
 def check_opentelemetry(data: bytes) -> None:
@@ -119,7 +119,7 @@ def check_opentelemetry(data: bytes) -> None:
 
     Raises:
         BadLabels: one of them is bad.
-        BadBody: this is no such message.
+        BadBody: the message is broken.
     """
     message = _parse("ExportMetricsServiceRequest", data, 1)
     if message is None:
@@ -146,7 +146,7 @@ def _attribute_keys(resource_metrics: Any) -> Iterator[str | bytes]:  # noqa: AN
 
 
 def _unknown(names: Iterable[str | bytes]) -> Iterator[str | bytes]:
-    """Those that did not come before, or did long ago."""
+    """Yield names that were not seen recently."""
     known: set[str | bytes] = set()
     for name in names:
         if name not in known:
@@ -159,7 +159,7 @@ def _unknown(names: Iterable[str | bytes]) -> Iterator[str | bytes]:
 
 
 def tag_name(tag: bytes | str) -> bytes | str:
-    """The label name in a tag, ``name:value`` or the name alone."""
+    """Return the label name in a tag: ``name:value`` or the name alone."""
     return tag.partition(b":")[0] if isinstance(tag, bytes) else tag.partition(":")[0]
 
 

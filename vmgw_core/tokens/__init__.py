@@ -1,7 +1,7 @@
-"""From the value of a header to what a token grants.
+"""Tokens: their keys, signatures, claims, and the access that they grant.
 
-Keys and signatures follow RFC 7515, RFC 7517 and RFC 7519; the claim that grants is ``vm_access``. Only
-``unverified`` reads a token that no key vouches for, and no decision uses it.
+Keys and signatures follow RFC 7515, RFC 7517 and RFC 7519; the claim ``vm_access`` grants access. Only ``unverified``
+reads tokens without a verified signature, and no decision uses it.
 """
 
 from __future__ import annotations

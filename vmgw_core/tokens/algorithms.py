@@ -1,4 +1,4 @@
-"""Signatures of the algorithms RS, PS and ES of RFC 7518, sections 3.3 to 3.5, checked by ``cryptography``."""
+"""Verification of RS, PS and ES signatures (RFC 7518, sections 3.3 to 3.5) with ``cryptography``."""
 
 from __future__ import annotations
 
@@ -24,16 +24,15 @@ ALGORITHMS: Final = frozenset((*_RSA, *_ECDSA))
 
 
 def verifies(key: PublicKey, alg: str, data: bytes, signature: bytes) -> bool:
-    """Say whether ``signature`` is the one that the owner of ``key`` made of ``data`` with ``alg``.
+    """Return whether ``signature`` is a signature of ``data`` with ``key`` and ``alg``.
 
-    ``alg`` is one of ``ALGORITHMS`` that is for this key. False means a bad signature and nothing else: what fails
-    inside the library raises.
+    ``alg`` is one of ``ALGORITHMS`` that fits the key. False only means a bad signature: failures of the library raise.
     """
     try:
         if isinstance(key, RSAPublicKey):
             key.verify(signature, data, *_RSA[alg])
             return True
-        # RFC 7518, section 3.4: two numbers, each as long as the curve's order, where X.509 has a DER sequence.
+        # RFC 7518, section 3.4: two numbers, each as long as the curve's order, while X.509 has a DER sequence.
         length = (key.key_size + 7) // 8
         if len(signature) != 2 * length:
             return False

@@ -1,16 +1,16 @@
-"""What a token allows: the ``vm_access`` claim, in the specification's names and in vmauth's.
+"""The ``vm_access`` claim, with the specification's names and with vmauth's.
 
 The specification, "Access Control": ``tenant_id``, ``extra_labels``, ``extra_filters`` and ``mode``. The newer names
 (https://docs.victoriametrics.com/victoriametrics/vmauth/, "JWT") are ``metrics_account_id``,
-``metrics_project_id``, ``metrics_extra_labels`` and ``metrics_extra_filters``. A token made for either program works.
+``metrics_project_id``, ``metrics_extra_labels`` and ``metrics_extra_filters``. Tokens for either program work.
 
 The rules:
 
-- Unknown fields are ignored, as the specification's first sample token needs (it carries ``role``).
-- A known field is of its type or the token is refused. Null is no default: an identity provider whose mapping failed
-  must not hand out a token without filters.
-- Where both names are given they have to mean the same: of two programs, each would enforce another half.
-- A label or filter that VictoriaMetrics would ignore is refused, since it could not be enforced.
+- Unknown fields are ignored: the specification's first sample token has ``role``.
+- A known field of the wrong type refuses the token. Null is not a default: an identity provider whose mapping failed
+  must not issue a token without filters.
+- If both names are given, they must mean the same: otherwise two programs would each enforce another half.
+- A label or filter that VictoriaMetrics would ignore is refused: it could not be enforced.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 from vmgw_core.base import (
+    CONTROL,
     MAX_NUMBER,
     Access,
     FieldError,
@@ -43,10 +44,9 @@ MAX_LABELS: Final = 64
 MAX_FILTERS: Final = 64
 MAX_TEXT_BYTES: Final = 32 * 1024
 _CLAIM_BYTES: Final = 320
-"""The memory of a claim without labels and filters, its tenant and hash included."""
+"""The memory of a claim without labels and filters."""
 _PAIR_BYTES: Final = 80
 _PATH: Final = "vm_access"
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ONLY_WILDCARDS: Final = re.compile(r"[.*+?:|()^$]*")
 
 
@@ -59,13 +59,13 @@ class AccessMode(enum.IntFlag):
 
     @classmethod
     def from_claim(cls, number: int) -> Self:
-        """The mode that the claim's 0 to 3 stands for: 0 is the default, which is full. Raises ``ValueError``."""
+        """Return the mode for the claim's 0 to 3; 0 is the default, full. Raises ``ValueError``."""
         if not 0 <= number <= 3:
             raise ValueError("a mode is 0, 1, 2 or 3")
         return cls(number or 3)
 
     def allows(self, access: Access) -> bool:
-        """Whether a token of this mode may do ``access``. Deleting needs full access, not the write bit alone."""
+        """Return whether this mode allows ``access``. A delete needs full access, not only the write bit."""
         return _NEEDED[access] in self
 
 
@@ -74,13 +74,13 @@ _NEEDED: Final = {Access.READ: AccessMode.READ, Access.WRITE: AccessMode.WRITE, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VMAccessClaim:
-    """A ``vm_access`` claim that can be enforced as it stands."""
+    """A valid ``vm_access`` claim."""
 
     tenant: TenantID
     labels: tuple[tuple[str, str], ...]
-    """Names and values, no name twice, in the claim's order."""
+    """Unique names and their values, in the claim's order."""
     filters: tuple[str, ...]
-    """Series selectors, as they were written."""
+    """Series selectors, as written in the token."""
     mode: AccessMode
     _hash: int = field(init=False, repr=False, compare=False)
 
@@ -88,27 +88,27 @@ class VMAccessClaim:
         object.__setattr__(self, "_hash", hash((self.tenant, self.labels, self.filters, self.mode)))
 
     def __hash__(self) -> int:
-        return self._hash  # what it becomes in a URL is looked up for every request
+        return self._hash  # its arguments are looked up for every request
 
     @property
     def memory(self) -> int:
-        """How many bytes of memory it takes, about."""
+        """The approximate bytes of memory that it takes."""
         labels = sum(_PAIR_BYTES + text_bytes(*pair) for pair in self.labels)
         return _CLAIM_BYTES + labels + text_bytes(*self.filters)
 
     @property
     def restricted(self) -> bool:
-        """Whether the token sees only a part of its tenant."""
+        """Whether the token is limited to a part of its tenant."""
         return bool(self.labels or self.filters)
 
     @classmethod
     def from_claims(cls, claims: Mapping[str, object]) -> Self:
-        """The access that a token's claims give. Raises ``InvalidClaims``, whose message names the field."""
+        """Read the access from a token's claims. Raises ``InvalidClaims``, which names the field."""
         value = claims.get(_PATH)
         if value is None:
             raise InvalidClaims("missing `vm_access` claim")
         try:
-            # Some identity providers can only emit strings: then it is a string that holds the object.
+            # Some identity providers emit only strings: then the string holds the object.
             fields = load_object(value, _PATH) if isinstance(value, str) else as_object(value, _PATH)
             labels = _labels(fields)
             filters = _filters(fields)
@@ -162,12 +162,12 @@ def _labels(fields: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
 
 def _add_label(labels: dict[str, str], path: str, name: str, value: str) -> None:
     # The claim travels as extra_label=name=value, which is split at the first "=".
-    if not as_text(name, path) or "=" in name or _CONTROL.search(name):
-        raise FieldError(path, 'a label name is not empty and has no "=" and no control characters')
+    if not as_text(name, path) or "=" in name or CONTROL.search(name):
+        raise FieldError(path, 'a label name must not be empty, and has no "=" and no control characters')
     if not value:
-        raise FieldError(path, "a label value is not empty: VictoriaMetrics ignores an empty one on writes")
-    if _CONTROL.search(value):
-        raise FieldError(path, "a label value has no control characters")
+        raise FieldError(path, "a label value must not be empty: VictoriaMetrics ignores an empty one on writes")
+    if CONTROL.search(value):
+        raise FieldError(path, "a label value must not have control characters")
     if labels.setdefault(name, value) != value:
         raise FieldError(path, "the same label with two values")
     if len(labels) > MAX_LABELS:
@@ -179,7 +179,7 @@ def _filters(fields: Mapping[str, object]) -> tuple[str, ...]:
     new = get_list(fields, "metrics_extra_filters", _PATH)
     old_filters = _parsed(old or (), child(_PATH, "extra_filters"))
     new_filters = _parsed(new or (), child(_PATH, "metrics_extra_filters"))
-    # Filters are alternatives ("added with `or` operation"), so their order has no meaning.
+    # Filters are ORed, so their order does not matter.
     if old is not None and new is not None and set(old_filters.values()) != set(new_filters.values()):
         raise FieldError(child(_PATH, "extra_filters"), "differs from metrics_extra_filters")
     return tuple(old_filters or new_filters)
@@ -194,11 +194,11 @@ def _parsed(items: Sequence[object], path: str) -> dict[str, Selector]:
         try:
             parsed[text] = parse_selector(text)
         except SelectorError as error:
-            raise FieldError(child(path, index), f"no series selector: {error}") from None
+            raise FieldError(child(path, index), f"not a series selector: {error}") from None
         if any(_excludes_everything(matcher) for matchers in parsed[text].alternatives for matcher in matchers):
             raise FieldError(
                 child(path, index),
-                "a filter that no series matches: VictoriaMetrics takes it for series without the label",
+                "no series matches this filter, but VictoriaMetrics would return the series without the label",
             )
     return parsed
 
@@ -215,5 +215,5 @@ def _check_size(labels: tuple[tuple[str, str], ...], filters: tuple[str, ...]) -
     size = sum(len(name.encode()) + len(value.encode()) for name, value in labels)
     size += sum(len(text.encode()) for text in filters)
     if size > MAX_TEXT_BYTES:
-        # All of it goes into every upstream URL.
+        # They go into every upstream URL.
         raise FieldError(_PATH, f"labels and filters of more than {MAX_TEXT_BYTES} bytes")

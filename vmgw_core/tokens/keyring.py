@@ -1,21 +1,20 @@
-"""The keys in use: static ones, and those of JWKS and OpenID Connect discovery endpoints, refreshed without I/O.
+"""The keys in use: static ones, and those of JWKS and OpenID Connect discovery endpoints.
 
-``KeyRing`` says what to fetch and when, and is told what came of it; fetching is somebody else's. The rules:
+``KeyRing`` plans the fetches and takes their results; the caller fetches. The rules:
 
-- Keys only ever give way to keys. An endpoint that is down, or serves an empty set, or one in which nothing can be
-  used, counts as a failure: its last good keys stay, and it is asked again after ``retry_interval``.
-- A good document replaces all keys of its endpoint, so a key that was taken back is gone with the next refresh.
-- A token with an unknown key brings the next refresh forward, to no earlier than ``unknown_key_interval`` after
-  the start of the last one. So a flood of such tokens costs each endpoint one refresh per interval, not one per token.
-- Keys of a discovery document verify only tokens of the ``issuer`` it names; all others only those of ``issuers``,
-  where there are any.
-- A clock that is set back delays a refresh by one interval at the most.
+- Only keys replace keys. If an endpoint is down, or serves no usable key, its last good keys stay, and it is fetched
+  again after ``retry_interval``.
+- A good document replaces all keys of its endpoint, so a revoked key is gone with the next refresh.
+- A token with an unknown key brings the next refresh forward, but not before ``unknown_key_interval`` after the start
+  of the last one. So a flood of such tokens costs each endpoint one refresh per interval.
+- Keys of a discovery document verify only tokens of its ``issuer``; all other keys verify only tokens of ``issuers``,
+  if there are any.
+- A clock that is set back delays a refresh by at most one interval.
 
-The discovery document's ``issuer`` is taken at its word and not compared with the URL, which OpenID Connect Discovery
-1.0, section 4.3 asks of clients: the documents of Azure, and those of any provider that is reached by an internal
-name, fail that test, and the operator has vouched for the URL.
+The ``issuer`` of a discovery document is not compared with the URL, as OpenID Connect Discovery 1.0, section 4.3
+requires: documents of Azure, and of providers behind an internal name, would fail, and the operator trusts the URL.
 
-Whoever fetches must not follow a redirect from https to http.
+The caller must not follow a redirect from https to http.
 """
 
 from __future__ import annotations
@@ -27,33 +26,32 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urlsplit
 
-from vmgw_core.base import FieldError, as_text, is_http_url, load_object, require, without_credentials
+from vmgw_core.base import FieldError, as_text, is_http_url, load_object, printable, require, without_credentials
 from vmgw_core.errors import ConfigurationError
 
 from .keys import MAX_DOCUMENT_BYTES, IssuerPattern, KeyDocumentError, KeySet, VerificationKey, keys_from_jwks
 
 LOST_AFTER: Final = 300.0
-"""Seconds after which a fetch without an outcome counts as lost, so that a bug elsewhere cannot end all refreshing."""
+"""Seconds after which a fetch without a result counts as failed, so that a bug cannot stop all refreshes."""
 
 _ERROR_LENGTH: Final = 300
 _NOT_IN_URLS: Final = re.compile(r"[\x00-\x20\x7f-\x9f\\]")
-_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetch:
-    """One GET to make. Its outcome goes to ``KeyRing.received`` or ``KeyRing.failed``, with this very value."""
+    """A GET to make. Pass its result to ``KeyRing.received`` or ``KeyRing.failed``, with this value."""
 
     url: str = field(repr=False)
-    """May hold credentials: not for logs."""
+    """It may hold credentials: do not log it."""
     source: str
     serial: int
-    """Tells an outcome that is awaited from one that comes too late."""
+    """Tells a current result from one that is too late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceStatus:
-    """One endpoint, for status pages and metrics. Times are unix seconds."""
+    """The status of an endpoint. Times are Unix seconds."""
 
     name: str
     url: str
@@ -62,9 +60,9 @@ class SourceStatus:
     issuer: str | None
     last_success: float | None
     last_error: str | None
-    """Why the last attempt failed; ``None`` after one that did not."""
+    """Why the last attempt failed; ``None`` if it succeeded."""
     skipped: tuple[str, ...]
-    """The keys of the last document that are not used, and why."""
+    """The unused keys of the last document, and why."""
 
 
 @dataclass(slots=True)
@@ -73,15 +71,14 @@ class _Timer:
     wait: float = 0.0
 
     def remaining(self, now: float) -> float:
-        # Only a clock that was set back makes the start lie ahead. Waiting until that time comes again could take for
-        # ever, so the wait starts over.
+        # If the clock was set back, the start lies in the future: the wait starts again now.
         self.since = min(self.since, now)
         return max(0.0, self.since + self.wait - now)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Source:
-    """One endpoint: what is planned, what is under way, and what it gave so far."""
+    """One endpoint: its plan, its current fetch, and its keys."""
 
     status: SourceStatus
     url: str
@@ -89,18 +86,18 @@ class _Source:
     keys: tuple[VerificationKey, ...] = ()
     plan: _Timer = field(default_factory=_Timer)
     pause: _Timer = field(default_factory=_Timer)
-    """Runs from the start of the last fetch, for as long as an unknown key cannot bring about another."""
+    """From the start of the last fetch; until it ends, an unknown key causes no other fetch."""
     flight: Fetch | None = None
     lost: _Timer = field(default_factory=_Timer)
     jwks: tuple[str, IssuerPattern] | None = None
-    """The second step of OpenID Connect discovery: the ``jwks_uri`` and the ``issuer`` that the first one gave."""
+    """The ``jwks_uri`` and ``issuer`` of the discovery document, for the second step."""
 
     def remaining(self, now: float) -> float:
         return (self.plan if self.flight is None else self.lost).remaining(now)
 
     def fetch(self, now: float, serial: int, pause: float) -> Fetch:
         if self.flight is not None:
-            self.fail("no outcome", now, 0.0)
+            self.fail("the fetch did not end", now, 0.0)
         self.pause = _Timer(now, pause)
         url = self.url if self.jwks is None else self.jwks[0]
         self.flight = Fetch(url=url, source=self.status.name, serial=serial)
@@ -108,7 +105,7 @@ class _Source:
         return self.flight
 
     def read(self, document: bytes, now: float, refresh: float) -> None:
-        """Take a document over. Raises ``KeyDocumentError``, and then the keys are as before."""
+        """Use a document. Raises ``KeyDocumentError``; then the old keys stay."""
         if self.oidc and self.jwks is None:
             self.jwks = _read_discovery(document, secure=self.status.url.startswith("https:"))
             self.flight, self.plan = None, _Timer(now)
@@ -129,20 +126,20 @@ class _Source:
         self.flight, self.jwks, self.plan = None, None, _Timer(now, refresh)
 
     def fail(self, reason: str, now: float, retry: float) -> None:
-        self.status = replace(self.status, last_error=reason[:_ERROR_LENGTH])
+        self.status = replace(self.status, last_error=printable(reason, _ERROR_LENGTH))
         self.flight, self.jwks, self.plan = None, None, _Timer(now, retry)
 
     def hurry(self, now: float) -> None:
-        # While a fetch is under way this changes nothing: its outcome makes another plan.
+        # The result of a running fetch replaces the plan.
         wait = self.pause.remaining(now)
         if wait < self.plan.remaining(now):
             self.plan = _Timer(now, wait)
 
 
 class KeyRing:
-    """All keys, and the plan of their refreshes. Times are unix seconds, intervals seconds.
+    """All keys, and the plan of their refreshes. Times are Unix seconds, intervals seconds.
 
-    Raises ``ConfigurationError`` for an endpoint that is no http or https URL and for an interval that is none.
+    Raises ``ConfigurationError`` for a bad endpoint URL or a bad interval.
     """
 
     def __init__(
@@ -158,7 +155,7 @@ class KeyRing:
     ) -> None:
         for interval in (refresh_interval, retry_interval, unknown_key_interval):
             if not 0 < interval < math.inf:
-                raise ConfigurationError("an interval between fetches of keys has to be longer than 0 seconds")
+                raise ConfigurationError("the interval between fetches of keys must be longer than 0 seconds")
         self._refresh_interval = refresh_interval
         self._retry_interval = retry_interval
         self._unknown_key_interval = unknown_key_interval
@@ -174,32 +171,32 @@ class KeyRing:
 
     @property
     def keyset(self) -> KeySet | None:
-        """The keys as of now; ``None`` where nothing at all is configured: then signatures are not verified."""
+        """The current keys; ``None`` if none are configured: then signatures are not verified."""
         return self._keyset if self._verifying else None
 
     @property
     def generation(self) -> int:
-        """Grows when the keys change, and only then: the time to drop what was verified with the old ones."""
+        """A number that grows when the keys change: drop what was verified before."""
         return self._generation
 
     @property
     def waiting(self) -> bool:
-        """Whether endpoints are configured and there is no key at all so far."""
+        """Whether endpoints are configured and no key has been fetched yet."""
         return bool(self._sources) and not self._keyset
 
     def status(self) -> tuple[SourceStatus, ...]:
-        """The endpoints, in the order they were configured."""
+        """Return the endpoints in the order of the configuration."""
         return tuple(source.status for source in self._sources.values())
 
     def next_due(self, now: float) -> float | None:
-        """Seconds until ``due`` has something, as things stand; ``None`` without endpoints.
+        """Return the seconds until the next fetch is due; ``None`` without endpoints.
 
-        Ask again after every outcome and every ``unknown_key``: each may bring it forward.
+        Call it again after every result and every ``unknown_key``: each may bring it forward.
         """
         return min((source.remaining(now) for source in self._sources.values()), default=None)
 
     def due(self, now: float) -> tuple[Fetch, ...]:
-        """What to fetch now. Each is under way from here on, and not due again before its outcome is known."""
+        """Return the fetches to start now. None is due again before its result."""
         fetches: list[Fetch] = []
         for source in self._sources.values():
             if source.remaining(now) == 0:
@@ -208,7 +205,7 @@ class KeyRing:
         return tuple(fetches)
 
     def received(self, fetch: Fetch, document: bytes, now: float) -> None:
-        """A fetch gave a document (the body of a 200). An outcome that nobody awaits any more is ignored."""
+        """Use the document of a fetch (the body of a 200). A late result is ignored."""
         source = self._awaiting(fetch)
         if source is None:
             return
@@ -220,22 +217,22 @@ class KeyRing:
         self._collect()
 
     def replace_static(self, keys: Sequence[VerificationKey]) -> None:
-        """Take other keys from files and flags; those of endpoints stay as they are.
+        """Replace the keys of files and flags; those of endpoints stay.
 
-        Taking all of them away leaves no key, and does not turn verification off.
+        Removing all keys does not turn verification off.
         """
         self._static = tuple(keys)
         self._verifying = self._verifying or bool(self._static)
         self._collect()
 
     def failed(self, fetch: Fetch, reason: str, now: float) -> None:
-        """A fetch gave no document. ``reason`` may be of any text; credentials of the URL are taken out of it."""
+        """Note a failed fetch. Credentials of the URL are removed from ``reason``."""
         source = self._awaiting(fetch)
         if source is not None:
             source.fail(_redacted(reason, fetch.url), now, self._retry_interval)
 
     def unknown_key(self, now: float) -> None:
-        """A token came that no key may verify: refresh early, as far as the interval allows."""
+        """Bring the refresh forward: no key may verify a token."""
         for source in self._sources.values():
             source.hurry(now)
 
@@ -260,25 +257,25 @@ def _new_source(name: str, url: str, oidc: bool) -> _Source:
 
 
 def _shown(url: str) -> str:
-    """``url`` without what may be secret in it. Raises ``ValueError`` if it is no http or https URL."""
+    """Return ``url`` without credentials and query. Raises ``ValueError`` for other URLs than http and https."""
     if not is_http_url(url) or _NOT_IN_URLS.search(url):
         raise ValueError("no http or https URL")
     return without_credentials(url)
 
 
 def _redacted(reason: str, url: str) -> str:
-    """``reason`` in one line, without the secrets of ``url``: HTTP libraries quote URLs in their errors."""
+    """Return ``reason`` without the secrets of ``url``: errors of HTTP libraries quote URLs."""
     parts = urlsplit(url)
     for secret in (parts.netloc.rpartition("@")[0], parts.password, parts.query):
         if secret:
             reason = reason.replace(secret, "***")
-    return _UNPRINTABLE.sub(" ", reason)
+    return reason
 
 
 def _read_discovery(document: bytes, *, secure: bool) -> tuple[str, IssuerPattern]:
-    """``jwks_uri`` and ``issuer`` (OpenID Connect Discovery 1.0, section 3). Raises ``KeyDocumentError``."""
+    """Read ``jwks_uri`` and ``issuer`` (OpenID Connect Discovery 1.0, section 3). Raises ``KeyDocumentError``."""
     if len(document) > MAX_DOCUMENT_BYTES:
-        raise KeyDocumentError(f"a discovery document of more than {MAX_DOCUMENT_BYTES} bytes")
+        raise KeyDocumentError(f"the discovery document is larger than {MAX_DOCUMENT_BYTES} bytes")
     try:
         fields = load_object(document, "discovery document")
         issuer = as_text(require(fields, "issuer"), "issuer")
@@ -291,6 +288,6 @@ def _read_discovery(document: bytes, *, secure: bool) -> tuple[str, IssuerPatter
     except ValueError:
         raise KeyDocumentError("expected an issuer, and an http or https URL as jwks_uri") from None
     if secure and urlsplit(jwks_uri).scheme != "https":
-        # Whoever sits on that last way would hand out the keys that decide about every token.
-        raise KeyDocumentError("an https discovery document with an http jwks_uri")
+        # An attacker on that path could replace the keys.
+        raise KeyDocumentError("the discovery document is https but its jwks_uri is http")
     return jwks_uri, pattern

@@ -1,12 +1,12 @@
-"""Keys that verify tokens: PEM (RFC 7468) and JWK Sets (RFC 7517), and which token may be verified with which of them.
+"""Keys that verify tokens, from PEM (RFC 7468) and JWK Sets (RFC 7517), and their selection for a token.
 
 The rules:
 
-- Only public keys, only RSA of 2048 bits and more and EC on the three curves of RFC 7518, section 3.4. There is no
-  symmetric key, so a token can never be verified with a public key taken for a shared secret.
-- An EC key's curve fixes its algorithm. An RSA key serves RS* and PS*, unless its JWK names one of them.
-- A key an operator configured has to be usable, or the start stops. A key an endpoint serves is skipped with a reason:
-  one bad key never costs the good ones beside it.
+- Keys are public: RSA of at least 2048 bits, or EC on the curves of RFC 7518, section 3.4. There are no symmetric keys,
+  so a public key is never used as a shared secret.
+- The curve of an EC key fixes its algorithm. An RSA key serves RS* and PS*, unless its JWK names one of them.
+- An unusable key in the configuration stops the start. An unusable key of an endpoint is skipped with a reason, and
+  the others are used.
 - No error and no repr holds key material.
 """
 
@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPubli
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509 import load_der_x509_certificate
 
-from vmgw_core.base import FieldError, as_list, as_object, as_text, get_list, get_text, load_object, require
+from vmgw_core.base import FieldError, as_list, as_object, as_text, get_list, get_text, load_object, quoted, require
 from vmgw_core.errors import ConfigurationError
 
 from .algorithms import PublicKey
@@ -41,7 +41,7 @@ MAX_DOCUMENT_BYTES: Final = 1024 * 1024
 MAX_KEYS: Final = 256
 MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 16384
-"""OpenSSL verifies nothing with a larger one."""
+"""OpenSSL does not verify with larger ones."""
 
 _RSA_ALGORITHMS: Final = frozenset(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"))
 _EC_ALGORITHMS: Final = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
@@ -50,25 +50,25 @@ _TO_STANDARD_ALPHABET: Final = str.maketrans("-_", "+/")
 _CURVE_NAMES: Final = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 _PEM_BLOCK: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
 _PEM_BEGIN: Final = re.compile(r"-----BEGIN ([^-]*)-----")
-# A whole path segment, so never the host, and never a part of a name that could be continued.
+# A whole path segment: never the host, and never a part of a name.
 _PLACEHOLDER: Final = re.compile(r"(?<=[^/]/)\{[A-Za-z0-9_-]+\}(?=/|$)", re.ASCII)
 
 
 class KeyDocumentError(ValueError):
-    """A document of an endpoint from which no key set can be read. The message is one line without key material."""
+    """The document of an endpoint has no readable key set. The message is one line without key material."""
 
 
 class _Unusable(ValueError):
-    """A single key that cannot be used; the message says why."""
+    """A key cannot be used; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class IssuerPattern:
-    """The ``issuer`` of a discovery document, to compare ``iss`` with: exactly, never by prefix.
+    """The ``issuer`` of a discovery document, to compare ``iss`` with exactly.
 
-    Some providers serve many issuers with one document and write a placeholder into it, such as
-    ``https://login.microsoftonline.com/{tenantid}/v2.0``. A placeholder that is a whole segment of the path matches
-    exactly one non-empty segment; anywhere else braces are just braces.
+    Some providers have one document with a placeholder for many issuers, such as
+    ``https://login.microsoftonline.com/{tenantid}/v2.0``. A placeholder that is a whole segment of the path matches one
+    non-empty segment.
     """
 
     template: str
@@ -76,28 +76,28 @@ class IssuerPattern:
 
     def __post_init__(self) -> None:
         if not self.template:
-            raise ValueError("an issuer is not empty")
+            raise ValueError("an issuer must not be empty")
         literals = (re.escape(literal) for literal in _PLACEHOLDER.split(self.template))
         object.__setattr__(self, "_pattern", re.compile("[^/]+".join(literals)))
 
     def matches(self, iss: object) -> bool:
-        """Whether a token's ``iss`` (RFC 7519, section 4.1.1), of whatever type, is this issuer."""
+        """Return whether a token's ``iss`` (RFC 7519, section 4.1.1), of any type, is this issuer."""
         return isinstance(iss, str) and self._pattern.fullmatch(iss) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationKey:
-    """One public key, and what it may verify."""
+    """A public key and the tokens that it may verify."""
 
     kty: Literal["RSA", "EC"]
     algorithms: frozenset[str]
     """The ``alg`` values it may verify (RFC 7518, section 3.1)."""
     kid: str | None
-    """``None`` for a key that is tried whatever the token's ``kid``: all PEM keys."""
+    """``None`` for a key for any ``kid``, such as all PEM keys."""
     issuer: IssuerPattern | None
     """The only issuer whose tokens it may verify; ``None`` for any."""
     source: str
-    """Where it comes from, in words for an operator."""
+    """Its origin, for the operator."""
     thumbprint: str
     """RFC 7638, SHA-256, base64url."""
     key: PublicKey = field(repr=False, compare=False)
@@ -105,7 +105,7 @@ class VerificationKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JWKSResult:
-    """The usable keys of a JWK Set, and a line for each that was skipped."""
+    """The usable keys of a JWK Set, and a line per skipped key."""
 
     keys: tuple[VerificationKey, ...]
     skipped: tuple[str, ...]
@@ -123,9 +123,9 @@ class KeySet:
         return len(self.keys)
 
     def candidates(self, alg: str, kid: str | None, issuer: object) -> Sequence[VerificationKey]:
-        """The keys that may verify a token of this ``alg``, ``kid`` and ``iss``, in the order they were given.
+        """Return the keys that may verify a token with this ``alg``, ``kid`` and ``iss``, in order.
 
-        A key with a ``kid`` is for tokens with that ``kid`` and for those with none; a key without, for all.
+        A key with a ``kid`` is for tokens with that ``kid`` or none; a key without one is for all tokens.
         """
         return [
             key
@@ -136,12 +136,12 @@ class KeySet:
         ]
 
     def is_for_issuer(self, key: VerificationKey, issuer: object) -> bool:
-        """Whether ``key`` may verify tokens with this ``iss``."""
+        """Return whether ``key`` may verify tokens with this ``iss``."""
         issuers = self.issuers_of(key)
         return not issuers or any(pattern.matches(issuer) for pattern in issuers)
 
     def issuers_of(self, key: VerificationKey) -> tuple[IssuerPattern, ...]:
-        """The only issuers whose tokens ``key`` may verify; empty for any."""
+        """Return the only issuers whose tokens ``key`` may verify; empty for any."""
         return self.issuers if key.issuer is None else (key.issuer,)
 
 
@@ -149,21 +149,21 @@ class KeySet:
 
 
 def keys_from_pem(data: bytes | str, source: str) -> tuple[VerificationKey, ...]:
-    """The keys of one or more PEM blocks: PUBLIC KEY, RSA PUBLIC KEY and CERTIFICATE.
+    """Read the keys of PEM blocks: PUBLIC KEY, RSA PUBLIC KEY and CERTIFICATE.
 
-    White space around the text and within a block is no matter (environment variables and YAML fold lines), nor is one
-    pair of quotes or backquotes that a shell left there. Raises ``ConfigurationError``.
+    White space around and within blocks is ignored (environment variables and YAML fold lines), and so is one pair of
+    quotes or backquotes around the text. Raises ``ConfigurationError``.
     """
     try:
         text = (data if isinstance(data, str) else data.decode("ascii")).strip()
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{source}: expected a PEM text, got bytes that are none") from None
+        raise ConfigurationError(f"{source}: expected PEM text, got binary data") from None
     if len(text) > 1 and text[0] == text[-1] and text[0] in "`'\"":
         text = text[1:-1]
     blocks = _PEM_BLOCK.findall(text)
     for label in _PEM_BEGIN.findall(text):
         if label.endswith("PRIVATE KEY"):
-            raise ConfigurationError(f"{source}: a private key; tokens are verified with its public part")
+            raise ConfigurationError(f"{source}: this is a private key; configure its public key")
     if not blocks or len(blocks) != text.count("-----BEGIN"):
         raise ConfigurationError(f"{source}: expected PEM blocks, from -----BEGIN to -----END")
     try:
@@ -174,13 +174,13 @@ def keys_from_pem(data: bytes | str, source: str) -> tuple[VerificationKey, ...]
 
 def _pem_key(label: str, body: str, source: str) -> VerificationKey:
     if label not in ("PUBLIC KEY", "RSA PUBLIC KEY", "CERTIFICATE"):
-        raise _Unusable(f"a PEM block {label}; expected PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE")
+        raise _Unusable(f"unsupported PEM block {label}; expected PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE")
     public: object
     try:
         der = base64.b64decode("".join(body.split()), validate=True)
         public = load_der_x509_certificate(der).public_key() if label == "CERTIFICATE" else load_der_public_key(der)
-    except Exception:  # The types differ between versions and key types, and the texts may quote the input.
-        raise _Unusable(f"a PEM block {label} that cannot be read") from None
+    except Exception:  # types differ between versions, and texts may quote the input
+        raise _Unusable(f"cannot read the PEM block {label}") from None
     return _verification_key(public, kid=None, alg=None, issuer=None, source=source)
 
 
@@ -188,12 +188,12 @@ def _pem_key(label: str, body: str, source: str) -> VerificationKey:
 
 
 def keys_from_jwks(document: bytes, source: str, issuer: IssuerPattern | None = None) -> JWKSResult:
-    """The usable signature keys of a JWK Set (RFC 7517, section 5), at most ``MAX_KEYS``.
+    """Read the usable signature keys of a JWK Set (RFC 7517, section 5), at most ``MAX_KEYS``.
 
-    Raises ``KeyDocumentError`` for a document that is no JWK Set. A set without one usable key is no error here.
+    Raises ``KeyDocumentError`` for other documents. A set without a usable key is not an error here.
     """
     if len(document) > MAX_DOCUMENT_BYTES:
-        raise KeyDocumentError(f"a JWK Set of more than {MAX_DOCUMENT_BYTES} bytes")
+        raise KeyDocumentError(f"the JWK Set is larger than {MAX_DOCUMENT_BYTES} bytes")
     try:
         members = as_list(require(load_object(document, "JWK Set"), "keys"), "keys")
     except FieldError as error:
@@ -211,21 +211,21 @@ def keys_from_jwks(document: bytes, source: str, issuer: IssuerPattern | None = 
 
 
 def _jwk(jwk: Mapping[str, object], source: str, issuer: IssuerPattern | None) -> VerificationKey:
-    # RFC 7517, sections 4.2 and 4.3: what a key is for. Google, Azure and Keycloak serve encryption keys beside others.
+    # RFC 7517, sections 4.2 and 4.3. Google, Azure and Keycloak also serve encryption keys.
     if "use" in jwk and jwk["use"] != "sig":
         raise _Unusable("its use is not sig")
     operations = get_list(jwk, "key_ops")
     if operations is not None and "verify" not in operations:
         raise _Unusable("its key_ops do not include verify")
     kty = as_text(require(jwk, "kty"), "kty")
-    # Only the public members are looked at; a private key that was published by mistake still is a public one.
+    # Only the public members are read, also of a private key that was published by mistake.
     names = {"RSA": ("n", "e"), "EC": ("crv", "x", "y")}.get(kty)
     if names is None:
         raise _Unusable("its kty is neither RSA nor EC")
     values = [as_text(require(jwk, name), name) for name in names]
     kid, alg = get_text(jwk, "kid"), get_text(jwk, "alg")
     if kty == "EC" and values[0] not in _EC_ALGORITHMS:
-        raise _Unusable("its curve is none of P-256, P-384, P-521")
+        raise _Unusable("its curve is not P-256, P-384 or P-521")
     public: object
     try:
         if kty == "RSA":
@@ -234,14 +234,14 @@ def _jwk(jwk: Mapping[str, object], source: str, issuer: IssuerPattern | None) -
         else:
             x, y = map(_uint, values[1:])
             public = EllipticCurvePublicNumbers(x, y, _CURVES[values[0]]).public_key()
-    except Exception:  # Broken base64, no point of the curve, an even exponent: each library has its own types.
-        raise _Unusable("its numbers are no public key") from None
+    except Exception:  # bad base64, a point off the curve, an even exponent: the types differ
+        raise _Unusable(f"its {names[-2]} and {names[-1]} are not a valid {kty} public key") from None
     return _verification_key(public, kid=kid, alg=alg, issuer=issuer, source=source)
 
 
 def _kid_shown(member: object) -> str:
     kid = member.get("kid") if isinstance(member, Mapping) else None
-    return f" (kid {kid[:64]!a})" if isinstance(kid, str) else ""
+    return f" (kid {quoted(kid, 64)})" if isinstance(kid, str) else ""
 
 
 # --- both ----------------------------------------------------------------------------------------------------------

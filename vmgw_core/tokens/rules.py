@@ -1,4 +1,4 @@
-"""What an operator asks of every token beside a good signature: its audience, and claims of given values."""
+"""The operator's rules for tokens: audiences, required claims, leeway and size."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _SCOPES: Final = (("scope",), ("scp",))
 
 @dataclass(frozen=True, slots=True)
 class RequiredClaim:
-    """A claim that has to be there, with one exact value."""
+    """A claim that must have one exact value."""
 
     path: tuple[str, ...]
-    """The names that lead to it, from the outermost object."""
+    """The names that lead to it, outermost first."""
     value: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        r"""``name=value``, or ``outer.inner=value``. Raises ``ValueError``.
+        r"""Parse ``name=value`` or ``outer.inner=value``. Raises ``ValueError``.
 
-        The path is written as in vmauth's ``match_claims``: dots divide it, and ``\.`` is a dot of a name. So are
-        ``\=`` and ``\\``. The value is everything after the first other equals sign.
+        The path is as in vmauth's ``match_claims``: dots divide it; ``\.``, ``\=`` and ``\\`` are characters of a name.
+        The value is everything after the first other equals sign.
         """
         path: list[str] = []
         position = 0
@@ -63,9 +63,9 @@ class RequiredClaim:
 
 
 def _texts(path: tuple[str, ...], value: object) -> list[str]:
-    """The texts that a claim can be compared with: its own, or those of the members of a list."""
+    """Return the texts of a claim to compare with: its own, or those of a list's members."""
     if isinstance(value, str) and path in _SCOPES:
-        return value.split(" ")  # RFC 8693, section 4.2: scopes are one text, with spaces between them
+        return value.split(" ")  # RFC 8693, section 4.2: one text with spaces
     members = value if isinstance(value, list) else [value]
     return [
         member if isinstance(member, str) else json.dumps(member)
@@ -76,12 +76,12 @@ def _texts(path: tuple[str, ...], value: object) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRules:
-    """What is asked of every token. The default asks for nothing."""
+    """Rules for every token. The default has none."""
 
     audiences: tuple[str, ...] = ()
-    """``aud`` has to hold one of these; empty for any audience, or none."""
+    """``aud`` must hold one of these; empty: it is not checked."""
     required: tuple[RequiredClaim, ...] = ()
-    """All of these."""
+    """Claims that must all match."""
     leeway: int = 0
     """Seconds by which the clocks of issuer and gateway may differ."""
     max_length: int = DEFAULT_MAX_LENGTH
@@ -105,7 +105,7 @@ NO_RULES: Final = TokenRules()
 
 
 def mismatch(name: str, value: object, expected: tuple[str, ...]) -> str:
-    """Say what a parameter or claim is, and what was expected; ``value`` may be anything, None for a missing one."""
+    """Describe a wrong parameter or claim; ``value`` None means that it is missing."""
     texts = [shown(text) for text in expected[:_MAX_EXPECTED]]
     if len(expected) > _MAX_EXPECTED:
         texts.append(f"{len(expected) - _MAX_EXPECTED} more")

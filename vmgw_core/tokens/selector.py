@@ -1,12 +1,11 @@
-"""Series selectors, as ``extra_filters`` holds them: a tokenizer, and a parser with one method per production.
+"""A parser of series selectors in ``extra_filters``: a tokenizer, and one method per production.
 
-https://prometheus.io/docs/prometheus/latest/querying/basics/#time-series-selectors, with what MetricsQL adds to it:
-``or`` inside of the braces, quoted label names, backslash escapes in names.
+https://prometheus.io/docs/prometheus/latest/querying/basics/#time-series-selectors, with MetricsQL's additions:
+``or`` inside the braces, quoted label names, backslash escapes in names.
 
-A selector from a token is passed on as it was written. It is parsed to be sure that it *is* one selector and nothing
-else, so the grammar is never wider than VictoriaMetrics' own, and in places narrower: comments, ``WITH`` templates,
-string concatenation and any white space but the space are refused. A regular expression is not compiled: its language
-is RE2, and VictoriaMetrics refuses a broken one itself.
+A token's selector is forwarded as written. Parsing ensures that it is exactly one selector, so the grammar is never
+wider than VictoriaMetrics': comments, ``WITH`` templates, string concatenation and white space other than spaces are
+refused. Regular expressions are not compiled: they are RE2, and VictoriaMetrics refuses bad ones itself.
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
+from vmgw_core.base import CONTROL, string_literal
+
 MAX_BYTES: Final = 64 * 1024
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BARE_NAME: Final = re.compile(r"[A-Za-z_:][A-Za-z0-9_:.]*", re.ASCII)
 _OPERATOR: Final = re.compile(r"=~|!~|!=|=")
 _STRING: Final = {
@@ -26,15 +26,14 @@ _STRING: Final = {
     "'": re.compile(r"'([^'\\]*(?:\\.[^'\\]*)*)'", re.DOTALL),
     "`": re.compile(r"`([^`]*)`"),
 }
-# Go's escapes (https://go.dev/ref/spec#String_literals), which VictoriaMetrics reads strings with. The last, empty
-# alternative finds every backslash that is none of them.
+# Go's escapes (https://go.dev/ref/spec#String_literals). The last, empty alternative finds bad ones.
 _ESCAPE: Final = re.compile(r"\\(?:([abfnrtv\\\"'])|x([0-9a-fA-F]{2})|([0-7]{3})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|)")
 _SIMPLE_ESCAPES: Final = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\"}
 _NAME_ESCAPE: Final = re.compile(r"\\(?:[xX]([0-9a-fA-F]{2})|[uU]([0-9a-fA-F]{4})|([^xXuU]))", re.DOTALL)
 
 
 class SelectorError(ValueError):
-    """A text that is no selector. ``column`` counts characters from 1. The text itself is not in the message."""
+    """A bad selector. ``column`` counts characters from 1. The message does not quote the text."""
 
     def __init__(self, column: int, message: str) -> None:
         super().__init__(f"column {column}: {message}")
@@ -50,15 +49,15 @@ class Matcher:
     value: str
 
     def __str__(self) -> str:
-        name = self.name if _BARE_NAME.fullmatch(self.name) else _quote(self.name)
-        return f"{name}{self.operator}{_quote(self.value)}"
+        name = self.name if _BARE_NAME.fullmatch(self.name) else string_literal(self.name)
+        return f"{name}{self.operator}{string_literal(self.value)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selector:
-    """Alternatives, of which a series has to match one; within an alternative it has to match all matchers.
+    """Alternatives of matchers: a series must match all matchers of one alternative.
 
-    A metric name is the matcher ``__name__="..."`` of every alternative, so two spellings of one selector are equal.
+    A metric name becomes a matcher ``__name__="..."`` of every alternative, so both spellings are equal.
     """
 
     alternatives: tuple[tuple[Matcher, ...], ...]
@@ -68,19 +67,14 @@ class Selector:
 
 
 def parse_selector(text: str) -> Selector:
-    """``text`` as exactly one selector of at least one matcher. Raises ``SelectorError``."""
+    """Parse ``text`` as one selector with at least one matcher. Raises ``SelectorError``."""
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
         raise SelectorError(error.start + 1, "a lone surrogate") from None
     if size > MAX_BYTES:
-        raise SelectorError(1, f"a selector of more than {MAX_BYTES} bytes")
+        raise SelectorError(1, f"the selector is larger than {MAX_BYTES} bytes")
     return _Parser(_tokens(text)).selector()
-
-
-def _quote(text: str) -> str:
-    escaped = text.replace("\\", r"\\").replace('"', r"\"")
-    return '"' + _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", escaped) + '"'
 
 
 # --- tokenizer -----------------------------------------------------------------------------------------------------
@@ -117,7 +111,7 @@ def _token(text: str, start: int) -> _Token:
         return _string(text, start)
     if _begins_name(character) or character == "\\":
         return _name(text, start)
-    what = "a control character" if _CONTROL.match(character) else "a character that begins nothing here"
+    what = "a control character" if CONTROL.match(character) else "an unexpected character"
     raise SelectorError(start + 1, what)
 
 
@@ -126,7 +120,7 @@ def _begins_name(character: str) -> bool:
 
 
 def _name(text: str, start: int) -> _Token:
-    """A name: letters, ``_``, ``:``, then also digits and ``.``; anything else as ``\\-``, ``\\x2d`` or ``\\u002d``."""
+    """Read a name of letters, ``_``, ``:``, then also digits, ``.``, and escapes: ``\\-``, ``\\x2d`` or ``\\u002d``."""
     pieces: list[str] = []
     position = start
     while position < len(text):
@@ -134,10 +128,10 @@ def _name(text: str, start: int) -> _Token:
         if character == "\\":
             escape = _NAME_ESCAPE.match(text, position)
             if escape is None:
-                raise SelectorError(position + 1, "a broken escape in a name")
+                raise SelectorError(position + 1, "a bad escape in a name")
             character = escape[3] or _character(escape[1] or escape[2], position + 1)
             if not character.isprintable():
-                raise SelectorError(position + 1, "a name with a character that cannot be printed")
+                raise SelectorError(position + 1, "an unprintable character in a name")
             position = escape.end()
         elif _begins_name(character) or character in "0123456789.":
             position += 1
@@ -151,14 +145,14 @@ def _string(text: str, start: int) -> _Token:
     quote = text[start]
     match = _STRING[quote].match(text, start)
     if match is None:
-        raise SelectorError(start + 1, "a string without its end")
+        raise SelectorError(start + 1, "an unterminated string")
     body = match[1]
     if quote == "`":
         if "\r" in body:
-            # Go drops it from raw strings: the value would not be what is written.
+            # Go drops it from raw strings.
             raise SelectorError(start + 1, "a carriage return in a backquoted string")
         if (len(body) - len(body.rstrip("\\"))) % 2:
-            # VictoriaMetrics' tokenizer does not end the string there, other tokenizers do.
+            # VictoriaMetrics does not end the string there, others do.
             raise SelectorError(start + 1, "a backslash at the end of a backquoted string")
         value = body
     else:
@@ -178,7 +172,7 @@ def _unescape(escape: re.Match[str], quote: str, first_column: int) -> str:
     if byte or octal:
         number = int(byte, 16) if byte else int(octal, 8)
         if number > 0x7F:
-            # It stands for one byte, not for one character, and a value is text.
+            # It is a byte and not a character.
             raise SelectorError(column, "a byte escape beyond ASCII")
         return chr(number)
     if short or long:
@@ -189,7 +183,7 @@ def _unescape(escape: re.Match[str], quote: str, first_column: int) -> str:
 def _character(digits: str, column: int) -> str:
     number = int(digits, 16)
     if number > 0x10FFFF or 0xD800 <= number <= 0xDFFF:
-        raise SelectorError(column, "an escape that is no character")
+        raise SelectorError(column, "an escape of an invalid character")
     return chr(number)
 
 
@@ -197,7 +191,7 @@ def _character(digits: str, column: int) -> str:
 
 
 class _Parser:
-    """Looks one token ahead, so the first thing that is wrong is the one that is named."""
+    """Looks one token ahead, so the error names the first wrong token."""
 
     def __init__(self, tokens: Iterator[_Token]) -> None:
         self._tokens = tokens
@@ -207,11 +201,11 @@ class _Parser:
         return self._next.kind == kind
 
     def _at_or(self) -> bool:
-        # By its raw text: an escaped spelling is a name like any other.
+        # By its raw text: an escaped spelling is a name.
         return self._next.raw.lower() == "or"
 
     def _take(self) -> _Token:
-        # The parser takes no token after the end, so there always is a next one.
+        # There is always a next one: the parser stops at the end.
         token, self._next = self._next, next(self._tokens)
         return token
 
@@ -260,9 +254,9 @@ class _Parser:
         if not (self._at("name") or self._at("string")):
             self._fail("a label name")
         name = self._take()
-        if not name.value or _CONTROL.search(name.value):
-            # VictoriaMetrics takes the empty name for the metric name.
-            raise SelectorError(name.column, "a name that is empty or has a control character")
+        if not name.value or CONTROL.search(name.value):
+            # VictoriaMetrics reads the empty name as the metric name.
+            raise SelectorError(name.column, "the name is empty or has a control character")
         if name.kind == "string" and not self._at("operator"):
             return Matcher(name="__name__", operator="=", value=name.value)
         if not self._at("operator"):

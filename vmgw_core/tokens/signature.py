@@ -1,15 +1,14 @@
-"""Compact JSON Web Signatures (RFC 7515): their syntax, and which key verifies one.
+"""Compact JSON Web Signatures (RFC 7515): their syntax and verification.
 
 The rules:
 
-- One token has one spelling. Base64url without padding and without unused bits set (RFC 4648, section 3.5), so no bit
-  of a signed token can be flipped. The standard alphabet is accepted, as vmgateway accepts it, but not mixed.
-- The header selects a key among those that are configured and brings none: ``jwk``, ``jku``, ``x5u``, ``x5c`` and
-  ``x5t`` are ignored and never followed. ``crit`` and ``b64`` are refused: this program has none of the extensions that
-  they announce (RFC 7515, section 4.1.11).
-- The key decides about the algorithm, not the token: a key says which ``alg`` it may verify.
-- Only a bad signature is a bad signature. When the library fails, the request fails with it.
-- ``none`` is refused always, even while signatures are not verified.
+- A token has one spelling: base64url without padding and without unused bits set (RFC 4648, section 3.5), so no bit of
+  a signed token can be flipped. The standard alphabet is accepted, as in vmgateway, but not mixed.
+- The header only selects among configured keys: ``jwk``, ``jku``, ``x5u``, ``x5c`` and ``x5t`` are ignored. ``crit``
+  and ``b64`` are refused: their extensions are not supported (RFC 7515, section 4.1.11).
+- The key determines the algorithm, not the token.
+- A failure of the library is not a bad signature: the request fails with 500.
+- ``none`` is always refused, even while signatures are not verified.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from .keys import KeySet, VerificationKey
 from .rules import DEFAULT_MAX_LENGTH, mismatch
 
 MAX_CANDIDATES: Final = 64
-"""How many keys one token may cost: a token without ``kid`` is tried with every key of its algorithm."""
+"""Keys that one token is tried with: without ``kid`` that is every key of its algorithm."""
 
 _REFUSED_PARAMETERS: Final = ("crit", "b64")
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*|[A-Za-z0-9+/]*", re.ASCII)
@@ -44,7 +43,7 @@ _TO_URL_ALPHABET: Final = str.maketrans("+/", "-_")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactJWS:
-    """A token that was read, and not verified. Its repr holds nothing of it."""
+    """A parsed token, not verified. Its repr shows nothing of it."""
 
     header: dict[str, object] = field(repr=False)
     payload: dict[str, object] = field(repr=False)
@@ -55,10 +54,10 @@ class CompactJWS:
 def parse_compact(token: str, max_length: int = DEFAULT_MAX_LENGTH) -> CompactJWS:
     """Read the JWS Compact Serialization (RFC 7515, section 7.1) of a JWT of at most ``max_length`` characters.
 
-    Raises ``MalformedToken``, and ``UnsupportedAlgorithm`` for ``none``; both without a byte of the token.
+    Raises ``MalformedToken``, and ``UnsupportedAlgorithm`` for ``none``; neither quotes the token.
     """
     if len(token) > max_length:
-        raise MalformedToken(f"a token of more than {max_length} characters")
+        raise MalformedToken(f"the token is longer than {max_length} characters")
     segments = token.split(".")
     if len(segments) != 3:
         raise MalformedToken(f"expected three segments between dots, got {len(segments)}")
@@ -76,10 +75,10 @@ def parse_compact(token: str, max_length: int = DEFAULT_MAX_LENGTH) -> CompactJW
 
 
 def verify(jws: CompactJWS, keyset: KeySet, issuer: object) -> VerificationKey:
-    """The key of ``keyset`` that verifies ``jws`` (RFC 7515, section 5.2), for a token whose ``iss`` is ``issuer``.
+    """Return the key of ``keyset`` that verifies ``jws`` (RFC 7515, section 5.2) with the ``iss`` ``issuer``.
 
-    Raises ``UnsupportedAlgorithm``, ``UnknownKey`` where no key may verify it, ``BadSignature``, and
-    ``SignatureNotChecked`` where the library failed.
+    Raises ``UnsupportedAlgorithm``, ``UnknownKey`` if no key may verify it, ``BadSignature``, and
+    ``SignatureNotChecked`` if the library failed.
     """
     alg = _algorithm(jws.header)
     for candidate in candidates_for(jws, keyset, issuer):
@@ -93,9 +92,9 @@ def verify(jws: CompactJWS, keyset: KeySet, issuer: object) -> VerificationKey:
 
 
 def candidates_for(jws: CompactJWS, keyset: KeySet, issuer: object) -> Sequence[VerificationKey]:
-    """The keys of ``keyset`` that ``jws`` is tried with, at most ``MAX_CANDIDATES``.
+    """Return the keys that ``jws`` is tried with, at most ``MAX_CANDIDATES``.
 
-    Raises ``UnsupportedAlgorithm``, and ``UnknownKey`` where there is none, which says what does not match.
+    Raises ``UnsupportedAlgorithm``, and ``UnknownKey`` if there is none, which says what does not match.
     """
     alg, kid = _algorithm(jws.header), get_text(jws.header, "kid")
     if alg not in ALGORITHMS:
@@ -107,28 +106,28 @@ def candidates_for(jws: CompactJWS, keyset: KeySet, issuer: object) -> Sequence[
 
 
 def _no_candidate(keyset: KeySet, alg: str, kid: str | None, issuer: object) -> UnknownKey:
-    """Say which of ``alg``, ``kid`` and ``iss`` no key matches, and what the keys are for."""
+    """Describe which of ``alg``, ``kid`` and ``iss`` match no key."""
     keys = keyset.keys
     if not keys:
         return UnknownKey("there is no key to verify tokens with")
-    told: list[str] = []
+    reasons: list[str] = []
     if not any(alg in key.algorithms for key in keys):
-        told.append(mismatch("alg", alg, tuple(sorted({name for key in keys for name in key.algorithms}))))
+        reasons.append(mismatch("alg", alg, tuple(sorted({name for key in keys for name in key.algorithms}))))
     if kid is not None and not any(key.kid in (None, kid) for key in keys):
-        told.append(mismatch("kid", kid, tuple(dict.fromkeys(key.kid for key in keys if key.kid is not None))))
+        reasons.append(mismatch("kid", kid, tuple(dict.fromkeys(key.kid for key in keys if key.kid is not None))))
     if not any(keyset.is_for_issuer(key, issuer) for key in keys):
         issuers = tuple(dict.fromkeys(each.template for key in keys for each in keyset.issuers_of(key)))
         wrong = mismatch("iss", issuer, issuers)
-        if not told:
+        if not reasons:
             return WrongIssuer(wrong)
-        told.append(wrong)
-    if not told:
-        told = [f"no one key is for `alg` {shown(alg)}, `kid` {shown(kid)} and `iss` {shown(issuer)} together"]
-    return UnknownKey("; ".join(told))
+        reasons.append(wrong)
+    if not reasons:
+        reasons = [f"no single key is for `alg` {shown(alg)}, `kid` {shown(kid)} and `iss` {shown(issuer)} together"]
+    return UnknownKey("; ".join(reasons))
 
 
 def _check_header(header: Mapping[str, object]) -> None:
-    """RFC 7515, section 4.1: the types of the parameters that are read, and those that are refused."""
+    """Check the types of the parameters that are read, and refuse others (RFC 7515, section 4.1)."""
     alg = _algorithm(header)
     if alg.strip().lower() in ("", "none"):
         raise UnsupportedAlgorithm("`alg` is none")
@@ -144,7 +143,7 @@ def _algorithm(header: Mapping[str, object]) -> str:
 
 
 def _base64url(segment: str, name: str) -> bytes:
-    """Decode base64url as RFC 7515, section 2 defines it. Raises ``FieldError``."""
+    """Decode base64url (RFC 7515, section 2). Raises ``FieldError``."""
     if len(segment) % 4 == 1 or not _BASE64URL.fullmatch(segment):
         raise FieldError(name, "not base64url without padding")
     text = segment.translate(_TO_URL_ALPHABET)

@@ -1,6 +1,6 @@
-"""Looking into a token that nothing vouches for: for telling people, never for a decision.
+"""The contents of unverified tokens, for reports and never for decisions.
 
-What ``jws`` refuses is shown here as far as it can be read, since a token that is refused is the one to look into.
+Parts of refused tokens are shown too: those are the ones that users look into.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from typing import Final
 from vmgw_core.base import FieldError, load_object
 
 MAX_LENGTH: Final = 1024 * 1024
-"""Characters of the longest token that is looked into, whatever the gateway accepts."""
+"""Characters of the longest token that is read, whatever the gateway accepts."""
 
 _TO_STANDARD_ALPHABET: Final = str.maketrans("-_", "+/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peek:
-    """Header and payload of a token, without its signature; None where they cannot be read."""
+    """Header and payload of a token without its signature; None if unreadable."""
 
     header: dict[str, object] | None = field(repr=False)
     claims: dict[str, object] | None = field(repr=False)
     signed: bool
-    """Whether a signature follows. It was not verified."""
+    """Whether there is a signature, which was not verified."""
 
 
 def peek(token: str) -> Peek:
-    """Read what can be read of a compact JWS (RFC 7515, section 7.1)."""
+    """Read as much as possible of a compact JWS (RFC 7515, section 7.1)."""
     segments = token.split(".", 3) if len(token) <= MAX_LENGTH else []
     header, payload, signature = (*segments, "", "", "")[:3]
     return Peek(header=_object(header), claims=_object(payload), signed=bool(signature))

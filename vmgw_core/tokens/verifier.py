@@ -1,7 +1,6 @@
-"""Tokens: from a header's value to a ``Token`` that holds now.
+"""Verification of tokens: parse, verify the signature, read the claims (RFC 7519, section 4), check the times.
 
-The order: read the token (``jws``), verify its signature, read its claims (RFC 7519, section 4), judge its times.
-A token whose signature is good is cached by its whole text; its times are judged on every use, the rest once.
+A token with a good signature is cached by its whole text; its times are checked on every use.
 
 https://www.rfc-editor.org/rfc/rfc7519 and the specification, "Access Control" and "JWT signature verification".
 """
@@ -41,34 +40,34 @@ _PREFIX: Final = "bearer "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """A token whose signature and claims are good. ``expires_at`` and ``not_before`` are judged on every use.
+    """A token with a good signature and good claims. Its times are checked on every use.
 
-    It keeps what decisions need and nothing else of the token, since many are remembered.
+    It holds only what decisions need, since many are cached.
     """
 
     access: VMAccessClaim
     expires_at: int | float
-    """``exp`` with the leeway, unix seconds: of any size, so never make a date of it without a guard."""
+    """``exp`` with the leeway, Unix seconds of any size: conversion to a date may fail."""
     not_before: int | float | None
-    """``nbf`` with the leeway, unix seconds."""
+    """``nbf`` with the leeway, Unix seconds."""
     subject: str | None
-    """``sub``; a number as its text."""
+    """``sub``, also a number, as text."""
     issuer: str | None
     key: VerificationKey | None
-    """What verified it; ``None`` where signatures are not verified."""
+    """The key that verified it; ``None`` if signatures are not verified."""
 
 
 def _size(text: str, token: Token) -> int:
-    """How much memory a remembered token takes, about."""
+    """Return the approximate memory of a cached token."""
     times = token.expires_at.__sizeof__() + token.not_before.__sizeof__() + 2 * OBJECT_BYTES
     return _TOKEN_BYTES + text_bytes(text, token.subject, token.issuer) + times + token.access.memory
 
 
 class TokenVerifier:
-    """Verifies tokens, and remembers which it has verified.
+    """Verifies tokens and caches verified ones.
 
-    ``keys=None``: no key is configured and signatures are not verified, as the specification's quick start needs. An
-    empty ``KeySet`` is something else: there will be keys, and until then no token is good.
+    ``keys=None``: no keys are configured and signatures are not verified, as in the specification's quick start. With
+    an empty ``KeySet`` keys are expected, and no token is valid yet.
     """
 
     def __init__(
@@ -76,39 +75,38 @@ class TokenVerifier:
     ) -> None:
         self.rules = rules
         self._keys = keys
-        # Those whose time is not now first, then the least recently used.
+        # Tokens outside their times first, then the least recently used.
         self._cache: BoundedCache[str, Token] = BoundedCache(cache_bytes, _size)
         self._get, self._touch = self._cache.get, self._cache.touch
 
     @property
     def keys(self) -> KeySet | None:
-        """What is verified with now."""
+        """The current keys."""
         return self._keys
 
     @property
     def cached(self) -> int:
-        """How many tokens are remembered."""
+        """The number of cached tokens."""
         return len(self._cache)
 
     @property
     def cached_bytes(self) -> int:
-        """How much memory they take, about; never more than was allowed."""
+        """Their approximate memory."""
         return self._cache.used
 
     def replace_keys(self, keys: KeySet | None) -> None:
-        """Verify with ``keys`` from now on, every token anew: a key may have been taken back."""
+        """Verify every token again with ``keys``: a key may have been revoked."""
         self._keys = keys
         self._cache.clear()
 
     def verify(self, token: str, now: float) -> Token:
-        """The token that ``token`` (without ``Bearer``) is.
+        """Verify ``token`` (without ``Bearer``).
 
-        Raises ``TokenRefused``, and ``SignatureNotChecked`` where the library of signatures failed.
+        Raises ``TokenRefused``, and ``SignatureNotChecked`` if the library failed.
         """
         found = self._get(token)
         if found is not None:
-            # Nearly every request comes this way, hence the times inline: a fraction of a microsecond, against
-            # hundreds below.
+            # The path of nearly every request, so the times are checked inline.
             if now < found.expires_at and (found.not_before is None or now >= found.not_before):
                 self._touch(token)
                 return found
@@ -117,7 +115,7 @@ class TokenVerifier:
         try:
             judge_times(found, now)
         except TokenRefused:
-            # Agents go on sending a stale token: its signature is not verified each time. It is the first to make room.
+            # Agents repeat stale tokens: cache them to save the signature check, but evict them first.
             self._cache.put(token, found, last=False)
             raise
         self._cache.put(token, found)
@@ -130,7 +128,7 @@ class TokenVerifier:
 
 
 def read_claims(jws: CompactJWS, key: VerificationKey | None, rules: TokenRules) -> Token:
-    """The token that ``jws``, which ``key`` has verified, makes.
+    """Read the claims of ``jws``, which ``key`` has verified.
 
     Raises ``WrongAudience``, ``ClaimMismatch`` and ``InvalidClaims``.
     """
@@ -149,7 +147,7 @@ def _token(jws: CompactJWS, key: VerificationKey | None, leeway: int) -> Token:
     if claims.get("iat") is not None:
         as_number(claims["iat"], "iat")  # it is not used
     if "scope" in claims:
-        # It grants nothing here, but a token of the wrong form is not one that was meant for this gateway.
+        # It grants nothing, but a token of the wrong form is not meant for this gateway.
         _check_scope(claims["scope"])
     return Token(
         access=VMAccessClaim.from_claims(claims),
@@ -162,7 +160,7 @@ def _token(jws: CompactJWS, key: VerificationKey | None, leeway: int) -> Token:
 
 
 def _subject(value: object) -> str | None:
-    """``sub`` as a text. Some providers write a number or null."""
+    """Return ``sub`` as text. Some providers write a number or null."""
     if value is None:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -177,7 +175,7 @@ def _check_scope(scope: object) -> None:
 
 
 def judge_times(token: Token, now: float) -> None:
-    """RFC 7519, sections 4.1.4 and 4.1.5. Written so that a ``now`` of NaN is refused too."""
+    """Check ``exp`` and ``nbf`` (RFC 7519, sections 4.1.4 and 4.1.5). A ``now`` of NaN is refused too."""
     if not now < token.expires_at:
         raise TokenExpired(f"the token has expired: `exp` is not after {now:.0f}")
     if token.not_before is not None and not now >= token.not_before:
@@ -185,13 +183,13 @@ def judge_times(token: Token, now: float) -> None:
 
 
 def token_from_header(values: Sequence[str], *, allow_without_prefix: bool) -> str:
-    """The token in the values of the header that carries it (RFC 6750, section 2.1).
+    """Return the token in the values of its header (RFC 6750, section 2.1).
 
     ``allow_without_prefix`` is ``-auth.httpHeaderAllowWithoutPrefix``. Raises ``MissingToken``, and ``MalformedToken``
-    for several values: the gateway and whoever stands before it might each read another.
+    for several values: the gateway and a proxy before it might read different ones.
     """
     if len(values) > 1:
-        raise MalformedToken("the token's header is given more than once")
+        raise MalformedToken("the request has more than one header with a token")
     value = values[0].strip(" \t") if values else ""
     if value[: len(_PREFIX)].lower() == _PREFIX:
         return value[len(_PREFIX) :].strip(" \t")

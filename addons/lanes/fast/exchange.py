@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
 
 from vmgw_core.enforcement import Body, Cycle, State, UpstreamRequest
 from vmgw_core.errors import InternalError, Refusal
-from vmgw_core.http import Answer
+from vmgw_core.http import Response
 
 from .connection import AnswerHead, BackendConnection, Framing, written
 
@@ -300,7 +300,7 @@ class Exchange:
             return
         self.respond(self.lane.access_control.answer(self.cycle, refusal))
 
-    def respond(self, answer: Answer) -> None:
+    def respond(self, answer: Response) -> None:
         """Send an answer of the gateway's own."""
         if self.lane.process.draining or self.client.retiring() or not self.client.body_is_read():
             self.keep_alive = False
@@ -309,15 +309,15 @@ class Exchange:
         self.cycle.sent = len(answer.body) if content else 0
         self.finish(answer.status)
 
-    def show(self, page: Answer | Awaitable[Answer]) -> None:
+    def show(self, page: Response | Awaitable[Response]) -> None:
         """Answer with a page of the gateway's own, now or once it is there."""
-        if isinstance(page, Answer):
+        if isinstance(page, Response):
             self.respond(page)
             return
         self.client.hold(True)
         self.connecting = self.lane.background.once("own_page", self.show_later(page))
 
-    async def show_later(self, page: Awaitable[Answer]) -> None:
+    async def show_later(self, page: Awaitable[Response]) -> None:
         try:
             answer = await page
             self.connecting = None

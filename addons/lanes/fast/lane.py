@@ -22,7 +22,7 @@ from vmgw_addons.steps import AccessControl, RateLimit
 from vmgw_addons.support import Background
 from vmgw_core.enforcement import Cycle
 from vmgw_core.errors import Overloaded, Refusal
-from vmgw_core.http import Answer, Headers, answer
+from vmgw_core.http import Headers, Response, refusal_response
 
 from .client import FastClient
 from .connection import AnswerHead
@@ -137,7 +137,7 @@ class FastLane:
             head.written, head.edit = self.head(head.status, head.headers), edit
         return head.written
 
-    def own(self, response: Answer, connection: bytes, *, content: bool = True) -> bytes:
+    def own(self, response: Response, connection: bytes, *, content: bool = True) -> bytes:
         """An answer of the gateway's own, as it goes over the wire.
 
         Args:
@@ -150,7 +150,7 @@ class FastLane:
     def closing(self, refusal: Refusal) -> bytes:
         """The whole answer to what is no request, behind which the connection is closed."""
         self.telemetry.malformed(refusal)
-        return self.own(answer(refusal), b"Connection: close\r\n")
+        return self.own(refusal_response(refusal), b"Connection: close\r\n")
 
     # --- housekeeping ----------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from vmgw_addons._mitmproxy import (
 from vmgw_addons.state import WireLimits
 from vmgw_core.errors import BackendUnreachable, BadRequest, Refusal
 from vmgw_core.http import ChunkedReader as CoreReader
-from vmgw_core.http import answer, check_head, find_head, skip_empty_lines
+from vmgw_core.http import check_head, find_head, refusal_response, skip_empty_lines
 
 _MAX_CHUNK_LINE: Final = 64 * 1024  # bytes of a chunk's head, and of the trailers, in a backend's answer
 _READ_SIZE: Final = 64 * 1024  # bytes that mitmproxy reads at once
@@ -152,6 +152,6 @@ def _status(event: ResponseProtocolError) -> int | None:
 
 
 def _closing(refusal: Refusal) -> bytes:
-    response = answer(refusal)
+    response = refusal_response(refusal)
     headers = Headers([*response.headers, (b"Connection", b"close")])
     return bytes(http1.assemble_response(Response.make(response.status, response.body, headers)))

@@ -159,7 +159,7 @@ def test_limits_without_tokens(run: Run, tmp_path: Path) -> None:
     flags = ("-clusterMode", "-enable.rateLimit", f"-ratelimit.config={tmp_path}/limits.yml")
     ran = run(*flags, "GET /select/1:5/prometheus/api/v1/query")
     assert ran.code == 0
-    assert "  ok  token      none is needed: -enable.auth is not set\n" in ran.out
+    assert "  ok  token      no token is needed: -enable.auth is not set\n" in ran.out
 
 
 def test_a_prefix_of_all_paths(run: Run, key: str) -> None:
@@ -261,7 +261,7 @@ def test_a_file_that_curl_names(run: Run, key: str, tmp_path: Path) -> None:
         (["QUERY up"], "", "expected a request such as"),
         ([], "", "expected a request such as"),
         ([], "wget http://x/", "expected a request such as"),
-        ([], "curl -F a=b http://x/", "curl: a multipart form"),
+        ([], "curl -F a=b http://x/", "curl: multipart forms"),
         ([], "curl 'http://x/", "curl: a single quote is not closed"),
         ([], 'curl ^"http://x/^" ^\n -H ^"A: b^"', "cmd.exe"),
         ([], "curl -d @/nowhere http://x/", "curl: cannot read a file that it names: No such file"),
@@ -273,7 +273,7 @@ def test_a_file_that_curl_names(run: Run, key: str, tmp_path: Path) -> None:
         (["--time=inf", "GET /"], "", "--time: expected Unix seconds"),
         (["-auth.publicKeyFiles=/nowhere", "GET /"], "", "-auth.publicKeyFiles: cannot read"),
         (["--jwks-file=/nowhere", "GET /"], "", "--jwks-file: cannot read"),
-        (["-H", "no colon", "GET /"], "", "a header (-H) without a colon"),
+        (["-H", "no colon", "GET /"], "", "a header (-H) has no colon"),
         (["-auth.jwksEndpoints=http://127.0.0.1:1/keys", "GET /"], "", "-auth.jwksEndpoints[0]: cannot fetch keys"),
     ],
 )

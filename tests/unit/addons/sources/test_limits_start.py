@@ -91,7 +91,7 @@ def test_the_limits_have_placeholders(
     file.write_text("limits:\n- type: queries\n  value: %{VMGW_QUERIES}\n")
     flags = ["-enable.rateLimit", "-enable.auth", "-read.url=http://a:1", f"-ratelimit.config={file}", "-dryRun"]
     assert main(flags, {}) == 2
-    expected = f"-ratelimit.config {file}, line 3: the placeholder VMGW_QUERIES names no environment variable"
+    expected = f"-ratelimit.config {file}, line 3: the environment variable VMGW_QUERIES is not set"
     assert expected in capsys.readouterr().err
     monkeypatch.setenv("VMGW_QUERIES", "17")
     assert main(flags, {}) == 0

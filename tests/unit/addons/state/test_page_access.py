@@ -12,7 +12,7 @@ from vmgw_addons.state.page_access import PageAccess, header_edit
 from vmgw_addons.support.secrets import Secret
 from vmgw_core.configuration.command_line import parse
 from vmgw_core.errors import ConfigurationError
-from vmgw_core.http.head import Headers
+from vmgw_core.http import Headers
 
 
 def access(*flags: str) -> PageAccess:

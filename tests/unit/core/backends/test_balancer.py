@@ -81,7 +81,7 @@ def test_a_group_of_one() -> None:
 
 def test_an_address_stands_there_once() -> None:
     for urls in (("http://a:1", "http://b", "http://a:1/"), ("http://a", "http://u:p@a")):
-        with pytest.raises(ConfigurationError, match=r"^-read\.url: the same address is there twice$"):
+        with pytest.raises(ConfigurationError, match=r"^-read\.url: the same address is given twice$"):
             BackendGroup(backends(*urls))
     assert len(BackendGroup(backends("http://a", "https://a", "http://a/b")).members) == 3
 

@@ -177,3 +177,16 @@ def test_no_limit_is_ever_exceeded_and_nobody_waits_beside_a_free_place(
         for each, queued in waiting.items():
             if queued:
                 assert (total and running.total() == total) or (of_tenant and running[each] == of_tenant)
+
+
+def test_it_names_the_limit_that_is_reached() -> None:
+    slots = Concurrency(2, 1)
+    assert slots.enter(TenantID(1))
+    assert not slots.enter(TenantID(1))
+    assert slots.reached(TenantID(1)) == (
+        "the tenant is at its limit of 1 concurrent requests (-maxConcurrentPerTenant)"
+    )
+    assert slots.enter(TenantID(2))
+    assert slots.reached(TenantID(1)) == (
+        "the gateway is at its limit of 2 concurrent requests (-maxConcurrentRequests)"
+    )

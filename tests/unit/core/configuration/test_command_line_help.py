@@ -63,9 +63,9 @@ def test_options_accept(option: str, value: object, name: str, parsed: Value) ->
             "vmgw_http_shutdown_delay",
             "soon",
             "http.shutdownDelay",
-            "expected a duration such as 5s or 1m30s, got 'soon'",
+            'expected a duration such as 5s or 1m30s, got "soon"',
         ),
-        ("vmgw_metrics_max_tenants", -1, "metrics.maxTenants", "expected at least 0, got '-1'"),
+        ("vmgw_metrics_max_tenants", -1, "metrics.maxTenants", 'expected at least 0, got "-1"'),
         (
             "vmgw_metrics_max_tenants",
             True,

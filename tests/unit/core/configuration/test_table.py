@@ -138,7 +138,7 @@ def test_every_kind_has_its_parser(kind: Kind, text: str, value: object) -> None
 def test_least_value(name: str, least: str, below: str) -> None:
     flag = BY_NAME[name]
     flag.parse(least)
-    with pytest.raises(ValueError, match=f"^expected at least {least}, got '{below}'$"):
+    with pytest.raises(ValueError, match=f'^expected at least {least}, got "{below}"$'):
         flag.parse(below)
 
 
@@ -158,7 +158,7 @@ def test_hidden_value_is_not_in_the_error() -> None:
 
 
 def test_bad_default_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="got 'soon'"):
+    with pytest.raises(ValueError, match='got "soon"'):
         Flag("name", Kind.DURATION, "soon", "Help.")
 
 

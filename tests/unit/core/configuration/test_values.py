@@ -131,14 +131,14 @@ def test_scalar_accepts(parser: Callable[[str], Value], text: str, value: Value)
 
 @pytest.mark.parametrize(("parser", "text", "reason"), REJECTED)
 def test_scalar_rejects(parser: Callable[[str], Value], text: str, reason: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(reason)}, got '") as refusal:
+    with pytest.raises(ValueError, match=f'^{re.escape(reason)}, got "') as refusal:
         parser(text)
     assert str(refusal.value).isprintable()
     assert len(str(refusal.value)) < 150
 
 
 def test_refusal_reads_as_a_sentence() -> None:
-    with pytest.raises(ValueError, match=r"^expected a duration such as 5s or 1m30s, got 'abc'$"):
+    with pytest.raises(ValueError, match=r"^expected a duration such as 5s or 1m30s, got \"abc\"$"):
         parse_duration("abc")
 
 

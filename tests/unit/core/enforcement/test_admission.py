@@ -22,7 +22,7 @@ from vmgw_core.base.tenants import Access, Subject, TenantID
 from vmgw_core.enforcement.admission import Body, Policy, access_of, admit, identify, route_of, tenants_page, too_large
 from vmgw_core.enforcement.rewriting import UpstreamRequest, moved, rewrite
 from vmgw_core.errors import Refusal
-from vmgw_core.http.head import Headers, RequestHead
+from vmgw_core.http import Headers, RequestHead
 from vmgw_core.routing.routes import ROUTES, Filters, Restriction, Route
 from vmgw_core.tokens.keys import KeySet, keys_from_pem
 from vmgw_core.tokens.verifier import TokenVerifier
@@ -495,7 +495,7 @@ def test_a_body_that_cannot_be_inspected_is_refused(method: str, target: str, he
 def test_a_form_that_says_it_is_too_large_is_refused(length: bytes) -> None:
     with pytest.raises(errors.BodyTooLarge, match="larger than 1000 bytes"):
         admit(SINGLE, _head("POST", QUERY, TYPE, (b"Content-Length", length)), NOW)
-    assert str(too_large(SINGLE)) == "the form is larger than 1000 bytes"
+    assert str(too_large(SINGLE)) == "the form is larger than 1000 bytes (-maxFormSize)"
 
 
 # --- the request the backend gets: where and what ------------------------------------------------------------------

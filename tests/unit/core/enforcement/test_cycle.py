@@ -275,14 +275,14 @@ def test_the_place_of_one_that_ends_goes_to_the_next() -> None:
 
 
 @pytest.mark.parametrize("leave", ["expire", "end"])
-def test_who_no_longer_waits_gets_no_place(leave: str) -> None:
+def test_who_no_longer_waits_gets_no_slot(leave: str) -> None:
     by = full()
     assert by.concurrency is not None
     made = cycle()
     made.authorize(by)
     made.queue(lambda: pytest.fail("it no longer waits"))
     if leave == "expire":
-        with pytest.raises(TooManyAtOnce):
+        with pytest.raises(TooManyAtOnce, match=r"^the gateway is at its limit of 1 concurrent requests \(-max"):
             made.expire()
         assert by.concurrency.refused == 1
     else:
@@ -450,7 +450,7 @@ def test_a_stale_connection_is_no_failure_and_the_same_backend_is_asked_once_mor
     assert made.lost("", stale=True)
     assert (made.state, hosts(made)[0], seen) == (State.READY, "vm1", [])
     made.ask(2.0)
-    with pytest.raises(BackendUnreachable, match="it broke off before it answered"):
+    with pytest.raises(BackendUnreachable, match="the connection ended before the response"):
         made.lost("", stale=True)
     assert seen == [("vm1", False)]
 

@@ -19,8 +19,8 @@ from vmgw_core.enforcement.rewriting import UpstreamRequest, rewrite
 from vmgw_core.errors import Refusal
 from vmgw_core.explain.model import Step, Verdict
 from vmgw_core.explain.request import Outcome, describe, explain, own_page
-from vmgw_core.explain.text import as_text, summary
-from vmgw_core.http.head import Headers, RequestHead
+from vmgw_core.explain.text import explanation_text, summary
+from vmgw_core.http import Headers, RequestHead
 from vmgw_core.limits.limiter import Limiter
 from vmgw_core.limits.model import Limit, LimitType, Resolution
 from vmgw_core.tokens.keys import KeySet, keys_from_jwks, keys_from_pem
@@ -152,7 +152,7 @@ def test_an_admitted_request_tells_every_step() -> None:
 
 def test_the_text_of_an_admitted_request() -> None:
     story = explain(POLICY, _head("/select/1:5/prometheus/api/v1/query?query=up&extra_label=team=ops"), None, NOW)
-    assert as_text(story) == (
+    assert explanation_text(story) == (
         "ADMITTED  1:5 read -extra_label=team=ops +extra_label=team=dev\n"
         "GET /select/1:5/prometheus/api/v1/query from 192.0.2.1, judged at 2023-11-14T22:13:20Z\n"
         "\n"
@@ -160,7 +160,7 @@ def test_the_text_of_an_admitted_request() -> None:
         f"  ok  token      verified with -auth.publicKeyFiles public.pem (EC, thumbprint {PUBLIC[0].thumbprint})\n"
         "  ok  mode       the token gives full access\n"
         "  ok  filters    the backend honours labels and filters here\n"
-        "  ok  tenant     1:5, as the path says\n"
+        "  ok  tenant     1:5, as in the path\n"
         "  ok  backend    -read.url\n"
         "  ok  body       no body\n"
         "  ok  arguments  -extra_label=team=ops +extra_label=team=dev\n"
@@ -199,7 +199,7 @@ def test_the_text_of_an_admitted_request() -> None:
         "\n"
         "Upstream (-read.url)\n"
         "  GET http://vmselect:8481/base/select/1:5/prometheus/api/v1/query?query=up&extra_label=team%3Ddev\n"
-        "  headers left out: cookie, authorization\n"
+        "  headers removed: cookie, authorization\n"
     )
 
 
@@ -216,7 +216,7 @@ def test_a_form_is_told_beside_the_url() -> None:
     assert story.form_arguments.after == story.form_arguments.before[:2]
     assert story.form_arguments.removed == (("extra_label", "team=ops"),)
     assert story.form_arguments.added == ()
-    assert "Arguments of the form\n    query=a b\n" in as_text(story)
+    assert "Arguments of the form\n    query=a b\n" in explanation_text(story)
     assert summary(story) == "1:5 read +extra_label=team=dev -extra_label=team=ops"
 
 
@@ -224,9 +224,9 @@ def test_a_write_streams_and_nothing_of_its_body_is_read() -> None:
     story = explain(POLICY, _form("/api/v1/write", b"\xff" * 200, ANYBODY), b"\xff" * 200, NOW)
     assert (story.verdict, story.body, story.form_arguments) == (Verdict.ADMITTED, "stream", None)
     assert summary(story) == "1:5 write unchanged"
-    assert "  ok  arguments  nothing added, nothing removed\n" in as_text(story)
-    assert "  ok  body       passed on as it comes\n" in as_text(story)
-    assert "  ok  backend    -write.url\n" in as_text(story)
+    assert "  ok  arguments  nothing added, nothing removed\n" in explanation_text(story)
+    assert "  ok  body       streamed to the backend\n" in explanation_text(story)
+    assert "  ok  backend    -write.url\n" in explanation_text(story)
 
 
 def test_the_form_of_a_get_has_no_meaning_and_is_not_told() -> None:
@@ -285,7 +285,7 @@ def test_a_story_ends_with_the_step_that_refused(
     assert [taken.passed for taken in story.steps] == [True] * (len(story.steps) - 1) + [False]
     assert story.steps[-1].step.value == step
     assert document["upstream"] is None
-    text = as_text(story)
+    text = explanation_text(story)
     assert text.startswith("REFUSED  ")
     assert f"{code}: " in text
     assert f"\nThe client gets\n  {status} " in text
@@ -298,7 +298,7 @@ def test_the_token_of_a_refused_request_is_told_as_far_as_it_can_be_read() -> No
     assert story.token.claims is not None
     assert (story.token.verified, story.claim) == (False, None)
     unreadable = explain(POLICY, _head("/api/v1/query", "a.b.c"), None, NOW)
-    assert "  header: cannot be read\n  claims: cannot be read\n" in as_text(unreadable)
+    assert "  header: unreadable\n  claims: unreadable\n" in explanation_text(unreadable)
     assert unreadable.as_json()["token"] == {"header": None, "claims": None, "verified": False, "key": None}
 
 
@@ -306,7 +306,7 @@ def test_a_good_token_that_is_refused_later_is_told_with_what_it_grants() -> Non
     story = explain(POLICY, _head("/api/v1/write", READER, "POST"), None, NOW)
     assert story.refusal is not None
     assert story.refusal.step is Step.MODE
-    assert '  tenant 0:0, mode read\n  filter {env="prod"}\n' in as_text(story)
+    assert '  tenant 0:0, mode read\n  filter {env="prod"}\n' in explanation_text(story)
     assert summary(story).startswith("0:0 write ")
 
 
@@ -347,13 +347,16 @@ def test_signatures_that_are_not_verified_say_so() -> None:
     story = explain(replace(POLICY, verifier=TokenVerifier(None)), _head("/api/v1/query"), None, NOW)
     assert story.token is not None
     assert not story.token.verified
-    assert "  ok  token      NOT verified: no key is configured, anybody can make such a token\n" in as_text(story)
+    assert (
+        "  ok  token      NOT verified: no key is configured, so anybody can make such a token\n"
+        in explanation_text(story)
+    )
 
 
 def test_a_key_with_a_kid_and_an_issuer_is_named() -> None:
     jwks = keys.jwks(keys.jwk(keys.ec_key(), kid="k\x1b1"))
     policy = replace(POLICY, verifier=TokenVerifier(KeySet(keys_from_jwks(jwks, "-auth.jwksEndpoints[0]").keys)))
-    text = as_text(explain(policy, _head("/api/v1/query"), None, NOW))
+    text = explanation_text(explain(policy, _head("/api/v1/query"), None, NOW))
     assert "verified with -auth.jwksEndpoints[0] (EC, kid k\\x1b1, thumbprint " in text
 
 
@@ -377,8 +380,8 @@ def test_limits_are_told_with_their_usage_until_they_refuse() -> None:
     told = {"type": "queries", "resolution": "minute", "scope": "1:5", "value": 2}
     assert [story.as_json()["limits"] for story in stories] == [[{**told, "used": used}] for used in range(3)]
     line = "tenant 1:5 has used 1 of 2 queries per minute"
-    assert f"  ok  limits     {line}\n" in as_text(stories[1])
-    assert f"\nLimits\n  {line}\n" in as_text(stories[1])
+    assert f"  ok  limits     {line}\n" in explanation_text(stories[1])
+    assert f"\nLimits\n  {line}\n" in explanation_text(stories[1])
     refusal = stories[2].refusal
     assert refusal is not None
     assert (refusal.step, refusal.code) == (Step.LIMITS, "rate_limited")
@@ -415,9 +418,9 @@ def test_no_limit_applies() -> None:
     grant = admit(POLICY, head, NOW)
     story = describe(POLICY, head, Outcome(now=NOW, grant=grant, limits=()))
     assert story.as_json()["limits"] == []
-    assert "no limit applies" not in as_text(story)  # the form is awaited, and limits come after it
+    assert "no limit applies" not in explanation_text(story)  # the form is awaited, and limits come after it
     done = Outcome(now=NOW, grant=grant, limits=(), upstream=rewrite(POLICY, grant, head, None))
-    assert "  ok  limits     no limit applies\n" in as_text(describe(POLICY, head, done))
+    assert "  ok  limits     no limit applies\n" in explanation_text(describe(POLICY, head, done))
 
 
 # --- without tokens ------------------------------------------------------------------------------------------------
@@ -427,8 +430,8 @@ def test_without_auth_the_path_names_the_tenant() -> None:
     policy = replace(POLICY, auth=False)
     story = explain(policy, _head("/select/1:5/prometheus/api/v1/query", None), None, NOW, limiter=_limiter())
     assert (story.verdict, story.tenant, story.token) == (Verdict.ADMITTED, "1:5", None)
-    text = as_text(story)
-    assert "  ok  token      none is needed: -enable.auth is not set\n" in text
+    text = explanation_text(story)
+    assert "  ok  token      no token is needed: -enable.auth is not set\n" in text
     assert "  ok  mode       the path gives full access\n" in text
     assert "  ok  tenant     1:5\n" in text
     assert explain(policy, _head("/api/v1/query", None), None, NOW).as_json()["access"] is None
@@ -437,17 +440,19 @@ def test_without_auth_the_path_names_the_tenant() -> None:
 def test_a_path_for_all_tenants_is_told_as_what_it_becomes() -> None:
     story = explain(POLICY, _head("/select/multitenant/prometheus/api/v1/query", ANYBODY), None, NOW)
     assert (story.verdict, story.tenant) == (Verdict.ADMITTED, "1:5")
-    text = as_text(story)
-    assert "  ok  tenant     1:5, to which labels hold the path for all tenants\n" in text
+    text = explanation_text(story)
+    assert "  ok  tenant     1:5, enforced by labels on the path for all tenants\n" in text
     assert "+extra_label=vm_account_id=1 +extra_label=vm_project_id=5" in text
 
 
 def test_a_trace_that_was_removed_and_a_name_that_was_rewritten_are_told() -> None:
     token = _token(extra_filters=["total"])
-    text = as_text(explain(POLICY, _head("/api/v1/query?query=m&tr%61ce=1", token), None, NOW))
-    assert "trace was removed: it tells what the backend holds of others" in text
-    assert r"(?:\b|\B) always matches, and keeps the backend from widening a filter on the metric name" in text
-    text = as_text(explain(replace(POLICY, cluster=False), _head("/api/v1/query?trace=1", _token()), None, NOW))
+    text = explanation_text(explain(POLICY, _head("/api/v1/query?query=m&tr%61ce=1", token), None, NOW))
+    assert "trace was removed: it would show data of other tenants or teams" in text
+    assert r"(?:\b|\B) always matches, and stops the backend from widening a filter on the metric name" in text
+    text = explanation_text(
+        explain(replace(POLICY, cluster=False), _head("/api/v1/query?trace=1", _token()), None, NOW)
+    )
     assert "  ok  arguments  nothing added, nothing removed\n" in text
 
 
@@ -460,8 +465,8 @@ def test_what_ignores_the_tenant_is_refused_where_filters_are_judged(path: str) 
 
 
 def test_the_rules_of_a_single_node_are_for_who_may_see_all_of_it() -> None:
-    text = as_text(explain(replace(POLICY, cluster=False), _head("/api/v1/rules", _token()), None, NOW))
-    assert "the token carries none, and there is one tenant" in text
+    text = explanation_text(explain(replace(POLICY, cluster=False), _head("/api/v1/rules", _token()), None, NOW))
+    assert "the token has none, and there is one tenant" in text
 
 
 def test_without_auth_a_request_may_be_of_all_tenants() -> None:
@@ -486,7 +491,7 @@ def test_a_form_that_is_awaited() -> None:
     story = describe(POLICY, head, Outcome(now=NOW, grant=admit(POLICY, head, NOW)))
     assert story.verdict is Verdict.PENDING
     assert story.steps[-1].step is Step.BODY
-    assert summary(story) == "1:5 read awaiting the form"
+    assert summary(story) == "1:5 read waiting for the form"
 
 
 @pytest.mark.parametrize(
@@ -527,7 +532,7 @@ def test_a_form_that_grew_too_large_while_it_was_held() -> None:
 def test_own_pages_are_no_decision() -> None:
     story = own_page(_head("/health?x", None), NOW)
     assert (story.verdict, story.path, story.steps) == (Verdict.OWN_PAGE, "/health", ())
-    assert as_text(story).startswith("OWN_PAGE  a page of the gateway itself, which asks for no token")
+    assert explanation_text(story).startswith("OWN_PAGE  a page of the gateway itself, which needs no token")
 
 
 # --- laws ----------------------------------------------------------------------------------------------------------
@@ -556,7 +561,7 @@ def test_a_story_never_disagrees_with_the_decision(
     head = _head(where, token, method) if form is None else _form(where, form, token or "abc", method=method)
     decided = _decide(POLICY, head, form)
     story = explain(POLICY, head, form, NOW)
-    text, document = as_text(story), json.dumps(story.as_json())
+    text, document = explanation_text(story), json.dumps(story.as_json())
     if isinstance(decided, Refusal):
         assert story.refusal is not None
         assert (story.refusal.code, story.refusal.message) == (decided.code, decided.message)
@@ -580,5 +585,5 @@ def test_nothing_that_others_chose_can_move_a_cursor(name: str, path: str, query
         headers=((b"Authorization", b"Bearer " + token.encode()),),
         client=name,
     )
-    for text in (as_text(explain(policy, head, None, NOW)), as_text(own_page(head, NOW))):
+    for text in (explanation_text(explain(policy, head, None, NOW)), explanation_text(own_page(head, NOW))):
         assert all(line.isprintable() for line in text.removesuffix("\n").split("\n"))

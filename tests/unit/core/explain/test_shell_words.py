@@ -49,11 +49,11 @@ def test_words(text: str, words: list[str]) -> None:
         ("curl x?a=1&b=2", "an unquoted & ends"),
         ("curl x; rm y", "an unquoted ; ends"),
         ("(curl x)", r"an unquoted \( ends"),
-        ("curl $(cat token)", "a substitution is not run"),
-        ("curl `cat token`", "a substitution is not run"),
-        ('"${TOKEN:-x}"', "a substitution is not run"),
+        ("curl $(cat token)", "substitutions are not run"),
+        ("curl `cat token`", "substitutions are not run"),
+        ('"${TOKEN:-x}"', "substitutions are not run"),
         ("$SECRETLESS", "the variable SECRETLESS is not set"),
-        ("$'\\UFFFFFFFF'", "an escape names no character"),
+        ("$'\\UFFFFFFFF'", "an escape is not a valid character"),
     ],
 )
 def test_refused(text: str, reason: str) -> None:

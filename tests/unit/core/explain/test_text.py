@@ -6,20 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from vmgw_core.explain.model import ArgumentsTold
+from vmgw_core.explain.model import ArgumentsReport
 from vmgw_core.explain.request import own_page
-from vmgw_core.explain.text import as_text, clean, moment, times
+from vmgw_core.explain.text import explanation_text, moment, times
 from vmgw_core.http.head import RequestHead
 
 STORY = own_page(RequestHead(method="GET", target="/health", headers=(), client="192.0.2.1"), 0.0)
 NOW = 1_700_000_000.0
-
-
-def test_clean_escapes_and_cuts() -> None:
-    assert clean("a\x1b[31m\nb\u202e") == "a\\x1b[31m\\nb\\u202e"
-    assert clean("ab" * 200, 3) == "aba…"
-    assert clean("ü€") == "ü€"
-    assert clean("\udcff") == "\\udcff"
 
 
 @pytest.mark.parametrize(
@@ -53,11 +46,11 @@ def test_moments_that_no_calendar_has(seconds: float, text: str) -> None:
 def test_long_lists_of_arguments_are_cut() -> None:
     many = tuple((f"name{index}", "x") for index in range(45))
     twice = (("a", "b"), ("a", "b"))
-    lines = as_text(
+    lines = explanation_text(
         replace(
             STORY,
-            url_arguments=ArgumentsTold(before=many, after=many, removed=(), added=many),
-            form_arguments=ArgumentsTold(before=twice, after=twice[:1], removed=twice[:1], added=()),
+            url_arguments=ArgumentsReport(before=many, after=many, removed=(), added=many),
+            form_arguments=ArgumentsReport(before=twice, after=twice[:1], removed=twice[:1], added=()),
         )
     ).splitlines()
     assert lines.count("    … and 5 more") == 1
@@ -66,5 +59,5 @@ def test_long_lists_of_arguments_are_cut() -> None:
 
 
 def test_an_empty_place_is_left_out() -> None:
-    nothing = ArgumentsTold(before=(), after=(), removed=(), added=())
-    assert "Arguments" not in as_text(replace(STORY, url_arguments=nothing))
+    nothing = ArgumentsReport(before=(), after=(), removed=(), added=())
+    assert "Arguments" not in explanation_text(replace(STORY, url_arguments=nothing))

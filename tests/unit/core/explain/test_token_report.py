@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core import keys
-from vmgw_core.explain.token_report import judge_token, tell_unverified
+from vmgw_core.explain.token_report import judge_token, unverified_lines
 from vmgw_core.tokens.keys import KeySet, keys_from_pem
 from vmgw_core.tokens.unverified import MAX_LENGTH, peek
 from vmgw_core.tokens.verifier import TokenVerifier
@@ -55,16 +55,16 @@ def test_a_refused_token_is_told_all_the_same(token: str, now: float, code: str)
     assert story.claim is None
     text = story.as_text()
     assert text.startswith(f"REFUSED  {code}: ")
-    assert ("cannot be read" in text) is (token == "garbage")  # noqa: S105
+    assert ("unreadable" in text) is (token == "garbage")  # noqa: S105
     assert "It grants" not in text
 
 
 def test_unverified() -> None:
-    lines = tell_unverified(TOKEN)
+    lines = unverified_lines(TOKEN)
     assert lines[:3] == ["Token", "  header:", "    {"]
     assert lines[-1] == "  exp: 2023-11-14T22:14:20Z"
-    with pytest.raises(ValueError, match="no token"):
-        tell_unverified("a.b.c")
+    with pytest.raises(ValueError, match="not a token"):
+        unverified_lines("a.b.c")
 
 
 def test_peek_reads_what_it_can() -> None:

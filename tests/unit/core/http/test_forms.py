@@ -14,7 +14,7 @@ from vmgw_core.http.forms import MAX_ARGUMENTS, decoded_key, encode_pair, is_for
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=b"
 
-ESCAPE = "raw semicolon or a percent sign that escapes nothing: encode them"
+ESCAPE = "raw semicolon or a bad percent escape: percent-encode it"
 LIMIT = "^the multipart form has more than 1000 parts, or headers without end$"
 ENCODE = "character that must be percent-encoded"
 

@@ -86,8 +86,8 @@ def test_chunked_accepts(data: bytes, content: bytes) -> None:
 
 SIZE = "a chunk does not begin with its size"
 BREAK = "a chunk does not end in a line break"
-LONG = f"a chunk's head or the trailers are longer than {MAX} bytes"
-TRAILERS = f"the trailers are none, or longer than {MAX} bytes"
+LONG = f"the size line of a chunk or the trailers are longer than {MAX} bytes"
+TRAILERS = f"the trailers are malformed or longer than {MAX} bytes"
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from vmgw_core.errors import HeadTooLarge, MalformedHead, TargetTooLong
+from vmgw_core.http import Headers
 from vmgw_core.http.head import (
-    Headers,
     HeadLimits,
     RequestHead,
     RequestLine,

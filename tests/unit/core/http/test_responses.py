@@ -9,7 +9,7 @@ import pytest
 from vmgw_core import errors
 from vmgw_core.base.tenants import Access
 from vmgw_core.errors import MethodNotAllowed, RateLimited, Refusal, TokenRefused
-from vmgw_core.http.responses import CORS, HeaderEdit, answer
+from vmgw_core.http.responses import CORS, HeaderEdit, refusal_response
 
 # class: (status, code, errorType)
 PROMISED: dict[type[Refusal], tuple[int, str, str]] = {
@@ -96,7 +96,7 @@ def test_the_tree_in_the_docstring_is_the_tree(cls: type[Refusal]) -> None:
 def test_the_answer_to_a_refusal(cls: type[Refusal]) -> None:
     status, code, error_type = PROMISED[cls]
     assert (cls.status, cls.code) == (status, code)
-    response = answer(_refusal(cls), tell_why=True)
+    response = refusal_response(_refusal(cls), tell_why=True)
     assert response.status == status
     assert _document(response.body) == {"status": "error", "errorType": error_type, "error": "the reason"}
     headers = dict(response.headers)
@@ -120,15 +120,15 @@ def test_the_answer_to_a_refusal(cls: type[Refusal]) -> None:
 @refusals
 @pytest.mark.parametrize("access", [None, Access.READ, Access.DELETE], ids=str)
 def test_the_status_is_the_refusals_own_but_for_writers(cls: type[Refusal], access: Access | None) -> None:
-    assert answer(_refusal(cls), access=access).status == cls.status
+    assert refusal_response(_refusal(cls), access=access).status == cls.status
 
 
 @refusals
 def test_a_writer_gets_a_status_on_which_it_drops_data_only_where_nothing_else_helps(cls: type[Refusal]) -> None:
-    response = answer(_refusal(cls), access=Access.WRITE)
+    response = refusal_response(_refusal(cls), access=Access.WRITE)
     assert cls.final == (cls in FINAL)
     if cls.final:
-        assert response == answer(_refusal(cls))
+        assert response == refusal_response(_refusal(cls))
         assert response.status == cls.status
         return
     assert response.status not in DROPPED_BY_WRITERS
@@ -139,7 +139,7 @@ def test_a_writer_gets_a_status_on_which_it_drops_data_only_where_nothing_else_h
 
 @refusals
 def test_why_a_token_was_refused_is_told_on_demand_only(cls: type[Refusal]) -> None:
-    told = _document(answer(_refusal(cls), tell_why=False).body)["error"]
+    told = _document(refusal_response(_refusal(cls), tell_why=False).body)["error"]
     assert told == ("a valid token is needed" if issubclass(cls, TokenRefused) else "the reason")
 
 
@@ -154,7 +154,7 @@ def test_why_a_token_was_refused_is_told_on_demand_only(cls: type[Refusal]) -> N
     ],
 )
 def test_any_text_is_told_in_one_line_of_ascii(text: str) -> None:
-    response = answer(errors.BadRequest(text))
+    response = refusal_response(errors.BadRequest(text))
     assert _document(response.body)["error"] == text
     assert response.body.isascii()
     assert b"\n" not in response.body
@@ -162,7 +162,7 @@ def test_any_text_is_told_in_one_line_of_ascii(text: str) -> None:
 
 
 def test_an_answer_is_the_same_each_time() -> None:
-    assert answer(errors.NotServed("x")) == answer(errors.NotServed("x"))
+    assert refusal_response(errors.NotServed("x")) == refusal_response(errors.NotServed("x"))
 
 
 # --- the headers of every answer -----------------------------------------------------------------------------------

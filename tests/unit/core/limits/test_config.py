@@ -135,8 +135,8 @@ _A = "- {type: queries, value: 1}"
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        pytest.param("", ": it is empty; expected the key limits", id="empty"),
-        pytest.param("# nothing\n", ": it is empty; expected the key limits", id="a comment alone"),
+        pytest.param("", ": the file is empty", id="empty"),
+        pytest.param("# nothing\n", ": the file is empty", id="a comment alone"),
         pytest.param("limits", ", line 1: the file: expected keys and values, got text", id="a word"),
         pytest.param("- limits", ", line 1: the file: expected keys and values, got a list", id="a list"),
         pytest.param("{}", ", line 1: limits: missing; expected a list of limits", id="no key"),
@@ -148,12 +148,12 @@ _A = "- {type: queries, value: 1}"
             id="a type of its own",
         ),
         pytest.param("limits: []\nlimit: []", ", line 2: limit: unknown key; known are limits", id="another key"),
-        pytest.param("limits: []\nlimits: []", ", line 2: limits: the key is in line 1 already", id="a key twice"),
+        pytest.param("limits: []\nlimits: []", ", line 2: limits: the key is already in line 1", id="a key twice"),
         pytest.param("limits: []\n1: 2", ", line 2: the file: a key: expected text, got an integer", id="a number key"),
         pytest.param("limits: []\n? [a]\n: b", ", line 2: the file: a key: expected text, got a list", id="a list key"),
         pytest.param(
             "limits: []\n<<: {}",
-            ", line 2: the file: a key: expected text, got '<<' of YAML's type merge",
+            ', line 2: the file: a key: expected text, got "<<" of YAML\'s type merge',
             id="a merge",
         ),
         pytest.param("limits:\n- queries", ", line 2: limits[0]: expected keys and values, got text", id="a text"),
@@ -167,17 +167,17 @@ _A = "- {type: queries, value: 1}"
         ),
         pytest.param(
             "limits:\n- type: queries\n  value: 1\n  value: 1",
-            ", line 4: limits[0].value: the key is in line 3 already",
+            ", line 4: limits[0].value: the key is already in line 3",
             id="a value twice",
         ),
         pytest.param(
             "limits:\n- type: query\n  value: 1",
-            ", line 2: limits[0].type: expected queries or rows_inserted or new_series or active_series, got 'query'",
+            ', line 2: limits[0].type: expected queries or rows_inserted or new_series or active_series, got "query"',
             id="an unknown type",
         ),
         pytest.param(
             "limits:\n- type: Queries\n  value: 1",
-            ", line 2: limits[0].type: expected queries or rows_inserted or new_series or active_series, got 'Queries'",
+            ', line 2: limits[0].type: expected queries or rows_inserted or new_series or active_series, got "Queries"',
             id="another case",
         ),
         pytest.param(
@@ -187,53 +187,55 @@ _A = "- {type: queries, value: 1}"
         ),
         pytest.param(
             "limits:\n- type: queries\n  value: 1\n  resolution: second",
-            ", line 4: limits[0].resolution: expected minute or hour, got 'second'",
+            ', line 4: limits[0].resolution: expected minute or hour, got "second"',
             id="an unknown resolution",
         ),
         pytest.param(
             "limits:\n- type: queries\n  value: 1\n  resolution: ''",
-            ", line 4: limits[0].resolution: expected minute or hour, got ''",
+            ', line 4: limits[0].resolution: expected minute or hour, got ""',
             id="an empty resolution",
         ),
         pytest.param(
             "limits:\n- type: queries\n  value: 1\n  scope: all",
-            ", line 4: limits[0].scope: expected tenant or total, got 'all'",
+            ', line 4: limits[0].scope: expected tenant or total, got "all"',
             id="an unknown scope",
         ),
         pytest.param(
             "limits:\n- type: queries\n  value: 1\n  project_id: 5\n  scope: total",
-            ", line 5: limits[0].scope: total is for all tenants, and this limit names one",
+            ", line 5: limits[0].scope: total is for all tenants, but this limit names one",
             id="the total of one tenant",
         ),
-        pytest.param(
-            f"limits:\n{_A}\n{_A}", ", line 3: limits[1]: a second limit for the same as the one in line 2", id="twice"
-        ),
+        pytest.param(f"limits:\n{_A}\n{_A}", ", line 3: limits[1]: this limit repeats the one in line 2", id="twice"),
         pytest.param(
             "limits:\n- {type: queries, value: 1, account_id: 5}\n- {type: queries, value: 2, account_id: 5, "
             "project_id: 0, resolution: minute, scope: tenant}",
-            ", line 3: limits[1]: a second limit for the same as the one in line 2",
+            ", line 3: limits[1]: this limit repeats the one in line 2",
             id="twice in other words",
         ),
         pytest.param(
             "limits:\n- {type: queries, value: 1, labels: {a: b, c: d}}\n- {type: queries, value: 1, labels: "
             "{c: d, a: b}}",
-            ", line 3: limits[1]: a second limit for the same as the one in line 2",
+            ", line 3: limits[1]: this limit repeats the one in line 2",
             id="twice, the labels in another order",
         ),
         pytest.param(
-            f"limits: &all\n{_A}", ", line 1: anchors and aliases are not taken: write it out", id="an anchor"
+            f"limits: &all\n{_A}",
+            ", line 1: anchors and aliases are not supported: write the value out",
+            id="an anchor",
         ),
         pytest.param(
-            "limits:\n- *all", ", line 2: anchors and aliases are not taken: write it out", id="an alias of nothing"
+            "limits:\n- *all",
+            ", line 2: anchors and aliases are not supported: write the value out",
+            id="an alias of nothing",
         ),
         pytest.param("limits: []\n---\nlimits: []", ", line 2: a second document begins here; expected one", id="two"),
         pytest.param("a: [[[[[[[[[[[[[[", ", line 1: it is nested too deeply", id="deep"),
         pytest.param("{" * 900, ", line 1: it is nested too deeply", id="very deep"),
-        pytest.param("limits: [\n", ", line 2: it is no YAML: ", id="no YAML"),
-        pytest.param("limits:\n\t- a", ", line 2: it is no YAML: ", id="a tab"),
-        pytest.param("limits: \x00", ": it is no YAML: it has a character that no YAML file may have", id="NUL"),
-        pytest.param("limits: \ud800", ": it is not UTF-8", id="a lone surrogate"),
-        pytest.param("#" * (MAX_BYTES + 1), f": it is larger than {MAX_BYTES} bytes", id="too large"),
+        pytest.param("limits: [\n", ", line 2: not valid YAML: ", id="no YAML"),
+        pytest.param("limits:\n\t- a", ", line 2: not valid YAML: ", id="a tab"),
+        pytest.param("limits: \x00", ": not valid YAML: it has a character that YAML does not allow", id="NUL"),
+        pytest.param("limits: \ud800", ": the file is not UTF-8", id="a lone surrogate"),
+        pytest.param("#" * (MAX_BYTES + 1), f": the file is larger than {MAX_BYTES} bytes", id="too large"),
         pytest.param(
             "limits:\n- type: active_series\n  value: 1\n  labels: {team: dev}",
             ", line 4: limits[0].labels: nothing can measure active_series by the labels of tokens",
@@ -256,7 +258,7 @@ _A = "- {type: queries, value: 1}"
         ),
         pytest.param(
             "limits:\n- type: queries\n  value: 1\n  labels: {env: no}",
-            ", line 4: limits[0].labels.env: expected text, got 'no' of YAML's type bool",
+            ', line 4: limits[0].labels.env: expected text, got "no" of YAML\'s type bool',
             id="a label value that YAML takes for a bool",
         ),
         *(
@@ -279,20 +281,20 @@ def test_a_wrong_file_is_refused_with_its_place(text: str, error: str) -> None:
 @pytest.mark.parametrize(
     ("value", "got"),
     [
-        ("0", "'0'"),
-        ("-1", "'-1'"),
-        ("+1", "'+1'"),
-        (str(MAX_VALUE + 1), repr(str(MAX_VALUE + 1))),
-        ("9" * 5000, repr("9" * 40 + "...")),
-        ("010", "'010'"),
-        ("0x10", "'0x10'"),
-        ("1_000", "'1_000'"),
-        ("1:30", "'1:30'"),
-        ("1.5", "'1.5' of YAML's type float"),
+        ("0", '"0"'),
+        ("-1", '"-1"'),
+        ("+1", '"+1"'),
+        (str(MAX_VALUE + 1), f'"{MAX_VALUE + 1}"'),
+        ("9" * 5000, '"' + "9" * 40 + '..."'),
+        ("010", '"010"'),
+        ("0x10", '"0x10"'),
+        ("1_000", '"1_000"'),
+        ("1:30", '"1:30"'),
+        ("1.5", '"1.5" of YAML\'s type float'),
         ("1e3", "text"),
-        (".inf", "'.inf' of YAML's type float"),
+        (".inf", '".inf" of YAML\'s type float'),
         ("'1'", "text"),
-        ("yes", "'yes' of YAML's type bool"),
+        ("yes", '"yes" of YAML\'s type bool'),
         ("null", "nothing"),
         ("", "nothing"),
         ("[1]", "a list"),
@@ -326,7 +328,7 @@ def test_the_number_of_limits_with_labels_is_bounded() -> None:
 
 
 def test_not_even_the_error_of_a_wrong_byte_shows_it() -> None:
-    with pytest.raises(ConfigurationError, match=f"^{NAME}: it is not UTF-8$"):
+    with pytest.raises(ConfigurationError, match=f"^{NAME}: the file is not UTF-8$"):
         read_limits(b"limits: \xff", NAME)
 
 

@@ -127,7 +127,7 @@ def test_rows_that_could_never_fit_are_too_large() -> None:
     limiter = Limiter([limit("rows_inserted", 100, "hour")])
     refusal = rows_refused(limiter, 101, 0)
     assert isinstance(refusal, BodyTooLarge)
-    assert str(refusal) == "101 rows at once, where the limit is 100 per hour: send fewer at a time"
+    assert str(refusal) == "the body has 101 rows and the limit is 100 per hour: send smaller bodies"
     assert rows_refused(limiter, 100, 0) is None
 
 
@@ -224,8 +224,8 @@ def test_at_the_bound_a_new_tenant_is_refused_and_an_active_one_is_not_forgotten
     refusal = refused(limiter, 10, C)
     assert refusal is not None
     assert str(refusal) == (
-        "request was rate limited: usage is kept for 2 tenants, and all of them are active (-ratelimit.maxTenants), "
-        "so there is no room for tenant 3:0"
+        "request was rate limited: the gateway tracks 2 tenants (-ratelimit.maxTenants), and all of them are active, "
+        "so it cannot track tenant 3:0"
     )
     assert refusal.retry_after == 51  # A has been idle for a minute then
     limiter.replace([limit(value=2), limit("rows_inserted", 5, "hour")])

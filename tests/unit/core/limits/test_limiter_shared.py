@@ -93,7 +93,7 @@ def test_tenants_that_an_answer_leaves_out_have_used_nothing_and_types_it_leaves
 def test_a_number_that_is_none_is_an_error_and_one_below_zero_is_zero() -> None:
     limiter = measured()
     for value in (float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="queries per minute of 1:0 is no number"):
+        with pytest.raises(ValueError, match="queries per minute of 1:0 is not a finite number"):
             limiter.learn({(*QUERIES, TENANT): value}, 0, 0)
     limiter.learn({(*QUERIES, TENANT): -3.0, (*QUERIES, B.tenant): 8.2}, 0, 0)
     assert [admitted(limiter, 100, 1, subject) for subject in (A, B)] == [10, 1]
@@ -276,12 +276,12 @@ class Replicas:
             self.round(0)
 
     def exchange(self, index: int, now: float) -> None:
-        self.published[index] = self.limiters[index].usages(now)
+        self.published[index] = self.limiters[index].local_counts(now)
         others: Counter[str] = Counter()
         for other, published in enumerate(self.published):
             if other != index:
                 others.update(published)
-        self.limiters[index].learn_others(others, len(self.limiters) - 1, now)
+        self.limiters[index].learn_peers(others, len(self.limiters) - 1, now)
 
     def round(self, now: float) -> None:
         for index in range(len(self.limiters)):
@@ -343,12 +343,12 @@ def test_rows_that_are_more_than_a_share_get_through_in_time() -> None:
 
 def test_series_have_no_part_in_the_exchange_and_totals_keep_no_tenant() -> None:
     limiter = Limiter([limit(value=2, total=True), limit("active_series", 5, total=True)], measured=True)
-    limiter.learn_others({}, 1, 0)
+    limiter.learn_peers({}, 1, 0)
     limiter.learn({(*ACTIVE, None): 5}, 0, 0)
     assert admitted(limiter, 3, 1) == 1
     assert refused(limiter, 1, A, WRITE) is not None
     assert limiter.tenants == 0
-    assert limiter.usages(2) == {"queries/minute/total": 1, "queries/minute/total+": 1}
+    assert limiter.local_counts(2) == {"queries/minute/total": 1, "queries/minute/total+": 1}
 
 
 def test_without_exchange_a_replica_keeps_its_share() -> None:
@@ -365,18 +365,18 @@ def test_without_exchange_a_replica_keeps_its_share() -> None:
 
 def test_a_tenant_that_comes_between_the_two_halves_of_an_exchange_takes_part_in_the_next() -> None:
     limiter = Limiter([limit(value=10)])
-    limiter.usages(0)
+    limiter.local_counts(0)
     assert admitted(limiter, 3, 0) == 3
-    limiter.learn_others({}, 1, 0)
+    limiter.learn_peers({}, 1, 0)
     assert admitted(limiter, 10, 0) == 7  # alone before, so the whole limit was its share
-    assert limiter.usages(1) == {"queries/minute/1:0": 10}
+    assert limiter.local_counts(1) == {"queries/minute/1:0": 10}
 
 
 def test_others_may_be_learnt_first() -> None:
     limiter = Limiter([limit(value=10), limit("new_series", 5, total=True)])
-    limiter.learn_others({"queries/minute/1:0": 4, "queries/minute/1:0+": 2}, 1, 0)
+    limiter.learn_peers({"queries/minute/1:0": 4, "queries/minute/1:0+": 2}, 1, 0)
     assert admitted(limiter, 10, 1) == 2  # half of what is left
-    assert limiter.usages(1) == {"queries/minute/1:0": 2, "queries/minute/1:0+": 2}
+    assert limiter.local_counts(1) == {"queries/minute/1:0": 2, "queries/minute/1:0+": 2}
 
 
 @LAW
@@ -423,5 +423,5 @@ def test_tenants_are_told_apart_in_what_is_exchanged() -> None:
     for number in (3, 4):
         admitted(limiter, number, 0, Subject(TenantID(number, 7)))
     rows_refused(limiter, 5, 0)
-    counts = {key: count for key, count in limiter.usages(0).items() if not key.endswith("+")}
+    counts = {key: count for key, count in limiter.local_counts(0).items() if not key.endswith("+")}
     assert counts == {"queries/hour/3:7": 3, "queries/hour/4:7": 4, "rows_inserted/minute/total": 5}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmgw_core.limits import replicas as module
-from vmgw_core.limits.replicas import ALIVE_SECONDS, MAX_COUNT, MAX_KEY, Others, OwnCounts, window_of
+from vmgw_core.limits.replicas import ALIVE_SECONDS, MAX_COUNT, MAX_KEY, LocalCounts, PeerCounts, window_of
 
 KEY = "queries/minute/1:5"
 HOURLY = "queries/hour/1:5"
@@ -34,10 +34,10 @@ def test_the_window_of_a_counter(key: str, seconds: float) -> None:
 
 
 def test_only_changes_are_told() -> None:
-    own = OwnCounts()
+    own = LocalCounts()
     assert own.changes({KEY: 1}, 0) == {KEY: 1}
     assert own.changes({KEY: 1}, 1) == {KEY: 1}, "it has not arrived"
-    own.told({KEY: 1}, 1)
+    own.published({KEY: 1}, 1)
     assert own.changes({KEY: 1}, 2) == {}
     assert own.changes({KEY: 2, HOURLY: 2}, 2) == {KEY: 2, HOURLY: 2}
     own.forget()
@@ -45,18 +45,18 @@ def test_only_changes_are_told() -> None:
 
 
 def test_what_is_gone_is_told_once() -> None:
-    own = OwnCounts()
-    own.told({KEY: 1}, 0)
+    own = LocalCounts()
+    own.published({KEY: 1}, 0)
     assert own.changes({}, 1) == {KEY: 0}
-    own.told({KEY: 0}, 1)
-    own.told({HOURLY: 0}, 1)
+    own.published({KEY: 0}, 1)
+    own.published({HOURLY: 0}, 1)
     assert own.changes({}, 2) == {}
 
 
 def test_a_count_that_stays_is_told_again_in_time() -> None:
-    own = OwnCounts()
+    own = LocalCounts()
     counts = {KEY: 1, HOURLY: 1}
-    own.told(counts, 0)
+    own.published(counts, 0)
     assert own.changes(counts, 14.9) == {}
     assert own.changes(counts, 15) == {KEY: 1}
     assert own.changes(counts, 900) == counts
@@ -67,19 +67,19 @@ def test_a_count_that_stays_is_told_again_in_time() -> None:
 
 
 def test_counts_of_the_others_add_up() -> None:
-    others = Others()
-    others.heard("a", {KEY: 3, HOURLY: 5}, 0)
-    others.heard("b", {KEY: 4}, 0)
-    others.heard("a", {KEY: 2}, 1)
+    others = PeerCounts()
+    others.update_counts("a", {KEY: 3, HOURLY: 5}, 0)
+    others.update_counts("b", {KEY: 4}, 0)
+    others.update_counts("a", {KEY: 2}, 1)
     assert others.totals(2) == ({KEY: 6, HOURLY: 5}, 0)
-    others.heard("a", {KEY: 0, "unknown": 0}, 2)
+    others.update_counts("a", {KEY: 0, "unknown": 0}, 2)
     assert others.totals(2) == ({KEY: 4, HOURLY: 5}, 0)
 
 
 def test_a_dead_replica_counts_until_its_window_has_passed() -> None:
-    others = Others()
-    others.alive("a", 0)
-    others.heard("a", {KEY: 3, HOURLY: 5}, 0)
+    others = PeerCounts()
+    others.seen("a", 0)
+    others.update_counts("a", {KEY: 3, HOURLY: 5}, 0)
     assert others.totals(ALIVE_SECONDS - 0.1) == ({KEY: 3, HOURLY: 5}, 1)
     assert others.totals(ALIVE_SECONDS) == ({KEY: 3, HOURLY: 5}, 0)
     assert others.totals(74.9) == ({KEY: 3, HOURLY: 5}, 0)
@@ -89,9 +89,9 @@ def test_a_dead_replica_counts_until_its_window_has_passed() -> None:
 
 
 def test_a_replica_that_uses_nothing_is_alive() -> None:
-    others = Others()
-    others.alive("a", 0)
-    others.alive("b", 2)
+    others = PeerCounts()
+    others.seen("a", 0)
+    others.seen("b", 2)
     assert others.totals(2) == ({}, 2)
     assert others.totals(4) == ({}, 1)
 
@@ -99,43 +99,43 @@ def test_a_replica_that_uses_nothing_is_alive() -> None:
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_REPLICAS", 2)
     monkeypatch.setattr(module, "MAX_COUNTERS", 2)
-    others = Others()
+    others = PeerCounts()
     for name in "abc":
-        others.alive(name, 0)
-        others.heard(name, {f"queries/minute/{number}:0": 10**30 for number in range(5)}, 0)
+        others.seen(name, 0)
+        others.update_counts(name, {f"queries/minute/{number}:0": 10**30 for number in range(5)}, 0)
     totals, alive = others.totals(0)
     assert alive == 2
     assert totals == {"queries/minute/0:0": 2 * MAX_COUNT, "queries/minute/1:0": 2 * MAX_COUNT}
-    others.heard("a", {"queries/minute/1:0": 1}, 0)
+    others.update_counts("a", {"queries/minute/1:0": 1}, 0)
     assert others.totals(0)[0]["queries/minute/1:0"] == MAX_COUNT + 1, "one that is known can change"
 
 
 def test_a_whole_report_takes_the_place_of_the_one_before() -> None:
-    others = Others()
-    others.heard_all("a", {KEY: 3, HOURLY: 5}, 0)
-    others.heard_all("a", {KEY: 4}, 0)
+    others = PeerCounts()
+    others.replace_counts("a", {KEY: 3, HOURLY: 5}, 0)
+    others.replace_counts("a", {KEY: 4}, 0)
     assert others.totals(0)[0] == {KEY: 4}
 
 
 def test_a_whole_report_of_one_replica_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_REPLICAS", 0)
-    others = Others()
-    others.heard_all("a", {KEY: 3}, 0)
+    others = PeerCounts()
+    others.replace_counts("a", {KEY: 3}, 0)
     assert others.totals(0) == ({}, 0)
 
 
 def test_names_are_bounded() -> None:
-    others = Others()
-    others.heard("a", {"x" * (MAX_KEY + 1): 1, "x" * MAX_KEY: 2}, 0)
+    others = PeerCounts()
+    others.update_counts("a", {"x" * (MAX_KEY + 1): 1, "x" * MAX_KEY: 2}, 0)
     assert others.totals(0)[0] == {"x" * MAX_KEY: 2}
 
 
 @given(st.lists(st.dictionaries(st.sampled_from([KEY, HOURLY, KEY + "+"]), st.integers(1, 9)), max_size=20), st.data())
 def test_whatever_arrives_in_the_end_the_other_knows_all(rounds: list[dict[str, int]], data: st.DataObject) -> None:
-    own, others = OwnCounts(), Others()
+    own, others = LocalCounts(), PeerCounts()
     for number, counts in enumerate(rounds):
         changes = own.changes(counts, number)
         if data.draw(st.booleans()) or number == len(rounds) - 1:  # else it is lost on the way
-            own.told(changes, number)
-            others.heard("a", changes, number)
+            own.published(changes, number)
+            others.update_counts("a", changes, number)
     assert others.totals(len(rounds))[0] == (rounds[-1] if rounds else {})

@@ -69,7 +69,7 @@ def test_fails(entry: str, verdict: Outcome, message: str) -> None:
 
 def test_what_cannot_be_known_does_not_hold() -> None:
     assert problems("verdict: admitted", doubt="it is dark") == [
-        "e.yaml:2: f#1 GET /api/v1/query: cannot be known, it is dark"
+        "e.yaml:2: f#1 GET /api/v1/query: in doubt: it is dark"
     ]
 
 
@@ -113,31 +113,40 @@ def test_names() -> None:
     assert (first.name, second.name) == ("one", "entry in line 3")
 
 
+ENTRY = "expect:\n- verdict: admitted\n  match: {"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "e.yaml: the file is empty"),
-        ("a: [", "e.yaml:1: "),
-        ("\x00", "e.yaml"),
-        ("[" * 50_000, "e.yaml: no YAML text"),
-        ("[]", "e.yaml:1: expected the file: a mapping with expect"),
-        ("{}", "e.yaml:1: expected at least one entry"),
-        ("expect: []", "e.yaml:1: expected at least one entry"),
-        ("expect: {}", "e.yaml:1: expected a list of entries"),
-        ("other: 1", "e.yaml:1: unknown field 'other'"),
-        ("expect:\n- verdict: admitted\n- x", "e.yaml:3: expected an entry"),
-        ("expect:\n- verdict: admitted\n  verdict: refused", "e.yaml:3: verdict is given twice"),
-        ("expect:\n- verdict: admited", "e.yaml:2: expected admitted, refused, a status, or the code of a refusal"),
-        ("expect:\n- verdict: 200", "e.yaml:2: expected admitted"),
-        ("expect:\n- name: x", "e.yaml:2: an entry asserts something"),
-        ("expect:\n- verdict:", "e.yaml:2: expected a text for verdict"),
-        ("expect:\n- verdict: [admitted]", "e.yaml:2: expected a text for verdict"),
-        ("expect:\n- verdict: admitted\n  match: {flow: 0}", "e.yaml:3: expected the number of a flow, from 1"),
-        ("expect:\n- verdict: admitted\n  match: {flow: {}}", "e.yaml:3: expected the number of a flow, or a list"),
-        ("expect:\n- verdict: admitted\n  match: {flow: [x]}", "e.yaml:3: expected the number of a flow, from 1"),
-        ("expect:\n- verdict: admitted\n  match: {route: x}", "e.yaml:3: unknown field 'route'"),
-        ("expect:\n- verdict: admitted\n  match: x", "e.yaml:3: expected match"),
-        ("expect:\n- ? [a]\n  : b", "e.yaml:2: expected a name"),
+        ("a: [", "e.yaml, line "),
+        ("\x00", "e.yaml: not valid YAML: "),
+        ("[" * 50_000, "e.yaml, line 1: "),
+        ("[]", "e.yaml, line 1: the file: expected keys and values, got a list"),
+        ("{}", "e.yaml, line 1: expect: expected a list with at least one entry"),
+        ("expect: []", "e.yaml, line 1: expect: expected a list with at least one entry"),
+        ("expect: {}", "e.yaml, line 1: expect: expected a list of entries, got keys and values"),
+        ("other: 1", "e.yaml, line 1: other: unknown key; known are expect"),
+        ("expect:\n- verdict: admitted\n- x", "e.yaml, line 3: expect[1]: expected keys and values, got text"),
+        (
+            "expect:\n- verdict: admitted\n  verdict: refused",
+            "e.yaml, line 3: expect[0].verdict: the key is already in line 2",
+        ),
+        ("expect:\n- verdict: admited", "e.yaml, line 2: expect[0].verdict: expected admitted, refused, a status or"),
+        ("expect:\n- verdict: 200", "e.yaml, line 2: expect[0].verdict: expected admitted"),
+        ("expect:\n- name: x", "e.yaml, line 2: expect[0]: expected at least one of verdict, tenant, upstream"),
+        ("expect:\n- verdict:", "e.yaml, line 2: expect[0].verdict: expected a value, got nothing"),
+        ("expect:\n- verdict: [admitted]", "e.yaml, line 2: expect[0].verdict: expected a value, got a list"),
+        (f"{ENTRY}flow: 0}}", "e.yaml, line 3: expect[0].match.flow: expected an integer of 1 to "),
+        (
+            f"{ENTRY}flow: {{}}}}",
+            "e.yaml, line 3: expect[0].match.flow: expected a number or a list of numbers, got keys",
+        ),
+        (f"{ENTRY}flow: [x]}}", "e.yaml, line 3: expect[0].match.flow: expected an integer of 1 to "),
+        (f"{ENTRY}route: x}}", "e.yaml, line 3: expect[0].match.route: unknown key; known are flow, method, path"),
+        ("expect:\n- verdict: admitted\n  match: x", "e.yaml, line 3: expect[0].match: expected keys and values, got"),
+        ("expect:\n- ? [a]\n  : b", "e.yaml, line 2: expect[0]: a key: expected text, got a list"),
     ],
 )
 def test_rejects(text: str, message: str) -> None:
@@ -145,6 +154,12 @@ def test_rejects(text: str, message: str) -> None:
         read_expectations(text, "e.yaml")
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+def test_aliases_repeat_a_value() -> None:
+    text = "expect:\n- {match: &m {path: /a}, verdict: admitted}\n- {match: *m, verdict: refused}"
+    first, second = read_expectations(text, "e.yaml")
+    assert first.match == second.match
 
 
 @LAW

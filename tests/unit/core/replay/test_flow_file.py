@@ -87,8 +87,8 @@ def test_members_are_found_without_being_read() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"x:", "no number"),
-        (b":", "no number"),
+        (b"x:", "not a number"),
+        (b":", "not a number"),
         (b"123456789012345", "length is missing"),
         (b"12x", "length is missing"),
         (b"1:a?", "unknown type"),
@@ -97,9 +97,9 @@ def test_members_are_found_without_being_read() -> None:
         (b"1:a#", "not of its type"),
         (b"1:a^", "not of its type"),
         (b"1:\xff;", "not of its type"),
-        (b"2:9:]", "longer than what holds it"),
+        (b"2:9:]", "longer than its container"),
         (b"4:1:a,}", "a length is missing"),
-        (b"6:1:a,9:}", "longer than what holds it"),
+        (b"6:1:a,9:}", "longer than its container"),
     ],
 )
 def test_rejects(data: bytes, message: str) -> None:

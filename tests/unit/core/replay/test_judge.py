@@ -160,7 +160,7 @@ def test_rows_are_those_of_the_record() -> None:
     assert verdicts(judge, write(10), write(1), write(11)) == ["admitted", "429 rate_limited", "429 rate_limited"]
     judge = Judge(policy(FIRST), limiter(LimitType.ROWS_INSERTED, 10))
     assert verdicts(judge, write(11), write(None), captured(head())) == [
-        "413 body_too_large", "admittedhow many rows the body carries is not in the file", "admitted"
+        "413 body_too_large", "admittedthe number of rows of the body is not in the file", "admitted"
     ]  # fmt: skip
 
 

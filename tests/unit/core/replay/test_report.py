@@ -14,7 +14,7 @@ from vmgw_core.replay import tally as tally_module
 from vmgw_core.replay.expectations import read_expectations
 from vmgw_core.replay.judge import Verdict
 from vmgw_core.replay.record import Captured, Outcome, Sent
-from vmgw_core.replay.report import as_json, as_junit, as_text
+from vmgw_core.replay.report import report_json, report_junit, report_text
 from vmgw_core.replay.tally import Tally, shown
 
 SENT = Sent(method="GET", url="http://vm/a", headers="h", body="b")
@@ -35,7 +35,7 @@ def counted(*pairs: tuple[Outcome | None, Outcome], doubt: str = "", listed: int
 def test_nothing_changes() -> None:
     tally = counted((GOOD, GOOD), (BAD, BAD))
     assert not tally.changed
-    assert as_text(tally) == (
+    assert report_text(tally) == (
         "route          tenant  flows  admitted  refused\n"
         "(no route)     -           1         0        1\n"
         "/api/v1/query  0:0         1         1        0\n"
@@ -57,7 +57,7 @@ def test_changes_are_counted_and_told() -> None:
         (GOOD, GOOD),
     )
     assert tally.changed
-    lines = as_text(tally).splitlines()
+    lines = report_text(tally).splitlines()
     assert [re.split(" {2,}", line) for line in lines[:4]] == [
         ["route", "tenant", "flows", "admitted", "refused", *DIFFERENCES],
         ["(no route)", "-", *"10100100"],
@@ -83,7 +83,7 @@ def test_changes_are_counted_and_told() -> None:
 
 def test_the_list_is_bounded_and_the_count_is_not() -> None:
     tally = counted(*[(GOOD, BAD)] * 5, listed=2)
-    text = as_text(tally)
+    text = report_text(tally)
     assert text.count("newly refused: admitted") == 2
     assert "... and 3 more" in text
     assert "5 would change" in text
@@ -92,11 +92,11 @@ def test_the_list_is_bounded_and_the_count_is_not() -> None:
 def test_nothing_to_compare_with() -> None:
     tally = counted((None, GOOD), (None, BAD))
     assert not tally.changed
-    assert as_text(tally).endswith("\n\n2 requests judged, 1 of them refused; nothing to compare with\n")
+    assert report_text(tally).endswith("\n\n2 requests judged, 1 of them refused; nothing to compare with\n")
 
 
 def test_some_without_a_recorded_decision() -> None:
-    text = as_text(counted((None, GOOD), (GOOD, GOOD)))
+    text = report_text(counted((None, GOOD), (GOOD, GOOD)))
     assert text.endswith(
         "\n1 requests have no recorded decision to compare with\n2 requests judged: nothing would change\n"
     )
@@ -105,7 +105,7 @@ def test_some_without_a_recorded_decision() -> None:
 def test_doubt_is_told_and_counts_only_for_the_strict() -> None:
     tally = counted((GOOD, BAD), (GOOD, GOOD), doubt="it is dark")
     assert not tally.changed
-    text = as_text(tally)
+    text = report_text(tally)
     assert (
         "f#1 GET /api/v1/query?query=up: newly refused: admitted -> 401 expired: too old (in doubt: it is dark)" in text
     )
@@ -114,15 +114,15 @@ def test_doubt_is_told_and_counts_only_for_the_strict() -> None:
     assert "in doubt\n" in text
     strict = counted((GOOD, BAD), doubt="it is dark", strict=True)
     assert strict.changed
-    assert "what is in doubt counts as a change" in as_text(strict)
+    assert "verdicts in doubt count as changes" in report_text(strict)
 
 
 def test_what_is_left_out_and_samples_are_told() -> None:
     tally = Tally()
     tally.skipped = 3
-    assert as_text(tally).startswith("3 flows are left out")
+    assert report_text(tally).startswith("3 flows were skipped")
     tally.add("f#1", replace(MADE, sample=0.1), GOOD, Verdict(outcome=GOOD))
-    assert "the capture is a sample" in as_text(tally)
+    assert "the capture is a sample" in report_text(tally)
 
 
 def test_groups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,7 @@ def test_groups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("/a?b=c", "/a?b=c"), ("a\nb", "a\\nb"), ("\udcff", "\\udcff"), ("é", "\\xe9"), ("x" * 400, "x" * 300 + "...")],
+    [("/a?b=c", "/a?b=c"), ("a\nb", "a\\nb"), ("\udcff", "\\udcff"), ("é", "\\u00e9"), ("x" * 400, "x" * 300 + "...")],
 )
 def test_what_clients_sent_stays_in_its_line(text: str, expected: str) -> None:
     assert shown(text) == expected
@@ -144,7 +144,7 @@ def test_what_clients_sent_stays_in_its_line(text: str, expected: str) -> None:
 
 
 def test_json() -> None:
-    document = json.loads(as_json(counted((GOOD, BAD), (GOOD, GOOD))))
+    document = json.loads(report_json(counted((GOOD, BAD), (GOOD, GOOD))))
     assert document["changed"] is True
     assert document["flows"] == 2
     assert document["differences"] == {"newly refused": 1}
@@ -176,7 +176,7 @@ def junit(text: str) -> list[tuple[str, str | None]]:
 
 def test_junit() -> None:
     tally = counted((GOOD, BAD), (GOOD, replace(GOOD, tenant="1:0")), (BAD, BAD))
-    assert junit(as_junit(tally)) == [
+    assert junit(report_junit(tally)) == [
         ("(no route) of tenant -", None),
         (
             "/api/v1/query of tenant 0:0",
@@ -190,16 +190,16 @@ def test_junit() -> None:
 
 
 def test_junit_of_the_strict() -> None:
-    ((_, failure),) = junit(as_junit(counted((GOOD, BAD), doubt="dark", strict=True)))
+    ((_, failure),) = junit(report_junit(counted((GOOD, BAD), doubt="dark", strict=True)))
     assert failure is not None
     assert failure.startswith("1 of 1: in doubt\nf#1 ")
-    assert junit(as_junit(counted((GOOD, BAD), doubt="dark"))) == [("/api/v1/query of tenant 0:0", None)]
+    assert junit(report_junit(counted((GOOD, BAD), doubt="dark"))) == [("/api/v1/query of tenant 0:0", None)]
 
 
 def test_junit_holds_no_character_that_xml_cannot() -> None:
     tally = Tally()
     tally.add("f\x00#1", MADE, GOOD, Verdict(outcome=replace(BAD, route="/\x0b<&>")))
-    ((name, failure),) = junit(as_junit(tally))
+    ((name, failure),) = junit(report_junit(tally))
     assert name == "/?<&> of tenant 0:0"
     assert failure is not None
     assert "f?#1" in failure
@@ -210,8 +210,8 @@ def test_expectations_in_the_reports() -> None:
     expectations = read_expectations(text, "e.yaml")
     for each in expectations:
         each.hold(1, "f#1", Captured(head=head(), at=0), Verdict(outcome=GOOD))
-    assert junit(as_junit(Tally(), expectations)) == [("one", None), ("two", "e.yaml:3: no request matches")]
-    assert json.loads(as_json(Tally(), expectations))["expectations"] == [
+    assert junit(report_junit(Tally(), expectations)) == [("one", None), ("two", "e.yaml:3: no request matches")]
+    assert json.loads(report_json(Tally(), expectations))["expectations"] == [
         {"name": "one", "line": 2, "matched": 1, "failures": []},
         {"name": "two", "line": 3, "matched": 0, "failures": ["e.yaml:3: no request matches"]},
     ]

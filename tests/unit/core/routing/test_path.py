@@ -137,7 +137,7 @@ def test_decode_rejects(raw: str) -> None:
     ("raw", "reason"),
     [
         ("api", "does not begin with a slash"),
-        ("/%zz", "has a percent sign that escapes nothing"),
+        ("/%zz", "has a bad percent escape"),
         ("/%2f", "has an encoded slash or backslash"),
         ("/%ff", "is not UTF-8"),
         ("/%2561", "is encoded twice"),

@@ -632,9 +632,9 @@ def test_deleting_takes_post_alone() -> None:
 
 
 def test_every_refusal_of_the_table_is_for_a_client() -> None:
-    with pytest.raises(MethodNotAllowed, match=r"^this path takes GET or HEAD or POST$") as refusal:
+    with pytest.raises(MethodNotAllowed, match=r"^this path accepts GET or HEAD or POST$") as refusal:
         match_route("/api/v1/query", "PUT", cluster=False)
     assert refusal.value.allow == ("GET", "HEAD", "POST")
-    with pytest.raises(UnknownRoute, match=r"^this path is not served by the gateway$"):
+    with pytest.raises(UnknownRoute, match=r"^the gateway does not serve this path$"):
         match_route("/config", "GET", cluster=False)
     assert issubclass(UnknownRoute, Refusal)

@@ -87,7 +87,7 @@ def test_a_bad_name(name: bytes) -> None:
 
 
 def test_a_name_is_shown_in_printable_ascii() -> None:
-    assert shown(b"\xfe\x07a\n\xc3\xa9") == r'"\udcfe\x07a\n\xe9"'
+    assert shown(b"\xfe\x07a\n\xc3\xa9") == r'"\udcfe\u0007a\n\u00e9"'
     assert shown("x" * 81) == '"' + "x" * 80 + '..."'
     assert fault_of("") == "a label has an empty name"
 
@@ -254,17 +254,17 @@ def test_names_are_not_checked_where_encoded_bytes_could_be_rows(target: str, en
             "^series 2 has no metric name$",
         ),
         (TEXT, b'a 1\n\nm{a="b"} 1\nm{a="secret",\xfeb="secret"} 1', r'line 4: the label name "\\udcfeb" is'),
-        (LINES, json_line(b"a") + b"\n" + json_line(b"\\u0001"), r'line 2: the label name "\\x01" is'),
+        (LINES, json_line(b"a") + b"\n" + json_line(b"\\u0001"), r'line 2: the label name "\\u0001" is'),
         (
             LINES,
             json_line(b"a") + b'\n{"metric":{"a":"secret"},"values":[1]}',
             "^line 2: the series has no metric name$",
         ),
         ("/write", b"m f=1\n# x\nm,a\tb=secret f=1", r'line 3: the label name "a\\tb" is'),
-        (ZABBIX, zabbix() + b"\n" + zabbix(tag=b"\\u0007"), r'line 2: the label name "\\x07" is'),
+        (ZABBIX, zabbix() + b"\n" + zabbix(tag=b"\\u0007"), r'line 2: the label name "\\u0007" is'),
         (NATIVE, native(b"\x01a\x01secret\x01"), "^block 1 has no metric name$"),
         (OTLP, otlp() + otlp(b""), "^metric 2 has no metric name$"),
-        (OTLP, otlp(point=b"\x07"), r'an attribute: the label name "\\x07" is'),
+        (OTLP, otlp(point=b"\x07"), r'an attribute: the label name "\\u0007" is'),
         ("/datadog/api/beta/sketches", sketch(b"m", b"a") + sketch(b"", b"a"), "^series 2 has no metric name$"),
     ],
 )

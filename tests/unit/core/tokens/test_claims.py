@@ -166,8 +166,8 @@ def test_accepts(claim: dict[str, Any], expected: VMAccessClaim | None) -> None:
 
 
 _ACCOUNT = "expected an integer of 0 to 4294967295"
-_LABEL_NAME = 'a label name is not empty and has no "=" and no control characters'
-_LABEL_EMPTY = "a label value is not empty: VictoriaMetrics ignores an empty one on writes"
+_LABEL_NAME = 'a label name must not be empty, and has no "=" and no control characters'
+_LABEL_EMPTY = "a label value must not be empty: VictoriaMetrics ignores an empty one on writes"
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ _LABEL_EMPTY = "a label value is not empty: VictoriaMetrics ignores an empty one
         ),
         pytest.param(
             {"extra_labels": {"a": "b\x7f"}},
-            "vm_access.extra_labels.a: a label value has no control characters",
+            "vm_access.extra_labels.a: a label value must not have control characters",
             id="DEL in a value",
         ),
         pytest.param(
@@ -293,17 +293,17 @@ _LABEL_EMPTY = "a label value is not empty: VictoriaMetrics ignores an empty one
         ),
         pytest.param(
             {"extra_filters": ["foo", ""]},
-            "vm_access.extra_filters[1]: no series selector: column 1: expected a metric name or {",
+            "vm_access.extra_filters[1]: not a series selector: column 1: expected a metric name or {",
             id="an empty filter",
         ),
         pytest.param(
             {"extra_filters": ["{}"]},
-            "vm_access.extra_filters[0]: no series selector: column 2: expected a label name",
+            "vm_access.extra_filters[0]: not a series selector: column 2: expected a label name",
             id="a filter that lets everything through",
         ),
         pytest.param(
             {"metrics_extra_filters": ["foo} or {bar"]},
-            "vm_access.metrics_extra_filters[0]: no series selector: column 4: expected nothing after the selector",
+            "vm_access.metrics_extra_filters[0]: not a series selector: column 4: expected nothing after the selector",
             id="no selector",
         ),
         *(
