@@ -96,7 +96,7 @@ def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation
     refused_at = None if refusal is None else _step_of(refusal, outcome)
     last = refused_at or (Step.BODY if upstream is None else Step.UPSTREAM)
     reached = tuple(Step)[: tuple(Step).index(last) + 1]
-    token, told = _token(policy, head, outcome) if Step.TOKEN in reached else (None, None)
+    token, report = _token(policy, head, outcome) if Step.TOKEN in reached else (None, None)
     url, form = (None, None)
     if grant is not None and Step.ARGUMENTS in reached:
         url, form = _url_arguments(head, upstream), _form_arguments(head, grant, outcome)
@@ -109,7 +109,7 @@ def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation
         steps=(),
         refusal=None if refusal is None else _refusal(policy, head, refusal, last),
         match=match_of(policy, head) if grant is None else grant.match,
-        token=told,
+        token=report,
         claim=grant.claim if grant is not None else None if token is None else token.access,
         body=None if grant is None else grant.body.value,
         url_arguments=url,
@@ -203,7 +203,7 @@ def _token(policy: Policy, head: RequestHead, outcome: Outcome) -> tuple[Token |
     if outcome.grant is not None and outcome.grant.token is not None:
         return outcome.grant.token, report_of(outcome.grant.token, text)
     story = judge_token(policy.verifier, text, outcome.now)
-    return story.token, story.told
+    return story.token, story.report
 
 
 def _url_arguments(head: RequestHead, upstream: UpstreamRequest | None) -> ArgumentsReport:

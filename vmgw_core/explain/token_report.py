@@ -19,7 +19,7 @@ class JudgedToken:
     """A token at the Unix time ``time``. ``token`` is None if it is refused; then ``refusal`` says why."""
 
     time: float
-    told: TokenReport
+    report: TokenReport
     token: Token | None
     refusal: Refusal | None
 
@@ -35,7 +35,7 @@ class JudgedToken:
             "verdict": "refused" if refusal else "admitted",
             "time": self.time,
             "refusal": None if refusal is None else {"code": refusal.code, "message": refusal.message},
-            "token": token_as_json(self.told),
+            "token": token_as_json(self.report),
             "access": access_as_json(self.claim, None if self.claim is None else str(self.claim.tenant)),
         }
 
@@ -47,8 +47,8 @@ class JudgedToken:
         if self.refusal is not None:
             yield f"REFUSED  {self.refusal.code}: {printable(self.refusal.message)}"
         else:
-            yield f"GOOD  {token_key(self.told)}"
-        yield from token_lines(self.told, self.time)
+            yield f"GOOD  {token_key(self.report)}"
+        yield from token_lines(self.report, self.time)
         if self.claim is not None:
             yield from ("", "It grants", *access_lines(self.claim, str(self.claim.tenant)), *_open_lines(self.claim))
 
@@ -59,9 +59,9 @@ def judge_token(verifier: TokenVerifier, text: str, now: float) -> JudgedToken:
         token = verifier.verify(text, now)
     except Refusal as refusal:
         seen = peek(text)
-        told = TokenReport(header=seen.header, claims=seen.claims, verified=False, key=None)
-        return JudgedToken(time=now, told=told, token=None, refusal=refusal)
-    return JudgedToken(time=now, told=report_of(token, text), token=token, refusal=None)
+        report = TokenReport(header=seen.header, claims=seen.claims, verified=False, key=None)
+        return JudgedToken(time=now, report=report, token=None, refusal=refusal)
+    return JudgedToken(time=now, report=report_of(token, text), token=token, refusal=None)
 
 
 def report_of(token: Token, text: str) -> TokenReport:
@@ -89,5 +89,5 @@ def unverified_lines(text: str) -> list[str]:
     seen = peek(text)
     if seen.header is None:
         raise ValueError("not a token")
-    told = TokenReport(header=seen.header, claims=seen.claims, verified=False, key=None)
-    return list(token_lines(told, None))[1:]
+    report = TokenReport(header=seen.header, claims=seen.claims, verified=False, key=None)
+    return list(token_lines(report, None))[1:]

@@ -296,11 +296,11 @@ def test_check_head_rejects(head: bytes) -> None:
         (GET + b"\r\n", "exactly one Host header is needed"),
         (
             GET + HOST + b"Content-Length: 1\r\nTransfer-Encoding: x\r\n\r\n",
-            "both Content-Length and Transfer-Encoding",
+            "the request has both Content-Length and Transfer-Encoding",
         ),
         (
             GET + HOST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\n",
-            "more than one Content-Length or Transfer-Encoding header",
+            "the request has more than one Content-Length or Transfer-Encoding header",
         ),
         (GET + HOST + b"Content-Length: x\r\n\r\n", "the Content-Length is not a number of bytes"),
         (
@@ -317,7 +317,7 @@ def test_a_refusal_says_what_is_wrong(head: bytes, reason: str) -> None:
 def test_a_refusal_of_an_incomplete_head_says_what_is_wrong() -> None:
     with pytest.raises(HeadTooLarge, match=r"^the request line and headers are larger than 10 bytes$"):
         find_head(b"x" * 10, 10)
-    with pytest.raises(MalformedHead, match=r"^a bare line feed or NUL in the request head$"):
+    with pytest.raises(MalformedHead, match=r"^the request head has a bare line feed or a NUL$"):
         find_head(b"\n", 10)
 
 
