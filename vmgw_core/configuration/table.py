@@ -1,7 +1,7 @@
 """The one table of flags.
 
 Everything that names a flag is generated from it: the command line, the environment, mitmproxy's options,
-``-help`` and the README's table.
+``-help`` and the table in docs/flags.md.
 
 Rules of this file:
 
@@ -333,7 +333,7 @@ def description(flag: Flag) -> str:
 
 
 def markdown_table() -> str:
-    """The table of all flags for the README, in the order of `FLAGS`, with a newline at its end."""
+    """The table of all flags for docs/flags.md, in the order of `FLAGS`, with a newline at its end."""
     lines = ["| Flag | Type | Default | What it does |", "|---|---|---|---|"]
     for flag in FLAGS:
         default = f"`{flag.default_text}`" if flag.default_text else ""

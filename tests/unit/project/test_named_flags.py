@@ -22,8 +22,8 @@ OF_OTHERS: Final = {
 """Files with flags of another program alone."""
 
 THEIRS: Final = frozenset({
-    "promscrape.config", "relabelConfig", "remoteWrite.bearerTokenFile", "search.ignoreExtraFiltersAtLabelsAPI",
-    "selfScrapeInterval", "sortLabels",
+    "opentsdbHTTPListenAddr", "promscrape.config", "relabelConfig", "remoteWrite.bearerTokenFile",
+    "search.ignoreExtraFiltersAtLabelsAPI", "selfScrapeInterval", "sortLabels",
 })  # fmt: skip
 """Flags of VictoriaMetrics, vmagent and vmalert that are spoken of."""
 
