@@ -277,6 +277,24 @@ def test_rows_beyond_the_limit_reach_no_backend(front: asgi.Front, upstream: Rec
     assert [request.body for request in upstream.requests] == [b"a 1\nb 1\n"]
 
 
+def test_rows_beyond_the_limit_in_a_long_body_end_it(front: asgi.Front, upstream: RecordingUpstream) -> None:
+    limits = core.read_limits("limits:\n- type: rows_inserted\n  value: 100000\n  resolution: minute\n", "limits")
+    limited = asgi.Front(front.gateway.policy, forward, core.Limiter(limits))
+    piece = b"a_metric_with_a_long_name 1\n" * 40000  # 1.1 MB: more than is held
+    client = ask(limited, "/api/v1/import/prometheus", BEARER, CHUNKED, method="POST", body=(piece, piece, piece))
+    assert (client.status, client.complete) == (429, True)
+    assert [request.complete for request in upstream.requests] == [False]
+
+
+def test_a_form_that_is_too_large_is_not_read_on(front: asgi.Front, upstream: RecordingUpstream) -> None:
+    small = asgi.Front(replace(front.gateway.policy, max_form_size=10), forward)
+    pieces = [{"type": "http.request", "body": b"query=up&x", "more_body": True} for _ in range(3)]
+    client = Client(pieces)
+    run(small, client, "/api/v1/query", (BEARER, FORM, CHUNKED), "POST")
+    assert (client.status, client.complete, len(client.messages)) == (413, True, 1)
+    assert upstream.requests == []
+
+
 def test_who_leaves_in_the_middle_of_a_body_gets_nothing_written(
     front: asgi.Front, upstream: RecordingUpstream
 ) -> None:
