@@ -6,11 +6,11 @@ from typing import Final
 
 from vmgw_core.backends import Backend, BackendGroup, Concurrency
 from vmgw_core.base import Access, Subject, TenantID
-from vmgw_core.enforcement import Body, Cycle, Gateway, Grant, Policy, State, UpstreamRequest, rewrite
+from vmgw_core.enforcement import Body, Cycle, Gateway, Grant, Policy, State, UpstreamRequest, access_of, rewrite
 from vmgw_core.enforcement.admission import admit
 from vmgw_core.enforcement.rewriting import moved
 from vmgw_core.errors import ConfigurationError, Refusal
-from vmgw_core.http import Headers, HeadLimits, RequestHead, Response, refusal_response
+from vmgw_core.http import HeaderEdit, Headers, HeadLimits, RequestHead, Response, check_fields, refusal_response
 from vmgw_core.limits import Limit, Limiter, read_limits
 from vmgw_core.routing import Route, match_route
 from vmgw_core.rows import RowMeter, row_counter
@@ -23,6 +23,7 @@ from vmgw_core.tokens import (
     VerificationKey,
     VMAccessClaim,
     keys_from_jwks,
+    keys_from_pem,
 )
 
 __version__: Final = "0.1.0"
@@ -39,6 +40,7 @@ __all__ = [
     "Gateway",
     "Grant",
     "HeadLimits",
+    "HeaderEdit",
     "Headers",
     "KeyRing",
     "KeySet",
@@ -59,8 +61,11 @@ __all__ = [
     "VMAccessClaim",
     "VerificationKey",
     "__version__",
+    "access_of",
     "admit",
+    "check_fields",
     "keys_from_jwks",
+    "keys_from_pem",
     "match_route",
     "moved",
     "read_limits",

@@ -1,6 +1,6 @@
 """The flags: their table, their parsing and their pages.
 
-The table feeds the command line, the environment, mitmproxy's options, the page ``/flags`` and the README.
+The table feeds the command line, the environment, mitmproxy's options, the page ``/flags`` and docs/flags.md.
 """
 
 from __future__ import annotations

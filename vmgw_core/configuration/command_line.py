@@ -177,8 +177,8 @@ def _from_option(flag: Flag, value: object) -> Value:
 _HEAD: Final = """\
 Usage: vmgateway [-flag[=value] ...]
 
-A gateway in front of VictoriaMetrics: it checks the JSON Web Token of every request, sends the request to the
-tenant that the token names, and makes the token's labels and filters binding.
+A gateway in front of VictoriaMetrics. It checks the JSON Web Token of every request, sends the request to the
+tenant that the token names, and enforces the token's labels and filters.
 
 Examples:
   vmgateway -enable.auth -read.url=http://localhost:8428 -write.url=http://localhost:8428
@@ -187,7 +187,7 @@ Examples:
   mitmdump -s addons/vmgateway.py --set vmgw_enable_auth=true --set vmgw_read_url=http://localhost:8428
 
 A flag is set as -flag, --flag, -flag=value or -flag value. %{NAME} in a value stands for that environment variable.
-The corresponding mitmproxy option is in parentheses.
+The name in parentheses is the same setting as an option of mitmproxy.
 """
 
 _OF_KIND: Final[Mapping[Kind, str]] = {

@@ -1,7 +1,7 @@
 """The one table of flags.
 
 Everything that names a flag is generated from it: the command line, the environment, mitmproxy's options,
-``-help`` and the README's table.
+``-help`` and the table in docs/flags.md.
 
 Rules of this file:
 
@@ -335,7 +335,7 @@ def description(flag: Flag) -> str:
 
 
 def markdown_table() -> str:
-    """Return the table of flags for the README, with a newline at its end."""
+    """Return the table of flags for docs/flags.md, with a newline at its end."""
     lines = ["| Flag | Type | Default | What it does |", "|---|---|---|---|"]
     for flag in FLAGS:
         default = f"`{flag.default_text}`" if flag.default_text else ""

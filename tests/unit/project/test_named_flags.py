@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from vmgw_core.configuration.table import BY_NAME, FLAGS, variable_name
+from vmgw_core.configuration.table import BY_NAME, FLAGS, option_name, variable_name
 
 REPOSITORY: Final = Path(__file__).resolve().parents[3]
 
@@ -46,6 +46,16 @@ def is_known(name: str) -> bool:
 def test_flags_that_are_named_exist(file: str) -> None:
     named = set(_FLAG.findall((REPOSITORY / file).read_text()))
     assert {name for name in named if not is_known(name)} == set()
+
+
+@pytest.mark.parametrize("file", files())
+def test_options_that_are_named_exist(file: str) -> None:
+    named = set(re.findall(r"\bvmgw_[a-z0-9_]+", (REPOSITORY / file).read_text())) - {
+        "vmgw_core",
+        "vmgw_addons",
+        "vmgw_",
+    }
+    assert named - {option_name(flag) for flag in FLAGS} == set()
 
 
 def test_variables_that_the_service_is_given_exist() -> None:

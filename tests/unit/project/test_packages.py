@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[3]
+ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text()
 
 WITHOUT_SERVERS = """
 import sys
@@ -44,6 +46,21 @@ def test_each_package_is_installed() -> None:
             found.add(".".join([name, *path.parent.relative_to(REPOSITORY / folder).parts]))
     assert len(found) > 20
     assert listed == found
+
+
+def test_the_page_names_each_package_once() -> None:
+    text = ARCHITECTURE.partition("## The packages")[2].partition("\n## ")[0]
+    tables = text.split("| package of ")[1:]
+    for folder, table in zip(("vmgw_core", "addons"), tables, strict=True):
+        named = re.findall(r"^\| `(\w+)` \| \S", table, re.MULTILINE)
+        on_disk = [path.parent.name for path in (REPOSITORY / folder).glob("*/__init__.py")]
+        assert sorted(named) == sorted(on_disk)
+
+
+def test_the_files_that_the_page_names_exist() -> None:
+    named = set(re.findall(r"`((?:vmgw_core|addons|tests|docs|scripts|deployment)(?:/[\w.-]+)*)`", ARCHITECTURE))
+    assert len(named) > 20
+    assert {name for name in named if not (REPOSITORY / name).exists()} == set()
 
 
 def test_the_core_is_imported_without_the_packages_of_the_servers() -> None:
