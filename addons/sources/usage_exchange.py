@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from operator import attrgetter
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Histogram
@@ -31,9 +30,6 @@ _DEADLINE: Final = 5.0  # seconds for an exchange
 _FAREWELL: Final = 1.0  # seconds for the last one
 _SHARE: Final = 20  # the event loop is busy with exchanging for at most one of that many parts of the time
 _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
-
-_CHOSEN_BY: Final = attrgetter("ratelimit_storage", "ratelimit_storage_key_prefix")
-"""The settings that an exchange depends on."""
 
 
 class UsageExchange:
@@ -130,10 +126,9 @@ def build_exchange(settings: Settings, before: Settings | None = None, old: Exch
     Raises:
         ConfigurationError: a flag cannot be used.
     """
-    url = settings.ratelimit_storage
-    if not url or (old is not None and before is not None and _CHOSEN_BY(settings) == _CHOSEN_BY(before)):
-        return old
-    return RedisExchange(url, settings.ratelimit_storage_key_prefix)
+    url, prefix = settings.ratelimit_storage, settings.ratelimit_storage_key_prefix
+    same = before is not None and (url, prefix) == (before.ratelimit_storage, before.ratelimit_storage_key_prefix)
+    return old if not url or (old is not None and same) else RedisExchange(url, prefix)
 
 
 class _State(Collector):

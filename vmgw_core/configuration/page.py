@@ -16,7 +16,7 @@ from vmgw_core.base import HIDDEN, without_credentials
 from .flag import Flag, Kind
 from .settings import Settings, value_of
 from .table import FLAGS
-from .values import format_array
+from .values import Value, format_array
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _OF_URLS: Final = re.compile(r"(?:url|endpoints?)$", re.IGNORECASE)
@@ -29,13 +29,14 @@ def flags_page(settings: Settings) -> str:
     return "".join(f"-{flag.name}={json.dumps(shown(flag, value_of(flag, settings)))}\n" for flag in flags)
 
 
-def shown(flag: Flag, value: object) -> str:
+def shown(flag: Flag, value: Value) -> str:
     """Return the value of a flag as text that its parser reads, except for what is hidden."""
     match flag.kind:
         case Kind.BOOL:
             return "true" if value else "false"
         case Kind.DURATION:
-            return format_duration(float(str(value)))
+            assert isinstance(value, float)
+            return format_duration(value)
         case Kind.ARRAY:
             assert isinstance(value, tuple)
             return format_array(_text(flag, item) for item in value)
