@@ -13,6 +13,8 @@ from urllib3.exceptions import InsecureRequestWarning
 
 from vmgw_core.errors import ConfigurationError
 
+from .errors import describe
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TLSFiles:
@@ -52,19 +54,26 @@ class TLSFiles:
         """
         if bool(self.certificate) != bool(self.key):
             raise ConfigurationError(f"-{self.prefix}.tlsCertFile and -{self.prefix}.tlsKeyFile: set both or none")
-        flag, path = f"-{self.prefix}.tlsCAFile", self.authorities
-        if not path and (flag := next(filter(os.environ.get, variables), "")):
-            path = os.environ[flag]
+        authorities, flag = self.authorities, f"-{self.prefix}.tlsCAFile"
+        if not authorities and (flag := next(filter(os.environ.get, variables), "")):
+            authorities = os.environ[flag]
+        folder = bool(authorities) and Path(authorities).is_dir()
+        files = {
+            flag: authorities,
+            f"-{self.prefix}.tlsCertFile": self.certificate,
+            f"-{self.prefix}.tlsKeyFile": self.key,
+        }
         try:
-            if path and Path(path).is_dir():
-                context = ssl.create_default_context(capath=path)
-            else:
-                context = ssl.create_default_context(cafile=path or None)
-            flag, path = f"-{self.prefix}.tlsCertFile", self.certificate
+            for flag, path in files.items():
+                if path and not (folder and path == authorities):
+                    Path(path).open("rb").close()  # OpenSSL does not say which of two it cannot open
+            flag, path = next(iter(files.items()))
+            context = ssl.create_default_context(**{"capath" if folder else "cafile": authorities or None})  # type: ignore[arg-type]
             if self.certificate:
+                flag, path = f"-{self.prefix}.tlsCertFile, -{self.prefix}.tlsKeyFile", f"{self.certificate}, {self.key}"
                 context.load_cert_chain(self.certificate, self.key)
-        except ssl.SSLError:
-            raise ConfigurationError(f"{flag}: not a usable PEM file: {path}") from None
+        except ssl.SSLError as error:
+            raise ConfigurationError(f"{flag}: cannot use {path}: {describe(error)}") from None
         except OSError as error:
             raise ConfigurationError(f"{flag}: cannot read {path}: {error.strerror}") from None
         context.minimum_version = ssl.TLSVersion.TLSv1_2
