@@ -91,7 +91,7 @@ ServerInstance: __init__(mode, manager) | make(mode, manager) | make_top_layer(c
 ServerTLSLayer: event_to_child(event) | receive_close()
 TlsConfig: configure(updated) | running()
 """  # noqa: E501
-"""The methods that the gateway overrides or calls, and the attributes that it uses, as far as mitmproxy declares them."""
+"""The methods that the gateway overrides or calls, and the attributes it uses, as far as mitmproxy declares them."""
 
 
 def check() -> None:

@@ -52,25 +52,21 @@ class TLSFiles:
         Raises:
             ConfigurationError: a file cannot be used.
         """
+        certificate, key = f"-{self.prefix}.tlsCertFile", f"-{self.prefix}.tlsKeyFile"
         if bool(self.certificate) != bool(self.key):
-            raise ConfigurationError(f"-{self.prefix}.tlsCertFile and -{self.prefix}.tlsKeyFile: set both or none")
-        authorities, flag = self.authorities, f"-{self.prefix}.tlsCAFile"
-        if not authorities and (flag := next(filter(os.environ.get, variables), "")):
-            authorities = os.environ[flag]
-        folder = bool(authorities) and Path(authorities).is_dir()
-        files = {
-            flag: authorities,
-            f"-{self.prefix}.tlsCertFile": self.certificate,
-            f"-{self.prefix}.tlsKeyFile": self.key,
-        }
+            raise ConfigurationError(f"{certificate} and {key}: set both or none")
+        flag, authorities, kind = f"-{self.prefix}.tlsCAFile", self.authorities, "cafile"
+        if not authorities:
+            flag = next(filter(os.environ.get, variables), flag)
+            authorities = os.environ.get(flag, "")
+            kind = "capath" if authorities and Path(authorities).is_dir() else "cafile"
+        path = authorities
         try:
-            for flag, path in files.items():
-                if path and not (folder and path == authorities):
-                    Path(path).open("rb").close()  # OpenSSL does not say which of two it cannot open
-            flag, path = next(iter(files.items()))
-            context = ssl.create_default_context(**{"capath" if folder else "cafile": authorities or None})  # type: ignore[arg-type]
+            context = ssl.create_default_context(**{kind: path or None})  # type: ignore[arg-type]
             if self.certificate:
-                flag, path = f"-{self.prefix}.tlsCertFile, -{self.prefix}.tlsKeyFile", f"{self.certificate}, {self.key}"
+                for flag, path in ((certificate, self.certificate), (key, self.key)):  # noqa: B007
+                    Path(path).open("rb").close()  # OpenSSL does not say which of the two it cannot open
+                flag, path = f"{certificate}, {key}", f"{self.certificate}, {self.key}"
                 context.load_cert_chain(self.certificate, self.key)
         except ssl.SSLError as error:
             raise ConfigurationError(f"{flag}: cannot use {path}: {describe(error)}") from None

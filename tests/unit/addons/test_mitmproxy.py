@@ -1,4 +1,4 @@
-"""What the gateway builds on of mitmproxy's private parts: in one module, complete, and checked before anything runs."""
+"""The private parts of mitmproxy that the gateway builds on: in one module, complete, and checked at start."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ DOCUMENTED = frozenset({
 PRIVATE_PARTS = ROOT / "addons" / "_mitmproxy.py"
 
 STARTS = {
-    "vmgateway": "import sys; {broken}; from vmgw_addons.cli import start; sys.argv[1:] = ['-version']; sys.exit(start())",
+    "vmgateway": "import sys; {broken}; from vmgw_addons.cli import start; "
+    "sys.argv[1:] = ['-version']; sys.exit(start())",
     "mitmdump": "import sys; {broken}; from mitmproxy.tools.main import mitmdump; "
     f"sys.argv[1:] = ['-p0', '-s', {str(ROOT / 'addons' / 'vmgateway.py')!r}]; mitmdump()",
 }

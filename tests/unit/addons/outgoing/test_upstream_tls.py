@@ -47,6 +47,7 @@ def test_variables_of_the_environment_do_not_change_whom_backends_are_trusted_by
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
+        pytest.param(["tlsCAFile=/dev"], "-read.tlsCAFile: cannot (use|read) /dev: ", id="a directory"),
         pytest.param(["tlsCAFile=/missing"], "-read.tlsCAFile: cannot read /missing: No such file", id="no CA"),
         pytest.param(
             ["tlsCAFile=/dev/null"], "-read.tlsCAFile: cannot use /dev/null: no certificate or crl found", id="no PEM"
