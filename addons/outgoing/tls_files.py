@@ -13,6 +13,8 @@ from urllib3.exceptions import InsecureRequestWarning
 from vmgw_core.configuration import ClientTLS
 from vmgw_core.errors import ConfigurationError
 
+from .errors import describe
+
 
 @dataclass(frozen=True, slots=True)
 class TLSFiles:
@@ -33,22 +35,25 @@ class TLSFiles:
         Raises:
             ConfigurationError: a file cannot be used.
         """
-        side = self.flags.side
-        if bool(self.flags.cert_file) != bool(self.flags.key_file):
-            raise ConfigurationError(f"-{side}.tlsCertFile and -{side}.tlsKeyFile: set both or none")
-        flag, path = f"-{side}.tlsCAFile", self.flags.ca_file
-        if not path and (flag := next(filter(os.environ.get, variables), "")):
-            path = os.environ[flag]
+        files = self.flags
+        certificate, key = f"-{files.side}.tlsCertFile", f"-{files.side}.tlsKeyFile"
+        if bool(files.cert_file) != bool(files.key_file):
+            raise ConfigurationError(f"{certificate} and {key}: set both or none")
+        flag, authorities, kind = f"-{files.side}.tlsCAFile", files.ca_file, "cafile"
+        if not authorities:
+            flag = next(filter(os.environ.get, variables), flag)
+            authorities = os.environ.get(flag, "")
+            kind = "capath" if authorities and Path(authorities).is_dir() else "cafile"
+        path = authorities
         try:
-            if path and Path(path).is_dir():
-                context = ssl.create_default_context(capath=path)
-            else:
-                context = ssl.create_default_context(cafile=path or None)
-            flag, path = f"-{side}.tlsCertFile", self.flags.cert_file
-            if self.flags.cert_file:
-                context.load_cert_chain(self.flags.cert_file, self.flags.key_file)
-        except ssl.SSLError:
-            raise ConfigurationError(f"{flag}: not a usable PEM file: {path}") from None
+            context = ssl.create_default_context(**{kind: path or None})  # type: ignore[arg-type]
+            if files.cert_file:
+                for flag, path in ((certificate, files.cert_file), (key, files.key_file)):  # noqa: B007
+                    Path(path).open("rb").close()  # OpenSSL does not say which of the two it cannot open
+                flag, path = f"{certificate}, {key}", f"{files.cert_file}, {files.key_file}"
+                context.load_cert_chain(files.cert_file, files.key_file)
+        except ssl.SSLError as error:
+            raise ConfigurationError(f"{flag}: cannot use {path}: {describe(error)}") from None
         except OSError as error:
             raise ConfigurationError(f"{flag}: cannot read {path}: {error.strerror}") from None
         context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -243,7 +243,7 @@ def test_tls_files_are_read_again_when_they_change(
     ca.write_bytes(authority.cert.read_bytes() + b"\n")
     source.query("up", NOW)
     ca.write_bytes(b"rubbish")
-    with pytest.raises(AskError, match=r"-datasource\.tlsCAFile: not a usable PEM file"):
+    with pytest.raises(AskError, match=r"-datasource\.tlsCAFile: cannot use"):
         source.query("up", NOW)
     assert len(secure.requests) == 1
 
@@ -316,7 +316,7 @@ def test_a_datasource_that_is_down() -> None:
         pytest.param(["headers=a:b", "-ratelimit.extraLabels=a"], "extraLabels: expected name=value", id="no label"),
         pytest.param(["tlsCAFile=/missing"], "-datasource.tlsCAFile: cannot read /missing", id="no CA"),
         pytest.param(["tlsCertFile=/dev/null"], "set both or none", id="no key"),
-        pytest.param(["tlsCertFile=/dev/null", "tlsKeyFile=/dev/null"], "tlsCertFile: not a usable", id="no PEM"),
+        pytest.param(["tlsCertFile=/dev/null", "tlsKeyFile=/dev/null"], "tlsKeyFile: cannot use", id="no PEM"),
         pytest.param(["oauth2.scopes=a"], "needs -datasource.oauth2.clientID", id="no client"),
         pytest.param(["oauth2.clientID=a", "oauth2.tokenUrl=http://x/"], "clientSecret", id="no client secret"),
         pytest.param(
