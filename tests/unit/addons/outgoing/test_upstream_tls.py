@@ -23,13 +23,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def test_the_flags_are_in_force_in_both_lanes(authority: Authority) -> None:
     mine = authority.issue("gateway.example")
     flags = (f"-read.tlsCAFile={authority.cert}", f"-read.tlsCertFile={mine.cert}", f"-read.tlsKeyFile={mine.key}")
-    (settings,) = contexts(parse([URL, *flags, "-read.tlsServerName=other.example"], {}).settings).settings()
+    (settings,) = contexts(parse([URL, *flags, "-read.tlsServerName=other.example"], {}).settings).values()
     assert settings.server_name == "other.example"
     assert settings.fast.verify_mode is ssl.CERT_REQUIRED
     assert settings.fast.check_hostname
     assert len(settings.fast.get_ca_certs()) == 1, "the flag's authority, and none of the system's"
     assert settings.context.get_cert_store() is not None
-    (settings,) = contexts(parse([URL, "-read.tlsInsecureSkipVerify"], {}).settings).settings()
+    (settings,) = contexts(parse([URL, "-read.tlsInsecureSkipVerify"], {}).settings).values()
     assert (settings.fast.verify_mode, settings.fast.check_hostname) == (ssl.CERT_NONE, False)
     assert settings.server_name == "vm.example"
 
@@ -40,7 +40,7 @@ def test_variables_of_the_environment_do_not_change_whom_backends_are_trusted_by
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.cert))
     monkeypatch.setenv("SSL_CERT_FILE", "/dev/null")
     monkeypatch.setenv("SSL_CERT_DIR", "/dev/null")
-    (settings,) = contexts(parse([URL], {}).settings).settings()
+    (settings,) = contexts(parse([URL], {}).settings).values()
     assert settings.fast.get_ca_certs() == []
 
 
