@@ -47,7 +47,7 @@ REFUSED: Final[dict[str, tuple[dict[str, Any], str, str]]] = {
     "control characters": (
         {"aud": "\u202e\n\x7f" + "a" * 5000},
         "wrong_audience",
-        r'`aud` is "\u202e\n\u007f' + "a" * 105 + '..."; expected one of "metrics", "other"',
+        r'`aud` is "\u202e\n\u007f' + "a" * 106 + '..."; expected one of "metrics", "other"',
     ),
 }
 
