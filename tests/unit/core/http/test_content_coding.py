@@ -66,7 +66,7 @@ def test_no_encoding_changes_nothing() -> None:
         ("deflate", b"plain", "not valid deflate"),
         ("deflate", b"", "is truncated"),
         ("deflate", zlib.compress(TEXT)[:-1], "is truncated"),
-        ("deflate", zlib.compress(TEXT) + b"tail", "behind the end"),
+        ("deflate", zlib.compress(TEXT) + b"tail", "after the end"),
         ("deflate", zlib.compress(TEXT, wbits=-15), "not valid deflate"),
         ("deflate", gzip.compress(TEXT), "not valid deflate"),
         ("zstd", b"plain", "not valid zstd"),

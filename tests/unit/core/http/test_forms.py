@@ -15,7 +15,7 @@ FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=b"
 
 ESCAPE = "raw semicolon or a bad percent escape: percent-encode it"
-LIMIT = "^the multipart form has more than 1000 parts, or headers without end$"
+LIMIT = "^the multipart form has more than 1000 parts, or too large headers$"
 ENCODE = "character that must be percent-encoded"
 
 

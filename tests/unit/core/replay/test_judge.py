@@ -105,7 +105,8 @@ def test_the_same_policy_changes_nothing(
     cluster: bool,
     verifying: bool,
 ) -> None:
-    by = policy(*([FIRST] if verifying else []), cluster=cluster)
+    # What a write's headers say of its body is judged by the lanes, and not when a record is made.
+    by = replace(policy(*([FIRST] if verifying else []), cluster=cluster), check_label_names=False)
     target = path + ("?" + "&".join(words) if words else "")
     if form is None:
         made = captured(head(target, *headers, token=token), by)

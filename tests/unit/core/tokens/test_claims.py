@@ -309,7 +309,7 @@ _LABEL_EMPTY = "a label value must not be empty: VictoriaMetrics ignores an empt
         *(
             pytest.param(
                 {"extra_filters": ["m", f'm{{a="b" or team!~"{expression}"}}']},
-                "vm_access.extra_filters[1]: a filter that no series matches: VictoriaMetrics takes it for series"
+                "vm_access.extra_filters[1]: no series matches this filter, but VictoriaMetrics would return the series"
                 " without the label",
                 id=f"nothing matches !~{expression}",
             )
