@@ -56,6 +56,7 @@ try:
         RequestEndOfMessage,
         RequestHeaders,
         RequestProtocolError,
+        ResponseEndOfMessage,
         ResponseHeaders,
         ResponseProtocolError,
     )

@@ -42,7 +42,7 @@ def printed(commands: list[str], directory: Path) -> list[str]:
     script = "code=0\n" + "".join(f'(exit "$code")\n{command}code=$?; printf "\\0"\n' for command in commands)
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     ran = subprocess.run(
-        ["bash"], input=script.encode(), cwd=directory, env=env, capture_output=True, timeout=60, check=False
+        ["bash"], input=script.encode(), cwd=directory, env=env, capture_output=True, timeout=240, check=False
     )
     assert ran.stderr == b""
     return ran.stdout.decode().split("\0")[:-1]

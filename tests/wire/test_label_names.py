@@ -96,7 +96,7 @@ def test_the_series_and_the_name_are_told(client: Client, upstream: RecordingUps
         WRITE, body=snappy(named + series((b"__name__", b"m"), (b"a\x01", b"secret"))), headers=HEADERS
     )
     assert (answer.status, error(answer)) == (
-        400, 'series 2: the label name "a\\x01" is not valid UTF-8 or has a control character',
+        400, 'series 2: the label name "a\\u0001" is not valid UTF-8 or has a control character',
     )  # fmt: skip
     answer = client.post(WRITE, body=snappy(named + series((b"a", b"secret"))), headers=HEADERS)
     assert (answer.status, error(answer)) == (400, "series 2 has no metric name")

@@ -281,7 +281,7 @@ def test_at_the_bound_of_tenants_a_new_one_is_refused(
     paths = [f"/select/{number}/prometheus{QUERY}" for number in range(1, 6)]
     assert [statuses(gateway, None, 1, path) for path in paths] == [[200]] * 3 + [[429]] * 2
     refusal = gateway.client().get(paths[3])
-    assert "there is no room for tenant 4:0" in refusal.json()["error"]
+    assert "it cannot track tenant 4:0" in refusal.json()["error"]
     assert 50 <= int(refusal.header("Retry-After") or 0) <= 60
     assert [statuses(gateway, None, 1, path) for path in paths[:3]] == [[200]] * 3
     reached = len(upstream.requests)

@@ -182,7 +182,7 @@ def test_no_restricted_token_gets_a_trace(world: World, lane: str, place: str, p
             headers = FORM if body else ()
             method = "POST" if body else "GET"
             answer = world.ask(lane, token, Request(method=method, target=url, headers=headers, body=body))
-            plain = Request(method=method, target=page, headers=headers, body=b"x=1" if body else None)
+            plain = Request(method=method, target=page, headers=headers, body=b"" if body else None)
             assert b'"trace"' not in answer.body, (token, spelling, answer)
             assert compared(answer) == compared(world.ask(lane, token, plain))
 

@@ -38,7 +38,8 @@ def rewrite(policy: Policy, grant: Grant, head: RequestHead, form: bytes | None)
     if grant.body is Body.HOLD:
         # The body of a GET has no meaning (RFC 9110, section 9.3.1), and Go does not read it.
         text = read_form(form_type(head.headers), form or b"") if head.method == "POST" else ""
-    query, text = enforce(grant.route, claim, query, text, cluster=policy.cluster, multitenant=grant.match.multitenant)
+    all_tenants = grant.match.multitenant and grant.token is not None  # without tokens, nobody is held to a tenant
+    query, text = enforce(grant.route, claim, query, text, cluster=policy.cluster, multitenant=all_tenants)
     path = upstream_path(grant.match, claim.tenant, grant.backend, cluster=policy.cluster)
     body = None if text is None else text.encode("ascii")
     return UpstreamRequest(

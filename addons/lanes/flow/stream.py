@@ -18,6 +18,7 @@ from vmgw_addons._mitmproxy import (
     RequestEndOfMessage,
     RequestHeaders,
     RequestProtocolError,
+    ResponseEndOfMessage,
     ResponseHeaders,
     ResponseProtocolError,
     SendHttp,
@@ -264,8 +265,9 @@ class GatewayStream(HttpStream):
 
         The end is waited for, so that it does not come into what the failure leads to.
         """
-        yield commands.CloseConnection(self.context.server)
-        yield from self.backend_failed("it switched protocols")
+        if isinstance(event, ResponseEndOfMessage):
+            yield commands.CloseConnection(self.context.server)
+            yield from self.backend_failed("it switched protocols")
 
     def handle_protocol_error(
         self, event: RequestProtocolError | ResponseProtocolError

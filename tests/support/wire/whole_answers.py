@@ -58,6 +58,11 @@ OF_ITS_OWN: Final = (
         re.compile(rb"127\.0\.0\.1:\d{4,5}"),
         "Ports of the gateway's connection and of the backend in errors: each test server has its own.",
     ),
+    Kind(
+        b"duplicate time series",
+        re.compile(rb"duplicate time series on the \w+ side of .*? and \{.*\}"),
+        "Which two of several duplicates an error names is luck. That they are the client's own is judged before this.",
+    ),
 )
 
 _CLOCK: Final = re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT")
@@ -67,9 +72,11 @@ HEADERS: Final = frozenset((
     "access-control-allow-credentials", "access-control-expose-headers", "access-control-max-age", "allow",
     "cache-control", "connection", "content-disposition", "content-encoding", "content-length", "content-type", "date",
     "keep-alive", "last-modified", "location", "retry-after", "transfer-encoding", "vary", "www-authenticate",
-    "x-content-type-options", "accept-ranges", "content-range", "trailer", "etag", "proxy-authenticate",
+    "x-content-type-options", "accept-ranges", "content-range", "trailer", "etag", "proxy-authenticate", "server",
 ))  # fmt: skip
-"""What an answer may have; another one is a finding. X-Server-Hostname is not here: it names the backend's machine."""
+"""What an answer may have; another one is a finding. X-Server-Hostname is not here: it names the backend's machine.
+
+VictoriaMetrics sends no Server; nginx does, which stands in for a cluster where there is none."""
 
 
 def unknown_headers(reply: Reply) -> list[str]:
