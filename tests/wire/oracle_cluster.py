@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote_plus
+from urllib.parse import parse_qsl, quote_plus
 
 from tests.support.wire.processes import Gateway
 from tests.support.wire.servers import Cluster, VictoriaMetrics
@@ -172,9 +172,19 @@ class ClusterOracle(Oracle):
 
 def is_own(request: dict[str, Any]) -> bool:
     """Whether it names the token's tenant and no other, whoever reads it."""
-    path = request["target"].partition("?")[0]
-    named = _MINE.fullmatch(request["target"]) is not None and _DOUBTFUL.search(path) is None
-    return named and request["authorization"] == request["account"] == ""
+    path, _, query = request["target"].partition("?")
+    named = _MINE.fullmatch(request["target"]) is not None or _is_held(path, query)
+    return named and _DOUBTFUL.search(path) is None and request["authorization"] == request["account"] == ""
+
+
+def _is_held(path: str, query: str) -> bool:
+    """Whether it is a read of all tenants that labels hold to the token's tenant."""
+    account, project = OWN
+    labels = [value for name, value in parse_qsl(query) if name == "extra_label" and value.startswith("vm_")]
+    return path.startswith("/select/multitenant/") and labels == [
+        f"vm_account_id={account}",
+        f"vm_project_id={project}",
+    ]
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ vmagent, vmalert, Prometheus and Telegraf have tests of their own.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +16,8 @@ from prometheus_client.exposition import default_handler
 
 from tests.support.core.bodies import CASES, ENCODINGS, Case
 from tests.support.wire.client import Client
-from tests.support.wire.processes import Gateway, find_program, free_port
-from tests.support.wire.servers import Cluster, VictoriaMetrics
+from tests.support.wire.processes import Gateway, free_port
+from tests.support.wire.servers import VictoriaMetrics
 from tests.support.wire.tokens import SigningKey, team
 from tests.support.wire.upstream import RecordingUpstream, Reply
 from tests.wire.conftest import StartGateway
@@ -120,32 +119,6 @@ def test_what_one_database_exports_is_imported_through_the_gateway(
     expected = {labels | {("team", target)}: values for labels, values in samples(pair.direct, ODD_SELECTOR).items()}
     assert samples(pair.written, f'{{__name__=~"odd.*",team="{target}"}}') == expected
     assert len(expected) == 4
-
-
-def test_vmctl_copies_through_the_gateway(
-    start_gateway: StartGateway, victoria_metrics: VictoriaMetrics, cluster: Cluster, metric: str, tmp_path: Path
-) -> None:
-    """vmctl of 1.79.5 knows no bearer token, so the tenant is in the path here."""
-    limits = tmp_path / "limits.yaml"
-    limits.write_text("limits:\n- {type: rows_inserted, value: 2000, resolution: hour}\n")
-    lines = "".join(f'{metric}{{n="{n % 7}",é="x"}} {n} {1_700_000_000_000 + n * 1000}\n' for n in range(2000))
-    victoria_metrics.import_prometheus(lines)
-    gateway = start_gateway(
-        "-clusterMode", "-enable.rateLimit", f"-ratelimit.config={limits}", f"-write.url={cluster.url}"
-    )
-    done = subprocess.run(
-        [
-            find_program("vmctl"), "vm-native", f"--vm-native-src-addr={victoria_metrics.url}",
-            f"--vm-native-dst-addr={gateway.url}/insert/1:5/prometheus", f"--vm-native-filter-match={metric}",
-            "--vm-native-filter-time-start=2023-11-14T00:00:00Z", "--vm-native-filter-time-end=2023-11-15T12:00:00Z",
-        ],
-        input="y\n", capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    expected = samples(victoria_metrics, metric)
-    assert samples(cluster.nodes[1, 5], metric) == expected
-    assert sum(map(len, expected.values())) == 2000
-    assert gateway.metric("vmgateway_tenant_usage", type="rows_inserted") == 2000
 
 
 # --- the Pushgateway client of prometheus_client --------------------------------------------------------------------

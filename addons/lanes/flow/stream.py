@@ -263,11 +263,20 @@ class GatewayStream(HttpStream):
     def state_switched_protocols(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         """The end of a 101 fails the backend: nobody asked to switch protocols, since Upgrade is never sent on.
 
-        The end is waited for, so that it does not come into what the failure leads to.
+        Another backend is not asked: mitmproxy may still pass on what follows the 101, and it must not be taken for
+        the other one's response.
         """
-        if isinstance(event, ResponseEndOfMessage):
-            yield commands.CloseConnection(self.context.server)
-            yield from self.backend_failed("it switched protocols")
+        cycle = self.cycle
+        if cycle is None or not isinstance(event, ResponseEndOfMessage):
+            return
+        yield commands.CloseConnection(self.context.server)
+        failure: Refusal = BackendUnreachable("the backend failed: it switched protocols")
+        try:
+            cycle.lost("it switched protocols")
+        except Refusal as refusal:
+            failure = refusal
+        yield from self.answer(failure, ended=self.client_state == self.state_done)
+        self.server_state = self.state_errored  # what else comes from it is ignored
 
     def handle_protocol_error(
         self, event: RequestProtocolError | ResponseProtocolError
