@@ -54,7 +54,8 @@ def test_a_mitmproxy_that_lacks_something_is_refused_in_one_line(program: str, f
     command = [sys.executable, "-c", STARTS[program].format(broken=broken)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     said = ended.stdout + ended.stderr
-    assert ended.returncode == 2, said
+    # mitmdump 11 may notice the logged error before the exit code, and ends with its own.
+    assert ended.returncode in ((2,) if program == "vmgateway" else (1, 2)), said
     told = [line for line in said.splitlines() if "not supported" in line]
     assert len(told) == 1, said
     assert f"vmgateway: mitmproxy {VERSION} is not supported: {reason}; use 11.0.2 to 12.x" in told[0]

@@ -475,7 +475,7 @@ def test_without_auth_a_request_may_be_of_all_tenants() -> None:
         limiter=_limiter(),
     )  # fmt: skip
     assert story.verdict is Verdict.ADMITTED
-    assert summary(story) == "multitenant read +nocache=1"
+    assert summary(story) == "multitenant read unchanged"
     document = story.as_json()
     access, limits = document["access"], document["limits"]
     assert isinstance(access, dict)
