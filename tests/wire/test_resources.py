@@ -25,6 +25,7 @@ from tests.support.wire.tokens import SigningKey
 from tests.support.wire.upstream import RecordingUpstream, Reply
 from tests.support.wire.waiting import eventually
 from tests.wire.conftest import StartGateway
+from tests.wire.test_listener import needs_http2
 
 QUERY = "/api/v1/query?query=up"
 LANES = pytest.mark.parametrize("lane", ["fast", "flow"])
@@ -130,6 +131,7 @@ def test_connections_that_do_not_begin_are_closed(
         assert all(is_closed(client) for client in clients)
 
 
+@needs_http2
 @LANES
 @pytest.mark.parametrize("sent", [b"", b"PRI * HTTP/2.0\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], ids=len)
 def test_http2_that_does_not_begin_is_counted_and_closed(
