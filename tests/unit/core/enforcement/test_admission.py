@@ -1161,3 +1161,14 @@ def test_compressed_answers_are_asked_for_only_where_they_may_be() -> None:
     for policy, expected in ((SINGLE, [b"gzip"]), (replace(SINGLE, compression=False), [])):
         sent = rewrite(policy, admit(policy, head, NOW), head, None)
         assert [value for name, value in sent.headers if name.lower() == b"accept-encoding"] == expected
+
+
+@pytest.mark.parametrize("name", ["query", "query_range"])
+@pytest.mark.parametrize("own", ["", "&nocache=0", "&no%63ache=0"], ids=["none", "plain", "encoded"])
+def test_a_tokens_query_of_all_tenants_never_meets_the_backends_cache(name: str, own: str) -> None:
+    """The cache of instant queries of VictoriaMetrics v1.150 ignores the tenant on this path."""
+    target = f"/select/multitenant/prometheus/api/v1/{name}?query=up{own}"
+    arguments = _send(CLUSTER, _head("GET", target, token=TENANT)).target.partition("?")[2].split("&")
+    assert [pair for pair in arguments if "nocache" in pair] == ["nocache=1"]
+    without_tokens = _send(replace(CLUSTER, auth=False), _head("GET", target, token=None))
+    assert "nocache=1" not in without_tokens.target
