@@ -95,7 +95,7 @@ def with_length(head: RequestHead, body: bytes) -> RequestHead:
     """``head`` with the length of what is left of the body after secrets were taken out."""
     length = str(len(body)).encode()
     headers = ((name, length if name.lower() == b"content-length" else value) for name, value in head.headers)
-    return head._replace(headers=tuple(headers))
+    return head.with_headers(tuple(headers))
 
 
 def captured_of(flow: HTTPFlow) -> Captured | None:

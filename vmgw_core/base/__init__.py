@@ -23,6 +23,7 @@ from .strict_json import (
 )
 from .tenants import MAX_NUMBER, MULTITENANT, Access, Labels, Subject, TenantID, tenant_name
 from .urls import HIDDEN, is_http_url, without_credentials
+from .value import Value
 from .yaml_nodes import YamlFile
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Labels",
     "Subject",
     "TenantID",
+    "Value",
     "YamlFile",
     "as_integer",
     "as_list",

@@ -8,13 +8,13 @@ Deny is the default: only a complete :class:`Grant` leads to a backend.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
-from vmgw_core.backends import Backend, BackendGroup
-from vmgw_core.base import Access, BoundedCache, Subject, TenantID
+from vmgw_core.backends import BackendGroup
+from vmgw_core.base import Access, BoundedCache, Subject, TenantID, text_bytes
 from vmgw_core.errors import (
     AccessDenied,
     BodyTooLarge,
@@ -27,13 +27,24 @@ from vmgw_core.errors import (
     UnknownRoute,
     UnsupportedBody,
 )
-from vmgw_core.http import CORS, Headers, RequestHead, Response, facts_of, header_cache, refusal_response, values_of
-from vmgw_core.routing import Match, Restriction, Route, check_tenant, decode_path, match_route, tenant_labels
+from vmgw_core.http import CORS, RequestHead, Response, refusal_response, values_of
+from vmgw_core.routing import (
+    Match,
+    Restriction,
+    Route,
+    check_tenant,
+    decode_path,
+    match_route,
+    tenant_labels,
+    upstream_path,
+)
 from vmgw_core.tokens import AccessMode, Token, TokenVerifier, VMAccessClaim, token_from_header
 
 TENANTS: Final = "/admin/tenants"
 """The path of :func:`tenants_page`."""
 
+_ADMISSIONS_BYTES: Final = 4 << 20
+_ADMISSION_BYTES: Final = 800  # with its match, without texts and claims
 _LONG_PATH: Final = 1024
 """Characters of a path that is decoded anew each time."""
 
@@ -46,7 +57,7 @@ class Body(Enum):
     HOLD = "hold"  # a form of at most Policy.max_form_size bytes, held for rewrite()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Policy:
     """Everything that a decision depends on, except the request and the time.
 
@@ -72,35 +83,55 @@ class Policy:
     """The most bytes of a write that must be read whole (``-ratelimit.maxDecodedSize``)."""
     compression: bool = True
     """Whether backends may compress responses (not with ``-http.disableResponseCompression``)."""
+    token_source: tuple[bytes, bool] = field(init=False, repr=False)
+    """Where a token is looked for."""
+    admissions: BoundedCache[tuple[VMAccessClaim | None, Match], Admission] = field(init=False, repr=False)
+    """What was allowed before, by the token's claim."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "token_source", (self.token_header, self.allow_without_prefix))
+        object.__setattr__(self, "admissions", BoundedCache(_ADMISSIONS_BYTES, _admission_bytes))
 
     def backends(self, route: Route) -> BackendGroup | None:
         """Return the backends that serve ``route``."""
         return self.write if route.inserts else self.read
 
 
-class Grant(NamedTuple):
+class Admission:
+    """What a claim allows on a path. Nothing else but the policy matters, so it is cached."""
+
+    __slots__ = ("backends", "claim", "match", "path", "subject")
+
+    def __init__(
+        self, *, claim: VMAccessClaim, match: Match, backends: BackendGroup, subject: Subject, path: str
+    ) -> None:
+        self.claim = claim
+        self.match = match
+        self.backends = backends
+        self.subject = subject
+        """The tenant and labels that a request is counted for."""
+        self.path = path
+        """The path below a backend's URL."""
+
+
+class Grant:
     """An admitted request: its access, route, backend and body. ``token`` is None without -enable.auth.
 
-    ``backend`` is the first of its group; the cycle chooses another by load.
+    ``backend`` is the first of its group; the cycle chooses another by load. ``path`` is the path below its URL.
     """
 
-    claim: VMAccessClaim
-    token: Token | None
-    match: Match
-    backend: Backend
-    body: Body
+    __slots__ = ("backend", "backends", "body", "claim", "match", "path", "route", "subject", "token")
 
-    @property
-    def route(self) -> Route:
-        """The row of the table."""
-        return self.match.route
-
-    @property
-    def subject(self) -> Subject:
-        """The tenant and labels that the request is counted for."""
-        if self.token is None:
-            return Subject(None if self.match.multitenant else self.claim.tenant, ())
-        return Subject(self.claim.tenant, self.token.access.labels)
+    def __init__(self, admission: Admission, token: Token | None, body: Body) -> None:
+        self.claim = admission.claim
+        self.match = admission.match
+        self.route = admission.match.route
+        self.subject = admission.subject
+        self.path = admission.path
+        self.backends = admission.backends
+        self.backend = admission.backends.first
+        self.token = token
+        self.body = body
 
 
 def access_of(policy: Policy, head: RequestHead) -> Access | None:
@@ -160,16 +191,41 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
     """
     match = _match(policy, head)
     token = _authenticate(policy, head, now) if policy.auth else None
+    key = (None if token is None else token.access, match)
+    admission = policy.admissions.get(key)
+    if admission is None:
+        admission = _admission(policy, *key)
+        policy.admissions.put(key, admission)
+    return Grant(admission, token, _body(policy, match.route, head))
+
+
+def _admission(policy: Policy, access: VMAccessClaim | None, match: Match) -> Admission:
+    """Decide what ``access`` (None without -enable.auth) allows on the path.
+
+    Raises:
+        Refusal: nothing; the subclass says why.
+    """
     route = match.route
-    claim = _claim_of_path(match) if token is None else _bound(token.access, match)
+    claim = _claim_of_path(match) if access is None else _bound(access, match)
     if not claim.mode.allows(route.access):
         raise AccessDenied(f"the token gives no {route.access} access")
-    _check_restrictions(policy, claim, match, by_token=token is not None)
+    _check_restrictions(policy, claim, match, by_token=access is not None)
     check_tenant(match, claim.tenant)
     backends = policy.backends(route)
     if backends is None:
         raise NotServed(f"no -{'write' if route.inserts else 'read'}.url is configured")
-    return Grant(claim=claim, token=token, match=match, backend=backends.first, body=_body(policy, route, head))
+    if access is None:
+        subject = Subject(None if match.multitenant else claim.tenant, ())
+    else:
+        subject = Subject(claim.tenant, access.labels)
+    path = upstream_path(match, claim.tenant, cluster=policy.cluster)
+    return Admission(claim=claim, match=match, backends=backends, subject=subject, path=path)
+
+
+def _admission_bytes(key: tuple[VMAccessClaim | None, Match], admission: Admission) -> int:
+    match = key[1]
+    texts = text_bytes(match.rest, admission.path)
+    return _ADMISSION_BYTES + texts + 2 * admission.claim.memory  # with the token's claim
 
 
 def _match(policy: Policy, head: RequestHead) -> Match:
@@ -223,7 +279,7 @@ def _claim_of_path(match: Match) -> VMAccessClaim:
 
 
 def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
-    text = _token_text(head.headers, policy)
+    text = _token_text(head, policy)
     try:
         return policy.verifier.verify(text, now)
     except UnknownKey:
@@ -232,34 +288,33 @@ def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
         raise
 
 
-_token_texts: BoundedCache[tuple[Headers, bytes, bool], str] = header_cache(lambda key: key[0])
-
-
-def _token_text(headers: Headers, policy: Policy) -> str:
-    key = (headers, policy.token_header, policy.allow_without_prefix)
-    text = _token_texts.get(key)
-    if text is None:
-        values = [value.decode("latin-1") for value in values_of(headers, policy.token_header)]
-        text = token_from_header(values, allow_without_prefix=policy.allow_without_prefix)
-        _token_texts.put(key, text)
+def _token_text(head: RequestHead, policy: Policy) -> str:
+    source = policy.token_source
+    known = head.facts.token
+    if known is not None and known[0] == source:
+        return known[1]
+    name, allow_without_prefix = source
+    values = [value.decode("latin-1") for value in values_of(head.headers, name)]
+    text = token_from_header(values, allow_without_prefix=allow_without_prefix)
+    head.facts.token = (source, text)
     return text
 
 
 def _body(policy: Policy, route: Route, head: RequestHead) -> Body:
-    length = head.content_length
     if not head.has_body:
         return Body.NONE
     if route.inserts:
         return Body.STREAM
-    form_type(head.headers)  # any other body is refused
+    form_type(head)  # any other body is refused
+    length = head.content_length
     if length is not None and length > policy.max_form_size:
         raise too_large(policy)
     return Body.HOLD
 
 
-def form_type(headers: Headers) -> str:
+def form_type(head: RequestHead) -> str:
     """Return the type of a form. Raises ``UnsupportedBody`` if the body is no form, or a compressed one."""
-    found = facts_of(headers).form_type
+    found = head.facts.form_type
     if found is None:
         raise UnsupportedBody("a body here must be a form, urlencoded or multipart, and not compressed")
     return found

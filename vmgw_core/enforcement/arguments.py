@@ -146,7 +146,6 @@ def enforce(
     """Return the URL query and the form to send upstream.
 
     Args:
-        cluster: whether the backends are a cluster's, whose traces show its nodes and what other tenants do.
         multitenant: whether the request is for ``/select/multitenant/…``, where the backend's cache mixes tenants.
         query: the client's raw query, without the question mark.
         form: the client's form as urlencoded text, or None if there is none.
@@ -156,27 +155,30 @@ def enforce(
         BadRequest: there is an argument that Go would silently drop, or a query that a proxy may cut.
         CostlyQuery: there is a query that could stop the backend.
     """
-    dropped = route.dropped | {TRACE_KEY} if cluster or claim.restricted else route.dropped
     uncached = multitenant and route.evaluates
+    dropped = route.dropped
+    if cluster or claim.restricted:
+        dropped = route.dropped_with_trace
     if uncached:
         dropped |= {NO_CACHE_KEY}
-    pairs = _kept(claim, dropped, query, "URL")
-    form_pairs = None if form is None else _kept(claim, dropped, form, "form")
-    check_expressions(route, query, pairs)
-    if form is not None and form_pairs is not None:
-        check_expressions(route, form, form_pairs)
+    kept = _kept(claim, dropped, query, "URL")
+    kept_form = None if form is None else _kept(claim, dropped, form, "form")
+    check_expressions(route, query, kept)
+    if form is not None and kept_form is not None:
+        check_expressions(route, form, kept_form)
+    added: tuple[str, ...] = ()
     if claim.restricted and route.filters is Filters.BIND:
-        read = len(form or "") <= _MAX_FORM_READ
-        pairs += _added(route, claim, [*pairs, *(form_pairs or ())] if read else pairs)
+        read = bool(kept_form) and len(form or "") <= _MAX_FORM_READ
+        added = _added(route, claim, f"{kept}&{kept_form}" if read else kept)
     if uncached:
-        pairs.append(f"{NO_CACHE_KEY}=1")
-    return "&".join(pairs), None if form_pairs is None else "&".join(form_pairs)
+        added += (f"{NO_CACHE_KEY}=1",)
+    return "&".join((kept, *added) if kept else added), kept_form
 
 
-def _kept(claim: VMAccessClaim, dropped: frozenset[str], arguments: str, place: str) -> list[str]:
-    """Return the client's raw pairs without keys that begin with an enforced name, in any spelling."""
+def _kept(claim: VMAccessClaim, dropped: frozenset[str], arguments: str, place: str) -> str:
+    """Return the client's raw arguments without keys that begin with an enforced name, in any spelling."""
     if _NOTHING_TO_DO.fullmatch(arguments) and arguments.count("&") < MAX_ARGUMENTS:
-        return arguments.split("&") if arguments else []
+        return arguments
     if place == "URL" and "#" in arguments:
         raise BadRequest("the URL has a raw number sign, where a proxy may cut it: percent-encode it")
     prefixes: tuple[str, ...] = ()
@@ -185,19 +187,15 @@ def _kept(claim: VMAccessClaim, dropped: frozenset[str], arguments: str, place: 
     if enforcement_of(claim).filters:
         prefixes += (FILTER_KEY,)
     keyed = [(pair, key_of(pair)) for pair in split_pairs(arguments, place)]
-    return [pair for pair, key in keyed if not key.startswith(prefixes) and key not in dropped]
+    return "&".join([pair for pair, key in keyed if not key.startswith(prefixes) and key not in dropped])
 
 
-def _added(route: Route, claim: VMAccessClaim, client: list[str]) -> tuple[str, ...]:
+def _added(route: Route, claim: VMAccessClaim, client: str) -> tuple[str, ...]:
     enforcement = enforcement_of(claim)
     if route.access is Access.WRITE:
         return enforcement.labels
     added = enforcement.narrowing + enforcement.filters
-    if _lists_labels(route) and not any(decoded_key(pair) in _MATCH_KEYS for pair in client):
+    if route.lists_labels and not any(decoded_key(pair) in _MATCH_KEYS for pair in client.split("&")):
         # With -search.ignoreExtraFiltersAtLabelsAPI a backend ignores filters here, but not match[].
         added += enforcement.matches
     return added
-
-
-def _lists_labels(route: Route) -> bool:
-    return route.path.endswith(("/api/v1/labels", "/api/v1/label/<name...>/values"))

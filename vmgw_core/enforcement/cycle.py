@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NoReturn
 
-from vmgw_core.backends import BackendGroup, Concurrency, Member
+from vmgw_core.backends import Concurrency, Member
 from vmgw_core.base import Access, TenantID
 from vmgw_core.errors import BackendTimeout, BackendUnreachable, InternalError, Refusal, TooManyAtOnce
 from vmgw_core.http import RequestHead
@@ -451,26 +451,18 @@ class Cycle:
         slots.refused += 1
         return TooManyAtOnce(slots.reached(tenant))
 
-    def _group(self) -> BackendGroup:
-        gateway, grant = self._admitted()
-        group = gateway.policy.backends(grant.route)
-        assert group is not None
-        return group
-
     def _rewrite(self, form: bytes | None) -> None:
         """Choose the backend and write its request."""
         gateway, grant = self._admitted()
-        group = self._group()
-        member = self.member = group.only or group.choose()
+        member = self.member = grant.backends.only or grant.backends.choose()
         assert member is not None
-        if member.backend is not grant.backend:
-            grant = self.grant = grant._replace(backend=member.backend)
+        grant.backend = member.backend
         self.upstream = rewrite(gateway.policy, grant, self.head, form)
 
     def _move(self) -> bool:
         """Point the request at a backend that has not been tried; return False if there is none."""
-        group = self._group()
         _, grant = self._admitted()
+        group = grant.backends
         assert self.member is not None
         assert self.upstream is not None
         self._tried += (self.member,)
@@ -479,7 +471,7 @@ class Cycle:
             return False
         self._forsake()
         self.member = member
-        self.grant = grant._replace(backend=member.backend)
+        grant.backend = member.backend
         self.upstream = moved(self.upstream, member.backend)
         return True
 
@@ -500,6 +492,6 @@ class Cycle:
             self._tell(member)
 
     def _tell(self, member: Member) -> None:
-        if self._group().only is None:
-            assert self.gateway is not None
-            self.gateway.backend_changed(member)
+        gateway, grant = self._admitted()
+        if grant.backends.only is None:
+            gateway.backend_changed(member)

@@ -7,7 +7,6 @@ and that ends the process.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_plus
 
@@ -35,18 +34,18 @@ _STRING: Final = re.compile(r"""(\#[^\n]*+|\\.)|"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\
 _RELABEL_SUSPECT: Final = re.compile(r"w[i\u0130]th(?!out)|ttf|\bru\b|alias|\\[xuU\n\r]|!", re.IGNORECASE)
 
 
-def check_expressions(route: Route, arguments: str, pairs: Iterable[str]) -> None:
-    """Look at the queries among ``pairs``, which are all that is sent of ``arguments``.
+def check_expressions(route: Route, arguments: str, sent: str) -> None:
+    """Look at the queries in ``sent``, which is what the backend gets of the client's ``arguments``.
 
     Raises:
         CostlyQuery: one of them could stop the backend.
     """
     if route.access is Access.WRITE:
         return
-    graphite, relabel = route.path.endswith("/render"), "relabel_configs" if route.dropped else None
+    graphite, relabel = route.renders, "relabel_configs" if route.dropped else None
     if not (graphite or relabel or len(arguments) > MAX_LENGTH or _suspect(arguments)):
         return
-    for pair in pairs:
+    for pair in sent.split("&"):
         key, value = key_of(pair), unquote_plus(pair.partition("=")[2], errors="replace")
         if key in _METRICSQL:
             _check_length(value)
@@ -63,7 +62,10 @@ def check_expressions(route: Route, arguments: str, pairs: Iterable[str]) -> Non
 
 def _suspect(arguments: str) -> bool:
     lowered = arguments.lower()
-    if any(word in lowered for word in _SUSPECT) or _ENCODED.search(lowered):
+    for word in _SUSPECT:
+        if word in lowered:
+            return True
+    if "%" in lowered and _ENCODED.search(lowered):
         return True
     return lowered.count("^") + lowered.count("%5e") > MAX_POWERS
 

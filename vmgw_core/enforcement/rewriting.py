@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from vmgw_core.backends import Backend
-from vmgw_core.http import Headers, RequestHead, read_form
-from vmgw_core.routing import upstream_path
+from vmgw_core.base import Value
+from vmgw_core.http import URLENCODED, Headers, RequestHead, read_form
 
 from .admission import Body, Grant, Policy, form_type
 from .arguments import enforce
 from .upstream_headers import upstream_headers
 
 
-class UpstreamRequest(NamedTuple):
-    """What the backend receives. ``body`` is None if the client's body is streamed or there is none."""
+class UpstreamRequest(Value):
+    """What the backend receives. ``body`` is None if the client's body is streamed or there is none.
 
-    backend: Backend
-    method: str
-    target: str
-    headers: Headers
-    body: bytes | None
+    ``forwarded`` are the headers, Host first, without those that a rewritten form adds.
+    """
+
+    __slots__ = ("backend", "body", "forwarded", "method", "target")
+
+    def __init__(self, backend: Backend, method: str, target: str, forwarded: Headers, body: bytes | None) -> None:
+        self.backend = backend
+        self.method = method
+        self.target = target
+        self.forwarded = forwarded
+        self.body = body
+
+    def fields(self) -> tuple[Backend, str, str, Headers, bytes | None]:
+        return self.backend, self.method, self.target, self.forwarded, self.body
+
+    @property
+    def headers(self) -> Headers:
+        """All headers."""
+        if self.body is None:
+            return self.forwarded
+        length = str(len(self.body)).encode()
+        return (*self.forwarded, (b"Content-Type", URLENCODED.encode()), (b"Content-Length", length))
 
 
 def rewrite(policy: Policy, grant: Grant, head: RequestHead, form: bytes | None) -> UpstreamRequest:
@@ -32,30 +47,26 @@ def rewrite(policy: Policy, grant: Grant, head: RequestHead, form: bytes | None)
     Raises:
         Refusal: the arguments cannot be made binding, or the form cannot be read.
     """
-    claim = grant.claim
     query = head.target.partition("?")[2]
     text = None
     if grant.body is Body.HOLD:
         # The body of a GET has no meaning (RFC 9110, section 9.3.1), and Go does not read it.
-        text = read_form(form_type(head.headers), form or b"") if head.method == "POST" else ""
+        text = read_form(form_type(head), form or b"") if head.method == "POST" else ""
     all_tenants = grant.match.multitenant and grant.token is not None  # without tokens, nobody is held to a tenant
-    query, text = enforce(grant.route, claim, query, text, cluster=policy.cluster, multitenant=all_tenants)
-    path = upstream_path(grant.match, claim.tenant, grant.backend, cluster=policy.cluster)
-    body = None if text is None else text.encode("ascii")
+    query, text = enforce(grant.route, grant.claim, query, text, cluster=policy.cluster, multitenant=all_tenants)
+    path = grant.backend.base + grant.path
     return UpstreamRequest(
-        backend=grant.backend,
-        method=head.method,
-        target=f"{path}?{query}" if query else path,
-        headers=upstream_headers(policy, grant, head, body),
-        body=body,
+        grant.backend,
+        head.method,
+        f"{path}?{query}" if query else path,
+        upstream_headers(policy, grant, head),
+        None if text is None else text.encode("ascii"),
     )
 
 
 def moved(request: UpstreamRequest, backend: Backend) -> UpstreamRequest:
     """Return the request for another backend of its group, as :func:`rewrite` would write it."""
-    (name, _), *headers = request.headers  # Host, which upstream_headers puts first
-    return request._replace(
-        backend=backend,
-        target=backend.base + request.target.removeprefix(request.backend.base),
-        headers=((name, backend.host_header.encode()), *headers),
-    )
+    (name, _), *headers = request.forwarded  # Host, which upstream_headers puts first
+    target = backend.base + request.target.removeprefix(request.backend.base)
+    forwarded = ((name, backend.host_header.encode()), *headers)
+    return UpstreamRequest(backend, request.method, target, forwarded, request.body)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from vmgw_core.base import BoundedCache, is_credential_header
-from vmgw_core.http import URLENCODED, Headers, RequestHead, header_cache
+from vmgw_core.base import is_credential_header
+from vmgw_core.http import Headers, RequestHead
 
 from .admission import Body, Grant, Policy
 
@@ -18,20 +18,15 @@ _NEVER_FORWARDED: Final = frozenset(
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"))
 
 
-def upstream_headers(policy: Policy, grant: Grant, head: RequestHead, body: bytes | None) -> Headers:
-    """Return the headers of the upstream request; ``body`` is its rewritten form, or None."""
-    reframed = grant.body is Body.HOLD
-    key = (head.headers, head.client, policy.token_header, grant.backend.host_header, reframed, policy.compression)
-    headers = _forwarded.get(key)
-    if headers is None:
-        headers = _forward(*key)
-        _forwarded.put(key, headers)
-    if body is None:
-        return headers
-    return (*headers, (b"Content-Type", URLENCODED.encode()), (b"Content-Length", str(len(body)).encode()))
-
-
-_forwarded: BoundedCache[tuple[Headers, str, bytes, str, bool, bool], Headers] = header_cache(lambda key: key[0])
+def upstream_headers(policy: Policy, grant: Grant, head: RequestHead) -> Headers:
+    """Return the client's headers as the backend gets them, without those that frame a form."""
+    key = (head.client, policy.token_header, grant.backend.host_header, grant.body is Body.HOLD, policy.compression)
+    known = head.facts.forwarded
+    if known is not None and known[0] == key:
+        return known[1]
+    headers = _forward(head.headers, *key)
+    head.facts.forwarded = (key, headers)
+    return headers
 
 
 def _forward(

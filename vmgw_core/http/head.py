@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from vmgw_core.base import Value
 from vmgw_core.errors import HeadTooLarge, MalformedHead, TargetTooLong
 
 from .headers import HeaderFacts, Headers, facts_of, values_of
@@ -51,16 +52,30 @@ _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*+(0|[1-9][0-9]{0,17})[ ]
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*+chunked[ ]*+\r\n")
 
 
-class RequestHead(NamedTuple):
+class RequestHead(Value):
     """The parts of a request that decisions need.
 
-    ``target`` is the origin-form target as sent; ``client`` the address of the peer, without its port.
+    ``target`` is the origin-form target as sent; ``client`` the address of the peer, without its port. ``facts`` is
+    what follows from the headers.
     """
 
-    method: str
-    target: str
-    headers: Headers
-    client: str
+    __slots__ = ("client", "facts", "headers", "method", "target")
+
+    def __init__(
+        self, method: str, target: str, headers: Headers, client: str, facts: HeaderFacts | None = None
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.client = client
+        self.facts = facts_of(headers) if facts is None else facts
+
+    def with_headers(self, headers: Headers) -> RequestHead:
+        """Return the same head with other headers."""
+        return RequestHead(method=self.method, target=self.target, headers=headers, client=self.client)
+
+    def fields(self) -> tuple[str, str, Headers, str]:
+        return self.method, self.target, self.headers, self.client
 
     def values(self, name: bytes) -> list[bytes]:
         """Return all values of the header ``name`` (given in lower case), in order, without surrounding blanks."""
@@ -74,24 +89,25 @@ class RequestHead(NamedTuple):
             MalformedHead: there are several, or it is not a number. Only a head of HTTP/1 has passed
                 :func:`check_head`.
         """
-        return _content_length(facts_of(self.headers))
+        if self.facts.bad_length:
+            raise MalformedHead("the Content-Length is not one number of bytes")
+        return self.facts.content_length
 
     @property
     def has_body(self) -> bool:
-        """Whether the framing announces content (RFC 9112, section 6.3). Chunked counts, even if it ends empty."""
-        facts = facts_of(self.headers)
-        return facts.chunked or bool(_content_length(facts))
+        """Whether the framing announces content (RFC 9112, section 6.3). Chunked counts, even if it ends empty.
+
+        Raises:
+            MalformedHead: see ``content_length``.
+        """
+        if self.facts.bad_length:
+            raise MalformedHead("the Content-Length is not one number of bytes")
+        return self.facts.has_body
 
     @property
     def awaits_continue(self) -> bool:
         """Whether the client waits for a 100 before it sends the body (RFC 9110, section 10.1.1)."""
-        return facts_of(self.headers).awaits_continue
-
-
-def _content_length(facts: HeaderFacts) -> int | None:
-    if facts.bad_length:
-        raise MalformedHead("the Content-Length is not one number of bytes")
-    return facts.content_length
+        return self.facts.awaits_continue
 
 
 def skip_empty_lines(received: bytes) -> int:

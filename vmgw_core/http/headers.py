@@ -1,14 +1,13 @@
 """Header fields, and what follows from them alone.
 
-The headers of one client's requests are mostly the very same, so what was computed from them is remembered. A cache is
-bounded in bytes, and a large head is not remembered: it would push out many small ones.
+A client's requests mostly have the very same headers, so what was computed from them is cached. The cache is bounded in
+bytes, and a large head is not cached: it would push out many small ones.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable
-from typing import Final, NamedTuple, TypeVar
+from typing import Final
 
 from vmgw_core.base import OBJECT_BYTES, BoundedCache
 
@@ -17,12 +16,10 @@ from .forms import is_form
 Headers = tuple[tuple[bytes, bytes], ...]
 """Header fields in the order they came, names as the client wrote them."""
 
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
-
-_CACHE_BYTES: Final = 1 << 20
-_MAX_ENTRY: Final = 16 * 1024
+_CACHE_BYTES: Final = 3 << 20
+_MAX_ENTRY: Final = 24 * 1024
 _PAIR_BYTES: Final = 56 + 2 * OBJECT_BYTES  # of a tuple of two, beside the two
+_FACTS_BYTES: Final = 400  # without what is proportional to the headers
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 
 
@@ -31,56 +28,46 @@ def values_of(headers: Headers, name: bytes) -> list[bytes]:
     return [value.strip() for key, value in headers if key.lower() == name]
 
 
-def header_cache(headers_of: Callable[[K], Headers]) -> BoundedCache[K, V]:
-    """Return a cache for values that are computed from headers and are not larger than them.
+class HeaderFacts:
+    """What headers say of the body that follows, and what decisions have computed from them.
 
-    Args:
-        headers_of: returns the headers of a key.
+    ``form_type`` is the type of an uncompressed form, or None. ``token`` and ``forwarded`` are the last result of a
+    computation, with the arguments that it depends on beside the headers. Neither is larger than the headers.
     """
 
-    def weigh(key: K, _: V) -> int:
-        fields = headers_of(key)
-        return 2 * sum(
-            _PAIR_BYTES + 2 * OBJECT_BYTES + name.__sizeof__() + value.__sizeof__() for name, value in fields
-        )
+    __slots__ = ("awaits_continue", "bad_length", "chunked", "content_length", "form_type", "forwarded", "has_body",
+                 "token")  # fmt: skip
 
-    return BoundedCache(_CACHE_BYTES, weigh, max_entry=_MAX_ENTRY)
+    def __init__(self, headers: Headers) -> None:
+        lengths = values_of(headers, b"content-length")
+        good_length = len(lengths) == 1 and _LENGTH.fullmatch(lengths[0]) is not None
+        self.content_length = int(lengths[0]) if good_length else None
+        self.bad_length = bool(lengths) and not good_length
+        """Whether Content-Length is not one number of bytes."""
+        self.chunked = any(name.lower() == b"transfer-encoding" for name, _ in headers)
+        self.has_body = self.chunked or bool(self.content_length)
+        expected = values_of(headers, b"expect")
+        self.awaits_continue = bool(expected) and expected[0].lower() == b"100-continue"
+        types = values_of(headers, b"content-type")
+        form_type = types[0].decode("latin-1") if len(types) == 1 else ""
+        encoded = any(value.lower() != b"identity" for value in values_of(headers, b"content-encoding"))
+        self.form_type = form_type if is_form(form_type) and not encoded else None
+        self.token: tuple[tuple[bytes, bool], str] | None = None
+        self.forwarded: tuple[tuple[str, bytes, str, bool, bool], Headers] | None = None
 
 
-class HeaderFacts(NamedTuple):
-    """What headers say of the body that follows. ``form_type`` is the type of an uncompressed form, or None."""
-
-    content_length: int | None
-    bad_length: bool
-    """Whether Content-Length is not one number of bytes."""
-    chunked: bool
-    awaits_continue: bool
-    form_type: str | None
+def _size(headers: Headers, _: HeaderFacts) -> int:
+    fields = sum(_PAIR_BYTES + 2 * OBJECT_BYTES + name.__sizeof__() + value.__sizeof__() for name, value in headers)
+    return _FACTS_BYTES + 3 * fields  # the headers, those that are forwarded, and the token
 
 
-_facts: BoundedCache[Headers, HeaderFacts] = header_cache(lambda headers: headers)
+_facts: Final[BoundedCache[Headers, HeaderFacts]] = BoundedCache(_CACHE_BYTES, _size, max_entry=_MAX_ENTRY)
 
 
 def facts_of(headers: Headers) -> HeaderFacts:
-    """Return what ``headers`` say of the body."""
+    """Return what ``headers`` say."""
     facts = _facts.get(headers)
     if facts is None:
-        facts = _read(headers)
+        facts = HeaderFacts(headers)
         _facts.put(headers, facts)
     return facts
-
-
-def _read(headers: Headers) -> HeaderFacts:
-    expected = values_of(headers, b"expect")
-    types = values_of(headers, b"content-type")
-    form_type = types[0].decode("latin-1") if len(types) == 1 else ""
-    encoded = any(value.lower() != b"identity" for value in values_of(headers, b"content-encoding"))
-    lengths = values_of(headers, b"content-length")
-    good_length = len(lengths) == 1 and _LENGTH.fullmatch(lengths[0]) is not None
-    return HeaderFacts(
-        content_length=int(lengths[0]) if good_length else None,
-        bad_length=bool(lengths) and not good_length,
-        chunked=any(name.lower() == b"transfer-encoding" for name, _ in headers),
-        awaits_continue=bool(expected) and expected[0].lower() == b"100-continue",
-        form_type=form_type if is_form(form_type) and not encoded else None,
-    )

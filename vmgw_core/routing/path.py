@@ -12,7 +12,6 @@ VictoriaMetrics reads as a plain one, and so it is sent.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -60,7 +59,6 @@ def decode_path(raw: str) -> str:
     return path
 
 
-@lru_cache(maxsize=256)
 def encode_path(path: str) -> str:
     """Escape all of a decoded path but unreserved characters and ``/@:!$&'()*+,=``."""
     return quote(path, safe="/@:!$&'()*+,=~")

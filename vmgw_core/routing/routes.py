@@ -14,11 +14,11 @@ VictoriaMetrics proxies as it is (``/vmalert/…``), everything but the pages an
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final
 
-from vmgw_core.base import MULTITENANT, Access, TenantID
+from vmgw_core.base import MULTITENANT, Access, TenantID, Value
 from vmgw_core.errors import MethodNotAllowed, UnknownRoute
 
 
@@ -126,57 +126,70 @@ class Route:
     prefix: str
     cluster_prefix: str
     single: bool
+    cluster_path: str = field(init=False)
+    """The path in a cluster, as a template."""
+    ignored: frozenset[Restriction] = field(init=False)
+    """The restrictions that the backend ignores here: a token with one of them may not use the route."""
+    binds_all_tenants: bool = field(init=False)
+    """Whether labels hold ``/select/multitenant/…`` to one tenant.
 
-    @property
-    def cluster_path(self) -> str:
-        """The path in a cluster, as a template."""
-        return self.cluster_prefix + self.path.removeprefix(self.prefix)
+    They do not on writes: VictoriaMetrics stores metadata for the tenant that the body names, or for 0:0. Graphite has
+    no such path.
+    """
+    writes_other_names: bool = field(init=False)
+    """Whether the backend ignores ``extra_label=__name__=…`` here: InfluxDB makes metric names of its fields."""
+    evaluates: bool = field(init=False)
+    """Whether the path evaluates MetricsQL, and so fills the backend's cache of results."""
+    renders: bool = field(init=False)
+    """Whether the path evaluates Graphite's functions."""
+    lists_labels: bool = field(init=False)
+    dropped: frozenset[str] = field(init=False)
+    """Arguments to remove: with ``id`` the relabel tools show the configuration of a scrape target."""
+    dropped_with_trace: frozenset[str] = field(init=False)
+    """The same, with the one that asks for a trace."""
+    inserts: bool = field(init=False)
+    """Whether vminsert (``-write.url``) serves the path; vmselect (``-read.url``) serves all others."""
 
-    @property
-    def ignored(self) -> frozenset[Restriction]:
-        """The restrictions that the backend ignores here: a token with one of them may not use the route."""
-        return _IGNORED[self.filters]
-
-    @property
-    def binds_all_tenants(self) -> bool:
-        """Whether labels hold ``/select/multitenant/…`` to one tenant.
-
-        They do not on writes: VictoriaMetrics stores metadata for the tenant that the body names, or for 0:0. Graphite
-        has no such path.
-        """
-        return self.access is Access.READ and not self.cluster_prefix.endswith("/graphite")
-
-    @property
-    def writes_other_names(self) -> bool:
-        """Whether the backend ignores ``extra_label=__name__=…`` here: InfluxDB makes metric names of its fields."""
-        return self.access is Access.WRITE and self.cluster_prefix.endswith("/influx") and self.filters is Filters.BIND
-
-    @property
-    def evaluates(self) -> bool:
-        """Whether the path evaluates MetricsQL, and so fills the backend's cache of results."""
-        return self.path.endswith(("/api/v1/query", "/api/v1/query_range"))
-
-    @property
-    def dropped(self) -> frozenset[str]:
-        """Arguments to remove: with ``id`` the relabel tools show the configuration of a scrape target."""
-        return frozenset({"id"}) if self.path.endswith("-relabel-debug") else frozenset()
-
-    @property
-    def inserts(self) -> bool:
-        """Whether vminsert (``-write.url``) serves the path; vmselect (``-read.url``) serves all others."""
-        return self.cluster_prefix.startswith("/insert/")
+    def __post_init__(self) -> None:
+        dropped = frozenset({"id"}) if self.path.endswith("-relabel-debug") else frozenset[str]()
+        derived = {
+            "cluster_path": self.cluster_prefix + self.path.removeprefix(self.prefix),
+            "ignored": _IGNORED[self.filters],
+            "binds_all_tenants": self.access is Access.READ and not self.cluster_prefix.endswith("/graphite"),
+            "writes_other_names": self.access is Access.WRITE
+            and self.cluster_prefix.endswith("/influx")
+            and self.filters is Filters.BIND,
+            "evaluates": self.path.endswith(("/api/v1/query", "/api/v1/query_range")),
+            "renders": self.path.endswith("/render"),
+            "lists_labels": self.path.endswith(("/api/v1/labels", "/api/v1/label/<name...>/values")),
+            "dropped": dropped,
+            "dropped_with_trace": dropped | {"trace"},
+            "inserts": self.cluster_prefix.startswith("/insert/"),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
 
 
-class Match(NamedTuple):
+class Match(Value):
     """A route, what of the decoded path follows its prefix, and the tenant a cluster-style path names.
 
     ``multitenant``: the path has that word in the tenant's place, and names no tenant.
     """
 
-    route: Route
-    rest: str
-    tenant: TenantID | None
-    multitenant: bool = False
+    __slots__ = ("_hash", "multitenant", "rest", "route", "tenant")
+
+    def __init__(self, route: Route, rest: str, tenant: TenantID | None, *, multitenant: bool = False) -> None:
+        self.route = route
+        self.rest = rest
+        self.tenant = tenant
+        self.multitenant = multitenant
+        self._hash = hash((route.path, rest, tenant, multitenant))
+
+    def __hash__(self) -> int:
+        return self._hash  # it is a key that is looked up for every request
+
+    def fields(self) -> tuple[Route, str, TenantID | None, bool]:
+        return self.route, self.rest, self.tenant, self.multitenant
 
 
 def _parse_table(table: str) -> tuple[Route, ...]:

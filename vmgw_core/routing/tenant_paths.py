@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from vmgw_core.backends import Backend
 from vmgw_core.base import TenantID, tenant_name
 from vmgw_core.errors import ForeignTenant
 
@@ -28,8 +27,8 @@ def tenant_labels(tenant: TenantID) -> tuple[tuple[str, str], ...]:
     return (("vm_account_id", str(tenant.account_id)), ("vm_project_id", str(tenant.project_id)))
 
 
-def upstream_path(match: Match, tenant: TenantID, backend: Backend, *, cluster: bool) -> str:
-    """Return the canonical path at the backend, percent-encoded and written from the table."""
+def upstream_path(match: Match, tenant: TenantID, *, cluster: bool) -> str:
+    """Return the canonical path below a backend's URL, percent-encoded and written from the table."""
     name = tenant_name(None if match.multitenant else tenant)
     prefix = match.route.cluster_prefix.replace("<tenant>", name) if cluster else match.route.prefix
-    return backend.base + encode_path(prefix + match.rest)
+    return encode_path(prefix + match.rest)

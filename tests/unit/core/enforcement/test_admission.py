@@ -839,7 +839,7 @@ def test_any_request_is_refused_or_bound_to_its_token(
 ) -> None:
     bearer = (b"Authorization", b"Bearer " + token.encode())
     if not head.values(b"authorization"):
-        head = head._replace(headers=(bearer, *head.headers))
+        head = head.with_headers((bearer, *head.headers))
     results: list[UpstreamRequest | type[Refusal]] = []
     for _ in range(2):
         try:

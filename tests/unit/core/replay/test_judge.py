@@ -174,7 +174,7 @@ def test_writes_without_rows_and_limits_of_reads() -> None:
 
 def test_without_authentication_the_path_names_the_tenant() -> None:
     by = policy(cluster=True, auth=False)
-    request = head("/select/3/prometheus/api/v1/query")._replace(headers=((b"Host", b"g"),))
+    request = head("/select/3/prometheus/api/v1/query").with_headers(((b"Host", b"g"),))
     made = captured(request, by)
     assert made.evidence is None
     assert difference(made, by) is None

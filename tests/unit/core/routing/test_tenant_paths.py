@@ -209,5 +209,5 @@ def test_another_tenant_is_refused(tenant: str) -> None:
 def test_the_path_at_the_backend(path: str, method: str, single: str, cluster: str) -> None:
     backend = Backend.parse("http://vm/base/", "read.url")
     tenant = TenantID(1, 5)
-    assert upstream_path(match_route(path, method, cluster=False), tenant, backend, cluster=False) == single
-    assert upstream_path(match_route(path, method, cluster=True), tenant, backend, cluster=True) == cluster
+    assert backend.base + upstream_path(match_route(path, method, cluster=False), tenant, cluster=False) == single
+    assert backend.base + upstream_path(match_route(path, method, cluster=True), tenant, cluster=True) == cluster
