@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vmgw_addons.capture import Capture, FlowReplay, ServerReplay
 from vmgw_addons.interactive import Explanation
-from vmgw_addons.lanes.fast import Backends, FastLane
+from vmgw_addons.lanes.fast import Backends, FastLane, Services
 from vmgw_addons.lanes.flow import FlowLane, FlowPatience, UpstreamConnections
 from vmgw_addons.listener import Listener
 from vmgw_addons.observability import (
@@ -45,7 +45,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
         telemetry.registry.register(collector)
     workers = WorkerMetrics(process.worker, telemetry)
     pages = StatusPages(in_force, process, background, cycles, telemetry, workers)
-    fast = FastLane(in_force, process, background, pages, access_control, rate_limit, telemetry)
+    fast = FastLane(Services(in_force, process, background, pages, access_control, telemetry))
     listener = Listener(in_force, process, background, fast)
     lifecycle = Lifecycle(in_force, process, background, configuration, keys, listener, fast)
     pages.begin_reload = lifecycle.reload_on_request

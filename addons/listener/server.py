@@ -238,7 +238,7 @@ class Listener:
 
     async def turn_away(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer before anything was asked, and close behind what the client sends, so that it sees the answer."""
-        writer.write(self.fast.closing(Overloaded("the gateway has as many connections as it takes")))
+        writer.write(self.fast.services.last_response(Overloaded("the gateway has as many connections as it takes")))
         linger = self.turned_away < MOST_TURNED_AWAY
         self.turned_away += 1
         try:

@@ -10,8 +10,9 @@ import h11
 
 from tests.fuzz.script import ANSWERS, PIECES, REQUESTS, Script
 from tests.support.addons.fakes import FakeTransport, Lane
-from vmgw_addons.lanes.fast.connection import AnswerHead, BackendConnection, Framing
+from vmgw_addons.lanes.fast.connection import BackendConnection
 from vmgw_addons.lanes.fast.request_head import HeadReader
+from vmgw_addons.lanes.fast.response_head import Framing, ResponseHead
 from vmgw_core.errors import Refusal
 from vmgw_core.http.framing import ChunkedReader
 from vmgw_core.http.head import HeadLimits, RequestHead, check_head, find_head
@@ -99,11 +100,11 @@ class Receiver:
     """Waits for an answer."""
 
     def __init__(self) -> None:
-        self.head: AnswerHead | None = None
+        self.head: ResponseHead | None = None
         self.size = 0
         self.done = self.lost = False
 
-    def answered(self, head: AnswerHead | None, content: bytes, done: bool) -> None:
+    def received(self, head: ResponseHead | None, content: bytes, done: bool) -> None:
         assert not self.done
         assert not self.lost
         assert (head is None) is (self.head is not None)
@@ -135,9 +136,9 @@ class Receiver:
 
 def answers(script: Script, lane: Lane) -> None:
     """Any bytes of a backend are one answer or one loss for each request."""
-    connection = BackendConnection(lane.pool)
+    connection = BackendConnection(lane.pool, (("read.test", 1), None))
     transport = FakeTransport(lane.loop, connection)
-    lane.pool.keys[connection] = ("read.test", 1, None)
+    lane.pool.open.add(connection)
     policy = lane.in_force.configured.policy
     assert policy is not None
     assert policy.read is not None
@@ -156,7 +157,7 @@ def answers(script: Script, lane: Lane) -> None:
     lane.call(lambda: transport.lose(None if script.number(2) else ConnectionResetError()))
     lane.turn()
     assert receiver is None or receiver.done or receiver.lost
-    assert not lane.pool.keys
+    assert not lane.pool.open
     assert not lane.pool.idle
 
 
@@ -188,7 +189,7 @@ def exchanges(script: Script, lane: Lane) -> None:
         _check_requests(bytes(backend.written))
     lane.call(lane.pool.close)
     lane.turn()
-    assert not lane.pool.keys
+    assert not lane.pool.open
     assert not lane.pool.idle
 
 

@@ -27,7 +27,7 @@ from .head import (
     find_head,
     skip_empty_lines,
 )
-from .headers import Headers, values_of
+from .headers import Headers, facts_of, values_of
 from .responses import CORS, HeaderEdit, Response, refusal_response
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
     "decoded_key",
     "decoder",
     "encode_pair",
+    "facts_of",
     "find_head",
     "is_form",
     "key_of",

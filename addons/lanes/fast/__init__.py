@@ -5,6 +5,7 @@ from __future__ import annotations
 from .client import LINGER_BYTES, LINGER_SECONDS
 from .health_probe import Backends
 from .lane import MOST_TURNED_AWAY, FastLane
+from .services import Services
 
 __all__ = [
     "LINGER_BYTES",
@@ -12,4 +13,5 @@ __all__ = [
     "MOST_TURNED_AWAY",
     "Backends",
     "FastLane",
+    "Services",
 ]

@@ -1,10 +1,10 @@
-"""The fast lane's side of the client: requests out of bytes, one after the other, and when to lose patience.
+"""The fast lane's side of a client: reads requests from bytes, one after the other, and keeps the timeouts.
 
 Rules of this file:
-- a head goes on only when the core has checked it byte by byte; llhttp then takes it apart;
-- requests that come early wait, up to a bound, and then in the kernel: answers keep the order of requests;
+- a head goes on only after the core has checked it byte by byte; llhttp then takes it apart;
+- requests that come early wait, up to a bound, and then in the kernel: responses keep the order of requests;
 - a connection that is closed while its client still sends is read on for a moment, so that the client gets to see
-  the answer (RFC 9112, section 9.6).
+  the response (RFC 9112, section 9.6).
 """
 
 from __future__ import annotations
@@ -13,48 +13,67 @@ import asyncio
 import time
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, Protocol, cast
 
 from vmgw_core.enforcement import Cycle
 from vmgw_core.errors import BadRequest, Refusal, RequestTimeout
 from vmgw_core.http import BodyReader, ChunkedReader, LengthReader, RequestHead, find_head, skip_empty_lines
 
+from .connection import HeaderLines
 from .exchange import Exchange
 from .request_head import HeadReader
-
-if TYPE_CHECKING:
-    from .lane import FastLane
+from .services import Services
 
 LINGER_BYTES: Final = 8 << 20
 LINGER_SECONDS: Final = 2.0
 
 
 class Waiting(Enum):
-    """What a connection waits for, and so what happens when it takes too long."""
+    """What a connection waits for. It decides what happens when that takes too long."""
 
     IDLE = "idle"
     HEAD = "head"
     BODY = "body"
-    ANSWER = "answer"
-    TAKING = "taking"
+    RESPONSE = "response"
+    SENDING = "sending"
     LINGER = "linger"
     CLOSING = "closing"
+
+
+class Clients(Protocol):
+    """Keeps the connections of all clients."""
+
+    def opened(self, client: FastClient) -> None:
+        """A client has connected."""
+
+    def closed(self, client: FastClient) -> None:
+        """A client has left."""
+
+    def handed_over(self, client: FastClient, protocol: asyncio.Protocol) -> None:
+        """A client speaks HTTP/2, so ``protocol`` of the flow lane takes its place."""
 
 
 class FastClient(asyncio.Protocol):
     """One connection of a client."""
 
     __slots__ = (
-        "_advancing", "_buffer", "_full",
-        "_heads", "_held", "_held_since", "_paused", "_seen", "_stuck", "_stuck_since", "address", "body", "deadline",
-        "discarded", "exchange", "flow", "half_closed", "lane", "old", "peer", "retire_at", "transport", "waiting",
-        "write_paused",
+        "_advancing", "_buffer", "_clients", "_full", "_heads", "_held", "_held_since", "_paused", "_seen", "_services",
+        "_stuck", "_stuck_since", "address", "body", "deadline", "discarded", "exchange", "flow", "half_closed",
+        "lines", "old", "peer", "retire_at", "transport", "waiting", "write_paused",
     )  # fmt: skip
 
-    def __init__(self, lane: FastLane, address: str | None, flow: Callable[[str | None], asyncio.Protocol]) -> None:
-        self.lane = lane
+    def __init__(
+        self,
+        services: Services,
+        clients: Clients,
+        address: str | None,
+        flow: Callable[[str | None], asyncio.Protocol],
+    ) -> None:
+        self._services = services
+        self._clients = clients
         self.address = address
         self.flow = flow
+        self.lines = HeaderLines()
         self.transport: asyncio.Transport | None = None
         self.peer = "unknown"
         self.exchange: Exchange | None = None
@@ -78,21 +97,21 @@ class FastClient(asyncio.Protocol):
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() == "h2":
             protocol = self.flow(self.address)
-            self.lane.handed_over(self, protocol)
+            self._clients.handed_over(self, protocol)
             self.transport.set_protocol(protocol)
             protocol.connection_made(self.transport)
             return
         peer = transport.get_extra_info("peername")
         self.peer = self.address or (peer[0] if peer else "unknown")
-        self._wait(Waiting.IDLE, self.lane.in_force.configured.limits.idle_timeout)
-        self.lane.opened(self)
+        self._wait(Waiting.IDLE, self._services.limits.idle_timeout)
+        self._clients.opened(self)
 
     def data_received(self, data: bytes) -> None:
         self._buffer = self._buffer + data if self._buffer else data
         self.advance()
 
     def eof_received(self) -> bool:
-        """The client sends no more. It still gets the answers to the requests that were complete."""
+        """The client sends no more. It still gets the responses to the requests that were complete."""
         self.half_closed = True
         if self.exchange is None:
             waiting = self.write_paused and bool(self._buffer)
@@ -101,8 +120,7 @@ class FastClient(asyncio.Protocol):
         return waiting and self.transport is not None and self.transport.get_extra_info("ssl_object") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.lane.clients.discard(self)
-        self.lane.turned_away.discard(self)
+        self._clients.closed(self)
         self.waiting = Waiting.CLOSING
         if self.exchange is not None:
             self.exchange.abandon()
@@ -147,13 +165,13 @@ class FastClient(asyncio.Protocol):
                 return self._read_head()
         elif self.body is not None and not self.exchange.queued:
             return self._read_body(self.exchange, self.body)
-        if len(self._buffer) > self.lane.in_force.configured.limits.pipelined:
+        if len(self._buffer) > self._services.limits.pipelined:
             self._full = True
             self._pause()
         return False
 
     def _read_head(self) -> bool:
-        limits = self.lane.in_force.configured.limits
+        limits = self._services.limits
         received = self._buffer
         if received.startswith(b"\r\n"):
             self._buffer, self._seen = received[skip_empty_lines(received) :], 0
@@ -169,20 +187,20 @@ class FastClient(asyncio.Protocol):
             self._buffer, self._seen = received[end:], 0
             self._begin(head)
         except Refusal as refusal:
-            self._answer_and_close(refusal)
+            self._respond_and_close(refusal)
         return True
 
     def _begin(self, head: RequestHead) -> None:
         self.old = self._heads.old
         cycle = Cycle(head, at=time.time(), started=time.perf_counter())
-        exchange = self.exchange = Exchange(self.lane, self, cycle, keep_alive=self._heads.keep_alive)
+        exchange = self.exchange = Exchange(self._services, self, cycle, keep_alive=self._heads.keep_alive)
         if head.has_body:
             length = head.content_length
-            limits = self.lane.in_force.configured.limits
+            limits = self._services.limits
             self.body = ChunkedReader(limits.chunk_line) if length is None else LengthReader(length)
             self._wait(Waiting.BODY, limits.body_timeout)
         else:
-            self.await_answer()
+            self.await_response()
         exchange.start()
 
     def _read_body(self, exchange: Exchange, body: BodyReader) -> bool:
@@ -195,13 +213,13 @@ class FastClient(asyncio.Protocol):
         if done:
             self.body = None
         else:
-            self._wait(Waiting.BODY, self.lane.in_force.configured.limits.body_timeout)
+            self._wait(Waiting.BODY, self._services.limits.body_timeout)
         if content or done:
             exchange.receive(content, done)
         return True
 
     def body_is_read(self) -> bool:
-        """Whether the request is through, or is so with what has been received already."""
+        """Whether the request has been received to its end."""
         if self.body is not None:
             try:
                 _, self._buffer, done = self.body.feed(self._buffer)
@@ -211,15 +229,15 @@ class FastClient(asyncio.Protocol):
                 self.body = None
         return self.body is None
 
-    # --- answers ---------------------------------------------------------------------------------------------------
+    # --- responses -------------------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Send a piece of an answer."""
+        """Send a piece of a response."""
         if self.transport is not None:
             self.transport.write(data)
 
     def exchanged(self, exchange: Exchange) -> None:
-        """The answer is out: on to the next request, or to the end."""
+        """The response is written: go on to the next request, or close."""
         self.exchange = None
         self._held = self._full = False
         self._pause()
@@ -229,36 +247,36 @@ class FastClient(asyncio.Protocol):
             else:
                 self._linger()
             return
-        self._wait(Waiting.IDLE, self.lane.in_force.configured.limits.idle_timeout)
+        self._wait(Waiting.IDLE, self._services.limits.idle_timeout)
         self.advance()
 
-    def go_on(self) -> None:
-        """The request need not wait any longer: read what there is of it."""
+    def resume(self) -> None:
+        """Read on after the request has waited in the queue."""
         self._full = False
         self._pause()
         self.advance()
 
-    def await_answer(self) -> None:
-        """The whole request is there, and as long as it has not begun, its answer is awaited."""
-        self._wait(Waiting.ANSWER, self.lane.in_force.configured.limits.response_timeout)
+    def await_response(self) -> None:
+        """The whole request is there, and its response is due."""
+        self._wait(Waiting.RESPONSE, self._services.limits.response_timeout)
 
-    def taking(self) -> None:
-        """The answer has begun: from here on it is the client that may be too slow."""
+    def sending(self) -> None:
+        """The response has begun: from now on the client may be too slow."""
         self._stuck = (0, 0)
-        self._stuck_since = self.lane.now()
-        self._wait(Waiting.TAKING, self.lane.in_force.configured.limits.body_timeout)
+        self._stuck_since = self._services.now()
+        self._wait(Waiting.SENDING, self._services.limits.body_timeout)
 
     def hold(self, held: bool) -> None:
-        """Read no further for now, or go on."""
+        """Stop reading, or go on."""
         if held and not self._held:
-            self._held_since = self.lane.now()
+            self._held_since = self._services.now()
         self._held = held
         self._pause()
 
     def retiring(self) -> bool:
-        """Whether the connection is to be closed behind the present answer."""
-        limits = self.lane.in_force.configured.limits
-        return not limits.keep_alive or (bool(limits.connection_timeout) and self.lane.now() > self.retire_at)
+        """Whether the connection closes after the present response."""
+        limits = self._services.limits
+        return not limits.keep_alive or (bool(limits.connection_timeout) and self._services.now() > self.retire_at)
 
     def _pause(self) -> None:
         paused = self._held or self._full
@@ -269,42 +287,42 @@ class FastClient(asyncio.Protocol):
             else:
                 self.transport.resume_reading()
 
-    # --- patience, and the end -------------------------------------------------------------------------------------
+    # --- timeouts, and the end --------------------------------------------------------------------------------------
 
     def _wait(self, what: Waiting, seconds: float) -> None:
         self.waiting = what
-        self.deadline = self.lane.now() + seconds
+        self.deadline = self._services.now() + seconds
 
     def too_late(self) -> None:
         """The deadline has passed."""
         waiting, exchange = self.waiting, self.exchange
         if waiting is Waiting.HEAD:
-            self._answer_and_close(RequestTimeout("the head of the request took too long"))
+            self._respond_and_close(RequestTimeout("the head of the request took too long"))
         elif waiting is Waiting.BODY and exchange is not None:
-            timeout = self.lane.in_force.configured.limits.response_timeout
-            if self._held and self.lane.now() - self._held_since > timeout:
+            timeout = self._services.limits.response_timeout
+            if self._held and self._services.now() - self._held_since > timeout:
                 exchange.too_late()
             elif self._paused or exchange.queued:  # it is not the client that is slow
-                self._wait(Waiting.BODY, self.lane.in_force.configured.limits.body_timeout)
+                self._wait(Waiting.BODY, self._services.limits.body_timeout)
             else:
                 exchange.refuse(RequestTimeout("the body of the request took too long"))
-        elif waiting is Waiting.ANSWER and exchange is not None:
+        elif waiting is Waiting.RESPONSE and exchange is not None:
             exchange.too_late()
-        elif waiting is Waiting.TAKING or self._is_taking():
+        elif waiting is Waiting.SENDING or self._is_reading():
             self._see_progress()
         elif waiting is Waiting.IDLE:
             self.close()
         else:
             self.abort()
 
-    def _is_taking(self) -> bool:
-        """Whether the client has not taken all of its answers yet, as far as they are complete."""
-        answered = self.waiting in (Waiting.IDLE, Waiting.CLOSING)
-        return answered and self.transport is not None and self.transport.get_write_buffer_size() > 0
+    def _is_reading(self) -> bool:
+        """Whether the client has not read all of its complete responses yet."""
+        complete = self.waiting in (Waiting.IDLE, Waiting.CLOSING)
+        return complete and self.transport is not None and self.transport.get_write_buffer_size() > 0
 
     def _see_progress(self) -> None:
-        """Cut the client off if it has taken nothing since the last look, or its backend has sent nothing for long."""
-        limits, now = self.lane.in_force.configured.limits, self.lane.now()
+        """Cut the client off if it has read nothing since the last look, or if its backend has sent nothing for long."""
+        limits, now = self._services.limits, self._services.now()
         size = 0 if self.transport is None else self.transport.get_write_buffer_size()
         state = (size, 0 if self.exchange is None else self.exchange.cycle.sent)
         if state != self._stuck:
@@ -315,12 +333,12 @@ class FastClient(asyncio.Protocol):
         self._wait(self.waiting, limits.body_timeout)
 
     def turn_away(self, refusal: Refusal, *, wait: bool) -> None:
-        """Answer before anything was asked, and close: behind what the client sends, or at once."""
+        """Respond before anything was asked, and close: after reading what the client sends, or at once."""
         if not wait:
-            self.write(self.lane.closing(refusal))
+            self.write(self._services.last_response(refusal))
             self.close()
             return
-        self._answer_and_close(refusal)
+        self._respond_and_close(refusal)
         if self.transport is not None and self.transport.can_write_eof():
             self.transport.write_eof()
 
@@ -329,12 +347,12 @@ class FastClient(asyncio.Protocol):
         return self.exchange is None and not self._buffer and self.waiting is Waiting.IDLE
 
     def is_busy(self) -> bool:
-        """Whether a request is being answered, or its answer is still on its way."""
+        """Whether a request is under way, or its response is still being written."""
         return self.exchange is not None or bool(self.transport and self.transport.get_write_buffer_size())
 
-    def _answer_and_close(self, refusal: Refusal) -> None:
-        """Answer what is no request: where the next one would begin is not known."""
-        self.write(self.lane.closing(refusal))
+    def _respond_and_close(self, refusal: Refusal) -> None:
+        """Respond to what is no request, and close: nobody knows where the next one would begin."""
+        self.write(self._services.last_response(refusal))
         self._linger()
 
     def _linger(self) -> None:
@@ -361,7 +379,7 @@ class FastClient(asyncio.Protocol):
     def close(self) -> None:
         """Close once everything written is out, or at the latest after a moment."""
         if self.transport is not None:
-            self._wait(Waiting.CLOSING, self.lane.in_force.configured.limits.body_timeout)
+            self._wait(Waiting.CLOSING, self._services.limits.body_timeout)
             self.transport.close()
 
     def abort(self) -> None:

@@ -1,126 +1,54 @@
-"""The fast lane's side of the backend: one connection, one request at a time, the answer parsed by llhttp.
+"""One connection to a backend: one request at a time, its response parsed by llhttp.
 
 Rules of this file:
-- a connection is used again only when the answer ended where its framing said, nothing followed it, and the whole
+- a connection is used again only if the response ended where its framing said, nothing followed it, and the whole
   request was sent; in doubt it is closed;
-- interim answers (1xx) are skipped, switching protocols is an error: nobody asked for it;
-- no answer is held: what was read goes on in the same call;
-- a head that llhttp has read once, byte for byte, is not given to it again: see ``KnownHeads``.
+- interim responses (1xx) are skipped; switching protocols is an error, since nobody asked for it;
+- no response is held back: what was read goes on in the same call;
+- llhttp reads the same head once: see ``ResponseHeadCache``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from enum import Enum
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Protocol, cast
+import ssl
+from typing import Final, Protocol, cast
 
 import httptools
 
 from vmgw_core.enforcement import UpstreamRequest
-from vmgw_core.http import HeaderEdit, Headers
+from vmgw_core.http import URLENCODED, Headers
 
-if TYPE_CHECKING:
-    from .pool import Pool
+from .response_head import Framing, ResponseHead, ResponseHeadCache
 
+_URLENCODED: Final = URLENCODED.encode()
 MAX_RESPONSE_HEAD: Final = 1 << 20
-"""Bytes of a head with all interim answers before it; and of what stands between two pieces of content, or behind."""
-MAX_KNOWN: Final = 256
-"""Heads that are kept, each of at most ``_MAX_KNOWN_HEAD`` bytes."""
-_MAX_KNOWN_HEAD: Final = 2048
-_NOT_PASSED_ON: Final = frozenset(
-    b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade".split()
-)  # RFC 9110, section 7.6.1
-_KEPT: Final = frozenset((b"content-length", b"content-type", b"content-encoding"))
+"""Bytes of a head with all interim responses before it; and of what is between or after two pieces of content."""
+
+PoolKey = tuple[tuple[str, int], ssl.SSLContext | None]
+"""Connections with the same key reach the same backend: host and port, and TLS."""
 
 
-class Framing(Enum):
-    """Where an answer ends (RFC 9112, section 6.3)."""
+class Owner(Protocol):
+    """The pool that a connection belongs to."""
 
-    NONE = "none"
-    LENGTH = "length"
-    CHUNKED = "chunked"
-    CLOSE = "close"
+    heads: ResponseHeadCache
 
+    def release(self, connection: BackendConnection) -> None:
+        """The connection is idle."""
 
-class AnswerHead:
-    """The head of a backend's final answer, without the headers that end here.
-
-    llhttp has seen to it that no header holds a control character.
-    """
-
-    __slots__ = ("edit", "framing", "headers", "length", "status", "written")
-
-    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], *, is_head: bool) -> None:
-        self.status = status
-        self.headers: Headers
-        self.edit: HeaderEdit | None = None
-        self.written = b""
-        """How it goes to clients, as ``edit`` has it: see :meth:`FastLane.passed_on`."""
-        self.length = 0
-        self.framing = Framing.CLOSE
-        kept = []
-        named: set[bytes] = set()
-        for header in headers:
-            name = header[0].lower()
-            if name not in _NOT_PASSED_ON:
-                kept.append(header)
-                if name == b"content-length" and self.framing is Framing.CLOSE:
-                    self.framing, self.length = Framing.LENGTH, int(header[1])
-            elif name == b"transfer-encoding":
-                # RFC 9112, section 6.3: whatever does not end in chunked lasts until the connection ends.
-                last = header[1].rpartition(b",")[2].strip().lower()
-                self.framing = Framing.CHUNKED if last == b"chunked" else Framing.CLOSE
-            elif name == b"connection":
-                named.update(token.strip().lower() for token in header[1].split(b","))
-        if named - _NOT_PASSED_ON - _KEPT:
-            kept = [header for header in kept if header[0].lower() not in named - _KEPT]
-        self.headers = tuple(kept)
-        if is_head or status in (204, 304):
-            self.framing, self.length = Framing.NONE, 0
-        if status == 204:  # RFC 9110, section 8.6: there is no content to tell the length of
-            self.headers = tuple(header for header in kept if header[0].lower() != b"content-length")
-
-
-class KnownHeads:
-    """Heads of answers by their bytes, so that a parser reads the same one once.
-
-    Only of answers to other requests than HEAD, with content of known length: behind them, no parser is needed.
-    """
-
-    __slots__ = ("_known",)
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, tuple[AnswerHead, bool]] = {}
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def find(self, received: bytes) -> tuple[AnswerHead, bool, bytes] | None:
-        """The head that ``received`` begins with, whether the connection stays, and what follows; None if not known."""
-        end = received.find(b"\r\n\r\n") + 4
-        known = self._known.get(received[:end])
-        return None if known is None else (*known, received[end:])
-
-    def note(self, received: bytes, content: int, head: AnswerHead, keep: bool) -> None:
-        """The head of ``received``, behind which a parser has found ``content`` bytes and nothing else."""
-        end = received.find(b"\r\n\r\n") + 4
-        bounded = head.framing in (Framing.LENGTH, Framing.NONE)
-        # Where the parser did not end the head at the first empty line, the length does not fit.
-        if bounded and end + content == len(received) and end <= _MAX_KNOWN_HEAD:
-            if len(self._known) >= MAX_KNOWN:
-                self._known.clear()
-            self._known[received[:end]] = head, keep
+    def forget(self, connection: BackendConnection) -> None:
+        """The connection has ended."""
 
 
 class Receiver(Protocol):
-    """Whoever waits for an answer."""
+    """Whoever waits for a response."""
 
-    def answered(self, head: AnswerHead | None, content: bytes, done: bool) -> None:
-        """More of the answer: its head the first time, content, and whether this is its end."""
+    def received(self, head: ResponseHead | None, content: bytes, done: bool) -> None:
+        """More of the response: its head the first time, content, and whether this is its end."""
 
     def backend_lost(self, reason: str) -> None:
-        """The answer ended too early, or is none. The connection is closed."""
+        """The response ended too early, or is none. The connection is closed."""
 
     def backend_writable(self, writable: bool) -> None:
         """Whether the backend takes more of the request just now."""
@@ -131,22 +59,20 @@ class BackendConnection(asyncio.Protocol):
 
     __slots__ = (
         "_content", "_done", "_head", "_headers", "_interim", "_is_head", "_keep", "_left", "_parser", "_paused",
-        "_seen", "_surplus", "idle_since", "pool", "receiver", "transport", "uses",
+        "_seen", "_surplus", "idle_since", "key", "owner", "receiver", "transport", "uses",
     )  # fmt: skip
 
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
+    def __init__(self, owner: Owner, key: PoolKey) -> None:
+        self.owner = owner
+        self.key = key
         self.transport: asyncio.Transport | None = None
         self.receiver: Receiver | None = None
         self.uses = 0
         self.idle_since = 0.0
         self._parser: httptools.HttpResponseParser | None = None
         self._paused = False
-        self._reset(is_head=False)
-
-    def _reset(self, *, is_head: bool) -> None:
-        self._is_head = is_head
-        self._head: AnswerHead | None = None
+        self._is_head = False
+        self._head: ResponseHead | None = None
         self._headers: list[tuple[bytes, bytes]] = []
         self._content: list[bytes] = []
         self._left = 0
@@ -158,9 +84,12 @@ class BackendConnection(asyncio.Protocol):
     def send(self, receiver: Receiver, data: bytes, *, is_head: bool) -> None:
         """Begin a request: ``data`` is its head, with the body or the beginning of it."""
         assert self.transport is not None
-        self._reset(is_head=is_head)
-        if self._parser is None:
-            self._parser = httptools.HttpResponseParser(self)
+        self._is_head = is_head
+        self._head = None
+        self._headers.clear()
+        self._content.clear()
+        self._left = self._seen = 0
+        self._interim = self._done = self._surplus = self._keep = False
         self.receiver = receiver
         self.uses += 1
         self.transport.write(data)
@@ -193,34 +122,35 @@ class BackendConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         receiver = self.receiver
         if receiver is None:
-            self.abort()  # an answer to nothing
+            self.abort()  # a response to no request
             return
         if self._left:
             self._count_off(receiver, None, data)
             return
         if self._head is None and not self._seen and not self._is_head:
-            known = self.pool.heads.find(data)
-            if known is not None:
-                self._head, self._keep, content = known
+            found = self.owner.heads.find(data)
+            if found is not None:
+                self._head, self._keep, end = found
                 self._left = self._head.length
-                self._count_off(receiver, self._head, content)
+                self._count_off(receiver, self._head, data[end:])
                 return
         self._parse(receiver, data)
 
-    def _count_off(self, receiver: Receiver, head: AnswerHead | None, content: bytes) -> None:
+    def _count_off(self, receiver: Receiver, head: ResponseHead | None, content: bytes) -> None:
         """Pass on content of known length: nothing in it has to be looked at."""
         self._left -= len(content)
         if self._left < 0:
             self._surplus = True
             content = content[: self._left]
         self._done = self._left <= 0
-        receiver.answered(head, content, self._done)
+        receiver.received(head, content, self._done)
         if self._done:
             self._left = 0
             self._finish()
 
     def _parse(self, receiver: Receiver, data: bytes) -> None:
-        assert self._parser is not None
+        if self._parser is None:
+            self._parser = httptools.HttpResponseParser(self)
         had_head = self._head is not None
         alone = not had_head and not self._seen and not self._is_head
         try:
@@ -230,41 +160,41 @@ class BackendConnection(asyncio.Protocol):
             return
         except httptools.HttpParserError:
             if not self._done:
-                self._fail("its answer is no valid HTTP")
+                self._fail("its response is not valid HTTP")
                 return
-            self._surplus = True  # rubbish behind a complete answer
+            self._surplus = True  # rubbish after a complete response
         if self._head is None:
             self._seen += len(data)
             if self._seen > MAX_RESPONSE_HEAD:
-                self._fail("the head of its answer is too large")
+                self._fail("the head of its response is too large")
             return
         content = b"".join(self._content)
         self._content.clear()
         self._seen = 0 if content or not had_head else self._seen + len(data)
         if self._seen > MAX_RESPONSE_HEAD and not self._done:
-            self._fail("the trailers of its answer, or what stands in a chunk's head, are too large")
+            self._fail("the trailers of its response, or the extensions of a chunk, are too large")
             return
         head = None if had_head else self._head
         if alone:
-            self.pool.heads.note(data, len(content), self._head, self._keep)
+            self.owner.heads.note(data, len(content), self._head, self._keep)
         if head is not None and head.framing is Framing.LENGTH and not self._done:
             self._left = head.length - len(content)
             self._parser = None  # what is left is counted, so that no parser has to copy it
-        receiver.answered(head, content, self._done)
+        receiver.received(head, content, self._done)
         if self._done:
             self._finish()
 
     def _finish(self) -> None:
-        """The answer is complete: the connection serves the next request, or ends."""
+        """End a complete response: the connection serves the next request, or is closed."""
         if self.receiver is None:
             return  # it was given up meanwhile
         self.receiver = None
         if self._head is not None and self._head.framing is Framing.NONE:
             self._parser = None  # it may still wait for the content that the headers tell of
         if self._paused:
-            self.pause(False)  # for a client that was slow with the last answer
+            self.pause(False)  # the last client was slow to read
         if self._keep and not self._surplus:
-            self.pool.release(self)
+            self.owner.release(self)
         elif self.transport is not None:
             self.transport.close()
 
@@ -275,14 +205,14 @@ class BackendConnection(asyncio.Protocol):
             receiver.backend_lost(reason)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.pool.forget(self)
+        self.owner.forget(self)
         receiver, self.receiver = self.receiver, None
         if receiver is None:
             return
         if exc is None and self._head is not None and self._head.framing is Framing.CLOSE:
-            receiver.answered(None, b"", True)
+            receiver.received(None, b"", True)
         else:
-            receiver.backend_lost("it broke off before the end of its answer" if self._head else "")
+            receiver.backend_lost("it closed the connection before the end of its response" if self._head else "")
 
     def pause_writing(self) -> None:
         if self.receiver is not None:
@@ -313,7 +243,7 @@ class BackendConnection(asyncio.Protocol):
             self._interim = True
             self._headers.clear()
             return
-        head = self._head = AnswerHead(status, self._headers, is_head=self._is_head)
+        head = self._head = ResponseHead(status, self._headers, is_head=self._is_head)
         self._done = head.framing is Framing.NONE
         self._keep = head.framing is not Framing.CLOSE and self._parser.should_keep_alive()
 
@@ -330,16 +260,30 @@ class BackendConnection(asyncio.Protocol):
             self._done = True
 
 
-def written(upstream: UpstreamRequest) -> bytes:
-    """The head of a request as it goes to its backend."""
-    line = f"{upstream.method} {upstream.target} HTTP/1.1\r\n".encode("ascii")
-    return line + _written(upstream.headers, upstream.backend.authorization)
+def head_bytes(upstream: UpstreamRequest, written: HeaderLines) -> bytes:
+    """Return the head of a request for its backend, with the headers that ``written`` holds if they are the same."""
+    headers, authorization = upstream.forwarded, upstream.backend.authorization
+    if written.headers is not headers or written.authorization is not authorization:
+        written.write(headers, authorization)
+    head = f"{upstream.method} {upstream.target} HTTP/1.1\r\n".encode("ascii") + written.lines
+    if upstream.body is None:
+        return head + b"\r\n"
+    return head + b"Content-Type: %b\r\nContent-Length: %d\r\n\r\n" % (_URLENCODED, len(upstream.body))
 
 
-@lru_cache(maxsize=256)
-def _written(headers: Headers, authorization: bytes | None) -> bytes:
-    """Headers as they go to a backend. The same client's are the same again and again."""
-    lines = [b"%b: %b\r\n" % header for header in headers]
-    if authorization is not None:
-        lines.append(b"Authorization: %b\r\n" % authorization)
-    return b"".join(lines) + b"\r\n"
+class HeaderLines:
+    """Headers as bytes. A client's requests mostly have the same headers, so they are written once."""
+
+    __slots__ = ("authorization", "headers", "lines")
+
+    def __init__(self) -> None:
+        self.headers: Headers = ()
+        self.authorization: bytes | None = None
+        self.lines = b""
+
+    def write(self, headers: Headers, authorization: bytes | None) -> None:
+        """Hold ``headers``, and the backend's credentials."""
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        if authorization is not None:
+            lines.append(b"Authorization: %b\r\n" % authorization)
+        self.headers, self.authorization, self.lines = headers, authorization, b"".join(lines)

@@ -1,4 +1,4 @@
-"""Health probes: ask backends that failed whether they answer again."""
+"""Health probes: ask failed backends whether they work again."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from vmgw_addons.support import Background
 from vmgw_core.backends import Backend, Member
 from vmgw_core.errors import Refusal
 
-from .connection import AnswerHead
 from .pool import Pool
+from .response_head import ResponseHead
 
-_LOOK_SECONDS: Final = 1.0  # after that long it is seen that a backend was set aside, or less with a small -failTimeout
+_LOOK_SECONDS: Final = 1.0  # a backend that was ejected is seen after that time, or less with a small -failTimeout
 _PROBE_TIMEOUT: Final = 5.0
 
 
@@ -40,29 +40,29 @@ class Backends:
         return self.in_force.configured.settings.fail_timeout
 
     async def step(self) -> float:
-        """Watch those that were set aside since the last look. Returns when to look again."""
-        for member in self.set_aside():
+        """Watch those ejected since the last look. Returns when to look again."""
+        for member in self.ejected():
             if member not in self.watches:
                 self.watches[member] = self.background.once("backend_probe", self.watch(member))
         return min(_LOOK_SECONDS, self.pause)
 
-    def set_aside(self) -> set[Member]:
-        """Those that wait for their next chance."""
+    def ejected(self) -> set[Member]:
+        """Return the ejected backends."""
         several = [group for group in self.in_force.configured.groups if group.only is None]
         return {member for group in several for member in group.members if not member.up}
 
     async def watch(self, member: Member) -> None:
-        """Probe a backend until it answers, or is no longer one of several."""
+        """Probe a backend until it responds, or is no longer one of several."""
         try:
             while True:
                 await self.background.sleep(self.pause)
-                if member not in self.set_aside() or await self.answers(member):
+                if member not in self.ejected() or await self.responds(member):
                     return
         finally:
             del self.watches[member]
 
-    async def answers(self, member: Member) -> bool:
-        """Ask a backend for its health. It is back with any answer but an error of the server's (5xx)."""
+    async def responds(self, member: Member) -> bool:
+        """Ask a backend for its health. Any response but a server error (5xx) puts it back."""
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT):
                 status = await ask_health(self.pool, member.backend)
@@ -77,7 +77,7 @@ class Backends:
 
 
 async def ask_health(pool: Pool, backend: Backend) -> int:
-    """The status of ``/health`` at a backend, 599 where it gives no answer. Raises Refusal: it cannot be reached."""
+    """The status of ``/health`` at a backend, 599 if it does not respond. Raises Refusal: it cannot be reached."""
     connection = await pool.connect(backend)
     receiver = _Status()
     try:
@@ -92,12 +92,12 @@ async def ask_health(pool: Pool, backend: Backend) -> int:
 
 
 class _Status:
-    """Waits for the head of an answer."""
+    """Waits for the head of a response."""
 
     def __init__(self) -> None:
         self.status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-    def answered(self, head: AnswerHead | None, content: bytes, done: bool) -> None:
+    def received(self, head: ResponseHead | None, content: bytes, done: bool) -> None:
         if head is not None and not self.status.done():
             self.status.set_result(head.status)
 

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
+import time
 from typing import Final
 
 from vmgw_addons.state import InForce
 from vmgw_core.backends import Backend
 from vmgw_core.errors import BackendTimeout, BackendUnreachable
 
-from .connection import BackendConnection, KnownHeads
+from .connection import BackendConnection, PoolKey
+from .response_head import ResponseHeadCache
 
 MAX_IDLE: Final = 128
-"""Idle connections kept for each backend. More are closed when their answer ends."""
+"""Idle connections kept for each backend. More are closed when their response ends."""
 IDLE_SECONDS: Final = 30.0
-"""An idle connection is closed then: before most servers would do so themselves."""
+"""An idle connection is closed after that, earlier than most servers would."""
 _WRITE_BUFFER: Final = 256 * 1024
-
-_Key = tuple[str, int, ssl.SSLContext | None]
 
 
 class Pool:
     """Idle connections by backend, the one used last on top, and how to open another.
 
-    The number of busy ones is bounded by that of clients: each waits for one answer at a time.
+    The number of busy ones is bounded by the number of clients: each waits for one response at a time.
     """
 
     def __init__(self, in_force: InForce) -> None:
         self.in_force = in_force
-        self.idle: dict[_Key, list[BackendConnection]] = {}
-        self.keys: dict[BackendConnection, _Key] = {}
-        self.heads = KnownHeads()
+        self.idle: dict[PoolKey, list[BackendConnection]] = {}
+        self.open: set[BackendConnection] = set()
+        self.heads = ResponseHeadCache()
 
     def take(self, backend: Backend) -> BackendConnection | None:
         """An idle connection to ``backend``, or None."""
@@ -55,9 +54,9 @@ class Pool:
         try:
             async with asyncio.timeout(self.in_force.configured.settings.backend_connect_timeout):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: BackendConnection(self),
+                    lambda: BackendConnection(self, key),
                     *backend.address,
-                    ssl=key[2],
+                    ssl=key[1],
                     server_hostname=None if tls is None else tls.server_name,
                     family=socket.AF_UNSPEC if self.in_force.configured.settings.enable_tcp6 else socket.AF_INET,
                 )
@@ -67,37 +66,38 @@ class Pool:
             raise BackendUnreachable(f"-{backend.flag}: the backend cannot be reached") from None
         assert connection.transport is not None
         connection.transport.set_write_buffer_limits(high=_WRITE_BUFFER)
-        self.keys[connection] = key
+        self.open.add(connection)
         return connection
 
-    def key(self, backend: Backend) -> _Key:
-        """What connections to ``backend`` have in common: after a reload of its certificates, others."""
+    def key(self, backend: Backend) -> PoolKey:
+        """Return the key of connections to ``backend``: another one after a reload of its certificates."""
         tls = self.in_force.configured.upstream_tls.get(backend.address)
-        return (*backend.address, None if tls is None else tls.fast)
+        return backend.address, None if tls is None else tls.fast
 
     def release(self, connection: BackendConnection) -> None:
         """Keep ``connection`` for the next request, or close it where enough are kept."""
-        key = self.keys.get(connection)
-        if key is None or connection.transport is None:
+        if connection not in self.open or connection.transport is None:
             return
-        waiting = self.idle.setdefault(key, [])
+        waiting = self.idle.get(connection.key)
+        if waiting is None:
+            waiting = self.idle[connection.key] = []
         if len(waiting) >= MAX_IDLE:
             connection.transport.close()
             return
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = time.monotonic()
         waiting.append(connection)
 
     def forget(self, connection: BackendConnection) -> None:
         """``connection`` has ended."""
-        key = self.keys.pop(connection, None)
-        waiting = self.idle.get(key, []) if key is not None else []
+        self.open.discard(connection)
+        waiting = self.idle.get(connection.key, [])
         if connection in waiting:
             waiting.remove(connection)
-        if key is not None and not waiting:
-            self.idle.pop(key, None)
+        if not waiting:
+            self.idle.pop(connection.key, None)
 
     def sweep(self, now: float) -> None:
-        """Close what has been idle for long; ``now`` is the loop's time."""
+        """Close what has been idle for long; ``now`` is of the monotonic clock."""
         for waiting in list(self.idle.values()):
             for connection in list(waiting):
                 if now - connection.idle_since < IDLE_SECONDS:
@@ -107,5 +107,5 @@ class Pool:
 
     def close(self) -> None:
         """Close everything."""
-        for connection in list(self.keys):
+        for connection in list(self.open):
             connection.abort()

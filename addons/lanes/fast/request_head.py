@@ -9,7 +9,7 @@ from __future__ import annotations
 import httptools
 
 from vmgw_core.errors import BadRequest
-from vmgw_core.http import Headers, HeadLimits, RequestHead, check_head, check_request_line
+from vmgw_core.http import Headers, HeadLimits, RequestHead, check_head, check_request_line, facts_of
 
 
 class HeadReader:
@@ -19,13 +19,14 @@ class HeadReader:
     connection to stay (RFC 9112, section 9.3).
     """
 
-    __slots__ = ("_fields", "_found", "_headers", "_parser", "keep_alive", "old")
+    __slots__ = ("_facts", "_fields", "_found", "_headers", "_parser", "keep_alive", "old")
 
     def __init__(self) -> None:
         self.old = False
         self.keep_alive = False
         self._fields = b""
         self._headers: Headers = ()
+        self._facts = facts_of(())
         self._found: list[tuple[bytes, bytes]] = []
         self._parser: httptools.HttpRequestParser | None = None
 
@@ -40,7 +41,7 @@ class HeadReader:
             self._fields = b""
             self._take_apart(fields)
             self._fields, self.old = fields, line.old
-        return RequestHead(method=line.method, target=line.target, headers=self._headers, client=client)
+        return RequestHead(line.method, line.target, self._headers, client, self._facts)
 
     def _take_apart(self, fields: bytes) -> None:
         """Have llhttp read the headers. The request line is the core's: llhttp knows but a fixed list of methods."""
@@ -56,6 +57,7 @@ class HeadReader:
         finally:
             self._parser = None
         self._headers = tuple(self._found)
+        self._facts = facts_of(self._headers)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by llhttp."""

@@ -22,6 +22,7 @@ from vmgw_addons.lanes.fast.client import FastClient
 from vmgw_addons.lanes.fast.connection import BackendConnection
 from vmgw_addons.lanes.fast.lane import FastLane
 from vmgw_addons.lanes.fast.pool import Pool
+from vmgw_addons.lanes.fast.services import Services
 from vmgw_addons.observability.metrics import Telemetry
 from vmgw_addons.observability.status_pages import StatusPages
 from vmgw_addons.observability.worker_metrics import WorkerMetrics
@@ -29,7 +30,6 @@ from vmgw_addons.process.configuration import Configuration
 from vmgw_addons.sources.keys import KeyRefresh
 from vmgw_addons.state import Cycles, InForce, Process, Reloads
 from vmgw_addons.steps.access_control import AccessControl
-from vmgw_addons.steps.rate_limit import RateLimit
 from vmgw_addons.support import Background
 from vmgw_core.backends.backend import Backend
 from vmgw_core.configuration import parse
@@ -169,9 +169,9 @@ class FakePool(Pool):
         await self.gate.wait()
         if self.refusing:
             raise BackendUnreachable("-read.url: the backend cannot be reached")
-        connection = BackendConnection(self)
+        connection = BackendConnection(self, self.key(backend))
         self.opened.append(FakeTransport(self.loop, connection))
-        self.keys[connection] = self.key(backend)
+        self.open.add(connection)
         return connection
 
 
@@ -189,18 +189,18 @@ class Lane:
         workers = WorkerMetrics(None, self.telemetry)
         pages = StatusPages(self.in_force, process, background, cycles, self.telemetry, workers)
         control = AccessControl(self.in_force, cycles, KeyRefresh(self.in_force, background))
-        rate_limit = RateLimit(self.in_force, background, cycles)
-        self.fast = FastLane(self.in_force, process, background, pages, control, rate_limit, self.telemetry)
+        self.services = Services(self.in_force, process, background, pages, control, self.telemetry)
+        self.fast = FastLane(self.services)
         self.pool = FakePool(self.in_force, self.loop)
-        self.fast.pool = self.pool
+        self.services.pool = self.pool
         self.time = 1000.0
-        self.fast.now = lambda: self.time
+        self.services.now = lambda: self.time
         self.failures: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.failures.append(context))
 
     def client(self) -> FakeTransport:
         """A new client."""
-        return FakeTransport(self.loop, FastClient(self.fast, None, lambda _: asyncio.Protocol()))
+        return FakeTransport(self.loop, FastClient(self.services, self.fast, None, lambda _: asyncio.Protocol()))
 
     @property
     def backends(self) -> list[FakeTransport]:

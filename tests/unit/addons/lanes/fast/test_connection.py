@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.addons.fakes import FakeTransport, Lane
-from vmgw_addons.lanes.fast.connection import MAX_KNOWN, MAX_RESPONSE_HEAD, AnswerHead, BackendConnection, KnownHeads
+from vmgw_addons.lanes.fast.connection import MAX_RESPONSE_HEAD, BackendConnection
+from vmgw_addons.lanes.fast.response_head import MAX_CACHED, ResponseHead, ResponseHeadCache
 
 OK = b"HTTP/1.1 200 OK\r\n"
 LENGTH_4 = OK + b"Content-Length: 4\r\n\r\n"
@@ -23,12 +24,12 @@ class Receiver:
     """Notes what it is told, and fails on what must not be."""
 
     def __init__(self) -> None:
-        self.head: AnswerHead | None = None
+        self.head: ResponseHead | None = None
         self.content = b""
         self.done = False
         self.lost: str | None = None
 
-    def answered(self, head: AnswerHead | None, content: bytes, done: bool) -> None:
+    def received(self, head: ResponseHead | None, content: bytes, done: bool) -> None:
         assert not self.done, "more behind the end"
         assert self.lost is None, "an answer behind its loss"
         assert (head is None) is (self.head is not None), "exactly one head, and at first"
@@ -55,9 +56,9 @@ class Connection:
 
     def __init__(self, lane: Lane, *, is_head: bool = False) -> None:
         self.lane = lane
-        self.protocol = BackendConnection(lane.pool)
+        self.protocol = BackendConnection(lane.pool, (("read.test", 1), None))
         self.transport = FakeTransport(lane.loop, self.protocol)
-        lane.pool.keys[self.protocol] = ("read.test", 1, None)
+        lane.pool.open.add(self.protocol)
         self.receiver = self.ask(is_head=is_head)
 
     def ask(self, *, is_head: bool = False) -> Receiver:
@@ -334,9 +335,9 @@ def test_what_was_answered_before_changes_no_answer(
         lane.turn()
         return outcome, head and (head.headers, head.framing, head.length), kept
 
-    lane.pool.heads = KnownHeads()
+    lane.pool.heads = ResponseHeadCache()
     expected = answer()
-    lane.pool.heads = KnownHeads()
+    lane.pool.heads = ResponseHeadCache()
     for content in (before, received):
         other = Connection(lane, is_head=before_head)
         other.feed(content)
@@ -346,18 +347,18 @@ def test_what_was_answered_before_changes_no_answer(
 
 
 def test_a_head_is_parsed_once(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
-    lane.pool.heads = KnownHeads()
+    lane.pool.heads = ResponseHeadCache()
     assert Connection(lane).feed(LENGTH_4 + b"abcd") == (200, b"abcd", True, False)
     monkeypatch.setattr(BackendConnection, "_parse", None)
     assert Connection(lane).feed(LENGTH_4 + b"ef", b"gh") == (200, b"efgh", True, False)
 
 
 def test_few_heads_are_kept_and_no_large_one(lane: Lane) -> None:
-    lane.pool.heads = KnownHeads()
-    for number in range(3 * MAX_KNOWN):
+    lane.pool.heads = ResponseHeadCache()
+    for number in range(3 * MAX_CACHED):
         Connection(lane).feed(OK + b"X: %d\r\nContent-Length: 0\r\n\r\n" % number)
-        assert 0 < len(lane.pool.heads) <= MAX_KNOWN
-    lane.pool.heads = KnownHeads()
+        assert 0 < len(lane.pool.heads) <= MAX_CACHED
+    lane.pool.heads = ResponseHeadCache()
     Connection(lane).feed(OK + b"X: %b\r\nContent-Length: 0\r\n\r\n" % (b"x" * 4096))
     assert len(lane.pool.heads) == 0
 

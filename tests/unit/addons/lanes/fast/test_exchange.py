@@ -92,7 +92,7 @@ def test_a_client_that_leaves_takes_its_backend_connection_along(lane: Lane) -> 
     lane.call(client.lose)
     lane.turn()
     assert lane.backends[0].aborted
-    assert not lane.pool.keys
+    assert not lane.pool.open
 
 
 def test_one_slow_client_does_not_stop_the_next(lane: Lane) -> None:
@@ -138,7 +138,7 @@ def test_a_crash_while_looking_at_the_clock_does_not_stop_it(lane: Lane) -> None
 
     lane.fast.clients |= {Broken(), Broken()}  # type: ignore[arg-type]
     lane.call(lane.fast.running)
-    lane.fast.now = lambda: lane.time
+    lane.services.now = lambda: lane.time
     lane.call(lane.fast.sweep)
     assert ended == ["too late", "aborted"] * 2
     assert lane.fast.sweeper is not None
