@@ -321,7 +321,7 @@ class FastClient(asyncio.Protocol):
         return complete and self.transport is not None and self.transport.get_write_buffer_size() > 0
 
     def _see_progress(self) -> None:
-        """Cut the client off if it has read nothing since the last look, or if its backend has sent nothing for long."""
+        """Cut off a client that has read nothing since the last look, or whose backend has sent nothing for long."""
         limits, now = self._services.limits, self._services.now()
         size = 0 if self.transport is None else self.transport.get_write_buffer_size()
         state = (size, 0 if self.exchange is None else self.exchange.cycle.sent)
