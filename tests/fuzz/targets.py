@@ -167,12 +167,12 @@ def answers(script: Script, lane: Lane) -> None:
 def exchanges(script: Script, lane: Lane) -> None:
     """Any bytes of clients and backends, in any order, with any delay."""
     lane.backends.clear()
-    lane.pool.refusing = False
+    lane.network.refusing = False
     clients = [lane.client()]
     sent = [b""]
     while not script.over:
         _step(script, lane, clients, sent)
-    lane.pool.gate.set()
+    lane.network.gate.set()
     for transport in (*clients, *lane.backends):
         lane.call(transport.drain)
     for _ in range(40):  # patience ends, whatever the state
@@ -222,11 +222,11 @@ def _step(script: Script, lane: Lane, clients: list[FakeTransport], sent: list[b
         )
         lane.turn()
     elif script.number(2):
-        lane.pool.refusing = not lane.pool.refusing
-    elif lane.pool.gate.is_set():
-        lane.pool.gate.clear()
+        lane.network.refusing = not lane.network.refusing
+    elif lane.network.gate.is_set():
+        lane.network.gate.clear()
     else:
-        lane.call(lane.pool.gate.set)
+        lane.call(lane.network.gate.set)
         lane.turn()
 
 

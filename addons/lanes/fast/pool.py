@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 import time
 from typing import Final
 
 from vmgw_addons.state import InForce
 from vmgw_core.backends import Backend
-from vmgw_core.errors import BackendTimeout, BackendUnreachable
 
 from .connection import BackendConnection, PoolKey
+from .dialling import Dial, dial
 from .response_head import ResponseHeadCache
 
 MAX_IDLE: Final = 128
 """Idle connections kept for each backend. More are closed when their response ends."""
 IDLE_SECONDS: Final = 30.0
 """An idle connection is closed after that, earlier than most servers would."""
-_WRITE_BUFFER: Final = 256 * 1024
 
 
 class Pool:
@@ -27,8 +24,9 @@ class Pool:
     The number of busy ones is bounded by the number of clients: each waits for one response at a time.
     """
 
-    def __init__(self, in_force: InForce) -> None:
+    def __init__(self, in_force: InForce, dial: Dial = dial) -> None:
         self.in_force = in_force
+        self.dial = dial
         self.idle: dict[PoolKey, list[BackendConnection]] = {}
         self.open: set[BackendConnection] = set()
         self.heads = ResponseHeadCache()
@@ -43,29 +41,9 @@ class Pool:
         return None
 
     async def connect(self, backend: Backend) -> BackendConnection:
-        """Open a connection, TLS included.
-
-        Raises:
-            BackendTimeout: it took longer than ``-backend.connectTimeout``.
-            BackendUnreachable: it was refused, or the certificate is not good.
-        """
+        """Open a connection, TLS included. Raises as :func:`.dialling.dial` does."""
         key = self.key(backend)
-        tls = self.in_force.configured.upstream_tls.get(backend.address)
-        try:
-            async with asyncio.timeout(self.in_force.configured.settings.backend_connect_timeout):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: BackendConnection(self, key),
-                    *backend.address,
-                    ssl=key[1],
-                    server_hostname=None if tls is None else tls.server_name,
-                    family=socket.AF_UNSPEC if self.in_force.configured.settings.enable_tcp6 else socket.AF_INET,
-                )
-        except TimeoutError:
-            raise BackendTimeout(f"-{backend.flag}: connecting to the backend took too long") from None
-        except OSError:  # a failed handshake is one too
-            raise BackendUnreachable(f"-{backend.flag}: the backend cannot be reached") from None
-        assert connection.transport is not None
-        connection.transport.set_write_buffer_limits(high=_WRITE_BUFFER)
+        connection = await self.dial(self.in_force, backend, lambda: BackendConnection(self, key))
         self.open.add(connection)
         return connection
 

@@ -154,24 +154,24 @@ class FakeTransport(asyncio.Transport):
         self.loop.call_soon(self._lost, None)
 
 
-class FakePool(Pool):
-    """Its new connections are of :class:`FakeTransport`, and open when ``gate`` lets them."""
+class Backends:
+    """Opens connections of :class:`FakeTransport` when ``gate`` lets it, for :class:`Pool`."""
 
-    def __init__(self, in_force: InForce, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(in_force)
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.opened: list[FakeTransport] = []
         self.refusing = False
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def connect(self, backend: Backend) -> BackendConnection:
+    async def dial(
+        self, in_force: InForce, backend: Backend, make: Callable[[], BackendConnection]
+    ) -> BackendConnection:
         await self.gate.wait()
         if self.refusing:
             raise BackendUnreachable("-read.url: the backend cannot be reached")
-        connection = BackendConnection(self, self.key(backend))
+        connection = make()
         self.opened.append(FakeTransport(self.loop, connection))
-        self.open.add(connection)
         return connection
 
 
@@ -191,8 +191,8 @@ class Lane:
         control = AccessControl(self.in_force, cycles, KeyRefresh(self.in_force, background))
         self.services = Services(self.in_force, process, background, pages, control, self.telemetry)
         self.fast = FastLane(self.services)
-        self.pool = FakePool(self.in_force, self.loop)
-        self.services.pool = self.pool
+        self.network = Backends(self.loop)
+        self.pool = self.services.pool = Pool(self.in_force, self.network.dial)
         self.time = 1000.0
         self.services.now = lambda: self.time
         self.failures: list[dict[str, Any]] = []
@@ -205,7 +205,7 @@ class Lane:
     @property
     def backends(self) -> list[FakeTransport]:
         """The connections to backends, in the order in which they were opened."""
-        return self.pool.opened
+        return self.network.opened
 
     def turn(self) -> None:
         """Let the loop go round."""

@@ -66,26 +66,26 @@ def test_empty_lines_before_a_request_are_skipped(lane: Lane, count: int) -> Non
 
 
 def test_a_request_that_waits_for_a_connection_is_not_on_the_clock_of_its_head(lane: Lane) -> None:
-    lane.pool.gate.clear()
+    lane.network.gate.clear()
     client = lane.client()
     lane.feed(client, GET[:20])
     lane.feed(client, GET[20:])
     lane.pass_time(11)  # more than -http.headTimeout
     assert client.written == b""
-    lane.call(lane.pool.gate.set)
+    lane.call(lane.network.gate.set)
     lane.turn()
     lane.feed(lane.backends[0], NO_CONTENT)
     assert statuses(client) == [204]
 
 
 def test_a_request_that_waits_for_a_connection_is_not_on_the_clock_of_idleness(lane: Lane) -> None:
-    lane.pool.gate.clear()
+    lane.network.gate.clear()
     client = lane.client()
     lane.pass_time(59)
     lane.feed(client, GET)
     lane.pass_time(2)
     assert not client.closing
-    lane.call(lane.pool.gate.set)
+    lane.call(lane.network.gate.set)
     lane.turn()
     lane.feed(lane.backends[0], NO_CONTENT)
     assert statuses(client) == [204]

@@ -76,11 +76,11 @@ def test_an_answer_that_has_begun_is_never_begun_again(lane: Lane) -> None:
 
 
 def test_a_client_that_leaves_while_a_connection_is_opened(lane: Lane) -> None:
-    lane.pool.gate.clear()
+    lane.network.gate.clear()
     client = lane.client()
     lane.feed(client, GET)
     lane.call(client.lose)
-    lane.call(lane.pool.gate.set)
+    lane.call(lane.network.gate.set)
     lane.turn()
     assert all(not backend.written for backend in lane.backends)
     assert not lane.fast.clients
