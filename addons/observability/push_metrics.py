@@ -15,7 +15,7 @@ from typing import Final
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from vmgw_addons.outgoing import EXCHANGE_DEADLINE, describe, exchange
+from vmgw_addons.outgoing import DOWNLOAD_DEADLINE, describe, send
 from vmgw_addons.state import InForce, Worker
 from vmgw_addons.support import Background, in_thread
 from vmgw_core.base import is_http_url, without_credentials
@@ -73,11 +73,11 @@ class PushTarget:
             targets.append(target)
         return targets
 
-    def push(self, page: bytes, *, deadline: float = EXCHANGE_DEADLINE) -> None:
+    def push(self, page: bytes, *, deadline: float = DOWNLOAD_DEADLINE) -> None:
         """Send a page of metrics.
 
         Raises:
-            AskError: there is no answer that tells of success within ``deadline`` seconds.
+            RequestFailed: there is no answer that tells of success within ``deadline`` seconds.
         """
         headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": "vmgateway"}
         body = with_labels(page.decode(), self.labels).encode()
@@ -86,7 +86,7 @@ class PushTarget:
             body = gzip.compress(body)
         headers |= dict(self.headers)
         # The body of the answer is left unread.
-        exchange("POST", self.url, success=range(200, 300), headers=headers, data=body, deadline=deadline, largest=0)
+        send("POST", self.url, success=range(200, 300), headers=headers, data=body, deadline=deadline, largest=0)
 
 
 class PushMetrics(Collector):

@@ -15,7 +15,7 @@ from vmgw_addons.capture.file import CaptureFile
 from vmgw_addons.capture.recorder import needs_flow_lane
 from vmgw_addons.capture.redaction import Tee, bounded, redact_flow
 from vmgw_addons.cli.main import main
-from vmgw_addons.state.capture_status import CaptureStatus
+from vmgw_addons.state import CaptureStatus
 from vmgw_core.configuration.command_line import parse
 
 FLAGS = ["-enable.auth", "-read.url=http://vm:8428", "-dryRun"]
