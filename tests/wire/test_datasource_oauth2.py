@@ -146,7 +146,7 @@ def test_a_secret_that_changes_in_its_file(tmp_path: Path) -> None:
 def test_an_answer_without_a_usable_token(answer: dict[str, object]) -> None:
     with RecordingUpstream(Issuer(answer)) as server:
         source = datasource(server.url, *flags(server))
-        with pytest.raises(RequestFailed, match="no OAuth2 token: .* response"):
+        with pytest.raises(RequestFailed, match=r"no OAuth2 token: .* response"):
             source.query("up", NOW)
         assert tokens(server) == []
 

@@ -214,7 +214,7 @@ def test_reload(web: MitmWeb, key_file: Path) -> None:
     key_file.write_text("rubbish")
     try:
         web.run("vmgateway.reload")
-        web.wait_for_log("cannot reload, the old configuration stays in force: ", behind=behind)
+        web.wait_for_log("cannot reload, keeping the old configuration: ", behind=behind)
     finally:
         key_file.write_text(good)
     assert web.run("vmgateway.keys")[0] == "1 key loaded"

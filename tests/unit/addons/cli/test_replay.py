@@ -115,7 +115,7 @@ def test_expectations(run: Run, tmp_path: Path) -> None:
     [
         ([], "no file is given; --help shows how this is used"),
         (["/nowhere", *SAME], "cannot read /nowhere: No such file or directory"),
-        ([FILE, "-enable.auth"], "-read.url or -write.url is needed: there is no backend to send requests to"),
+        ([FILE, "-enable.auth"], "set -read.url or -write.url: there is no backend to send requests to"),
         ([FILE, *SAME, "-nonsense"], "unknown flag -nonsense: -help lists all flags"),
         ([FILE, *SAME, "--flags"], "--flags: the value is missing"),
         ([FILE, *SAME, "--flags", "/nowhere"], "--flags: cannot read /nowhere: No such file or directory"),
