@@ -204,7 +204,7 @@ def test_a_capture_that_another_process_holds_up_holds_up_no_request(
         fcntl.flock(held, fcntl.LOCK_EX)
         for _ in range(80):
             assert client.get(QUERY).status == 200
-        gateway.wait_for_log("the capture is too slow: .*; flows are left out of the capture")
+        gateway.wait_for_log("the capture is too slow: .*; flows are missing in the capture")
         lost = gateway.metric("vmgateway_capture_lost_flows_total")
         assert 10 < lost < 30, "64 MiB may wait"
         assert gateway.metric("vmgateway_captured_flows_total") == 0

@@ -100,7 +100,7 @@ GOOD = written(plain())
         (GOOD + b"nonsense", f"f: flow 2 (at byte {len(GOOD)}) cannot be read: a length is missing"),
         (b"nonsense", "f: flow 1 (at byte 0) cannot be read: a length is missing"),
         (b"3:abc,", "f: flow 1 (at byte 0) cannot be read: expected a mapping"),
-        (b"0:}", "f: flow 1 (at byte 0) cannot be read: not a flow of a version that mitmproxy reads"),
+        (b"0:}", "f: flow 1 (at byte 0) cannot be read: not a flow in a format that mitmproxy reads"),
         (written(plain(version=99)), "f: flow 1 (at byte 0) cannot be read: not a flow of a version"),
         (written(plain(metadata={"vmgateway": {}})), "f: flow 1 (at byte 0) cannot be read: vmgateway.version"),
         (written(plain(metadata=[])), "f: flow 1 (at byte 0) cannot be read: expected a mapping"),
