@@ -101,7 +101,7 @@ GOOD = written(plain())
         (b"nonsense", "f: flow 1 (at byte 0) cannot be read: a length is missing"),
         (b"3:abc,", "f: flow 1 (at byte 0) cannot be read: expected a mapping"),
         (b"0:}", "f: flow 1 (at byte 0) cannot be read: not a flow in a format that mitmproxy reads"),
-        (written(plain(version=99)), "f: flow 1 (at byte 0) cannot be read: not a flow of a version"),
+        (written(plain(version=99)), "f: flow 1 (at byte 0) cannot be read: not a flow in a format"),
         (written(plain(metadata={"vmgateway": {}})), "f: flow 1 (at byte 0) cannot be read: vmgateway.version"),
         (written(plain(metadata=[])), "f: flow 1 (at byte 0) cannot be read: expected a mapping"),
         (written(plain(request=b"")), "f: flow 1 (at byte 0) cannot be read: request: expected an object"),
