@@ -73,7 +73,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
         telemetry,
         workers,
         AccessLogging(in_force, cycles),
-        PushMetrics(in_force, background, process.worker, telemetry, workers),
+        PushMetrics(in_force, background, telemetry, workers),
         Capture(in_force, cycles, capture),
         listener,  # last: everything else is running when a client connects
     ]

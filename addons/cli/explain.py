@@ -42,32 +42,32 @@ from .policy import make_policy, with_defaults
 HELP = f"""\
 Usage: vmgateway explain [-flag[=value] ...] [options] ['METHOD /path?query']
 
-Tells what the gateway would do with a request, and why: the token, the key that verified it, the route, the arguments
-before and after, the request that the backend would get. No backend is asked and no server is started.
+Explains what the gateway would do with a request, and why: the token, the key that verified it, the route, the
+arguments before and after, and the request that the backend would get. It contacts no backend and starts no server.
 
 Examples:
   vmgateway explain -auth.publicKeyFiles=public.pem --token-file=token 'GET /api/v1/query?query=up'
   vmgateway explain -clusterMode --token-file=token --json 'GET /api/v1/series?match[]=up'
   vmgateway explain -auth.publicKeyFiles=public.pem < request.sh
 
-Without a request, a curl command line is read from standard input: what a browser's "Copy as cURL" gives.
+Without a request, a curl command line is read from standard input, as copied with a browser's "Copy as cURL".
 
 Options:
-  --token=TOKEN        the token; it is in nothing that is printed
-  --token-file=FILE    a file that holds it
-                       or set {TOKEN_VARIABLE}; else the request's own header counts
+  --token=TOKEN        the token; it is never printed
+  --token-file=FILE    a file with the token
+                       or set {TOKEN_VARIABLE}; by default the request's own header is used
   -H 'NAME: VALUE'     a header of the request
-  -d, --data=TEXT      its body; the method is then POST unless it is given
-  --time=TIME          judge at this time: Unix seconds, or as in 2026-01-31T12:00:00Z (default now)
-  --jwks-file=FILE     a JSON Web Key Set in place of those that the endpoints of -auth.jwksEndpoints and
-                       -auth.oidcDiscoveryEndpoints give, which are else fetched once. An issuer is then not checked
+  -d, --data=TEXT      its body; the default method is then POST
+  --time=TIME          decide at this time: Unix seconds, or as in 2026-01-31T12:00:00Z (default now)
+  --jwks-file=FILE     use this JSON Web Key Set instead of fetching those of -auth.jwksEndpoints and
+                       -auth.oidcDiscoveryEndpoints. The issuer is then not checked
   --json               print JSON; docs/debugging.md lists its keys
 
-All flags of the gateway are known (vmgateway -help). -enable.auth is taken as given unless -enable.rateLimit is, and
-where neither -read.url nor -write.url is, a backend http://victoriametrics:8428 stands in. With -enable.rateLimit the
-limits that the request would count against are told; nothing is used of them so far.
+All flags of the gateway are accepted (vmgateway -help). -enable.auth is the default unless -enable.rateLimit is set.
+Without -read.url and -write.url the backend is http://victoriametrics:8428. With -enable.rateLimit the limits are shown
+that the request would count against; their usage is zero.
 
-Exit code: 0 for a request that is admitted, 1 for one that is refused, 2 for input that cannot be used.
+Exit code: 0 if the request is admitted, 1 if it is refused, 2 if the input is not valid.
 """
 
 _VALUES = ("token", "token-file", "H", "header", "d", "data", "time", "jwks-file")

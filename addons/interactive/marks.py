@@ -51,18 +51,6 @@ class DecisionMarks:
             ctx.options.update(web_columns=["icon", "path", "method", "status", "comment", "time"])
 
     def requestheaders(self, flow: HTTPFlow) -> None:
-        self.update(flow)
-
-    def request(self, flow: HTTPFlow) -> None:
-        self.update(flow)
-
-    def response(self, flow: HTTPFlow) -> None:
-        self.update(flow)
-
-    def error(self, flow: HTTPFlow) -> None:
-        self.update(flow)
-
-    def update(self, flow: HTTPFlow) -> None:
         """Write the decision so far into the flow, if it has changed."""
         cycle = self.cycles.get(flow)
         if cycle is None:
@@ -79,6 +67,8 @@ class DecisionMarks:
             return
         self.shown[flow] = state
         write(flow, story)
+
+    request = response = error = requestheaders
 
     def outcome(self, cycle: Cycle, now: float) -> Outcome:
         """Return the outcome of the request so far."""

@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from vmgw_addons.outgoing import DOWNLOAD_DEADLINE, describe, send
-from vmgw_addons.state import InForce, Worker
+from vmgw_addons.state import InForce
 from vmgw_addons.support import Background, in_thread
 from vmgw_core.base import is_http_url, without_credentials
 from vmgw_core.configuration import Settings
@@ -92,20 +92,17 @@ class PushMetrics(Collector):
         self,
         in_force: InForce,
         background: Background,
-        worker: Worker | None,
         telemetry: Telemetry,
         workers: WorkerMetrics,
     ) -> None:
         self.in_force = in_force
         self.background = background
-        self.worker = worker
-        self.telemetry = telemetry
         self.workers = workers
         self.pushes: Counter[tuple[str, str]] = Counter()
         telemetry.registry.register(self)
 
     def running(self) -> None:
-        settings, worker = self.in_force.configured.settings, self.worker
+        settings, worker = self.in_force.configured.settings, self.workers.worker
         if worker is None or worker.slot == 0:  # one worker pushes the metrics of all
             for target in PushTarget.from_settings(settings):
                 self.background.repeat("metrics_push", partial(self.step, target, settings.pushmetrics_interval))
@@ -113,7 +110,7 @@ class PushMetrics(Collector):
     async def step(self, target: PushTarget, interval: float) -> float:
         """Push to one URL after the interval."""
         await self.background.sleep(interval)
-        page = await self.page()
+        page, _ = await self.workers.exposition()
         try:
             await in_thread(partial(target.push, page), "metrics push")
         except Exception as error:  # whatever a library raises
@@ -122,12 +119,6 @@ class PushMetrics(Collector):
         else:
             self.pushes[target.shown, "success"] += 1
         return 0
-
-    async def page(self) -> bytes:
-        """Return the page ``/metrics``."""
-        worker = self.worker
-        page, _ = self.telemetry.exposition() if worker is None else await self.workers.exposition(worker)
-        return page
 
     def collect(self) -> Iterator[Metric]:
         """Count the pushes by result."""

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 from mitmproxy.http import HTTPFlow
 
 from vmgw_addons.lanes.flow.upstreams import gate
-from vmgw_addons.state import Cycles, InForce, Process, Worker, hide_token
+from vmgw_addons.state import Cycles, InForce, Process, hide_token
 from vmgw_addons.state.page_access import page
 from vmgw_addons.steps import respond
 from vmgw_addons.support import Background, in_thread
@@ -172,12 +172,12 @@ class StatusPages:
     def metrics(self, query: str) -> Response | Awaitable[Response]:
         """Return the metrics of all processes of the gateway."""
         if self.process.worker is not None:
-            return self._metrics(self.process.worker)
+            return self._metrics()
         body, content_type = self.telemetry.exposition()
         return page(200, body, content_type.encode())
 
-    async def _metrics(self, worker: Worker) -> Response:
-        body, content_type = await self.workers.exposition(worker)
+    async def _metrics(self) -> Response:
+        body, content_type = await self.workers.exposition()
         return page(200, body, content_type.encode())
 
     def flags(self, query: str) -> Response:

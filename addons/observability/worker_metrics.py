@@ -49,8 +49,11 @@ class WorkerMetrics:
             await writer.drain()
         writer.close()
 
-    async def exposition(self, worker: Worker) -> tuple[bytes, str]:
-        """Return the page of all workers, and its content type. Each sample has a label ``worker``."""
+    async def exposition(self) -> tuple[bytes, str]:
+        """Return the page and its content type. With several workers each sample has a label ``worker``."""
+        worker = self.worker
+        if worker is None:
+            return self.telemetry.exposition()
         others = [slot for slot in range(worker.count) if slot != worker.slot]
         texts = await asyncio.gather(*(fetch(worker, slot) for slot in others))
         families = {worker.slot: list(self.telemetry.registry.collect())}

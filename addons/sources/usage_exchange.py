@@ -41,6 +41,7 @@ class UsageExchange:
         self.in_force = in_force
         self.background = background
         self.worker = worker
+        self.task: asyncio.Task[None] | None = None
         self.used: Exchange | None = None
         self.outage = Outage(logger, "only the counts of this replica are up to date")
         self.alive = 0
@@ -58,9 +59,10 @@ class UsageExchange:
         limiter = self.in_force.configured.limiter
         if exchange is not None and limiter is not None and limiter.limits:
             await self.exchange(exchange, limiter)  # know the peers' counts before the first request
-        self.background.repeat("usage_exchange", self.step)
+        self.task = self.background.repeat("usage_exchange", self.step)
 
     async def done(self) -> None:
+        await self.background.stop(self.task)  # the swap below must be the last one
         if self.used is not None:
             await self.leave(self.used)
 

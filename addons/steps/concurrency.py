@@ -33,16 +33,11 @@ class ConcurrencyLimit:
             refuse(flow, cycle, refusal)
 
     def response(self, flow: HTTPFlow) -> None:
-        self.ended(flow)
-
-    def error(self, flow: HTTPFlow) -> None:
-        self.ended(flow)
-
-    def ended(self, flow: HTTPFlow) -> None:
-        """End the cycle: the flow has its response, or will get none."""
         cycle = self.flows.pop(flow, None)
         if cycle is not None:
             cycle.end()
+
+    error = response
 
 
 async def wait_for_slot(cycle: Cycle) -> None:

@@ -17,13 +17,8 @@ class ResponseHeaders:
         self.in_force = in_force
 
     def responseheaders(self, flow: HTTPFlow) -> None:
-        self.edit(flow)
-
-    def response(self, flow: HTTPFlow) -> None:
-        self.edit(flow)  # responses of the gateway's own; the head of a backend's has been sent
-
-    def edit(self, flow: HTTPFlow) -> None:
-        """Edit the headers. A second edit changes nothing."""
         edit = self.in_force.configured.header_edit
         if flow.response is not None:
             flow.response.headers = Headers(edit.apply(flow.response.headers.fields))
+
+    response = responseheaders  # for the gateway's own responses; it changes nothing in a response edited before

@@ -272,7 +272,7 @@ def test_tenants_of_an_open_source_cluster_tell_of_their_series(
         await gateway.until(lambda: gateway.usage(ACTIVE, A) >= 10)
         before = gateway.usage(ACTIVE, A)
         await gateway.until(
-            lambda: "the tenants themselves" in str(gateway.addon.round and gateway.addon.round.sources)
+            lambda: "queries of each tenant" in str(gateway.addon.round and gateway.addon.round.sources)
         )
         assert gateway.usage(NEW, A) == 0
         node.import_prometheus(prometheus_lines(metric, 25, b="2"))

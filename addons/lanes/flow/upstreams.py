@@ -87,19 +87,11 @@ class UpstreamConnections:
             )
 
     def responseheaders(self, flow: HTTPFlow) -> None:
-        self.stop_timer(flow)
-
-    def response(self, flow: HTTPFlow) -> None:
-        self.stop_timer(flow)
-
-    def error(self, flow: HTTPFlow) -> None:
-        self.stop_timer(flow)
-
-    def stop_timer(self, flow: HTTPFlow) -> None:
-        """Stop the timer: the backend has responded, or the flow has ended."""
         timer = self.waiting.pop(flow, None)
         if timer is not None:
             timer.cancel()
+
+    response = error = responseheaders
 
     def no_response(self, flow: HTTPFlow) -> None:
         """Close the connection that the flow waits for; the lane responds 504."""
