@@ -70,12 +70,12 @@ class ConcurrencyMetrics(Collector):
         if slots is None:
             return
         for name, text, value in (
-            ("current", "Concurrent requests", slots.running),
-            ("waiting", "Requests that wait for a slot", slots.waiting),
-            ("limit", "-maxConcurrentRequests, 0 for none", slots.total),
-            ("per_tenant_limit", "-maxConcurrentPerTenant, 0 for none", slots.of_tenant),
+            ("vmgateway_concurrent_requests_current", "Concurrent requests", slots.running),
+            ("vmgateway_concurrent_requests_waiting", "Requests that wait for a slot", slots.waiting),
+            ("vmgateway_concurrent_requests_limit", "-maxConcurrentRequests, 0 for none", slots.total),
+            ("vmgateway_concurrent_requests_per_tenant_limit", "-maxConcurrentPerTenant, 0 for none", slots.of_tenant),
         ):
-            yield GaugeMetricFamily(f"vmgateway_concurrent_requests_{name}", text, value=value)
+            yield GaugeMetricFamily(name, text, value=value)
         yield CounterMetricFamily(
             "vmgateway_concurrent_requests_rejected",
             "Requests refused with 429 because no slot was free",

@@ -131,14 +131,18 @@ class StateMetrics(Collector):
         keyset = keyring.keyset if keyring is not None else None
         for name, text, value in (
             (
-                "signatures_verified",
+                "vmgateway_signatures_verified",
                 "1 if signatures of tokens are verified, 0 without keys",
                 float(keyset is not None),
             ),
-            ("keys_loaded", "Keys that verify tokens", len(keyset or ())),
-            ("tokens_cached", "Verified tokens in the cache", policy.verifier.cached if policy is not None else 0),
+            ("vmgateway_keys_loaded", "Keys that verify tokens", len(keyset or ())),
+            (
+                "vmgateway_tokens_cached",
+                "Verified tokens in the cache",
+                policy.verifier.cached if policy is not None else 0,
+            ),
         ):
-            yield GaugeMetricFamily(f"vmgateway_{name}", text, value=value)
+            yield GaugeMetricFamily(name, text, value=value)
         if keyring is not None:
             yield from _sources(keyring)
         if configured.settings.capture_file:
@@ -171,11 +175,15 @@ class StateMetrics(Collector):
 
 def _capture(status: CaptureStatus) -> Iterator[Metric]:
     for name, text, value in (
-        ("captured_flows", "Flows written to -capture.file", status.flows),
-        ("capture_lost_flows", "Flows not written to -capture.file because the disk was too slow", status.lost),
-        ("captured_bytes", "Bytes written to -capture.file", status.size),
+        ("vmgateway_captured_flows", "Flows written to -capture.file", status.flows),
+        (
+            "vmgateway_capture_lost_flows",
+            "Flows not written to -capture.file because the disk was too slow",
+            status.lost,
+        ),
+        ("vmgateway_captured_bytes", "Bytes written to -capture.file", status.size),
     ):
-        yield CounterMetricFamily(f"vmgateway_{name}", text, value=value)
+        yield CounterMetricFamily(name, text, value=value)
     stopped = float(bool(status.stopped))
     yield GaugeMetricFamily("vmgateway_capture_stopped", "1 if the capture has stopped", value=stopped)
 
