@@ -29,10 +29,11 @@ class Secret:
     def __init__(self, flag: str, text: str) -> None:
         self.flag = flag
         self.path = Path(text.removeprefix(_FILE)) if text.startswith(_FILE) else None
-        self.version = self.path and file_version(self.path)
+        self.version: tuple[int, ...] | None = None
         self.value = text.encode("utf-8", "surrogateescape")
         if self.path is not None:
             try:
+                self.version = file_version(self.path)
                 self.value = _read(self.path)
             except (OSError, ValueError) as error:
                 raise ConfigurationError(f"-{flag}: cannot use {self.path}: {_reason(error)}") from None

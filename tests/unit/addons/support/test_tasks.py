@@ -107,6 +107,20 @@ def test_stop_waits_until_a_step_has_cleaned_up() -> None:
     assert asyncio.run(main()) == ["cleaned up", "stopped"]
 
 
+def test_close_stops_every_task() -> None:
+    async def main() -> None:
+        background = Background()
+        tasks = [
+            background.once("once", asyncio.sleep(3600)),
+            background.repeat("repeat", lambda: asyncio.sleep(3600, 1)),
+        ]
+        await asyncio.sleep(0)
+        await background.close()
+        assert [task.cancelled() for task in tasks] == [True, True]
+
+    asyncio.run(main())
+
+
 def test_a_task_that_runs_once_and_fails_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> Background:
         background = Background()
