@@ -15,29 +15,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import unquote_plus
 
+from vmgw_core import errors
 from vmgw_core.base import Access
 from vmgw_core.enforcement import Body, Cycle, Gateway, Grant, Policy, State, UpstreamRequest, access_of, match_of
-from vmgw_core.errors import (
-    AccessDenied,
-    BackendTimeout,
-    BackendUnreachable,
-    BodyTooLarge,
-    FiltersIgnored,
-    ForeignTenant,
-    HeadTooLarge,
-    KeysUnavailable,
-    MalformedHead,
-    NotServed,
-    RateLimited,
-    Refusal,
-    RequestTimeout,
-    SignatureNotChecked,
-    TargetTooLong,
-    TenantIgnored,
-    TokenRefused,
-    UnsupportedBody,
-    UsageUnknown,
-)
+from vmgw_core.errors import BodyTooLarge, Refusal, UnsupportedBody
 from vmgw_core.http import RequestHead, read_form, refusal_response
 from vmgw_core.limits import Limiter, LimitType
 from vmgw_core.limits.model import Usage
@@ -106,7 +87,6 @@ def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation
         method=head.method,
         path=head.target.partition("?")[0],
         client=head.client,
-        steps=(),
         refusal=None if refusal is None else _refusal(policy, head, refusal, last),
         match=match_of(policy, head) if grant is None else grant.match,
         token=report,
@@ -137,30 +117,20 @@ def own_page(head: RequestHead, now: float) -> Explanation:
         method=head.method,
         path=head.target.partition("?")[0],
         client=head.client,
-        steps=(),
-        refusal=None,
-        match=None,
-        token=None,
-        claim=None,
-        body=None,
-        url_arguments=None,
-        form_arguments=None,
-        limits=None,
-        upstream=None,
     )
 
 
 # --- the step that refused ----------------------------------------------------------------------------------------
 
-_STEP_OF: Final[tuple[tuple[type[Refusal] | tuple[type[Refusal], ...], Step], ...]] = (
-    ((MalformedHead, HeadTooLarge, TargetTooLong, RequestTimeout), Step.HEAD),
-    ((TokenRefused, KeysUnavailable, SignatureNotChecked), Step.TOKEN),
-    (AccessDenied, Step.MODE),
-    ((FiltersIgnored, TenantIgnored), Step.FILTERS),
-    (ForeignTenant, Step.TENANT),
-    (NotServed, Step.BACKEND),
-    ((RateLimited, UsageUnknown), Step.LIMITS),
-    ((BackendUnreachable, BackendTimeout), Step.UPSTREAM),
+_STEP_OF: Final = (
+    ((errors.MalformedHead, errors.HeadTooLarge, errors.TargetTooLong, errors.RequestTimeout), Step.HEAD),
+    ((errors.TokenRefused, errors.KeysUnavailable, errors.SignatureNotChecked), Step.TOKEN),
+    (errors.AccessDenied, Step.MODE),
+    ((errors.FiltersIgnored, errors.TenantIgnored), Step.FILTERS),
+    (errors.ForeignTenant, Step.TENANT),
+    (errors.NotServed, Step.BACKEND),
+    ((errors.RateLimited, errors.UsageUnknown), Step.LIMITS),
+    ((errors.BackendUnreachable, errors.BackendTimeout), Step.UPSTREAM),
 )
 
 
@@ -201,7 +171,7 @@ def _token(policy: Policy, head: RequestHead, outcome: Outcome) -> tuple[Token |
     except Refusal:
         return None, None
     if outcome.grant is not None and outcome.grant.token is not None:
-        return outcome.grant.token, report_of(outcome.grant.token, text)
+        return outcome.grant.token, report_of(text, outcome.grant.token.key)
     story = judge_token(policy.verifier, text, outcome.now)
     return story.token, story.report
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urlsplit
 
-from vmgw_core.base import FieldError, as_text, is_http_url, load_object, printable, require, without_credentials
+from vmgw_core.base import FieldError, as_text, is_http_url, load_object, printable, required, without_credentials
 from vmgw_core.errors import ConfigurationError
 
 from .keys import MAX_DOCUMENT_BYTES, IssuerPattern, KeyDocumentError, KeySet, VerificationKey, keys_from_jwks
@@ -278,8 +278,8 @@ def _read_discovery(document: bytes, *, secure: bool) -> tuple[str, IssuerPatter
         raise KeyDocumentError(f"the discovery document is larger than {MAX_DOCUMENT_BYTES} bytes")
     try:
         fields = load_object(document, "discovery document")
-        issuer = as_text(require(fields, "issuer"), "issuer")
-        jwks_uri = as_text(require(fields, "jwks_uri"), "jwks_uri")
+        issuer = required(fields, "issuer", as_text)
+        jwks_uri = required(fields, "jwks_uri", as_text)
     except FieldError as error:
         raise KeyDocumentError(str(error)) from None
     try:

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from vmgw_core.base import FieldError, as_text, get_text, load_object, require, shown
+from vmgw_core.base import FieldError, as_text, load_object, optional, required, shown
 from vmgw_core.errors import (
     BadSignature,
     MalformedToken,
@@ -96,7 +96,7 @@ def candidates_for(jws: CompactJWS, keyset: KeySet, issuer: object) -> Sequence[
 
     Raises ``UnsupportedAlgorithm``, and ``UnknownKey`` if there is none, which says what does not match.
     """
-    alg, kid = _algorithm(jws.header), get_text(jws.header, "kid")
+    alg, kid = _algorithm(jws.header), optional(jws.header, "kid", as_text)
     if alg not in ALGORITHMS:
         raise UnsupportedAlgorithm(mismatch("alg", alg, tuple(sorted(ALGORITHMS))))
     candidates = keyset.candidates(alg, kid, issuer)
@@ -132,14 +132,14 @@ def _check_header(header: Mapping[str, object]) -> None:
     if alg.strip().lower() in ("", "none"):
         raise UnsupportedAlgorithm("`alg` is none")
     for name in ("typ", "cty", "kid"):
-        get_text(header, name, "header")
+        optional(header, name, as_text, "header")
     for name in _REFUSED_PARAMETERS:
         if name in header:
             raise FieldError(f"header.{name}", "not accepted")
 
 
 def _algorithm(header: Mapping[str, object]) -> str:
-    return as_text(require(header, "alg", "header"), "header.alg")
+    return required(header, "alg", as_text, "header")
 
 
 def _base64url(segment: str, name: str) -> bytes:

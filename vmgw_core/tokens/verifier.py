@@ -19,11 +19,11 @@ from vmgw_core.base import (
     as_list,
     as_number,
     as_text,
-    get_text,
-    require,
+    child,
+    optional,
+    required,
     text_bytes,
 )
-from vmgw_core.base.strict_json import child
 from vmgw_core.errors import InvalidClaims, MalformedToken, MissingToken, TokenExpired, TokenNotYetValid, TokenRefused
 
 from .claims import VMAccessClaim
@@ -143,7 +143,7 @@ def _token(jws: CompactJWS, key: VerificationKey | None, leeway: int) -> Token:
     """Read ``vm_access`` and the claims of RFC 7519, section 4.1. Raises ``FieldError`` and ``InvalidClaims``."""
     claims = jws.payload
     # RFC 7519, section 2: a NumericDate may have a fraction.
-    expires_at = as_number(require(claims, "exp"), "exp") + leeway
+    expires_at = required(claims, "exp", as_number) + leeway
     if claims.get("iat") is not None:
         as_number(claims["iat"], "iat")  # it is not used
     if "scope" in claims:
@@ -154,7 +154,7 @@ def _token(jws: CompactJWS, key: VerificationKey | None, leeway: int) -> Token:
         expires_at=expires_at,
         not_before=as_number(claims["nbf"], "nbf") - leeway if "nbf" in claims else None,
         subject=_subject(claims.get("sub")),
-        issuer=get_text(claims, "iss"),
+        issuer=optional(claims, "iss", as_text),
         key=key,
     )
 
