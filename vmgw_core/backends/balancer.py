@@ -55,13 +55,9 @@ class BackendGroup:
     turns: int
 
     def __init__(self, backends: Sequence[Backend], before: BackendGroup | None = None) -> None:
-        """
-        Args:
-            backends: at least one.
-            before: the group that this one replaces; members that stay keep their state.
+        """Take at least one backend. Members of ``before``, the group that this one replaces, keep their state.
 
-        Raises:
-            ConfigurationError: an address is given twice.
+        Raises ``ConfigurationError`` if an address is given twice.
         """
         known = {} if before is None else {member.backend: member for member in before.members}
         self.members = tuple(known.get(backend) or Member(backend) for backend in backends)

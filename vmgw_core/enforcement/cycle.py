@@ -103,26 +103,8 @@ class Cycle:
     """One request. ``at`` is Unix time in seconds; the carrier chooses the clock of the other times."""
 
     __slots__ = (
-        "_held",
-        "_retried",
-        "_slots",
-        "_tried",
-        "_waiter",
-        "asked",
-        "at",
-        "gateway",
-        "grant",
-        "head",
-        "kept_form",
-        "member",
-        "meter",
-        "own_page",
-        "refusal",
-        "responding",
-        "sent",
-        "started",
-        "state",
-        "upstream",
+        "_held", "_retried", "_slots", "_tried", "_waiter", "asked", "at", "gateway", "grant", "head", "kept_form",
+        "member", "meter", "own_page", "refusal", "responding", "sent", "started", "state", "upstream",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, *, at: float, started: float) -> None:
@@ -167,11 +149,8 @@ class Cycle:
     def authorize(self, gateway: Gateway | None) -> None:
         """Check the route and the token: HEAD to AUTHORIZED.
 
-        Args:
-            gateway: what is in force; None if no configuration was accepted.
-
-        Raises:
-            Refusal: the request is not allowed.
+        ``gateway``: what is in force; None if no configuration was accepted. Raises ``Refusal`` if the request is not
+        allowed.
         """
         self._leave(State.HEAD, "authorize")
         if gateway is None:
@@ -196,8 +175,7 @@ class Cycle:
     def queue(self, waiter: Callable[[], None]) -> None:
         """Wait for a slot: AUTHORIZED to QUEUED. ``waiter`` is called once the state is ENTERED.
 
-        Raises:
-            TooManyAtOnce: the queue is full or disabled.
+        Raises ``TooManyAtOnce`` if the queue is full or disabled.
         """
         self._leave(State.AUTHORIZED, "queue")
         gateway, grant = self._admitted()
@@ -227,11 +205,8 @@ class Cycle:
     def count(self, now: float) -> None:
         """Apply the rate limits, and set up the meter for the body of a write: ENTERED to COUNTED.
 
-        Args:
-            now: seconds of the limiter's clock.
-
-        Raises:
-            Refusal: a limit is reached, or the head announces an unreadable body.
+        ``now``: seconds of the limiter's clock. Raises ``Refusal`` if a limit is reached, or the head announces an
+        unreadable body.
         """
         self._leave(State.ENTERED, "count")
         gateway, grant = self._admitted()
@@ -250,8 +225,7 @@ class Cycle:
     def prepare(self) -> None:
         """Write the upstream request: COUNTED to READY, or to FORM or METERED if the body decides.
 
-        Raises:
-            Refusal: the arguments cannot be made binding.
+        Raises ``Refusal`` if the arguments cannot be made binding.
         """
         self._leave(State.COUNTED, "prepare")
         _, grant = self._admitted()
@@ -275,8 +249,7 @@ class Cycle:
     def form(self, form: bytes) -> None:
         """Rewrite the complete form: FORM to READY.
 
-        Raises:
-            Refusal: the form cannot be read, is too large, or its arguments cannot be made binding.
+        Raises ``Refusal`` if the form cannot be read, is too large, or its arguments cannot be made binding.
         """
         self.hold(len(form) - self._held)
         self._leave(State.FORM, "form")
@@ -286,8 +259,7 @@ class Cycle:
     def body(self, content: bytes, *, end: bool) -> bytes:
         """Meter more of a streamed body; return the bytes to forward now. METERED to READY with the first of them.
 
-        Raises:
-            Refusal: the rest is not allowed.
+        Raises ``Refusal`` if the rest is not allowed.
         """
         state = self.state
         if state not in _STREAMING:
@@ -304,8 +276,7 @@ class Cycle:
     def rows(self, rows: int) -> None:
         """Count the rows of a body that is not available, in state METERED.
 
-        Raises:
-            Refusal: they exceed a limit.
+        Raises ``Refusal`` if they exceed a limit.
         """
         self._leave(State.METERED, "rows")
         self._take(rows)
@@ -325,8 +296,7 @@ class Cycle:
     def unreachable(self, refusal: Refusal) -> None:
         """Choose another backend, since no byte was sent: ASKED to READY.
 
-        Raises:
-            Refusal: ``refusal``, if every backend was tried.
+        Raises ``refusal`` if every backend was tried.
         """
         self._leave(State.ASKED, "unreachable")
         self._failed(dead=True)
@@ -337,16 +307,10 @@ class Cycle:
     def lost(self, reason: str, *, stale: bool = False) -> bool:
         """Handle a backend that failed before the end of its response: ASKED to READY for the one retry of a bare GET.
 
-        Args:
-            reason: the reason, for the client; may be empty.
-            stale: whether a reused connection ended without a byte of a response. The backend may have closed an idle
-                connection, so the same backend is tried again.
-
-        Returns:
-            Whether a new connection must be opened: the other idle ones may be stale too.
-
-        Raises:
-            BackendUnreachable: the request may not be sent again.
+        ``stale``: a reused connection ended without a byte of a response. The backend may have closed an idle
+        connection, so the same backend is tried again. Return whether a new connection must be opened, since the other
+        idle ones may be stale too. Raises ``BackendUnreachable`` if the request may not be sent again; ``reason`` is
+        for the client, and may be empty.
         """
         state = self.state
         if state is not State.ASKED and state is not State.RESPONDING:
@@ -415,8 +379,7 @@ class Cycle:
     def verdict(self, status: int | None) -> str:
         """Return ``admitted``, ``refused`` (by the gateway) or ``failed`` (in the gateway or the backend, or aborted).
 
-        Args:
-            status: the status of the response; None if there was none.
+        ``status`` of the response is None if there was none.
         """
         if self.refusal is not None and self.refusal.status < 500:
             return "refused"

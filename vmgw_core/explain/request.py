@@ -49,9 +49,8 @@ def explain(
 ) -> Explanation:
     """Decide on a request at the Unix time ``now``, and explain the decision.
 
-    Args:
-        form: the body; only a form on a read or delete route is read.
-        limiter: the limits, or None. The request is counted there at ``now``, but not the rows of its body.
+    ``form`` is the body; only a form on a read or delete route is read. The request is counted in ``limiter`` at
+    ``now``, but not the rows of its body.
     """
     cycle, usage = Cycle(head, at=now, started=now), None
     try:

@@ -67,23 +67,8 @@ class Counter:
     """The usage of one limit by one tenant, or by all tenants together."""
 
     __slots__ = (
-        "_admitted_since",
-        "_awaited_until",
-        "_cap",
-        "_generation",
-        "_measurement",
-        "_near",
-        "_peers",
-        "_published",
-        "_settled",
-        "_wanted",
-        "_warned_at",
-        "above",
-        "key",
-        "limit",
-        "tenant",
-        "typical",
-        "window",
+        "_admitted_since", "_awaited_until", "_cap", "_generation", "_measurement", "_near", "_peers", "_published",
+        "_settled", "_wanted", "_warned_at", "above", "key", "limit", "tenant", "typical", "window",
     )  # fmt: skip
 
     def __init__(

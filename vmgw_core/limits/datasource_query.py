@@ -162,8 +162,7 @@ class UsagePlan:
     def read(self, document: bytes, own: OwnRequests) -> Snapshot:
         """Read a result (the body of a 200), and subtract the gateway's own requests.
 
-        Raises:
-            FieldError: it is not a result of the query, or a partial one.
+        Raises ``FieldError`` if it is not a result of the query, or a partial one.
         """
         items = _items(document)
         usages: list[Usage] = []

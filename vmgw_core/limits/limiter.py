@@ -72,14 +72,9 @@ class Limiter:
         measured: bool = False,
         stale_after: float | None = None,
     ) -> None:
-        """
-        Args:
-            limits: no two with the same tenant, scope and slot.
-            max_tenants: how many tenants are kept.
-            measured: whether a datasource is queried and :meth:`learn` is called.
-            stale_after: refuse requests under measured limits if the data is older than this many seconds or has not
-                arrived yet; None: never.
-        """
+        """Of ``limits`` no two have the same tenant, scope and slot. ``measured``: whether a datasource is queried and
+        :meth:`learn` is called; then requests under measured limits are refused if its data is older than
+        ``stale_after`` seconds or has not arrived yet."""
         self.max_tenants = max_tenants
         self.measured = measured
         self.stale_after = stale_after
@@ -165,11 +160,9 @@ class Limiter:
         """Count a request that is about to pass.
 
         A read counts as one query. A write is refused if a limit on rows or series is already reached;
-        :meth:`take_rows` counts its rows. A delete is neither, so no limit applies.
-
-        Raises:
-            RateLimited: a limit is reached, or there are too many tenants. Nothing was counted.
-            UsageUnknown: the datasource's numbers are older than ``stale_after``.
+        :meth:`take_rows` counts its rows. A delete is neither, so no limit applies. Raises ``RateLimited`` if a limit
+        is reached or there are too many tenants, and ``UsageUnknown`` if the datasource's numbers are older than
+        ``stale_after``; then nothing was counted.
         """
         if access is Access.DELETE:
             return
@@ -183,12 +176,8 @@ class Limiter:
             self._count(plan.series, 0, now)
 
     def take_rows(self, subject: Subject, rows: int, now: float) -> None:
-        """Count rows that are about to be forwarded.
-
-        Raises:
-            RateLimited: they do not fit now, or there are too many tenants. Nothing was counted.
-            BodyTooLarge: they are more than a whole limit allows.
-        """
+        """Count rows that are about to be forwarded. Raises as :meth:`admit`, and ``BodyTooLarge`` if they are more
+        than a whole limit allows."""
         if rows <= 0:
             return
         now = self._clock(now)
@@ -289,18 +278,12 @@ class Limiter:
     def learn(
         self, values: Mapping[tuple[LimitType, Resolution, TenantID | None], float], as_of: float, now: float
     ) -> None:
-        """Store usage from the datasource.
+        """Store usage from the datasource. Raises ``ValueError`` if a value is not finite.
 
-        Decisions use ``max(local window, value + what was admitted here since as_of)``.
-
-        Args:
-            values: by type, resolution and tenant; tenant None is all of them together. If a type and resolution has
-                values, tenants without one have used nothing; if it has none, its old values stay.
-            as_of: when the newest sample of the values was scraped, on the clock of ``now``. Values older than the
-                known ones are dropped.
-
-        Raises:
-            ValueError: a value is not finite.
+        Decisions use ``max(local window, value + what was admitted here since as_of)``. Tenant None is all of them
+        together. If a type and resolution has values, tenants without one have used nothing; if it has none, its old
+        values stay. ``as_of``: when the newest sample was scraped, on the clock of ``now``; older values than the known
+        ones are dropped.
         """
         now = self._clock(now)
         as_of = min(as_of + self._offset, now)

@@ -105,8 +105,7 @@ class TenantSeries:
     def received(self, ask: Ask, document: bytes, now: float) -> None:
         """Store a response (the body of a 200); ``now`` is when it was requested.
 
-        Raises:
-            FieldError: the response has another form; the old numbers stay.
+        Raises ``FieldError`` if the response has another form; the old numbers stay.
         """
         number = _series(ask.type, document)
         state = self._tenants.get(ask.tenant)

@@ -131,10 +131,8 @@ def _size(key: tuple[str, Evidence | None], judged: tuple[Token | TokenRefused, 
 class RecordedTokens(TokenVerifier):
     """Verifies the tokens of records: real signatures as usual, redacted ones by the evidence.
 
-    Set ``evidence`` before each request; ``doubtful`` then says whether the verdict is in doubt.
-
-    Args:
-        trusting: whether to trust records. If not, every verdict on a redacted token is in doubt.
+    Set ``evidence`` before each request; ``doubtful`` then says whether the verdict is in doubt. ``trusting``: whether
+    to trust records. If not, every verdict on a redacted token is in doubt.
     """
 
     def __init__(

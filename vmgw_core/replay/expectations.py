@@ -59,12 +59,7 @@ class Expectation:
     failures: list[str] = field(default_factory=list)
 
     def hold(self, number: int, place: str, captured: Captured, verdict: Verdict) -> None:
-        """Check one request against this entry, if it matches.
-
-        Args:
-            number: the number of the flow in its file, from 1.
-            place: file and number.
-        """
+        """Check one request against this entry, if it matches. ``number`` counts flows from 1."""
         if not self._matches(number, captured):
             return
         self.matched += 1
@@ -123,14 +118,7 @@ def _glob(text: str) -> re.Pattern[str]:
 
 
 def read_expectations(text: str, name: str) -> list[Expectation]:
-    """Read the entries of a file.
-
-    Args:
-        name: the name of the file, for messages.
-
-    Raises:
-        ConfigurationError: the file has another form; the message names the line.
-    """
+    """Read the entries of the file ``name``. Raises ``ConfigurationError``, which names the line."""
     file = YamlFile(name)
     root = file.compose(text, aliases=True)
     fields = dict(file.members(root, "", ("expect",)))

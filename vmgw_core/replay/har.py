@@ -17,11 +17,7 @@ from .record import Captured
 
 
 def entries(document: bytes) -> Sequence[object]:
-    """Return the entries of a HAR document.
-
-    Raises:
-        FieldError: the document has another form.
-    """
+    """Return the entries of a HAR document. Raises ``FieldError`` if the document has another form."""
     try:
         loaded: object = json.loads(document.removeprefix(b"\xef\xbb\xbf"))
     except (ValueError, RecursionError) as error:
@@ -33,8 +29,7 @@ def entries(document: bytes) -> Sequence[object]:
 def captured(entry: object) -> Captured:
     """Return the request of one entry, without pseudo-headers of HTTP/2 and without the origin of the URL.
 
-    Raises:
-        FieldError: a field is missing or has another type.
+    Raises ``FieldError`` if a field is missing or has another type.
     """
     fields = as_object(entry, "entry")
     request = required(fields, "request", as_object)

@@ -127,8 +127,7 @@ def _given(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def from_metadata(value: object) -> Captured | None:
     """Read what :func:`to_metadata` wrote; return None for ``OWN_PAGE``.
 
-    Raises:
-        FieldError: the data has another form.
+    Raises ``FieldError`` if the data has another form.
     """
     fields = as_object(value, METADATA_KEY)
     if required(fields, "version", as_integer, METADATA_KEY) != VERSION:

@@ -124,11 +124,7 @@ def _secret(value: str) -> str:
 
 
 def redact_headers(headers: Headers, token_header: bytes) -> Headers:
-    """Redact headers.
-
-    Args:
-        token_header: the header with the token, in lower case.
-    """
+    """Redact headers. ``token_header``: the header with the token, in lower case."""
     return tuple((name, _redact_header(name, value, token_header)) for name, value in headers)
 
 
@@ -189,8 +185,7 @@ def _redact_encoded(raw: str) -> str:
 def redact_form(content_type: str, form: bytes) -> tuple[str, bytes] | None:
     """Redact a form, and return its type too: a multipart form with secrets becomes urlencoded.
 
-    Returns:
-        None if the form cannot be read: it is not kept.
+    An unreadable form is not kept: then return None.
     """
     main = content_type.partition(";")[0].strip().lower()
     if main == URLENCODED:
@@ -206,12 +201,7 @@ def redact_form(content_type: str, form: bytes) -> tuple[str, bytes] | None:
 
 
 def redact_body(body: bytes, content_type: str, coding: str) -> bytes | None:
-    """Redact a body; return None if it may still have secrets.
-
-    Args:
-        content_type: the value of ``Content-Type``, or an empty text.
-        coding: the value of ``Content-Encoding``, or an empty text.
-    """
+    """Redact a body; return None if it may still have secrets. ``coding`` is the value of ``Content-Encoding``."""
     decoded = _decoded(body, coding.strip().lower())
     if decoded is None:
         return None

@@ -53,12 +53,9 @@ class Group:
 
 
 class Tally:
-    """All verdicts of one run.
+    """All verdicts of one run. ``listed`` changes are kept, and all are counted.
 
-    Args:
-        listed: how many changes are kept; all are counted.
-        strict: whether a verdict in doubt counts as a change.
-        any_backend: whether to ignore the address of the backend.
+    ``strict``: whether a verdict in doubt counts as a change. ``any_backend``: whether to ignore the backend's address.
     """
 
     def __init__(self, *, listed: int = 100, strict: bool = False, any_backend: bool = False) -> None:
@@ -86,12 +83,7 @@ class Tally:
         return any(group.differences or (self.strict and group.doubtful) for group in self.groups.values())
 
     def add(self, place: str, captured: Captured, before: Outcome | None, verdict: Verdict) -> None:
-        """Count one request.
-
-        Args:
-            place: file and number, such as ``flows.mitm#12``.
-            before: the outcome to compare with, or None.
-        """
+        """Count one request, at a ``place`` such as ``flows.mitm#12``. ``before``: what to compare with."""
         after = verdict.outcome
         group = self.groups.setdefault(self.key(after, before), Group())
         group.flows += 1

@@ -271,13 +271,8 @@ _REMOTE_WRITE: Final = ("/api/v1/write", "/api/v1/push", "")
 def row_counter(route: Route, head: RequestHead, *, max_decoded: int, check: bool = False) -> RowCounter | None:
     """Return the counter for the body of a request, or None if the route writes no rows.
 
-    Args:
-        max_decoded: the bytes of a body that must be read whole, before and after decoding
-            (``-ratelimit.maxDecodedSize``).
-        check: whether to check label names (``-write.checkLabelNames``).
-
-    Raises:
-        Refusal: the head announces a body that cannot be counted, or has a bad label name.
+    ``max_decoded``: the most bytes of a body that must be read whole, before and after decoding. ``check``: whether to
+    check label names. Raises ``Refusal`` if the head announces a body that cannot be counted, or has a bad label name.
     """
     if route.filters is not Filters.BIND or not route.inserts:
         return None

@@ -96,11 +96,8 @@ def csv_rows(formats: list[str]) -> Callable[[bytes], int]:
 
     https://docs.victoriametrics.com/victoriametrics/#how-to-import-csv-data
 
-    Args:
-        formats: the values of the argument. VictoriaMetrics reads the first; the one with the most columns counts.
-
-    Raises:
-        BadBody: there is none, or it has no or too many metric columns.
+    ``formats``: the values of the argument. VictoriaMetrics reads the first; the one with the most columns counts.
+    Raises ``BadBody`` if there is none, or it has no or too many metric columns.
     """
     columns = max(map(_metric_columns, formats), key=len, default=[])
     if not 0 < len(columns) <= _MAX_COLUMNS:

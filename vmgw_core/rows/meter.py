@@ -43,8 +43,7 @@ class RowMeter:
     def feed(self, data: bytes) -> bytes:
         """Count the next bytes of the body; return those to forward now, if any.
 
-        Raises:
-            Refusal: of ``take``, or the body cannot be read.
+        Raises the ``Refusal`` of ``take``, or one for a body that cannot be read.
         """
         self._held += data
         self._unread += len(data)

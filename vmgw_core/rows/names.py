@@ -60,11 +60,7 @@ def fault_of(name: str | bytes) -> str:
 
 
 def check_names(names: Iterable[str | bytes], where: str) -> None:
-    """Refuse bad names among ``names``.
-
-    Raises:
-        BadLabels: ``where`` has one.
-    """
+    """Refuse bad names among ``names``. Raises ``BadLabels`` if ``where`` has one."""
     for name in names:
         if fault := fault_of(name):
             raise BadLabels(f"{where}: {fault}")
@@ -85,8 +81,7 @@ def grouping_names(path: str) -> list[str]:
 
     https://github.com/prometheus/pushgateway#url
 
-    Args:
-        path: decoded, as a whole or from ``/metrics/job`` on.
+    ``path``: decoded, as a whole or from ``/metrics/job`` on.
     """
     _, found, rest = path.partition("/metrics/job")
     return [name.removesuffix(_BASE64) for name in f"job{rest}".split("/")[::2]] if found else []
@@ -95,9 +90,7 @@ def grouping_names(path: str) -> list[str]:
 def check_head(head: RequestHead) -> None:
     """Check the label names that the URL adds to each series: ``extra_label``, ``format``, Pushgateway's path.
 
-    Raises:
-        BadLabels: one of them is bad.
-        Refusal: the URL cannot be read.
+    Raises ``BadLabels`` if one of them is bad, and ``Refusal`` if the URL cannot be read.
     """
     raw, _, query = head.target.partition("?")
     if "/metrics/job" in raw:

@@ -111,8 +111,7 @@ def _number(data: bytes) -> int:
 def varint(data: bytes, start: int, end: int) -> tuple[int, int]:
     """Return a number of up to 64 bits, least significant seven bits first, and the offset after it.
 
-    Raises:
-        BadBody: it does not end before ``end``.
+    Raises ``BadBody`` if it does not end before ``end``.
     """
     value = 0
     for index, byte in enumerate(data[start : min(start + _MAX_VARINT, end)]):

@@ -43,11 +43,8 @@ def count_remote_write(data: bytes, *, check: bool = False) -> int:
     """Count one row per sample, and the most rows that VictoriaMetrics makes of a native histogram: its buckets, the
     zero bucket, the count and the sum.
 
-    Args:
-        check: whether to check label names.
-
-    Raises:
-        UnsupportedProtocol: the message is of version 2.0, in which VictoriaMetrics finds no series.
+    ``check``: whether to check label names. Raises ``UnsupportedProtocol`` if the message is of version 2.0, in which
+    VictoriaMetrics finds no series.
     """
     request = parse_remote_write(data) if check else parse(_CLASSES, "WriteRequest", data, 2, 4)
     if request.symbols or request.timeseries_v2:

@@ -72,9 +72,7 @@ _NAME_END: Final = 2 + len(_NAME)
 def parse_remote_write(data: bytes) -> Any:  # noqa: ANN401
     """Parse a ``WriteRequest`` and check its label names; ``timeseries`` is all of its series in one.
 
-    Raises:
-        BadLabels: a series has a bad label name, or no metric name.
-        BadBody: the message is broken.
+    Raises ``BadLabels`` if a series has a bad label name, or no metric name, and ``BadBody`` if the message is broken.
     """
     request = _parse("WriteRequest", data, 1, 2, 4)
     if request is None or any(map(fault_of, request.timeseries.labels)):
@@ -117,9 +115,7 @@ _PLAIN_NAME: Final = re.compile(rb"\n[\x01-\x7f][0-9A-Za-z]")
 def check_opentelemetry(data: bytes) -> None:
     """Check the keys of attributes, which become label names, and the names of metrics.
 
-    Raises:
-        BadLabels: one of them is bad.
-        BadBody: the message is broken.
+    Raises ``BadLabels`` if one of them is bad, and ``BadBody`` if the message is broken.
     """
     message = _parse("ExportMetricsServiceRequest", data, 1)
     if message is None:
