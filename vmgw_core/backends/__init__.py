@@ -10,10 +10,4 @@ from .balancer import BackendGroup, Member
 from .concurrency import Concurrency
 from .histogram import Durations
 
-__all__ = [
-    "Backend",
-    "BackendGroup",
-    "Concurrency",
-    "Durations",
-    "Member",
-]
+__all__ = ["Backend", "BackendGroup", "Concurrency", "Durations", "Member"]

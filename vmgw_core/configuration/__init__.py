@@ -13,17 +13,6 @@ from .table import BY_NAME, FLAGS, option_name
 from .values import parse_duration
 
 __all__ = [
-    "BY_NAME",
-    "FLAGS",
-    "ClientTLS",
-    "CommandLine",
-    "Flag",
-    "Kind",
-    "Settings",
-    "flags_page",
-    "help_text",
-    "option_name",
-    "parse",
-    "parse_duration",
-    "settings_from_options",
-]
+    "BY_NAME", "FLAGS", "ClientTLS", "CommandLine", "Flag", "Kind", "Settings", "flags_page", "help_text",
+    "option_name", "parse", "parse_duration", "settings_from_options",
+]  # fmt: skip

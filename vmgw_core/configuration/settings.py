@@ -205,14 +205,8 @@ class Settings:
 
     def client_tls(self, side: Literal["read", "write", "datasource"]) -> ClientTLS:
         """The values of ``-<side>.tls*``."""
-        return ClientTLS(
-            side=side,
-            ca_file=getattr(self, f"{side}_tls_ca_file"),
-            cert_file=getattr(self, f"{side}_tls_cert_file"),
-            key_file=getattr(self, f"{side}_tls_key_file"),
-            server_name=getattr(self, f"{side}_tls_server_name"),
-            insecure_skip_verify=getattr(self, f"{side}_tls_insecure_skip_verify"),
-        )
+        names = ("ca_file", "cert_file", "key_file", "server_name", "insecure_skip_verify")
+        return ClientTLS(side=side, **{name: getattr(self, f"{side}_tls_{name}") for name in names})
 
 
 def settings_of(values: Mapping[str, Value]) -> Settings:

@@ -31,6 +31,12 @@ def _backend(side: str, served: str, example: str) -> tuple[Flag, ...]:
         Flag(f"{side}.url", ARRAY, "", f"Address of the backend for {served}, http or https, such as {example}. "
              f"Of several, the least loaded one gets a request. Credentials become Basic auth. Without "
              f"any, {served} are refused.", secret=True),
+        *_tls(side),
+    )  # fmt: skip
+
+
+def _tls(side: str) -> tuple[Flag, ...]:
+    return (
         Flag(f"{side}.tlsCAFile", STRING, "", f"File with the CA certificates that verify -{side}.url; "
              "by default those of the system."),
         Flag(f"{side}.tlsCertFile", STRING, "", f"File with the client certificate shown to -{side}.url."),
@@ -42,6 +48,13 @@ def _backend(side: str, served: str, example: str) -> tuple[Flag, ...]:
 
 
 _FROM_FILE: Final = "file:///path names a file that holds it, read again when it changes."
+
+
+def _key(name: str, page: str) -> Flag:
+    text = f"Key for {page}, passed as authKey=; it replaces -httpAuth.* there. {_FROM_FILE}"
+    return Flag(name, STRING, "", text, secret=True)
+
+
 _NO_LICENSE: Final = "this is open software, no license is needed"
 _NO_DATA: Final = "the gateway keeps no data files"
 _NO_STRINGS: Final = "Python interns strings by itself"
@@ -160,13 +173,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         Flag("datasource.roundDigits", INT, "0", "The argument round_digits: decimal digits that values are rounded "
              "to; 0 does not round.", least="0"),
         Flag("datasource.showURL", BOOL, "false", "Show -datasource.url in logs as it is, secrets and all."),
-        Flag("datasource.tlsCAFile", STRING, "", "File with the CA certificates that verify -datasource.url; by "
-             "default those of the system."),
-        Flag("datasource.tlsCertFile", STRING, "", "File with the client certificate shown to -datasource.url."),
-        Flag("datasource.tlsKeyFile", STRING, "", "File with the private key of -datasource.tlsCertFile."),
-        Flag("datasource.tlsServerName", STRING, "", "Server name asked for and verified at -datasource.url; by "
-             "default the host in it."),
-        Flag("datasource.tlsInsecureSkipVerify", BOOL, "false", "Do not verify the certificate of -datasource.url."),
+        *_tls("datasource"),
         Flag("remoteRead.disablePathAppend", BOOL, "false", "Do not append /api/v1/query to -datasource.url."),
     ),
     *_group(
@@ -233,14 +240,10 @@ FLAGS: Final[tuple[Flag, ...]] = (
         Flag("httpAuth.username", STRING, "", "User name for /metrics, /flags and /debug/pprof (Basic auth). Empty: "
              "they are open."),
         Flag("httpAuth.password", STRING, "", f"Password for -httpAuth.username. {_FROM_FILE}", secret=True),
-        Flag("metricsAuthKey", STRING, "", "Key for /metrics, passed as authKey=; it replaces -httpAuth.* there. "
-             f"{_FROM_FILE}", secret=True),
-        Flag("reloadAuthKey", STRING, "", "Key for /-/reload, passed as authKey=; it replaces -httpAuth.* there. "
-             f"{_FROM_FILE}", secret=True),
-        Flag("flagsAuthKey", STRING, "", "Key for /flags, passed as authKey=; it replaces -httpAuth.* there. "
-             f"{_FROM_FILE}", secret=True),
-        Flag("pprofAuthKey", STRING, "", "Key for /debug/pprof, passed as authKey=; it replaces -httpAuth.* there. "
-             f"{_FROM_FILE}", secret=True),
+        _key("metricsAuthKey", "/metrics"),
+        _key("reloadAuthKey", "/-/reload"),
+        _key("flagsAuthKey", "/flags"),
+        _key("pprofAuthKey", "/debug/pprof"),
     ),
     *_group(
         "Metrics",

@@ -12,20 +12,6 @@ from .cycle import Cycle, Gateway, State
 from .rewriting import UpstreamRequest, rewrite
 
 __all__ = [
-    "NAME_AS_IT_IS",
-    "TENANTS",
-    "TRACE_KEY",
-    "Body",
-    "Cycle",
-    "Gateway",
-    "Grant",
-    "Policy",
-    "State",
-    "UpstreamRequest",
-    "access_of",
-    "identify",
-    "match_of",
-    "rewrite",
-    "route_of",
-    "tenants_page",
-]
+    "NAME_AS_IT_IS", "TENANTS", "TRACE_KEY", "Body", "Cycle", "Gateway", "Grant", "Policy", "State", "UpstreamRequest",
+    "access_of", "identify", "match_of", "rewrite", "route_of", "tenants_page",
+]  # fmt: skip

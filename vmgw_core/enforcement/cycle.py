@@ -41,28 +41,17 @@ from .rewriting import UpstreamRequest, moved, rewrite
 class State(Enum):
     """How far a request has come."""
 
-    HEAD = "head"
-    """Nothing is decided yet."""
-    AUTHORIZED = "authorized"
-    """Its route and token allow it."""
-    QUEUED = "queued"
-    """It waits for a slot of the concurrency limit."""
-    ENTERED = "entered"
-    """It has its slot."""
-    COUNTED = "counted"
-    """The rate limits of its tenant allow it."""
-    FORM = "form"
-    """Its form is being read, to be rewritten."""
-    METERED = "metered"
-    """Its body goes through the meter, which has not passed a byte on yet."""
-    READY = "ready"
-    """``upstream`` may be sent to a backend."""
-    ASKED = "asked"
-    """It is being sent to a backend, or the connection is being opened."""
-    RESPONDING = "responding"
-    """The client has the head of the backend's response."""
-    REFUSED = "refused"
-    """The gateway answers in place of a backend."""
+    HEAD = "head"  # nothing is decided yet
+    AUTHORIZED = "authorized"  # its route and token allow it
+    QUEUED = "queued"  # it waits for a slot of the concurrency limit
+    ENTERED = "entered"  # it has its slot
+    COUNTED = "counted"  # the rate limits of its tenant allow it
+    FORM = "form"  # its form is being read, to be rewritten
+    METERED = "metered"  # its body goes through the meter, which has not passed a byte on yet
+    READY = "ready"  # ``upstream`` may be sent to a backend
+    ASKED = "asked"  # it is being sent to a backend, or the connection is being opened
+    RESPONDING = "responding"  # the client has the head of the backend's response
+    REFUSED = "refused"  # the gateway answers in place of a backend
     ENDED = "ended"
 
 

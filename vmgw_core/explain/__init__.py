@@ -13,22 +13,7 @@ from .text import explanation_text, limit_line, moment, summary
 from .token_report import JudgedToken, judge_token, unverified_lines
 
 __all__ = [
-    "CurlError",
-    "CurlRequest",
-    "Explanation",
-    "JudgedToken",
-    "Outcome",
-    "ShellError",
-    "Verdict",
-    "explain",
-    "explanation_text",
-    "judge_token",
-    "limit_line",
-    "moment",
-    "own_page",
-    "parse_curl",
-    "split_words",
-    "summary",
-    "unverified_lines",
-    "usages",
-]
+    "CurlError", "CurlRequest", "Explanation", "JudgedToken", "Outcome", "ShellError", "Verdict", "explain",
+    "explanation_text", "judge_token", "limit_line", "moment", "own_page", "parse_curl", "split_words", "summary",
+    "unverified_lines", "usages",
+]  # fmt: skip

@@ -15,22 +15,7 @@ from .replicas import MAX_REPLICAS, LocalCounts, PeerCounts
 from .tenant_series import Ask, TenantSeries
 
 __all__ = [
-    "MAX_BYTES",
-    "MAX_REPLICAS",
-    "OTHER",
-    "RESERVED",
-    "Ask",
-    "Limit",
-    "LimitType",
-    "Limiter",
-    "LocalCounts",
-    "OwnRequests",
-    "PeerCounts",
-    "Resolution",
-    "Snapshot",
-    "TenantSeries",
-    "UsagePlan",
-    "check_measurable",
-    "parse_labels",
-    "read_limits",
-]
+    "MAX_BYTES", "MAX_REPLICAS", "OTHER", "RESERVED", "Ask", "Limit", "LimitType", "Limiter", "LocalCounts",
+    "OwnRequests", "PeerCounts", "Resolution", "Snapshot", "TenantSeries", "UsagePlan", "check_measurable",
+    "parse_labels", "read_limits",
+]  # fmt: skip

@@ -14,24 +14,7 @@ from .report import report_json, report_junit, report_text
 from .tally import Tally
 
 __all__ = [
-    "MAX_BODY",
-    "METADATA_KEY",
-    "OWN_PAGE",
-    "Captured",
-    "Expectation",
-    "Judge",
-    "NetstringError",
-    "Tally",
-    "frame",
-    "from_metadata",
-    "read_expectations",
-    "redact_body",
-    "redact_headers",
-    "redact_target",
-    "report_json",
-    "report_junit",
-    "report_text",
-    "spans",
-    "to_metadata",
-    "value",
-]
+    "MAX_BODY", "METADATA_KEY", "OWN_PAGE", "Captured", "Expectation", "Judge", "NetstringError", "Tally", "frame",
+    "from_metadata", "read_expectations", "redact_body", "redact_headers", "redact_target", "report_json",
+    "report_junit", "report_text", "spans", "to_metadata", "value",
+]  # fmt: skip

@@ -8,7 +8,4 @@ from __future__ import annotations
 from .dispatch import row_counter
 from .meter import RowMeter
 
-__all__ = [
-    "RowMeter",
-    "row_counter",
-]
+__all__ = ["RowMeter", "row_counter"]
