@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from .dispatch import RowCounter
+from .counter import RowCounter
 
 HOLD: Final = 1 << 20
 """Bytes held before the first one is forwarded."""
