@@ -34,7 +34,6 @@ class Refusal(VmgwError):
 
     @property
     def message(self) -> str:
-        """One line for the client."""
         return str(self)
 
 

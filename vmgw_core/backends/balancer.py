@@ -37,12 +37,10 @@ class Member:
         """From the request sent to the head of its response."""
 
     def begin(self) -> None:
-        """Count a request that is sent there."""
         self.load += 1
         self.requests += 1
 
     def end(self) -> None:
-        """Count the end of a request, however it ended."""
         self.load -= 1
 
 
@@ -69,7 +67,6 @@ class BackendGroup:
 
     @property
     def first(self) -> Backend:
-        """The backend that is chosen first."""
         return self.members[0].backend
 
     def choose(self, tried: Collection[Member] = ()) -> Member | None:

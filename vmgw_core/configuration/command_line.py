@@ -145,7 +145,6 @@ def _value(flag: Flag, text: str, environ: Mapping[str, str], *, place: str) -> 
 
 
 def _from_environment(environ: Mapping[str, str], prefix: str, *, but: frozenset[str]) -> dict[str, Value]:
-    """Return the values of flags that have a variable, except those in ``but``."""
     values: dict[str, Value] = {}
     for flag in FLAGS:
         variable = variable_name(flag, prefix)

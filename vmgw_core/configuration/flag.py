@@ -45,8 +45,6 @@ _READ: Final[Mapping[Kind, tuple[Callable[[str], Value], str]]] = {
 # Rows of a table: the first four columns are positional, so that one flag stays on one or two lines.
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One flag of the program."""
-
     name: str
     kind: Kind
     default_text: str

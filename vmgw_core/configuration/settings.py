@@ -221,6 +221,5 @@ def field_name(flag: Flag) -> str:
 
 
 def value_of(flag: Flag, settings: Settings) -> Value:
-    """The value of ``flag``."""
     value: Value = getattr(settings, field_name(flag))
     return value

@@ -38,8 +38,6 @@ def refused(expected: str, text: str) -> ValueError:
     return ValueError(f"expected {expected}, got {quoted(text)}")
 
 
-# --- scalars -------------------------------------------------------------------------------------------------------
-
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
@@ -120,8 +118,6 @@ def parse_size(text: str) -> int:
         raise refused("a size of at most 8EiB", text)
     return int(size)
 
-
-# --- arrays --------------------------------------------------------------------------------------------------------
 
 _BRACKETS: Final = {"{": "}", "[": "]", "(": ")"}
 _COMPLETE_QUOTE: Final = r""""[^"\\]*+(?:\\.[^"\\]*+)*+"|'[^'\\]*+(?:\\.[^'\\]*+)*+'|`[^`]*+`"""

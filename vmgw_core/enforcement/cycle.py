@@ -84,7 +84,6 @@ class Gateway:
 
     @property
     def counts_rows(self) -> bool:
-        """Whether a limit needs the rows of bodies."""
         return self.limiter is not None and self.limiter.counts_rows
 
 
@@ -128,7 +127,6 @@ class Cycle:
 
     @property
     def policy(self) -> Policy | None:
-        """The policy that applies to the request."""
         return None if self.gateway is None else self.gateway.policy
 
     # Each event first sets the state to REFUSED, so that an exception ends the request.
@@ -410,7 +408,6 @@ class Cycle:
         return group
 
     def _rewrite(self, form: bytes | None) -> None:
-        """Choose the backend and write its request."""
         gateway, grant = self._admitted()
         group = self._group()
         member = self.member = group.only or group.choose()

@@ -124,9 +124,6 @@ def _following(option: str, rest: Iterator[str]) -> str:
     return value
 
 
-# --- the request ---------------------------------------------------------------------------------------------------
-
-
 def _request(url: str, options: Sequence[tuple[str, str]], switches: set[str], read_file: ReadFile) -> CurlRequest:
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.scheme not in ("http", "https") or not parts.netloc:

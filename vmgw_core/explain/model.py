@@ -22,8 +22,6 @@ Pair = tuple[str, str]
 
 
 class Verdict(StrEnum):
-    """The result of the decision."""
-
     ADMITTED = "admitted"
     REFUSED = "refused"
     PENDING = "pending"  # the head is admitted, and the form is not known yet
@@ -220,7 +218,6 @@ def key_as_json(key: VerificationKey) -> dict[str, object]:
 
 
 def access_as_json(claim: VMAccessClaim, tenant: str | None) -> dict[str, object]:
-    """Return what a claim grants."""
     return {
         "tenant": tenant,
         "mode": mode_words(claim.mode),
@@ -230,7 +227,6 @@ def access_as_json(claim: VMAccessClaim, tenant: str | None) -> dict[str, object
 
 
 def mode_words(mode: AccessMode) -> str:
-    """Return ``read``, ``write`` or ``full``."""
     return {AccessMode.READ: "read", AccessMode.WRITE: "write"}.get(mode, "full")
 
 

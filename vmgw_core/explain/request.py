@@ -119,8 +119,6 @@ def own_page(head: RequestHead, now: float) -> Explanation:
     )
 
 
-# --- the step that refused ----------------------------------------------------------------------------------------
-
 _STEP_OF: Final = (
     ((errors.MalformedHead, errors.HeadTooLarge, errors.TargetTooLong, errors.RequestTimeout), Step.HEAD),
     ((errors.TokenRefused, errors.KeysUnavailable, errors.SignatureNotChecked), Step.TOKEN),
@@ -143,9 +141,6 @@ def _step_of(refusal: Refusal, outcome: Outcome) -> Step:
     if outcome.grant is not None:
         return Step.BODY if isinstance(refusal, BodyTooLarge) and outcome.form is None else Step.ARGUMENTS
     return Step.BODY if isinstance(refusal, BodyTooLarge | UnsupportedBody) else Step.ROUTE
-
-
-# --- the parts -----------------------------------------------------------------------------------------------------
 
 
 def _refusal(policy: Policy, head: RequestHead, refusal: Refusal, step: Step) -> RefusalReport:

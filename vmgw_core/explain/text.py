@@ -114,9 +114,6 @@ def _upstream(story: Explanation) -> str:
     return f"{story.upstream.method} {printable(story.upstream.url, 1000)}"
 
 
-# --- one line ------------------------------------------------------------------------------------------------------
-
-
 def changes(story: Explanation) -> str:
     """Return what was removed and added, such as ``-extra_label=team=ops +extra_label=team=dev``."""
     words = []
@@ -141,9 +138,6 @@ def summary(story: Explanation) -> str:
     else:
         words.append(changes(story) or "unchanged")
     return " ".join(words)
-
-
-# --- the whole -----------------------------------------------------------------------------------------------------
 
 
 def explanation_text(story: Explanation) -> str:
@@ -186,7 +180,6 @@ def token_lines(token: TokenReport, now: float | None) -> Iterator[str]:
 
 
 def access_lines(claim: VMAccessClaim, tenant: str | None) -> Iterator[str]:
-    """Yield what a claim grants."""
     yield f"  tenant {tenant}, mode {mode_words(claim.mode)}"
     yield from (f"  label  {printable(name)}={printable(value)}" for name, value in claim.labels)
     yield from (f"  filter {printable(selector)}" for selector in claim.filters)

@@ -25,7 +25,6 @@ class JudgedToken:
 
     @property
     def claim(self) -> VMAccessClaim | None:
-        """What the token grants."""
         return None if self.token is None else self.token.access
 
     def as_json(self) -> dict[str, object]:

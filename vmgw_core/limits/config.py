@@ -60,8 +60,6 @@ def check_measurable(limits: Iterable[Limit], name: str) -> None:
 
 
 class _File(YamlFile):
-    """The file of limits."""
-
     def read(self, text: str | bytes) -> tuple[Limit, ...]:
         try:
             decoded = text.decode() if isinstance(text, bytes) else text

@@ -113,8 +113,6 @@ _LABEL_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """The usage of one limit type."""
-
     type: LimitType
     source: str
     """The metric that it comes from."""
@@ -267,8 +265,6 @@ def _parsed_tenant(account: str, project: str) -> TenantID | None:
     except ValueError:
         return None
 
-
-# --- the document --------------------------------------------------------------------------------------------------
 
 _Item = tuple[Mapping[str, object], float]
 _Items = Mapping[str, list[_Item]]

@@ -44,7 +44,6 @@ class LimitSet:
 
     @property
     def counts_rows(self) -> bool:
-        """Whether a limit needs the rows of bodies."""
         return any(limit.type is LimitType.ROWS_INSERTED for limit in self.limits)
 
     def limit_of(self, tenant: TenantID | None, slot: Slot) -> Limit | None:
@@ -54,7 +53,6 @@ class LimitSet:
         return self._own.get((tenant, slot)) or self._default.get(slot)
 
     def slots(self, labels: Labels) -> tuple[Slot, ...]:
-        """Return the slots that apply to a token with ``labels``."""
         if not self._labelled or not labels:
             return self._plain
         found = self._matches.get(labels)

@@ -95,7 +95,6 @@ class Limiter:
 
     @property
     def limits(self) -> tuple[Limit, ...]:
-        """The limits in force."""
         return self._set.limits
 
     def replace(self, limits: Iterable[Limit]) -> None:
@@ -345,7 +344,6 @@ class Limiter:
 
     @property
     def tenants(self) -> int:
-        """How many tenants are kept."""
         return len(self._tenants)
 
     def _counters(self) -> Iterator[Counter]:

@@ -34,8 +34,6 @@ _STEPS: Final = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One GET to a tenant."""
-
     type: LimitType
     tenant: TenantID
 

@@ -54,8 +54,6 @@ _MARKED: Final = f".{MARKER}"
 
 
 class Signature(StrEnum):
-    """The result of a signature check."""
-
     VERIFIED = "verified"
     UNVERIFIED = "unverified"  # no key was configured
     BAD = "bad"
@@ -82,7 +80,6 @@ def name_of(redacted: str) -> str:
 
 
 def token_of(head: RequestHead, header: bytes, *, allow_without_prefix: bool) -> str | None:
-    """Return the token in a head, or None."""
     values = [value.decode("latin-1") for value in head.values(header)]
     try:
         return token_from_header(values, allow_without_prefix=allow_without_prefix)
@@ -121,7 +118,6 @@ def found(key: VerificationKey | None, redacted: str) -> Evidence:
 
 
 def _size(key: tuple[str, Evidence | None], judged: tuple[Token | TokenRefused, bool]) -> int:
-    """Return the approximate memory of a cached verdict."""
     found = judged[0]
     text = str(found) if isinstance(found, TokenRefused) else ""
     access = 0 if isinstance(found, TokenRefused) else found.access.memory
@@ -152,7 +148,6 @@ class RecordedTokens(TokenVerifier):
         )
 
     def verify(self, token: str, now: float) -> Token:
-        """Verify as :class:`TokenVerifier` does."""
         self.doubtful = False
         if not token.endswith(_MARKED):
             return super().verify(token, now)

@@ -43,8 +43,6 @@ _STATUS: Final = re.compile(r"[45][0-9]{2}")
 
 @dataclass(slots=True, kw_only=True)
 class Expectation:
-    """One entry of the file, and its results."""
-
     place: str
     """File and line, such as ``expect.yaml:3``."""
     line: int
@@ -114,9 +112,6 @@ def _glob(text: str) -> re.Pattern[str]:
     return re.compile(".*".join(re.escape(part) for part in text.split("*")), re.DOTALL)
 
 
-# --- the file ------------------------------------------------------------------------------------------------------
-
-
 def read_expectations(text: str, name: str) -> list[Expectation]:
     """Read the entries of the file ``name``. Raises ``ConfigurationError``, which names the line."""
     file = YamlFile(name)
@@ -129,7 +124,6 @@ def read_expectations(text: str, name: str) -> list[Expectation]:
 
 
 def _codes(refusal: type[Refusal]) -> Iterator[str]:
-    """Yield the codes of all refusals."""
     for each in refusal.__subclasses__():
         yield each.code
         yield from _codes(each)

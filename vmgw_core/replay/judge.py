@@ -63,7 +63,6 @@ class Judge:
         cycle.authorize(gateway or self.gateway)
 
     def judge(self, captured: Captured) -> Verdict:
-        """Decide on one request."""
         cycle, doubt = Cycle(captured.head, at=captured.at, started=captured.at), ""
         self._now = captured.at
         try:

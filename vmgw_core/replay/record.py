@@ -55,7 +55,6 @@ class Outcome:
 
     @property
     def admitted(self) -> bool:
-        """Whether the request was admitted."""
         return self.code == ADMITTED
 
     def __str__(self) -> str:
@@ -81,7 +80,6 @@ class Captured:
 
 
 def sent_of(request: UpstreamRequest) -> Sent:
-    """Return the digest of an upstream request."""
     fields = sorted(((name.lower(), value) for name, value in request.headers), key=lambda field: field[0])
     lines = b"\n".join(name + b":" + value for name, value in fields if name != b"host")
     return Sent(
@@ -94,9 +92,6 @@ def sent_of(request: UpstreamRequest) -> Sent:
 
 def _digest(data: bytes) -> str:
     return sha256(data).hexdigest()[:16]
-
-
-# --- plain data ----------------------------------------------------------------------------------------------------
 
 
 def to_metadata(captured: Captured) -> dict[str, object]:

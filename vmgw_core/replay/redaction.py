@@ -143,7 +143,6 @@ def _redact_header(name: bytes, value: bytes, token_header: bytes) -> bytes:
 
 
 def redact_target(target: str) -> str:
-    """Redact the path and the arguments of an origin-form target."""
     path, mark, query = target.encode("utf-8", "surrogateescape").decode("latin-1").partition("?")
     path = "/".join(_redact_encoded(segment) for segment in path.split("/"))
     redacted = path + mark + redact_arguments(query)

@@ -44,7 +44,6 @@ class Group:
     """Verdicts in doubt; they do not count as differences."""
 
     def add(self, other: Group) -> None:
-        """Add another group's counts."""
         self.flows += other.flows
         self.admitted += other.admitted
         self.compared += other.compared
@@ -71,7 +70,6 @@ class Tally:
 
     @property
     def total(self) -> Group:
-        """All groups together."""
         total = Group()
         for group in self.groups.values():
             total.add(group)
@@ -79,7 +77,6 @@ class Tally:
 
     @property
     def changed(self) -> bool:
-        """Whether something would change."""
         return any(group.differences or (self.strict and group.doubtful) for group in self.groups.values())
 
     def add(self, place: str, captured: Captured, before: Outcome | None, verdict: Verdict) -> None:

@@ -37,7 +37,6 @@ class RowMeter:
 
     @property
     def rows(self) -> int:
-        """Rows counted so far."""
         return self._counter.rows
 
     def feed(self, data: bytes) -> bytes:

@@ -67,11 +67,8 @@ def check_names(names: Iterable[str | bytes], where: str) -> None:
 
 
 def nameless(where: str) -> BadLabels:
-    """Return the refusal of a series without a metric name."""
     return BadLabels(f"{where} has no metric name")
 
-
-# --- names in the URL ----------------------------------------------------------------------------------------------
 
 _BASE64: Final = "@base64"
 
@@ -108,8 +105,6 @@ def check_head(head: RequestHead) -> None:
             columns = (column.split(b":", 2) for column in value.split(b","))
             check_names([parts[2] for parts in columns if len(parts) == 3 and parts[1] == b"label"], "format")
 
-
-# --- lines ---------------------------------------------------------------------------------------------------------
 
 _CONTROLS: Final = bytes({*range(0x20), 0x7F} - {0x0A, 0x0D})
 _C1: Final = re.compile(rb"\xc2[\x80-\x9f]")

@@ -36,7 +36,6 @@ class Native:
     """Counts the rows of complete blocks; ``settled`` is the offset in bytes after the last of them."""
 
     def __init__(self, *, check: bool = False) -> None:
-        """``check``: whether to check label names."""
         self._check = check
         self._blocks = 0
         self.rows = 0

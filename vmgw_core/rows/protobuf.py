@@ -36,9 +36,6 @@ MetricSeries: 4 points *bytes
 _CLASSES: Final = message_classes(_MESSAGES, "rows")
 
 
-# --- Prometheus remote write ---------------------------------------------------------------------------------------
-
-
 def count_remote_write(data: bytes, *, check: bool = False) -> int:
     """Count one row per sample, and the most rows that VictoriaMetrics makes of a native histogram: its buckets, the
     zero bucket, the count and the sum.
@@ -65,9 +62,6 @@ def _histograms(name: str, points: Any) -> Any:  # noqa: ANN401
     return parse(_CLASSES, name, joined)
 
 
-# --- OpenTelemetry -------------------------------------------------------------------------------------------------
-
-
 def count_opentelemetry(data: bytes, *, check: bool = False) -> int:
     """Count one row per point of a gauge or sum, and the count, sum and buckets or quantiles of other points."""
     metrics = parse(_CLASSES, "ExportMetricsServiceRequest", data, 1).resource_metrics.scope_metrics.metrics
@@ -89,8 +83,6 @@ def count_opentelemetry(data: bytes, *, check: bool = False) -> int:
 def _nonzero(numbers: Any) -> int:  # noqa: ANN401
     return sum(map(bool, numbers))
 
-
-# --- DataDog -------------------------------------------------------------------------------------------------------
 
 _ROWS_OF_A_SKETCH: Final = 9  # five quantiles, sum, count and, since v1.109, minimum and maximum
 

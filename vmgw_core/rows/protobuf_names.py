@@ -61,8 +61,6 @@ def _parse(name: str, data: bytes, *numbers: int) -> Any | None:  # noqa: ANN401
         return None
 
 
-# --- Prometheus remote write ---------------------------------------------------------------------------------------
-
 # A series begins with the label __name__, of up to 115 bytes: its tag, its length, then this, the length of the value.
 _LABEL: Final = 0x0A
 _NAME: Final = b"\n\x08__name__\x12"
@@ -101,8 +99,6 @@ def _bad_series(data: bytes) -> BadLabels:
     )
     return BadLabels(next(faults, "a label name is not valid UTF-8"))
 
-
-# --- OpenTelemetry -------------------------------------------------------------------------------------------------
 
 _SEPARATORS: Final = b"/_.-: "
 """With ``-opentelemetry.usePrometheusNaming`` a name of these alone becomes empty."""
@@ -149,9 +145,6 @@ def _unknown(names: Iterable[str | bytes]) -> Iterator[str | bytes]:
             if len(known) < _MAX_REMEMBERED:
                 known.add(name)
             yield name
-
-
-# --- DataDog -------------------------------------------------------------------------------------------------------
 
 
 def tag_name(tag: bytes | str) -> bytes | str:

@@ -72,8 +72,6 @@ _NEEDED: Final = {Access.READ: AccessMode.READ, Access.WRITE: AccessMode.WRITE, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VMAccessClaim:
-    """A valid ``vm_access`` claim."""
-
     tenant: TenantID
     labels: tuple[tuple[str, str], ...]
     """Unique names and their values, in the claim's order."""

@@ -181,11 +181,9 @@ class KeyRing:
 
     @property
     def waiting(self) -> bool:
-        """Whether endpoints are configured and no key has been fetched yet."""
         return bool(self._sources) and not self._keyset
 
     def status(self) -> tuple[SourceStatus, ...]:
-        """Return the endpoints in the order of the configuration."""
         return tuple(source.status for source in self._sources.values())
 
     def next_due(self, now: float) -> float | None:

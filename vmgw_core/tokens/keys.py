@@ -113,8 +113,6 @@ class JWKSResult:
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The keys that tokens are verified with."""
-
     keys: tuple[VerificationKey, ...]
     issuers: tuple[IssuerPattern, ...] = ()
     """The only issuers whose tokens keys without an issuer of their own may verify; empty for any."""
@@ -143,9 +141,6 @@ class KeySet:
     def issuers_of(self, key: VerificationKey) -> tuple[IssuerPattern, ...]:
         """Return the only issuers whose tokens ``key`` may verify; empty for any."""
         return self.issuers if key.issuer is None else (key.issuer,)
-
-
-# --- PEM -----------------------------------------------------------------------------------------------------------
 
 
 def keys_from_pem(data: bytes | str, source: str) -> tuple[VerificationKey, ...]:
@@ -182,9 +177,6 @@ def _pem_key(label: str, body: str, source: str) -> VerificationKey:
     except Exception:  # types differ between versions, and texts may quote the input
         raise _Unusable(f"cannot read the PEM block {label}") from None
     return _verification_key(public, kid=None, alg=None, issuer=None, source=source)
-
-
-# --- JWK Set -------------------------------------------------------------------------------------------------------
 
 
 def keys_from_jwks(document: bytes, source: str, issuer: IssuerPattern | None = None) -> JWKSResult:
@@ -242,9 +234,6 @@ def _jwk(jwk: Mapping[str, object], source: str, issuer: IssuerPattern | None) -
 def _kid_shown(member: object) -> str:
     kid = member.get("kid") if isinstance(member, Mapping) else None
     return f" (kid {quoted(kid, 64)})" if isinstance(kid, str) else ""
-
-
-# --- both ----------------------------------------------------------------------------------------------------------
 
 
 def _verification_key(

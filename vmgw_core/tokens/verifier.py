@@ -81,12 +81,10 @@ class TokenVerifier:
 
     @property
     def keys(self) -> KeySet | None:
-        """The current keys."""
         return self._keys
 
     @property
     def cached(self) -> int:
-        """The number of cached tokens."""
         return len(self._cache)
 
     @property
