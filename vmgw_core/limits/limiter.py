@@ -93,13 +93,10 @@ class Limiter:
 
     # --- the limits ------------------------------------------------------------------------------------------------
 
-    @property
-    def limits(self) -> tuple[Limit, ...]:
-        return self._set.limits
-
     def replace(self, limits: Iterable[Limit]) -> None:
         """Replace the limits. Counts are kept for limits that stay or only change their value."""
         self._set = LimitSet(limits)
+        self.limits = self._set.limits
         self._longest = self._set.longest
         self.counts_rows = self._set.counts_rows
         """Whether a limit needs the rows of bodies to be counted."""

@@ -166,18 +166,14 @@ class KeyRing:
         self._verifying = bool(self._static or self._sources)
         self._issuers = tuple(issuers)
         self._keyset = KeySet(self._static, self._issuers)
-        self._generation = 0
+        self.generation = 0
+        """It grows when the keys change: drop what was verified before."""
         self._serial = 0
 
     @property
     def keyset(self) -> KeySet | None:
         """The current keys; ``None`` if none are configured: then signatures are not verified."""
         return self._keyset if self._verifying else None
-
-    @property
-    def generation(self) -> int:
-        """A number that grows when the keys change: drop what was verified before."""
-        return self._generation
 
     @property
     def waiting(self) -> bool:
@@ -238,7 +234,7 @@ class KeyRing:
         keys = self._static + tuple(key for each in self._sources.values() for key in each.keys)
         if set(keys) != set(self._keyset.keys):
             self._keyset = KeySet(keys, self._issuers)
-            self._generation += 1
+            self.generation += 1
 
     def _awaiting(self, fetch: Fetch) -> _Source | None:
         source = self._sources.get(fetch.source)
