@@ -48,12 +48,11 @@ class Tenant:
 class Counters:
     """The counters in use. Iteration yields the totals, then those of tenants, the last admitted first."""
 
-    def __init__(self, max_tenants: int) -> None:
+    def __init__(self) -> None:
         self.set = LimitSet(())
         self.tenants: OrderedDict[TenantID | None, Tenant] = OrderedDict()
         self.measurements: dict[tuple[LimitType, Resolution], Measurement] = {}
         self.peers: Peers | None = None
-        self._max_tenants = max_tenants
         self._longest = 0.0
         self._totals: dict[Slot, Counter] = {}
 
@@ -116,15 +115,15 @@ class Counters:
         reads = tuple(counter for counter in counters if counter.limit.type is LimitType.QUERIES)
         return Plan(reads=reads, rows=rows, series=series, writes=rows + series)
 
-    def keep(self, subject: Subject, entry: Tenant, now: float) -> float:
-        """Keep a tenant; return the seconds until there is room for it, or 0 if there is."""
+    def keep(self, subject: Subject, entry: Tenant, now: float, max_tenants: int) -> float:
+        """Keep a tenant, of at most ``max_tenants``; return the seconds until there is room, or 0 if there is."""
         entry.last = now
         if now - entry.moved < _MOVE_AFTER:
             return 0.0
         if entry.kept:
             self.tenants.move_to_end(subject.tenant)
         else:
-            wait = self._make_room(now)
+            wait = self._make_room(now, max_tenants)
             if wait > 0:
                 return wait
             self.tenants[subject.tenant] = entry
@@ -132,11 +131,11 @@ class Counters:
         entry.moved = now
         return 0.0
 
-    def _make_room(self, now: float) -> float:
+    def _make_room(self, now: float, max_tenants: int) -> float:
         """Forget tenants that have been idle for the longest window, those longest idle first."""
         while self.tenants:
             idle_at = next(iter(self.tenants.values())).last + self._longest
             if idle_at > now:
-                return idle_at - now if len(self.tenants) >= self._max_tenants else 0.0
+                return idle_at - now if len(self.tenants) >= max_tenants else 0.0
             self.tenants.popitem(last=False)
         return 0.0

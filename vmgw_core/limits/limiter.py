@@ -56,7 +56,7 @@ class Limiter:
         self._rejected: set[str] = set()
         self._now = float("-inf")
         self._offset = 0.0
-        self._counters = Counters(max_tenants)
+        self._counters = Counters()
         self.replace(limits)
 
     def replace(self, limits: Iterable[Limit]) -> None:
@@ -145,7 +145,7 @@ class Limiter:
         self.rejects[key] = self.rejects.get(key, 0) + 1
 
     def _keep(self, subject: Subject, entry: Tenant, now: float) -> None:
-        wait = self._counters.keep(subject, entry, now)
+        wait = self._counters.keep(subject, entry, now, self.max_tenants)
         if wait > 0:
             self._reject(None, subject.tenant)
             raise RateLimited(

@@ -256,6 +256,15 @@ def test_a_refused_tenant_takes_no_room() -> None:
     assert limiter.tenants == 1
 
 
+def test_the_number_of_tenants_can_be_changed() -> None:
+    limiter = Limiter([limit(value=1)], max_tenants=1)
+    assert refused(limiter, 0, A) is None
+    assert isinstance(refused(limiter, 0, B), RateLimited)
+    limiter.max_tenants = 2
+    assert refused(limiter, 0, B) is None
+    assert isinstance(refused(limiter, 0, C), RateLimited)
+
+
 def test_many_tenants_come_and_go() -> None:
     limiter = Limiter([limit(value=1)], max_tenants=10)
     for number in range(1000):
