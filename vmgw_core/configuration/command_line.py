@@ -23,8 +23,8 @@ from vmgw_core.base import printable
 from vmgw_core.errors import ConfigurationError
 
 from .flag import Flag, Kind
-from .settings import Settings, settings_of
-from .table import BY_NAME, FLAGS, description, option_name, variable_name
+from .settings import Settings
+from .table import BY_NAME, FLAGS, description, option_name, settings_of, variable_name
 from .values import Value, parse_array
 
 

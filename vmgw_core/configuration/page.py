@@ -14,8 +14,8 @@ from typing import Final
 from vmgw_core.base import HIDDEN, without_credentials
 
 from .flag import Flag, Kind
-from .settings import Settings, value_of
-from .table import FLAGS
+from .settings import Settings
+from .table import FLAGS, value_of
 from .values import Value, format_array
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
