@@ -1,7 +1,5 @@
 """The policy of vmgateway as a pure library: no mitmproxy, no sockets, no files, no threads, no wall clock."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from vmgw_core.backends import Backend, BackendGroup, Concurrency

@@ -3,8 +3,6 @@
 A backend is an address with a base path. A group balances by load and ejects backends that failed.
 """
 
-from __future__ import annotations
-
 from .backend import Backend
 from .balancer import BackendGroup, Member
 from .concurrency import Concurrency

@@ -1,7 +1,5 @@
 """What every package of the core builds on: readers of untrusted JSON, text for messages, and tenants."""
 
-from __future__ import annotations
-
 from .bounded_cache import OBJECT_BYTES, BoundedCache, text_bytes
 from .printable import CONTROL, printable, quoted
 from .promql import string_literal

@@ -3,8 +3,6 @@
 The table feeds the command line, the environment, mitmproxy's options, the page ``/flags`` and docs/flags.md.
 """
 
-from __future__ import annotations
-
 from .command_line import CommandLine, help_text, parse, settings_from_options
 from .flag import Flag, Kind
 from .page import flags_page

@@ -112,10 +112,9 @@ def _no_flag(number: int, latest: Flag | None) -> ConfigurationError:
     # The argument is not shown: it may be the second half of a secret with a space.
     if latest is None:
         return ConfigurationError(f"unexpected argument {number}: write flags as -name or -name=value")
-    hint = (
-        f"write -{latest.name}=true or -{latest.name}=false" if latest.kind is Kind.BOOL else "flags start with a dash"
-    )
-    return ConfigurationError(f"unexpected argument {number} after -{latest.name}: {hint}")
+    name = latest.name
+    hint = f"write -{name}=true or -{name}=false" if latest.kind is Kind.BOOL else "flags start with a dash"
+    return ConfigurationError(f"unexpected argument {number} after -{name}: {hint}")
 
 
 def _unknown(name: str) -> ConfigurationError:
@@ -200,23 +199,19 @@ def help_text(addons: Sequence[tuple[str, str]] = (), commands: Sequence[tuple[s
 
     ``addons`` are pairs of class name and summary, ``commands`` of sub-command and summary.
     """
-    lines = [_HEAD]
-    if commands:
-        width = max(len(name) for name, _ in commands)
-        lines.append("Sub-commands (vmgateway NAME --help tells more):")
-        lines += [f"  vmgateway {name:{width}}  {summary}" for name, summary in commands]
-        lines.append("")
+    lines = [_HEAD, *_listed("Sub-commands (vmgateway NAME --help tells more)", commands, "vmgateway ")]
     for group, flags in groupby(FLAGS, key=lambda flag: flag.group):
         lines.append(f"{group}:")
         for flag in flags:
             lines += _flag_help(flag)
         lines.append("")
-    if addons:
-        width = max(len(name) for name, _ in addons)
-        lines.append("Addons:")
-        lines += [f"  {name:{width}}  {summary}" for name, summary in addons]
-        lines.append("")
+    lines += _listed("Addons", addons)
     return "\n".join(lines).removesuffix("\n") + "\n"
+
+
+def _listed(title: str, pairs: Sequence[tuple[str, str]], prefix: str = "") -> list[str]:
+    width = max((len(name) for name, _ in pairs), default=0)
+    return [f"{title}:", *(f"  {prefix}{name:{width}}  {text}" for name, text in pairs), ""] if pairs else []
 
 
 def _flag_help(flag: Flag) -> Iterator[str]:

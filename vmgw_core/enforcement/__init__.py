@@ -4,8 +4,6 @@ Every lane, ``explain`` and ``replay`` run a ``Cycle``. It calls ``admit``, whic
 ``rewrite``, which writes the upstream request with the token's tenant, labels and filters.
 """
 
-from __future__ import annotations
-
 from .admission import TENANTS, Body, Grant, Policy, access_of, identify, match_of, route_of, tenants_page
 from .arguments import NAME_AS_IT_IS, TRACE_KEY
 from .cycle import Cycle, Gateway, State

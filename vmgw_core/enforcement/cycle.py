@@ -134,11 +134,7 @@ class Cycle:
     # --- the head --------------------------------------------------------------------------------------------------
 
     def authorize(self, gateway: Gateway | None) -> None:
-        """Check the route and the token: HEAD to AUTHORIZED.
-
-        ``gateway``: what is in force; None if no configuration was accepted. Raises ``Refusal`` if the request is not
-        allowed.
-        """
+        """Check the route and the token: HEAD to AUTHORIZED. ``gateway`` None: no configuration was accepted."""
         self._leave(State.HEAD, "authorize")
         if gateway is None:
             raise InternalError("the gateway has no usable configuration")
@@ -160,10 +156,7 @@ class Cycle:
         return True
 
     def queue(self, waiter: Callable[[], None]) -> None:
-        """Wait for a slot: AUTHORIZED to QUEUED. ``waiter`` is called once the state is ENTERED.
-
-        Raises ``TooManyAtOnce`` if the queue is full or disabled.
-        """
+        """Wait for a slot, if the queue has room: AUTHORIZED to QUEUED. ``waiter`` is called once it is ENTERED."""
         self._leave(State.AUTHORIZED, "queue")
         gateway, grant = self._admitted()
         assert gateway.concurrency is not None
@@ -190,11 +183,7 @@ class Cycle:
         self._waiter()
 
     def count(self, now: float) -> None:
-        """Apply the rate limits, and set up the meter for the body of a write: ENTERED to COUNTED.
-
-        ``now``: seconds of the limiter's clock. Raises ``Refusal`` if a limit is reached, or the head announces an
-        unreadable body.
-        """
+        """Apply the rate limits at ``now`` of their clock, and set up the meter of a write: ENTERED to COUNTED."""
         self._leave(State.ENTERED, "count")
         gateway, grant = self._admitted()
         limiter = gateway.limiter
@@ -210,10 +199,7 @@ class Cycle:
         self.state = State.COUNTED
 
     def prepare(self) -> None:
-        """Write the upstream request: COUNTED to READY, or to FORM or METERED if the body decides.
-
-        Raises ``Refusal`` if the arguments cannot be made binding.
-        """
+        """Write the upstream request: COUNTED to READY, or to FORM or METERED if the body decides."""
         self._leave(State.COUNTED, "prepare")
         _, grant = self._admitted()
         if grant.body is Body.HOLD:
@@ -234,20 +220,14 @@ class Cycle:
         self.state = State.FORM
 
     def form(self, form: bytes) -> None:
-        """Rewrite the complete form: FORM to READY.
-
-        Raises ``Refusal`` if the form cannot be read, is too large, or its arguments cannot be made binding.
-        """
+        """Rewrite the complete form: FORM to READY."""
         self.hold(len(form) - self._held)
         self._leave(State.FORM, "form")
         self._rewrite(form)
         self.state = State.READY
 
     def body(self, content: bytes, *, end: bool) -> bytes:
-        """Meter more of a streamed body; return the bytes to forward now. METERED to READY with the first of them.
-
-        Raises ``Refusal`` if the rest is not allowed.
-        """
+        """Meter more of a streamed body; return the bytes to forward now. METERED to READY with the first of them."""
         state = self.state
         if state not in _STREAMING:
             self._wrong("body")
@@ -261,10 +241,7 @@ class Cycle:
         return passed
 
     def rows(self, rows: int) -> None:
-        """Count the rows of a body that is not available, in state METERED.
-
-        Raises ``Refusal`` if they exceed a limit.
-        """
+        """Count the rows of a body that is not available, in state METERED."""
         self._leave(State.METERED, "rows")
         self._take(rows)
         self.state = State.METERED
@@ -281,10 +258,7 @@ class Cycle:
         self.state = State.ASKED
 
     def unreachable(self, refusal: Refusal) -> None:
-        """Choose another backend, since no byte was sent: ASKED to READY.
-
-        Raises ``refusal`` if every backend was tried.
-        """
+        """Choose another backend, since no byte was sent: ASKED to READY. Raises ``refusal`` if all were tried."""
         self._leave(State.ASKED, "unreachable")
         self._failed(dead=True)
         if not self._move():

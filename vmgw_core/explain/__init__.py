@@ -3,8 +3,6 @@
 Nothing here decides: a request runs through ``vmgw_core.enforcement``, and its steps are reported.
 """
 
-from __future__ import annotations
-
 from .curl import CurlError, CurlRequest, parse_curl
 from .model import Explanation, Verdict
 from .request import Outcome, explain, own_page, usages

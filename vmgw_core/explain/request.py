@@ -25,7 +25,7 @@ from vmgw_core.limits.model import Usage
 from vmgw_core.tokens import Token, token_from_header
 
 from .model import ArgumentsReport, Explanation, Pair, RefusalReport, Step, TokenReport, UpstreamReport, Verdict
-from .text import report_step, step_applies
+from .text import report_step
 from .token_report import judge_token, report_of
 
 
@@ -96,7 +96,7 @@ def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation
         limits=outcome.limits,
         upstream=None if upstream is None else _upstream(head, upstream),
     )
-    return replace(story, steps=tuple(report_step(story, step) for step in reached if step_applies(story, step)))
+    return replace(story, steps=tuple(filter(None, (report_step(story, step) for step in reached))))
 
 
 def usages(limiter: Limiter, grant: Grant, now: float) -> tuple[Usage, ...]:

@@ -31,22 +31,13 @@ _FILTERS: Final = {
 _BODIES: Final = {"none": "no body", "stream": "streamed to the backend", "hold": "a form: read and rewritten"}
 
 
-def step_applies(story: Explanation, step: Step) -> bool:
-    """Return whether a reached step has anything to report."""
-    if _refused_at(story, step):
-        return True
-    return step is not Step.HEAD and (step is not Step.LIMITS or story.limits is not None)
-
-
-def report_step(story: Explanation, step: Step) -> StepReport:
-    """Return the report of a step that was reached."""
-    if story.refusal is not None and _refused_at(story, step):
+def report_step(story: Explanation, step: Step) -> StepReport | None:
+    """Return the report of a step that was reached, or None if it has nothing to report."""
+    if story.refusal is not None and story.refusal.step is step:
         return StepReport(step=step, passed=False, text=printable(story.refusal.message))
+    if step is Step.HEAD or (step is Step.LIMITS and story.limits is None):
+        return None
     return StepReport(step=step, passed=True, text=_passed(story, step))
-
-
-def _refused_at(story: Explanation, step: Step) -> bool:
-    return story.refusal is not None and story.refusal.step is step
 
 
 def _passed(story: Explanation, step: Step) -> str:

@@ -3,8 +3,6 @@
 ``limiter`` decides, ``config`` reads the file of limits, and ``replicas`` sums the counts of other gateways.
 """
 
-from __future__ import annotations
-
 from .config import MAX_BYTES, check_measurable, read_limits
 from .counter import RESERVED
 from .datasource_query import Snapshot, UsagePlan, parse_labels

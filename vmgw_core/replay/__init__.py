@@ -3,8 +3,6 @@
 A record keeps the result of the signature check, since the signature itself is not kept.
 """
 
-from __future__ import annotations
-
 from .expectations import Expectation, read_expectations
 from .flow_file import NetstringError, frame, spans, value
 from .judge import Judge

@@ -18,16 +18,9 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Final
 
+from vmgw_core import errors
 from vmgw_core.base import BoundedCache, text_bytes
-from vmgw_core.errors import (
-    BadSignature,
-    InternalError,
-    MalformedToken,
-    MissingToken,
-    TokenRefused,
-    UnknownKey,
-    UnsupportedAlgorithm,
-)
+from vmgw_core.errors import TokenRefused
 from vmgw_core.http import RequestHead
 from vmgw_core.tokens import (
     DEFAULT_CACHE_BYTES,
@@ -83,7 +76,7 @@ def token_of(head: RequestHead, header: bytes, *, allow_without_prefix: bool) ->
     values = [value.decode("latin-1") for value in head.values(header)]
     try:
         return token_from_header(values, allow_without_prefix=allow_without_prefix)
-    except (MissingToken, MalformedToken):
+    except (errors.MissingToken, errors.MalformedToken):
         return None
 
 
@@ -95,11 +88,11 @@ def examine(token: str, redacted: str, keys: KeySet | None, max_length: int = DE
         if keys is None:
             return found(None, redacted)
         key = verify(jws, keys, jws.payload.get("iss"))
-    except (UnsupportedAlgorithm, InternalError):
+    except (errors.UnsupportedAlgorithm, errors.InternalError):
         return Evidence(signature=Signature.UNVERIFIED, token=name)
-    except UnknownKey:
+    except errors.UnknownKey:
         return Evidence(signature=Signature.BAD, token=name)
-    except BadSignature:
+    except errors.BadSignature:
         assert keys is not None
         tried = candidates_for(jws, keys, jws.payload.get("iss"))
         return Evidence(signature=Signature.BAD, token=name, thumbprints=tuple(key.thumbprint for key in tried))
@@ -167,7 +160,7 @@ class RecordedTokens(TokenVerifier):
     def _judge(self, token: str, evidence: Evidence | None) -> tuple[Token | TokenRefused, bool]:
         """Return the token or its refusal, without its times, and whether that is in doubt."""
         if evidence is not None and evidence.signature is Signature.UNREADABLE:
-            return MalformedToken("the token could not be read when it was recorded"), False
+            return errors.MalformedToken("the token could not be read when it was recorded"), False
         doubtful = False
         try:
             jws = parse_compact(token, self.rules.max_length)
@@ -177,7 +170,7 @@ class RecordedTokens(TokenVerifier):
                 key, good, doubtful = _weigh(evidence, candidates)
                 doubtful |= not self.trusting
                 if not good:
-                    raise BadSignature("no key verifies the signature, according to the record")
+                    raise errors.BadSignature("no key verifies the signature, according to the record")
             return read_claims(jws, key, self.rules), doubtful
         except TokenRefused as refusal:
             return refusal, doubtful

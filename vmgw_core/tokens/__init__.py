@@ -4,8 +4,6 @@ Keys and signatures follow RFC 7515, RFC 7517 and RFC 7519; the claim ``vm_acces
 reads tokens without a verified signature, and no decision uses it.
 """
 
-from __future__ import annotations
-
 from .claims import AccessMode, VMAccessClaim
 from .keyring import Fetch, KeyRing
 from .keys import MIN_RSA_BITS, IssuerPattern, KeyDocumentError, KeySet, VerificationKey, keys_from_jwks, keys_from_pem
