@@ -74,9 +74,6 @@ def kind(value: object) -> str:
             return f"a value of type {type(value).__name__}"
 
 
-# --- values --------------------------------------------------------------------------------------------------------
-
-
 def as_object(value: object, path: str) -> Mapping[str, object]:
     """Check that ``value`` is a mapping with text keys. Raises ``FieldError``."""
     if not isinstance(value, Mapping):
@@ -143,9 +140,6 @@ def shown(value: object) -> str:
     return kind(value)
 
 
-# --- fields of a mapping -------------------------------------------------------------------------------------------
-
-
 def optional(fields: Mapping[str, object], name: str, read: Callable[[object, str], T], path: str = "") -> T | None:
     """Return what ``read``, one of the readers above, makes of the value at ``name``; ``None`` if it is absent."""
     return read(fields[name], child(path, name)) if name in fields else None
@@ -156,9 +150,6 @@ def required(fields: Mapping[str, object], name: str, read: Callable[[object, st
     if name not in fields:
         raise FieldError(child(path, name), "missing")
     return read(fields[name], child(path, name))
-
-
-# --- JSON ----------------------------------------------------------------------------------------------------------
 
 
 class _NotStrict(ValueError):

@@ -73,8 +73,6 @@ def settings_from_options(get: Callable[[str], object]) -> Settings:
     return settings_of(values)
 
 
-# --- the syntax ----------------------------------------------------------------------------------------------------
-
 _HELP: Final = frozenset({"h", "help"})
 _FLAG: Final = re.compile(r"--?([^-=][^=]*)(?:=(.*))?", re.DOTALL)
 _LOWER_NAMES: Final = {name.lower(): name for name in BY_NAME}
@@ -123,8 +121,6 @@ def _unknown(name: str) -> ConfigurationError:
     return ConfigurationError(f"unknown flag -{printable(name, 60)}: {hint}")
 
 
-# --- values --------------------------------------------------------------------------------------------------------
-
 _PLACEHOLDER: Final = re.compile(r"%\{([^{}]*)\}")
 
 
@@ -169,8 +165,6 @@ def _from_option(flag: Flag, value: object) -> Value:
             pass
     raise ValueError(f"expected {flag.kind.expected}, got a value of type {type(value).__name__}")
 
-
-# --- help ----------------------------------------------------------------------------------------------------------
 
 _HEAD: Final = """\
 Usage: vmgateway [-flag[=value] ...]

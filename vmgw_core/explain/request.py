@@ -79,7 +79,8 @@ def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation
     token, report = _token(policy, head, outcome) if Step.TOKEN in reached else (None, None)
     url, form = (None, None)
     if grant is not None and Step.ARGUMENTS in reached:
-        url, form = _url_arguments(head, upstream), _form_arguments(head, grant, outcome)
+        after = None if upstream is None else upstream.target.partition("?")[2]
+        url, form = _compared(head.target.partition("?")[2], after), _form_arguments(head, grant, outcome)
     story = Explanation(
         verdict=Verdict.REFUSED if refusal else Verdict.PENDING if upstream is None else Verdict.ADMITTED,
         time=outcome.now,
@@ -168,11 +169,6 @@ def _token(policy: Policy, head: RequestHead, outcome: Outcome) -> tuple[Token |
         return outcome.grant.token, report_of(text, outcome.grant.token.key)
     story = judge_token(policy.verifier, text, outcome.now)
     return story.token, story.report
-
-
-def _url_arguments(head: RequestHead, upstream: UpstreamRequest | None) -> ArgumentsReport:
-    after = None if upstream is None else upstream.target.partition("?")[2]
-    return _compared(head.target.partition("?")[2], after)
 
 
 def _form_arguments(head: RequestHead, grant: Grant, outcome: Outcome) -> ArgumentsReport | None:

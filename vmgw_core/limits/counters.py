@@ -53,7 +53,6 @@ class Counters:
         self.tenants: OrderedDict[TenantID | None, Tenant] = OrderedDict()
         self.measurements: dict[tuple[LimitType, Resolution], Measurement] = {}
         self.peers: Peers | None = None
-        self._longest = 0.0
         self._totals: dict[Slot, Counter] = {}
 
     def __iter__(self) -> Iterator[Counter]:
@@ -64,8 +63,7 @@ class Counters:
     def replace(self, limits: Iterable[Limit], *, measured: bool) -> None:
         """Replace the limits. Counts are kept for limits that stay or only change their value."""
         self.set = LimitSet(limits)
-        self._longest = self.set.longest
-        wanted = self.set.measurable if measured else ()
+        wanted = self.set.measurable if measured else set()
         self.measurements = {pair: self.measurements.get(pair, Measurement()) for pair in wanted}
         self.rebuild()
 
@@ -134,7 +132,7 @@ class Counters:
     def _make_room(self, now: float, max_tenants: int) -> float:
         """Forget tenants that have been idle for the longest window, those longest idle first."""
         while self.tenants:
-            idle_at = next(iter(self.tenants.values())).last + self._longest
+            idle_at = next(iter(self.tenants.values())).last + self.set.longest
             if idle_at > now:
                 return idle_at - now if len(self.tenants) >= max_tenants else 0.0
             self.tenants.popitem(last=False)

@@ -74,9 +74,6 @@ def _credential(match: re.Match[str]) -> str:
     return match[1] + _secret(match[2]) if match[1] else match[3] + MARKER
 
 
-# --- tokens --------------------------------------------------------------------------------------------------------
-
-
 def _without_signatures(run: str) -> str:
     """Redact the signature of the first token in ``run``, and what follows it."""
     for dot in (_DOT, _PLAIN_DOT):  # "%2" before a token would make a dot of its first letter
@@ -118,9 +115,6 @@ def _secret(value: str) -> str:
     if len(segments) > 2 and _is_header(segments[0]) and _RUN.fullmatch(segments[1]):
         return f"{segments[0]}.{segments[1]}.{MARKER}"
     return MARKER
-
-
-# --- heads ---------------------------------------------------------------------------------------------------------
 
 
 def redact_headers(headers: Headers, token_header: bytes) -> Headers:
@@ -176,9 +170,6 @@ def _redact_encoded(raw: str) -> str:
             break
         text = decoded
     return raw
-
-
-# --- bodies --------------------------------------------------------------------------------------------------------
 
 
 def redact_form(content_type: str, form: bytes) -> tuple[str, bytes] | None:
