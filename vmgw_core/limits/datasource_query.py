@@ -24,17 +24,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from vmgw_core.base import (
-    FieldError,
-    TenantID,
-    as_list,
-    as_object,
-    as_text,
-    child,
-    load_object,
-    required,
-    string_literal,
-)
+from vmgw_core.base import TenantID, string_literal
+from vmgw_core.base.strict_json import FieldError, as_list, as_object, as_text, child, load_object, required
 
 from .model import Limit, LimitType, Resolution
 from .own_requests import OwnRequests

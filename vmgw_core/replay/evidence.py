@@ -22,21 +22,16 @@ from vmgw_core import errors
 from vmgw_core.base import BoundedCache, text_bytes
 from vmgw_core.errors import TokenRefused
 from vmgw_core.http import RequestHead
-from vmgw_core.tokens import (
+from vmgw_core.tokens.keys import KeySet, VerificationKey
+from vmgw_core.tokens.rules import DEFAULT_MAX_LENGTH, NO_RULES, TokenRules
+from vmgw_core.tokens.signature import candidates_for, parse_compact, verify
+from vmgw_core.tokens.verifier import (
     DEFAULT_CACHE_BYTES,
-    DEFAULT_MAX_LENGTH,
-    NO_RULES,
-    KeySet,
     Token,
-    TokenRules,
     TokenVerifier,
-    VerificationKey,
-    candidates_for,
     judge_times,
-    parse_compact,
     read_claims,
     token_from_header,
-    verify,
 )
 
 from .redaction import MARKER

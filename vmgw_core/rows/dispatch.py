@@ -19,16 +19,8 @@ from typing import Final
 from urllib.parse import unquote_plus
 
 from vmgw_core.errors import UnsupportedBody, UnsupportedProtocol
-from vmgw_core.http import (
-    Plain,
-    RequestHead,
-    SnappyBlock,
-    ZstdBlock,
-    content_encoding,
-    decoded_key,
-    decoder,
-    split_pairs,
-)
+from vmgw_core.http import Plain, RequestHead, content_encoding, decoded_key, decoder, split_pairs
+from vmgw_core.http.content_coding import SnappyBlock, ZstdBlock
 from vmgw_core.routing import Filters, Route
 
 from .counter import Format, Reading, RowCounter, Whole

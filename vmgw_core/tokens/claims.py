@@ -21,21 +21,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from vmgw_core.base import (
-    CONTROL,
-    MAX_NUMBER,
-    Access,
-    FieldError,
-    TenantID,
-    as_integer,
-    as_list,
-    as_object,
-    as_text,
-    child,
-    load_object,
-    optional,
-    text_bytes,
-)
+from vmgw_core.base import CONTROL, MAX_NUMBER, Access, TenantID, text_bytes
+from vmgw_core.base.strict_json import FieldError, as_integer, as_list, as_object, as_text, child, load_object, optional
 from vmgw_core.errors import InvalidClaims
 
 from .selector import Matcher, Selector, SelectorError, parse_selector

@@ -12,18 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vmgw_core.base import (
-    OBJECT_BYTES,
-    BoundedCache,
-    FieldError,
-    as_list,
-    as_number,
-    as_text,
-    child,
-    optional,
-    required,
-    text_bytes,
-)
+from vmgw_core.base import OBJECT_BYTES, BoundedCache, text_bytes
+from vmgw_core.base.strict_json import FieldError, as_list, as_number, as_text, child, optional, required
 from vmgw_core.errors import InvalidClaims, MalformedToken, MissingToken, TokenExpired, TokenNotYetValid, TokenRefused
 
 from .claims import VMAccessClaim
