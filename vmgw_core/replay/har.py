@@ -32,7 +32,7 @@ def captured(entry: object) -> Captured:
     Raises ``FieldError`` if a field is missing or has another type.
     """
     fields = as_object(entry, "entry")
-    request = required(fields, "request", as_object)
+    request = required(fields, "request", as_object, "entry")
     url = required(request, "url", as_text, "request")
     try:
         parts = urlsplit(url)
@@ -55,7 +55,7 @@ def captured(entry: object) -> Captured:
             headers=headers,
             client="unknown",
         ),
-        at=required(fields, "startedDateTime", _time),
+        at=required(fields, "startedDateTime", _time, "entry"),
         form=form,
     )
 
