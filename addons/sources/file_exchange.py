@@ -17,8 +17,7 @@ from typing import Final, NamedTuple
 
 from vmgw_addons.outgoing import RequestFailed
 from vmgw_addons.support import OneThread
-from vmgw_core.base import FieldError, as_integer, get_object, load_object
-from vmgw_core.base.strict_json import child
+from vmgw_core.base import FieldError, as_integer, as_object, child, load_object, optional
 from vmgw_core.limits import MAX_REPLICAS, PeerCounts
 
 _MAX_FILE: Final = 64 << 20  # bytes
@@ -112,7 +111,7 @@ class FileExchange:
         try:
             fields = load_object(document, name)
             written = as_integer(fields.get("written"), "written", minimum=0) / 1e6
-            counts = get_object(fields, "counts") or {}
+            counts = optional(fields, "counts", as_object) or {}
             numbers = {key: as_integer(count, child("counts", key), minimum=0) for key, count in counts.items()}
         except FieldError:
             return _File(name, stamp)  # not written by a worker
