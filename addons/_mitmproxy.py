@@ -1,7 +1,7 @@
-"""mitmproxy's private parts, and h11's: all that its documentation does not describe and the gateway uses or overrides.
+"""The private parts of mitmproxy and h11 that the gateway uses or overrides.
 
-They may change with any release, so they are checked when this module is loaded. A missing one would open a hole in
-the flow lane, so the gateway does not start with it.
+They may change with any release, so they are checked when this module is loaded. If one is missing, the gateway does
+not start, since the flow lane would not be safe.
 """
 
 # ruff: noqa: F401 (other modules import these names from here)
@@ -23,7 +23,7 @@ SUPPORTED: Final = "11.0.2 to 12.x"
 
 
 def unsupported(reason: str) -> ConfigurationError:
-    """The error for a mitmproxy that the gateway cannot run on."""
+    """Make the error for a mitmproxy that the gateway does not support."""
     return ConfigurationError(f"mitmproxy {VERSION} is not supported: {reason}; use {SUPPORTED}")
 
 
@@ -92,15 +92,11 @@ ServerInstance: __init__(mode, manager) | make(mode, manager) | make_top_layer(c
 ServerTLSLayer: event_to_child(event) | receive_close()
 TlsConfig: configure(updated) | running()
 """  # noqa: E501
-"""The methods that the gateway overrides or calls, and the attributes that it uses, if mitmproxy declares them."""
+"""The methods that the gateway overrides or calls, and the attributes that it uses."""
 
 
 def check() -> None:
-    """Check that this mitmproxy has every part that the gateway builds on.
-
-    Raises:
-        ConfigurationError: the first that is missing or takes other parameters.
-    """
+    """Check all parts. Raises ``ConfigurationError``, which names a part that is missing or has other parameters."""
     for line in PARTS.strip().splitlines():
         name, _, parts = line.partition(": ")
         cls = globals()[name]
@@ -120,7 +116,7 @@ check()
 
 
 def proxyserver() -> Proxyserver:
-    """mitmproxy's addon that holds the listeners and the connections of clients."""
+    """Return mitmproxy's addon with the listeners and the connections of clients."""
     addon = ctx.master.addons.get("proxyserver")
     assert isinstance(addon, Proxyserver)
     return addon

@@ -5,13 +5,13 @@ from __future__ import annotations
 from vmgw_addons.capture import Capture, FlowReplay, ServerReplay
 from vmgw_addons.interactive import Explanation
 from vmgw_addons.lanes.fast import Backends, FastLane, Services
-from vmgw_addons.lanes.flow import FlowLane, FlowPatience, UpstreamConnections
+from vmgw_addons.lanes.flow import FlowKeepAlive, FlowLane, UpstreamConnections
 from vmgw_addons.listener import Listener
 from vmgw_addons.observability import (
     AccessLogging,
-    BackendsState,
+    BackendMetrics,
+    ConcurrencyMetrics,
     LimitMetrics,
-    PlacesState,
     PushMetrics,
     StateMetrics,
     StatusPages,
@@ -21,12 +21,12 @@ from vmgw_addons.observability import (
 from vmgw_addons.process import Configuration, Lifecycle
 from vmgw_addons.sources import KeyRefresh, LimitsReload, UsageExchange, UsageRefresh
 from vmgw_addons.state import CaptureStatus, Cycles, InForce, Process, Reloads
-from vmgw_addons.steps import AccessControl, AnswerHeaders, Forwarding, Occupancy, RateLimit
+from vmgw_addons.steps import AccessControl, ConcurrencyLimit, Forwarding, RateLimit, ResponseHeaders
 from vmgw_addons.support import Background
 
 
 def build(in_force: InForce | None = None, process: Process | None = None) -> list[object]:
-    """One instance of each, with what it needs of the others."""
+    """Build one instance of each addon, with what it needs of the others."""
     in_force, process = in_force or InForce(), process or Process()
     background, cycles, capture = Background(), Cycles(), CaptureStatus()
     reloads, limit_reloads = Reloads(), Reloads()
@@ -39,8 +39,8 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
     for collector in (
         StateMetrics(in_force, process, background, reloads, capture),
         LimitMetrics(in_force, limit_reloads, rate_limit, telemetry.tenant_label),
-        BackendsState(in_force),
-        PlacesState(in_force),
+        BackendMetrics(in_force),
+        ConcurrencyMetrics(in_force),
     ):
         telemetry.registry.register(collector)
     workers = WorkerMetrics(process.worker, telemetry)
@@ -52,11 +52,11 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
     return [
         configuration,
         lifecycle,
-        FlowPatience(in_force, process),  # before a request is rewritten
+        FlowKeepAlive(in_force, process),  # before a request is rewritten
         pages,
         FlowReplay(in_force, cycles),
         access_control,
-        Occupancy(cycles),
+        ConcurrencyLimit(cycles),
         rate_limit,
         Forwarding(in_force, process, cycles),
         ServerReplay(),
@@ -66,14 +66,14 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
         Explanation(in_force, process, cycles, lifecycle),
         keys,
         Backends(in_force, background),
-        AnswerHeaders(in_force),
+        ResponseHeaders(in_force),
         LimitsReload(in_force, background, limit_reloads),
         UsageRefresh(in_force, background, telemetry.registry),
         UsageExchange(in_force, background, process.worker, telemetry.registry),
         telemetry,
         workers,
         AccessLogging(in_force, cycles),
-        PushMetrics(in_force, background, process.worker, telemetry, workers),
+        PushMetrics(in_force, background, telemetry, workers),
         Capture(in_force, cycles, capture),
-        listener,  # last: who connects finds everything else running
+        listener,  # last: everything else is running when a client connects
     ]

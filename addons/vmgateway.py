@@ -1,4 +1,4 @@
-"""vmgateway for ``mitmdump -s``, ``mitmproxy -s`` and ``mitmweb -s``: the addons, and nothing else.
+"""The addons for ``mitmdump -s``, ``mitmproxy -s`` and ``mitmweb -s``.
 
 ``mitmdump -s addons/vmgateway.py --set vmgw_enable_auth=true --set vmgw_read_url=http://localhost:8428``
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 _HERE = Path(__file__).resolve().parent
 
 if "vmgw_addons" not in sys.modules:
-    # In a checkout the package vmgw_addons is this folder, whether or not it is installed.
+    # In a checkout this folder is the package vmgw_addons, even if that is installed elsewhere.
     sys.path.append(str(_HERE.parent))
     _spec = spec_from_file_location("vmgw_addons", _HERE / "__init__.py", submodule_search_locations=[str(_HERE)])
     assert _spec is not None
@@ -27,7 +27,7 @@ from vmgw_core.errors import ConfigurationError  # noqa: E402
 try:
     from vmgw_addons.chain import build
 except ConfigurationError as error:
-    # Without the gateway's addons mitmproxy would be a proxy for everybody.
+    # Without the addons mitmproxy would be an open proxy.
     logging.getLogger(__name__).error(f"vmgateway: {error}")
     sys.exit(2)
 

@@ -1,7 +1,5 @@
 """The policy of vmgateway as a pure library: no mitmproxy, no sockets, no files, no threads, no wall clock."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from vmgw_core.backends import Backend, BackendGroup, Concurrency
@@ -29,47 +27,10 @@ from vmgw_core.tokens import (
 __version__: Final = "0.1.0"
 
 __all__ = [
-    "Access",
-    "AccessMode",
-    "Backend",
-    "BackendGroup",
-    "Body",
-    "Concurrency",
-    "ConfigurationError",
-    "Cycle",
-    "Gateway",
-    "Grant",
-    "HeadLimits",
-    "HeaderEdit",
-    "Headers",
-    "KeyRing",
-    "KeySet",
-    "Limit",
-    "Limiter",
-    "Policy",
-    "Refusal",
-    "RequestHead",
-    "Response",
-    "Route",
-    "RowMeter",
-    "State",
-    "Subject",
-    "TenantID",
-    "Token",
-    "TokenVerifier",
-    "UpstreamRequest",
-    "VMAccessClaim",
-    "VerificationKey",
-    "__version__",
-    "access_of",
-    "admit",
-    "check_fields",
-    "keys_from_jwks",
-    "keys_from_pem",
-    "match_route",
-    "moved",
-    "read_limits",
-    "refusal_response",
-    "rewrite",
+    "Access", "AccessMode", "Backend", "BackendGroup", "Body", "Concurrency", "ConfigurationError", "Cycle", "Gateway",
+    "Grant", "HeadLimits", "HeaderEdit", "Headers", "KeyRing", "KeySet", "Limit", "Limiter", "Policy", "Refusal",
+    "RequestHead", "Response", "Route", "RowMeter", "State", "Subject", "TenantID", "Token", "TokenVerifier",
+    "UpstreamRequest", "VMAccessClaim", "VerificationKey", "__version__", "access_of", "admit", "check_fields",
+    "keys_from_jwks", "keys_from_pem", "match_route", "moved", "read_limits", "refusal_response", "rewrite",
     "row_counter",
-]
+]  # fmt: skip

@@ -1,53 +1,8 @@
-"""Every error of the gateway, in one file.
-
-    VmgwError
-    ├── ConfigurationError            an unusable flag, file or key: the start stops, a reload is dropped
-    └── Refusal                       a request that the gateway answers itself
-        ├── BadRequest           400  bad_request
-        │   ├── AmbiguousPath         ambiguous_path
-        │   ├── MalformedHead         malformed_head
-    │   ├── CostlyQuery           costly_query
-        │   └── BadBody               bad_body
-        │       └── BadLabels         bad_labels
-        ├── TokenRefused         401  (its subclasses are the reasons)
-        │   ├── MissingToken          missing_token
-        │   ├── MalformedToken        malformed_token
-        │   ├── UnsupportedAlgorithm  unsupported_algorithm
-        │   ├── UnknownKey            unknown_key
-        │   │   └── WrongIssuer           wrong_issuer
-        │   ├── BadSignature          bad_signature
-        │   ├── TokenExpired          expired
-        │   ├── TokenNotYetValid      not_yet_valid
-        │   ├── WrongAudience         wrong_audience
-        │   ├── ClaimMismatch         claim_mismatch
-        │   └── InvalidClaims         invalid_claims
-        ├── Forbidden            403  forbidden
-        │   ├── AccessDenied          access_denied
-        │   ├── FiltersIgnored        filters_ignored
-        │   ├── TenantIgnored         tenant_ignored
-        │   ├── ForeignTenant         foreign_tenant
-        │   └── NotServed             not_served
-        ├── UnknownRoute         404  unknown_route
-        ├── MethodNotAllowed     405  method_not_allowed
-        ├── RequestTimeout       408  request_timeout
-        ├── BodyTooLarge         413  body_too_large
-        ├── TargetTooLong        414  target_too_long
-        ├── UnsupportedBody      415  unsupported_body
-        │   └── UnsupportedProtocol   unsupported_protocol
-        ├── RateLimited          429  rate_limited
-        ├── TooManyAtOnce        429  too_many_at_once
-        ├── HeadTooLarge         431  head_too_large
-        ├── InternalError        500  internal_error
-        │   └── SignatureNotChecked   signature_not_checked
-        ├── BackendUnreachable   502  backend_unreachable
-        ├── Overloaded           503  overloaded
-        ├── KeysUnavailable      503  keys_unavailable
-        ├── UsageUnknown         503  usage_unknown
-        └── BackendTimeout       504  backend_timeout
+"""Every error of the gateway, in one file: those of a configuration, and the refusals of requests.
 
 ``code`` is stable: it is the value of ``reason`` in metrics and logs. ``status`` is the HTTP status (RFC 9110,
-section 15). A message never holds a token, a key or a password. It may hold text that the client sent, so
-escape it in logs.
+section 15); a subclass has that of its base, unless it says otherwise. A message never holds a token, a key or a
+password. It may hold text that the client sent, so escape it in logs.
 """
 
 from __future__ import annotations
@@ -60,318 +15,206 @@ class VmgwError(Exception):
 
 
 class ConfigurationError(VmgwError):
-    """An unusable configuration. The message is one line that names the setting and the problem."""
+    """An unusable flag, file or key. The message is one line that names the setting and the problem."""
 
 
 class Refusal(VmgwError):
-    """A request that the gateway refuses, without a backend."""
+    """A request that the gateway answers itself, without a backend."""
 
     status: ClassVar[int]
     code: ClassVar[str]
     final: ClassVar[bool] = False
     """Whether the same request can never succeed, so that senders should not repeat it."""
 
+    def __init_subclass__(cls, *, code: str, status: int | None = None, final: bool = False) -> None:
+        cls.code = code
+        cls.final = final or cls.final
+        if status is not None:
+            cls.status = status
+
     @property
     def message(self) -> str:
-        """One line for the client."""
         return str(self)
 
 
-# --- 400 -----------------------------------------------------------------------------------------------------------
-
-
-class BadRequest(Refusal):
+class BadRequest(Refusal, status=400, code="bad_request"):
     """The request cannot be understood in exactly one way."""
 
-    status = 400
-    code = "bad_request"
 
-
-class AmbiguousPath(BadRequest):
+class AmbiguousPath(BadRequest, code="ambiguous_path"):
     """A path with more than one reading: double slashes, dot segments, encoded slashes, double encoding."""
 
-    code = "ambiguous_path"
 
-
-class MalformedHead(BadRequest):
+class MalformedHead(BadRequest, code="malformed_head"):
     """A request line or a header that two parsers could read in two ways."""
 
-    code = "malformed_head"
 
-
-class CostlyQuery(BadRequest):
+class CostlyQuery(BadRequest, code="costly_query"):
     """A query that could stop the backend: VictoriaMetrics bounds neither its nesting nor its expansion."""
 
-    code = "costly_query"
 
-
-class BadBody(BadRequest):
+class BadBody(BadRequest, code="bad_body", final=True):
     """A write that is broken or ambiguous.
 
     vmagent and Prometheus drop a block on 400 and repeat it for ever on most other statuses. Repeating this one is
     useless and would block the queue, so writes get 400 too.
     """
 
-    code = "bad_body"
-    final = True
 
-
-class BadLabels(BadBody):
+class BadLabels(BadBody, code="bad_labels"):
     """A write with a label name that may not be written, or a series without a metric name.
 
     The gateway will never accept it, so it is a 400 too.
     """
 
-    code = "bad_labels"
 
-
-# --- 401 -----------------------------------------------------------------------------------------------------------
-
-
-class TokenRefused(Refusal):
+class TokenRefused(Refusal, status=401, code="invalid_token"):
     """A token that does not authenticate. The client gets the message only with ``-logInvalidAuthTokens``."""
 
-    status = 401
-    code = "invalid_token"
 
-
-class MissingToken(TokenRefused):
+class MissingToken(TokenRefused, code="missing_token"):
     """No token, or one without the ``Bearer `` prefix."""
 
-    code = "missing_token"
 
-
-class MalformedToken(TokenRefused):
+class MalformedToken(TokenRefused, code="malformed_token"):
     """Not a compact JWS (RFC 7515, section 7.1) with JSON objects for header and payload."""
 
-    code = "malformed_token"
 
-
-class UnsupportedAlgorithm(TokenRefused):
+class UnsupportedAlgorithm(TokenRefused, code="unsupported_algorithm"):
     """``alg`` is not RS, ES or PS with 256, 384 or 512."""
 
-    code = "unsupported_algorithm"
 
-
-class UnknownKey(TokenRefused):
+class UnknownKey(TokenRefused, code="unknown_key"):
     """No configured key may verify this token (``kid``, ``alg`` and ``iss`` considered)."""
 
-    code = "unknown_key"
 
-
-class WrongIssuer(UnknownKey):
+class WrongIssuer(UnknownKey, code="wrong_issuer"):
     """There are keys for the ``alg`` and ``kid`` of this token, and none for its ``iss``."""
 
-    code = "wrong_issuer"
 
-
-class BadSignature(TokenRefused):
+class BadSignature(TokenRefused, code="bad_signature"):
     """No candidate key verifies the signature."""
 
-    code = "bad_signature"
 
-
-class TokenExpired(TokenRefused):
+class TokenExpired(TokenRefused, code="expired"):
     """``now >= exp`` (RFC 7519, section 4.1.4)."""
 
-    code = "expired"
 
-
-class TokenNotYetValid(TokenRefused):
+class TokenNotYetValid(TokenRefused, code="not_yet_valid"):
     """``now < nbf`` (RFC 7519, section 4.1.5)."""
 
-    code = "not_yet_valid"
 
-
-class WrongAudience(TokenRefused):
+class WrongAudience(TokenRefused, code="wrong_audience"):
     """``aud`` names none of ``-auth.audience`` (RFC 7519, section 4.1.3)."""
 
-    code = "wrong_audience"
 
-
-class ClaimMismatch(TokenRefused):
+class ClaimMismatch(TokenRefused, code="claim_mismatch"):
     """A claim does not have the value that ``-auth.requiredClaims`` requires."""
 
-    code = "claim_mismatch"
 
-
-class InvalidClaims(TokenRefused):
+class InvalidClaims(TokenRefused, code="invalid_claims"):
     """A claim is missing, of the wrong type, or cannot be enforced."""
 
-    code = "invalid_claims"
 
-
-# --- 403 -----------------------------------------------------------------------------------------------------------
-
-
-class Forbidden(Refusal):
+class Forbidden(Refusal, status=403, code="forbidden"):
     """The token is valid but does not allow this."""
 
-    status = 403
-    code = "forbidden"
 
-
-class AccessDenied(Forbidden):
+class AccessDenied(Forbidden, code="access_denied"):
     """The token's ``mode`` does not cover the route's access."""
 
-    code = "access_denied"
 
-
-class FiltersIgnored(Forbidden):
+class FiltersIgnored(Forbidden, code="filters_ignored"):
     """The backend ignores filters on this route, and the token has some."""
 
-    code = "filters_ignored"
 
-
-class TenantIgnored(Forbidden):
+class TenantIgnored(Forbidden, code="tenant_ignored"):
     """A cluster shows or changes the data of all tenants on this route."""
 
-    code = "tenant_ignored"
 
-
-class ForeignTenant(Forbidden):
+class ForeignTenant(Forbidden, code="foreign_tenant"):
     """The cluster path names another tenant than the token."""
 
-    code = "foreign_tenant"
 
-
-class NotServed(Forbidden):
+class NotServed(Forbidden, code="not_served"):
     """No backend is configured for this access (``-read.url`` or ``-write.url`` is missing)."""
 
-    code = "not_served"
 
-
-# --- other 4xx -----------------------------------------------------------------------------------------------------
-
-
-class UnknownRoute(Refusal):
+class UnknownRoute(Refusal, status=404, code="unknown_route"):
     """The path is not in the route table."""
 
-    status = 404
-    code = "unknown_route"
 
-
-class MethodNotAllowed(Refusal):
+class MethodNotAllowed(Refusal, status=405, code="method_not_allowed"):
     """The route exists, the method is not listed for it. ``allow`` lists those that are."""
-
-    status = 405
-    code = "method_not_allowed"
 
     def __init__(self, message: str, allow: tuple[str, ...]) -> None:
         super().__init__(message)
         self.allow = allow
 
 
-class RequestTimeout(Refusal):
+class RequestTimeout(Refusal, status=408, code="request_timeout"):
     """The client did not send its request in time."""
 
-    status = 408
-    code = "request_timeout"
 
-
-class BodyTooLarge(Refusal):
+class BodyTooLarge(Refusal, status=413, code="body_too_large"):
     """A form is larger than ``-maxFormSize``."""
 
-    status = 413
-    code = "body_too_large"
 
-
-class TargetTooLong(Refusal):
+class TargetTooLong(Refusal, status=414, code="target_too_long"):
     """The request line is longer than ``-http.maxRequestLine``."""
 
-    status = 414
-    code = "target_too_long"
 
-
-class UnsupportedBody(Refusal):
+class UnsupportedBody(Refusal, status=415, code="unsupported_body"):
     """The body of a read or delete is not a form that the gateway can inspect."""
 
-    status = 415
-    code = "unsupported_body"
 
-
-class UnsupportedProtocol(UnsupportedBody):
+class UnsupportedProtocol(UnsupportedBody, code="unsupported_protocol", final=True):
     """A write in a protocol that VictoriaMetrics does not store: Prometheus remote write 2.0, OpenTelemetry as JSON.
 
     Writes get 415 too: Remote Write 2.0 requires it, and a sender may then fall back to 1.0
     (https://prometheus.io/docs/specs/prw/remote_write_spec_2_0/#required-http-response-headers).
     """
 
-    code = "unsupported_protocol"
-    final = True
 
-
-class RateLimited(Refusal):
+class RateLimited(Refusal, status=429, code="rate_limited"):
     """A rate limit is reached. After ``retry_after`` whole seconds the request is allowed."""
-
-    status = 429
-    code = "rate_limited"
 
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 
 
-class TooManyAtOnce(Refusal):
+class TooManyAtOnce(Refusal, status=429, code="too_many_at_once"):
     """A concurrency limit is reached (``-maxConcurrentRequests``, ``-maxConcurrentPerTenant``)."""
 
-    status = 429
-    code = "too_many_at_once"
 
-
-class HeadTooLarge(Refusal):
+class HeadTooLarge(Refusal, status=431, code="head_too_large"):
     """The head is larger than ``-http.maxHeadSize``, or has more headers than ``-http.maxHeaders``."""
 
-    status = 431
-    code = "head_too_large"
 
-
-# --- 5xx -----------------------------------------------------------------------------------------------------------
-
-
-class InternalError(Refusal):
+class InternalError(Refusal, status=500, code="internal_error"):
     """The gateway failed before it could decide. Nothing was sent to a backend."""
 
-    status = 500
-    code = "internal_error"
 
-
-class SignatureNotChecked(InternalError):
+class SignatureNotChecked(InternalError, code="signature_not_checked"):
     """The library that checks signatures failed. Its exception is the cause of this one."""
 
-    code = "signature_not_checked"
 
-
-class BackendUnreachable(Refusal):
+class BackendUnreachable(Refusal, status=502, code="backend_unreachable"):
     """The backend refused or broke the connection, or did not send HTTP."""
 
-    status = 502
-    code = "backend_unreachable"
 
-
-class Overloaded(Refusal):
+class Overloaded(Refusal, status=503, code="overloaded"):
     """The gateway is at its limit of connections (``-http.maxConnections``)."""
 
-    status = 503
-    code = "overloaded"
 
-
-class KeysUnavailable(Refusal):
+class KeysUnavailable(Refusal, status=503, code="keys_unavailable"):
     """No key could be fetched from the configured endpoints so far."""
 
-    status = 503
-    code = "keys_unavailable"
 
-
-class UsageUnknown(Refusal):
+class UsageUnknown(Refusal, status=503, code="usage_unknown"):
     """The known usage is too old to apply limits (``-ratelimit.failClosed``)."""
 
-    status = 503
-    code = "usage_unknown"
 
-
-class BackendTimeout(Refusal):
+class BackendTimeout(Refusal, status=504, code="backend_timeout"):
     """The backend did not accept the connection or did not respond in time."""
-
-    status = 504
-    code = "backend_timeout"

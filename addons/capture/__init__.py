@@ -1,4 +1,4 @@
-"""Flows saved to files without usable secrets, and read back to be judged again."""
+"""Captures flows to files without usable secrets, and replays them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file that captured flows are appended to. It is whole after every write, or the capture has stopped."""
+"""The file of captured flows. It is complete after every write; otherwise the capture stops."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ _LONGEST_PREFIX: Final = 13  # bytes: the length of a netstring and its colon
 
 
 class _Full(Exception):
-    """The file would become larger than it may."""
+    """The file would exceed its maximum size."""
 
 
 class CaptureFile:
     """Appends netstrings to a file that other processes of this gateway may append to as well.
 
-    :meth:`write` blocks while another process holds the lock, or the disk hangs: it is for a thread.
-
-    Nothing here raises: whatever goes wrong stops the capture, is logged once, and stands in ``status``.
+    :meth:`write` blocks while another process has the lock, or the disk hangs: call it in a thread. Nothing raises: an
+    error stops the capture, is logged once, and is in ``status``.
 
     Args:
-        max_size: bytes; the file never becomes larger.
+        max_size: the maximum size of the file in bytes.
     """
 
     def __init__(self, path: str, max_size: int, status: CaptureStatus) -> None:
@@ -36,18 +35,18 @@ class CaptureFile:
         self.status = status
         self.descriptor = -1
         try:
-            # What is captured is nobody else's business: claims, queries, answers.
+            # 0600: a capture has claims, queries and responses.
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
             self.descriptor = os.open(path, flags, 0o600)
             if not stat.S_ISREG(os.fstat(self.descriptor).st_mode):
-                self.stop("it is no regular file")
+                self.stop("not a regular file")
             elif not self.is_whole():
-                self.stop("it does not end behind a whole flow, so what is appended could not be read: move it away")
+                self.stop("the last flow in it is incomplete, so nothing can be appended: move the file away")
         except OSError as error:
-            self.stop(error.strerror or "it cannot be opened")
+            self.stop(error.strerror or "cannot open it")
 
     def is_whole(self) -> bool:
-        """Whether the file is a row of netstrings. Only their lengths are read."""
+        """Whether the file is a sequence of complete netstrings. Reads only their lengths."""
         position, size = 0, os.fstat(self.descriptor).st_size
         while position < size:
             digits, colon, _ = os.pread(self.descriptor, _LONGEST_PREFIX, position).partition(b":")
@@ -57,7 +56,7 @@ class CaptureFile:
         return position == size
 
     def write(self, data: bytes) -> None:
-        """Append ``data``, all of it or nothing."""
+        """Append all of ``data``, or nothing."""
         if self.status.stopped:
             return
         try:
@@ -67,9 +66,9 @@ class CaptureFile:
             finally:
                 fcntl.flock(self.descriptor, fcntl.LOCK_UN)
         except _Full:
-            self.stop(f"it has reached -capture.maxFileSize, {self.max_size} bytes")
+            self.stop(f"the file has reached -capture.maxFileSize, {self.max_size} bytes")
         except OSError as error:
-            self.stop(error.strerror or "it cannot be written")
+            self.stop(error.strerror or "cannot write it")
 
     def _append(self, data: bytes) -> None:
         size = os.fstat(self.descriptor).st_size
@@ -80,19 +79,19 @@ class CaptureFile:
             while written < len(data):
                 written += os.write(self.descriptor, data[written:])
         except OSError:
-            os.ftruncate(self.descriptor, size)  # a disk that is full takes the beginning of a flow
+            os.ftruncate(self.descriptor, size)  # a full disk may take a part of the flow
             raise
         self.status.flows += 1
         self.status.size += len(data)
 
     def stop(self, reason: str) -> None:
-        """Capture no more. The gateway goes on."""
+        """Stop the capture; the gateway goes on."""
         self.status.stopped = reason
         logger.warning(f"the capture has stopped: {self.path}: {reason}")
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1

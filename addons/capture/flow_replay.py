@@ -1,4 +1,4 @@
-"""Flow replay: captured requests judged again in mitmdump's own ways, ``-nr`` and ``--client-replay``."""
+"""Flow replay: decides again on captured requests in ``mitmdump -nr`` and ``--client-replay``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class FlowReplay:
-    """Judges flows that are read from a file, and sends captured requests again: from the record, so only once."""
+    """Judges flows that mitmdump reads from a file, and the requests that it sends again."""
 
     def __init__(self, in_force: InForce, cycles: Cycles) -> None:
         self.in_force = in_force
@@ -34,7 +34,7 @@ class FlowReplay:
         self.judged_by: object = None
 
     def current_judge(self) -> Judge | None:
-        """The judge for the policy in force, or None where there is none."""
+        """Return the judge for the policy in force, or None without a policy."""
         policy = self.in_force.configured.policy
         keys = None if policy is None else policy.verifier.keys
         if policy is not None and self.judged_by != (policy, keys):
@@ -56,7 +56,7 @@ class FlowReplay:
             self.send_again(flow, captured, judge)
 
     def send_again(self, flow: HTTPFlow, captured: Captured, judge: Judge) -> None:
-        """Put the client's own request in place of the one that was sent, with a decision on it."""
+        """Restore the client's request from the record, and decide on it."""
         request, head = flow.request, captured.head
         request.data.method = head.method.encode("ascii", "replace")
         request.data.path = head.target.encode("utf-8", "surrogateescape")
@@ -84,7 +84,7 @@ class FlowReplay:
             flow.request.data.content = captured.form
 
     def done(self) -> None:
-        """At the end of ``mitmdump -nr``: what would change, and 1 as exit code when something would."""
+        """At the end of ``mitmdump -nr``, report what would change. The exit code is then 1."""
         if self.number and "rfile" in ctx.options and ctx.options.rfile and type(ctx.master).__name__ == "DumpMaster":
             print(report_text(self.tally), end="")
             if self.tally.changed:
@@ -92,19 +92,19 @@ class FlowReplay:
 
 
 def with_length(head: RequestHead, body: bytes) -> RequestHead:
-    """``head`` with the length of what is left of the body after secrets were taken out."""
+    """Set the length of the body that is left without secrets."""
     length = str(len(body)).encode()
     headers = ((name, length if name.lower() == b"content-length" else value) for name, value in head.headers)
     return head.with_headers(tuple(headers))
 
 
 def captured_of(flow: HTTPFlow) -> Captured | None:
-    """The request as the client sent it, from the record in the flow; else the request that is in the flow."""
+    """Return the request as the client sent it, from the record in the flow; without one, the flow's request."""
     data = flow.metadata.get(METADATA_KEY)
     if data is None:
         return Captured(head=head_of(flow), at=flow.request.timestamp_start, form=flow.request.raw_content)
     try:
         return from_metadata(data)
     except FieldError as error:
-        logger.warning(f"a flow's record cannot be read: {error}")
+        logger.warning(f"cannot read the gateway's record in a flow: {error}")
         return None

@@ -1,8 +1,7 @@
-"""Reading captured requests from files: mitmproxy's flows of any version, HAR, and standard input.
+"""Reads captured requests from files: mitmproxy's flows of any version, and HAR.
 
-mitmproxy's own reader makes some 200 objects of each flow. Here a flow is stepped over by its lengths, and only what a
-decision needs is read; a file is read in pieces, so memory does not depend on its size. Only flows of older formats
-go through mitmproxy's own migration.
+mitmproxy's reader makes some 200 objects of each flow. This one skips what a decision does not need, and reads the file
+in pieces, so that memory does not depend on its size. Flows of older formats use mitmproxy's migration.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One flow of a file, numbered from 1. ``captured`` is None where it is no HTTP request."""
+    """One flow of a file, numbered from 1. ``captured`` is None if it is not an HTTP request."""
 
     number: int
     captured: Captured | None
@@ -42,11 +41,7 @@ class _Broken(ValueError):
 
 @contextmanager
 def opened(path: str) -> Iterator[BinaryIO]:
-    """The file at ``path``, or standard input for ``-``.
-
-    Raises:
-        ConfigurationError: it cannot be opened.
-    """
+    """Open the file at ``path``, or standard input for ``-``. Raises ``ConfigurationError``."""
     if path == "-":
         yield sys.stdin.buffer
         return
@@ -59,10 +54,10 @@ def opened(path: str) -> Iterator[BinaryIO]:
 
 
 def read(file: BinaryIO, name: str) -> Iterator[Entry]:
-    """All flows of a file, in their order.
+    """Read all flows of a file, in order.
 
     Raises:
-        ConfigurationError: names the flow at which the file breaks, by its number and where it begins.
+        ConfigurationError: a flow cannot be read; names its number and its place in the file.
     """
     number, place = 0, "at byte 0"
     try:
@@ -77,7 +72,7 @@ def read(file: BinaryIO, name: str) -> Iterator[Entry]:
             number += 1
             place = f"at byte {offset}"
             if data is None:
-                raise _Broken(f"the file ends within it, {size} bytes on")
+                raise _Broken(f"the file ends within it, after {size} bytes")
             yield Entry(number=number, captured=_captured(data))
     except OSError as error:
         raise ConfigurationError(f"cannot read {name}: {error.strerror}") from None
@@ -93,13 +88,13 @@ def _har_entries(first: bytes, file: BinaryIO) -> Sequence[object]:
 
 
 def _frames(first: bytes, file: BinaryIO) -> Iterator[tuple[int, int, bytes | None]]:
-    """Each flow's offset, size and whole netstring; None in place of it where the file ends too early."""
-    buffer, position, base = bytearray(first), 0, 0  # base: where in the file the buffer begins
+    """Yield each flow's offset, size and netstring, which is None if the file ends within it."""
+    buffer, position, base = bytearray(first), 0, 0  # base: the buffer's offset in the file
     while True:
         try:
             span = frame(buffer, position, len(buffer))
         except NetstringError:
-            yield base + position, 0, bytes(buffer[position : position + 100])  # whoever reads it finds the same
+            yield base + position, 0, bytes(buffer[position : position + 100])  # parsing it raises the same error
             return
         if span is not None:
             yield base + position, span[1] + 1 - position, bytes(buffer[position : span[1] + 1])
@@ -120,10 +115,10 @@ def _frames(first: bytes, file: BinaryIO) -> Iterator[tuple[int, int, bytes | No
 
 
 def _captured(data: bytes) -> Captured | None:
-    """The request of one flow: from the gateway's record, which has it as the client sent it, or from the flow."""
+    """Return the request of one flow: from the gateway's record, as the client sent it, or from the flow."""
     span = frame(data, 0, len(data))
     if span is None:
-        raise _Broken("it is cut off")
+        raise _Broken("it is incomplete")
     members = spans(data, span)
     if b"metadata" in members:
         record = spans(data, members[b"metadata"]).get(_RECORD)
@@ -140,13 +135,13 @@ def _captured(data: bytes) -> Captured | None:
 def _migrated(data: bytes) -> Captured | None:
     try:
         flow = compat.migrate_flow(tnetstring.loads(data))  # type: ignore[arg-type]
-    except Exception as error:  # a migration of a flow that is none raises whatever it stumbles over
-        raise _Broken(f"not a flow of a version that mitmproxy reads: {error}") from None
+    except Exception as error:  # migrating something else raises anything
+        raise _Broken(f"not a flow in a format that mitmproxy reads: {error}") from None
     return _from_flow({str(key): item for key, item in flow.items()}) if flow.get("type") == "http" else None
 
 
 def _from_flow(flow: dict[str, object]) -> Captured:
-    """A request that no gateway has recorded: as it is."""
+    """Read the flow's request: there is no record of the gateway."""
     request = as_object(flow.get("request"), "request")
     headers = []
     for item in as_list(request.get("headers"), "request.headers"):

@@ -1,4 +1,4 @@
-"""Capture: flows with the request as the client sent it, the decision, and no usable secret."""
+"""Capture: writes flows with the client's request and the decision, without usable secrets."""
 
 from __future__ import annotations
 
@@ -30,20 +30,16 @@ from .redaction import Tee, bounded, redact_flow
 logger = logging.getLogger(__name__)
 
 _NO_HEADER = b"authorization"
-_MAX_WAITING = 64 << 20  # bytes of flows that have not been written yet
+_MAX_WAITING = 64 << 20  # bytes of queued flows
 
 
 def needs_flow_lane(settings: Settings) -> str | None:
-    """Why these settings need flows, or None: flows are what is captured."""
+    """Return why these settings need the flow lane, or None."""
     return "-capture.file captures flows" if settings.capture_file else None
 
 
 def check_capture(settings: Settings) -> None:
-    """Find what is wrong with the flags of the group Capture.
-
-    Raises:
-        ConfigurationError: names the flag.
-    """
+    """Check the flags of the capture. Raises ``ConfigurationError``, which names the flag."""
     if not 0 < settings.capture_sample_rate <= 1:
         raise ConfigurationError("-capture.sampleRate: expected a number above 0 and up to 1")
     read_filter(settings)
@@ -53,7 +49,7 @@ def check_capture(settings: Settings) -> None:
     file = Path(path)
     if file.exists():
         if not file.is_file():
-            raise ConfigurationError(f"-capture.file: {path} is no regular file")
+            raise ConfigurationError(f"-capture.file: {path} is not a regular file")
         writable = os.access(file, os.R_OK | os.W_OK)
     else:
         writable = file.parent.is_dir() and os.access(file.parent, os.W_OK)
@@ -62,11 +58,7 @@ def check_capture(settings: Settings) -> None:
 
 
 def read_filter(settings: Settings) -> Callable[[HTTPFlow], bool] | None:
-    """The filter of ``-capture.filter``.
-
-    Raises:
-        ConfigurationError: it is no filter expression.
-    """
+    """Parse ``-capture.filter``. Raises ``ConfigurationError``."""
     text = settings.capture_filter
     if not text:
         return None
@@ -81,7 +73,7 @@ def read_filter(settings: Settings) -> Callable[[HTTPFlow], bool] | None:
 
 @dataclass(slots=True)
 class _Kept:
-    """What is kept of a flow while it passes."""
+    """What the capture keeps of a flow until its end."""
 
     sampled: bool
     request: Tee | None = None
@@ -89,9 +81,9 @@ class _Kept:
 
 
 class Capture:
-    """Records decisions in flows, takes secrets out of them, and writes them to ``-capture.file``.
+    """Records decisions in flows, removes their secrets, and writes them to ``-capture.file``.
 
-    It stands behind all that handles a request, and runs before mitmproxy's own addons that save flows.
+    It runs after all addons that handle a request, and before mitmproxy's addons that save flows.
     """
 
     def __init__(self, in_force: InForce, cycles: Cycles, status: CaptureStatus) -> None:
@@ -100,7 +92,7 @@ class Capture:
         self.status = status
         self.file: CaptureFile | None = None
         self.writer: ThreadWriter[bytes] | None = None
-        self.outage = Outage(logger, "flows are left out of the capture")
+        self.outage = Outage(logger, "flows are missing in the capture")
         self.matches: Callable[[HTTPFlow], bool] | None = None
         self.kept: WeakKeyDictionary[HTTPFlow, _Kept] = WeakKeyDictionary()
 
@@ -113,15 +105,13 @@ class Capture:
             self.writer = ThreadWriter(self.file.write, "capture", _MAX_WAITING)
 
     async def done(self) -> None:
-        for flow in list(self.kept):  # mitmproxy saves what is in flight, too
+        for flow in list(self.kept):  # mitmproxy saves unfinished flows, too
             self.finish(flow, broken_off=True)
         if self.file is not None and self.writer is not None:
             if await in_thread(self.writer.close, "end of the capture"):
                 self.file.close()
             else:
-                logger.warning(
-                    "the end of the capture is lost: the disk is too slow, or another process holds the file"
-                )
+                logger.warning("the end of the capture is lost: the disk is too slow, or the file is locked")
             self.status.stopped = self.status.stopped or "the gateway has ended"
 
     def requestheaders(self, flow: HTTPFlow) -> None:
@@ -149,21 +139,21 @@ class Capture:
         self.finish(flow, broken_off=True)
 
     def samples(self) -> bool:
-        """Whether a request is to be captured to the file."""
+        """Decide whether to capture a request to the file."""
         if self.file is None or self.file.status.stopped:
             return False
         return random.random() < self.rate()  # noqa: S311
 
     def rate(self) -> float:
-        """The share of requests to capture."""
+        """Return the share of requests to capture."""
         return self.in_force.configured.settings.capture_sample_rate
 
     def limit(self) -> int:
-        """The largest body that is kept, in bytes."""
+        """Return the largest body to keep, in bytes."""
         return self.in_force.configured.settings.capture_max_body_size
 
     def finish(self, flow: HTTPFlow, *, broken_off: bool = False) -> None:
-        """The flow is over: take over what was streamed, record the decision, redact, write."""
+        """Complete the flow at its end: add streamed bodies, record the decision, redact, write."""
         kept = self.kept.pop(flow, None)
         if kept is None and not saves_flows():
             return
@@ -183,7 +173,7 @@ class Capture:
             self.write(flow)
 
     def record(self, policy: Policy, cycle: Cycle, *, rows: int | None, sampled: bool) -> dict[str, object]:
-        """The record of a decision, as metadata of its flow."""
+        """Make the record of a decision, as metadata of its flow."""
         captured = record(
             policy,
             cycle.head,
@@ -197,19 +187,19 @@ class Capture:
         return to_metadata(captured)
 
     def write(self, flow: HTTPFlow) -> None:
-        """Have the flow appended to the file, unless the filter leaves it out."""
+        """Queue the flow for the file, if it matches the filter."""
         if self.writer is not None and (self.matches is None or self.matches(flow)):
             data = tnetstring.dumps(bounded(flow.get_state(), self.limit()))
             self.writer.put(data, len(data), self.lose)
 
     def lose(self) -> None:
-        """A flow found no room in the queue."""
+        """Count a flow that did not fit into the queue."""
         self.status.lost += 1
-        self.outage.failed("the capture is too slow: the disk hangs, or another process holds the file")
+        self.outage.failed("the capture is too slow: the disk hangs, or the file is locked")
 
 
 def rows_of(cycle: Cycle, kept: _Kept) -> int | None:
-    """How many rows the body of a write carries: those in the body that was kept, or those that the limits counted."""
+    """Return the number of rows of a write: as the limits counted them, or from the body that was kept."""
     grant = cycle.grant
     if grant is None or grant.route.access is not Access.WRITE:
         return None
@@ -229,12 +219,12 @@ def rows_of(cycle: Cycle, kept: _Kept) -> int | None:
 
 
 def take_over(flow: HTTPFlow, kept: _Kept) -> None:
-    """Put bodies that were streamed, and kept whole, into the flow."""
+    """Put streamed bodies that were kept into the flow."""
     for message, tee in ((flow.request, kept.request), (flow.response, kept.response)):
         if message is not None and tee is not None and message.raw_content is None and tee.whole:
             message.data.content = bytes(tee.data)
 
 
 def saves_flows() -> bool:
-    """Whether this is one of mitmproxy's own tools, which save flows (``-w``, or by hand)."""
+    """Whether this is one of mitmproxy's tools, which save flows (``-w``, or by hand)."""
     return "save_stream_file" in ctx.options

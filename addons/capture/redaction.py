@@ -1,4 +1,4 @@
-"""Taking the secrets out of a flow, in place, before anything saves it."""
+"""Removes the secrets from a flow, in place, before anything saves it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vmgw_core.replay import redact_body, redact_headers, redact_target
 
 
 class Tee:
-    """Keeps what streams by, up to a limit; of a longer body nothing is kept.
+    """Keeps a copy of a body that streams. Keeps nothing of one that is longer than the limit.
 
     Args:
-        inner: what else is done with the body: mitmproxy's ``stream``, a function or True.
+        inner: mitmproxy's ``stream`` for this message: a function or True.
     """
 
     def __init__(self, inner: Callable[[bytes], Iterable[bytes] | bytes] | bool, limit: int) -> None:
@@ -33,10 +33,9 @@ class Tee:
 
 
 def redact_flow(flow: HTTPFlow, token_header: bytes) -> None:
-    """Redact the head, arguments and body of request and answer.
+    """Redact the head, arguments and body of request and response, after both have been sent.
 
-    A body that may hold a secret which cannot be taken out is dropped. Call it when both have been sent: what the
-    client and the backend get is no longer changed by it.
+    A body is dropped if it may contain a secret that cannot be removed.
     """
     request = flow.request
     target = redact_target(request.data.path.decode("utf-8", "surrogateescape"))
@@ -45,7 +44,7 @@ def redact_flow(flow: HTTPFlow, token_header: bytes) -> None:
         if message is not None:
             _redact_message(message, token_header)
     if flow.is_replay != "request":
-        flow._backup = None  # the state before somebody edited the flow; a client replay restores it
+        flow._backup = None  # the state before an edit; a client replay restores it
 
 
 def _redact_message(message: Message, token_header: bytes) -> None:
@@ -57,11 +56,11 @@ def _redact_message(message: Message, token_header: bytes) -> None:
         message.data.content = redact_body(content, content_type, coding)
         left = message.raw_content
         if left is not None and len(left) != len(content) and "content-length" in message.headers:
-            message.headers["content-length"] = str(len(left))  # whoever is sent this again would wait for the rest
+            message.headers["content-length"] = str(len(left))  # a replay's receiver would wait for the rest
 
 
 def bounded(state: dict[str, Any], limit: int) -> dict[str, Any]:
-    """A flow's state without bodies of more than ``limit`` bytes."""
+    """Remove bodies of more than ``limit`` bytes from a flow's state."""
     for name in ("request", "response"):
         message = state.get(name)
         if message is not None and message["content"] is not None and len(message["content"]) > limit:

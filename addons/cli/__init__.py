@@ -1,6 +1,6 @@
 """The ``vmgateway`` command and its sub-commands.
 
-``main`` loads a sub-command when it is asked for, so this package imports nothing by itself.
+Modules are loaded when they are needed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["start"]
 
 
 def start() -> int:
-    """Run the command, or say in one line that it cannot run on this mitmproxy. Returns the exit code."""
+    """Run the command. Returns the exit code, which is 2 if mitmproxy is not supported."""
     try:
         from .main import main
     except ConfigurationError as error:

@@ -1,4 +1,4 @@
-"""The command line of a sub-command: its own options, flags of the policy, and arguments, in any order."""
+"""The command line of a sub-command: its own options, flags of the gateway, and arguments, in any order."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from vmgw_core.errors import ConfigurationError
 
 @dataclass(slots=True)
 class Arguments:
-    """What was given. An option's name is without dashes; its values are in the order they were given."""
+    """The parsed command line. Names of options have no dashes; their values are in order."""
 
     options: dict[str, list[str]] = field(default_factory=dict, repr=False)
     flags: list[str] = field(default_factory=list, repr=False)
     positional: list[str] = field(default_factory=list)
 
     def last(self, name: str) -> str | None:
-        """The value of an option; of one given twice the last, as with flags."""
+        """Return the last value of an option, as with flags."""
         values = self.options.get(name)
         return values[-1] if values else None
 
@@ -27,25 +27,27 @@ class Arguments:
         """Whether a switch was given."""
         return name in self.options
 
-    def settings(self, environ: Mapping[str, str]) -> Settings:
-        """The values of the policy's flags.
+    @property
+    def help_wanted(self) -> bool:
+        """Whether ``--help`` or ``-h`` was given."""
+        return self.has("help") or self.has("h")
 
-        Raises:
-            ConfigurationError: a flag that is none, or a value that is none.
-        """
+    def settings(self, environ: Mapping[str, str]) -> Settings:
+        """Parse the gateway's flags. Raises ``ConfigurationError``."""
         return parse(self.flags, environ).settings
 
 
-def read_arguments(arguments: Sequence[str], *, values: Sequence[str], switches: Sequence[str]) -> Arguments:
-    """Sort the arguments of a sub-command.
+def read_arguments(arguments: Sequence[str], *, values: Sequence[str], switches: Sequence[str] = ()) -> Arguments:
+    """Parse the arguments of a sub-command.
 
     Args:
-        values: its options that take a value, behind ``=`` or as the next argument.
-        switches: those that take none.
+        values: its options with a value, after ``=`` or in the next argument.
+        switches: its options without one, besides ``help`` and ``h``.
 
     Raises:
         ConfigurationError: the value of an option is missing, or a switch has one.
     """
+    switches = (*switches, "help", "h")
     read = Arguments()
     rest = iter(arguments)
     for argument in rest:
@@ -80,11 +82,7 @@ def _value(option: str, rest: object) -> str:
 
 
 def read_file(option: str, path: str) -> bytes:
-    """The content of a file that ``option`` names.
-
-    Raises:
-        ConfigurationError: it cannot be read.
-    """
+    """Read the file that ``option`` names. Raises ``ConfigurationError``."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -92,7 +90,7 @@ def read_file(option: str, path: str) -> bytes:
 
 
 def find_token(arguments: Arguments, environ: Mapping[str, str]) -> str | None:
-    """The token of ``--token``, ``--token-file`` or the environment, without ``Bearer``; None without any.
+    """Find the token in ``--token``, ``--token-file`` or the environment, and remove ``Bearer``.
 
     Raises:
         ConfigurationError: the file cannot be read. No message shows a token.
@@ -110,4 +108,4 @@ def find_token(arguments: Arguments, environ: Mapping[str, str]) -> str | None:
 
 
 TOKEN_VARIABLE = "VMGATEWAY_TOKEN"  # noqa: S105
-"""The environment variable that may hold the token, so that it stands in no list of processes."""
+"""The environment variable for the token, which keeps it out of the list of processes."""

@@ -8,15 +8,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from vmgw_addons import chain
 from vmgw_addons.observability import StatusPages
-from vmgw_addons.outgoing import describe as describe_error
-from vmgw_addons.outgoing import download
-from vmgw_addons.process import build_keyring, build_policy, limiter_for, read_static_keys
+from vmgw_addons.process import limiter_for
 from vmgw_addons.sources.limit_file import load
 from vmgw_addons.state import WireLimits
 from vmgw_core.configuration import Settings
@@ -38,76 +35,67 @@ from vmgw_core.explain import (
 from vmgw_core.explain.request import describe
 from vmgw_core.http import Headers, RequestHead, check_head, find_head
 from vmgw_core.limits import Limiter
-from vmgw_core.tokens import KeyDocumentError, KeyRing, VerificationKey, keys_from_jwks
 
-from .arguments import TOKEN_VARIABLE, Arguments, find_token, read_arguments, read_file
+from .arguments import TOKEN_VARIABLE, Arguments, find_token, read_arguments
+from .policy import make_policy, with_defaults
 
 HELP = f"""\
 Usage: vmgateway explain [-flag[=value] ...] [options] ['METHOD /path?query']
 
-Tells what the gateway would do with a request, and why: the token, the key that verified it, the route, the arguments
-before and after, the request that the backend would get. No backend is asked and no server is started.
+Explains what the gateway would do with a request, and why: the token, the key that verified it, the route, the
+arguments before and after, and the request that the backend would get. It contacts no backend and starts no server.
 
 Examples:
   vmgateway explain -auth.publicKeyFiles=public.pem --token-file=token 'GET /api/v1/query?query=up'
   vmgateway explain -clusterMode --token-file=token --json 'GET /api/v1/series?match[]=up'
   vmgateway explain -auth.publicKeyFiles=public.pem < request.sh
 
-Without a request, a curl command line is read from standard input: what a browser's "Copy as cURL" gives.
+Without a request, a curl command line is read from standard input, as copied with a browser's "Copy as cURL".
 
 Options:
-  --token=TOKEN        the token; it is in nothing that is printed
-  --token-file=FILE    a file that holds it
-                       or set {TOKEN_VARIABLE}; else the request's own header counts
+  --token=TOKEN        the token; it is never printed
+  --token-file=FILE    a file with the token
+                       or set {TOKEN_VARIABLE}; by default the request's own header is used
   -H 'NAME: VALUE'     a header of the request
-  -d, --data=TEXT      its body; the method is then POST unless it is given
-  --time=TIME          judge at this time: Unix seconds, or as in 2026-01-31T12:00:00Z (default now)
-  --jwks-file=FILE     a JSON Web Key Set in place of those that the endpoints of -auth.jwksEndpoints and
-                       -auth.oidcDiscoveryEndpoints give, which are else fetched once. An issuer is then not checked
+  -d, --data=TEXT      its body; the default method is then POST
+  --time=TIME          decide at this time: Unix seconds, or as in 2026-01-31T12:00:00Z (default now)
+  --jwks-file=FILE     use this JSON Web Key Set instead of fetching those of -auth.jwksEndpoints and
+                       -auth.oidcDiscoveryEndpoints. The issuer is then not checked
   --json               print JSON; docs/debugging.md lists its keys
 
-All flags of the gateway are known (vmgateway -help). -enable.auth is taken as given unless -enable.rateLimit is, and
-where neither -read.url nor -write.url is, a backend http://victoriametrics:8428 stands in. With -enable.rateLimit the
-limits that the request would count against are told; nothing is used of them so far.
+All flags of the gateway are accepted (vmgateway -help). -enable.auth is the default unless -enable.rateLimit is set.
+Without -read.url and -write.url the backend is http://victoriametrics:8428. With -enable.rateLimit the limits are shown
+that the request would count against; their usage is zero.
 
-Exit code: 0 for a request that is admitted, 1 for one that is refused, 2 for input that cannot be used.
+Exit code: 0 if the request is admitted, 1 if it is refused, 2 if the input is not valid.
 """
 
 _VALUES = ("token", "token-file", "H", "header", "d", "data", "time", "jwks-file")
-_SWITCHES = ("json", "help", "h")
 _CLIENT = "127.0.0.1"
-_STAND_IN = "http://victoriametrics:8428"
-_MAX_FETCHES = 100
 _READ = ("GET", "HEAD")
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Explain one request. Returns the exit code."""
-    try:
-        given = read_arguments(arguments, values=_VALUES, switches=_SWITCHES)
-        if given.has("help") or given.has("h"):
-            print(HELP, end="")
-            return 0
-        settings = with_defaults(given.settings(environ))
-        now = read_time(given.last("time"))
-        policy = make_policy(settings, given.last("jwks-file"), now)
-        request = read_request(given, environ)
-        head = with_token(request, policy, find_token(given, environ))
-        limiter = limiter_for(settings, load(settings) if settings.enable_rate_limit else None, None)
-    except ConfigurationError as error:
-        print(f"vmgateway explain: {error}", file=sys.stderr)
-        return 2
+    given = read_arguments(arguments, values=_VALUES, switches=("json",))
+    if given.help_wanted:
+        print(HELP, end="")
+        return 0
+    settings = with_defaults(given.settings(environ))
+    now = read_time(given.last("time"))
+    policy = make_policy(settings, now, given.last("jwks-file"))
+    request = read_request(given, environ)
+    head = with_token(request, policy, find_token(given, environ))
+    limiter = limiter_for(settings, load(settings) if settings.enable_rate_limit else None, None)
     story = judge(settings, policy, limiter, head, request.body, now)
-    print(json.dumps(story.as_json(), indent=2) if given.has("json") else explanation_text(story), end="")
-    if given.has("json"):
-        print()
+    print(json.dumps(story.as_json(), indent=2) + "\n" if given.has("json") else explanation_text(story), end="")
     return 1 if story.verdict is Verdict.REFUSED else 0
 
 
 def judge(
     settings: Settings, policy: Policy, limiter: Limiter | None, head: RequestHead, body: bytes | None, now: float
 ) -> Explanation:
-    """The story of a request whose head no lane has checked."""
+    """Check the head as a lane does, and explain the request."""
     limits = WireLimits.of(settings).head
     received = bytes_of(head)
     try:
@@ -127,85 +115,17 @@ def judge(
 
 
 def bytes_of(head: RequestHead) -> bytes:
-    """The head as HTTP/1.1 sends it."""
+    """Return the head as sent in HTTP/1.1."""
     lines = [f"{head.method} {head.target} HTTP/1.1".encode("utf-8", "surrogateescape")]
     lines += [name + b": " + value for name, value in head.headers]
     return b"\r\n".join(lines) + b"\r\n\r\n"
-
-
-# --- the policy ----------------------------------------------------------------------------------------------------
-
-
-def with_defaults(settings: Settings) -> Settings:
-    """``settings`` with what every gateway has: authentication and a backend."""
-    # Rate limits alone, without tokens, are a way to run the gateway; neither is none.
-    settings = replace(settings, enable_auth=settings.enable_auth or not settings.enable_rate_limit)
-    if not settings.read_url and not settings.write_url:
-        settings = replace(settings, read_url=(_STAND_IN,), write_url=(_STAND_IN,))
-    return settings
-
-
-def make_policy(settings: Settings, jwks_file: str | None, now: float) -> Policy:
-    """The policy, its keys fetched once where endpoints have them.
-
-    Raises:
-        ConfigurationError: a flag or file cannot be used, or keys cannot be fetched.
-    """
-    static = read_static_keys(settings)
-    if jwks_file is not None:
-        static += read_jwks(jwks_file)
-        settings = replace(settings, auth_jwks_endpoints=(), auth_oidc_discovery_endpoints=())
-    keyring = build_keyring(settings, static)
-    fetch_keys(keyring, now)
-    return build_policy(settings, keyring)
-
-
-def read_jwks(path: str) -> list[VerificationKey]:
-    """The usable keys of a JSON Web Key Set in a file.
-
-    Raises:
-        ConfigurationError: there is none.
-    """
-    try:
-        result = keys_from_jwks(read_file("--jwks-file", path), f"--jwks-file {path}")
-    except KeyDocumentError as error:
-        raise ConfigurationError(f"--jwks-file {path}: {error}") from None
-    if not result.keys:
-        raise ConfigurationError(f"--jwks-file {path}: no usable key{''.join(f'; {line}' for line in result.skipped)}")
-    return list(result.keys)
-
-
-def fetch_keys(keyring: KeyRing, now: float) -> None:
-    """Fetch what the endpoints have, once.
-
-    Raises:
-        ConfigurationError: an endpoint gives no keys.
-    """
-    for _ in range(_MAX_FETCHES):  # OpenID Connect discovery takes two for each
-        fetches = keyring.due(now)
-        if not fetches:
-            break
-        for fetch in fetches:
-            try:
-                document = download(fetch.url)
-            except Exception as error:  # whatever a library raises
-                keyring.failed(fetch, describe_error(error), now)
-            else:
-                keyring.received(fetch, document, now)
-    for status in keyring.status():
-        if status.last_error is not None:
-            raise ConfigurationError(f"{status.name}: cannot fetch keys: {status.last_error}")
 
 
 # --- the request ---------------------------------------------------------------------------------------------------
 
 
 def read_request(given: Arguments, environ: Mapping[str, str]) -> CurlRequest:
-    """The request of the command line or, where there is none, of standard input.
-
-    Raises:
-        ConfigurationError: it is none.
-    """
+    """Read the request from the command line or from standard input. Raises ``ConfigurationError``."""
     text = " ".join(given.positional)
     if text in ("", "-"):
         if sys.stdin.isatty():
@@ -213,15 +133,12 @@ def read_request(given: Arguments, environ: Mapping[str, str]) -> CurlRequest:
         text = sys.stdin.read()
     words = text.split(maxsplit=1)
     if words[:1] in (["curl"], ["$"]) or (words and words[0].endswith("/curl")):
-        extra = [
-            word for option in ("H", "header") for value in given.options.get(option, []) for word in ("-H", value)
-        ]
-        return read_curl(text.removeprefix("$ "), environ, extra)
+        return read_curl(text.removeprefix("$ "), environ, headers(given))
     return plain_request(text.strip(), given)
 
 
 def read_curl(text: str, environ: Mapping[str, str], extra: Sequence[str]) -> CurlRequest:
-    """A curl command line. Raises ConfigurationError."""
+    """Parse a curl command line. Raises ``ConfigurationError``."""
     if text.rstrip().endswith("^") or ' ^"' in text:
         raise ConfigurationError('this is a command line for cmd.exe: choose "Copy as cURL (bash)"')
     try:
@@ -229,11 +146,11 @@ def read_curl(text: str, environ: Mapping[str, str], extra: Sequence[str]) -> Cu
     except (CurlError, ShellError) as error:
         raise ConfigurationError(f"curl: {error}") from None
     except OSError as error:
-        raise ConfigurationError(f"curl: cannot read a file that it names: {error.strerror}") from None
+        raise ConfigurationError(f"curl: cannot read a file: {error.strerror}") from None
 
 
 def plain_request(text: str, given: Arguments) -> CurlRequest:
-    """``GET /api/v1/query?query=up``, with the headers and the body of options. Raises ConfigurationError."""
+    """Parse ``GET /api/v1/query?query=up``, with headers and body from options. Raises ``ConfigurationError``."""
     body = given.last("data") or given.last("d")
     method, _, target = text.rpartition(" ") if text.count(" ") == 1 else text.partition(" ")
     if method.startswith(("/", "http://", "https://")):
@@ -254,13 +171,13 @@ def plain_request(text: str, given: Arguments) -> CurlRequest:
 
 
 def headers(given: Arguments) -> list[str]:
-    """The headers of the options, as words for curl."""
+    """Return the headers from options, as arguments of curl."""
     values = given.options.get("H", []) + given.options.get("header", [])
     return [word for value in values for word in ("-H", value)]
 
 
 def with_token(request: CurlRequest, policy: Policy, token: str | None) -> RequestHead:
-    """The head of ``request``, with ``token`` in place of its own where one is given."""
+    """Make the head of ``request``, with ``token``, if there is one, instead of the request's own."""
     fields: Headers = request.headers
     if token is not None:
         fields = tuple(pair for pair in fields if pair[0].lower() != policy.token_header)
@@ -269,7 +186,7 @@ def with_token(request: CurlRequest, policy: Policy, token: str | None) -> Reque
 
 
 def read_time(text: str | None) -> float:
-    """Unix seconds of ``--time``. Raises ConfigurationError."""
+    """Read ``--time`` as Unix seconds; the default is now. Raises ``ConfigurationError``."""
     if text is None:
         return time.time()
     with suppress(ValueError):

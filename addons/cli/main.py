@@ -1,4 +1,4 @@
-"""The ``vmgateway`` command: flags as the specification has them, on mitmproxy's master in this process."""
+"""The ``vmgateway`` command: checks the flags, and serves."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ from vmgw_addons.sources import FileExchange, build_exchange, limit_file
 from vmgw_addons.state import Configured, InForce, PageAccess, Process, Worker, header_edit
 from vmgw_addons.support import LogStyle, ThreadWriter, logging_in_thread, set_up_logging
 from vmgw_core import __version__
+from vmgw_core.base import quoted
 from vmgw_core.configuration import Settings, help_text, parse
 from vmgw_core.errors import ConfigurationError
 
 _COMMANDS = {
-    "explain": "Tell what the gateway would do with a request, and why.",
-    "replay": "Judge captured requests again: what would another policy change?",
-    "token": "Make, decode and judge tokens for development.",
+    "explain": "Explain what the gateway would do with a request, and why.",
+    "replay": "Replay captured requests: what would another policy change?",
+    "token": "Make, decode and verify tokens for development.",
 }
-"""Sub-commands: the module of the same name is loaded when it is asked for."""
+"""Sub-commands, each in a module of the same name."""
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Run the gateway until a signal ends it.
 
-    Returns the exit code: 0 after a signal, ``-help``, ``-version`` or a good ``-dryRun``, 2 for a configuration that
-    cannot be used (one line on standard error says why), 1 for a failure at run time.
+    Returns the exit code: 0 after a signal, ``-help``, ``-version`` or a successful ``-dryRun``; 2 if the configuration
+    is not valid, after one line on standard error; 1 for a failure at run time.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     environ = os.environ if environ is None else environ
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
         print(f"vmgateway: {error}", file=sys.stderr)
         return 2
     if settings.dry_run:
-        print("the configuration is good")
+        print("the configuration is valid")
         return 0
     set_up_logging(LogStyle.from_settings(settings))
     count = settings.workers
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
 
 
 def run(settings: Settings, worker: Worker | None) -> int:
-    """Serve in this process until a signal ends it. Returns the exit code."""
+    """Serve in this process until a signal. Returns the exit code."""
     try:
         with (
             logging_in_thread(LogStyle.from_settings(settings)) as log,
@@ -80,7 +81,7 @@ def run(settings: Settings, worker: Worker | None) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
-        for number in (signal.SIGTERM, signal.SIGHUP):  # one more must not turn an orderly end into a crash
+        for number in (signal.SIGTERM, signal.SIGHUP):  # ignore further signals during the shutdown
             signal.signal(number, signal.SIG_IGN)
 
 
@@ -91,7 +92,10 @@ def run_command(name: str, arguments: Sequence[str], environ: Mapping[str, str])
         code = int(module.main(arguments, environ))
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # what reads the output has seen enough, such as head
+    except ConfigurationError as error:
+        print(f"vmgateway {name}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of the output has exited, such as head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -99,23 +103,19 @@ def run_command(name: str, arguments: Sequence[str], environ: Mapping[str, str])
 
 
 def addon_list() -> list[tuple[str, str]]:
-    """The name and the first line of each addon class, for ``-help``."""
+    """Return the name and the first line of each addon class, for ``-help``."""
     return [(type(addon).__name__, (inspect.getdoc(addon) or "").partition("\n")[0]) for addon in chain.build()]
 
 
 def check(settings: Settings) -> None:
-    """Everything that can be known to be wrong before the start.
-
-    Raises:
-        ConfigurationError: names the flag and the reason.
-    """
+    """Check all flags and files before the start. Raises ``ConfigurationError``, which names the flag."""
     parse_listen_address(settings.http_listen_addr, ipv6=settings.enable_tcp6)
     if settings.lane not in ("fast", "flow"):
-        raise ConfigurationError(f"-lane: expected fast or flow, got {settings.lane[:60]!r}")
+        raise ConfigurationError(f"-lane: expected fast or flow, got {quoted(settings.lane)}")
     if settings.tls:
         ListenerTLS(settings)
     elif settings.mtls:
-        raise ConfigurationError("-mtls: needs -tls")
+        raise ConfigurationError("-mtls needs -tls")
     build_policy(settings, build_keyring(settings, read_static_keys(settings)))
     contexts(settings)
     check_capture(settings)
@@ -141,9 +141,9 @@ async def serve(settings: Settings, worker: Worker | None, log: ThreadWriter[str
         configuration = next(addon for addon in addons if isinstance(addon, Configuration))
         configuration.start(settings)
         gc.collect()
-        gc.freeze()  # what is there by now stays: no need to look at it again and again
+        gc.freeze()  # keep the objects of the start out of later collections
         await master.run()
-    except SystemExit as end:  # mitmproxy's way to say that the listener could not start
+    except SystemExit as end:  # mitmproxy's error check, if the listener cannot start
         return int(str(end.code)) if end.code else 0
     return 0
 

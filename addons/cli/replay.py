@@ -10,22 +10,20 @@ from pathlib import Path
 from typing import BinaryIO, Final, TextIO
 
 from vmgw_addons.capture import opened, read
-from vmgw_addons.outgoing import describe, download
-from vmgw_addons.process import build_keyring, build_policy, read_static_keys
 from vmgw_addons.sources import limit_file
 from vmgw_core.configuration import Settings, parse
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Limiter
 from vmgw_core.replay import Expectation, Judge, Tally, read_expectations, report_json, report_junit, report_text
-from vmgw_core.tokens import KeyRing
 
 from .arguments import Arguments, read_arguments
+from .policy import make_policy
 
 _HELP: Final = """\
 Usage: vmgateway replay FILE ... [options] [flags of the policy to test]
 
-Judges captured requests by another policy, as of the time they were captured, and says what would change. A FILE is
-what vmgateway -capture.file or mitmdump -w has written, or a HAR file; - is standard input.
+Replays captured requests against another policy, at the time they were captured, and shows what would change. A FILE
+was written by vmgateway -capture.file or mitmdump -w, or is a HAR file; - is standard input.
 
 Examples:
   vmgateway replay flows.mitm -enable.auth -read.url=http://vm:8428 -write.url=http://vm:8428 \\
@@ -34,45 +32,33 @@ Examples:
   vmgateway replay flows.mitm --flags new.flags --expect expect.yaml
 
 Options:
-  --flags FILE           take flags of the policy from a file: one a line, quoted as in a shell, # begins a comment
-  --baseline-flags FILE  compare with the policy of these flags, not with the recorded decisions
-  --expect FILE          hold the verdicts to a YAML file, instead of comparing them
+  --flags FILE           read flags of the policy from a file: one per line, quoted as in a shell, # begins a comment
+  --baseline-flags FILE  compare with the policy of these flags instead of the recorded decisions
+  --expect FILE          check the verdicts against a YAML file instead of comparing them
   --json                 print the report as JSON
-  --junit FILE           write it as JUnit XML too
-  --verify               do not trust what a capture says about a signature that was taken out: such verdicts are in
-                         doubt, and doubt counts as a change
-  --any-backend          do not compare the addresses in -read.url and -write.url, only what is asked of them
+  --junit FILE           also write it as JUnit XML
+  --verify               do not trust a capture about signatures, which it does not contain: such verdicts are in doubt,
+                         and doubt counts as a change
+  --any-backend          ignore the addresses in -read.url and -write.url, and compare the rest of the requests
   --list N               show up to N changes (default 100)
-  --help                 this text
+  --help                 show this help
 
-Exit code: 0 nothing would change (or every expectation holds), 1 something would, 2 a file or flag cannot be used.
+Exit code: 0 if nothing would change (or every expectation holds), 1 if something would, 2 if a file or flag is not
+valid.
 """
 
 _WITH_VALUE: Final = ("flags", "baseline-flags", "expect", "junit", "list")
-_SWITCHES: Final = ("json", "verify", "any-backend", "help", "h")
+_SWITCHES: Final = ("json", "verify", "any-backend")
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run the command. Returns the exit code."""
-    try:
-        found = read_arguments(arguments, values=_WITH_VALUE, switches=_SWITCHES)
-        if found.has("help") or found.has("h"):
-            print(_HELP, end="")
-            return 0
-        return run(found, environ)
-    except ConfigurationError as error:
-        print(f"vmgateway replay: {error}", file=sys.stderr)
-        return 2
-
-
-def run(found: Arguments, environ: Mapping[str, str]) -> int:
-    """Judge all files and report.
-
-    Raises:
-        ConfigurationError: a file or a flag cannot be used.
-    """
+    """Judge all files and report. Returns the exit code. Raises ``ConfigurationError``."""
+    found = read_arguments(arguments, values=_WITH_VALUE, switches=_SWITCHES)
+    if found.help_wanted:
+        print(_HELP, end="")
+        return 0
     if not found.positional:
-        raise ConfigurationError("no file is given; --help shows how this is used")
+        raise ConfigurationError("expected a file to replay; see vmgateway replay --help")
     listed = found.last("list") or "100"
     if not (listed.isascii() and listed.isdigit() and len(listed) < 7):
         raise ConfigurationError("--list: expected a number from 0 to 999999")
@@ -86,7 +72,7 @@ def run(found: Arguments, environ: Mapping[str, str]) -> int:
         with opened(path) as file:
             _judge_file(file, path, judge, baseline, tally, expectations)
     if not tally.groups:
-        raise ConfigurationError("there is no request in " + ", ".join(found.positional))
+        raise ConfigurationError("no requests in " + ", ".join(found.positional))
     return _report(found, tally, expectations)
 
 
@@ -137,45 +123,21 @@ def _report(found: Arguments, tally: Tally, expectations: Sequence[Expectation])
 def _judge(flags: Sequence[str], file: str | None, environ: Mapping[str, str], *, trusting: bool) -> Judge:
     arguments = [*(read_flags(_text(file, "flags"), file) if file is not None else ()), *flags]
     settings = parse(arguments, environ).settings
-    keyring = build_keyring(settings, read_static_keys(settings))
-    fetch_keys(keyring)
-    policy = build_policy(settings, keyring)
-    return Judge(policy, _limiter(settings), trusting=trusting)
+    return Judge(make_policy(settings, time.time()), _limiter(settings), trusting=trusting)
 
 
 def _limiter(settings: Settings) -> Limiter | None:
-    """A limiter that knows nothing but the requests of the files; None without ``-enable.rateLimit``."""
+    """Build a limiter that only counts the requests of the files; None without ``-enable.rateLimit``."""
     if not settings.enable_rate_limit:
         return None
     limits = limit_file.load(settings)
     if any(not limit.type.counted for limit in limits):
-        print("limits of series are not judged: no file holds what a datasource knows", file=sys.stderr)
+        print("limits of series are ignored: the files do not contain the datasource's usage", file=sys.stderr)
     return Limiter(limits, max_tenants=settings.ratelimit_max_tenants)
 
 
-def fetch_keys(keyring: KeyRing) -> None:
-    """Fetch what the endpoints of ``keyring`` have, now: a verdict cannot wait for it.
-
-    Raises:
-        ConfigurationError: an endpoint gives no key.
-    """
-    for _ in range(2):  # discovery takes two steps
-        for fetch in keyring.due(time.time()):
-            try:
-                keyring.received(fetch, download(fetch.url), time.time())
-            except Exception as error:  # whatever a library raises: without its keys nothing can be judged
-                keyring.failed(fetch, describe(error), time.time())
-    for status in keyring.status():
-        if status.last_error is not None or not status.keys:
-            raise ConfigurationError(f"{status.name}: cannot fetch keys: {status.last_error or 'none came'}")
-
-
 def read_flags(text: str, name: str) -> Iterator[str]:
-    """The flags in a file: one or more a line, quoted as in a shell.
-
-    Raises:
-        ConfigurationError: a quotation does not end; names the line.
-    """
+    """Read flags from a file: one or more per line, quoted as in a shell. Raises ``ConfigurationError``."""
     for number, line in enumerate(text.splitlines(), start=1):
         try:
             yield from shlex.split(line, comments=True)
@@ -189,14 +151,14 @@ def _text(path: str, option: str) -> str:
     except OSError as error:
         raise ConfigurationError(f"--{option}: cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigurationError(f"--{option}: {path} is no UTF-8 text") from None
+        raise ConfigurationError(f"--{option}: {path} is not UTF-8 text") from None
 
 
 # --- progress ------------------------------------------------------------------------------------------------------
 
 
 class Progress:
-    """A line on a terminal that says how far the reading has come; nothing where there is no terminal."""
+    """A progress line on the terminal, if there is one."""
 
     def __init__(self, file: BinaryIO, terminal: TextIO) -> None:
         self.file = file

@@ -22,13 +22,14 @@ from vmgw_core.explain import JudgedToken, judge_token
 from vmgw_core.tokens import MIN_RSA_BITS, TokenVerifier
 
 from .arguments import TOKEN_VARIABLE, Arguments, find_token, read_arguments, read_file
-from .explain import make_policy, read_time, with_defaults
+from .explain import read_time
+from .policy import make_policy, with_defaults
 
 HELP = f"""\
 Usage: vmgateway token [options]
        vmgateway token decode [-flag[=value] ...] [options] [TOKEN]
 
-Makes a signed token for development and prints it; or decodes one and says what it would grant.
+Makes a signed token for development and prints it; or decodes a token and shows what it grants.
 
 Examples:
   vmgateway token --new-key=private.pem --public-key=public.pem --tenant=1:5 --label=team=dev --mode=read > token
@@ -38,26 +39,26 @@ Examples:
 
 Options to make one:
   --key=FILE           sign with this private key: PEM, or a JSON Web Key
-  --new-key=FILE       make a key and write it there, readable by its owner alone; an existing file stays
-  --public-key=FILE    write the public key there, for -auth.publicKeyFiles
+  --new-key=FILE       make a key and write it to this new file, readable by its owner only
+  --public-key=FILE    write the public key to this new file, for -auth.publicKeyFiles
   --alg=NAME           RS256, RS384, RS512, ES256, ES384, ES512, PS256, PS384 or PS512
-                       (default: what the key is for; ES256 for a new one)
-  --kid=NAME           the key ID that the header names
+                       (default: the key's algorithm; ES256 for a new key)
+  --kid=NAME           the key ID in the header
   --tenant=N[:P]       the tenant (default 0:0)
-  --label=NAME=VALUE   a label that is made binding; several are given with several options
-  --filter=SELECTOR    a filter that is made binding; several are alternatives
+  --label=NAME=VALUE   an enforced label; may be repeated
+  --filter=SELECTOR    an enforced filter; may be repeated, then one of them must match
   --mode=MODE          read, write or full (default full)
-  --expires=DURATION   how long the token is good (default 1h)
+  --expires=DURATION   lifetime of the token (default 1h)
   --claim=NAME=JSON    a further claim, such as --claim='sub="grafana"'
 
 Options to decode one:
   TOKEN, --token, --token-file, or the variable {TOKEN_VARIABLE}; - reads standard input
-  --time=TIME          judge at this time: Unix seconds, or as in 2026-01-31T12:00:00Z (default now)
+  --time=TIME          verify at this time: Unix seconds, or as in 2026-01-31T12:00:00Z (default now)
   --jwks-file=FILE     verify with the keys of a JSON Web Key Set
   --json               print JSON
-Flags of the gateway that name keys verify the signature (vmgateway -help). Without any it is not verified.
+The gateway's flags for keys (vmgateway -help) verify the signature. Without keys it is not verified.
 
-Exit code of decode: 0 for a token that is good, 1 for one that is refused, 2 for input that cannot be used.
+Exit code of decode: 0 if the token is accepted, 1 if it is refused, 2 if the input is not valid.
 """
 
 _CURVES: Final = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
@@ -70,19 +71,15 @@ _MAKE: Final = (
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Make or decode a token. Returns the exit code."""
-    try:
-        if arguments and arguments[0] == "decode":
-            return decode(arguments[1:], environ)
-        given = read_arguments(arguments, values=_MAKE, switches=("help", "h"))
-        if given.has("help") or given.has("h"):
-            print(HELP, end="")
-            return 0
-        if given.positional or given.flags:
-            raise ConfigurationError("expected options to make a token, or decode: vmgateway token --help tells them")
-        print(make(given, time.time()))
-    except ConfigurationError as error:
-        print(f"vmgateway token: {error}", file=sys.stderr)
-        return 2
+    if arguments and arguments[0] == "decode":
+        return decode(arguments[1:], environ)
+    given = read_arguments(arguments, values=_MAKE)
+    if given.help_wanted:
+        print(HELP, end="")
+        return 0
+    if given.positional or given.flags:
+        raise ConfigurationError("expected options to make a token, or decode; see vmgateway token --help")
+    print(make(given, time.time()))
     return 0
 
 
@@ -90,10 +87,10 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def make(given: Arguments, now: float) -> str:
-    """A token as the options ask for it, its key written where that was asked for.
+    """Make a token, and write its key if that was asked for.
 
     Raises:
-        ConfigurationError: an option cannot be used, or the gateway would refuse the token.
+        ConfigurationError: an option is not valid, or the gateway would refuse the token.
     """
     claims = read_claims(given, now)
     path, new = given.last("key"), given.last("new-key")
@@ -106,7 +103,7 @@ def make(given: Arguments, now: float) -> str:
     try:
         TokenVerifier(None).verify(token, now)
     except (TokenExpired, TokenNotYetValid):
-        pass  # what was asked for, with --claim
+        pass  # --claim asked for it
     except TokenRefused as refusal:
         raise ConfigurationError(f"the gateway would refuse this token: {refusal.message}") from None
     public = given.last("public-key")
@@ -120,7 +117,7 @@ def make(given: Arguments, now: float) -> str:
 
 
 def read_claims(given: Arguments, now: float) -> dict[str, object]:
-    """The claims that the options ask for. Raises ConfigurationError."""
+    """Make the claims from the options. Raises ``ConfigurationError``."""
     access: dict[str, object] = {}
     try:
         tenant = TenantID.parse(given.last("tenant") or "0:0")
@@ -154,7 +151,7 @@ def read_claims(given: Arguments, now: float) -> dict[str, object]:
 
 
 def generate(alg: str) -> RSAKey | ECKey:
-    """A new key for ``alg``. Raises ConfigurationError for another one."""
+    """Generate a key for ``alg``. Raises ``ConfigurationError`` if there is no such algorithm."""
     if alg in _CURVES:
         return ECKey.generate_key(_CURVES[alg])
     if alg in _RSA:
@@ -163,11 +160,11 @@ def generate(alg: str) -> RSAKey | ECKey:
 
 
 def read_key(path: str) -> RSAKey | ECKey:
-    """The private key in a file. Raises ConfigurationError, which shows nothing of it."""
+    """Read the private key in a file. Raises ``ConfigurationError``, without any part of the key."""
     data = read_file("--key", path)
     for kind in (ECKey, RSAKey):
         try:
-            with warnings.catch_warnings(action="ignore"):  # about small keys, which are refused with words of our own
+            with warnings.catch_warnings(action="ignore"):  # about small keys, which are refused below
                 key = kind.import_key(json.loads(data) if data.lstrip().startswith(b"{") else data)
         except (JoseError, ValueError, TypeError):
             continue
@@ -178,18 +175,18 @@ def read_key(path: str) -> RSAKey | ECKey:
 
 
 def algorithm(key: RSAKey | ECKey, wanted: str | None) -> str:
-    """The algorithm to sign with. Raises ConfigurationError where the key is not for it."""
+    """Choose the algorithm to sign with. Raises ``ConfigurationError`` if the key does not fit."""
     curves = {curve: alg for alg, curve in _CURVES.items()}
     usable = _RSA if isinstance(key, RSAKey) else tuple(filter(None, [curves.get(key.curve_name)]))
     if isinstance(key, RSAKey) and key.public_key.key_size < MIN_RSA_BITS:
-        raise ConfigurationError(f"--key: an RSA key of less than {MIN_RSA_BITS} bits, which the gateway refuses")
+        raise ConfigurationError(f"--key: the gateway refuses RSA keys of less than {MIN_RSA_BITS} bits")
     if not usable or (wanted is not None and wanted not in usable):
         raise ConfigurationError(f"--alg: the key is for {' or '.join(usable) or 'none of the algorithms'}")
     return wanted or usable[0]
 
 
 def write(option: str, path: str, data: bytes, *, mode: int) -> None:
-    """Write a new file of these permissions. Raises ConfigurationError, also where there is one already."""
+    """Write a new file with these permissions. Raises ``ConfigurationError``, also if it exists."""
     try:
         with os.fdopen(os.open(Path(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data)
@@ -203,14 +200,9 @@ def write(option: str, path: str, data: bytes, *, mode: int) -> None:
 
 
 def decode(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Decode a token, and say what it would grant. Returns the exit code.
-
-    Raises:
-        ConfigurationError: there is none, or a flag cannot be used.
-    """
-    values = ("token", "token-file", "time", "jwks-file")
-    given = read_arguments(arguments, values=values, switches=("json", "help", "h"))
-    if given.has("help") or given.has("h"):
+    """Decode a token, and print what it grants. Returns the exit code. Raises ``ConfigurationError``."""
+    given = read_arguments(arguments, values=("token", "token-file", "time", "jwks-file"), switches=("json",))
+    if given.help_wanted:
         print(HELP, end="")
         return 0
     if given.positional and not given.has("token"):
@@ -219,7 +211,7 @@ def decode(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     if not text:
         raise ConfigurationError(f"give a token, as an argument, with --token-file or in {TOKEN_VARIABLE}")
     now = read_time(given.last("time"))
-    policy = make_policy(with_defaults(given.settings(environ)), given.last("jwks-file"), now)
+    policy = make_policy(with_defaults(given.settings(environ)), now, given.last("jwks-file"))
     story: JudgedToken = judge_token(policy.verifier, text, now)
     print(json.dumps(story.as_json(), indent=2) + "\n" if given.has("json") else story.as_text(), end="")
     return 0 if story.refusal is None else 1

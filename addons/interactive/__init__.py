@@ -1,6 +1,6 @@
-"""For mitmproxy and mitmweb alone: decisions beside the flows, commands, and bodies that stay visible.
+"""For mitmproxy and mitmweb only: decisions next to flows, commands, and bodies that stay visible.
 
-Only ``Explanation`` is loaded at start. It loads the other modules if somebody looks at flows.
+Only ``Explanation`` is loaded at start. It loads the other modules in these two programs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Bodies that pass a gateway for metrics, as lines that people read: series with their samples.
+"""Bodies as text for people: series with their samples.
 
-Bodies come from anybody. What is decompressed is bounded by ``MAX_DECODED``, what is printed by ``MAX_LINES``, and
-text is escaped by whoever prints it. Whatever cannot be read is a ``ValueError``.
+Bodies are untrusted: ``MAX_DECODED`` bounds what is decompressed, ``MAX_LINES`` what is printed, and text is escaped.
+A body that cannot be read raises ``ValueError``.
 """
 
 from __future__ import annotations
@@ -10,34 +10,34 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
-from vmgw_addons.support import FIXED64, VARINT, children, double, fields, fixed, signed, text
 from vmgw_core.base import printable
 from vmgw_core.errors import Refusal
 from vmgw_core.explain import moment
 from vmgw_core.http import decoder
+from vmgw_core.rows.messages import message_classes, parse
 
 MAX_DECODED: Final = 16 << 20
-"""Bytes that are decompressed of one body."""
+"""Bytes of one decompressed body."""
 MAX_LINES: Final = 2000
 
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _MAX_BROTLI: Final = 1024
-"""Bytes: brotli makes gigabytes of a few kilobytes, and Python's binding has no bound."""
+"""Bytes: brotli inflates kilobytes to gigabytes, and the Python binding has no limit."""
 _SAMPLES: Final = 20
-"""Samples that are printed of one series."""
+"""Samples printed of one series."""
 
 
 # --- decompressing -------------------------------------------------------------------------------------------------
 
 
 def decompress(data: bytes, encoding: str) -> bytes:
-    """``data`` without its content encoding, which is left alone where it is unknown or was taken off before.
+    """Undo the content encoding of ``data``, unless it is unknown or was undone before.
 
     Raises:
-        ValueError: it is broken, or larger than ``MAX_DECODED`` once it is decoded.
+        ValueError: the data is broken, or decodes to more than ``MAX_DECODED`` bytes.
     """
     if data.startswith(_ZSTD_MAGIC):
         return _decoded(data, "zstd")
@@ -47,7 +47,7 @@ def decompress(data: bytes, encoding: str) -> bytes:
 
 
 def inflates_too_far(data: bytes, encoding: str) -> bool:
-    """Whether mitmproxy, which decodes a body that it shows without any bound, had better not have this one."""
+    """Whether a body decodes to more than ``MAX_DECODED`` bytes: mitmproxy would decode it without any limit."""
     encoding = encoding.strip().lower()
     if encoding == "br":
         return len(data) > _MAX_BROTLI
@@ -65,7 +65,7 @@ def _decoded(data: bytes, encoding: str) -> bytes:
 
     def take(piece: bytes) -> None:
         if len(decoded) + len(piece) > MAX_DECODED:
-            raise ValueError(f"it decodes to more than {MAX_DECODED} bytes")
+            raise ValueError(f"the body decodes to more than {MAX_DECODED} bytes")
         decoded.extend(piece)
 
     undo = decoder(encoding, take, max_decoded=MAX_DECODED)
@@ -78,7 +78,7 @@ def _decoded(data: bytes, encoding: str) -> bytes:
 
 
 def _fits_without_header(data: bytes) -> bool:
-    """Whether it is deflate as some send it, without zlib's header; only mitmproxy takes it."""
+    """Whether this is raw deflate, without the zlib header, within the limit. mitmproxy accepts that."""
     try:
         return len(zlib.decompressobj(-15).decompress(data, MAX_DECODED + 1)) <= MAX_DECODED
     except zlib.error:
@@ -86,44 +86,107 @@ def _fits_without_header(data: bytes) -> bool:
 
 
 def at_most(lines: Iterable[str]) -> Iterator[str]:
-    """The first ``MAX_LINES`` lines, and a word where there are more."""
+    """Yield the first ``MAX_LINES`` lines, and a note if there are more."""
     iterator = iter(lines)
     yield from islice(iterator, MAX_LINES)
     if next(iterator, None) is not None:
         yield f"… more than {MAX_LINES} lines"
 
 
-# --- Prometheus remote write ---------------------------------------------------------------------------------------
+# --- protobuf ------------------------------------------------------------------------------------------------------
+
+# https://prometheus.io/docs/specs/prw/remote_write_spec/ and
+# https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/metrics/v1/metrics.proto
+# An AnyValue is a oneof: as repeated fields, its zeros are seen too. Its arrays and maps are bytes, so nothing nests.
+_CLASSES: Final = message_classes(
+    """
+WriteRequest: 1 timeseries *TimeSeries, 3 metadata *Metadata
+TimeSeries: 1 labels *Label, 2 samples *Sample, 4 histograms *bytes
+Label: 1 name bytes, 2 value bytes
+Sample: 1 value double, 2 timestamp int64
+Metadata: 2 name bytes, 4 help bytes
+ExportRequest: 1 resource_metrics *ResourceMetrics
+ResourceMetrics: 1 resource Resource, 2 scope_metrics *ScopeMetrics
+Resource: 1 attributes *KeyValue
+ScopeMetrics: 2 metrics *Metric
+Metric: 1 name bytes, 3 unit bytes, 5 gauge Numbers, 7 sum Numbers, 9 histogram Histograms, 10 exponential_histogram ExponentialHistograms, 11 summary Summaries
+Numbers: 1 data_points *Number
+Number: 3 time fixed64, 4 double double, 6 int sfixed64, 7 attributes *KeyValue
+Histograms: 1 data_points *Histogram
+Histogram: 3 time fixed64, 4 count fixed64, 5 sum double, 9 attributes *KeyValue
+ExponentialHistograms: 1 data_points *ExponentialHistogram
+ExponentialHistogram: 1 attributes *KeyValue, 3 time fixed64, 4 count fixed64, 5 sum double
+Summaries: 1 data_points *Summary
+Summary: 3 time fixed64, 4 count fixed64, 5 sum double, 7 attributes *KeyValue
+KeyValue: 1 key bytes, 2 value AnyValue
+AnyValue: 1 string *bytes, 2 bool *bool, 3 int *int64, 4 double *double, 5 array *bytes, 6 kvlist *bytes, 7 bytes *bytes
+""",  # noqa: E501
+    "bodies",
+)
+_KINDS: Final = ("gauge", "sum", "histogram", "exponential_histogram", "summary")
+
+
+def _parse(name: str, body: bytes, *numbers: int) -> Any:  # noqa: ANN401
+    try:
+        return parse(_CLASSES, name, body, *numbers)
+    except Refusal as refusal:
+        raise ValueError(refusal.message) from None
 
 
 def remote_write(body: bytes) -> Iterator[str]:
-    """A WriteRequest (https://prometheus.io/docs/specs/prw/remote_write_spec/), a line for each sample."""
-    for number, _, value in fields(body):
-        if number == 1 and isinstance(value, bytes):
-            labels = [(text(label, 1), text(label, 2)) for label in children(value, 1)]
-            name = _series(labels)
-            samples = [_sample(sample) for sample in islice(children(value, 2), _SAMPLES)]
-            yield from (f"{name} {sample}" for sample in samples)
-            histograms = sum(1 for _ in children(value, 4))
-            if histograms:
-                yield f"{name} {histograms} native histograms"
-            if not samples and not histograms:
-                yield f"{name} no samples"
-            more = sum(1 for _ in children(value, 2)) - len(samples)
-            if more:
-                yield f"{name} … {more} more samples"
-        elif number == 3 and isinstance(value, bytes):
-            yield f"# HELP {printable(text(value, 2))} {printable(text(value, 4))}"
+    """Show a Prometheus WriteRequest, a line for each sample."""
+    request = _parse("WriteRequest", body, 1, 2, 3, 4)
+    for series in request.timeseries:
+        name = _series((_text(label.name), _text(label.value)) for label in series.labels)
+        for sample in series.samples[:_SAMPLES]:
+            yield f"{name} {sample.value:g} @ {moment(sample.timestamp / 1000)}"
+        if series.histograms:
+            yield f"{name} {len(series.histograms)} native histograms"
+        elif not series.samples:
+            yield f"{name} no samples"
+        if len(series.samples) > _SAMPLES:
+            yield f"{name} … {len(series.samples) - _SAMPLES} more samples"
+    for metadata in request.metadata:
+        yield f"# HELP {printable(_text(metadata.name))} {printable(_text(metadata.help))}"
 
 
-def _sample(sample: bytes) -> str:
-    number, milliseconds = 0.0, 0
-    for field, kind, value in fields(sample):
-        if field == 1 and kind == FIXED64 and isinstance(value, bytes):
-            number = double(value)
-        elif field == 2 and kind == VARINT and isinstance(value, int):
-            milliseconds = signed(value)
-    return f"{number:g} @ {moment(milliseconds / 1000)}"
+def opentelemetry(body: bytes) -> Iterator[str]:
+    """Show an ExportMetricsServiceRequest, a line for each data point; attributes of the resource come first."""
+    for part in _parse("ExportRequest", body, 1, 2, 7, 9).resource_metrics:
+        yield f"# resource {_series(_attributes(part.resource.attributes))}"
+        for scope in part.scope_metrics:
+            for metric in scope.metrics:
+                yield from _metric(metric)
+
+
+def _metric(metric: Any) -> Iterator[str]:  # noqa: ANN401
+    name, unit = _text(metric.name), printable(_text(metric.unit))
+    for kind in filter(metric.HasField, _KINDS):
+        yield f"# {kind.replace('_', ' ')} {printable(name)}{f' in {unit}' if unit else ''}"
+        for point in getattr(metric, kind).data_points:
+            series = _series([("__name__", name), *_attributes(point.attributes)])
+            if kind in ("gauge", "sum"):
+                shown = str(point.int) if point.int else f"{point.double:g}"
+            else:
+                shown = f"count {point.count}, sum {point.sum:g}"
+            yield f"{series} {shown} @ {moment(point.time / 1e9)}"
+
+
+def _attributes(pairs: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    for pair in pairs:
+        yield _text(pair.key), next((_any(field.name, values[-1]) for field, values in pair.value.ListFields()), "")
+
+
+def _any(kind: str, value: Any) -> str:  # noqa: ANN401
+    if kind == "string":
+        return _text(value)
+    if kind == "bool":
+        return str(value).lower()
+    return f"{value:g}" if kind == "double" else str(value) if kind == "int" else f"<{len(value)} bytes>"
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
 
 
 def _series(labels: Iterable[tuple[str, str]]) -> str:
@@ -136,70 +199,11 @@ def _series(labels: Iterable[tuple[str, str]]) -> str:
     return f"{name}{{{','.join(rest)}}}" if rest or not name else name
 
 
-# --- OpenTelemetry metrics -----------------------------------------------------------------------------------------
-
-# Where the data points of each kind of metric keep their attributes.
-# https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/metrics/v1/metrics.proto
-_KINDS: Final = {
-    5: ("gauge", 7),
-    7: ("sum", 7),
-    9: ("histogram", 9),
-    10: ("exponential histogram", 1),
-    11: ("summary", 7),
-}
-
-
-def opentelemetry(body: bytes) -> Iterator[str]:
-    """An ExportMetricsServiceRequest, a line for each data point; attributes of the resource come first."""
-    for resource_metrics in children(body, 1):
-        resource = [pair for part in children(resource_metrics, 1) for pair in _attributes(part, 1)]
-        yield f"# resource {_series(resource)}"
-        for scope_metrics in children(resource_metrics, 2):
-            for metric in children(scope_metrics, 2):
-                yield from _metric(metric)
-
-
-def _metric(metric: bytes) -> Iterator[str]:
-    name, unit = text(metric, 1), printable(text(metric, 3))
-    for number, _, value in fields(metric):
-        if number in _KINDS and isinstance(value, bytes):
-            kind, attributes = _KINDS[number]
-            yield f"# {kind} {printable(name)}{f' in {unit}' if unit else ''}"
-            for point in children(value, 1):
-                labels = [("__name__", name), *_attributes(point, attributes)]
-                yield f"{_series(labels)} {_point(point, simple=number in (5, 7))}"
-
-
-def _point(point: bytes, *, simple: bool) -> str:
-    values: dict[int, bytes] = {number: value for number, _, value in fields(point) if isinstance(value, bytes)}
-    time = moment(fixed(values.get(3, b"")) / 1e9)
-    if simple:
-        shown = f"{fixed(values[6], sign=True)}" if 6 in values else f"{double(values.get(4, bytes(8))):g}"
-        return f"{shown} @ {time}"
-    return f"count {fixed(values.get(4, b''))}, sum {double(values.get(5, bytes(8))):g} @ {time}"
-
-
-def _attributes(message: bytes, number: int) -> Iterator[tuple[str, str]]:
-    for pair in children(message, number):
-        yield text(pair, 1), next((_any(value) for value in children(pair, 2)), "")
-
-
-def _any(value: bytes) -> str:
-    """An AnyValue; arrays and maps are not looked into, so that nothing nests."""
-    for number, _, content in fields(value):
-        if isinstance(content, int):
-            return str(bool(content)).lower() if number == 2 else str(signed(content))
-        if number == 1:
-            return content.decode("utf-8", "replace")
-        return f"{double(content):g}" if number == 4 else f"<{len(content)} bytes>"
-    return ""
-
-
 # --- JSON lines ----------------------------------------------------------------------------------------------------
 
 
 def json_lines(body: bytes) -> Iterator[str]:
-    """Lines of JSON; those of VictoriaMetrics' export and import as series with their samples."""
+    """Show lines of JSON; those of VictoriaMetrics' export format as series with their samples."""
     for line in body.decode("utf-8", "replace").splitlines():
         try:
             value = json.loads(line) if line.strip() else None

@@ -1,4 +1,4 @@
-"""Decision commands: ``vmgateway.explain`` and its siblings, at mitmproxy's prompt and in mitmweb's command bar."""
+"""Commands for mitmproxy's prompt and mitmweb's command bar: ``vmgateway.explain`` and others."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 def _command(name: str) -> Callable[[F], F]:
-    """mitmproxy's decorator, with a type."""
+    """Apply mitmproxy's decorator, with a type."""
     decorator: Callable[[F], F] = command.command(name)
     return decorator
 
 
 class DecisionCommands:
-    """Answers what an engineer asks while looking at flows."""
+    """Commands on decisions, limits, keys and tokens."""
 
     def __init__(self, in_force: InForce, lifecycle: Lifecycle) -> None:
         self.in_force = in_force
@@ -35,7 +35,7 @@ class DecisionCommands:
     @_command("vmgateway.explain")
     def explain(self, flows: Sequence[flow.Flow]) -> Sequence[str]:
         """
-        Tell the whole story of flows: token, key, route, arguments before and after, limits, upstream, verdict.
+        Explain flows: token, key, route, arguments before and after, limits, upstream request, verdict.
         Example: vmgateway.explain @focus
         """
         lines: list[str] = []
@@ -47,18 +47,18 @@ class DecisionCommands:
     @_command("vmgateway.limits")
     def limits(self) -> Sequence[str]:
         """
-        Show the rate limits, and what is used of each within the present window.
+        Show the rate limits, and the usage of each in the present window.
         Example: vmgateway.limits
         """
         limiter = self.in_force.configured.limiter
         if limiter is None:
             return ["no limits are enforced"]
-        return [limit_line(usage) for usage in limiter.status(time.monotonic())] or ["nothing was counted so far"]
+        return [limit_line(usage) for usage in limiter.status(time.monotonic())] or ["no requests counted so far"]
 
     @_command("vmgateway.keys")
     def key_list(self) -> Sequence[str]:
         """
-        Show the keys that verify tokens, and when each endpoint gave its last ones.
+        Show the keys that verify tokens, and when each endpoint was last fetched.
         Example: vmgateway.keys
         """
         lines = [describe_keys(self.in_force.configured)]
@@ -70,15 +70,15 @@ class DecisionCommands:
             lines.append(f"  {key.thumbprint} {key.kty} {algorithms}{kid}{issuer}, from {printable(key.source)}")
         for status in keyring.status() if keyring is not None else ():
             last = "never" if status.last_success is None else moment(status.last_success)
-            error = "" if status.last_error is None else f", but now: {printable(status.last_error)}"
+            error = "" if status.last_error is None else f", last error: {printable(status.last_error)}"
             lines.append(f"  {status.name} {printable(status.url)}: {status.keys} keys, last {last}{error}")
-            lines += [f"    left out: {printable(line)}" for line in status.skipped]
+            lines += [f"    skipped: {printable(line)}" for line in status.skipped]
         return lines
 
     @_command("vmgateway.reload")
     def reload(self) -> None:
         """
-        Read all files anew, as on SIGHUP, and fetch keys again. A bad file changes nothing; the event log says so.
+        Read all files again, as on SIGHUP, and fetch keys. An invalid file changes nothing; see the event log.
         Example: vmgateway.reload
         """
         self.lifecycle.reload()
@@ -86,11 +86,11 @@ class DecisionCommands:
     @_command("vmgateway.token")
     def token(self, token: str) -> Sequence[str]:
         """
-        Decode a token, verify it with the gateway's keys, and tell what it would grant.
+        Decode a token, verify it with the gateway's keys, and show what it grants.
         Example: vmgateway.token eyJhbGciOi...
         """
         policy = self.in_force.configured.policy
         if policy is None:
-            raise CommandError("the gateway has no usable configuration")
+            raise CommandError("the gateway is not configured")
         text = token.strip().removeprefix("Bearer ").strip()
         return judge_token(policy.verifier, text, time.time()).as_text().splitlines()

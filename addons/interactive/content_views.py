@@ -1,7 +1,7 @@
-"""Content views: bodies that people look at in front of VictoriaMetrics, on mitmproxy 11 and 12.
+"""Content views for bodies of VictoriaMetrics' protocols, on mitmproxy 11 and 12.
 
-mitmproxy 12 has a new interface for views (``Contentview``) and deprecates the old one (``View``), which is all that
-mitmproxy 11 has. Each view here is written once, as a function, and wrapped for the one that is there.
+mitmproxy 12 has a new interface for views (``Contentview``); mitmproxy 11 only has the old one (``View``). Each view is
+written once, as a function, and wrapped for the interface at hand.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ IS_NEW: Final = hasattr(contentviews, "Contentview")
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What is known of a body; any of it may be missing."""
+    """What is known about a body; any of it may be missing."""
 
     content_type: str
     encoding: str
@@ -35,18 +35,18 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class GatewayView:
-    """One view: its name in menus, whether it is for a body unasked, and the lines it shows."""
+    """A view: its name in menus, whether it is the default for a body, and the lines it shows."""
 
     name: str
     fits: Callable[[bytes, About], bool]
     lines: Callable[[bytes, About], Iterable[str]]
 
     def priority(self, data: bytes, about: About) -> float:
-        """2 is more than any of mitmproxy's own views asks for; negative is never unasked."""
+        """Return 2 for the default view, which exceeds mitmproxy's own views, else -1."""
         return 2 if data and self.fits(data, about) else -1
 
     def text(self, data: bytes, about: About) -> str:
-        """All of it. Raises ``ValueError`` for a body that is something else."""
+        """Return the text. Raises ``ValueError`` if the body is something else."""
         return "\n".join(at_most(self.lines(data, about)))
 
 
@@ -104,7 +104,7 @@ class ContentViews:
             contentviews.add(view)
 
     def done(self) -> None:
-        """mitmproxy 11 refuses two views of one name, as a script that is loaded again would bring."""
+        """Remove the views: mitmproxy 11 refuses a second view of the same name when the script is loaded again."""
         for view in [] if IS_NEW else self.views:
             vars(contentviews)["remove"](view)
 

@@ -1,4 +1,4 @@
-"""Explanation: decisions that can be seen, in mitmproxy and mitmweb only."""
+"""Explanation: shows decisions in mitmproxy and mitmweb."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ if TYPE_CHECKING:
 
 
 class Explanation:
-    """In mitmproxy and mitmweb: the decision beside each flow, commands, bodies that stay visible, views of them.
+    """In mitmproxy and mitmweb: decisions next to flows, commands, bodies that stay visible, and views of them.
 
-    Elsewhere it is nothing: its parts are loaded, and become addons, only where somebody looks at flows. So neither
-    the launcher nor mitmdump pays for them.
+    Its parts are only loaded in these programs, so that they cost nothing elsewhere.
     """
 
     def __init__(self, in_force: InForce, process: Process, cycles: Cycles, lifecycle: Lifecycle) -> None:
@@ -28,7 +27,7 @@ class Explanation:
         self.addons: list[object] = []
 
     def load(self, loader: Loader) -> None:
-        """mitmproxy loads what is in ``addons`` behind this."""
+        """Fill ``addons``, which mitmproxy loads after this."""
         if is_interactive(loader.master):
             from .commands import DecisionCommands
             from .content_views import ContentViews
@@ -49,5 +48,5 @@ class Explanation:
 
 
 def is_interactive(master: Master) -> bool:
-    """Whether somebody looks at flows: mitmproxy or mitmweb."""
+    """Whether this is mitmproxy or mitmweb."""
     return type(master).__name__ in ("ConsoleMaster", "WebMaster")

@@ -1,6 +1,6 @@
-"""The focus line: the decision on the flow in focus, in the status bar of mitmproxy's list.
+"""The decision on the flow in focus, in the status bar of mitmproxy's list.
 
-mitmweb has a column for comments; mitmproxy's list shows a flow's marker alone.
+mitmproxy's list shows only the marker of a flow; mitmweb has a column for comments.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SECONDS = 60
 
 
 class FocusLine:
-    """Shows the comment of the flow in focus, and again when it changes."""
+    """Shows the comment of the flow in focus."""
 
     def __init__(self) -> None:
         self.view: View | None = None
@@ -37,7 +37,7 @@ class FocusLine:
         self.show()
 
     def show(self) -> None:
-        """Show it, unless it is the same as before."""
+        """Show the comment if it has changed."""
         flow = self.view.focus.flow if self.view is not None else None
         if flow is not None and flow.comment and self.shown != (flow.id, flow.comment):
             self.shown = (flow.id, flow.comment)

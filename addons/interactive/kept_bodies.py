@@ -1,10 +1,9 @@
-"""Kept bodies: what streams through stays visible in mitmproxy and mitmweb, within bounds."""
+"""Kept bodies: streamed bodies stay visible in mitmproxy and mitmweb, up to a limit."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
 from typing import Final
 from weakref import ReferenceType, ref
 
@@ -18,15 +17,13 @@ from .body_text import inflates_too_far
 logger = logging.getLogger(__name__)
 
 MAX_BODY: Final = 4 << 20
-"""Bytes of one body. A larger one streams through and is not kept."""
+"""Bytes of one body. A larger one is not kept."""
 MAX_TOTAL: Final = 256 << 20
-"""Bytes of all bodies that are kept; the oldest give way."""
-
-Stream = Callable[[bytes], "Iterable[bytes] | bytes"]
+"""Bytes of all kept bodies; the oldest ones are dropped."""
 
 
 class KeptBodies:
-    """Keeps a copy of each body that streams; the body itself streams on as it does without."""
+    """Keeps a copy of each body that streams."""
 
     def __init__(self, cycles: Cycles) -> None:
         self.cycles = cycles
@@ -35,11 +32,11 @@ class KeptBodies:
 
     def requestheaders(self, flow: HTTPFlow) -> None:
         if flow in self.cycles and flow.request.stream:
-            flow.request.stream = Copy(flow.request.stream)
+            flow.request.stream = Tee(flow.request.stream, MAX_BODY)
 
     def responseheaders(self, flow: HTTPFlow) -> None:
         if flow.response is not None and flow in self.cycles and flow.response.stream:
-            flow.response.stream = Copy(flow.response.stream)
+            flow.response.stream = Tee(flow.response.stream, MAX_BODY)
 
     def request(self, flow: HTTPFlow) -> None:
         self.keep(flow.request)
@@ -49,53 +46,29 @@ class KeptBodies:
             self.keep(flow.response)
 
     def keep(self, message: Message) -> None:
-        """Give a message the body that went through, where it was small enough."""
-        copy = getattr(message, "stream", None)
-        if isinstance(copy, Tee):  # a capture keeps its own
-            copy = copy.inner
-        if not isinstance(copy, Copy) or message.raw_content is not None:
+        """Put the body that has streamed into the message, if it is small enough."""
+        tee = getattr(message, "stream", None)
+        if isinstance(tee, Tee) and isinstance(tee.inner, Tee):  # the outer one is the capture's
+            tee = tee.inner
+        if not isinstance(tee, Tee) or message.raw_content is not None:
             return
-        body = copy.content()
-        copy.parts.clear()
-        if body is None:
-            logger.info(f"a body of more than {MAX_BODY} bytes is not kept")
+        body = bytes(tee.data)
+        tee.data.clear()
+        if not tee.whole:
+            logger.info(f"not keeping a body of more than {MAX_BODY} bytes")
         elif inflates_too_far(body, message.headers.get("content-encoding", "")):
-            logger.info("a body that grows beyond all bounds when it is decoded is not kept")
+            logger.info("not keeping a body that is too large when it is decoded")
         else:
-            message.data.content = body  # not message.content: that would add a Content-Length
+            message.data.content = body  # message.content would add a Content-Length
             self.kept.append((ref(message), len(body)))
             self.total += len(body)
-            self.make_room()
+            self.drop_oldest()
 
-    def make_room(self) -> None:
-        """Take the oldest bodies away again."""
+    def drop_oldest(self) -> None:
+        """Drop the oldest bodies until the rest fits."""
         while self.total > MAX_TOTAL:
             reference, size = self.kept.popleft()
             self.total -= size
             message = reference()
             if message is not None:
                 message.data.content = None
-
-
-class Copy:
-    """A stream function of mitmproxy that keeps what it passes on, if that is not too much."""
-
-    def __init__(self, inner: Stream | bool) -> None:
-        self.inner = inner
-        self.parts: list[bytes] = []
-        self.size = 0
-
-    def __call__(self, data: bytes) -> Iterable[bytes] | bytes:
-        passed: Iterable[bytes] | bytes = self.inner(data) if callable(self.inner) else data
-        parts = [passed] if isinstance(passed, bytes) else list(passed)
-        for part in parts:
-            self.size += len(part)
-            if self.size <= MAX_BODY:
-                self.parts.append(part)
-            else:
-                self.parts.clear()
-        return parts[0] if len(parts) == 1 else parts
-
-    def content(self) -> bytes | None:
-        """The whole of it, or None where it is too much."""
-        return b"".join(self.parts) if self.size <= MAX_BODY else None

@@ -1,4 +1,4 @@
-"""Decision marks: each flow of a list shows what was decided on it."""
+"""Decision marks: each flow in the list shows its decision."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vmgw_core.explain import Explanation, Outcome, Verdict, explanation_text, o
 from vmgw_core.explain.request import describe
 
 METADATA = "vmgateway.explanation"
-"""Where a flow keeps its story, as the JSON and the text of it: plain data, so that it is saved with the flow."""
+"""The key in a flow's metadata for the explanation, as text and JSON, which are saved with the flow."""
 
 _MARKS = {
     Verdict.ADMITTED: ":white_check_mark:",
@@ -34,42 +34,29 @@ _MAX_LINE = 4096
 class DecisionMarks:
     """Writes the decision into a flow's marker, comment and metadata.
 
-    What is kept holds the token's header and claims, and never its signature. A comment or marker of the user's own
-    stays.
+    It keeps the token's header and claims, never its signature. A comment or marker of the user stays.
     """
 
     def __init__(self, in_force: InForce, cycles: Cycles) -> None:
         self.in_force = in_force
         self.cycles = cycles
-        self.told: WeakKeyDictionary[HTTPFlow, tuple[Grant | None, UpstreamRequest | None, Refusal | None]] = (
+        self.shown: WeakKeyDictionary[HTTPFlow, tuple[Grant | None, UpstreamRequest | None, Refusal | None]] = (
             WeakKeyDictionary()
         )
-        """What was shown last for each flow."""
+        """The decision that each flow shows."""
 
     def running(self) -> None:
-        """In mitmweb, show the comments in the list, unless the user has chosen columns."""
+        """Show comments in mitmweb's list, unless the user has chosen columns."""
         if "web_columns" in ctx.options and not ctx.options.has_changed("web_columns"):
             ctx.options.update(web_columns=["icon", "path", "method", "status", "comment", "time"])
 
     def requestheaders(self, flow: HTTPFlow) -> None:
-        self.tell(flow)
-
-    def request(self, flow: HTTPFlow) -> None:
-        self.tell(flow)
-
-    def response(self, flow: HTTPFlow) -> None:
-        self.tell(flow)
-
-    def error(self, flow: HTTPFlow) -> None:
-        self.tell(flow)
-
-    def tell(self, flow: HTTPFlow) -> None:
-        """Note what is decided so far, where that has changed."""
+        """Write the decision so far into the flow, if it has changed."""
         cycle = self.cycles.get(flow)
         if cycle is None:
             return
         state = (cycle.grant, cycle.upstream, cycle.refusal)
-        if self.told.get(flow) == state:
+        if self.shown.get(flow) == state:
             return
         now = time.time()
         if cycle.own_page:
@@ -78,11 +65,13 @@ class DecisionMarks:
             story = describe(cycle.policy, cycle.head, self.outcome(cycle, now))
         else:
             return
-        self.told[flow] = state
+        self.shown[flow] = state
         write(flow, story)
 
+    request = response = error = requestheaders
+
     def outcome(self, cycle: Cycle, now: float) -> Outcome:
-        """How far the request came."""
+        """Return the outcome of the request so far."""
         limits = None
         limiter = self.in_force.configured.limiter
         if limiter is not None and cycle.grant is not None:
@@ -98,7 +87,7 @@ class DecisionMarks:
 
 
 def write(flow: HTTPFlow, story: Explanation) -> None:
-    """Put ``story`` into the flow."""
+    """Write ``story`` into the flow."""
     kept = flow.metadata.get(METADATA)
     old = kept if isinstance(kept, dict) else {}
     mark = _MARKS[story.verdict]
@@ -116,7 +105,7 @@ def write(flow: HTTPFlow, story: Explanation) -> None:
 
 
 def story_lines(flow: Flow) -> list[str] | None:
-    """The story that a flow carries, None where it carries none. A file may hold anything, so it is escaped."""
+    """Return the explanation in a flow's metadata, or None. It is escaped, since a flow may come from any file."""
     kept = flow.metadata.get(METADATA)
     text = kept.get("text") if isinstance(kept, dict) else None
     return [printable(line, _MAX_LINE) for line in text.split("\n")][:-1] if isinstance(text, str) else None

@@ -1,4 +1,4 @@
-"""The one way in: the listening socket, TLS, the PROXY protocol, and the choice of the lane."""
+"""The listener: the socket, TLS, the PROXY protocol, and the choice of the lane."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The PROXY protocol, with which a load balancer says whose connection it passes on.
+"""The PROXY protocol, in which a load balancer sends the client's address.
 
-https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt, versions 1 and 2. The header comes before TLS, so it is
-read off the socket before asyncio gets it, and not a byte more than the header.
+https://www.haproxy.org/download/2.8/doc/proxy-protocol.txt, versions 1 and 2. The header comes before TLS, so exactly
+its bytes are read from the socket before asyncio gets it.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ from typing import Final
 
 _SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 _MAX_V1: Final = 107
-_MAX_V2: Final = 16 + 2048  # the addresses, and more options than anybody sends
+_MAX_V2: Final = 16 + 2048  # the addresses, and ample options
 _V1: Final = re.compile(
     rb"PROXY (?:UNKNOWN[^\r\n]*|TCP([46]) ([0-9A-Fa-f.:]+) [0-9A-Fa-f.:]+ [0-9]{1,5} [0-9]{1,5})\r\n"
 )
 
 
 class NoProxyHeader(ValueError):
-    """The connection does not begin with a header of the PROXY protocol."""
+    """The connection does not begin with a valid header."""
 
 
 def parse(data: bytes) -> tuple[int, str | None] | None:
-    """The length of the header that ``data`` begins with, and the client's address in it.
+    """Parse the header at the beginning of ``data``. Raises ``NoProxyHeader`` if it is not valid.
 
-    Returns None while more bytes are needed; the address is None where the header names none (a health check).
-
-    Raises:
-        NoProxyHeader: it is none.
+    Returns:
+        The length of the header and the client's address, which is None in a health check; None if more bytes are
+        needed.
     """
     if data.startswith(_SIGNATURE):
         return _parse_v2(data)
@@ -55,7 +54,7 @@ def _parse_v2(data: bytes) -> tuple[int, str | None] | None:
         raise NoProxyHeader
     if len(data) < length:
         return None
-    size = {0x11: 4, 0x21: 16}.get(data[13], 0) if command else 0  # LOCAL: the balancer's own
+    size = {0x11: 4, 0x21: 16}.get(data[13], 0) if command else 0  # command LOCAL: a health check
     if not size:
         return length, None
     if length < 16 + 2 * size + 4:
@@ -74,10 +73,10 @@ def _address(text: str, version: int) -> str:
 
 
 async def read_header(connection: socket.socket, seconds: float) -> str | None:
-    """Take the header off a connection that was just accepted (and does not block); the client's address in it.
+    """Read the header from a new non-blocking connection. Returns the client's address.
 
     Raises:
-        NoProxyHeader: it does not come within ``seconds``, or is none.
+        NoProxyHeader: it is not valid, or takes longer than ``seconds``.
         OSError: the connection broke.
     """
     try:
@@ -95,7 +94,7 @@ async def read_header(connection: socket.socket, seconds: float) -> str | None:
 
 
 async def _peek(connection: socket.socket, seen: int) -> bytes:
-    """What has come so far, once there is more than ``seen`` bytes of it."""
+    """Wait for more than ``seen`` bytes, and return them without taking them off the socket."""
     loop = asyncio.get_running_loop()
     while True:
         readable = asyncio.Event()
@@ -109,4 +108,4 @@ async def _peek(connection: socket.socket, seen: int) -> bytes:
             raise NoProxyHeader
         if len(data) > seen:
             return data
-        await asyncio.sleep(0.01)  # readable for what was seen before: it will not tell when more comes
+        await asyncio.sleep(0.01)  # the socket stays readable because of the bytes seen, so poll for more

@@ -1,4 +1,4 @@
-"""Where the gateway listens, and where it leads as long as nothing was decided: nowhere."""
+"""The listener: accepts connections, and gives each to a lane."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Coroutine
 from typing import Final
 
 import uvloop
@@ -19,6 +18,7 @@ from vmgw_addons.lanes.fast import LINGER_BYTES, LINGER_SECONDS, MOST_TURNED_AWA
 from vmgw_addons.state import DEAD_TARGET, InForce, Process
 from vmgw_addons.support import Background, Outage, in_thread, raise_limit
 from vmgw_core import __version__
+from vmgw_core.base import quoted
 from vmgw_core.errors import ConfigurationError, Overloaded
 
 from .proxy_protocol import NoProxyHeader, read_header
@@ -28,30 +28,26 @@ logger = logging.getLogger(__name__)
 
 BACKLOG: Final = 1024
 _ACCEPT_PAUSE: Final = 0.1  # seconds
-_BURST: Final = 64  # connections that are accepted in one turn of the event loop
+_BURST: Final = 64  # connections accepted in one turn of the event loop
 
 
 def parse_listen_address(text: str, *, ipv6: bool) -> tuple[str, int]:
-    """Read ``-httpListenAddr``: ``:8431``, ``127.0.0.1:8431``, ``[::1]:8431``.
+    """Read ``-httpListenAddr``: ``:8431``, ``127.0.0.1:8431``, ``[::1]:8431``. Raises ``ConfigurationError``.
 
     Args:
         ipv6: whether ``:8431`` means all IPv6 addresses too (``-enableTCP6``).
-
-    Raises:
-        ConfigurationError: it is no address, or its port none of 1 to 65535.
     """
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ConfigurationError(f"-httpListenAddr: expected host:port or :port, got {text!r}")
+        raise ConfigurationError(f"-httpListenAddr: expected host:port or :port, got {quoted(text)}")
     return host or ("" if ipv6 else "0.0.0.0"), int(port)
 
 
 class Listener:
-    """Accepts connections, and gives each to the lane that carries it.
+    """Accepts connections, and gives each to the lane in use.
 
-    mitmproxy's own listener stays closed in every program: there is one way in, with the same bounds and the same TLS
-    for both lanes.
+    mitmproxy's own listener stays closed in every program, so that limits and TLS are the same for both lanes.
     """
 
     def __init__(self, in_force: InForce, process: Process, background: Background, fast: FastLane) -> None:
@@ -61,57 +57,54 @@ class Listener:
         self.fast = fast
         self.server: asyncio.AbstractServer | None = None
         self.sockets: list[socket.socket] = []
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.refreshing: asyncio.Task[None] | None = None
-        self.watching: asyncio.Task[None] | None = None
         self.tls: ListenerTLS | None = None
         self.proxy_protocol = False
-        self.beyond: set[object] = set()
-        """As ``FastLane.arriving``, of those that have no place."""
-        self.outage = Outage(logger, "those that are open are served on")
+        self.excess: set[object] = set()
+        """Like ``FastLane.arriving``, for connections over the limit."""
+        self.outage = Outage(logger, "open connections are still served")
         self.mode: ServerInstance[ReverseMode] | None = None
         self.turned_away = 0
-        """Clients of the flow lane beyond ``-http.maxConnections`` that are read on."""
+        """Clients of the flow lane over ``-http.maxConnections`` that are still being read."""
 
     async def running(self) -> None:
-        # mitmproxy 12 opens a listener before it has loaded a script; without a usable configuration all are closed.
+        # mitmproxy 12 opens a listener before it loads a script.
         await proxyserver().servers.update([])
         if self.in_force.configured.policy is None or self.process.offline:
             return
         if not self.process.fast and self.in_force.configured.settings.lane == "fast":
-            logger.info("the flow lane is used: here flows are to be seen or kept")
+            logger.info("the flow lane is used instead of the fast lane, since flows are shown or captured")
         mode = self.mode = ServerInstance.make(f"reverse:{DEAD_TARGET}", proxyserver())
         self.fast.flow_connections = lambda: len(mode.manager.connections)
         settings = self.in_force.configured.settings
         raise_limit(self.in_force.configured.limits.connections)
         if settings.tls:
             self.tls = ListenerTLS(settings)
-            self.refreshing = self.background.repeat("certificates", self.refresh_tls)
+            self.background.repeat("certificates", self.refresh_tls)
         self.proxy_protocol = settings.http_listen_addr_use_proxy_protocol
         host, port = parse_listen_address(settings.http_listen_addr, ipv6=settings.enable_tcp6)
         try:
             await self.listen(host, port)
-        except OSError as error:  # mitmproxy ends a start on which an error was logged
+        except OSError as error:  # mitmproxy exits if an error is logged at start
             logger.error(f"-httpListenAddr: cannot listen on {settings.http_listen_addr}: {error.strerror}")
             return
         lane, tls = "fast" if self.process.fast else "flow", ", TLS" if self.tls is not None else ""
         logger.info(f"vmgateway {__version__} listens on {host or '*'}:{port}, {lane} lane{tls}")
 
     async def listen(self, host: str, port: int) -> None:
-        """Begin to accept connections. Raises ``OSError``."""
+        """Accept connections from now on. Raises ``OSError``."""
         loop = asyncio.get_running_loop()
         if isinstance(loop, uvloop.Loop) and self.tls is None and not self.proxy_protocol:
-            # libuv accepts at half the cost. A connection begins at once here, so that none has to be counted before.
+            # libuv accepts at half the cost. Without a handshake, a connection counts from its first moment.
             self.server = await loop.create_server(
                 self.protocol, host or None, port, backlog=BACKLOG, reuse_port=self.process.worker is not None
             )
-            self.watching = self.background.repeat("descriptors", self.look_for_descriptors)
+            self.background.repeat("descriptors", self.check_descriptors)
             return
         found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, number, _, address in dict.fromkeys(found):
             try:
                 listening = socket.socket(family, kind, number)
-            except OSError:  # the machine has no IPv6
+            except OSError:  # no IPv6 on this machine
                 continue
             self.sockets.append(listening)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -126,8 +119,8 @@ class Listener:
         if not self.sockets:
             raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
 
-    async def look_for_descriptors(self) -> float:
-        """Look every second whether there are descriptors left: libuv closes what it has none for, without a word."""
+    async def check_descriptors(self) -> float:
+        """Check every second for free descriptors: without one, libuv closes new connections silently."""
         try:
             socket.socket().close()
         except OSError as error:
@@ -135,7 +128,7 @@ class Listener:
         return 1
 
     def accept(self, listening: socket.socket) -> None:
-        """Take connections that have come, some at a time: those that are open have their turn in between."""
+        """Accept a burst of connections; open ones get their turn between bursts."""
         for _ in range(_BURST):
             try:
                 connection, _ = listening.accept()
@@ -144,80 +137,81 @@ class Listener:
             except ConnectionAbortedError:
                 continue
             except OSError as error:
-                self.rest(listening, error)
+                self.pause(listening, error)
                 return
             self.accepted(connection)
 
-    def rest(self, listening: socket.socket, error: OSError) -> None:
-        """Out of descriptors or memory: serve those that are open, and accept again after a moment."""
+    def pause(self, listening: socket.socket, error: OSError) -> None:
+        """Stop accepting for a moment: descriptors or memory are exhausted."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(listening)
-        loop.call_later(_ACCEPT_PAUSE, self.go_on, listening)
+        loop.call_later(_ACCEPT_PAUSE, self.resume, listening)
         self.outage.failed(f"cannot accept connections: {error.strerror}")
 
-    def go_on(self, listening: socket.socket) -> None:
+    def resume(self, listening: socket.socket) -> None:
         """Accept again, unless the listener was closed."""
         if listening in self.sockets:
             asyncio.get_running_loop().add_reader(listening, self.accept, listening)
 
     def accepted(self, connection: socket.socket) -> None:
-        """A connection has come. From here on it counts, or it is beyond ``-http.maxConnections``.
+        """Count a new connection, and start its handshake.
 
-        One that is beyond it gets its answer after its handshake, unless too many await theirs already.
+        A connection over ``-http.maxConnections`` gets a response after its handshake, or is closed if too many
+        already wait for theirs.
         """
         limit = self.in_force.configured.limits.connections
         arriving = self.fast.arriving
         if limit and self.fast.connections >= limit:
-            arriving = self.beyond
+            arriving = self.excess
             waiting = len(arriving) + len(self.fast.turned_away) + self.turned_away
             if waiting >= MOST_TURNED_AWAY and (self.tls is not None or self.proxy_protocol):
                 connection.close()
                 return
         connection.setblocking(False)
         arriving.add(connection)
-        self.start(self.introduce(connection, arriving))
+        self.background.once("connection", self.shake_hands(connection, arriving))
 
-    async def introduce(self, connection: socket.socket, arriving: set[object]) -> None:
-        """Read whose connection it is, shake hands, and hand it to its lane; all within ``-http.headTimeout`` each.
+    async def shake_hands(self, connection: socket.socket, arriving: set[object]) -> None:
+        """Read the PROXY header, do the TLS handshake, each within ``-http.headTimeout``, and start the lane.
 
         Args:
-            arriving: where the connection is kept until it begins.
+            arriving: the set that counts the connection until it is established.
         """
         seconds = self.in_force.configured.limits.head_timeout
-        newcomer: object = connection
+        counted: object = connection
         try:
             client = await read_header(connection, seconds) if self.proxy_protocol else None
             protocol = self.protocol(client)
             arriving.discard(connection)
             arriving.add(protocol)
-            newcomer = protocol
+            counted = protocol
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: protocol,
                 connection,
                 ssl=None if self.tls is None else self.tls.context,
                 ssl_handshake_timeout=None if self.tls is None else seconds,
             )
-        except (NoProxyHeader, OSError):  # a handshake that failed is an OSError
+        except (NoProxyHeader, OSError):  # ssl.SSLError is an OSError
             connection.close()
         except BaseException:
             connection.close()
             raise
         finally:
-            arriving.discard(newcomer)
+            arriving.discard(counted)
 
     def protocol(self, client: str | None = None) -> asyncio.Protocol:
-        """What serves a new connection. ``client`` is the address that a balancer named."""
+        """Make the protocol of a new connection. ``client`` is the address in the PROXY header."""
         return self.fast.client(client, self.flow) if self.process.fast else self.flow(client)
 
     def flow(self, client: str | None = None) -> asyncio.Protocol:
-        """A connection for mitmproxy's layers."""
+        """Make the protocol of the flow lane."""
 
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             assert self.mode is not None
-            has_place = protocol in self.fast.arriving
+            is_counted = protocol in self.fast.arriving
             self.fast.arriving.discard(protocol)
             limit = self.in_force.configured.limits.connections
-            if not has_place and limit and self.fast.connections >= limit:
+            if not is_counted and limit and self.fast.connections >= limit:
                 await self.turn_away(reader, writer)
                 return
             handler = ProxyConnectionHandler(ctx.master, reader, writer, ctx.options, self.mode.mode)
@@ -231,13 +225,13 @@ class Listener:
                 context.client.alpn = b"h2"
             with self.mode.manager.register_connection(context.client.id, handler):
                 await handler.handle_client()
-                await _close(writer, self.in_force.configured.limits.body_timeout)  # it counts until it is gone
+                await _close(writer, self.in_force.configured.limits.body_timeout)  # it counts until it is closed
 
         protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader(), handle)
         return protocol
 
     async def turn_away(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer before anything was asked, and close behind what the client sends, so that it sees the answer."""
+        """Refuse a connection over the limit. Read what the client sends for a while, so that it gets the response."""
         writer.write(self.fast.services.last_response(Overloaded("the gateway has as many connections as it takes")))
         linger = self.turned_away < MOST_TURNED_AWAY
         self.turned_away += 1
@@ -246,26 +240,20 @@ class Listener:
                 if writer.can_write_eof():
                     writer.write_eof()
                 await asyncio.wait_for(_discard(reader), LINGER_SECONDS)
-        except (TimeoutError, OSError, asyncio.CancelledError):  # Python 3.11 logs the cancellation of a handler
+        except (TimeoutError, OSError, asyncio.CancelledError):  # Python 3.11 logs a cancelled handler
             pass
         finally:
             await _close(writer, LINGER_SECONDS)
             self.turned_away -= 1
 
     async def refresh_tls(self) -> float:
-        """Look every second whether certificate or key have changed. A disk that hangs holds up no request."""
+        """Reload the certificate within a second of a change, in a thread."""
         assert self.tls is not None
         await in_thread(self.tls.refresh, "certificates")
         return 1
 
-    def start(self, work: Coroutine[object, object, None]) -> None:
-        """Run ``work`` until it ends or the gateway does."""
-        task = self.background.once("connection", work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
     def close(self) -> None:
-        """Accept no more. What was accepted goes on."""
+        """Stop accepting. Open connections stay."""
         for listening in self.sockets:
             asyncio.get_running_loop().remove_reader(listening)
             listening.close()
@@ -274,13 +262,9 @@ class Listener:
             self.server.close()
             self.server = None
 
-    async def done(self) -> None:
-        self.close()
-        await self.background.stop(self.refreshing, self.watching, *self.tasks)
-
 
 async def _close(writer: asyncio.StreamWriter, seconds: float) -> None:
-    """Close once everything written is out, or at the latest after that time: a client may take nothing."""
+    """Close after everything is written, or after ``seconds`` if the client does not read."""
     writer.close()
     try:
         await asyncio.wait_for(writer.wait_closed(), seconds)
@@ -289,7 +273,7 @@ async def _close(writer: asyncio.StreamWriter, seconds: float) -> None:
 
 
 async def _discard(reader: asyncio.StreamReader) -> None:
-    """Read to the end, or as much as is read of a request that was refused."""
+    """Read to the end, or up to the limit for a refused request."""
     left = LINGER_BYTES
     while left > 0 and (data := await reader.read(1 << 16)):
         left -= len(data)

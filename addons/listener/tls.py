@@ -1,4 +1,4 @@
-"""TLS of the listener: ``-tls*`` and ``-mtls*``, with certificates that are read anew when their files change."""
+"""TLS of the listener: ``-tls*`` and ``-mtls*``. Certificates are read again when their files change."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Final
 
 from mitmproxy import version
 
+from vmgw_addons.support import file_version
+from vmgw_core.base import quoted
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError
 
@@ -22,7 +24,7 @@ _VERSIONS: Final = {
     "TLS13": ssl.TLSVersion.TLSv1_3,
 }
 
-# Go's names (https://pkg.go.dev/crypto/tls#pkg-constants) of the suites that OpenSSL has too.
+# Go's names (https://pkg.go.dev/crypto/tls#pkg-constants) of the suites, and OpenSSL's.
 _CIPHERS: Final = {
     "TLS_RSA_WITH_AES_128_CBC_SHA": "AES128-SHA",
     "TLS_RSA_WITH_AES_256_CBC_SHA": "AES256-SHA",
@@ -44,42 +46,42 @@ _CIPHERS: Final = {
     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305": "ECDHE-ECDSA-CHACHA20-POLY1305",
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305": "ECDHE-RSA-CHACHA20-POLY1305",
 }
-# In TLS 1.3 these are always on, in Go as in OpenSSL.
+# TLS 1.3 suites are always on, in Go and in OpenSSL.
 _ALWAYS_ON: Final = frozenset(("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"))
 
 
 class ListenerTLS:
-    """The context of the listener, and when its files were read.
+    """The TLS context of the listener.
 
     Raises:
-        ConfigurationError: a file cannot be used, or a flag has a value that means nothing.
+        ConfigurationError: a file or the value of a flag cannot be used.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._certificate = _file("tlsCertFile", settings.tls_cert_file)
         self._key = _file("tlsKeyFile", settings.tls_key_file)
         if not self._certificate or not self._key:
-            raise ConfigurationError("-tls: -tlsCertFile and -tlsKeyFile are needed")
+            raise ConfigurationError("-tls needs -tlsCertFile and -tlsKeyFile")
         self._authorities = _authorities(settings)
         self._settings = settings
-        self._read = self._times()
+        self._read = self._versions()
         self.context = self._load()
 
     def refresh(self) -> None:
-        """Read the files again if one has changed. A bad one leaves the context in use as it is.
+        """Read the files again if one has changed. Keep the old context if one cannot be used.
 
-        May run in a thread: the context in use is not changed but replaced.
+        Safe in a thread: the context is replaced, never changed.
         """
-        times = self._times()
-        if times == self._read:
+        versions = self._versions()
+        if versions == self._read:
             return
-        self._read = times
+        self._read = versions
         try:
             self.context = self._load()
         except ConfigurationError as error:
-            logger.error(f"the old certificate stays in use: {error}")
+            logger.error(f"cannot reload the certificate, keeping the old one: {error}")
         else:
-            logger.info(f"read the certificate anew: {self._certificate}")
+            logger.info(f"reloaded the certificate: {self._certificate}")
 
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -90,20 +92,14 @@ class ListenerTLS:
             context.verify_mode = ssl.CERT_REQUIRED
             try:
                 context.load_verify_locations(self._authorities)
-            except OSError:  # what is wrong with the text of a file is one too
+            except OSError:  # ssl.SSLError is one too
                 raise ConfigurationError(f"-mtlsCAFile: not a usable PEM file: {self._authorities}") from None
-        # VictoriaMetrics' programs offer HTTP/1.1 alone as well: HTTP/2 brings them nothing, and costs a lot here.
+        # By default HTTP/1.1 alone, as VictoriaMetrics does: HTTP/2 has no benefit here and a high cost.
         context.set_alpn_protocols(["h2", "http/1.1"] if _http2(self._settings) else ["http/1.1"])
         return context
 
-    def _times(self) -> list[int]:
-        times = []
-        for path in filter(None, (self._certificate, self._key, self._authorities)):
-            try:
-                times.append(Path(path).stat().st_mtime_ns)
-            except OSError:
-                times.append(0)
-        return times
+    def _versions(self) -> list[object]:
+        return [file_version(path) for path in (self._certificate, self._key, self._authorities) if path]
 
 
 def _file(flag: str, path: str) -> str:
@@ -115,13 +111,13 @@ def _file(flag: str, path: str) -> str:
 def _authorities(settings: Settings) -> str:
     path = _file("mtlsCAFile", settings.mtls_ca_file)
     if settings.mtls and not path:
-        raise ConfigurationError("-mtls: -mtlsCAFile is needed, with the authorities of clients' certificates")
+        raise ConfigurationError("-mtls needs -mtlsCAFile: the authorities that sign clients' certificates")
     return path if settings.mtls else ""
 
 
 def _minimum(name: str) -> ssl.TLSVersion:
     if name and name.upper() not in _VERSIONS:
-        raise ConfigurationError(f"-tlsMinVersion: expected one of {', '.join(_VERSIONS)}, got {name!r}")
+        raise ConfigurationError(f"-tlsMinVersion: expected one of {', '.join(_VERSIONS)}, got {quoted(name)}")
     return _VERSIONS[name.upper()] if name else ssl.TLSVersion.TLSv1_2
 
 
@@ -131,13 +127,13 @@ def _choose_ciphers(context: ssl.SSLContext, names: Iterable[str]) -> None:
         if name.upper() in _ALWAYS_ON:
             continue
         if name.upper() not in _CIPHERS:
-            raise ConfigurationError(f"-tlsCipherSuites: no such cipher suite: {name[:60]!r}")
+            raise ConfigurationError(f"-tlsCipherSuites: no such cipher suite: {quoted(name)}")
         chosen.append(_CIPHERS[name.upper()])
     if chosen:
         try:
             context.set_ciphers(":".join(chosen))
         except ssl.SSLError:
-            raise ConfigurationError("-tlsCipherSuites: OpenSSL has none of them here") from None
+            raise ConfigurationError("-tlsCipherSuites: this OpenSSL supports none of them") from None
 
 
 def _load(context: ssl.SSLContext, certificate: str, key: str) -> None:
@@ -145,11 +141,11 @@ def _load(context: ssl.SSLContext, certificate: str, key: str) -> None:
         context.load_cert_chain(certificate, key)
     except (ssl.SSLError, OSError):
         raise ConfigurationError(
-            f"-tlsCertFile, -tlsKeyFile: no usable certificate and key of it: {certificate}, {key}"
+            f"-tlsCertFile, -tlsKeyFile: cannot load the certificate and its key: {certificate}, {key}"
         ) from None
 
 
 def _http2(settings: Settings) -> bool:
     if settings.http_enable_http2 and int(version.VERSION.partition(".")[0]) < 12:
-        raise ConfigurationError("-http.enableHTTP2: needs mitmproxy 12, which needs Python 3.12")
+        raise ConfigurationError("-http.enableHTTP2 needs mitmproxy 12, which needs Python 3.12")
     return settings.http_enable_http2

@@ -1,10 +1,9 @@
-"""What operators see: metrics, the access log, the gateway's own pages, and profiles."""
+"""For operators: metrics, the access log, the gateway's own pages, and profiles."""
 
 from __future__ import annotations
 
 from .access_log import AccessLog, AccessLogging
-from .backend_metrics import BackendsState
-from .concurrency_metrics import PlacesState
+from .backend_metrics import BackendMetrics, ConcurrencyMetrics
 from .limit_metrics import LimitMetrics
 from .metrics import StateMetrics, Telemetry
 from .push_metrics import PushMetrics, PushTarget
@@ -14,9 +13,9 @@ from .worker_metrics import WorkerMetrics
 __all__ = [
     "AccessLog",
     "AccessLogging",
-    "BackendsState",
+    "BackendMetrics",
+    "ConcurrencyMetrics",
     "LimitMetrics",
-    "PlacesState",
     "PushMetrics",
     "PushTarget",
     "StateMetrics",

@@ -1,8 +1,7 @@
 """The access log: one line for each finished request, from both lanes (``-accessLog``).
 
-It tells who asked for what, what was decided and why, and how the answer went. It holds neither arguments nor
-headers, so no token or password of a client's, and what a client chose is quoted: it cannot pass for another field,
-or for another line.
+A line has the client, the request, the decision with its reason, and the response. It has no arguments and headers, so
+no token or password, and quotes what the client chose, so that nothing looks like another field or line.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from vmgw_addons.support import LogStyle, ThreadWriter, shortened
 from vmgw_core.enforcement import Cycle, identify, route_of
 from vmgw_core.errors import KeysUnavailable, TokenRefused
 
-_LONGEST: Final = 200  # characters of what a client or a token chose
-# A token in a path is a client's mistake; that is no reason to keep it in a file.
+_LONGEST: Final = 200  # characters of a value that a client or a token chose
+# Hide a token that a client has put into the path by mistake.
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_=+-]{8,}\.[A-Za-z0-9_=+-]{8,}\.[A-Za-z0-9_=+-]*")
 
 
 class AccessLog:
-    """Writes the lines. It exists only where it was asked for, so it costs nothing else.
+    """Writes a line for each request.
 
     Args:
-        log: what writes the lines; without one they go where the style says, at once.
-        write: takes one line, without its end, in place of both.
+        log: writes lines in a thread; without it, they are written at once to the stream of ``style``.
+        write: replaces both; gets a line without its newline.
     """
 
     def __init__(
@@ -47,12 +46,7 @@ class AccessLog:
         """Lines that could not be written."""
 
     def finished(self, cycle: Cycle, status: int | None, sent: int) -> None:
-        """Log a request that has ended.
-
-        Args:
-            status: of the answer; None where client or backend broke off before there was one.
-            sent: bytes of the answer's content that were passed on to the client.
-        """
+        """Log a request that has ended; see ``RequestLog``."""
         head, grant, refusal = cycle.head, cycle.grant, cycle.refusal
         policy = self.in_force.configured.policy
         route = grant.route if grant is not None else None
@@ -82,7 +76,7 @@ class AccessLog:
         self.write(self.style.line(time.time(), "info", "access", "request", fields))
 
     def print(self, line: str) -> None:
-        """Write one line to the log's stream. Where that fails (a full disk) the line is lost, and not the request."""
+        """Write one line. If that fails (a full disk), only the line is lost."""
         if self.log is not None:
             self.log.put(line + "\n", len(line) + 1, self.lose)
             return
@@ -94,7 +88,7 @@ class AccessLog:
             self.lose()
 
     def lose(self) -> None:
-        """A line was not written."""
+        """Count a line that was not written."""
         self.lost += 1
 
 

@@ -1,4 +1,4 @@
-"""Metrics of the backends."""
+"""Metrics of the backends, and of concurrent requests."""
 
 from __future__ import annotations
 
@@ -9,30 +9,75 @@ from prometheus_client.registry import Collector
 
 from vmgw_addons.state import InForce
 
+from .families import counter, gauge
 
-class BackendsState(Collector):
-    """What is known of each backend, for the metrics. URLs have no credentials."""
+
+class BackendMetrics(Collector):
+    """The state of each backend. URLs have no credentials."""
 
     def __init__(self, in_force: InForce) -> None:
         self.in_force = in_force
 
     def collect(self) -> Iterator[Metric]:
         names = ["side", "url"]
-        up = GaugeMetricFamily("vmgateway_backend_up", "0 where the last that was heard of it was no answer",
-                               labels=names)  # fmt: skip
-        load = GaugeMetricFamily("vmgateway_backend_concurrent_requests", "Requests under way there", labels=names)
-        requests = CounterMetricFamily("vmgateway_backend_requests", "Requests sent there", labels=names)
-        errors = CounterMetricFamily("vmgateway_backend_errors", "Requests it gave no answer to, or not in time",
-                                     labels=names)  # fmt: skip
-        durations = HistogramMetricFamily(
-            "vmgateway_backend_duration_seconds", "From a request sent to the head of its answer", labels=names
+        members = {
+            (member.backend.flag.partition(".")[0], str(member.backend)): member
+            for group in self.in_force.configured.groups
+            for member in group.members
+        }
+        yield gauge(
+            "vmgateway_backend_up",
+            "0 if the last request or probe of this backend failed",
+            names,
+            ((labels, float(member.up)) for labels, member in members.items()),
         )
-        for group in self.in_force.configured.groups:
-            for member in group.members:
-                labels = [member.backend.flag.partition(".")[0], str(member.backend)]
-                up.add_metric(labels, float(member.up))
-                load.add_metric(labels, member.load)
-                requests.add_metric(labels, member.requests)
-                errors.add_metric(labels, member.errors)
-                durations.add_metric(labels, member.durations.cumulative(), member.durations.sum)
-        yield from (up, load, requests, errors, durations)
+        yield gauge(
+            "vmgateway_backend_concurrent_requests",
+            "Concurrent requests to this backend",
+            names,
+            ((labels, member.load) for labels, member in members.items()),
+        )
+        yield counter(
+            "vmgateway_backend_requests",
+            "Requests sent to this backend",
+            names,
+            ((labels, member.requests) for labels, member in members.items()),
+        )
+        yield counter(
+            "vmgateway_backend_errors",
+            "Requests to this backend without a response, or without one in time",
+            names,
+            ((labels, member.errors) for labels, member in members.items()),
+        )
+        durations = HistogramMetricFamily(
+            "vmgateway_backend_duration_seconds",
+            "Time from sending a request to the head of the response",
+            labels=names,
+        )
+        for labels, member in members.items():
+            durations.add_metric(labels, member.durations.cumulative(), member.durations.sum)
+        yield durations
+
+
+class ConcurrencyMetrics(Collector):
+    """The number of concurrent requests; nothing without a limit, since they are not counted then."""
+
+    def __init__(self, in_force: InForce) -> None:
+        self.in_force = in_force
+
+    def collect(self) -> Iterator[Metric]:
+        slots = self.in_force.configured.concurrency
+        if slots is None:
+            return
+        for name, text, value in (
+            ("vmgateway_concurrent_requests_current", "Concurrent requests", slots.running),
+            ("vmgateway_concurrent_requests_waiting", "Requests that wait for a slot", slots.waiting),
+            ("vmgateway_concurrent_requests_limit", "-maxConcurrentRequests, 0 for none", slots.total),
+            ("vmgateway_concurrent_requests_per_tenant_limit", "-maxConcurrentPerTenant, 0 for none", slots.of_tenant),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)
+        yield CounterMetricFamily(
+            "vmgateway_concurrent_requests_rejected",
+            "Requests refused with 429 because no slot was free",
+            value=slots.refused,
+        )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from typing import Final
 
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from vmgw_addons.state import InForce, Reloads
@@ -15,85 +17,81 @@ from vmgw_core.base import tenant_name
 from vmgw_core.limits import OTHER, Limiter
 from vmgw_core.limits.model import label_text
 
-_TENANTS_FULL = "tenants"
-"""The type of a refusal for want of room for another tenant."""
+from .families import counter, gauge
+
+_TENANTS_FULL: Final = "tenants"
+"""The type of a refusal because ``-ratelimit.maxTenants`` is reached."""
+_TOTAL: Final = "total"
+_LABELS: Final = ("type", "resolution", "tenant")
 
 
 class LimitMetrics(Collector):
-    """Reads the limiter when the page is asked for. Tenants are named up to ``-metrics.maxTenants``."""
+    """Reads the limiter when metrics are collected.
+
+    Args:
+        tenant_label: names a tenant, or returns ``other`` after ``-metrics.maxTenants`` tenants.
+    """
 
     def __init__(
         self, in_force: InForce, reloads: Reloads, rate_limit: RateLimit, tenant_label: Callable[[str], str]
     ) -> None:
-        """``tenant_label`` names a tenant, or says ``other`` once too many have a name."""
         self.in_force = in_force
         self.reloads = reloads
         self.rate_limit = rate_limit
         self.tenant_label = tenant_label
 
     def collect(self) -> Iterator[Metric]:
-        reloads = CounterMetricFamily(
-            "vmgateway_ratelimit_config_reloads", "Readings of -ratelimit.config while running", labels=["result"]
+        yield counter(
+            "vmgateway_ratelimit_config_reloads",
+            "Reloads of -ratelimit.config by result",
+            ["result"],
+            (([result], number) for result, number in asdict(self.reloads).items()),
         )
-        for result, number in asdict(self.reloads).items():
-            reloads.add_metric([result], number)
-        yield reloads
         limiter = self.in_force.configured.limiter
         if limiter is not None:
             yield from self.usages(limiter)
-            yield from self.rejects(limiter)
-            yield from self.warnings()
+            yield self.rejects(limiter)
+            yield self.warnings()
 
     def usages(self, limiter: Limiter) -> Iterator[Metric]:
-        """What the tenants that are kept may do, and have done."""
+        """Limits and usage of each tenant that the limiter keeps."""
         names = ["tenant", "type", "resolution", "labels"]
-        limits = GaugeMetricFamily("vmgateway_tenant_limit", "The most in any window of the resolution", labels=names)
-        usages = GaugeMetricFamily("vmgateway_tenant_usage", "What is used of the limit", labels=names)
+        limits: dict[tuple[str, ...], float] = {}
+        usages: dict[tuple[str, ...], float] = {}
         for usage in limiter.status(time.monotonic()):
             limit = usage.limit
-            tenant = "total" if limit.total else self.tenant_label(tenant_name(usage.tenant))
-            if tenant == OTHER:  # limits do not add up
+            tenant = _TOTAL if limit.total else self.tenant_label(tenant_name(usage.tenant))
+            if tenant == OTHER:  # limits of several tenants do not add up
                 continue
-            values = [
+            values = (
                 tenant,
                 limit.type.value,
                 limit.resolution.value,
                 label_text(limit.labels) if limit.labels else "",
-            ]
-            limits.add_metric(values, limit.value)
-            usages.add_metric(values, usage.usage)
-        yield limits
-        yield usages
-        yield GaugeMetricFamily("vmgateway_ratelimit_tenants", "Tenants that usage is kept for", value=limiter.tenants)
+            )
+            limits[values], usages[values] = limit.value, usage.usage
+        yield gauge("vmgateway_tenant_limit", "The limit, per window of the resolution", names, limits.items())
+        yield gauge("vmgateway_tenant_usage", "Usage in the present window", names, usages.items())
+        yield GaugeMetricFamily(
+            "vmgateway_ratelimit_tenants", "Tenants whose usage the limiter keeps", value=limiter.tenants
+        )
 
-    def rejects(self, limiter: Limiter) -> Iterator[Metric]:
-        """Refusals, those of tenants without a name added up."""
-        totals: dict[tuple[str, str, str], int] = {}
+    def rejects(self, limiter: Limiter) -> Metric:
+        """Refusals. Those of tenants without a name are added up."""
+        totals: Counter[tuple[str, str, str]] = Counter()
         for (limit_type, resolution, tenant), number in limiter.rejects.items():
             name = OTHER if tenant == OTHER else self.tenant_label(tenant)
-            key = (limit_type.value if limit_type else _TENANTS_FULL, resolution.value if resolution else "", name)
-            totals[key] = totals.get(key, 0) + number
-        family = CounterMetricFamily(
-            "vmgateway_ratelimit_rejects",
-            "Requests and rows refused by a limit",
-            labels=["type", "resolution", "tenant"],
-        )
-        for values, number in totals.items():
-            family.add_metric(values, number)
-        yield family
+            totals[limit_type.value if limit_type else _TENANTS_FULL, resolution.value if resolution else "", name] += (
+                number
+            )
+        return counter("vmgateway_ratelimit_rejects", "Requests and rows refused by a limit", _LABELS, totals.items())
 
-    def warnings(self) -> Iterator[Metric]:
-        """How often somebody came near a limit."""
-        totals: dict[tuple[str, str, str], int] = {}
+    def warnings(self) -> Metric:
+        """How often usage came near a limit."""
+        totals: Counter[tuple[str, str, str]] = Counter()
         for (limit_type, resolution, tenant), number in self.rate_limit.near.items():
-            name = tenant if tenant == "total" else self.tenant_label(tenant)
-            key = (limit_type.value, resolution.value, name)
-            totals[key] = totals.get(key, 0) + number
-        family = CounterMetricFamily(
-            "vmgateway_ratelimit_warnings",
-            "How often usage came to 80 % of a limit",
-            labels=["type", "resolution", "tenant"],
+            name = tenant if tenant == _TOTAL else self.tenant_label(tenant)
+            totals[limit_type.value, resolution.value, name] += number
+        return counter(
+            "vmgateway_ratelimit_warnings", "How often usage reached 80 % of a limit", _LABELS, totals.items()
         )
-        for values, number in totals.items():
-            family.add_metric(values, number)
-        yield family

@@ -1,4 +1,4 @@
-"""Telemetry: the gateway's own metrics, in the Prometheus text format."""
+"""The gateway's own metrics, in the Prometheus text format."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ from vmgw_core.enforcement import Cycle
 from vmgw_core.errors import Refusal, TokenRefused
 from vmgw_core.tokens import KeyRing
 
+from .families import counter, gauge
+
 _OTHER = "other"
 
 
 class Telemetry:
-    """Counts every answered request once: by access, outcome and tenant, the number of tenants bounded."""
+    """Counts every request once, by access, outcome and tenant. The number of tenants is bounded."""
 
     def __init__(self, in_force: InForce, cycles: Cycles) -> None:
         self.in_force = in_force
         self.cycles = cycles
-        # Plain counters: those of prometheus_client cost a request some five microseconds.
+        # Plain counters: those of prometheus_client cost some five microseconds per request.
         self.requests: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self.refusals: defaultdict[str, int] = defaultdict(int)
         self.auth_rejects: defaultdict[str, int] = defaultdict(int)
@@ -57,7 +59,7 @@ class Telemetry:
             self.count(cycle, None)
 
     def count(self, cycle: Cycle, status: int | None) -> None:
-        """Count one finished request. ``status`` is None where its client or backend broke it off."""
+        """Count a finished request. ``status`` is None if the client or the backend closed the connection."""
         grant, refusal = cycle.grant, cycle.refusal
         access, tenant = "none", "none"
         if grant is not None:
@@ -71,12 +73,12 @@ class Telemetry:
         self.durations[access].add(time.perf_counter() - cycle.started)
 
     def malformed(self, refusal: Refusal) -> None:
-        """Count what is no request, and was answered all the same."""
+        """Count an invalid request, which has no cycle."""
         self.refusals[refusal.code] += 1
         self.requests["none", "refused", "none"] += 1
 
     def tenant_label(self, tenant: str) -> str:
-        """The tenant, or ``other`` once ``-metrics.maxTenants`` of them have metrics of their own."""
+        """Return the tenant, or ``other`` after ``-metrics.maxTenants`` tenants."""
         if tenant not in self.tenants:
             if len(self.tenants) >= self.in_force.configured.settings.metrics_max_tenants:
                 return _OTHER
@@ -84,37 +86,34 @@ class Telemetry:
         return tenant
 
     def collect(self) -> Iterator[Metric]:
-        """The counters as metric families."""
-        requests = CounterMetricFamily(
+        """Make the metric families of the counters."""
+        yield counter(
             "vmgateway_requests",
             "Requests by access (read, write, delete, none), outcome (admitted, refused, failed) and tenant",
-            labels=["access", "outcome", "tenant"],
+            ["access", "outcome", "tenant"],
+            self.requests.items(),
         )
-        for labels, number in self.requests.items():
-            requests.add_metric(labels, number)
-        yield requests
         for name, text, numbers in (
-            ("vmgateway_refusals", "Requests the gateway refused, by reason", self.refusals),
-            ("vmgateway_auth_rejects", "Tokens refused, by reason", self.auth_rejects),
+            ("vmgateway_refusals", "Requests that the gateway refused, by reason", self.refusals),
+            ("vmgateway_auth_rejects", "Refused tokens, by reason", self.auth_rejects),
         ):
-            family = CounterMetricFamily(name, text, labels=["reason"])
-            for reason, number in numbers.items():
-                family.add_metric([reason], number)
-            yield family
+            yield counter(name, text, ["reason"], (([reason], number) for reason, number in numbers.items()))
         durations = HistogramMetricFamily(
-            "vmgateway_request_duration_seconds", "From the request's head to the end of its answer", labels=["access"]
+            "vmgateway_request_duration_seconds",
+            "Time from the head of a request to the end of its response",
+            labels=["access"],
         )
         for access, each in self.durations.items():
             durations.add_metric([access], each.cumulative(), each.sum)
         yield durations
 
     def exposition(self) -> tuple[bytes, str]:
-        """The page and its content type."""
+        """Return the page and its content type."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
 
 class StateMetrics(Collector):
-    """What is read from the configuration and the process when the page is asked for."""
+    """Metrics of the configuration and the process, read when metrics are collected."""
 
     def __init__(
         self, in_force: InForce, process: Process, background: Background, reloads: Reloads, capture: CaptureStatus
@@ -127,67 +126,79 @@ class StateMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         configured = self.in_force.configured
-        keyring, policy, access_log = configured.keyring, configured.policy, configured.access_log
-        info = GaugeMetricFamily("vmgateway_info", "The running version", labels=["version"])
-        info.add_metric([__version__], 1)
-        yield info
+        keyring, policy = configured.keyring, configured.policy
+        yield gauge("vmgateway_info", "The running version", ["version"], [([__version__], 1)])
         keyset = keyring.keyset if keyring is not None else None
-        yield GaugeMetricFamily(
-            "vmgateway_signatures_verified",
-            "1 where the signatures of tokens are verified, 0 where no key is configured",
-            value=float(keyset is not None),
-        )
-        yield GaugeMetricFamily("vmgateway_keys_loaded", "Keys that tokens are verified with", value=len(keyset or ()))
-        cached = policy.verifier.cached if policy is not None else 0
-        yield GaugeMetricFamily("vmgateway_tokens_cached", "Verified tokens kept", value=cached)
+        for name, text, value in (
+            (
+                "vmgateway_signatures_verified",
+                "1 if signatures of tokens are verified, 0 without keys",
+                float(keyset is not None),
+            ),
+            ("vmgateway_keys_loaded", "Keys that verify tokens", len(keyset or ())),
+            (
+                "vmgateway_tokens_cached",
+                "Verified tokens in the cache",
+                policy.verifier.cached if policy is not None else 0,
+            ),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)
         if keyring is not None:
             yield from _sources(keyring)
         if configured.settings.capture_file:
-            yield from self._capture()
-        reloads = CounterMetricFamily("vmgateway_config_reloads", "Reloads by result", labels=["result"])
-        for result, number in asdict(self.reloads).items():
-            reloads.add_metric([result], number)
-        yield reloads
-        errors = CounterMetricFamily(
-            "vmgateway_background_task_errors", "Failures of background tasks that nobody expected", labels=["task"]
+            yield from _capture(self.capture)
+        yield counter(
+            "vmgateway_config_reloads",
+            "Reloads by result",
+            ["result"],
+            (([result], number) for result, number in asdict(self.reloads).items()),
         )
-        for task, number in self.background.errors.items():
-            errors.add_metric([task], number)
-        yield errors
-        if access_log is not None:
+        yield counter(
+            "vmgateway_background_task_errors",
+            "Unexpected failures of background tasks",
+            ["task"],
+            (([task], number) for task, number in self.background.errors.items()),
+        )
+        if configured.access_log is not None:
             yield CounterMetricFamily(
                 "vmgateway_access_log_lost_lines",
                 "Lines of the access log that could not be written",
-                value=access_log.lost,
+                value=configured.access_log.lost,
             )
         if self.process.log is not None:
             yield CounterMetricFamily(
                 "vmgateway_log_lost_lines",
-                "Lines of the log that could not be written, those of the access log included",
+                "Lines of the log that could not be written, including the access log",
                 value=self.process.log.lost,
             )
 
-    def _capture(self) -> Iterator[Metric]:
-        status = self.capture
-        yield CounterMetricFamily("vmgateway_captured_flows", "Flows written to -capture.file", value=status.flows)
-        yield CounterMetricFamily(
+
+def _capture(status: CaptureStatus) -> Iterator[Metric]:
+    for name, text, value in (
+        ("vmgateway_captured_flows", "Flows written to -capture.file", status.flows),
+        (
             "vmgateway_capture_lost_flows",
-            "Flows not written to -capture.file: the disk was too slow",
-            value=status.lost,
-        )
-        yield CounterMetricFamily("vmgateway_captured_bytes", "Bytes written to -capture.file", value=status.size)
-        yield GaugeMetricFamily(
-            "vmgateway_capture_stopped", "1 where the capture has stopped", value=float(bool(status.stopped))
-        )
+            "Flows not written to -capture.file because the disk was too slow",
+            status.lost,
+        ),
+        ("vmgateway_captured_bytes", "Bytes written to -capture.file", status.size),
+    ):
+        yield CounterMetricFamily(name, text, value=value)
+    stopped = float(bool(status.stopped))
+    yield GaugeMetricFamily("vmgateway_capture_stopped", "1 if the capture has stopped", value=stopped)
 
 
 def _sources(keyring: KeyRing) -> Iterator[Metric]:
-    keys = GaugeMetricFamily("vmgateway_key_source_keys", "Usable keys of a source", labels=["source"])
-    success = GaugeMetricFamily(
-        "vmgateway_key_source_last_success_timestamp_seconds", "Last good fetch, 0 for none", labels=["source"]
+    sources = keyring.status()
+    yield gauge(
+        "vmgateway_key_source_keys",
+        "Usable keys of a source",
+        ["source"],
+        (([source.name], source.keys) for source in sources),
     )
-    for status in keyring.status():
-        keys.add_metric([status.name], status.keys)
-        success.add_metric([status.name], status.last_success or 0)
-    yield keys
-    yield success
+    yield gauge(
+        "vmgateway_key_source_last_success_timestamp_seconds",
+        "Time of the last successful fetch, 0 for none",
+        ["source"],
+        (([source.name], source.last_success or 0) for source in sources),
+    )

@@ -1,4 +1,4 @@
-"""pprof's format: a gzipped protocol buffer, which ``go tool pprof`` and https://www.speedscope.app open."""
+"""The pprof format: gzipped protobuf, for ``go tool pprof`` and https://www.speedscope.app."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from vmgw_core.rows.messages import message_classes
 
-# https://github.com/google/pprof/blob/main/proto/profile.proto, of which a number in the table of strings is an int64.
+# https://github.com/google/pprof/blob/main/proto/profile.proto. An int64 for a string is its index in the string table.
 _CLASSES: Final = message_classes(
     """
 Profile: 1 sample_type *ValueType, 2 sample *Sample, 4 location *Location, 5 function *Function, 6 string_table *bytes, 9 time_nanos int64, 10 duration_nanos int64, 11 period_type ValueType, 12 period int64, 14 default_sample_type int64
@@ -36,7 +36,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What a thread spent at one stack (the innermost call first), in nanoseconds."""
+    """Nanoseconds that a thread spent at one stack (innermost call first)."""
 
     thread: str
     stack: tuple[Call, ...]
@@ -45,12 +45,12 @@ class Sample:
 
 
 def encode(samples: Iterable[Sample], began: int, duration: float, interval: float) -> bytes:
-    """The profile.
+    """Encode a profile.
 
     Args:
         began: Unix time in nanoseconds.
         duration: seconds.
-        interval: seconds between two looks.
+        interval: seconds between two samples.
     """
     profile: Any = _CLASSES["Profile"](time_nanos=began, duration_nanos=int(duration * 1e9), period=int(interval * 1e9))
     table = _Table(profile)
@@ -65,7 +65,7 @@ def encode(samples: Iterable[Sample], began: int, duration: float, interval: flo
 
 
 class _Table:
-    """Strings, functions and locations by number; a location and a function are numbered from 1."""
+    """Numbers strings, functions and locations; the latter two from 1."""
 
     def __init__(self, profile: Any) -> None:  # noqa: ANN401
         self.profile = profile

@@ -1,10 +1,8 @@
-"""A profile of this process, over some seconds: which calls use the processor, and what all threads spend time in.
+"""A profile of this process over some seconds: CPU time of the main thread, and wall time of all threads.
 
-Processor time is taken where it is used: a timer of the system (``ITIMER_PROF``) interrupts the main thread, in which
-the event loop runs, after each hundredth of a second that it was busy. A thread that looks at the others could not
-tell: it gets to run when they wait. Such a thread notes the time, waiting included, of all threads.
-
-https://man7.org/linux/man-pages/man2/setitimer.2.html. The cost while it runs is one or two percent of a core.
+CPU time is sampled by a timer (``ITIMER_PROF``, https://man7.org/linux/man-pages/man2/setitimer.2.html), which
+interrupts the main thread, with the event loop, after each 10 ms of CPU time. A sampling thread cannot do this, since
+it runs when the others wait; it samples the wall time. Both cost one or two percent of a core while they run.
 """
 
 from __future__ import annotations
@@ -28,17 +26,17 @@ _DEEPEST: Final = 200
 _MAX_STACKS: Final = 20_000
 
 Place = tuple[str, tuple[tuple[CodeType, int], ...]]
-"""A thread's name and its stack, the innermost call first."""
+"""A thread's name and its stack, innermost call first."""
 
 
 class Times:
-    """Nanoseconds by place, the number of places bounded."""
+    """Nanoseconds by place. The number of places is bounded."""
 
     def __init__(self) -> None:
         self.spent: dict[Place, int] = {}
 
     def add(self, thread: str, frame: FrameType | None, nanoseconds: int) -> None:
-        """Time spent in ``frame``."""
+        """Add time spent in ``frame``."""
         stack: list[tuple[CodeType, int]] = []
         while frame is not None and len(stack) < _DEEPEST:
             stack.append((frame.f_code, frame.f_lineno or frame.f_code.co_firstlineno))
@@ -55,12 +53,12 @@ class Profiler:
         self.taken = False
 
     def begin(self) -> bool:
-        """Reserve the profiler until ``collect`` ends; False while a profile is being taken."""
+        """Reserve the profiler until ``collect`` ends. Returns False if it is in use."""
         free, self.taken = not self.taken, True
         return free
 
     async def collect(self, seconds: float) -> bytes:
-        """The profile, as ``go tool pprof`` and speedscope read it."""
+        """Take a profile, in the pprof format."""
         stop = threading.Event()
         try:
             began, started = time.time_ns(), time.monotonic()
@@ -70,13 +68,13 @@ class Profiler:
             duration = time.monotonic() - started
             return await in_thread(lambda: encode(samples, began, duration, INTERVAL), "profiler")
         finally:
-            stop.set()  # a client that leaves takes its thread along
+            stop.set()  # ends the thread if the client has left
             self.taken = False
 
 
 @contextmanager
 def processor_time() -> Iterator[Times]:
-    """What the main thread uses the processor for. Nothing, where this is not the main thread."""
+    """Sample the CPU time of the main thread. Does nothing in another thread."""
     times = Times()
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGPROF"):
         yield times
@@ -95,11 +93,11 @@ def processor_time() -> Iterator[Times]:
         yield times
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, signal.SIG_IGN)  # one on its way would end the process
+        signal.signal(signal.SIGPROF, signal.SIG_IGN)  # a pending signal would end the process
 
 
 def look_around(seconds: float, stop: threading.Event) -> Times:
-    """What all threads but the calling one are in, looked at for that many seconds, or until ``stop`` is set."""
+    """Sample all threads but the calling one for ``seconds``, or until ``stop`` is set."""
     times = Times()
     own, last = threading.get_ident(), time.monotonic_ns()
     deadline = last + int(seconds * 1e9)

@@ -1,8 +1,7 @@
-"""Push of metrics: what ``/metrics`` shows, sent in the background to ``-pushmetrics.url``."""
+"""Pushes the page ``/metrics`` to ``-pushmetrics.url`` in the background."""
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import logging
 import re
@@ -12,16 +11,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from vmgw_addons.outgoing import EXCHANGE_DEADLINE, describe, exchange
-from vmgw_addons.state import InForce, Worker
+from vmgw_addons.outgoing import DOWNLOAD_DEADLINE, describe, send
+from vmgw_addons.state import InForce
 from vmgw_addons.support import Background, in_thread
 from vmgw_core.base import is_http_url, without_credentials
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError
 
+from .families import counter
 from .metrics import Telemetry
 from .worker_metrics import WorkerMetrics
 
@@ -33,7 +33,7 @@ _HEADER: Final = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([ -~]*)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushTarget:
-    """One URL and how to push to it."""
+    """A URL, and how to push to it."""
 
     url: str
     shown: str
@@ -44,10 +44,10 @@ class PushTarget:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> list[PushTarget]:
-        """One for each ``-pushmetrics.url``.
+        """Make a target of each ``-pushmetrics.url``.
 
         Raises:
-            ConfigurationError: names the flag and the number of its item; the items may hold passwords.
+            ConfigurationError: names the flag and the number of the item, which may contain a password.
         """
         labels = settings.pushmetrics_extra_label
         for number, label in enumerate(labels, start=1):
@@ -59,34 +59,30 @@ class PushTarget:
             if match is None:
                 raise _unusable("pushmetrics.header", number, "Name: value")
             headers.append((match[1], match[2].rstrip()))
-        targets = []
         for number, url in enumerate(settings.pushmetrics_url, start=1):
             if not is_http_url(url):
                 raise _unusable("pushmetrics.url", number, "a URL such as http://host:8428/api/v1/import/prometheus")
-            target = cls(
+        return [
+            cls(
                 url=url,
                 shown=without_credentials(url),
                 labels=",".join(labels),
                 headers=tuple(headers),
                 compressed=not settings.pushmetrics_disable_compression,
             )
-            targets.append(target)
-        return targets
+            for url in settings.pushmetrics_url
+        ]
 
-    def push(self, page: bytes, *, deadline: float = EXCHANGE_DEADLINE) -> None:
-        """Send a page of metrics.
-
-        Raises:
-            AskError: there is no answer that tells of success within ``deadline`` seconds.
-        """
+    def push(self, page: bytes, *, deadline: float = DOWNLOAD_DEADLINE) -> None:
+        """Send a page of metrics. Raises ``RequestFailed`` without a 2xx response within ``deadline`` seconds."""
         headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": "vmgateway"}
         body = with_labels(page.decode(), self.labels).encode()
         if self.compressed:
             headers["Content-Encoding"] = "gzip"
             body = gzip.compress(body)
         headers |= dict(self.headers)
-        # The body of the answer is left unread.
-        exchange("POST", self.url, success=range(200, 300), headers=headers, data=body, deadline=deadline, largest=0)
+        # largest=0: the body of the response is not read.
+        send("POST", self.url, success=range(200, 300), headers=headers, data=body, deadline=deadline, largest=0)
 
 
 class PushMetrics(Collector):
@@ -96,34 +92,25 @@ class PushMetrics(Collector):
         self,
         in_force: InForce,
         background: Background,
-        worker: Worker | None,
         telemetry: Telemetry,
         workers: WorkerMetrics,
     ) -> None:
         self.in_force = in_force
         self.background = background
-        self.worker = worker
-        self.telemetry = telemetry
         self.workers = workers
-        self.tasks: list[asyncio.Task[None]] = []
         self.pushes: Counter[tuple[str, str]] = Counter()
         telemetry.registry.register(self)
 
     def running(self) -> None:
-        settings, worker = self.in_force.configured.settings, self.worker
-        if worker is None or worker.slot == 0:  # one of several processes pushes what all have counted
-            interval = settings.pushmetrics_interval
+        settings, worker = self.in_force.configured.settings, self.workers.worker
+        if worker is None or worker.slot == 0:  # one worker pushes the metrics of all
             for target in PushTarget.from_settings(settings):
-                step = partial(self.step, target, interval)
-                self.tasks.append(self.background.repeat("metrics_push", step))
-
-    async def done(self) -> None:
-        await self.background.stop(*self.tasks)
+                self.background.repeat("metrics_push", partial(self.step, target, settings.pushmetrics_interval))
 
     async def step(self, target: PushTarget, interval: float) -> float:
-        """Push after the interval. A push that takes longer delays the next one to this URL alone."""
+        """Push to one URL after the interval."""
         await self.background.sleep(interval)
-        page = await self.page()
+        page, _ = await self.workers.exposition()
         try:
             await in_thread(partial(target.push, page), "metrics push")
         except Exception as error:  # whatever a library raises
@@ -133,26 +120,18 @@ class PushMetrics(Collector):
             self.pushes[target.shown, "success"] += 1
         return 0
 
-    async def page(self) -> bytes:
-        """What ``/metrics`` shows."""
-        worker = self.worker
-        page, _ = self.telemetry.exposition() if worker is None else await self.workers.exposition(worker)
-        return page
-
     def collect(self) -> Iterator[Metric]:
-        """What became of the pushes."""
-        family = CounterMetricFamily(
+        """Count the pushes by result."""
+        yield counter(
             "vmgateway_metrics_pushes",
-            "Pushes of these metrics to -pushmetrics.url, by result",
-            labels=["url", "result"],
+            "Pushes of metrics to -pushmetrics.url, by result",
+            ["url", "result"],
+            self.pushes.items(),
         )
-        for labels, number in self.pushes.items():
-            family.add_metric(labels, number)
-        yield family
 
 
 def with_labels(page: str, labels: str) -> str:
-    """A page in the text format, with ``labels`` (``a="b",c="d"``) in every sample."""
+    """Add ``labels`` (``a="b",c="d"``) to every sample of a page in the text format."""
     if not labels:
         return page
     return "".join(_with_labels(line, labels) for line in page.splitlines(keepends=True))
@@ -169,4 +148,4 @@ def _with_labels(line: str, labels: str) -> str:
 
 
 def _unusable(flag: str, number: int, expected: str) -> ConfigurationError:
-    return ConfigurationError(f"flag -{flag}: expected {expected} in item {number}")
+    return ConfigurationError(f"-{flag}: expected {expected} in item {number}")

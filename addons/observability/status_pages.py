@@ -1,8 +1,7 @@
-"""Status pages: the gateway's own, which never come from a backend."""
+"""The gateway's own pages."""
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -12,7 +11,7 @@ from urllib.parse import parse_qs
 from mitmproxy.http import HTTPFlow
 
 from vmgw_addons.lanes.flow.upstreams import gate
-from vmgw_addons.state import Cycles, InForce, Process, Worker, hide_token
+from vmgw_addons.state import Cycles, InForce, Process, hide_token
 from vmgw_addons.state.page_access import page
 from vmgw_addons.steps import respond
 from vmgw_addons.support import Background, in_thread
@@ -29,7 +28,7 @@ _DEFAULT_SECONDS: Final = "30"
 _HTML: Final = b"text/html; charset=utf-8"
 _INDEX: Final = b"""<!DOCTYPE html>
 <title>vmgateway: profiles</title>
-<p><a href="profile?seconds=30">profile?seconds=30</a>: what this process does for 30 seconds, in pprof's format.</p>
+<p><a href="profile?seconds=30">profile?seconds=30</a>: 30 seconds of this process, in pprof's format.</p>
 <p>Open it with <code>go tool pprof</code> or <a href="https://www.speedscope.app">speedscope</a>.</p>
 """
 _ROOT: Final = b"""<!DOCTYPE html>
@@ -39,9 +38,9 @@ _ROOT: Final = b"""<!DOCTYPE html>
 
 
 class StatusPages:
-    """Answers ``/``, ``/health``, ``/-/…``, ``/ping``, ``/metrics``, ``/flags`` and ``/debug/pprof`` itself.
+    """Serves ``/``, ``/health``, ``/-/…``, ``/ping``, ``/metrics``, ``/flags`` and ``/debug/pprof``.
 
-    And what is answered without a backend for every path: ``OPTIONS``, which asks for the CORS headers.
+    ``OPTIONS``, which asks for the CORS headers, is served for every path.
     """
 
     def __init__(
@@ -60,9 +59,8 @@ class StatusPages:
         self.telemetry = telemetry
         self.workers = workers
         self.profiler = Profiler()
-        self.refreshing: asyncio.Task[None] | None = None
         self.begin_reload: Callable[[], None] = lambda: None
-        """What ``/-/reload`` sets off."""
+        """The action of ``/-/reload``."""
         self.open: dict[str, Callable[[str], Response]] = {
             "/": lambda query: page(200, _ROOT, _HTML, extra=CORS),
             "/health": lambda query: self.health(),
@@ -80,22 +78,19 @@ class StatusPages:
         }
 
     def running(self) -> None:
-        self.refreshing = self.background.repeat("page_secrets", self.refresh)
-
-    async def done(self) -> None:
-        await self.background.stop(self.refreshing)
+        self.background.repeat("page_secrets", self.refresh)
 
     async def refresh(self) -> float:
-        """Look every second whether the file of a key or password has changed."""
+        """Reload the file of a key or password within a second of a change."""
         access = self.in_force.configured.page_access
         if access is not None and access.has_files:
             await in_thread(access.refresh, "page secrets")
         return 1
 
-    def answer(self, method: str, target: str, headers: Headers) -> Response | Awaitable[Response] | None:
-        """The page that ``target`` asks for, or None where it is none of the gateway's own.
+    def page_for(self, method: str, target: str, headers: Headers) -> Response | Awaitable[Response] | None:
+        """Return the page at ``target``, or None if the gateway has no such page.
 
-        The body is there for HEAD too; whoever sends it leaves it out. Only a profile has to be awaited.
+        For HEAD the response has a body, which the caller leaves out.
         """
         path, _, query = target.partition("?")
         access = self.in_force.configured.page_access
@@ -115,54 +110,54 @@ class StatusPages:
         if path not in self.guarded:
             return None
         if access is None:
-            return page(503, b"the gateway has no usable configuration\n")
+            return page(503, b"the gateway is not configured\n")
         flag, content = self.guarded[path]
         if content == self.profile and method == "HEAD":
-            content = self.profiles  # nobody would get to see it
+            content = self.profiles  # do not take a profile that is not sent
         return access.refuse(flag, query, headers) or content(query)
 
     def requestheaders(self, flow: HTTPFlow) -> Awaitable[None] | None:
-        """mitmproxy waits for what a hook returns, and only then goes on with the flow."""
+        """Respond in the flow lane. mitmproxy awaits what a hook returns."""
         if flow.response is not None:
             return None
         request = flow.request.data
         method, target = request.method.decode("ascii", "replace"), request.path.decode("utf-8", "surrogateescape")
-        answer = self.answer(method, target, request.headers.fields)
-        if answer is None:
+        response = self.page_for(method, target, request.headers.fields)
+        if response is None:
             return None
         self.cycles.of(flow).own_page = True
         hide_token(flow, self.in_force.configured.policy)
-        if isinstance(answer, Response):
-            respond(flow, answer)
+        if isinstance(response, Response):
+            respond(flow, response)
             return None
-        return self.respond_later(flow, answer)
+        return self.respond_later(flow, response)
 
-    async def respond_later(self, flow: HTTPFlow, answer: Awaitable[Response]) -> None:
-        """Answer once the page is there. What the client sends meanwhile is not read."""
+    async def respond_later(self, flow: HTTPFlow, response: Awaitable[Response]) -> None:
+        """Respond when the page is ready. Until then, nothing is read from the client."""
         reading = gate(flow.client_conn)
         reading.clear()
         try:
-            respond(flow, await answer)
+            respond(flow, await response)
         finally:
             reading.set()
 
     # --- open to everybody -----------------------------------------------------------------------------------------
 
     def health(self) -> Response:
-        """503 while draining, so that a load balancer sends new requests elsewhere."""
+        """Respond 503 during a shutdown, so that load balancers send new requests elsewhere."""
         if self.process.draining:
             return page(503, b"The service is shutting down\n", extra=CORS)
         return page(200, b"OK", extra=CORS)
 
     def ready(self) -> Response:
-        """503 until requests can be judged: a configuration is in force, and a key is there where one is awaited."""
+        """Respond 503 until there is a configuration, and a key if keys are to be fetched."""
         policy = self.in_force.configured.policy
         if policy is None or policy.keys_awaited:
             return page(503, b"no key to verify tokens with yet\n", extra=CORS)
         return self.health()
 
     def ping(self, query: str) -> Response:
-        """What InfluxDB clients ask before they write: 204, or 200 with ``verbose=true``."""
+        """Respond to InfluxDB clients, which send this before they write: 204, or 200 with ``verbose=true``."""
         if parse_qs(query).get("verbose", [""])[0] == "true":
             return page(200, b"", extra=CORS)
         return Response(status=204, headers=CORS, body=b"")
@@ -170,36 +165,36 @@ class StatusPages:
     # --- guarded ---------------------------------------------------------------------------------------------------
 
     def reload(self, query: str) -> Response:
-        """As SIGHUP. The answer does not wait for it, as in VictoriaMetrics: log and metrics say how it ended."""
+        """Reload, as on SIGHUP. As in VictoriaMetrics, the response does not wait: see the log and the metrics."""
         self.begin_reload()
         return page(200, b"")
 
     def metrics(self, query: str) -> Response | Awaitable[Response]:
-        """The gateway's own metrics, those of all its processes."""
+        """Return the metrics of all processes of the gateway."""
         if self.process.worker is not None:
-            return self._metrics(self.process.worker)
+            return self._metrics()
         body, content_type = self.telemetry.exposition()
         return page(200, body, content_type.encode())
 
-    async def _metrics(self, worker: Worker) -> Response:
-        body, content_type = await self.workers.exposition(worker)
+    async def _metrics(self) -> Response:
+        body, content_type = await self.workers.exposition()
         return page(200, body, content_type.encode())
 
     def flags(self, query: str) -> Response:
-        """Every flag with its value, without secrets."""
+        """Return every flag with its value, without secrets."""
         return page(200, flags_page(self.in_force.configured.settings).encode("utf-8", "replace"))
 
     def profiles(self, query: str) -> Response:
-        """Where the profile is."""
+        """Return the index page of profiles."""
         return page(200, _INDEX, _HTML)
 
     def profile(self, query: str) -> Response | Awaitable[Response]:
-        """A profile of this process over ``seconds``."""
+        """Take a profile over the argument ``seconds``."""
         given = parse_qs(query).get("seconds", [_DEFAULT_SECONDS])
         if not re.fullmatch(r"[0-9]{1,4}", given[-1], re.ASCII) or not 0 < int(given[-1]) <= _MAX_SECONDS:
-            return page(400, f"seconds must be a whole number of 1 to {_MAX_SECONDS}\n".encode())
+            return page(400, f"seconds must be a whole number from 1 to {_MAX_SECONDS}\n".encode())
         if not self.profiler.begin():
-            return page(409, b"a profile is being taken, there is one at a time\n", extra=((b"Retry-After", b"10"),))
+            return page(409, b"another profile is being taken; retry later\n", extra=((b"Retry-After", b"10"),))
         return self._profile(int(given[-1]))
 
     async def _profile(self, seconds: int) -> Response:

@@ -1,4 +1,4 @@
-"""One page of metrics for several processes: whichever is asked adds what the others count."""
+"""One page of metrics for several workers: the one that serves it collects those of the others."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .metrics import Telemetry
 
 logger = logging.getLogger(__name__)
 
-_SECONDS: Final = 2.0
+_SECONDS: Final = 2.0  # to wait for another worker
 
 
 class WorkerMetrics:
-    """Tells the other processes on the port what this one counts, and asks them."""
+    """Serves this worker's metrics to the others on a Unix socket, and collects theirs."""
 
     def __init__(self, worker: Worker | None, telemetry: Telemetry) -> None:
         self.worker = worker
@@ -35,33 +35,36 @@ class WorkerMetrics:
         worker = self.worker
         if worker is not None:
             path = _socket(worker, worker.slot)
-            path.unlink(missing_ok=True)  # a worker that died has left it
-            self.server = await asyncio.start_unix_server(self.tell, path)
+            path.unlink(missing_ok=True)  # left by a dead worker
+            self.server = await asyncio.start_unix_server(self.serve, path)
 
     async def done(self) -> None:
         if self.server is not None:
             self.server.close()
 
-    async def tell(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Send this process' metrics to another."""
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Send this worker's metrics to another."""
         writer.write(self.telemetry.exposition()[0])
         with suppress(OSError):
             await writer.drain()
         writer.close()
 
-    async def exposition(self, worker: Worker) -> tuple[bytes, str]:
-        """The page of all processes together, and its content type. Each sample says which worker's it is."""
+    async def exposition(self) -> tuple[bytes, str]:
+        """Return the page and its content type. With several workers each sample has a label ``worker``."""
+        worker = self.worker
+        if worker is None:
+            return self.telemetry.exposition()
         others = [slot for slot in range(worker.count) if slot != worker.slot]
-        answers = await asyncio.gather(*(ask(worker, slot) for slot in others))
+        texts = await asyncio.gather(*(fetch(worker, slot) for slot in others))
         families = {worker.slot: list(self.telemetry.registry.collect())}
-        for slot, text in zip(others, answers, strict=True):
+        for slot, text in zip(others, texts, strict=True):
             if text is not None:
                 families[slot] = list(text_string_to_metric_families(text))
         return generate_latest(_Merged(families)), CONTENT_TYPE_LATEST
 
 
-async def ask(worker: Worker, slot: int) -> str | None:
-    """The metrics of another worker, or None where it does not answer: it may just be starting."""
+async def fetch(worker: Worker, slot: int) -> str | None:
+    """Fetch the metrics of another worker; None if it does not respond, since it may just be starting."""
     try:
         async with asyncio.timeout(_SECONDS):
             reader, writer = await asyncio.open_unix_connection(_socket(worker, slot))
@@ -70,7 +73,7 @@ async def ask(worker: Worker, slot: int) -> str | None:
             finally:
                 writer.close()
     except (OSError, TimeoutError, UnicodeDecodeError):
-        logger.warning(f"worker {slot} does not tell its metrics")
+        logger.warning(f"cannot fetch the metrics of worker {slot}: /metrics is incomplete")
         return None
 
 
@@ -79,7 +82,7 @@ def _socket(worker: Worker, slot: int) -> Path:
 
 
 class _Merged(Collector):
-    """Families of the same name in one, each sample with a label ``worker``."""
+    """Merges families of the same name, and adds a label ``worker`` to each sample."""
 
     def __init__(self, families: dict[int, list[Metric]]) -> None:
         self.families = families

@@ -1,26 +1,26 @@
-"""HTTP and TLS that the gateway itself begins: bounded downloads, the datasource, and TLS to backends.
+"""HTTP requests of the gateway's own: bounded downloads, the datasource, and TLS to backends.
 
-Every question has a deadline and a size limit, and no error shows a secret.
+Every request has a deadline and a size limit, and no error shows a secret.
 """
 
 from __future__ import annotations
 
 from .datasource import Datasource, build_datasource
-from .errors import AskError, describe
-from .http import DEADLINE, EXCHANGE_DEADLINE, Endpoint, download, exchange
+from .errors import RequestFailed, describe
+from .http import DEADLINE, DOWNLOAD_DEADLINE, Endpoint, download, send
 from .tls_files import TLSFiles
 from .upstream_tls import UpstreamTLS
 
 __all__ = [
     "DEADLINE",
-    "EXCHANGE_DEADLINE",
-    "AskError",
+    "DOWNLOAD_DEADLINE",
     "Datasource",
     "Endpoint",
+    "RequestFailed",
     "TLSFiles",
     "UpstreamTLS",
     "build_datasource",
     "describe",
     "download",
-    "exchange",
+    "send",
 ]

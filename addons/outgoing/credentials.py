@@ -18,73 +18,68 @@ from vmgw_core.base.strict_json import child
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError
 
-from .errors import AskError, describe
+from .errors import RequestFailed, describe
 from .http import bounded
 
 _MAX_SECRET: Final = 64 << 10  # bytes of a file with a secret
-_LEEWAY: Final = 30.0  # seconds before its end at which a token is replaced
+_LEEWAY: Final = 30.0  # seconds before its expiry when a token is replaced
 
 
-class Secret:
-    """A value from a flag, or from a file that is read each time it is needed: it can be replaced at any moment."""
+class SecretFlag:
+    """The value of ``-<flag>``, or of the file ``-<flag>File``, which is read at each use.
+
+    Raises:
+        ConfigurationError: both flags are set, or the file cannot be read.
+    """
 
     def __init__(self, flag: str, value: str, path: str) -> None:
-        """``value`` is that of ``-<flag>``, ``path`` that of ``-<flag>File``.
-
-        Raises:
-            ConfigurationError: both flags are set, or the file cannot be read.
-        """
         self._value, self._path = value, path
         self._flag = f"{flag}File"
         if value and path:
             raise ConfigurationError(f"-{flag} and -{self._flag}: set one of them")
         try:
             self.read()
-        except AskError as error:
+        except RequestFailed as error:
             raise ConfigurationError(str(error)) from None
 
     def __bool__(self) -> bool:
         return bool(self._value or self._path)
 
     def read(self) -> str:
-        """The value as of now.
-
-        Raises:
-            AskError: the file cannot be read, or holds no text of one line.
-        """
+        """Return the value. Raises ``RequestFailed`` if the file cannot be read, or is not one line of text."""
         if not self._path:
             return self._value
         try:
             with Path(self._path).open("rb") as file:
                 text = file.read(_MAX_SECRET).decode().rstrip()
         except OSError as error:
-            raise AskError(f"-{self._flag}: cannot read {self._path}: {error.strerror}") from None
+            raise RequestFailed(f"-{self._flag}: cannot read {self._path}: {error.strerror}") from None
         except UnicodeError:
-            raise AskError(f"-{self._flag}: {self._path} is not UTF-8") from None
+            raise RequestFailed(f"-{self._flag}: {self._path} is not UTF-8") from None
         if any(ord(char) < 0x20 for char in text):
-            raise AskError(f"-{self._flag}: {self._path} holds more than one line")
+            raise RequestFailed(f"-{self._flag}: {self._path} has more than one line")
         return text
 
 
 class Credentials:
-    """What goes into the header ``Authorization``."""
+    """The ``Authorization`` header.
+
+    Raises:
+        ConfigurationError: flags contradict or lack each other, or a file cannot be read.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        """
-        Raises:
-            ConfigurationError: flags that exclude each other, that lack another, or a file that cannot be read.
-        """
-        self._user = Secret(
+        self._user = SecretFlag(
             "datasource.basicAuth.username",
             settings.datasource_basic_auth_username,
             settings.datasource_basic_auth_username_file,
         )
-        self._password = Secret(
+        self._password = SecretFlag(
             "datasource.basicAuth.password",
             settings.datasource_basic_auth_password,
             settings.datasource_basic_auth_password_file,
         )
-        self._bearer = Secret(
+        self._bearer = SecretFlag(
             "datasource.bearerToken", settings.datasource_bearer_token, settings.datasource_bearer_token_file
         )
         self._oauth2 = ClientCredentials(settings) if settings.datasource_oauth2_client_id else None
@@ -92,7 +87,7 @@ class Credentials:
             raise ConfigurationError("-datasource.basicAuth.password needs -datasource.basicAuth.username")
         if [bool(self._user), bool(self._bearer), self._oauth2 is not None].count(True) > 1:
             raise ConfigurationError(
-                "-datasource.basicAuth.*, -datasource.bearerToken* and -datasource.oauth2.*: set one kind of them"
+                "set only one of -datasource.basicAuth.*, -datasource.bearerToken* and -datasource.oauth2.*"
             )
         if self._oauth2 is None:
             for name, value in (
@@ -106,11 +101,7 @@ class Credentials:
                     raise ConfigurationError(f"-datasource.oauth2.{name} needs -datasource.oauth2.clientID")
 
     def headers(self) -> dict[str, str | bytes]:
-        """The header, or none. May fetch a token.
-
-        Raises:
-            AskError: a file cannot be read, or no token was given.
-        """
+        """Return the header, if any. May fetch a token. Raises ``RequestFailed`` without a file or token."""
         if self._user:
             pair = f"{self._user.read()}:{self._password.read()}"
             return {"Authorization": b"Basic " + b64encode(pair.encode())}
@@ -121,22 +112,22 @@ class Credentials:
         return {}
 
     def refused(self) -> None:
-        """The server has answered 401: whatever token was kept is not used again."""
+        """Drop the kept token: the server responded 401."""
         if self._oauth2 is not None:
             self._oauth2.forget()
 
 
 class ClientCredentials:
-    """A token of the OAuth2 client credentials grant (RFC 6749, section 4.4), kept until shortly before its end."""
+    """A token of the OAuth2 client credentials grant (RFC 6749, section 4.4), kept until shortly before its expiry.
+
+    Raises:
+        ConfigurationError: a flag is missing or cannot be used.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        """
-        Raises:
-            ConfigurationError: a flag is missing or cannot be used.
-        """
         flags = "datasource.oauth2"
         self._client = settings.datasource_oauth2_client_id
-        self._secret = Secret(
+        self._secret = SecretFlag(
             f"{flags}.clientSecret",
             settings.datasource_oauth2_client_secret,
             settings.datasource_oauth2_client_secret_file,
@@ -151,16 +142,12 @@ class ClientCredentials:
         self._lock = threading.Lock()
         self._method = "client_secret_basic"
         self._kept: tuple[str, str, float] | None = None
-        """Token, the secret that it was given for, and when to replace it."""
+        """The token, the secret that it was issued for, and when to replace it."""
 
     def token(self) -> str:
-        """The token in use, or a new one.
-
-        Raises:
-            AskError: there is none.
-        """
+        """Return the token, or fetch one. Raises ``RequestFailed``."""
         if not self._lock.acquire(timeout=1):
-            raise AskError("no OAuth2 token: the request for one is still under way")
+            raise RequestFailed("no OAuth2 token: a request for one is still running")
         try:
             secret, kept = self._secret.read(), self._kept
             if kept is None or kept[1] != secret or kept[2] <= time.monotonic():
@@ -172,47 +159,47 @@ class ClientCredentials:
             self._lock.release()
 
     def forget(self) -> None:
-        """Fetch another one next time."""
+        """Fetch a new token next time."""
         self._kept = None
 
     def _fetch(self, secret: str) -> tuple[str, float]:
         try:
-            answer = self._answer(secret)
-            token, lifetime = answer["access_token"], float(answer.get("expires_in", 3600))
+            response = self._response(secret)
+            token, lifetime = response["access_token"], float(response.get("expires_in", 3600))
         except AuthlibBaseError as error:
             # RFC 6749, section 5.2: a fixed set of words. The description may hold anything.
-            raise AskError(f"no OAuth2 token: {str(error.error)[:60]!r}") from None
+            raise RequestFailed(f"no OAuth2 token: {str(error.error)[:60]!r}") from None
         except (KeyError, TypeError, JSONDecodeError):
-            raise AskError("no OAuth2 token: the answer is none of a token endpoint") from None
-        except (OSError, AskError, ConfigurationError) as error:
-            raise AskError(f"no OAuth2 token: {describe(error)}") from None
+            raise RequestFailed("no OAuth2 token: not the response of a token endpoint") from None
+        except (OSError, RequestFailed, ConfigurationError) as error:
+            raise RequestFailed(f"no OAuth2 token: {describe(error)}") from None
         except ValueError:
-            raise AskError("no OAuth2 token: the answer is none of a token endpoint") from None
+            raise RequestFailed("no OAuth2 token: not the response of a token endpoint") from None
         if not 0 <= lifetime < 1e9:
-            raise AskError("no OAuth2 token: the answer holds no lifetime")
+            raise RequestFailed("no OAuth2 token: invalid lifetime in the response")
         if not isinstance(token, str) or not token.isascii() or not token.isprintable() or " " in token:
-            raise AskError("no OAuth2 token: the answer holds no bearer token")
+            raise RequestFailed("no OAuth2 token: no bearer token in the response")
         return token, lifetime
 
-    def _answer(self, secret: str) -> dict[str, Any]:
-        """As Go's client does: the secret in a header, and for a server that does not take that, in the form."""
+    def _response(self, secret: str) -> dict[str, Any]:
+        """Send the secret in a header or, if the server does not accept that, in the form, as Go's client does."""
         try:
             return self._ask(secret, self._method)
         except AuthlibBaseError as error:
             if error.error != "invalid_client":
                 raise
             other = {"client_secret_basic": "client_secret_post", "client_secret_post": "client_secret_basic"}
-            answer = self._ask(secret, other[self._method])
+            response = self._ask(secret, other[self._method])
             self._method = other[self._method]
-            return answer
+            return response
 
     def _ask(self, secret: str, method: str) -> dict[str, Any]:
         session = OAuth2Session(self._client, secret, scope=self._scope or None, token_endpoint_auth_method=method)
         with bounded(session, self._url) as session:
-            answer: dict[str, Any] = session.fetch_token(
+            response: dict[str, Any] = session.fetch_token(
                 self._url, body=urlencode(self._parameters), grant_type="client_credentials", allow_redirects=False
             )
-            return answer
+            return response
 
 
 def _parameters(text: str, flag: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The datasource: one instant query at a time, sent as the ``-datasource.*`` flags have it."""
+"""Instant queries to ``-datasource.url``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import parse_labels
 
 from .credentials import Credentials
-from .errors import AskError
+from .errors import RequestFailed
 from .http import Endpoint
 from .tls_files import TLSFiles
 
@@ -31,20 +31,22 @@ _BUILT_FROM: Final = attrgetter(
 
 
 class Datasource:
-    """Whatever ``-datasource.url`` leads to. Its methods block: they are for a thread."""
+    """The server of ``-datasource.url``. Its methods block: call them in a thread.
+
+    Raises:
+        ConfigurationError: a flag cannot be used.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        """
-        Raises:
-            ConfigurationError: a flag cannot be used.
-        """
         url, _, query = settings.datasource_url.partition("?")
         self._arguments = dict(parse_qsl(query, keep_blank_values=True))
         self.backend = Backend.parse(url, "datasource.url")
         self.shown = f"-datasource.url {settings.datasource_url}" if settings.datasource_show_url else "-datasource.url"
-        """What logs call it."""
-        self.labels = _extra_labels(settings)
-        """What every metric asked for must have."""
+        """The name in logs."""
+        try:
+            self.labels = parse_labels(settings.ratelimit_extra_labels)  # that every queried metric must have
+        except ValueError as error:
+            raise ConfigurationError(f"-ratelimit.extraLabels: {error}") from None
         self._tell = settings.datasource_show_url
         path = self.backend.base
         path += "/prometheus" if settings.datasource_append_type_prefix else ""
@@ -60,7 +62,7 @@ class Datasource:
         if not settings.datasource_disable_step_param:
             step = settings.datasource_query_step or interval
             self._arguments["step"] = f"{max(1, math.ceil(step))}s"
-        # VictoriaMetrics leaves the last 30 seconds out of its answers otherwise (-search.latencyOffset).
+        # Otherwise VictoriaMetrics leaves out the last 30 seconds (-search.latencyOffset).
         self._arguments["nocache"] = "1"
         self._endpoint = Endpoint(
             self.backend,
@@ -70,18 +72,14 @@ class Datasource:
         )
 
     def query(self, expression: str, now: float) -> bytes:
-        """The answer to an instant query as of ``now``, in Unix seconds.
-
-        Raises:
-            AskError: there is none.
-        """
+        """Return the response to an instant query at ``now``, in Unix seconds. Raises ``RequestFailed``."""
         try:
             return self._query(expression, now)
-        except AskError as error:
+        except RequestFailed as error:
             if error.status == 401:
                 self._credentials.refused()
             detail = f": {error.body.decode(errors='replace')[:300]!r}" if self._tell and error.body else ""
-            raise AskError(f"{self.shown}: {error}{detail}", status=error.status) from None
+            raise RequestFailed(f"{self.shown}: {error}{detail}", status=error.status) from None
 
     def _query(self, expression: str, now: float) -> bytes:
         moment = now - self._lookback
@@ -92,16 +90,16 @@ class Datasource:
         if self.backend.authorization is not None:
             headers["Authorization"] = self.backend.authorization
         headers |= self._credentials.headers()
-        # The query is in the body: with it the URL would be longer than some proxies take.
+        # The query is in the body, since some proxies limit the length of a URL.
         return self._endpoint.ask("POST", target, headers, {"query": expression})
 
 
 def build_datasource(
     settings: Settings, before: Settings | None = None, old: Datasource | None = None
 ) -> Datasource | None:
-    """The datasource that the flags ask for, None without ``-datasource.url`` and ``-enable.rateLimit``.
+    """Build the datasource; None without ``-datasource.url`` and ``-enable.rateLimit``.
 
-    It is the ``old`` one, with its connections and its token, where the flags are as they were ``before``.
+    Returns the ``old`` one, with its connections and its token, if the flags are as they were ``before``.
 
     Raises:
         ConfigurationError: a flag cannot be used.
@@ -113,20 +111,8 @@ def build_datasource(
     return Datasource(settings)
 
 
-def _extra_labels(settings: Settings) -> tuple[tuple[str, str], ...]:
-    """``-ratelimit.extraLabels``.
-
-    Raises:
-        ConfigurationError: one is no label.
-    """
-    try:
-        return parse_labels(settings.ratelimit_extra_labels)
-    except ValueError as error:
-        raise ConfigurationError(f"-ratelimit.extraLabels: {error}") from None
-
-
 def _headers(text: str) -> dict[str, str | bytes]:
-    """``name:value^^name:value``."""
+    """Read ``name:value^^name:value``."""
     headers: dict[str, str | bytes] = {}
     for number, item in enumerate(filter(None, text.split("^^")), start=1):
         name, colon, value = item.partition(":")
@@ -134,6 +120,6 @@ def _headers(text: str) -> dict[str, str | bytes]:
         if not colon or not _NAME.fullmatch(name) or any(ord(char) < 0x20 or ord(char) == 0x7F for char in value):
             raise ConfigurationError(f"-datasource.headers: header {number} is not of the form name:value")
         if name.lower() in _OWN_HEADERS:
-            raise ConfigurationError(f"-datasource.headers: {name} is not for this flag to set")
+            raise ConfigurationError(f"-datasource.headers: {name} cannot be set")
         headers[name.title() if name.lower() == "authorization" else name] = value.encode()
     return headers

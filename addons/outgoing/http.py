@@ -1,13 +1,13 @@
-"""HTTP requests of the gateway's own: for keys, limits, usage, OAuth2 tokens and pushed metrics, all by these rules.
+"""HTTP requests of the gateway's own: for keys, limits, usage, OAuth2 tokens and pushed metrics. The rules:
 
-- A whole exchange has one deadline. A timeout of a socket holds for one read, so a server that sends a byte now and
-  then would keep a thread for as long as it likes; here the connection is cut.
-- The body of an answer has a largest size, decompressed.
-- A server's certificate is verified by the flag's CA file, else by ``REQUESTS_CA_BUNDLE``, else by the system's trust
-  store (with ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``).
-- Redirects are not followed: they could carry credentials anywhere, or lead from https to http.
-- Proxies are those of the environment (``HTTPS_PROXY``, ``NO_PROXY``). Nothing is read from ``~/.netrc``.
-- An error says the reason in words, without the URL and without a secret.
+- A request has one deadline, at which its connection is cut. (A socket timeout applies to each read, so a server that
+  sends a byte now and then would hold a thread forever.)
+- The decompressed body of a response has a maximum size.
+- A server's certificate is verified with the flag's CA file, else ``REQUESTS_CA_BUNDLE``, else the system's trust store
+  (with ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``).
+- Redirects are not followed: they could leak credentials, or lead from https to http.
+- Proxies are those of the environment (``HTTPS_PROXY``, ``NO_PROXY``). ``~/.netrc`` is not read.
+- An error gives the reason, without the URL and without a secret.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from urllib3.connection import HTTPConnection
 from vmgw_core.backends import Backend
 from vmgw_core.errors import ConfigurationError
 
-from .errors import AskError, describe
+from .errors import RequestFailed, describe
 from .tls_files import TLSFiles
 
 S = TypeVar("S", bound=requests.Session)
@@ -35,21 +35,21 @@ S = TypeVar("S", bound=requests.Session)
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds for a connection, its TLS handshake included."""
 DEADLINE: Final = 30.0
-"""Seconds for a whole exchange with a backend or the datasource."""
-MAX_ANSWER: Final = 32 << 20
-"""Bytes of their answers."""
-EXCHANGE_DEADLINE: Final = 15.0
-"""Seconds for a whole exchange with a server that is asked now and then."""
+"""Seconds for a request to a backend or the datasource."""
+MAX_RESPONSE: Final = 32 << 20
+"""Bytes of the response to it."""
+DOWNLOAD_DEADLINE: Final = 15.0
+"""Seconds for a request to another server."""
 MAX_DOCUMENT: Final = 1 << 20
-"""Bytes of its answer: the largest public key set seen in the field has a few dozen kilobytes."""
-_AT_ONCE: Final = 4  # requests to one endpoint, each of which holds a thread
+"""Bytes of the response to it: the largest public key sets have a few dozen kilobytes."""
+_CONCURRENT: Final = 4  # requests to one endpoint, each of which holds a thread
 
 
 # --- the deadline --------------------------------------------------------------------------------------------------
 
 
 class _Deadline:
-    """Cuts the connection of one exchange when its time is over."""
+    """Cuts the connection of one request when its time is over."""
 
     def __init__(self, seconds: float) -> None:
         self.over = False
@@ -58,7 +58,7 @@ class _Deadline:
         self.timer.daemon = True
 
     def watch(self, connection: HTTPConnection) -> None:
-        """Cut this connection from now on. Raises ``TimeoutError`` if it is too late already."""
+        """Cut this connection at the deadline. Raises ``TimeoutError`` if that has passed."""
         self._connection = connection
         if self.over:
             raise TimeoutError
@@ -75,7 +75,7 @@ _deadline: Final[ContextVar[_Deadline]] = ContextVar("deadline")
 
 
 class _Watched(HTTPConnection):
-    """A connection that the deadline of its exchange can cut: while it connects, or asks a proxy to, too."""
+    """A connection that the deadline can cut, also while it connects or waits for a proxy."""
 
     def connect(self) -> None:
         _deadline.get().watch(self)
@@ -87,15 +87,15 @@ class _Watched(HTTPConnection):
         super().request(*arguments, **options)
 
 
-# --- one exchange --------------------------------------------------------------------------------------------------
+# --- one request ---------------------------------------------------------------------------------------------------
 
 
 class _Adapter(HTTPAdapter):
-    """Sends a request and reads its answer by the rules of this module.
+    """Sends a request and reads its response by the rules of this module.
 
     Args:
-        tls: what urllib3 is to know of TLS.
-        largest: bytes of an answer's body; 0 leaves it unread.
+        tls: urllib3's options for TLS.
+        largest: maximum bytes of the body; 0 leaves it unread.
     """
 
     def __init__(self, tls: Mapping[str, object], deadline: float, largest: int, idle: int) -> None:
@@ -111,7 +111,7 @@ class _Adapter(HTTPAdapter):
         return pool
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:  # noqa: ANN401
-        """Nothing: requests would add authorities of its own to the context."""
+        """Do nothing: requests would add its own authorities to the context."""
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:  # noqa: ANN401
         where, _ = super().build_connection_pool_key_attributes(request, True)
@@ -125,7 +125,7 @@ class _Adapter(HTTPAdapter):
         deadline.timer.start()
         try:
             response = super().send(request, **options)
-            # What requests itself does with an answer that is not streamed.
+            # As requests does for a response that is not streamed.
             response._content = self._read(response)
         except (OSError, ValueError):  # ValueError: a read from a TLS connection that was cut
             if not deadline.over:
@@ -133,17 +133,17 @@ class _Adapter(HTTPAdapter):
         finally:
             deadline.timer.cancel()
             _deadline.reset(token)
-        if deadline.over:  # a head, or a body without a length, that was cut off passes for a whole one
-            raise AskError(f"no answer within {self._seconds:g} seconds")
+        if deadline.over:  # a head, or a body without a length, looks complete when it is cut off
+            raise RequestFailed(f"no response within {self._seconds:g} seconds")
         return response
 
     def _read(self, response: requests.Response) -> bytes:
         content = bytearray()
-        with response:  # which closes the connection of an answer that is not read to its end
+        with response:  # closes the connection if the response is not read to its end
             for chunk in response.iter_content(65536) if self._largest else ():
                 content += chunk
                 if len(content) > self._largest:
-                    raise AskError(f"the answer is larger than {self._largest >> 20} MiB")
+                    raise RequestFailed(f"the response is larger than {self._largest >> 20} MiB")
         return bytes(content)
 
 
@@ -152,11 +152,11 @@ def bounded(
     url: str,
     tls: TLSFiles | None = None,
     *,
-    deadline: float = EXCHANGE_DEADLINE,
+    deadline: float = DOWNLOAD_DEADLINE,
     largest: int = MAX_DOCUMENT,
     idle: int = 1,
 ) -> S:
-    """Make a session for one server, at ``url``, keep the rules of this module.
+    """Apply the rules of this module to a session for the server of ``url``.
 
     Raises:
         ConfigurationError: a TLS file cannot be used.
@@ -165,12 +165,12 @@ def bounded(
     options: dict[str, object] = {}
     if url.lower().startswith("https://"):
         files = tls or TLSFiles()
-        context = files.context("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # as requests itself takes them
+        context = files.context("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # as requests does
         scheme, options = "https://", {"ssl_context": context, "cert_reqs": context.verify_mode}
         if files.flags.server_name:
             options["server_hostname"] = files.flags.server_name
-    session.trust_env = False  # the adapter knows what is to be taken from the environment
-    session.adapters.clear()  # the other scheme is not spoken
+    session.trust_env = False  # the adapter reads the environment
+    session.adapters.clear()  # refuse the other scheme
     session.mount(scheme, _Adapter(options, deadline, largest, idle))
     return session
 
@@ -183,68 +183,64 @@ def ask(
     success: Container[int] = (200,),
     **request: Any,  # noqa: ANN401
 ) -> bytes:
-    """Ask over a session that :func:`bounded` made. Returns the body of the answer.
+    """Send a request over a session of :func:`bounded`. Returns the body of the response.
 
     Raises:
-        AskError: there is no usable answer: no connection, none in time, another status.
+        RequestFailed: no connection, no response in time, or a status that is not in ``success``.
     """
     try:
-        answer = session.request(method, url, allow_redirects=False, **request)
-    except (OSError, ValueError) as error:  # requests' errors are OSErrors, what it makes of odd URLs ValueErrors
-        raise AskError(describe(error)) from None
-    if answer.status_code not in success:
-        raise AskError(f"status {answer.status_code}", status=answer.status_code, body=answer.content[:1000])
-    return answer.content
+        response = session.request(method, url, allow_redirects=False, **request)
+    except (OSError, ValueError) as error:  # requests raises OSErrors, and ValueErrors for odd URLs
+        raise RequestFailed(describe(error)) from None
+    if response.status_code not in success:
+        raise RequestFailed(f"status {response.status_code}", status=response.status_code, body=response.content[:1000])
+    return response.content
 
 
-def exchange(
+def send(
     method: str,
     url: str,
     *,
-    deadline: float = EXCHANGE_DEADLINE,
+    deadline: float = DOWNLOAD_DEADLINE,
     largest: int = MAX_DOCUMENT,
     **request: Any,  # noqa: ANN401
 ) -> bytes:
-    """As :func:`ask`, over a connection of its own."""
+    """Like :func:`ask`, over a connection of its own."""
     try:
         with bounded(requests.Session(), url, deadline=deadline, largest=largest) as session:
             return ask(session, method, url, **request)
     except ConfigurationError as error:
-        raise AskError(str(error)) from None
+        raise RequestFailed(str(error)) from None
 
 
-def download(url: str, *, deadline: float = EXCHANGE_DEADLINE) -> bytes:
-    """Fetch a document of at most 1 MiB. No compression is asked for. Raises AskError."""
+def download(url: str, *, deadline: float = DOWNLOAD_DEADLINE) -> bytes:
+    """Fetch a document of at most 1 MiB, uncompressed. Raises ``RequestFailed``."""
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-    return exchange("GET", url, headers=headers, deadline=deadline)
+    return send("GET", url, headers=headers, deadline=deadline)
 
 
 class Endpoint:
-    """A backend or the datasource, to which connections are kept."""
+    """A backend or the datasource, with persistent connections.
+
+    Raises:
+        ConfigurationError: a TLS file cannot be used.
+    """
 
     def __init__(self, backend: Backend, tls: TLSFiles, *, idle: int = 4, keep_alive: bool = True) -> None:
-        """
-        Raises:
-            ConfigurationError: a TLS file cannot be used.
-        """
         self.backend = backend
         self._tls = tls
         self._idle = idle
         self._keep_alive = keep_alive and idle > 0
         self._stamp = tls.stamp()
         self._session = self._new_session()
-        self._slots = threading.Semaphore(_AT_ONCE)
+        self._slots = threading.Semaphore(_CONCURRENT)
 
     def ask(
         self, method: str, target: str, headers: Mapping[str, str | bytes], form: Mapping[str, str] | None = None
     ) -> bytes:
-        """The body of the 200 for ``target``, path and query, on the server.
-
-        Raises:
-            AskError: there is none.
-        """
+        """Return the body of the 200 response for ``target`` (path and query). Raises ``RequestFailed``."""
         if not self._slots.acquire(blocking=False):
-            raise AskError("earlier requests are still under way")
+            raise RequestFailed("earlier requests are still running")
         try:
             session = self._current()
             all_headers = {"Accept": "application/json", **headers}
@@ -255,9 +251,9 @@ class Endpoint:
                 return ask(session, method, url, headers=all_headers, data=form)
             finally:
                 if not self._keep_alive:
-                    session.close()  # whatever the server makes of the header
+                    session.close()  # even if the server ignores the header
         except ConfigurationError as error:
-            raise AskError(str(error)) from None
+            raise RequestFailed(str(error)) from None
         finally:
             self._slots.release()
 
@@ -271,4 +267,4 @@ class Endpoint:
 
     def _new_session(self) -> requests.Session:
         url = str(self.backend)
-        return bounded(requests.Session(), url, self._tls, deadline=DEADLINE, largest=MAX_ANSWER, idle=self._idle)
+        return bounded(requests.Session(), url, self._tls, deadline=DEADLINE, largest=MAX_RESPONSE, idle=self._idle)

@@ -1,4 +1,4 @@
-"""The flags ``-<side>.tls*``: how the gateway speaks TLS to a server."""
+"""TLS to a server, as the ``-<side>.tls*`` flags set it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import urllib3
 from urllib3.exceptions import InsecureRequestWarning
 
+from vmgw_addons.support import file_version
 from vmgw_core.configuration import ClientTLS
 from vmgw_core.errors import ConfigurationError
 
@@ -18,19 +19,19 @@ from .errors import describe
 
 @dataclass(frozen=True, slots=True)
 class TLSFiles:
-    """The files that ``-<side>.tls*`` name; without a side, those of a server that has no such flags."""
+    """The files of ``-<side>.tls*``; by default those of a server without such flags."""
 
     flags: ClientTLS = field(default_factory=ClientTLS)
 
     def stamp(self) -> tuple[object, ...]:
-        """A value that changes when one of the files does."""
-        return tuple(_stamp(path) for path in (self.flags.ca_file, self.flags.cert_file, self.flags.key_file) if path)
+        """Return a value that changes when one of the files does."""
+        return tuple(map(file_version, filter(None, (self.flags.ca_file, self.flags.cert_file, self.flags.key_file))))
 
     def context(self, *variables: str) -> ssl.SSLContext:
-        """The context they make.
+        """Build the context.
 
         Args:
-            variables: of the environment, that may name other authorities than the system's.
+            variables: the environment variables that may name other authorities than the system's.
 
         Raises:
             ConfigurationError: a file cannot be used.
@@ -62,11 +63,3 @@ class TLSFiles:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
-
-
-def _stamp(path: str) -> object:
-    try:
-        status = Path(path).stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino

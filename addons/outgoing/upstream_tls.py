@@ -1,4 +1,4 @@
-"""Upstream TLS: the contexts for each backend, one for each lane, from ``-read.tls*`` and ``-write.tls*``."""
+"""TLS to backends (``-read.tls*`` and ``-write.tls*``): a context for each backend and lane."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ from .tls_files import TLSFiles
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTLS:
-    """How to speak TLS to one backend: the contexts, and the name its certificate must have.
-
-    ``context`` is pyOpenSSL's, which mitmproxy uses; ``fast`` is the same for asyncio.
-    """
+    """TLS to one backend: the contexts, and the name that its certificate must have."""
 
     context: SSL.Context
+    """pyOpenSSL's, for mitmproxy."""
     fast: ssl.SSLContext
+    """The same for asyncio."""
     server_name: str
 
     def connect(self) -> SSL.Connection:
-        """A connection that has yet to shake hands.
+        """Make a connection before its handshake.
 
         The certificate must be for ``server_name`` (RFC 9110, section 4.3.4); an IP address is not sent as SNI
         (RFC 6066, section 3).
         """
         connection = SSL.Connection(self.context)
-        library: Any = vars(SSL)["_lib"]  # pyOpenSSL has no call of its own for checking a name
+        library: Any = vars(SSL)["_lib"]  # pyOpenSSL has no call for checking a name
         parameters = library.SSL_get0_param(vars(connection)["_ssl"])
         try:
             address = ipaddress.ip_address(self.server_name).packed
@@ -51,11 +50,10 @@ class UpstreamTLS:
 
 
 def contexts(settings: Settings) -> dict[tuple[str, int], UpstreamTLS]:
-    """The TLS settings of the https backends, by their address.
+    """Return the TLS contexts of the https backends, by their address.
 
     Raises:
-        ConfigurationError: a CA, certificate or key file cannot be used, or one address is to be spoken to in two
-            ways (connections are shared by address).
+        ConfigurationError: a file cannot be used, or an address has two settings (connections are shared by address).
     """
     result: dict[tuple[str, int], UpstreamTLS] = {}
     tls_of: dict[tuple[str, int], ClientTLS] = {}
@@ -73,7 +71,7 @@ def contexts(settings: Settings) -> dict[tuple[str, int], UpstreamTLS]:
 
 
 def _context(tls: ClientTLS, backend: Backend) -> UpstreamTLS:
-    fast = TLSFiles(tls).context()  # which says of each file whether it can be used
+    fast = TLSFiles(tls).context()  # its error names the file that cannot be used
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_verify(SSL.VERIFY_NONE if tls.insecure_skip_verify else SSL.VERIFY_PEER)

@@ -1,10 +1,11 @@
-"""The life of the process: configuration, start, reload, drain, and several workers on one port."""
+"""The process: configuration, start, reload, shutdown, and several workers on one port."""
 
 from __future__ import annotations
 
-from .configuration import Configuration, build_keyring, build_policy, describe_keys, limiter_for, read_static_keys
+from .configuration import Configuration
 from .lifecycle import Lifecycle
 from .master import GatewayMaster
+from .policy import build_keyring, build_policy, describe_keys, limiter_for, read_static_keys
 from .workers import Supervisor
 
 __all__ = [

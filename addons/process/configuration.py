@@ -1,4 +1,4 @@
-"""Configuration: flags as mitmproxy options, files read at start and on reload, the policy built from both."""
+"""Configuration: reads flags and files, at start and on reload, and puts them in force."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from mitmproxy import ctx
@@ -19,31 +18,15 @@ from vmgw_addons.observability import AccessLog
 from vmgw_addons.outgoing import build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
 from vmgw_addons.sources import build_exchange, limit_file, read_in_thread
-from vmgw_addons.state import (
-    DEAD_TARGET,
-    Configured,
-    InForce,
-    PageAccess,
-    Process,
-    Reloads,
-    header_edit,
-    path_prefix,
-)
+from vmgw_addons.state import DEAD_TARGET, Configured, InForce, PageAccess, Process, Reloads, header_edit
 from vmgw_addons.support import LogStyle, in_thread, set_up_logging_beside
-from vmgw_core.backends import Backend, BackendGroup, Concurrency
+from vmgw_core.backends import Concurrency
 from vmgw_core.configuration import FLAGS, Flag, Kind, Settings, option_name, settings_from_options
-from vmgw_core.enforcement import Policy
 from vmgw_core.errors import ConfigurationError
-from vmgw_core.limits import Limit, Limiter
-from vmgw_core.tokens import (
-    IssuerPattern,
-    KeyRing,
-    RequiredClaim,
-    TokenRules,
-    TokenVerifier,
-    VerificationKey,
-    keys_from_pem,
-)
+from vmgw_core.limits import Limit
+from vmgw_core.tokens import VerificationKey
+
+from .policy import build_keyring, build_policy, describe_keys, limiter_for, read_static_keys
 
 logger = logging.getLogger(__name__)
 
@@ -51,16 +34,16 @@ _OPTION_TYPES: dict[Kind, Any] = {Kind.BOOL: bool, Kind.INT: int, Kind.ARRAY: Se
 
 
 class _Read(NamedTuple):
-    """What settings and the files they name ask for."""
+    """The result of reading settings and their files."""
 
     configured: Configured
-    """Without limits: use() puts them into what counts already."""
+    """Without the limiter: use() keeps the one that counts already."""
     static: list[VerificationKey]
     limits: tuple[Limit, ...] | None
 
 
 class Configuration:
-    """Reads flags and files, and replaces the policy in force when all of it is good."""
+    """Reads flags and files, and puts them in force if all are valid."""
 
     def __init__(self, in_force: InForce, process: Process, reloads: Reloads, limit_reloads: Reloads) -> None:
         self.in_force = in_force
@@ -83,39 +66,35 @@ class Configuration:
         except ConfigurationError as error:
             if self.in_force.configured.policy is not None:  # set while running: mitmproxy rolls the option back
                 raise OptionsError(str(error)) from None
-            logger.error(str(error))  # at start: mitmproxy stops, and every request before that is refused
+            logger.error(str(error))  # at start: mitmproxy stops; until then every request is refused
 
     def running(self) -> None:
         configured = self.in_force.configured
         if configured.policy is None:
-            logger.error("vmgateway has no usable configuration: set at least vmgw_enable_auth and vmgw_read_url")
+            logger.error("vmgateway is not configured: set at least vmgw_enable_auth and vmgw_read_url")
             return
         if configured.limiter is not None:
             logger.info(f"{len(configured.limiter.limits)} limits are enforced")
         elif configured.settings.ratelimit_config:
-            logger.warning("-ratelimit.config is given without -enable.rateLimit: no limit is enforced")
+            logger.warning("-ratelimit.config without -enable.rateLimit: no limit is enforced")
         verified = configured.policy.auth and configured.keyring is not None and configured.keyring.keyset is not None
         logger.log(logging.INFO if verified else logging.WARNING, describe_keys(configured))
 
     def start(self, settings: Settings) -> None:
-        """Put the first ``settings`` in force, or others while running.
-
-        Raises:
-            ConfigurationError: as :meth:`apply`.
-        """
+        """Put ``settings`` in force at start, or when an option changes. Raises ``ConfigurationError``."""
         self.apply(settings)
         style = LogStyle.from_settings(settings)
         if style != LogStyle() and "termlog_verbosity" in ctx.options:
             set_up_logging_beside(style)
-        if self.process.offline is None:  # what is set below says nothing any more
+        if self.process.offline is None:  # read the option before it is changed below
             self.process.offline = not ctx.options.server
         _set_up_mitmproxy(settings, offline=self.process.offline)
 
     def apply(self, settings: Settings, limits: tuple[Limit, ...] | None = None) -> None:
-        """Put ``settings`` in force, files read anew, or leave everything as it was.
+        """Read the files of ``settings`` and put both in force, or change nothing.
 
         Args:
-            limits: those of ``-ratelimit.config`` where they have been read already.
+            limits: those of ``-ratelimit.config``, if they have been read already.
 
         Raises:
             ConfigurationError: names the flag or file that cannot be used.
@@ -123,11 +102,7 @@ class Configuration:
         self.use(self.read(settings, limits))
 
     def read(self, settings: Settings, limits: tuple[Limit, ...] | None = None) -> _Read:
-        """Read all files that ``settings`` name. Blocks, and changes nothing.
-
-        Raises:
-            ConfigurationError: as :meth:`apply`.
-        """
+        """Read the files of ``settings``. Blocks, and changes nothing. Raises ``ConfigurationError``."""
         before = self.in_force.configured
         static = read_static_keys(settings)
         keyring = build_keyring(settings, static)
@@ -150,12 +125,12 @@ class Configuration:
         return _Read(configured, static, limits)
 
     def use(self, found: _Read) -> None:
-        """Put in force what was read."""
+        """Put the result of :meth:`read` in force."""
         before, settings = self.in_force.configured, found.configured.settings
         keyring, concurrency = found.configured.keyring, before.concurrency
         if before.keyring is not None and _endpoints(settings) == _endpoints(before.settings):
             keyring = before.keyring
-            keyring.replace_static(found.static)  # what was fetched stays
+            keyring.replace_static(found.static)  # keep the fetched keys
         total, of_tenant = settings.max_concurrent_requests, settings.max_concurrent_per_tenant
         if concurrency is None and (total or of_tenant):
             concurrency = Concurrency(total, of_tenant)
@@ -167,29 +142,29 @@ class Configuration:
                 waiter()
 
     async def reload(self) -> bool:
-        """Read all files again, in a thread; a bad one leaves the configuration as it is. Returns whether it worked."""
+        """Read all files again, in a thread. Keep the old configuration if one is not valid. Returns success."""
         try:
             while True:
                 settings = self.in_force.configured.settings
                 limits = await self.limits(settings)
                 found = await in_thread(partial(self.read, settings, limits), "reload")
-                if self.in_force.configured.settings is settings:  # no option was set meanwhile
+                if self.in_force.configured.settings is settings:  # no option has changed meanwhile
                     break
             self.use(found)
         except ConfigurationError as error:
             self.reloads.error += 1
-            logger.error(f"cannot reload, the old configuration stays in force: {error}")
+            logger.error(f"cannot reload, keeping the old configuration: {error}")
             return False
         except Exception:
             self.reloads.error += 1
             raise
         self.reloads.success += 1
-        held = f"{len(limits)} limits, " if limits is not None else ""
-        logger.info(f"reloaded: {held}{describe_keys(self.in_force.configured)}")
+        loaded = f"{len(limits)} limits, " if limits is not None else ""
+        logger.info(f"reloaded: {loaded}{describe_keys(self.in_force.configured)}")
         return True
 
     async def limits(self, settings: Settings) -> tuple[Limit, ...] | None:
-        """Those of ``-ratelimit.config``, read without holding up requests. Raises ConfigurationError."""
+        """Read ``-ratelimit.config`` in a thread. Raises ``ConfigurationError``."""
         if not settings.enable_rate_limit:
             return None
         try:
@@ -208,15 +183,15 @@ def _default(flag: Flag) -> object:
 
 
 def _set_up_mitmproxy(settings: Settings, *, offline: bool) -> None:
-    """Point mitmproxy's listener at an address that answers nobody: only a decision leads to a backend."""
+    """Close mitmproxy's listener, and give its reverse mode a dead target: only a decision leads to a backend."""
     if ctx.options.has_changed("mode") and ctx.options.mode != [f"reverse:{DEAD_TARGET}"]:
-        raise ConfigurationError("--mode: leave it out, vmgateway sets it; -httpListenAddr says where to listen")
+        raise ConfigurationError("remove --mode: vmgateway sets it; -httpListenAddr is the address to listen on")
     parse_listen_address(settings.http_listen_addr, ipv6=settings.enable_tcp6)
     # The listener is the gateway's own: see ``Listener``.
     options: dict[str, object] = {"connection_strategy": "lazy", "server": False}
-    if not offline:  # flows that are read from a file would be given the mode's address
+    if not offline:  # flows from a file would get the mode's address
         options["mode"] = [f"reverse:{DEAD_TARGET}"]
-    # mitmproxy's own guards that a gateway replaces: who may connect, and the certificate page under mitm.it.
+    # The gateway has its own access control, and does not serve the certificate page mitm.it.
     options |= {name: False for name in ("block_global", "onboarding") if name in ctx.options}
     if "tcp_timeout" in ctx.options:  # mitmproxy 12; 600 seconds in 11
         options["tcp_timeout"] = int(settings.backend_response_timeout + 60)
@@ -224,148 +199,10 @@ def _set_up_mitmproxy(settings: Settings, *, offline: bool) -> None:
 
 
 def _endpoints(settings: Settings) -> tuple[object, ...]:
-    """What the keys that were fetched depend on."""
+    """Return the settings that the fetched keys depend on."""
     return (
         settings.auth_jwks_endpoints,
         settings.auth_oidc_discovery_endpoints,
         settings.auth_keys_refresh_interval,
         settings.auth_issuer,
     )
-
-
-def read_static_keys(settings: Settings) -> list[VerificationKey]:
-    """The public keys of files and flags.
-
-    Raises:
-        ConfigurationError: a file cannot be read, or holds no usable public key.
-    """
-    keys: list[VerificationKey] = []
-    for path in settings.auth_public_key_files:
-        try:
-            data = Path(path).read_bytes()
-        except OSError as error:
-            raise ConfigurationError(f"-auth.publicKeyFiles: cannot read {path}: {error.strerror}") from None
-        keys += keys_from_pem(data, f"-auth.publicKeyFiles {path}")
-    for index, text in enumerate(settings.auth_public_keys):
-        keys += keys_from_pem(text, f"-auth.publicKeys[{index}]")
-    return keys
-
-
-def build_keyring(settings: Settings, static: Sequence[VerificationKey]) -> KeyRing:
-    """The keys and the endpoints that give more.
-
-    Raises:
-        ConfigurationError: an endpoint is no URL.
-    """
-    return KeyRing(
-        static=static,
-        jwks_endpoints=settings.auth_jwks_endpoints,
-        oidc_endpoints=settings.auth_oidc_discovery_endpoints,
-        issuers=_issuers(settings),
-        refresh_interval=settings.auth_keys_refresh_interval,
-    )
-
-
-def _issuers(settings: Settings) -> list[IssuerPattern]:
-    try:
-        return [IssuerPattern(text) for text in settings.auth_issuer]
-    except ValueError as error:
-        raise ConfigurationError(f"-auth.issuer: {error}") from None
-
-
-def token_rules(settings: Settings) -> TokenRules:
-    """What the flags ask of every token.
-
-    Raises:
-        ConfigurationError: a flag cannot be used.
-    """
-    required = []
-    for index, text in enumerate(settings.auth_required_claims):
-        try:
-            required.append(RequiredClaim.parse(text))
-        except ValueError as error:
-            raise ConfigurationError(f"-auth.requiredClaims[{index}]: {error}") from None
-    audiences = settings.auth_audience
-    if "" in audiences:
-        raise ConfigurationError("-auth.audience: an audience is not empty")
-    leeway = settings.auth_leeway
-    if not leeway.is_integer():
-        raise ConfigurationError("-auth.leeway: expected whole seconds")
-    length, head = settings.auth_max_token_size, settings.http_max_head_size
-    if length > head and length != Settings().auth_max_token_size:
-        raise ConfigurationError("-auth.maxTokenSize: no larger token fits in the request head: see -http.maxHeadSize")
-    return TokenRules(
-        audiences=audiences,
-        required=tuple(required),
-        leeway=int(leeway),
-        max_length=min(length, head),
-    )
-
-
-def build_policy(settings: Settings, keyring: KeyRing, before: Policy | None = None) -> Policy:
-    """The policy that ``settings`` ask for. What is known of the backends of the one ``before`` goes on.
-
-    Raises:
-        ConfigurationError: they let everything through, lead nowhere, or name a URL that is none.
-    """
-    auth, cluster = settings.enable_auth, settings.cluster_mode
-    if not auth and not settings.enable_rate_limit:
-        raise ConfigurationError("-enable.auth is not set: without it the gateway would let everybody through")
-    if not auth and not cluster:
-        raise ConfigurationError(
-            "-enable.rateLimit without -enable.auth needs -clusterMode: the tenant is then taken from the path"
-        )
-    read = _backends("read.url", settings.read_url, before.read if before is not None else None)
-    write = _backends("write.url", settings.write_url, before.write if before is not None else None)
-    if read is None and write is None:
-        raise ConfigurationError("-read.url or -write.url is needed: there is no backend to send requests to")
-    header = settings.auth_http_header
-    if not header or not header.replace("-", "").replace("_", "").isalnum() or not header.isascii():
-        raise ConfigurationError("-auth.httpHeader: expected the name of a header, such as Authorization")
-    if settings.auth_issuer and auth and keyring.keyset is None:
-        raise ConfigurationError("-auth.issuer needs keys: without any, tokens are not verified")
-    cache_bytes = settings.auth_token_cache_size
-    return Policy(
-        verifier=TokenVerifier(keyring.keyset, rules=token_rules(settings), cache_bytes=cache_bytes),
-        token_header=header.lower().encode(),
-        allow_without_prefix=settings.auth_http_header_allow_without_prefix,
-        cluster=cluster,
-        read=read,
-        write=write,
-        max_form_size=settings.max_form_size,
-        tell_why=settings.log_invalid_auth_tokens,
-        path_prefix=path_prefix(settings),
-        keys_awaited=auth and keyring.waiting,
-        auth=auth,
-        compression=not settings.http_disable_response_compression,
-        check_label_names=settings.write_check_label_names,
-        max_decoded=settings.ratelimit_max_decoded_size,
-    )
-
-
-def limiter_for(settings: Settings, limits: tuple[Limit, ...] | None, old: Limiter | None) -> Limiter | None:
-    """The limiter that ``settings`` ask for: the old one, so that its counts stay, with what is new."""
-    if limits is None:
-        return None
-    limiter = old or Limiter()
-    limiter.max_tenants = settings.ratelimit_max_tenants
-    limiter.measured = bool(settings.datasource_url)
-    closed = limiter.measured and settings.ratelimit_fail_closed
-    limiter.stale_after = settings.ratelimit_max_usage_age if closed else None
-    limiter.replace(limits)
-    return limiter
-
-
-def describe_keys(configured: Configured) -> str:
-    """One line on what tokens are verified with."""
-    if configured.policy is not None and not configured.policy.auth:
-        return "-enable.auth is not set: NO token is needed, whoever can connect has every tenant it names"
-    keyset = configured.keyring.keyset if configured.keyring is not None else None
-    if keyset is None:
-        return "0 keys loaded: token signatures are NOT verified, anybody can make a token"
-    return f"{len(keyset)} key{'' if len(keyset) == 1 else 's'} loaded"
-
-
-def _backends(flag: str, urls: Sequence[str], before: BackendGroup | None) -> BackendGroup | None:
-    backends = [Backend.parse(url, flag) for url in urls]
-    return BackendGroup(backends, before) if backends else None

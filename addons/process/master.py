@@ -1,7 +1,7 @@
-"""The launcher's own mitmproxy master: the proxy core and the gateway's addons, and nothing else.
+"""The launcher's mitmproxy master: the proxy core and the gateway's addons, and nothing else.
 
-mitmdump calls some 35 addons on each of four hooks of a request, and once more on an update hook after each. Here a
-hook goes straight to the few that have it.
+mitmdump calls some 35 addons on each of four hooks of a request, and an update hook after each. Here a hook is only
+called on the few addons that have it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class DirectAddonManager(AddonManager):
-    """Looks up which addons have a hook once, not at every event."""
+    """Looks up once which addons have a hook, instead of at every event."""
 
     def __init__(self, master: Master) -> None:
         super().__init__(master)  # type: ignore[no-untyped-call]
@@ -59,10 +59,9 @@ class DirectAddonManager(AddonManager):
 
 
 class CertlessTls(TlsConfig):
-    """mitmproxy's TLS without its certificate authority.
+    """mitmproxy's TLS without its certificate authority, whose key it writes into the home directory.
 
-    Its own makes a key and writes it into the home directory, which a service may not have. Nothing here is ever
-    signed: the gateway's TLS contexts are its own.
+    The gateway signs nothing: its TLS contexts are its own.
     """
 
     def running(self) -> None:
@@ -72,23 +71,23 @@ class CertlessTls(TlsConfig):
         pass
 
     def request(self, flow: HTTPFlow) -> None:
-        """mitmproxy 12 looks here for the path of the authority's revocation list."""
+        """Do nothing: mitmproxy 12 serves the authority's revocation list here."""
 
 
 class GatewayMaster(Master):
-    """A master with the addons that proxying needs, and the given ones before them."""
+    """A master with the given addons, and those that proxying needs after them."""
 
     def __init__(self, options: Options, addons: Sequence[object], loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(options, event_loop=loop)
-        self._legacy_log_events.uninstall()  # an event for each log record, which no addon here listens to
+        self._legacy_log_events.uninstall()  # fires an event for each log record, which no addon here uses
         self.addons = DirectAddonManager(self)
         self.addons.add(Proxyserver(), *addons, CertlessTls(), NextLayerAddon(), ErrorCheck())  # type: ignore[no-untyped-call]
 
     async def run(self) -> None:
-        """As mitmproxy's, without its listeners, and without eager tasks.
+        """Run like mitmproxy's master, without its listeners and without eager tasks.
 
-        A task that begins within its creator can be cancelled before its own clean-up is in place (a client's socket
-        is forgotten that way), and uvloop does not hand every Python's eager factory what it takes.
+        An eager task can be cancelled before its clean-up is in place (which leaks a client's socket), and uvloop does
+        not support the eager task factory of every Python.
         """
         errors = self.addons.get("errorcheck")
         assert isinstance(errors, ErrorCheck)

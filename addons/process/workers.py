@@ -1,7 +1,7 @@
-"""Several processes on one port: the parent starts them, starts dead ones anew, and passes signals on.
+"""Several processes on one port: the parent starts them, restarts dead ones, and forwards signals.
 
-The parent serves nothing and loads nothing: it is forked before there is a loop or a thread. Workers share a directory:
-counts for limits and the sockets that /metrics asks are in it.
+The parent serves nothing: it forks before there is an event loop or a thread. Workers share a directory, with counts
+for limits and the sockets that /metrics uses.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from vmgw_addons.state import Worker
 logger = logging.getLogger(__name__)
 
 _QUICK: Final = 2.0
-"""Seconds: a worker that ends with an error that soon after the start would do so again."""
+"""Seconds: a worker that fails that soon after its start would fail again."""
 _PAUSE: Final = 1.0
 """Seconds between two starts of the same worker."""
 _SIGNALS: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 
 
 class Supervisor:
-    """Keeps ``count`` workers running, each of which does ``work`` and ends with the code that returns."""
+    """Keeps ``count`` workers running. Each calls ``work``, and exits with the code that returns."""
 
     def __init__(self, count: int, work: Callable[[Worker], int]) -> None:
         self.count = count
@@ -39,12 +39,12 @@ class Supervisor:
         self.slots: dict[int, int] = {}
         self.started: dict[int, float] = {}
         self.due: dict[int, float] = {}
-        """When a dead worker's slot is to be filled again."""
+        """When to restart the worker of a slot."""
         self.stopping = False
         self.code = 0
 
     def run(self) -> int:
-        """Run until the workers have ended after a signal. Returns the exit code: 0 if theirs are."""
+        """Run until a signal has ended all workers. Returns the exit code: 0 if theirs are 0."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             for slot in range(self.count):
@@ -63,18 +63,18 @@ class Supervisor:
         if pid == 0:
             code = 1
             try:
-                signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can: it has yet to read the files anyway
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until its handler is set; it has not read files yet
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
                 code = self.work(Worker(parent=self.pid, slot=slot, count=self.count, directory=self.directory))
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()
-                os._exit(code)  # nothing of the parent's is to be cleaned up twice
+                os._exit(code)  # skip the parent's clean-up
         self.slots[pid] = slot
         self.started[slot] = time.monotonic()
 
     def wait(self) -> None:
-        """Wait for a signal, or until a dead worker is to be started again, and act on it."""
+        """Wait for a signal, or until a worker is due for a restart, and act on it."""
         pause = min(self.due.values(), default=time.monotonic() + 60) - time.monotonic()
         received = signal.sigtimedwait(_SIGNALS, max(0.0, pause))
         number = None if received is None else received.si_signo
@@ -90,27 +90,27 @@ class Supervisor:
                 self.start(slot)
 
     def send(self, number: signal.Signals) -> None:
-        """Pass a signal on to every worker."""
+        """Send a signal to every worker."""
         for pid in self.slots:
             os.kill(pid, number)
 
     def reap(self) -> None:
-        """See which workers have ended, and plan to start them again, or give up."""
+        """Collect ended workers, and schedule their restart, or give up."""
         while self.slots:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 return
             slot, code = self.slots.pop(pid), os.waitstatus_to_exitcode(status)
             if self.stopping:
-                if code != -signal.SIGTERM:  # which is how one ends that had not begun to serve
+                if code != -signal.SIGTERM:  # SIGTERM kills a worker that has not begun to serve
                     self.code = self.code or abs(code)
                 continue
             age = time.monotonic() - self.started[slot]
             if code > 0 and age < _QUICK:
-                # It could not start, such as where the port is taken: nor will the others, nor another one.
+                # It could not start (the port is in use, for example), so neither can the others.
                 self.stopping, self.code = True, code
                 self.due.clear()
                 self.send(signal.SIGTERM)
                 continue
-            logger.warning(f"worker {slot} ended with code {code} and is started again")
+            logger.warning(f"worker {slot} exited with code {code}, restarting it")
             self.due[slot] = time.monotonic() + (0.0 if age > _PAUSE else _PAUSE)

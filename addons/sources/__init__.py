@@ -1,4 +1,4 @@
-"""What is fetched or exchanged in the background: keys, limits, usage, and the counts of other replicas.
+"""What the gateway fetches or exchanges in the background: keys, limits, usage, and the counts of other replicas.
 
 No request waits for any of it.
 """

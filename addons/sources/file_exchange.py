@@ -1,7 +1,7 @@
-"""Counts of the worker processes of one machine, in a directory that they share.
+"""Exchange of counts between the worker processes of one machine, in a shared directory.
 
-Each writes a file of its own, and never that of the one it replaces: what a worker counted before it died goes on
-counting until it has left the window. The clock is the machine's monotonic one, which all its processes share.
+Each worker writes a file of its own. The file of a dead worker stays, so its counts still count until they leave the
+window. Times are those of the monotonic clock, which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Final, NamedTuple
 
-from vmgw_addons.outgoing import AskError
+from vmgw_addons.outgoing import RequestFailed
 from vmgw_addons.support import OneThread
-from vmgw_core.base import FieldError, as_integer, get_object, load_object
-from vmgw_core.base.strict_json import child
+from vmgw_core.base import FieldError, as_integer, as_object, child, load_object, optional
 from vmgw_core.limits import MAX_REPLICAS, PeerCounts
 
 _MAX_FILE: Final = 64 << 20  # bytes
 _HEARTBEAT: Final = 1.0  # seconds
-_KEPT: Final = 4500.0  # seconds: a count is believed for a window and a quarter
+_KEPT: Final = 4500.0  # seconds: a count is valid for a window and a quarter
 
 
 Stamp = tuple[int, int, int]
-"""Differs from the last one when a file has changed."""
+"""Changes when the file does."""
 
 
 class _File(NamedTuple):
@@ -36,17 +35,17 @@ class _File(NamedTuple):
     name: str
     stamp: Stamp
     counts: Mapping[str, int] | None = None
-    """None: nothing that is new, or nothing of use."""
+    """None if the file has not changed, or is not valid."""
     written: float = 0.0
 
 
 class FileExchange:
-    """The worker of number ``slot`` in ``directory``, which only the workers of one gateway use."""
+    """The exchange of worker ``slot`` in ``directory``, which only the workers of one gateway use."""
 
     name = "the workers' directory"
 
     def __init__(self, directory: Path, slot: int) -> None:
-        self.others = PeerCounts()
+        self.peers = PeerCounts()
         self.spent = 0.0
         self._directory = directory
         self._file = directory / f"{slot}-{token_hex(8)}.json"
@@ -55,31 +54,25 @@ class FileExchange:
         self._thread = OneThread("worker counts")
 
     async def swap(self, counts: Mapping[str, int], now: float) -> bool:
-        """Tell the own counts and hear the others'. There is never more to come at once.
-
-        Raises:
-            AskError: the directory cannot be used.
-        """
-
         seen = dict(self._seen)
 
         def work() -> tuple[list[_File], float]:
             begun = time.thread_time()
             self._write(dict(counts), now)
             files = list(self._read(seen))
-            return files, time.thread_time() - begun  # another thread, but the interpreter is one
+            return files, time.thread_time() - begun  # it holds the interpreter, even in a thread
 
         try:
             files, spent = await self._thread.call(work)
         except OSError as error:
-            raise AskError(f"{self._directory}: {error.strerror}") from None
+            raise RequestFailed(f"{self._directory}: {error.strerror}") from None
         begun = time.thread_time()
-        self._hear(files, now)
+        self._take(files, now)
         self.spent = spent + time.thread_time() - begun
         return False
 
     async def close(self) -> None:
-        """Nothing: the file stays, its counts still count."""
+        """Keep the file: its counts still count."""
 
     def _write(self, counts: dict[str, int], now: float) -> None:
         if self._written is not None and self._written[0] == counts and now - self._written[1] < _HEARTBEAT:
@@ -89,19 +82,19 @@ class FileExchange:
         draft.replace(self._file)
         self._written = counts, now
 
-    def _hear(self, files: Sequence[_File], now: float) -> None:
+    def _take(self, files: Sequence[_File], now: float) -> None:
         self._seen = {file.name: file.stamp for file in files}
         for file in files:
             if file.counts is not None:
                 written = min(file.written, now)
-                self.others.seen(file.name, written)
-                self.others.replace_counts(file.name, file.counts, written)
+                self.peers.seen(file.name, written)
+                self.peers.replace_counts(file.name, file.counts, written)
 
     def _read(self, seen: Mapping[str, Stamp]) -> Iterator[_File]:
         names = sorted(entry.name for entry in os.scandir(self._directory) if entry.name.endswith(".json"))
         for name in names[: MAX_REPLICAS + 1]:
             if name != self._file.name:
-                with suppress(FileNotFoundError):  # another worker has tidied up
+                with suppress(FileNotFoundError):  # another worker has removed it
                     yield self._read_one(name, seen.get(name))
 
     def _read_one(self, name: str, seen: Stamp | None) -> _File:
@@ -118,8 +111,8 @@ class FileExchange:
         try:
             fields = load_object(document, name)
             written = as_integer(fields.get("written"), "written", minimum=0) / 1e6
-            counts = get_object(fields, "counts") or {}
+            counts = optional(fields, "counts", as_object) or {}
             numbers = {key: as_integer(count, child("counts", key), minimum=0) for key, count in counts.items()}
         except FieldError:
-            return _File(name, stamp)  # no worker has written that
+            return _File(name, stamp)  # not written by a worker
         return _File(name, stamp, numbers, written)

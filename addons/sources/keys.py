@@ -1,4 +1,4 @@
-"""Key refresh: fetching JWKS and OIDC documents in the background, never in a request's way."""
+"""Key refresh: fetches JWKS and OIDC documents in the background."""
 
 from __future__ import annotations
 
@@ -16,38 +16,31 @@ logger = logging.getLogger(__name__)
 
 
 class KeyRefresh:
-    """Does what the key ring asks for, when it is due, in threads."""
+    """Fetches the documents that the key ring is due to get, in threads."""
 
     def __init__(self, in_force: InForce, background: Background) -> None:
         self.in_force = in_force
         self.background = background
         self.wake = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
-        self.fetches: set[asyncio.Task[None]] = set()
 
     def running(self) -> None:
         self.wake = asyncio.Event()
-        self.task = self.background.repeat("key_refresh", self.step)
-
-    async def done(self) -> None:
-        await self.background.stop(self.task, *self.fetches)
+        self.background.repeat("key_refresh", self.step)
 
     def unknown_key(self) -> None:
-        """A token came whose key is not among the known ones: its issuer may have new ones."""
+        """Fetch keys again: a token names a key that is not known, so its issuer may have new ones."""
         if self.in_force.configured.keyring is not None:
             self.in_force.configured.keyring.unknown_key(time.time())
             self.wake.set()
 
     async def step(self) -> float:
-        """Start what is due, then wait for the next thing to be."""
+        """Start the fetches that are due, and wait until the next one is."""
         self.wake.clear()
         keyring = self.in_force.configured.keyring
         pause = None
         if keyring is not None:
             for fetch in keyring.due(time.time()):
-                task = self.background.once("key_fetch", self.fetch(fetch))
-                self.fetches.add(task)
-                task.add_done_callback(self.fetches.discard)
+                self.background.once("key_fetch", self.fetch(fetch))
             pause = keyring.next_due(time.time())
         with suppress(TimeoutError):
             await asyncio.wait_for(self.wake.wait(), pause)
@@ -61,17 +54,17 @@ class KeyRefresh:
         before = keyring.generation
         try:
             document = await in_thread(lambda: download(fetch.url), "key fetch")
-        except Exception as error:  # whatever a library raises, refreshing goes on
+        except Exception as error:  # refreshing goes on, whatever a library raises
             keyring.failed(fetch, describe(error), time.time())
-            logger.warning(f"cannot fetch keys, the old ones stay in use: {fetch.source}: {describe(error)}")
+            logger.warning(f"{fetch.source}: cannot fetch keys, keeping the old ones: {describe(error)}")
         else:
             keyring.received(fetch, document, time.time())
             for status in keyring.status():
                 if status.name == fetch.source and status.last_error is not None:
-                    logger.warning(f"keys of no use, the old ones stay: {status.name}: {status.last_error}")
+                    logger.warning(f"{status.name}: unusable keys, keeping the old ones: {status.last_error}")
                 elif status.name == fetch.source and status.skipped:
-                    logger.warning(f"keys left out: {status.name}: {'; '.join(status.skipped)}")
+                    logger.warning(f"{status.name}: skipped keys: {'; '.join(status.skipped)}")
         if keyring.generation != before:
             self.in_force.use_keys()
-            logger.info(f"{len(keyring.keyset or ())} keys in use after a refresh of {fetch.source}")
+            logger.info(f"{fetch.source}: refreshed, {len(keyring.keyset or ())} keys in use")
         self.wake.set()

@@ -1,4 +1,4 @@
-"""Where the limits come from: ``-ratelimit.config``, a file or a URL, as bytes and as limits."""
+"""Reads the limits of ``-ratelimit.config``, a file or a URL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from vmgw_addons.outgoing import AskError, describe, download
+from vmgw_addons.outgoing import RequestFailed, describe, download
 from vmgw_core.base import without_credentials
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError
@@ -18,15 +18,14 @@ _PLACEHOLDER: Final = re.compile(rb"%\{([^{}\n]*)\}")
 
 
 def load(settings: Settings) -> tuple[Limit, ...]:
-    """The limits that ``settings`` ask for. Blocks: up to 15 seconds for a URL.
+    """Read the limits. Blocks, up to 15 seconds for a URL.
 
     Raises:
-        ConfigurationError: there is no such file, or nothing can be read there; it is not understood; or a limit in it
-            could not be held.
+        ConfigurationError: the file cannot be read or is not valid, or a limit in it cannot be enforced.
     """
     location = settings.ratelimit_config
     if not location:
-        raise ConfigurationError("-enable.rateLimit needs -ratelimit.config: the file with the limits")
+        raise ConfigurationError("-enable.rateLimit needs -ratelimit.config, the file with the limits")
     name = shown(location)
     limits = read_limits(expanded(read(location), os.environ, name), name)
     if not settings.datasource_url:
@@ -35,24 +34,24 @@ def load(settings: Settings) -> tuple[Limit, ...]:
 
 
 def read(location: str) -> bytes:
-    """The bytes at a path or a URL, bounded. Raises ConfigurationError, which shows no credentials."""
+    """Read a bounded number of bytes from a path or a URL. Raises ``ConfigurationError``, without credentials."""
     try:
         if is_url(location):
             return download(location)
         with Path(location).open("rb") as file:
-            return file.read(MAX_BYTES + 1)  # one more than is taken, so that it is refused and not cut off
-    except (AskError, OSError, ValueError) as error:  # ValueError: a path with a NUL
+            return file.read(MAX_BYTES + 1)  # a larger file is refused, not cut off
+    except (RequestFailed, OSError, ValueError) as error:  # ValueError: a path with a NUL
         raise ConfigurationError(f"{shown(location)}: cannot read it: {describe(error)}") from None
 
 
 def expanded(data: bytes, environ: Mapping[str, str], name: str) -> bytes:
-    """The file with the environment's value for every ``%{NAME}``, once: what comes in is not searched again.
+    """Replace every ``%{NAME}`` by the environment variable, without looking for placeholders in its value.
 
     Raises:
-        ConfigurationError: there is no such variable, or the file becomes larger than one may be.
+        ConfigurationError: there is no such variable, or the result is too large.
     """
     if len(data) > MAX_BYTES:
-        return data  # which is refused as it is
+        return data  # the parser refuses it
     parts: list[bytes] = []
     position = size = 0
     for found in _PLACEHOLDER.finditer(data):
@@ -65,15 +64,15 @@ def expanded(data: bytes, environ: Mapping[str, str], name: str) -> bytes:
         position = found.end()
         size += len(parts[-1]) + len(parts[-2])
         if size > MAX_BYTES:
-            raise ConfigurationError(f"{name}: with the values of its placeholders it is larger than {MAX_BYTES} bytes")
+            raise ConfigurationError(f"{name}: larger than {MAX_BYTES} bytes with the values of its placeholders")
     return b"".join([*parts, data[position:]])
 
 
 def is_url(location: str) -> bool:
-    """Whether it is fetched and not opened."""
+    """Whether ``location`` is a URL rather than a path."""
     return location.lower().startswith(("http://", "https://"))
 
 
 def shown(location: str) -> str:
-    """The flag and where it points, without what may be secret in a URL: user, password and arguments."""
+    """Return the flag and its value, without what may be secret in a URL: user, password and arguments."""
     return f"-ratelimit.config {without_credentials(location) if is_url(location) else location}"

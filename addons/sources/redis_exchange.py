@@ -1,8 +1,8 @@
-"""Counts of replicas in Redis or Valkey: one script, one round trip, only what has changed.
+"""Exchange of counts through Redis or Valkey: one script, one round trip, changed counts only.
 
-In the store, for each replica, are a hash from counter to count, and a sorted set from counter to when it was told,
-on the server's clock. A replica asks of each other one for what was told since it last asked. All keys carry one hash
-tag, so a Redis cluster keeps them together, and expire once nothing in them can count any more.
+For each replica the store holds a hash from counter to count, and a sorted set from counter to the time when it was
+published, on the server's clock. A replica reads from each peer what was published since it last did. All keys have
+one hash tag, so that a Redis cluster keeps them together, and expire when nothing in them counts any more.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import Any, Final
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from vmgw_addons.outgoing import AskError, describe
+from vmgw_addons.outgoing import RequestFailed, describe
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import LocalCounts, PeerCounts
 
 TIMEOUT: Final = 2.0
 """Seconds for a connection, and for an exchange."""
-_KEPT: Final = 4500  # seconds: a count is believed for a window and a quarter
-_MAX_TOLD: Final = 5000  # counters in one exchange, each way; what is left comes with the next one
+_KEPT: Final = 4500  # seconds: a count is valid for a window and a quarter
+_MAX_COUNTERS: Final = 5000  # in one exchange, each way; the rest follows in the next one
 
 SCRIPT: Final = """
-local id, kept, most, told = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local id, kept, most, published = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local changes, known = cjson.decode(ARGV[5]), cjson.decode(ARGV[6])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local oldest = now - kept * 1000000
 
 local lost = 0
-if told > 0 and redis.call('EXISTS', KEYS[2]) == 0 then lost = 1 end
+if published > 0 and redis.call('EXISTS', KEYS[2]) == 0 then lost = 1 end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', oldest)
 redis.call('ZADD', KEYS[1], now, id)
 
@@ -79,26 +79,23 @@ return reply
 
 
 class RedisExchange:
-    """This replica in the store that ``-ratelimit.storage`` names."""
+    """The exchange of this replica in the store of ``-ratelimit.storage``."""
 
     name = "-ratelimit.storage"
 
     def __init__(self, url: str, prefix: str) -> None:
-        """
-        Raises:
-            ConfigurationError: it is no URL of a Redis. The message does not show it.
-        """
+        """Raises ``ConfigurationError``, without the URL, if that is not one of a Redis."""
         if not url.startswith(("redis://", "rediss://", "unix://")):
             raise ConfigurationError("-ratelimit.storage: expected a URL such as redis://host:6379/0")
         if not prefix or any(char in prefix for char in "{}") or not prefix.isprintable():
             raise ConfigurationError("-ratelimit.storageKeyPrefix: expected text without braces")
-        self.others = PeerCounts()
+        self.peers = PeerCounts()
         self.spent = 0.0
-        self._own = LocalCounts()
+        self._local = LocalCounts()
         self._id = token_hex(8)
         self._known: dict[str, str] = {}
-        """Of each other replica, the time up to which it was heard, as the store writes it."""
-        self._told = 0
+        """For each peer, the time up to which its counts were read, as the store writes it."""
+        self._published = 0
         try:
             self._client = redis.asyncio.from_url(
                 url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=None, max_connections=4
@@ -111,55 +108,50 @@ class RedisExchange:
         self._keys = [f"{base}replicas", f"{base}{self._id}:counts", f"{base}{self._id}:times", base]
 
     async def swap(self, counts: Mapping[str, int], now: float) -> bool:
-        """Tell the own counts and hear the others'. Whether there is more to tell or hear at once.
-
-        Raises:
-            AskError: the store did not answer as it should.
-        """
         begun = time.thread_time()
-        changes = dict(list(self._own.changes(counts, now).items())[:_MAX_TOLD])
-        flat = [text for counter, count in changes.items() for text in (counter, str(count))]
-        arguments: list[str | int] = [self._id, _KEPT, _MAX_TOLD, self._told, json.dumps(flat), json.dumps(self._known)]
+        changes = dict(list(self._local.changes(counts, now).items())[:_MAX_COUNTERS])
+        flat = json.dumps([text for counter, count in changes.items() for text in (counter, str(count))])
+        arguments: list[str | int] = [self._id, _KEPT, _MAX_COUNTERS, self._published, flat, json.dumps(self._known)]
         self.spent = time.thread_time() - begun
         try:
             reply = await self._script(keys=self._keys, args=arguments)
         except (RedisError, OSError, TimeoutError) as error:
-            raise AskError(_reason(error)) from None
+            raise RequestFailed(_reason(error)) from None
         begun = time.thread_time()
-        self._own.published(changes, now)
-        self._told = len(counts)
+        self._local.published(changes, now)
+        self._published = len(counts)
         try:
-            return self._heard(reply, time.monotonic()) or len(changes) == _MAX_TOLD
+            return self._take(reply, time.monotonic()) or len(changes) == _MAX_COUNTERS
         except (ValueError, TypeError, IndexError, UnicodeError, AttributeError):
-            raise AskError("the answer is not one of the script's") from None
+            raise RequestFailed("the script returned something unexpected") from None
         finally:
             self.spent += time.thread_time() - begun
 
     async def close(self) -> None:
-        """Close the connection."""
         await self._client.aclose()
 
-    def _heard(self, reply: Any, now: float) -> bool:  # noqa: ANN401
+    def _take(self, reply: Any, now: float) -> bool:  # noqa: ANN401
+        """Take over the counts of the peers. Returns whether there may be more."""
         lost, *replicas = reply
-        heard = 0
+        read = 0
         known = {}
-        for other, seen, since, document in replicas:
-            name = other.decode()
-            self.others.seen(name, now - max(0, int(seen)) / 1000)
+        for peer, seen, since, document in replicas:
+            name = peer.decode()
+            self.peers.seen(name, now - max(0, int(seen)) / 1000)
             entries = iter(json.loads(document))
             for counter, count, age in zip(entries, entries, entries, strict=True):
-                self.others.update_counts(name, {str(counter): int(count)}, now - max(0, int(age)) / 1000)
-                heard += 1
+                self.peers.update_counts(name, {str(counter): int(count)}, now - max(0, int(age)) / 1000)
+                read += 1
             if since:
                 known[name] = since.decode()
         self._known = known
         if lost:
-            self._own.forget()
-        return bool(lost) or heard >= _MAX_TOLD
+            self._local.forget()
+        return bool(lost) or read >= _MAX_COUNTERS
 
 
 def _reason(error: BaseException) -> str:
-    """In the system's words, or the server's error code (``NOAUTH``, ``LOADING``): messages may quote what was sent."""
+    """Describe an error; of the server's only the code (``NOAUTH``), since its message may quote what was sent."""
     if isinstance(error, redis.exceptions.ResponseError):
         code = str(error).partition(" ")[0]
         return code if code.isupper() and code.isalpha() else type(error).__name__

@@ -1,4 +1,4 @@
-"""Asks tenants of a cluster, through ``-read.url``, for what the open-source storage has no metrics of."""
+"""Queries ``-read.url`` for the series of each tenant, which open-source vmstorage has no metrics of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from vmgw_addons.outgoing import DEADLINE, AskError, Endpoint, TLSFiles
+from vmgw_addons.outgoing import DEADLINE, Endpoint, RequestFailed, TLSFiles
 from vmgw_addons.support import Background, Outage, in_thread
 from vmgw_core.backends import Backend
 from vmgw_core.base import FieldError, TenantID
@@ -18,37 +18,37 @@ from vmgw_core.limits import Ask, LimitType, OwnRequests, TenantSeries
 logger = logging.getLogger(__name__)
 
 INTERVAL: Final = 30.0
-"""Seconds between two questions to a tenant, at least: each is a scan of its index, and a query of its own."""
+"""The least seconds between two queries for a tenant: each scans its index and counts as a query."""
 _AT_ONCE: Final = 4
 
 
-class TenantAsking:
-    """Goes round the tenants in a task of its own, so that a slow one holds up nothing but the others."""
+class TenantQueries:
+    """Queries the tenants in a task of its own, so that a slow tenant only delays the other tenants."""
 
     def __init__(self, settings: Settings, own: OwnRequests, interval: float, background: Background) -> None:
         self.series = TenantSeries(interval=max(INTERVAL, interval))
-        self.outage = Outage(logger, "what it said before goes on being held to")
+        self.outage = Outage(logger, "its last known usage still counts")
         backends = [Backend.parse(url, "read.url") for url in settings.read_url]
         self._tls = TLSFiles(settings.client_tls("read"))
         self._endpoints = [[Endpoint(backend, self._tls, idle=1) for backend in backends] for _ in range(_AT_ONCE)]
-        self._chosen = 0  # which of the backends is asked, until it fails
+        self._chosen = 0  # the backend in use, until it fails
         self._own = own
         self._background = background
         self._task: asyncio.Task[None] | None = None
 
     def start(self, types: Iterable[LimitType], tenants: Iterable[TenantID]) -> None:
-        """Ask those whose turn it is, unless the last round is still under way."""
+        """Query the tenants that are due, unless the last round is still running."""
         if self._task is not None and not self._task.done():
             return
         failures = self.outage.failures
         asks = self.series.due(types, tenants, time.monotonic())
         if self.series.left_out:
-            self.outage.failed(f"{self.series.left_out} tenants are too many to be asked for their series")
+            self.outage.failed(f"too many tenants: {self.series.left_out} are not queried for their series")
         if asks:
             self._task = self._background.once("tenant_series", self._round(asks, failures))
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop the round."""
         if self._task is not None:
             self._task.cancel()
 
@@ -61,7 +61,7 @@ class TenantAsking:
 
         await asyncio.gather(*(work(endpoints) for endpoints in self._endpoints))
         if self.outage.failures == failures:
-            self.outage.succeeded("all tenants tell of their series again")
+            self.outage.succeeded("the series of all tenants are known again")
 
     async def _ask(self, endpoints: Sequence[Endpoint], ask: Ask) -> None:
         chosen = self._chosen
@@ -76,9 +76,9 @@ class TenantAsking:
             )
             self._own.note(ask.tenant, asked_wall)
             self.series.received(ask, document, asked)
-        except (AskError, FieldError, TimeoutError) as error:
+        except (RequestFailed, FieldError, TimeoutError) as error:
             self.series.failed(ask)
             if self._chosen == chosen:
                 self._chosen = (chosen + 1) % len(endpoints)
-            reason = str(error) or f"no answer within {DEADLINE + 5:.0f} seconds"
-            self.outage.failed(f"tenant {ask.tenant} does not tell of its {ask.type}: {reason}")
+            reason = str(error) or f"no response within {DEADLINE + 5:.0f} seconds"
+            self.outage.failed(f"cannot query {ask.type} of tenant {ask.tenant}: {reason}")

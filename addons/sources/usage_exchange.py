@@ -1,4 +1,4 @@
-"""Usage exchange: replicas tell each other what they have counted, in the background, never in a request's way."""
+"""Exchange of counts: replicas share what they have counted, in the background."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from vmgw_addons.outgoing import AskError
+from vmgw_addons.outgoing import RequestFailed
 from vmgw_addons.state import Exchange, InForce, Worker
 from vmgw_addons.support import Background, Outage
 from vmgw_core.configuration import Settings
@@ -25,15 +25,15 @@ logger = logging.getLogger(__name__)
 
 INTERVAL: Final = 0.1
 """Seconds between two exchanges."""
-_IDLE: Final = 1.0  # seconds between two looks whether there is something to exchange
+_IDLE: Final = 1.0  # seconds between two checks whether there is something to exchange
 _DEADLINE: Final = 5.0  # seconds for an exchange
-_FAREWELL: Final = 1.0  # seconds for the last one
-_SHARE: Final = 20  # the event loop is busy with exchanging for at most one of that many parts of the time
+_LAST_DEADLINE: Final = 1.0  # seconds for the last one
+_SHARE: Final = 20  # exchanges take at most one part in 20 of the event loop's time
 _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
 class UsageExchange:
-    """Shares counts with other replicas (``-ratelimit.storage``), ten times a second."""
+    """Shares counts with other replicas ten times a second (-ratelimit.storage)."""
 
     def __init__(
         self, in_force: InForce, background: Background, worker: Worker | None, registry: CollectorRegistry
@@ -43,12 +43,12 @@ class UsageExchange:
         self.worker = worker
         self.task: asyncio.Task[None] | None = None
         self.used: Exchange | None = None
-        self.outage = Outage(logger, "what this replica counts itself goes on being held to")
+        self.outage = Outage(logger, "only the counts of this replica are up to date")
         self.alive = 0
-        """Other replicas, as of the last exchange."""
+        """Live peers, as of the last exchange."""
         self.duration = Histogram(
             "vmgateway_ratelimit_exchange_duration_seconds",
-            "An exchange of counts with the other replicas",
+            "Duration of an exchange of counts with the other replicas",
             buckets=_BUCKETS,
             registry=registry,
         )
@@ -58,16 +58,16 @@ class UsageExchange:
         self.used = exchange = self.in_force.configured.exchange
         limiter = self.in_force.configured.limiter
         if exchange is not None and limiter is not None and limiter.limits:
-            await self.exchange(exchange, limiter)  # before anything is admitted: what others count is known then
+            await self.exchange(exchange, limiter)  # know the peers' counts before the first request
         self.task = self.background.repeat("usage_exchange", self.step)
 
     async def done(self) -> None:
-        await self.background.stop(self.task)
+        await self.background.stop(self.task)  # the swap below must be the last one
         if self.used is not None:
             await self.leave(self.used)
 
     async def step(self) -> float:
-        """Exchange once. What is used is read anew each time: a reload may replace it."""
+        """Exchange once, with the exchange in force: a reload may replace it."""
         if self.used is not self.in_force.configured.exchange:
             old, self.used = self.used, self.in_force.configured.exchange
             if old is not None:
@@ -78,53 +78,50 @@ class UsageExchange:
         return await self.exchange(self.used, limiter)
 
     async def leave(self, used: Exchange) -> None:
-        """Let go of what was set aside; what was counted goes on counting."""
+        """Publish the final counts, without reservations, and close the exchange."""
         limiter = self.in_force.configured.limiter
         if limiter is not None and limiter.limits and self.outage.reason is None:
             now = time.monotonic()
             counts = {key: count for key, count in limiter.local_counts(now).items() if not key.endswith(RESERVED)}
-            with suppress(AskError, TimeoutError):
-                await asyncio.wait_for(used.swap(counts, now), _FAREWELL)
+            with suppress(RequestFailed, TimeoutError):
+                await asyncio.wait_for(used.swap(counts, now), _LAST_DEADLINE)
         await used.close()
 
     async def exchange(self, used: Exchange, limiter: Limiter) -> float:
-        """One exchange; how many seconds to wait for the next."""
+        """Exchange once. Returns the seconds until the next exchange."""
         started = time.monotonic()
         busy = time.thread_time()
         counts = limiter.local_counts(started)
         busy = time.thread_time() - busy
         try:
             more = await asyncio.wait_for(used.swap(counts, started), _DEADLINE)
-        except (AskError, TimeoutError) as error:
-            reason = str(error) or f"no answer within {_DEADLINE:.0f} seconds"
+        except (RequestFailed, TimeoutError) as error:
+            reason = str(error) or f"no response within {_DEADLINE:.0f} seconds"
             self.outage.failed(f"cannot exchange counts with other replicas: {used.name}: {reason}")
-            # What they told before counts for its window, and their share is left to them: they may live on.
-            heard = time.thread_time()
-            totals, _ = used.others.totals(time.monotonic())
+            # Known counts stay for their window, and peers keep their share: they may still be alive.
+            begun = time.thread_time()
+            totals, _ = used.peers.totals(time.monotonic())
         except Exception:
             self.outage.failed("the exchange of counts failed")
             raise
         else:
             self.duration.observe(time.monotonic() - started)
             self.outage.succeeded("counts are exchanged with other replicas again")
-            if more:  # half of what there is to know is not to be acted on
+            if more:  # do not act on half of the counts
                 return 0.01
-            heard = time.thread_time()
-            totals, self.alive = used.others.totals(time.monotonic())
+            begun = time.thread_time()
+            totals, self.alive = used.peers.totals(time.monotonic())
         worker = self.worker
-        peers = self.alive if worker is None else max(self.alive, worker.count - 1)  # also those yet to start
+        peers = self.alive if worker is None else max(self.alive, worker.count - 1)  # some may not have started yet
         limiter.learn_peers(totals, peers, time.monotonic())
-        busy += time.thread_time() - heard + used.spent
+        busy += time.thread_time() - begun + used.spent
         return max(started + INTERVAL - time.monotonic(), busy * _SHARE, 0.001)
 
 
 def build_exchange(settings: Settings, before: Settings | None = None, old: Exchange | None = None) -> Exchange | None:
-    """What ``-ratelimit.storage`` asks for.
+    """Build the exchange of ``-ratelimit.storage``. Raises ``ConfigurationError`` if a flag cannot be used.
 
-    It is the ``old`` one where the flags are as they were ``before``, and where there is no such flag.
-
-    Raises:
-        ConfigurationError: a flag cannot be used.
+    Returns the ``old`` one if the flags are as they were ``before``, or if there is no such flag (workers).
     """
     url, prefix = settings.ratelimit_storage, settings.ratelimit_storage_key_prefix
     same = before is not None and (url, prefix) == (before.ratelimit_storage, before.ratelimit_storage_key_prefix)
@@ -132,17 +129,15 @@ def build_exchange(settings: Settings, before: Settings | None = None, old: Exch
 
 
 class _State(Collector):
-    """What is read when the page is asked for."""
-
     def __init__(self, exchange: UsageExchange) -> None:
         self.exchange = exchange
 
     def collect(self) -> Iterator[Metric]:
         if self.exchange.in_force.configured.exchange is None:
             return
-        errors = CounterMetricFamily("vmgateway_ratelimit_exchange_errors", "Exchanges of counts that failed")
-        errors.add_metric([], self.exchange.outage.failures)
-        yield errors
+        yield CounterMetricFamily(
+            "vmgateway_ratelimit_exchange_errors", "Failed exchanges of counts", value=self.exchange.outage.failures
+        )
         yield GaugeMetricFamily(
             "vmgateway_ratelimit_replicas",
             "Replicas that share counts, this one included",

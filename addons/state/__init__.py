@@ -1,19 +1,17 @@
-"""What the addons share: the policy in force, the decision on each request, and the limits on the wire.
+"""What the addons share: the configuration in force, the cycle of each request, and the limits of the protocol.
 
-It holds values and protocols; the packages above put them there and act on them.
+This package holds values and protocols; the packages above it set them and act on them.
 """
 
 from __future__ import annotations
 
-from .capture_status import CaptureStatus
+from .counts import CaptureStatus, Reloads
 from .cycles import Cycles, head_of, hide_token
-from .dead_target import DEAD_ADDRESS, DEAD_TARGET
 from .exchange import Exchange
 from .in_force import Configured, InForce, tell_of_backend
 from .page_access import PageAccess, header_edit, path_prefix
 from .process import Process, Worker
-from .reloads import Reloads
-from .wire_limits import WireLimits
+from .wire_limits import DEAD_ADDRESS, DEAD_TARGET, WireLimits
 
 __all__ = [
     "DEAD_ADDRESS",

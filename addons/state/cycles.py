@@ -1,4 +1,4 @@
-"""The cycle of each flow, and what the flow lane makes of a flow's request."""
+"""The cycle of each flow, and the head of a flow's request."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from vmgw_core.http import RequestHead
 
 
 class Cycles(WeakKeyDictionary[HTTPFlow, Cycle]):
-    """Flows are saved to files with their metadata, so what is no plain data is kept beside them, here."""
+    """The cycle of each flow. It is not in the flow's metadata, since mitmproxy saves that to files."""
 
     def of(self, flow: HTTPFlow) -> Cycle:
-        """The cycle of ``flow``, begun if there is none yet."""
+        """Return the cycle of ``flow``; begin it if there is none."""
         cycle = self.get(flow)
         if cycle is None:
             cycle = self[flow] = Cycle(head_of(flow), at=time.time(), started=time.perf_counter())
@@ -24,7 +24,7 @@ class Cycles(WeakKeyDictionary[HTTPFlow, Cycle]):
 
 
 def head_of(flow: HTTPFlow) -> RequestHead:
-    """The head of a flow's request, as the core reads it."""
+    """Convert the head of a flow's request for the core."""
     data = flow.request.data
     peer = flow.client_conn.peername
     return RequestHead(
@@ -36,10 +36,7 @@ def head_of(flow: HTTPFlow) -> RequestHead:
 
 
 def hide_token(flow: HTTPFlow, policy: Policy | None) -> None:
-    """Take credentials out of a flow's request, so that whoever prints or saves it does not come by a token.
-
-    The cycle has the head as it came, and no flow is saved with that.
-    """
+    """Remove credentials from a flow's request, so that no view or file shows them. The cycle keeps the whole head."""
     header = policy.token_header if policy is not None else b"authorization"
     flow.request.headers.fields = tuple(
         field

@@ -1,4 +1,4 @@
-"""What a place where replicas meet has to offer."""
+"""The interface of an exchange of counts between replicas."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from vmgw_core.limits import PeerCounts
 
 
 class Exchange(Protocol):
-    """Where replicas meet."""
+    """Exchanges counts with the other replicas."""
 
     name: str
-    others: PeerCounts
+    peers: PeerCounts
     spent: float
-    """Seconds of computing in the last swap, for which requests had to wait."""
+    """Seconds of CPU time in the last swap, during which requests had to wait."""
 
     async def swap(self, counts: Mapping[str, int], now: float) -> bool:
-        """Tell the own counts, then hear the others'. Whether there is more at once. Raises AskError."""
+        """Publish the local counts, then read those of the peers. Raises ``RequestFailed``.
+
+        Returns:
+            Whether there is more to exchange at once.
+        """
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""

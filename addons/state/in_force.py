@@ -25,15 +25,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Configured:
-    """What the flags and the files they name ask for. By default nothing: every request is refused."""
+    """What the flags and their files configure. By default nothing: every request is refused."""
 
     settings: Settings = field(default_factory=Settings)
     policy: Policy | None = None
     keyring: KeyRing | None = None
     limiter: Limiter | None = None
-    """None without limits; else it stays the same object over reloads."""
+    """None without limits; else a reload keeps the same object."""
     concurrency: Concurrency | None = None
-    """None if no limit was ever set; else it stays the same object over reloads."""
+    """None if no limit was ever set; else a reload keeps the same object."""
     upstream_tls: Mapping[tuple[str, int], UpstreamTLS] = field(default_factory=dict)
     page_access: PageAccess | None = None
     header_edit: HeaderEdit = field(default_factory=HeaderEdit)
@@ -42,7 +42,7 @@ class Configured:
     exchange: Exchange | None = None
     limits: WireLimits = field(init=False)
     gateway: Gateway | None = field(init=False)
-    """What the next request is judged by; None without a policy."""
+    """What decides on the next request; None without a policy."""
 
     def __post_init__(self) -> None:
         gateway = None
@@ -60,19 +60,19 @@ class Configured:
 
     @property
     def groups(self) -> list[BackendGroup]:
-        """The groups of backends."""
+        """The groups of ``-read.url`` and ``-write.url``."""
         policy = self.policy
         return [] if policy is None else [group for group in (policy.read, policy.write) if group is not None]
 
 
 class InForce:
-    """Holds the configuration in force. Those who need it read it anew each time."""
+    """Holds the configuration in force. Read it from here for each request."""
 
     def __init__(self, configured: Configured | None = None) -> None:
         self.configured = configured or Configured()
 
     def use_keys(self) -> None:
-        """Put the key ring's present keys in force, and so drop the tokens verified with the old ones."""
+        """Put the present keys of the key ring in force. Drops the cache of verified tokens."""
         policy, keyring = self.configured.policy, self.configured.keyring
         if policy is not None and keyring is not None:
             policy.verifier.replace_keys(keyring.keyset)
@@ -81,9 +81,9 @@ class InForce:
 
 
 def tell_of_backend(member: Member) -> None:
-    """Log that one of several backends was set aside, or answers again."""
+    """Log that one of several backends was ejected, or is back."""
     backend = member.backend
     if member.up:
-        logger.info(f"-{backend.flag}: {backend} answers again")
+        logger.info(f"-{backend.flag}: {backend} responds again")
     else:
-        logger.warning(f"-{backend.flag}: {backend} failed and is set aside until it answers")
+        logger.warning(f"-{backend.flag}: {backend} failed and gets no requests until it responds again")

@@ -1,6 +1,6 @@
-"""Who may see the gateway's own pages: ``-httpAuth.*`` and ``-…AuthKey``.
+"""Access to the gateway's own pages: ``-httpAuth.*`` and ``-…AuthKey``.
 
-``/health``, ``/-/healthy``, ``/-/ready`` and ``/ping`` are always open: load balancers and Kubernetes ask for them.
+``/health``, ``/-/healthy``, ``/-/ready`` and ``/ping`` are always open, for load balancers and Kubernetes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final, Self
 from urllib.parse import parse_qsl
 
 from vmgw_addons.support import Secret
+from vmgw_core.base import quoted
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError, Refusal
 from vmgw_core.http import HeaderEdit, Headers, Response
@@ -25,21 +26,21 @@ PLAIN: Final = b"text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageAccess:
-    """The flags about own pages, parsed."""
+    """The parsed flags."""
 
     prefix: str
-    """``-http.pathPrefix``: empty, or with a slash in front and none behind."""
+    """``-http.pathPrefix``: empty, or with a leading slash and no trailing one."""
     username: bytes
     password: Secret
     keys: Mapping[str, Secret]
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """Raises ``ConfigurationError``, which names the flag or the file."""
+        """Read the flags. Raises ``ConfigurationError``, which names the flag or the file."""
         username = settings.http_auth_username
         password = Secret("httpAuth.password", settings.http_auth_password)
         if password and not username:
-            raise ConfigurationError("-httpAuth.password has no effect without -httpAuth.username: set both or none")
+            raise ConfigurationError("-httpAuth.password needs -httpAuth.username: set both or none")
         return cls(
             prefix=path_prefix(settings),
             username=username.encode("utf-8", "surrogateescape"),
@@ -57,25 +58,25 @@ class PageAccess:
 
     @property
     def has_files(self) -> bool:
-        """Whether there is something to refresh."""
+        """Whether a secret is in a file."""
         return any(secret.path is not None for secret in (self.password, *self.keys.values()))
 
     def refresh(self) -> None:
-        """Read the files of secrets again that have changed. Blocks."""
+        """Read the secrets again whose files have changed. Blocks."""
         for secret in (self.password, *self.keys.values()):
             secret.refresh()
 
     def refuse(self, flag: str, query: str, headers: Headers) -> Response | None:
-        """The answer to who may not see a page, or None for who may. ``flag`` names the page's own key."""
+        """Return the response that refuses a page, or None if access is granted. ``flag`` names the page's key."""
         key = self.keys[flag]
         if key:
             if key.matches(_argument(query, "authKey")):
                 return None
-            return page(401, f"The provided authKey doesn't match -{flag}\n".encode())
+            return page(401, f"The provided authKey doesn't match -{flag}\n".encode())  # VictoriaMetrics' words
         if not self.username or self._knows_password(headers):
             return None
         challenge = (b"WWW-Authenticate", b'Basic realm="vmgateway", charset="UTF-8"')
-        return page(401, b"-httpAuth.username and -httpAuth.password are needed here\n", extra=(challenge,))
+        return page(401, b"this page needs -httpAuth.username and -httpAuth.password\n", extra=(challenge,))
 
     def _knows_password(self, headers: Headers) -> bool:
         values = [value for name, value in headers if name.lower() == b"authorization"]
@@ -85,22 +86,22 @@ class PageAccess:
         except binascii.Error:
             given = b""
         username, _, password = given.partition(b":")
-        # Both are compared, so that the time does not tell whether the name was right.
+        # Compare both, so that the time does not reveal whether the name was right.
         named = hmac.compare_digest(self.username, username)
         return self.password.matches(password) and named
 
 
 def page(status: int, body: bytes, content_type: bytes = PLAIN, extra: Headers = ()) -> Response:
-    """An own page as an answer."""
+    """Make a response with ``body``."""
     headers = ((b"Content-Type", content_type), (b"Content-Length", str(len(body)).encode()), *extra)
     return Response(status=status, headers=headers, body=body)
 
 
 def path_prefix(settings: Settings) -> str:
-    """``-http.pathPrefix``, with a slash in front and none behind, or empty.
+    """Read ``-http.pathPrefix``: empty, or with a leading slash and no trailing one.
 
     Raises:
-        ConfigurationError: it is no plain path.
+        ConfigurationError: it is not a plain path.
     """
     text = settings.http_path_prefix.strip("/")
     if not text:
@@ -110,15 +111,15 @@ def path_prefix(settings: Settings) -> str:
     except Refusal:
         path = ""
     if path != f"/{text}" or not path.isascii() or set(path) & set("?%# "):
-        raise ConfigurationError(f"flag -http.pathPrefix: expected a path such as /metrics, got {text[:60]!r}")
+        raise ConfigurationError(f"-http.pathPrefix: expected a path such as /metrics, got {quoted(text)}")
     return path
 
 
 def header_edit(settings: Settings) -> HeaderEdit:
-    """What ``-http.header.*`` and ``-http.disableCORS`` make of every answer's headers.
+    """Read ``-http.header.*`` and ``-http.disableCORS``, which change the headers of every response.
 
     Raises:
-        ConfigurationError: a value cannot stand in a header.
+        ConfigurationError: a value is not valid in a header.
     """
     add = []
     for flag, name, value in (
@@ -127,7 +128,7 @@ def header_edit(settings: Settings) -> HeaderEdit:
         ("frameOptions", b"X-Frame-Options", settings.http_header_frame_options),
     ):
         if not value.isascii() or not (value.isprintable() or not value):
-            raise ConfigurationError(f"flag -http.header.{flag}: expected the value of a header, in plain ASCII")
+            raise ConfigurationError(f"-http.header.{flag}: expected a header value in printable ASCII")
         if value:
             add.append((name, value.encode()))
     drop = HeaderEdit().drop
@@ -137,7 +138,7 @@ def header_edit(settings: Settings) -> HeaderEdit:
 
 
 def _argument(query: str, name: str) -> bytes:
-    """The only argument of that name, or nothing where there are several: then it is not clear which was meant."""
+    """Return the only argument of that name, or nothing if there are several."""
     try:
         arguments = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_ARGUMENTS, errors="surrogateescape")
     except ValueError:

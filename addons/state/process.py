@@ -1,4 +1,4 @@
-"""This process: how it was started, and whether it ends."""
+"""This process: how it was started, and whether it is ending."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vmgw_addons.support import ThreadWriter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """One of ``count`` processes on one port. ``directory`` is theirs alone, and goes with them."""
+    """One of ``count`` processes on one port. They share ``directory``, which is deleted at their end."""
 
     parent: int
     slot: int
@@ -20,16 +20,16 @@ class Worker:
 
 @dataclass(slots=True, kw_only=True)
 class Process:
-    """The launcher sets the first three; without it, in mitmproxy's tools, they stay as they are."""
+    """The launcher sets the first three; mitmproxy's tools leave them at their defaults."""
 
     worker: Worker | None = None
-    """Which of several processes this is; None if it is the only one."""
+    """This process among several; None if it is the only one."""
     log: ThreadWriter[str] | None = None
-    """What writes the log; None in mitmproxy's tools, which write it themselves."""
+    """Writes the log; None in mitmproxy's tools, which have their own."""
     fast: bool = False
-    """Whether the fast lane carries what it can."""
+    """Whether the fast lane is in use."""
     interactive: bool = False
-    """Whether somebody looks at flows, so that more of them is kept."""
+    """Whether this is mitmproxy or mitmweb, which show flows, so that more of each flow is kept."""
     offline: bool | None = None
-    """Whether no listener is wanted (``mitmdump -n``); None until a configuration was accepted."""
+    """Whether there is no listener (``mitmdump -n``); None until a configuration was accepted."""
     draining: bool = False

@@ -1,4 +1,4 @@
-"""What the lanes need of an access log."""
+"""The interface of the access log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vmgw_core.enforcement import Cycle
 
 
 class RequestLog(Protocol):
-    """Takes each request that has ended. The access log is one."""
+    """Logs each request that has ended. ``AccessLog`` implements it."""
 
     lost: int
     """Lines that could not be written."""

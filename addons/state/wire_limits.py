@@ -1,11 +1,16 @@
-"""Sizes and times on the wire: what a client may send, and how long each side may take."""
+"""Limits of the protocol: sizes and timeouts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from vmgw_core.configuration import Settings
 from vmgw_core.http import HeadLimits
+
+DEAD_ADDRESS: Final = ("127.0.0.1", 1)
+DEAD_TARGET: Final = "http://127.0.0.1:1"
+"""The target of mitmproxy's reverse mode. No connection is ever made to it: see ``UpstreamConnections``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +30,7 @@ class WireLimits:
 
     @classmethod
     def of(cls, settings: Settings) -> WireLimits:
-        """The limits that the flags ask for."""
+        """Take the limits from the flags."""
         return cls(
             head=HeadLimits(
                 size=settings.http_max_head_size,

@@ -1,23 +1,23 @@
-"""The steps of one request, each a thin addon class over the core: access, concurrency, rate limit, forwarding.
+"""The steps of one request, each a thin addon over the core: access, concurrency, rate limit, forwarding.
 
-The flow lane calls them as mitmproxy's hooks. The fast lane calls the functions that the hooks call.
+In the flow lane their hooks run. The fast lane calls the functions behind the hooks.
 """
 
 from __future__ import annotations
 
 from .access_control import AccessControl
-from .concurrency import Occupancy
+from .concurrency import ConcurrencyLimit
 from .flow_responses import refuse, respond
 from .forwarding import Forwarding
 from .rate_limit import RateLimit
-from .response_headers import AnswerHeaders
+from .response_headers import ResponseHeaders
 
 __all__ = [
     "AccessControl",
-    "AnswerHeaders",
+    "ConcurrencyLimit",
     "Forwarding",
-    "Occupancy",
     "RateLimit",
+    "ResponseHeaders",
     "refuse",
     "respond",
 ]

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class AccessControl:
-    """Checks the token and what it allows; a refused request is answered here and goes no further."""
+    """Checks the token and what it allows, and refuses the request otherwise."""
 
     def __init__(self, in_force: InForce, cycles: Cycles, keys: KeyRefresh) -> None:
         self.in_force = in_force
@@ -30,17 +30,17 @@ class AccessControl:
             return
         cycle = self.cycles.of(flow)
         if cycle.state is not State.HEAD:
-            return  # a captured request that is sent again
+            return  # a replayed request
         hide_token(flow, self.in_force.configured.policy)
         try:
-            if flow.client_conn.alpn == b"h2":  # no byte of it has been read as HTTP/1.1 is
+            if flow.client_conn.alpn == b"h2":  # the check of HTTP/1.1 heads has not seen it
                 check_fields(cycle.head)
             cycle.authorize(self.in_force.configured.gateway)
         except Refusal as refusal:
-            respond(flow, self.answer(cycle, refusal))
+            respond(flow, self.refuse(cycle, refusal))
 
-    def answer(self, cycle: Cycle, refusal: Refusal) -> Response:
-        """What the client gets. Logs, and asks for new keys where the token's key was not among the known ones."""
+    def refuse(self, cycle: Cycle, refusal: Refusal) -> Response:
+        """Return the response to a refusal. Log it, and fetch keys if the token's key is not known."""
         policy = cycle.policy
         if isinstance(refusal, SignatureNotChecked):  # the cycle drops its cause
             logger.error(f"a request failed: {refusal.message}", exc_info=refusal.__cause__)
@@ -50,6 +50,6 @@ class AccessControl:
         if isinstance(refusal, UnknownKey | BadSignature):
             self.keys.unknown_key()
         if tell_why and isinstance(refusal, TokenRefused):
-            # repr: nothing a client sends can start a line of its own.
+            # repr: the message may quote the client, and must not start another line.
             logger.warning(f"token refused: {refusal.code}: {refusal.message!r}, client {cycle.head.client}")
         return refusal_response(refusal, access=access, tell_why=tell_why)

@@ -1,4 +1,4 @@
-"""Occupancy: a place among the concurrent requests for each request of the flow lane, and its end."""
+"""Concurrency limit: a slot for each request of the flow lane, until it ends."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from vmgw_core.errors import Refusal
 from .flow_responses import refuse
 
 
-class Occupancy:
-    """Holds the flow lane's requests to the number that may be under way at once, and gives their places back."""
+class ConcurrencyLimit:
+    """Limits the concurrent requests of the flow lane, and frees the slot of each request at its end."""
 
     def __init__(self, cycles: Cycles) -> None:
         self.cycles = cycles
@@ -28,29 +28,24 @@ class Occupancy:
         self.flows[flow] = cycle
         try:
             if not cycle.enter():
-                await queued(cycle)
+                await wait_for_slot(cycle)
         except Refusal as refusal:
             refuse(flow, cycle, refusal)
 
     def response(self, flow: HTTPFlow) -> None:
-        self.ended(flow)
-
-    def error(self, flow: HTTPFlow) -> None:
-        self.ended(flow)
-
-    def ended(self, flow: HTTPFlow) -> None:
-        """The flow has got its answer, or gets none."""
         cycle = self.flows.pop(flow, None)
         if cycle is not None:
             cycle.end()
 
+    error = response
 
-async def queued(cycle: Cycle) -> None:
-    """Wait for a place. Raises ``TooManyAtOnce``: there was none within ``-maxQueueDuration``."""
-    placed = asyncio.Event()
-    cycle.queue(placed.set)
+
+async def wait_for_slot(cycle: Cycle) -> None:
+    """Wait for a slot. Raises ``TooManyAtOnce`` if none is free within ``-maxQueueDuration``."""
+    granted = asyncio.Event()
+    cycle.queue(granted.set)
     assert cycle.gateway is not None
     with suppress(TimeoutError):
-        await asyncio.wait_for(placed.wait(), cycle.gateway.max_queue)
+        await asyncio.wait_for(granted.wait(), cycle.gateway.max_queue)
     if cycle.state is State.QUEUED:
         cycle.expire()

@@ -1,4 +1,4 @@
-"""Answering a flow without a backend."""
+"""Responses to a flow without a backend."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from vmgw_core.http import Response, refusal_response
 
 
 def respond(flow: HTTPFlow, response: Response) -> None:
-    """Answer ``flow`` with a response of the gateway's own.
+    """Respond to ``flow`` with a response of the gateway's own.
 
-    The request must not be streamed then (mitmproxy cannot do both), and a client that waits for ``100 Continue``
-    gets the answer in its place.
+    It stops streaming, since mitmproxy cannot do both. A client that waits for ``100 Continue`` gets the response
+    instead.
     """
     flow.request.stream = False
     flow.request.headers.pop("expect", None)
-    # RFC 9110, sections 9.3.2 and 15.3.5: no content in an answer to HEAD, and no length in a 204.
-    headless = flow.request.method == "HEAD"
-    flow.response = http.Response.make(response.status, b"" if headless else response.body)
+    # RFC 9110, sections 9.3.2 and 15.3.5: no content in a response to HEAD, and no length in a 204.
+    is_head = flow.request.method == "HEAD"
+    flow.response = http.Response.make(response.status, b"" if is_head else response.body)
     flow.response.headers = Headers(response.headers)
 
 
 def refuse(flow: HTTPFlow, cycle: Cycle | None, refusal: Refusal) -> None:
-    """Answer ``flow`` with the refusal's status and text, and note it. ``cycle`` is None if none was begun."""
+    """Respond to ``flow`` with a refusal, and record it in the cycle, if there is one."""
     access = None
     if cycle is not None:
         cycle.refuse(refusal)

@@ -1,4 +1,4 @@
-"""Forwarding: the one place that writes a backend's address into a request."""
+"""Forwarding: the only place that writes a backend's address into a request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .flow_responses import refuse
 
 
 class Forwarding:
-    """Makes labels, filters and tenant binding, and sends the request on; nothing else does."""
+    """Writes the token's labels, filters and tenant into the request, and the backend's address."""
 
     def __init__(self, in_force: InForce, process: Process, cycles: Cycles) -> None:
         self.in_force = in_force
@@ -35,28 +35,28 @@ class Forwarding:
             self.forward(flow, cycle, lambda: cycle.form(form))
 
     def forward(self, flow: HTTPFlow, cycle: Cycle, step: Callable[[], None]) -> None:
-        """Take the step that rewrites the request, and write what came of it into the flow."""
+        """Take the cycle's step that rewrites the request, and write the result into the flow."""
         try:
             step()
         except Refusal as refusal:
             refuse(flow, cycle, refusal)
             return
         if cycle.upstream is None:
-            return  # it follows from the form
+            return  # the form decides
         upstream = cycle.upstream
         apply(flow, upstream)
         flow.request.stream = cycle.grant is not None and cycle.grant.body is Body.STREAM
         if cycle.head.awaits_continue and flow.request.stream:
-            flow.request.headers["expect"] = "100-continue"  # mitmproxy answers it, and does not send it on
+            flow.request.headers["expect"] = "100-continue"  # mitmproxy responds to it, and does not forward it
         authorization = upstream.backend.authorization
         if flow.is_replay == "request" and authorization is not None:
-            # A client replay goes through mitmproxy's own layer, not the one that adds them on the way out. They are
-            # taken out of the flow when it has been sent, before anything saves it.
+            # A client replay uses mitmproxy's own layer, not the one that adds credentials. The capture removes them
+            # when the request has been sent, before anything saves the flow.
             flow.request.headers["Authorization"] = authorization.decode("ascii")
 
 
 def apply(flow: HTTPFlow, upstream: UpstreamRequest) -> None:
-    """Replace everything a backend sees of the request. An absolute-form or HTTP/2 authority goes with it."""
+    """Replace everything that a backend sees of the request, also an absolute-form or HTTP/2 authority."""
     request = flow.request
     request.headers = Headers(upstream.headers)
     request.data.authority = b""
@@ -66,7 +66,7 @@ def apply(flow: HTTPFlow, upstream: UpstreamRequest) -> None:
 
 
 def address(flow: HTTPFlow, upstream: UpstreamRequest) -> None:
-    """Write where the request goes: all that differs between two backends of a group."""
+    """Write the backend's address: all that differs between two backends of a group."""
     request = flow.request
     request.headers["Host"] = upstream.backend.host_header
     request.data.scheme = upstream.backend.scheme.encode()

@@ -1,8 +1,7 @@
-"""Rate limit: tenants are held to their limits, between the decision on a request and its way to a backend."""
+"""Rate limit: counts admitted requests against the limits of their tenants."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import Counter
@@ -20,26 +19,22 @@ from .flow_responses import refuse
 
 logger = logging.getLogger(__name__)
 
-_MAX_LINES: Final = 10  # a second
-_MAX_NEAR: Final = 100_000
+_MAX_LINES: Final = 10  # log lines a second
+_MAX_NEAR: Final = 100_000  # entries
 
 
 class RateLimit:
-    """Counts what is admitted; a request beyond a limit is answered 429 and goes no further."""
+    """Counts admitted requests, and refuses those over a limit with 429."""
 
     def __init__(self, in_force: InForce, background: Background, cycles: Cycles) -> None:
         self.in_force = in_force
         self.background = background
         self.cycles = cycles
-        self.task: asyncio.Task[None] | None = None
         self.near: Counter[tuple[LimitType, Resolution, str]] = Counter()
         """How often a tenant's usage came near a limit."""
 
     def running(self) -> None:
-        self.task = self.background.repeat("limit_report", self.step)
-
-    async def done(self) -> None:
-        await self.background.stop(self.task)
+        self.background.repeat("limit_report", self.step)
 
     def requestheaders(self, flow: HTTPFlow) -> None:
         cycle = self.cycles.get(flow)
@@ -50,17 +45,17 @@ class RateLimit:
         except Refusal as refusal:
             refuse(flow, cycle, refusal)
         except Exception:
-            # mitmproxy would log it and let the flow go on; the cycle takes it no further either.
+            # mitmproxy would log the exception and continue with the flow.
             logger.exception("a request could not be counted")
             refuse(flow, cycle, InternalError("the request could not be counted"))
 
     async def step(self) -> float:
-        """Log once a second whose usage came near a limit."""
+        """Report once a second."""
         self.report()
         return 1
 
     def report(self) -> None:
-        """Count and log what the limiter has noted, a bounded number of lines."""
+        """Count and log which tenants came near a limit, in a bounded number of lines."""
         limiter = self.in_force.configured.limiter
         if limiter is None or not limiter.warnings:
             return

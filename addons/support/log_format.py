@@ -1,10 +1,10 @@
-"""Log lines as VictoriaMetrics components write them, and the flags ``-logger*`` that say how they look.
+"""Log lines in VictoriaMetrics' format, and the ``-logger*`` flags that set it.
 
 ``2026-01-02T03:04:05.678Z<TAB>info<TAB>keys.py:42<TAB>message``, or with ``-loggerFormat=json``
 ``{"ts":"…","level":"info","caller":"keys.py:42","msg":"message"}``.
 
-What a client or a backend sent may stand in a message. A record is one line whatever is in it, so that nothing sent
-can begin a record of its own.
+A message may quote what a client or a backend sent, so a record is always one line: nothing sent can forge another
+record.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
-from typing import Any, Final, Self, TextIO
+from typing import Final, Self, TextIO
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from vmgw_core.base import quoted
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError
 
 from .thread_writer import ThreadWriter
 
-_MAX_WAITING: Final = 8 << 20  # characters of lines that have not been written yet
+_MAX_WAITING: Final = 8 << 20  # characters of queued lines
 _LEVELS: Final = {"INFO": 20, "WARN": 30, "ERROR": 40, "FATAL": 50, "PANIC": 60}
 _WORDS: Final = {"WARNING": "warn", "CRITICAL": "fatal"}
 _FIELDS: Final = ("ts", "level", "caller", "msg")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/<>*+@-]+")
 _json_of: Final = json.JSONEncoder(separators=(",", ":")).encode  # ASCII: no character in it ends a line
-# What a terminal or a reader of logs takes for the end of a line, or acts on.
+# Characters that end a line or control a terminal.
 _CONTROL: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -49,16 +50,16 @@ class LogStyle:
     timezone: tzinfo | None = UTC
     """None: the machine's own."""
     names: Mapping[str, str] = field(default_factory=lambda: dict(zip(_FIELDS, _FIELDS, strict=True)))
-    """What the JSON fields are called."""
+    """The names of the JSON fields."""
     timestamps: bool = True
     errors_per_second: int = 0
     warnings_per_second: int = 0
     longest: int = 5000
-    """Characters of a message."""
+    """Characters of a message; a longer one loses its middle."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """Raises ``ConfigurationError``, which names the flag."""
+        """Read the flags. Raises ``ConfigurationError``, which names the flag."""
         return cls(
             as_json=_one_of("loggerFormat", settings.logger_format, ("default", "json")) == "json",
             level=_LEVELS[_one_of("loggerLevel", settings.logger_level, tuple(_LEVELS))],
@@ -73,15 +74,15 @@ class LogStyle:
 
     @property
     def stream(self) -> TextIO:
-        """Where lines go."""
+        """The stream of ``-loggerOutput``."""
         return sys.stdout if self.output == "stdout" else sys.stderr
 
     def line(self, created: float, level: str, caller: str, message: str, fields: Mapping[str, object]) -> str:
-        """One line without its end.
+        """Format one record, without the newline.
 
         Args:
             created: Unix time in seconds.
-            fields: what JSON shows beside the four, and the default format behind the message as ``name=value``.
+            fields: further fields; the default format appends them to the message as ``name=value``.
         """
         if self.as_json:
             return self._json(created, level, caller, message, fields)
@@ -107,18 +108,18 @@ class LogStyle:
 
 @lru_cache(maxsize=8)
 def _second(second: int, timezone: tzinfo | None) -> tuple[str, str]:
-    """The part of a timestamp that stays the same for a second: a busy access log has thousands of lines in it."""
+    """Format a timestamp down to the second. Cached: a busy access log has thousands of lines a second."""
     moment = datetime.fromtimestamp(second, UTC).astimezone(timezone)
     return f"{moment:%Y-%m-%dT%H:%M:%S}", "Z" if timezone is UTC else moment.strftime("%z")
 
 
 def one_line(text: str) -> str:
-    """``text`` with every character that could end a line, or steer a terminal, written out."""
+    """Escape every character in ``text`` that ends a line or controls a terminal."""
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def shortened(text: str, longest: int) -> str:
-    """``text``, or its beginning and its end where it is longer than that many characters."""
+    """Cut the middle out of ``text`` if it has more than ``longest`` characters."""
     if len(text) <= longest:
         return text
     half = max(1, (longest - 2) // 2)
@@ -141,13 +142,13 @@ class LineFormatter(logging.Formatter):
 
 
 class PerSecond(logging.Filter):
-    """Lets each place in the code log so many warnings and errors a second; the last of them says so."""
+    """Limits the warnings and errors of each log statement per second; the last one allowed says so."""
 
     def __init__(self, style: LogStyle) -> None:
         super().__init__()
         self.limits = {logging.WARNING: style.warnings_per_second, logging.ERROR: style.errors_per_second}
         self.second = 0
-        self.lock = threading.RLock()  # handlers call filters in any thread, before they take their own lock
+        self.lock = threading.RLock()  # filters run in any thread, before the handler takes its lock
         self.logged: Counter[tuple[str, int, int]] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -162,26 +163,23 @@ class PerSecond(logging.Filter):
             self.logged[place] += 1
             logged = self.logged[place]
         if logged == limit:
-            record.msg = f"(no more of these within this second, the limit is {limit}) {record.getMessage()}"
+            record.msg = f"(limit of {limit} a second reached, suppressing further ones) {record.getMessage()}"
             record.args = ()
         return logged <= limit
 
 
 def set_up_logging(style: LogStyle | None = None) -> None:
-    """Log in this process: the gateway from the style's level on, mitmproxy and its libraries from warnings on."""
+    """Log the gateway's records from the style's level up, those of mitmproxy and libraries from warnings up."""
     style = style or LogStyle()
     root = logging.getLogger()
-    root.handlers[:] = [log_handler(style)]
+    root.handlers[:] = [_styled(logging.StreamHandler(style.stream), style)]
     root.setLevel(max(logging.WARNING, style.level))
     logging.getLogger("vmgw_addons").setLevel(style.level)
 
 
 @contextmanager
 def logging_in_thread(style: LogStyle) -> Iterator[ThreadWriter[str]]:
-    """Write the lines of this process in a thread from here on, so that a log that stalls holds up no request.
-
-    Not before a fork: the thread would stay behind.
-    """
+    """Write log lines in a thread, so that a stalled log delays no request. Call it after any fork."""
 
     def write(line: str) -> None:
         style.stream.write(line)
@@ -190,7 +188,7 @@ def logging_in_thread(style: LogStyle) -> Iterator[ThreadWriter[str]]:
     writer = ThreadWriter(write, "log", _MAX_WAITING)
     root = logging.getLogger()
     before = root.handlers[:]
-    root.handlers[:] = [_dressed(_Handler(writer), style)]
+    root.handlers[:] = [_styled(_ThreadHandler(writer), style)]
     try:
         yield writer
     finally:
@@ -198,8 +196,8 @@ def logging_in_thread(style: LogStyle) -> Iterator[ThreadWriter[str]]:
         writer.close()
 
 
-class _Handler(logging.Handler):
-    """Formats records at once, and leaves writing to a thread. Records that find no room in the queue are lost."""
+class _ThreadHandler(logging.Handler):
+    """Formats records and queues them for a thread. Records that do not fit into the queue are lost."""
 
     def __init__(self, writer: ThreadWriter[str]) -> None:
         super().__init__()
@@ -215,22 +213,16 @@ class _Handler(logging.Handler):
 
 
 def set_up_logging_beside(style: LogStyle) -> None:
-    """Log in a mitmproxy tool: the gateway's records leave the tool's own log and go where the flags say."""
+    """Log in a mitmproxy tool: the gateway's records go to the stream of the flags instead of the tool's own log."""
     ours = logging.getLogger("vmgw_addons")
     for handler in logging.getLogger().handlers:
         if type(handler).__name__ == "TermLogHandler" and _not_ours not in handler.filters:
             handler.addFilter(_not_ours)
-    ours.handlers[:] = [log_handler(style)]
+    ours.handlers[:] = [_styled(logging.StreamHandler(style.stream), style)]
     ours.setLevel(style.level)
 
 
-def log_handler(style: LogStyle) -> logging.Handler:
-    """A handler that writes in ``style``."""
-    handler: logging.StreamHandler[Any] = logging.StreamHandler(style.stream)
-    return _dressed(handler, style)
-
-
-def _dressed(handler: logging.Handler, style: LogStyle) -> logging.Handler:
+def _styled(handler: logging.Handler, style: LogStyle) -> logging.Handler:
     handler.setFormatter(LineFormatter(style))
     handler.addFilter(PerSecond(style))
     return handler
@@ -241,14 +233,15 @@ def _not_ours(record: logging.LogRecord) -> bool:
 
 
 def _shown(value: object) -> str:
-    """A value of a field: bare where it is a plain word, else quoted, so that no value can pass for a field."""
+    """Format a field's value: quoted unless it is a plain word, so that no value looks like another field."""
     text = "-" if value is None else str(value)
     return text if _PLAIN.fullmatch(text) and (value is None or text != "-") else _json_of(text)
 
 
-def _one_of(flag: str, value: str, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise ConfigurationError(f"flag -{flag}: expected {' or '.join(known)}, got {value[:60]!r}")
+def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        expected = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
+        raise ConfigurationError(f"-{flag}: expected {expected}, got {quoted(value)}")
     return value
 
 
@@ -256,12 +249,12 @@ def _timezone(name: str) -> tzinfo | None:
     if name == "Local":
         return None
     if name == "UTC":
-        return UTC  # also where the machine has no time zone database
+        return UTC  # works without a time zone database
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ConfigurationError(
-            f"flag -loggerTimezone: expected an IANA time zone such as Europe/Berlin, or Local, got {name[:60]!r}"
+            f"-loggerTimezone: expected an IANA time zone such as Europe/Berlin, or Local, got {quoted(name)}"
         ) from None
 
 
@@ -271,9 +264,9 @@ def _field_names(text: str) -> dict[str, str]:
         old, colon, new = (piece.strip() for piece in part.partition(":"))
         if old not in names or not colon or not new:
             raise ConfigurationError(
-                f"flag -loggerJSONFields: expected old:new with one of {', '.join(_FIELDS)}, got {part[:60]!r}"
+                f"-loggerJSONFields: expected old:new, where old is ts, level, caller or msg, got {quoted(part)}"
             )
         names[old] = new
     if len(set(names.values())) < len(names):
-        raise ConfigurationError("flag -loggerJSONFields: two fields have the same name")
+        raise ConfigurationError("-loggerJSONFields: two fields have the same name")
     return names

@@ -1,4 +1,4 @@
-"""Secrets of flags: given as they are, or as ``file:///path`` of a file that is read again when it changes."""
+"""Secrets in flags: the value itself, or ``file:///path`` of a file that is read again when it changes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Final
 
 from vmgw_core.errors import ConfigurationError
 
+from .files import file_version
+
 logger = logging.getLogger(__name__)
 
 _FILE: Final = "file://"
@@ -16,12 +18,12 @@ _LARGEST: Final = 64 * 1024  # bytes
 
 
 class Secret:
-    """A password or key that is only ever compared, or sent where it belongs.
+    """A password or key. Its ``repr`` hides the value.
 
-    As in VictoriaMetrics, white space at the end of a file does not count.
+    As in VictoriaMetrics, white space at the end of the file is ignored.
 
     Raises:
-        ConfigurationError: the file cannot be read, or holds nothing.
+        ConfigurationError: the file cannot be read, or is empty.
     """
 
     def __init__(self, flag: str, text: str) -> None:
@@ -31,10 +33,10 @@ class Secret:
         self.value = text.encode("utf-8", "surrogateescape")
         if self.path is not None:
             try:
-                self.version = _version(self.path)
+                self.version = file_version(self.path)
                 self.value = _read(self.path)
             except (OSError, ValueError) as error:
-                raise ConfigurationError(f"flag -{flag}: cannot use {self.path}: {_reason(error)}") from None
+                raise ConfigurationError(f"-{flag}: cannot use {self.path}: {_reason(error)}") from None
 
     def __bool__(self) -> bool:
         return bool(self.value)
@@ -43,30 +45,20 @@ class Secret:
         return f"Secret({self.flag!r})"
 
     def refresh(self) -> None:
-        """Read the file again if it has changed. Blocks.
-
-        A file that can no longer be read, or is empty, leaves the last value in force.
-        """
-        if self.path is not None:
-            try:
-                version = _version(self.path)
-                if version != self.version:
-                    self.version = version  # first, so that a bad file is told of once
-                    self.value = _read(self.path)
-            except (OSError, ValueError) as error:
-                if self.version is not None:
-                    logger.warning(f"-{self.flag}: the old value stays in use: {self.path}: {_reason(error)}")
-                if isinstance(error, OSError):
-                    self.version = None
+        """Read the file again if it has changed. Blocks. Keep the old value if the file is empty or unreadable."""
+        if self.path is None or (version := file_version(self.path)) == self.version:
+            return
+        self.version = version  # set first, so that a bad file is logged once
+        try:
+            self.value = _read(self.path)
+        except (OSError, ValueError) as error:
+            logger.warning(f"-{self.flag}: cannot use {self.path}, keeping the old value: {_reason(error)}")
+            if isinstance(error, OSError):
+                self.version = None
 
     def matches(self, given: bytes) -> bool:
-        """Whether ``given`` is the secret, in a time that does not tell how much of it is right."""
+        """Compare ``given`` with the secret in constant time."""
         return hmac.compare_digest(self.value, given)
-
-
-def _version(path: Path) -> tuple[int, ...]:
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _read(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""A queue that a thread writes out, so that a disk or a pipe that stalls holds up neither the loop nor a request."""
+"""A bounded queue with a writer thread, so that a stalled disk or pipe does not block the event loop."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Final, Generic, TypeVar
 T = TypeVar("T")
 
 END_SECONDS: Final = 5.0
-"""How long the end of the process waits for what has not been written yet."""
+"""How long the process waits at its end for queued items to be written."""
 
 
 class ThreadWriter(Generic[T]):
-    """Writes in a thread what is handed over, in that order. The queue is bounded: what does not fit is lost.
+    """Writes items in order, in a thread. Items that do not fit into the queue are lost.
 
     Args:
-        write: writes one item. May block, and may raise: then the item is lost.
-        most: how much may wait, in the unit of the sizes given to :meth:`put`.
+        write: writes one item. It may block; if it raises, the item is lost.
+        most: the size of the queue, in the unit of the sizes given to :meth:`put`.
     """
 
     def __init__(self, write: Callable[[T], None], name: str, most: int) -> None:
@@ -35,7 +35,7 @@ class ThreadWriter(Generic[T]):
         self._thread.start()
 
     def put(self, item: T, size: int, lost: Callable[[], object]) -> None:
-        """Have ``item`` written. Never blocks. ``lost`` is called, in any thread, for an item that is not written."""
+        """Queue ``item`` without blocking. ``lost`` is called, in any thread, if the item is not written."""
         with self._lock:
             if self._closed or self._waiting + size > self._most:
                 self._lose(lost)
@@ -44,7 +44,7 @@ class ThreadWriter(Generic[T]):
             self._queue.put((item, size, lost))
 
     def close(self, seconds: float = END_SECONDS) -> bool:
-        """Take no more, and wait until everything is written, or that long. Returns whether it is."""
+        """Take no more items, and wait up to ``seconds`` until all are written. Returns whether they are."""
         with self._lock:
             if not self._closed:
                 self._closed = True

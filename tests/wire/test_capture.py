@@ -205,7 +205,7 @@ def test_a_file_that_has_its_size_ends_the_capture(tmp_path: Path, flags: list[s
     with Capturing(file, "-capture.maxFileSize=4KiB", *flags) as gateway:
         for _ in range(6):
             assert gateway.client(key.mint()).get("/api/v1/query").status == 200
-        gateway.wait_for_log("the capture has stopped: .* it has reached -capture.maxFileSize, 4096 bytes")
+        gateway.wait_for_log("the capture has stopped: .* the file has reached -capture.maxFileSize, 4096 bytes")
     assert 0 < file.stat().st_size <= 4096
     assert flows(file)
 
@@ -216,7 +216,7 @@ def test_a_file_with_half_a_flow_is_not_appended_to(
     file = tmp_path / "flows.mitm"
     file.write_bytes(b"12345:half")
     gateway = start_gateway(f"-capture.file={file}", *flags)
-    gateway.wait_for_log("the capture has stopped: .* does not end behind a whole flow")
+    gateway.wait_for_log("the capture has stopped: .* the last flow in it is incomplete")
     assert gateway.client(key.mint()).get("/api/v1/query").status == 200
     assert file.read_bytes() == b"12345:half"
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.wire.certificates import Authority
 from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
-from vmgw_addons.outgoing import AskError
+from vmgw_addons.outgoing import RequestFailed
 from vmgw_addons.outgoing.datasource import Datasource, build_datasource
 from vmgw_core.configuration import Settings, parse
 from vmgw_core.errors import ConfigurationError
@@ -150,11 +150,11 @@ def test_secrets_in_files_are_read_again_when_they_change(upstream: RecordingUps
     by_token.query("up", NOW)
     assert [each.header("Authorization") for each in upstream.requests[2:]] == [basic("c", "d"), ["Bearer u"]]
     token.unlink()
-    with pytest.raises(AskError, match=r"-datasource.bearerTokenFile: cannot read .*token: No such file"):
+    with pytest.raises(RequestFailed, match=r"-datasource.bearerTokenFile: cannot read .*token: No such file"):
         by_token.query("up", NOW)
     assert len(upstream.requests) == 4
     token.write_text("two\nlines")
-    with pytest.raises(AskError, match="more than one line"):
+    with pytest.raises(RequestFailed, match="more than one line"):
         by_token.query("up", NOW)
 
 
@@ -222,7 +222,7 @@ def test_a_certificate_that_does_not_verify(
     secure: RecordingUpstream, authority: Authority, flags: list[str], reason: str
 ) -> None:
     given = [f"tlsCAFile={authority.cert}" if flag == "ca" else flag for flag in flags]
-    with pytest.raises(AskError) as caught:
+    with pytest.raises(RequestFailed) as caught:
         datasource(secure.url, *given).query("up", NOW)
     assert str(caught.value) == f"-datasource.url: certificate verify failed: {reason}"
     assert secure.requests == []
@@ -238,12 +238,12 @@ def test_tls_files_are_read_again_when_they_change(
     ca.write_bytes(Authority(other, "other").cert.read_bytes())
     flags = (f"tlsCAFile={ca}", f"tlsCertFile={mine.cert}", f"tlsKeyFile={mine.key}")
     source = datasource(secure.url, *flags)
-    with pytest.raises(AskError):
+    with pytest.raises(RequestFailed):
         source.query("up", NOW)
     ca.write_bytes(authority.cert.read_bytes() + b"\n")
     source.query("up", NOW)
     ca.write_bytes(b"rubbish")
-    with pytest.raises(AskError, match=r"-datasource\.tlsCAFile: cannot use"):
+    with pytest.raises(RequestFailed, match=r"-datasource\.tlsCAFile: cannot use"):
         source.query("up", NOW)
     assert len(secure.requests) == 1
 
@@ -254,7 +254,7 @@ def test_tls_files_are_read_again_when_they_change(
 def failure(reply: Reply, *flags: str) -> str:
     with RecordingUpstream(lambda _: reply) as server:
         source = datasource(server.url.replace("//", "//user:hunter2@") + "/?authKey=s3cret", *flags)
-        with pytest.raises(AskError) as caught:
+        with pytest.raises(RequestFailed) as caught:
             source.query("up", NOW)
         return str(caught.value).replace(str(server.port), "PORT")
 
@@ -275,8 +275,10 @@ def test_a_redirect_is_not_followed(upstream: RecordingUpstream) -> None:
 
 
 def test_an_answer_is_bounded_in_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmgw_addons.outgoing.http.MAX_ANSWER", 1 << 20)
-    assert failure(Reply(body=(b"x" * 65536 for _ in range(17)))) == "-datasource.url: the answer is larger than 1 MiB"
+    monkeypatch.setattr("vmgw_addons.outgoing.http.MAX_RESPONSE", 1 << 20)
+    assert (
+        failure(Reply(body=(b"x" * 65536 for _ in range(17)))) == "-datasource.url: the response is larger than 1 MiB"
+    )
 
 
 def test_an_answer_is_bounded_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,13 +290,13 @@ def test_an_answer_is_bounded_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
             pause.wait(0.02)
             yield b"x"
 
-    assert failure(Reply(body=trickle())) == "-datasource.url: no answer within 0.2 seconds"
+    assert failure(Reply(body=trickle())) == "-datasource.url: no response within 0.2 seconds"
 
 
 def test_a_datasource_that_is_down() -> None:
     with RecordingUpstream() as server:
         source = datasource(server.url)
-    with pytest.raises(AskError, match=r"^-datasource.url: Connection refused$"):
+    with pytest.raises(RequestFailed, match=r"^-datasource.url: Connection refused$"):
         source.query("up", NOW)
 
 
@@ -308,9 +310,9 @@ def test_a_datasource_that_is_down() -> None:
         pytest.param(["headers=x"], "-datasource.headers: header 1", id="a header without a value"),
         pytest.param(["headers=a:b^^c d:secret"], "-datasource.headers: header 2", id="a name with a blank"),
         pytest.param(["headers=a:se\ncret"], "-datasource.headers: header 1", id="a line break"),
-        pytest.param(["headers=Content-Length:1"], "Content-Length is not for this flag", id="a header of ours"),
+        pytest.param(["headers=Content-Length:1"], "Content-Length cannot be set", id="a header of ours"),
         pytest.param(["basicAuth.password=secret"], "needs -datasource.basicAuth.username", id="no user"),
-        pytest.param(["basicAuth.username=a", "bearerToken=secret"], "set one kind", id="two kinds"),
+        pytest.param(["basicAuth.username=a", "bearerToken=secret"], "set only one of", id="two kinds"),
         pytest.param(["bearerToken=secret", "bearerTokenFile=/dev/null"], "set one of them", id="twice"),
         pytest.param(["bearerTokenFile=/missing"], "cannot read /missing: No such file", id="no file"),
         pytest.param(["headers=a:b", "-ratelimit.extraLabels=a"], "extraLabels: expected name=value", id="no label"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.wire.test_usage_exchange import KEY, Replica, run
-from vmgw_addons.outgoing import AskError
+from vmgw_addons.outgoing import RequestFailed
 from vmgw_addons.sources.file_exchange import FileExchange
 
 
@@ -40,7 +40,7 @@ def test_files_that_no_worker_wrote_are_left_alone(tmp_path: Path) -> None:
         await one.step()
         assert one.addon.outage.reason is None
         assert one.others() == counts
-        assert one.exchange.others.totals(time.monotonic() + 76)[0] == {}
+        assert one.exchange.peers.totals(time.monotonic() + 76)[0] == {}
 
     run(work, FileExchange(tmp_path, 0))
 
@@ -70,7 +70,7 @@ def test_a_directory_that_is_gone(tmp_path: Path) -> None:
 
 
 def test_an_exchange_that_cannot_work_raises_one_kind_of_error(tmp_path: Path) -> None:
-    with pytest.raises(AskError):
+    with pytest.raises(RequestFailed):
         asyncio.run(FileExchange(tmp_path / "gone", 0).swap({}, 0.0))
 
 

@@ -164,7 +164,7 @@ def test_limits_refuse_visibly(backend: RecordingUpstream, key: SigningKey, key_
     limits.write_text("limits:\n  - {type: queries, value: 1, resolution: hour}\n")
     flags = (f"-read.url={backend.url}", f"-auth.publicKeyFiles={key_file}", f"-ratelimit.config={limits}")
     with MitmWeb("-enable.auth", "-enable.rateLimit", *flags) as web:
-        assert web.run("vmgateway.limits") == ["nothing was counted so far"]
+        assert web.run("vmgateway.limits") == ["no requests counted so far"]
         client = web.client(key.mint(tenant(1, 5)))
         assert [client.get("/api/v1/query").status for _ in range(2)] == [200, 429]
         line = "tenant 1:5 has used 1 of 1 queries per hour"
@@ -214,7 +214,7 @@ def test_reload(web: MitmWeb, key_file: Path) -> None:
     key_file.write_text("rubbish")
     try:
         web.run("vmgateway.reload")
-        web.wait_for_log("cannot reload, the old configuration stays in force: ", behind=behind)
+        web.wait_for_log("cannot reload, keeping the old configuration: ", behind=behind)
     finally:
         key_file.write_text(good)
     assert web.run("vmgateway.keys")[0] == "1 key loaded"

@@ -17,7 +17,7 @@ from OpenSSL import crypto
 from tests.support.wire.certificates import Authority
 from tests.support.wire.upstream import HANG_UP, RecordingUpstream, Reply
 from vmgw_addons.observability.push_metrics import PushTarget
-from vmgw_addons.outgoing import AskError, describe, download
+from vmgw_addons.outgoing import RequestFailed, describe, download
 
 _PROXY = (f"{name}_proxy" for name in ("http", "https", "all", "no"))
 _ENVIRONMENT = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", *_PROXY)
@@ -36,7 +36,7 @@ def endless() -> Iterator[bytes]:
 
 
 def error_of(url: str) -> str:
-    with pytest.raises(AskError) as caught:
+    with pytest.raises(RequestFailed) as caught:
         download(url)
     return str(caught.value)
 
@@ -79,7 +79,7 @@ def test_only_200_is_a_document_and_no_redirect_is_followed(upstream: RecordingU
 
 def test_an_endless_document_is_given_up(upstream: RecordingUpstream) -> None:
     upstream.responder = lambda request: Reply(body=endless())
-    assert error_of(f"{upstream.url}/jwks") == "the answer is larger than 1 MiB"
+    assert error_of(f"{upstream.url}/jwks") == "the response is larger than 1 MiB"
 
 
 # --- credentials and proxies ---------------------------------------------------------------------------------------
@@ -160,19 +160,19 @@ def test_a_bundle_that_is_missing_is_named(secure: RecordingUpstream, monkeypatc
 
 # --- what errors say -----------------------------------------------------------------------------------------------
 
-BROKEN = "the answer is not valid HTTP, or was broken off"
+BROKEN = "the response is not valid HTTP, or incomplete"
 
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        pytest.param(b"", "the server closed the connection without an answer", id="nothing"),
+        pytest.param(b"", "the server closed the connection without a response", id="nothing"),
         pytest.param(b"rubbish\r\n\r\n", BROKEN, id="no HTTP"),
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx", BROKEN, id="half a body"),
         pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n", BROKEN, id="no chunk"),
         pytest.param(
             b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
-            "the compression of the answer cannot be read",
+            "the response cannot be decompressed",
             id="no gzip",
         ),
     ],
@@ -185,7 +185,7 @@ def test_an_answer_of_no_use(answer: bytes, reason: str) -> None:
 def test_a_server_that_hangs_up(upstream: RecordingUpstream) -> None:
     upstream.responder = lambda request: HANG_UP
     assert error_of(f"{upstream.url.replace('http://', 'http://user:password@')}/jwks") in (
-        "the server closed the connection without an answer",
+        "the server closed the connection without a response",
         "Connection reset by peer",
     )
 

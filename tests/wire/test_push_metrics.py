@@ -131,12 +131,12 @@ def test_a_url_that_fails_is_told_of_and_keeps_no_other_waiting(
 @pytest.mark.parametrize(
     ("flag", "told"),
     [
-        ("-pushmetrics.url=p4ss", "flag -pushmetrics.url: expected a URL"),
+        ("-pushmetrics.url=p4ss", "-pushmetrics.url: expected a URL"),
         ("-pushmetrics.url=http://a,ftp://u:p4ss@b", "in item 2"),
         ("-pushmetrics.url=http://u:p4ss@a:port", "in item 1"),
-        ("-pushmetrics.extraLabel=instance=foo", 'flag -pushmetrics.extraLabel: expected name="value" in item 1'),
-        ("-pushmetrics.header=p4ss", "flag -pushmetrics.header: expected Name: value in item 1"),
-        ("-pushmetrics.interval=0", "flag -pushmetrics.interval: expected at least 100ms"),
+        ("-pushmetrics.extraLabel=instance=foo", '-pushmetrics.extraLabel: expected name="value" in item 1'),
+        ("-pushmetrics.header=p4ss", "-pushmetrics.header: expected Name: value in item 1"),
+        ("-pushmetrics.interval=0", "-pushmetrics.interval: expected at least 100ms"),
     ],
 )
 def test_a_bad_flag_is_one_line_and_exit_code_2(

@@ -14,7 +14,7 @@ from tests.support.wire.upstream import RecordingUpstream, Reply
 from tests.support.wire.waiting import eventually
 from tests.wire.test_datasource_requests import datasource
 from vmgw_addons.observability.push_metrics import PushTarget
-from vmgw_addons.outgoing import AskError, download
+from vmgw_addons.outgoing import RequestFailed, download
 
 BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n"
 CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2000\r\n"
@@ -73,7 +73,7 @@ def ends(question: Callable[[], object]) -> None:
 
 def test_a_document_that_drips_in_is_given_up(server: Dripping) -> None:
     def ask() -> None:
-        with pytest.raises(AskError, match=r"^no answer within 0\.3 seconds$"):
+        with pytest.raises(RequestFailed, match=r"^no response within 0\.3 seconds$"):
             download(server.url, deadline=0.3)
 
     ends(ask)
@@ -86,7 +86,7 @@ def test_a_push_whose_answer_drips_in_is_given_up(start: bytes) -> None:
     target = PushTarget(url=server.url, shown=server.url, labels="", headers=(), compressed=True)
 
     def push() -> None:
-        with pytest.raises(AskError, match=r"^no answer within 0\.3 seconds$"):
+        with pytest.raises(RequestFailed, match=r"^no response within 0\.3 seconds$"):
             target.push(b"up 1\n", deadline=0.3)
 
     try:
@@ -115,7 +115,7 @@ def test_an_answer_of_the_datasource_that_drips_in_is_given_up(
 
     def ask() -> None:
         for _ in range(6):  # more than may be under way at once: none is left behind
-            with pytest.raises(AskError, match=r"no answer within 0\.3 seconds$"):
+            with pytest.raises(RequestFailed, match=r"no response within 0\.3 seconds$"):
                 source.query("up", 1_600_000_000)
 
     ends(ask)
@@ -135,7 +135,7 @@ def test_tls_ends_it_no_later(authority: Authority, monkeypatch: pytest.MonkeyPa
     ) as server:
 
         def ask() -> None:
-            with pytest.raises(AskError, match=r"^no answer within 1 seconds$"):
+            with pytest.raises(RequestFailed, match=r"^no response within 1 seconds$"):
                 download(server.url, deadline=1)
 
         ends(ask)
@@ -148,7 +148,7 @@ def test_a_proxy_whose_answer_drips_in_is_given_up(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HTTPS_PROXY", server.url.removesuffix("/jwks"))
 
     def ask() -> None:
-        with pytest.raises(AskError, match=r"^no answer within 0\.3 seconds$"):
+        with pytest.raises(RequestFailed, match=r"^no response within 0\.3 seconds$"):
             download("https://keys.example/jwks", deadline=0.3)
 
     try:

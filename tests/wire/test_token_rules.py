@@ -125,10 +125,10 @@ def test_the_reason_is_told_to_nobody_without_the_flag(
     [
         ("-auth.requiredClaims=role", r"-auth.requiredClaims[0]: expected name=value"),
         ("-auth.requiredClaims=a=b,.c=d", r"-auth.requiredClaims[1]: expected name=value"),
-        ('-auth.audience=a,""', "-auth.audience: an audience is not empty"),
+        ('-auth.audience=a,""', "-auth.audience: an audience must not be empty"),
         ('-auth.issuer=a,""', "-auth.issuer: an issuer must not be empty"),
         ("-auth.leeway=1500ms", "-auth.leeway: expected whole seconds"),
-        ("-auth.maxTokenSize=65KiB", "-auth.maxTokenSize: no larger token fits in the request head"),
+        ("-auth.maxTokenSize=65KiB", "-auth.maxTokenSize: must not exceed -http.maxHeadSize"),
     ],
 )
 def test_flags_that_cannot_be_used(key_file: Path, flag: str, message: str) -> None:

@@ -74,7 +74,7 @@ class Replica:
             await asyncio.sleep(await self.step())
 
     def others(self) -> dict[str, int]:
-        return self.exchange.others.totals(time.monotonic())[0]
+        return self.exchange.peers.totals(time.monotonic())[0]
 
 
 def run(work: Callable[..., Awaitable[None]], *exchanges: Exchange, limit: int = 100) -> None:
@@ -146,7 +146,7 @@ def test_what_a_dead_replica_counted_goes_on_counting(make: Make) -> None:
         assert two.others()[KEY] == 60
         await three.step()
         assert three.others()[KEY] == 60, "whoever comes later hears of it, too"
-        totals, _ = two.exchange.others.totals(time.monotonic() + 75)
+        totals, _ = two.exchange.peers.totals(time.monotonic() + 75)
         assert KEY not in totals, "until it has left the window"
 
     run(work, make(), make(), make())
@@ -292,7 +292,7 @@ def test_what_somebody_else_wrote_there(redis_server: Redis, prefix: str) -> Non
         client.hset(f"{{{prefix}}}:evil:counts", "x", "many")
         client.zadd(f"{{{prefix}}}:evil:times", {"x": now + 10})
         await one.step()
-        assert (one.addon.outage.reason or "").endswith("the answer is not one of the script's")
+        assert (one.addon.outage.reason or "").endswith("the script returned something unexpected")
         client.delete(f"{{{prefix}}}:replicas")
         client.set(f"{{{prefix}}}:replicas", "no set")
         await one.step()

@@ -201,7 +201,7 @@ def test_what_nothing_measures_is_said(
         await gateway.refresh()
         await gateway.refresh()
         (warning,) = (record.message for record in caplog.records if record.levelname == "WARNING")
-        assert warning.startswith("no source measures queries: -datasource.url has none of the metrics that tell of it")
+        assert warning.startswith("nothing measures queries: -datasource.url has none of its metrics")
         assert 'vmgateway_ratelimit_measured{type="queries"} 0.0' in gateway.metrics()
         victoria_metrics.import_prometheus(
             tenant_lines("vm_tenant_select_requests_total", TenantID(), [0, 5], test=metric)
@@ -272,7 +272,7 @@ def test_tenants_of_an_open_source_cluster_tell_of_their_series(
         await gateway.until(lambda: gateway.usage(ACTIVE, A) >= 10)
         before = gateway.usage(ACTIVE, A)
         await gateway.until(
-            lambda: "the tenants themselves" in str(gateway.addon.round and gateway.addon.round.sources)
+            lambda: "queries of each tenant" in str(gateway.addon.round and gateway.addon.round.sources)
         )
         assert gateway.usage(NEW, A) == 0
         node.import_prometheus(prometheus_lines(metric, 25, b="2"))
@@ -308,11 +308,9 @@ def test_a_tenant_that_does_not_tell(
             replies.pop(0)
             await gateway.until(lambda: 'refresh_errors_total{source="tenant"} 0' not in gateway.metrics())
             assert gateway.addon.round is not None
-            assert gateway.addon.round.asking is not None
-            assert gateway.addon.round.asking.outage.reason == (
-                "tenant 1:5 does not tell of its active_series: status 503"
-            )
-            assert gateway.refused(Access.WRITE, A), "what it said before goes on being held to"
+            assert gateway.addon.round.queries is not None
+            assert gateway.addon.round.queries.outage.reason == "cannot query active_series of tenant 1:5: status 503"
+            assert gateway.refused(Access.WRITE, A), "its last known usage still counts"
 
     run(work)
 
@@ -379,6 +377,5 @@ def test_the_refresh_goes_on_by_itself(datasource: Flags, victoria_metrics: Vict
         while gateway.usage(QUERIES, A) != 95:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
-        await gateway.addon.done()
 
     run(work)

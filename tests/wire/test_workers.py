@@ -65,7 +65,7 @@ def test_a_dead_worker_is_replaced(gateway: Gateway, key: SigningKey) -> None:
     first = children(gateway.pid)
     assert len(first) == 2
     os.kill(first[0], signal.SIGKILL)
-    gateway.wait_for_log("worker 0 ended with code -9 and is started again")
+    gateway.wait_for_log("worker 0 exited with code -9, restarting it")
     gateway.wait_until(lambda: len(set(children(gateway.pid)) - set(first)) == 1, what="starts another worker")
     gateway.wait_until(lambda: gateway.log().count("listens on") == 3, what="the new worker listens")
     assert all(gateway.client(key.mint()).get(QUERY).status == 200 for _ in range(20))

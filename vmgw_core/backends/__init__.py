@@ -3,17 +3,9 @@
 A backend is an address with a base path. A group balances by load and ejects backends that failed.
 """
 
-from __future__ import annotations
-
 from .backend import Backend
 from .balancer import BackendGroup, Member
 from .concurrency import Concurrency
 from .histogram import Durations
 
-__all__ = [
-    "Backend",
-    "BackendGroup",
-    "Concurrency",
-    "Durations",
-    "Member",
-]
+__all__ = ["Backend", "BackendGroup", "Concurrency", "Durations", "Member"]

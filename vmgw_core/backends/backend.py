@@ -40,9 +40,8 @@ class Backend:
     def parse(cls, url: str, flag: str) -> Backend:
         """Read an http or https URL.
 
-        Raises:
-            ConfigurationError: the URL is malformed, or has a query or a fragment. The message does not show the URL,
-                which may hold a password.
+        Raises ``ConfigurationError`` if the URL is malformed, or has a query or a fragment. The message does not show
+        the URL, which may hold a password.
         """
         try:
             parts = urlsplit(url)

@@ -37,12 +37,10 @@ class Member:
         """From the request sent to the head of its response."""
 
     def begin(self) -> None:
-        """Count a request that is sent there."""
         self.load += 1
         self.requests += 1
 
     def end(self) -> None:
-        """Count the end of a request, however it ended."""
         self.load -= 1
 
 
@@ -55,13 +53,9 @@ class BackendGroup:
     turns: int
 
     def __init__(self, backends: Sequence[Backend], before: BackendGroup | None = None) -> None:
-        """
-        Args:
-            backends: at least one.
-            before: the group that this one replaces; members that stay keep their state.
+        """Take at least one backend. Members of ``before``, the group that this one replaces, keep their state.
 
-        Raises:
-            ConfigurationError: an address is given twice.
+        Raises ``ConfigurationError`` if an address is given twice.
         """
         known = {} if before is None else {member.backend: member for member in before.members}
         self.members = tuple(known.get(backend) or Member(backend) for backend in backends)
@@ -73,7 +67,6 @@ class BackendGroup:
 
     @property
     def first(self) -> Backend:
-        """The backend that is chosen first."""
         return self.members[0].backend
 
     def choose(self, tried: Collection[Member] = ()) -> Member | None:

@@ -91,8 +91,8 @@ class Concurrency:
 
     def _next(self) -> list[Waiter]:
         called: list[Waiter] = []
-        while (tenant := next(filter(self._has_room, self.queue), _NOBODY)) is not _NOBODY:
-            assert not isinstance(tenant, _Nobody)
+        while found := next(((tenant,) for tenant in self.queue if self._has_room(tenant)), None):
+            (tenant,) = found  # None is a tenant too
             of_tenant = self.queue[tenant]
             self.queue.move_to_end(tenant)
             called.append(of_tenant.popleft())
@@ -104,10 +104,3 @@ class Concurrency:
         self.waiting -= 1
         if not of_tenant:
             del self.queue[tenant]
-
-
-class _Nobody:
-    """A marker for no tenant: None is a tenant here."""
-
-
-_NOBODY: Final = _Nobody()

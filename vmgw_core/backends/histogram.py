@@ -21,7 +21,6 @@ class Durations:
         """Seconds."""
 
     def add(self, seconds: float) -> None:
-        """Count one duration."""
         self.buckets[bisect_left(BUCKETS, seconds)] += 1
         self.sum += seconds
 

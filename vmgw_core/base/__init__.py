@@ -1,7 +1,5 @@
 """What every package of the core builds on: readers of untrusted JSON, text for messages, and tenants."""
 
-from __future__ import annotations
-
 from .bounded_cache import OBJECT_BYTES, BoundedCache, text_bytes
 from .printable import CONTROL, printable, quoted
 from .promql import string_literal
@@ -13,12 +11,10 @@ from .strict_json import (
     as_number,
     as_object,
     as_text,
-    get_integer,
-    get_list,
-    get_object,
-    get_text,
+    child,
     load_object,
-    require,
+    optional,
+    required,
     shown,
 )
 from .tenants import MAX_NUMBER, MULTITENANT, Access, Labels, Subject, TenantID, tenant_name
@@ -27,38 +23,8 @@ from .value import Value
 from .yaml_nodes import YamlFile
 
 __all__ = [
-    "CONTROL",
-    "HIDDEN",
-    "MAX_NUMBER",
-    "MULTITENANT",
-    "OBJECT_BYTES",
-    "Access",
-    "BoundedCache",
-    "FieldError",
-    "Labels",
-    "Subject",
-    "TenantID",
-    "Value",
-    "YamlFile",
-    "as_integer",
-    "as_list",
-    "as_number",
-    "as_object",
-    "as_text",
-    "get_integer",
-    "get_list",
-    "get_object",
-    "get_text",
-    "is_credential_header",
-    "is_http_url",
-    "is_secret_name",
-    "load_object",
-    "printable",
-    "quoted",
-    "require",
-    "shown",
-    "string_literal",
-    "tenant_name",
-    "text_bytes",
-    "without_credentials",
-]
+    "CONTROL", "HIDDEN", "MAX_NUMBER", "MULTITENANT", "OBJECT_BYTES", "Access", "BoundedCache", "FieldError", "Labels",
+    "Subject", "TenantID", "Value", "YamlFile", "as_integer", "as_list", "as_number", "as_object", "as_text", "child",
+    "is_credential_header", "is_http_url", "is_secret_name", "load_object", "optional", "printable", "quoted",
+    "required", "shown", "string_literal", "tenant_name", "text_bytes", "without_credentials",
+]  # fmt: skip

@@ -57,7 +57,6 @@ class BoundedCache(Generic[K, V]):
             self._remove(next(iter(self._entries)))
 
     def clear(self) -> None:
-        """Drop everything."""
         self._entries.clear()
         self.used = 0
 

@@ -3,7 +3,7 @@
 The rules:
 
 - Types are strict: ``true``, ``1.0`` and ``"1"`` are not integers.
-- Absent and null differ. A getter returns ``None`` only for an absent field; null has the wrong type.
+- Absent and null differ. ``optional`` returns ``None`` only for an absent field; null has the wrong type.
 - An error names the path and the type of the value, never the value: it may be a secret. ``shown`` is for values that
   are not secret.
 - JSON has exactly one meaning (RFC 8259, sections 4 and 6 to 8): no duplicate names, no NaN, no lone surrogates.
@@ -14,12 +14,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeVar
 
 from .printable import quoted
 
 MAX_DEPTH: Final = 32
+
+T = TypeVar("T")
 
 _NAMES_SHOWN: Final = 40
 _SHOWN: Final = 120
@@ -70,9 +72,6 @@ def kind(value: object) -> str:
             return "a list"
         case _:
             return f"a value of type {type(value).__name__}"
-
-
-# --- values --------------------------------------------------------------------------------------------------------
 
 
 def as_object(value: object, path: str) -> Mapping[str, object]:
@@ -141,41 +140,16 @@ def shown(value: object) -> str:
     return kind(value)
 
 
-# --- fields of a mapping -------------------------------------------------------------------------------------------
+def optional(fields: Mapping[str, object], name: str, read: Callable[[object, str], T], path: str = "") -> T | None:
+    """Return what ``read``, one of the readers above, makes of the value at ``name``; ``None`` if it is absent."""
+    return read(fields[name], child(path, name)) if name in fields else None
 
 
-def get_object(fields: Mapping[str, object], name: str, path: str = "") -> Mapping[str, object] | None:
-    """Return the object at ``name``, or ``None`` if it is absent. Raises ``FieldError``."""
-    return as_object(fields[name], child(path, name)) if name in fields else None
-
-
-def get_list(fields: Mapping[str, object], name: str, path: str = "") -> Sequence[object] | None:
-    """Return the list at ``name``, or ``None`` if it is absent. Raises ``FieldError``."""
-    return as_list(fields[name], child(path, name)) if name in fields else None
-
-
-def get_text(fields: Mapping[str, object], name: str, path: str = "") -> str | None:
-    """Return the text at ``name``, or ``None`` if it is absent. Raises ``FieldError``."""
-    return as_text(fields[name], child(path, name)) if name in fields else None
-
-
-def get_integer(
-    fields: Mapping[str, object], name: str, path: str = "", *, minimum: int | None = None, maximum: int | None = None
-) -> int | None:
-    """Return the integer at ``name``, or ``None`` if it is absent. Raises ``FieldError``."""
-    if name not in fields:
-        return None
-    return as_integer(fields[name], child(path, name), minimum=minimum, maximum=maximum)
-
-
-def require(fields: Mapping[str, object], name: str, path: str = "") -> object:
-    """Return the value at ``name``, of any type. Raises ``FieldError`` if it is absent."""
+def required(fields: Mapping[str, object], name: str, read: Callable[[object, str], T], path: str = "") -> T:
+    """Return what ``read`` makes of the value at ``name``. Raises ``FieldError`` if it is absent."""
     if name not in fields:
         raise FieldError(child(path, name), "missing")
-    return fields[name]
-
-
-# --- JSON ----------------------------------------------------------------------------------------------------------
+    return read(fields[name], child(path, name))
 
 
 class _NotStrict(ValueError):

@@ -41,7 +41,6 @@ class YamlFile:
         self.name = name
 
     def refuse(self, reason: str, node: yaml.Node | None = None, line: int | None = None) -> NoReturn:
-        """Raise ``ConfigurationError`` for ``node`` or ``line``."""
         if node is not None:
             line = line_of(node)
         place = self.name if line is None else f"{self.name}, line {line}"
@@ -102,7 +101,6 @@ class YamlFile:
         return list(node.value)
 
     def choice(self, node: yaml.Node, path: str, kind: type[T]) -> T:
-        """Return the member of ``kind`` that the text names."""
         text = self.text(node, path)
         try:
             return kind(text)
@@ -132,12 +130,10 @@ class YamlFile:
 
 
 def line_of(node: yaml.Node) -> int:
-    """Return the line of ``node``, counted from 1."""
     return int(node.start_mark.line) + 1
 
 
 def child(path: str, key: str) -> str:
-    """Return the path of a member of ``path``."""
     shown = printable(key, _SHOWN)
     return f"{path}.{shown}" if path else shown
 

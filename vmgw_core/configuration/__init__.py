@@ -3,9 +3,7 @@
 The table feeds the command line, the environment, mitmproxy's options, the page ``/flags`` and docs/flags.md.
 """
 
-from __future__ import annotations
-
-from .command_line import CommandLine, help_text, parse, settings_from_options
+from .command_line import help_text, parse, settings_from_options
 from .flag import Flag, Kind
 from .page import flags_page
 from .settings import ClientTLS, Settings
@@ -13,17 +11,6 @@ from .table import BY_NAME, FLAGS, option_name
 from .values import parse_duration
 
 __all__ = [
-    "BY_NAME",
-    "FLAGS",
-    "ClientTLS",
-    "CommandLine",
-    "Flag",
-    "Kind",
-    "Settings",
-    "flags_page",
-    "help_text",
-    "option_name",
-    "parse",
-    "parse_duration",
-    "settings_from_options",
-]
+    "BY_NAME", "FLAGS", "ClientTLS", "Flag", "Kind", "Settings", "flags_page", "help_text",
+    "option_name", "parse", "parse_duration", "settings_from_options",
+]  # fmt: skip

@@ -23,8 +23,8 @@ from vmgw_core.base import printable
 from vmgw_core.errors import ConfigurationError
 
 from .flag import Flag, Kind
-from .settings import Settings, settings_of
-from .table import BY_NAME, FLAGS, description, option_name, variable_name
+from .settings import Settings
+from .table import BY_NAME, FLAGS, description, option_name, settings_of, variable_name
 from .values import Value, parse_array
 
 
@@ -73,8 +73,6 @@ def settings_from_options(get: Callable[[str], object]) -> Settings:
     return settings_of(values)
 
 
-# --- the syntax ----------------------------------------------------------------------------------------------------
-
 _HELP: Final = frozenset({"h", "help"})
 _FLAG: Final = re.compile(r"--?([^-=][^=]*)(?:=(.*))?", re.DOTALL)
 _LOWER_NAMES: Final = {name.lower(): name for name in BY_NAME}
@@ -112,10 +110,9 @@ def _no_flag(number: int, latest: Flag | None) -> ConfigurationError:
     # The argument is not shown: it may be the second half of a secret with a space.
     if latest is None:
         return ConfigurationError(f"unexpected argument {number}: write flags as -name or -name=value")
-    hint = (
-        f"write -{latest.name}=true or -{latest.name}=false" if latest.kind is Kind.BOOL else "flags start with a dash"
-    )
-    return ConfigurationError(f"unexpected argument {number} after -{latest.name}: {hint}")
+    name = latest.name
+    hint = f"write -{name}=true or -{name}=false" if latest.kind is Kind.BOOL else "flags start with a dash"
+    return ConfigurationError(f"unexpected argument {number} after -{name}: {hint}")
 
 
 def _unknown(name: str) -> ConfigurationError:
@@ -123,8 +120,6 @@ def _unknown(name: str) -> ConfigurationError:
     hint = f"did you mean -{_LOWER_NAMES[nearest[0]]}?" if nearest else "-help lists all flags"
     return ConfigurationError(f"unknown flag -{printable(name, 60)}: {hint}")
 
-
-# --- values --------------------------------------------------------------------------------------------------------
 
 _PLACEHOLDER: Final = re.compile(r"%\{([^{}]*)\}")
 
@@ -145,7 +140,6 @@ def _value(flag: Flag, text: str, environ: Mapping[str, str], *, place: str) -> 
 
 
 def _from_environment(environ: Mapping[str, str], prefix: str, *, but: frozenset[str]) -> dict[str, Value]:
-    """Return the values of flags that have a variable, except those in ``but``."""
     values: dict[str, Value] = {}
     for flag in FLAGS:
         variable = variable_name(flag, prefix)
@@ -171,8 +165,6 @@ def _from_option(flag: Flag, value: object) -> Value:
             pass
     raise ValueError(f"expected {flag.kind.expected}, got a value of type {type(value).__name__}")
 
-
-# --- help ----------------------------------------------------------------------------------------------------------
 
 _HEAD: Final = """\
 Usage: vmgateway [-flag[=value] ...]
@@ -201,23 +193,19 @@ def help_text(addons: Sequence[tuple[str, str]] = (), commands: Sequence[tuple[s
 
     ``addons`` are pairs of class name and summary, ``commands`` of sub-command and summary.
     """
-    lines = [_HEAD]
-    if commands:
-        width = max(len(name) for name, _ in commands)
-        lines.append("Sub-commands (vmgateway NAME --help tells more):")
-        lines += [f"  vmgateway {name:{width}}  {summary}" for name, summary in commands]
-        lines.append("")
+    lines = [_HEAD, *_listed("Sub-commands (vmgateway NAME --help tells more)", commands, "vmgateway ")]
     for group, flags in groupby(FLAGS, key=lambda flag: flag.group):
         lines.append(f"{group}:")
         for flag in flags:
             lines += _flag_help(flag)
         lines.append("")
-    if addons:
-        width = max(len(name) for name, _ in addons)
-        lines.append("Addons:")
-        lines += [f"  {name:{width}}  {summary}" for name, summary in addons]
-        lines.append("")
+    lines += _listed("Addons", addons)
     return "\n".join(lines).removesuffix("\n") + "\n"
+
+
+def _listed(title: str, pairs: Sequence[tuple[str, str]], prefix: str = "") -> list[str]:
+    width = max((len(name) for name, _ in pairs), default=0)
+    return [f"{title}:", *(f"  {prefix}{name:{width}}  {text}" for name, text in pairs), ""] if pairs else []
 
 
 def _flag_help(flag: Flag) -> Iterator[str]:

@@ -25,38 +25,26 @@ class Kind(Enum):
     @property
     def expected(self) -> str:
         """What a value of this kind looks like, for errors that must not show the value."""
-        return _EXPECTED[self]
+        return _READ[self][1]
 
 
 BOOL, INT, FLOAT, STRING = Kind.BOOL, Kind.INT, Kind.FLOAT, Kind.STRING
 DURATION, SIZE, ARRAY = Kind.DURATION, Kind.SIZE, Kind.ARRAY
 
-_PARSERS: Final[Mapping[Kind, Callable[[str], Value]]] = {
-    Kind.BOOL: values.parse_bool,
-    Kind.INT: values.parse_int,
-    Kind.FLOAT: values.parse_float,
-    Kind.STRING: values.parse_string,
-    Kind.DURATION: values.parse_duration,
-    Kind.SIZE: values.parse_size,
-    Kind.ARRAY: values.parse_array,
-}
-
-_EXPECTED: Final[Mapping[Kind, str]] = {
-    Kind.BOOL: values.A_BOOL,
-    Kind.INT: values.AN_INT,
-    Kind.FLOAT: values.A_FLOAT,
-    Kind.STRING: "a string",
-    Kind.DURATION: values.A_DURATION,
-    Kind.SIZE: values.A_SIZE,
-    Kind.ARRAY: "a list of strings",
+_READ: Final[Mapping[Kind, tuple[Callable[[str], Value], str]]] = {
+    BOOL: (values.parse_bool, values.A_BOOL),
+    INT: (values.parse_int, values.AN_INT),
+    FLOAT: (values.parse_float, values.A_FLOAT),
+    STRING: (str, "a string"),
+    DURATION: (values.parse_duration, values.A_DURATION),
+    SIZE: (values.parse_size, values.A_SIZE),
+    ARRAY: (values.parse_array, "a list of strings"),
 }
 
 
 # Rows of a table: the first four columns are positional, so that one flag stays on one or two lines.
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One flag of the program."""
-
     name: str
     kind: Kind
     default_text: str
@@ -89,7 +77,7 @@ class Flag:
         raise ValueError(reason)
 
     def _parsed(self, text: str) -> Value:
-        parser = _PARSERS[self.kind]
+        parser, _ = _READ[self.kind]
         value = parser(text)
         if self.least:
             least = parser(self.least)

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Final
 
 from vmgw_core.base import HIDDEN, without_credentials
 
 from .flag import Flag, Kind
-from .settings import Settings, value_of
-from .table import FLAGS
+from .settings import Settings
+from .table import FLAGS, value_of
 from .values import Value, format_array
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -53,19 +52,11 @@ def _text(flag: Flag, text: str) -> str:
     return HIDDEN if flag.secret and not _OF_PATHS.search(flag.name) else text
 
 
-_UNITS: Final = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
-
-
 def format_duration(seconds: float) -> str:
     """Return ``1h30m`` or ``0.25s``, which :func:`parse_duration` reads as these seconds."""
-    return "".join(_duration_parts(Decimal(repr(seconds)))) or "0s"
-
-
-def _duration_parts(seconds: Decimal) -> Iterator[str]:
-    for unit, length in _UNITS:
-        if unit == "s":
-            if seconds:
-                yield f"{seconds.normalize():f}s"
-        elif seconds >= length:
-            whole, seconds = divmod(seconds, length)
-            yield f"{whole:f}{unit}"
+    left, text = Decimal(repr(seconds)), ""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if left >= length:
+            whole, left = divmod(left, length)
+            text += f"{whole:f}{unit}"
+    return f"{text}{left.normalize():f}s" if left or not text else text

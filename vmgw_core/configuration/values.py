@@ -38,8 +38,6 @@ def refused(expected: str, text: str) -> ValueError:
     return ValueError(f"expected {expected}, got {quoted(text)}")
 
 
-# --- scalars -------------------------------------------------------------------------------------------------------
-
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
@@ -81,26 +79,12 @@ def parse_float(text: str) -> float:
     return value
 
 
-def parse_string(text: str) -> str:
-    """Return the text itself: every kind needs a parser."""
-    return text
-
-
-_UNIT_SECONDS: Final = {
-    "ns": Decimal("1e-9"),
-    "us": Decimal("1e-6"),
-    "\u00b5s": Decimal("1e-6"),  # micro sign
-    "\u03bcs": Decimal("1e-6"),  # Greek small letter mu
-    "ms": Decimal("1e-3"),
-    "s": Decimal(1),
-    "m": Decimal(60),
-    "h": Decimal(3600),
-    "d": Decimal(86400),
-    "w": Decimal(7 * 86400),
-    "y": Decimal(365 * 86400),
-    "": Decimal(1),
+_SUBSECONDS: Final = {"ns": -9, "us": -6, "\u00b5s": -6, "\u03bcs": -6, "ms": -3}  # micro sign and Greek letter too
+_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
+_UNIT_SECONDS: Final = {unit: Decimal(seconds) for unit, seconds in _SECONDS.items()} | {
+    unit: Decimal(1).scaleb(exponent) for unit, exponent in _SUBSECONDS.items()
 }
-_DURATION_PART: Final = re.compile(rf"({_DECIMAL})(ns|us|\u00b5s|\u03bcs|ms|s|m|h|d|w|y)")
+_DURATION_PART: Final = re.compile(rf"({_DECIMAL})({'|'.join(filter(None, (*_SUBSECONDS, *_SECONDS)))})")
 _DURATION: Final = re.compile(rf"{_DECIMAL}|(?:{_DURATION_PART.pattern})+")
 
 
@@ -119,17 +103,7 @@ def parse_duration(text: str) -> float:
     return float(seconds)
 
 
-_SUFFIX_BYTES: Final = {
-    "": 1,
-    "kb": 1000,
-    "mb": 1000**2,
-    "gb": 1000**3,
-    "tb": 1000**4,
-    "kib": 1024,
-    "mib": 1024**2,
-    "gib": 1024**3,
-    "tib": 1024**4,
-}
+_PREFIXES: Final = ("", "k", "m", "g", "t")
 _SIZE: Final = re.compile(rf"({_DECIMAL})((?:[KMGT]i?B)?)", re.IGNORECASE | re.ASCII)
 
 
@@ -138,13 +112,12 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if not match:
         raise refused(A_SIZE, text)
-    size = Decimal(match[1]) * _SUFFIX_BYTES[match[2].lower()]
+    suffix = match[2].lower()
+    size = Decimal(match[1]) * (1024 if "i" in suffix else 1000) ** _PREFIXES.index(suffix[:1])
     if size > _MAX_INT64:
         raise refused("a size of at most 8EiB", text)
     return int(size)
 
-
-# --- arrays --------------------------------------------------------------------------------------------------------
 
 _BRACKETS: Final = {"{": "}", "[": "]", "(": ")"}
 _COMPLETE_QUOTE: Final = r""""[^"\\]*+(?:\\.[^"\\]*+)*+"|'[^'\\]*+(?:\\.[^'\\]*+)*+'|`[^`]*+`"""
@@ -207,7 +180,7 @@ def _unwrapped(item: str) -> str:
     if quote == '"':
         try:
             return _go_unquoted(inner)
-        except ValueError:
+        except (ValueError, OverflowError):  # of chr()
             pass  # Go refuses it; VictoriaMetrics then undoes the two escapes that quoting needs.
     return re.sub(rf"\\([{quote}\\])", r"\1", inner)
 
@@ -235,12 +208,5 @@ def _escaped_bytes(escape: re.Match[bytes]) -> bytes:
     if byte:
         return bytes([int(byte, 16)])
     if code_point := short or long:
-        return chr(_code_point(code_point)).encode()
+        return chr(int(code_point, 16)).encode()
     raise ValueError("an unknown escape inside double quotes")
-
-
-def _code_point(digits: bytes) -> int:
-    value = int(digits, 16)
-    if value > 0x10FFFF:  # asked first: before Python 3.13 chr() may raise OverflowError here
-        raise ValueError("not a Unicode character")
-    return value

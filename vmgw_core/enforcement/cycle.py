@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, NoReturn
+from typing import Final
 
 from vmgw_core.backends import Concurrency, Member
 from vmgw_core.base import Access, TenantID
@@ -41,32 +41,21 @@ from .rewriting import UpstreamRequest, moved, rewrite
 class State(Enum):
     """How far a request has come."""
 
-    HEAD = "head"
-    """Nothing is decided yet."""
-    AUTHORIZED = "authorized"
-    """Its route and token allow it."""
-    QUEUED = "queued"
-    """It waits for a slot of the concurrency limit."""
-    ENTERED = "entered"
-    """It has its slot."""
-    COUNTED = "counted"
-    """The rate limits of its tenant allow it."""
-    FORM = "form"
-    """Its form is being read, to be rewritten."""
-    METERED = "metered"
-    """Its body goes through the meter, which has not passed a byte on yet."""
-    READY = "ready"
-    """``upstream`` may be sent to a backend."""
-    ASKED = "asked"
-    """It is being sent to a backend, or the connection is being opened."""
-    RESPONDING = "responding"
-    """The client has the head of the backend's response."""
-    REFUSED = "refused"
-    """The gateway answers in place of a backend."""
+    HEAD = "head"  # nothing is decided yet
+    AUTHORIZED = "authorized"  # its route and token allow it
+    QUEUED = "queued"  # it waits for a slot of the concurrency limit
+    ENTERED = "entered"  # it has its slot
+    COUNTED = "counted"  # the rate limits of its tenant allow it
+    FORM = "form"  # its form is being read, to be rewritten
+    METERED = "metered"  # its body goes through the meter, which has not passed a byte on yet
+    READY = "ready"  # ``upstream`` may be sent to a backend
+    ASKED = "asked"  # it is being sent to a backend, or the connection is being opened
+    RESPONDING = "responding"  # the client has the head of the backend's response
+    REFUSED = "refused"  # the gateway answers in place of a backend
     ENDED = "ended"
 
 
-_STREAMING: Final = frozenset((State.METERED, State.READY, State.ASKED, State.RESPONDING))
+_STREAMING: Final = (State.METERED, State.READY, State.ASKED, State.RESPONDING)
 
 
 class WrongState(Exception):
@@ -95,7 +84,6 @@ class Gateway:
 
     @property
     def counts_rows(self) -> bool:
-        """Whether a limit needs the rows of bodies."""
         return self.limiter is not None and self.limiter.counts_rows
 
 
@@ -103,26 +91,8 @@ class Cycle:
     """One request. ``at`` is Unix time in seconds; the carrier chooses the clock of the other times."""
 
     __slots__ = (
-        "_held",
-        "_retried",
-        "_slots",
-        "_tried",
-        "_waiter",
-        "asked",
-        "at",
-        "gateway",
-        "grant",
-        "head",
-        "kept_form",
-        "member",
-        "meter",
-        "own_page",
-        "refusal",
-        "responding",
-        "sent",
-        "started",
-        "state",
-        "upstream",
+        "_has_slot", "_held", "_retried", "_tried", "_waiter", "asked", "at", "gateway", "grant", "head", "kept_form",
+        "member", "meter", "own_page", "refusal", "responding", "sent", "started", "state", "upstream",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, *, at: float, started: float) -> None:
@@ -150,14 +120,13 @@ class Cycle:
         self.kept_form: bytes | None = None
         """The client's form, if the carrier keeps it to show or to capture it."""
         self._held = 0
-        self._slots: Concurrency | None = None
+        self._has_slot = False
         self._retried = False
         self._tried: tuple[Member, ...] = ()
         self._waiter: Callable[[], None] | None = None
 
     @property
     def policy(self) -> Policy | None:
-        """The policy that applies to the request."""
         return None if self.gateway is None else self.gateway.policy
 
     # Each event first sets the state to REFUSED, so that an exception ends the request.
@@ -165,15 +134,8 @@ class Cycle:
     # --- the head --------------------------------------------------------------------------------------------------
 
     def authorize(self, gateway: Gateway | None) -> None:
-        """Check the route and the token: HEAD to AUTHORIZED.
-
-        Args:
-            gateway: what is in force; None if no configuration was accepted.
-
-        Raises:
-            Refusal: the request is not allowed.
-        """
-        self._leave(State.HEAD, "authorize")
+        """Check the route and the token: HEAD to AUTHORIZED. ``gateway`` None: no configuration was accepted."""
+        self._leave("authorize", State.HEAD)
         if gateway is None:
             raise InternalError("the gateway has no usable configuration")
         self.gateway = gateway
@@ -182,58 +144,45 @@ class Cycle:
 
     def enter(self) -> bool:
         """Take a slot of the concurrency limit: AUTHORIZED to ENTERED. Return False if there is none."""
-        self._leave(State.AUTHORIZED, "enter")
+        self._leave("enter", State.AUTHORIZED)
         gateway, grant = self._admitted()
         slots = gateway.concurrency
         if slots is not None:
             if not slots.enter(grant.subject.tenant):
                 self.state = State.AUTHORIZED
                 return False
-            self._slots = slots
+            self._has_slot = True
         self.state = State.ENTERED
         return True
 
     def queue(self, waiter: Callable[[], None]) -> None:
-        """Wait for a slot: AUTHORIZED to QUEUED. ``waiter`` is called once the state is ENTERED.
-
-        Raises:
-            TooManyAtOnce: the queue is full or disabled.
-        """
-        self._leave(State.AUTHORIZED, "queue")
-        gateway, grant = self._admitted()
-        assert gateway.concurrency is not None
-        if not gateway.max_queue or not gateway.concurrency.wait(grant.subject.tenant, self._granted):
-            raise self._no_slot(gateway.concurrency, grant.subject.tenant)
+        """Wait for a slot, if the queue has room: AUTHORIZED to QUEUED. ``waiter`` is called once it is ENTERED."""
+        self._leave("queue", State.AUTHORIZED)
+        gateway, _ = self._admitted()
+        slots, tenant = self._limit()
+        if not gateway.max_queue or not slots.wait(tenant, self._granted):
+            raise self._no_slot(slots, tenant)
         self._waiter = waiter
         self.state = State.QUEUED
 
     def expire(self) -> None:
         """Give up after ``max_queue`` without a slot: QUEUED to REFUSED. Always raises ``TooManyAtOnce``."""
-        self._leave(State.QUEUED, "expire")
-        gateway, grant = self._admitted()
-        assert gateway.concurrency is not None
-        gateway.concurrency.give_up(grant.subject.tenant, self._granted)
-        raise self._no_slot(gateway.concurrency, grant.subject.tenant)
+        self._leave("expire", State.QUEUED)
+        slots, tenant = self._limit()
+        slots.give_up(tenant, self._granted)
+        raise self._no_slot(slots, tenant)
 
     def _granted(self) -> None:
         """Take the slot that ``Concurrency`` has counted for this request."""
         assert self.state is State.QUEUED
         assert self._waiter is not None
-        assert self.gateway is not None
-        self._slots = self.gateway.concurrency
+        self._has_slot = True
         self.state = State.ENTERED
         self._waiter()
 
     def count(self, now: float) -> None:
-        """Apply the rate limits, and set up the meter for the body of a write: ENTERED to COUNTED.
-
-        Args:
-            now: seconds of the limiter's clock.
-
-        Raises:
-            Refusal: a limit is reached, or the head announces an unreadable body.
-        """
-        self._leave(State.ENTERED, "count")
+        """Apply the rate limits at ``now`` of their clock, and set up the meter of a write: ENTERED to COUNTED."""
+        self._leave("count", State.ENTERED)
         gateway, grant = self._admitted()
         limiter = gateway.limiter
         if limiter is not None:
@@ -248,12 +197,8 @@ class Cycle:
         self.state = State.COUNTED
 
     def prepare(self) -> None:
-        """Write the upstream request: COUNTED to READY, or to FORM or METERED if the body decides.
-
-        Raises:
-            Refusal: the arguments cannot be made binding.
-        """
-        self._leave(State.COUNTED, "prepare")
+        """Write the upstream request: COUNTED to READY, or to FORM or METERED if the body decides."""
+        self._leave("prepare", State.COUNTED)
         _, grant = self._admitted()
         if grant.body is Body.HOLD:
             self.state = State.FORM
@@ -265,7 +210,7 @@ class Cycle:
 
     def hold(self, size: int) -> None:
         """Count ``size`` more bytes of the form. Raises ``BodyTooLarge``: stop reading."""
-        self._leave(State.FORM, "hold")
+        self._leave("hold", State.FORM)
         gateway, _ = self._admitted()
         self._held += size
         if self._held > gateway.policy.max_form_size:
@@ -273,28 +218,18 @@ class Cycle:
         self.state = State.FORM
 
     def form(self, form: bytes) -> None:
-        """Rewrite the complete form: FORM to READY.
-
-        Raises:
-            Refusal: the form cannot be read, is too large, or its arguments cannot be made binding.
-        """
+        """Rewrite the complete form: FORM to READY."""
         self.hold(len(form) - self._held)
-        self._leave(State.FORM, "form")
+        self._leave("form", State.FORM)
         self._rewrite(form)
         self.state = State.READY
 
     def body(self, content: bytes, *, end: bool) -> bytes:
-        """Meter more of a streamed body; return the bytes to forward now. METERED to READY with the first of them.
-
-        Raises:
-            Refusal: the rest is not allowed.
-        """
-        state = self.state
-        if state not in _STREAMING:
-            self._wrong("body")
+        """Meter more of a streamed body; return the bytes to forward now. METERED to READY with the first of them."""
+        state = self._leave("body", *_STREAMING)
         if self.meter is None:
+            self.state = state
             return content
-        self.state = State.REFUSED
         passed = self.meter.feed(content)
         if end:
             passed += self.meter.finish()
@@ -302,12 +237,8 @@ class Cycle:
         return passed
 
     def rows(self, rows: int) -> None:
-        """Count the rows of a body that is not available, in state METERED.
-
-        Raises:
-            Refusal: they exceed a limit.
-        """
-        self._leave(State.METERED, "rows")
+        """Count the rows of a body that is not available, in state METERED."""
+        self._leave("rows", State.METERED)
         self._take(rows)
         self.state = State.METERED
 
@@ -315,7 +246,7 @@ class Cycle:
 
     def ask(self, now: float) -> None:
         """Note at ``now`` that the request is being sent to the backend: READY to ASKED."""
-        self._leave(State.READY, "ask")
+        self._leave("ask", State.READY)
         assert self.member is not None
         if not self.asked:
             self.member.begin()
@@ -323,12 +254,8 @@ class Cycle:
         self.state = State.ASKED
 
     def unreachable(self, refusal: Refusal) -> None:
-        """Choose another backend, since no byte was sent: ASKED to READY.
-
-        Raises:
-            Refusal: ``refusal``, if every backend was tried.
-        """
-        self._leave(State.ASKED, "unreachable")
+        """Choose another backend, since no byte was sent: ASKED to READY. Raises ``refusal`` if all were tried."""
+        self._leave("unreachable", State.ASKED)
         self._failed(dead=True)
         if not self._move():
             raise refusal
@@ -337,21 +264,12 @@ class Cycle:
     def lost(self, reason: str, *, stale: bool = False) -> bool:
         """Handle a backend that failed before the end of its response: ASKED to READY for the one retry of a bare GET.
 
-        Args:
-            reason: the reason, for the client; may be empty.
-            stale: whether a reused connection ended without a byte of a response. The backend may have closed an idle
-                connection, so the same backend is tried again.
-
-        Returns:
-            Whether a new connection must be opened: the other idle ones may be stale too.
-
-        Raises:
-            BackendUnreachable: the request may not be sent again.
+        ``stale``: a reused connection ended without a byte of a response. The backend may have closed an idle
+        connection, so the same backend is tried again. Return whether a new connection must be opened, since the other
+        idle ones may be stale too. Raises ``BackendUnreachable`` if the request may not be sent again; ``reason`` is
+        for the client, and may be empty.
         """
-        state = self.state
-        if state is not State.ASKED and state is not State.RESPONDING:
-            self._wrong("lost")
-        self.state = State.REFUSED
+        state = self._leave("lost", State.ASKED, State.RESPONDING)
         assert self.upstream is not None
         _, grant = self._admitted()
         first = state is State.ASKED and not self._retried
@@ -368,9 +286,7 @@ class Cycle:
 
     def late(self) -> None:
         """Give up on a backend that did not respond in time. Always raises ``BackendTimeout``."""
-        if self.state not in _STREAMING:
-            self._wrong("late")
-        self.state = State.REFUSED
+        self._leave("late", *_STREAMING)
         assert self.upstream is not None
         if self.asked:
             self._failed(dead=False)
@@ -378,7 +294,7 @@ class Cycle:
 
     def responded(self, now: float) -> None:
         """Note that the head of the backend's response goes to the client: ASKED to RESPONDING."""
-        self._leave(State.ASKED, "responded")
+        self._leave("responded", State.ASKED)
         member = self.member
         assert member is not None
         member.durations.add(now - self.asked)
@@ -403,20 +319,18 @@ class Cycle:
         queued, self.state = self.state is State.QUEUED, State.ENDED
         self._forsake()
         if queued:
-            gateway, grant = self._admitted()
-            assert gateway.concurrency is not None
-            gateway.concurrency.give_up(grant.subject.tenant, self._granted)
-        elif self._slots is not None:
-            _, grant = self._admitted()
-            slots, self._slots = self._slots, None
-            for waiter in slots.leave(grant.subject.tenant):
+            slots, tenant = self._limit()
+            slots.give_up(tenant, self._granted)
+        elif self._has_slot:
+            slots, tenant = self._limit()
+            self._has_slot = False
+            for waiter in slots.leave(tenant):
                 waiter()
 
     def verdict(self, status: int | None) -> str:
         """Return ``admitted``, ``refused`` (by the gateway) or ``failed`` (in the gateway or the backend, or aborted).
 
-        Args:
-            status: the status of the response; None if there was none.
+        ``status`` of the response is None if there was none.
         """
         if self.refusal is not None and self.refusal.status < 500:
             return "refused"
@@ -424,17 +338,14 @@ class Cycle:
 
     # --- private ---------------------------------------------------------------------------------------------------
 
-    def _leave(self, state: State, event: str) -> None:
-        """Leave ``state`` for REFUSED, until the event sets another state."""
-        if self.state is not state:
-            self._wrong(event)
-        self.state = State.REFUSED
-
-    def _wrong(self, event: str) -> NoReturn:
+    def _leave(self, event: str, *allowed: State) -> State:
+        """Leave one of the ``allowed`` states for REFUSED, until the event sets another one. Return the state left."""
         state = self.state
         if state is not State.ENDED:
             self.state = State.REFUSED
-        raise WrongState(f"{event} in state {state.value}")
+        if state not in allowed:
+            raise WrongState(f"{event} in state {state.value}")
+        return state
 
     def _admitted(self) -> tuple[Gateway, Grant]:
         assert self.gateway is not None
@@ -447,12 +358,17 @@ class Cycle:
         if gateway.limiter is not None and gateway.counts_rows:
             gateway.limiter.take_rows(grant.subject, rows, gateway.clock())
 
+    def _limit(self) -> tuple[Concurrency, TenantID | None]:
+        """Return the concurrency limit, and whom the request counts for."""
+        gateway, grant = self._admitted()
+        assert gateway.concurrency is not None
+        return gateway.concurrency, grant.subject.tenant
+
     def _no_slot(self, slots: Concurrency, tenant: TenantID | None) -> TooManyAtOnce:
         slots.refused += 1
         return TooManyAtOnce(slots.reached(tenant))
 
     def _rewrite(self, form: bytes | None) -> None:
-        """Choose the backend and write its request."""
         gateway, grant = self._admitted()
         member = self.member = grant.backends.only or grant.backends.choose()
         assert member is not None

@@ -3,8 +3,6 @@
 Nothing here decides: a request runs through ``vmgw_core.enforcement``, and its steps are reported.
 """
 
-from __future__ import annotations
-
 from .curl import CurlError, CurlRequest, parse_curl
 from .model import Explanation, Verdict
 from .request import Outcome, explain, own_page, usages
@@ -13,22 +11,7 @@ from .text import explanation_text, limit_line, moment, summary
 from .token_report import JudgedToken, judge_token, unverified_lines
 
 __all__ = [
-    "CurlError",
-    "CurlRequest",
-    "Explanation",
-    "JudgedToken",
-    "Outcome",
-    "ShellError",
-    "Verdict",
-    "explain",
-    "explanation_text",
-    "judge_token",
-    "limit_line",
-    "moment",
-    "own_page",
-    "parse_curl",
-    "split_words",
-    "summary",
-    "unverified_lines",
-    "usages",
-]
+    "CurlError", "CurlRequest", "Explanation", "JudgedToken", "Outcome", "ShellError", "Verdict", "explain",
+    "explanation_text", "judge_token", "limit_line", "moment", "own_page", "parse_curl", "split_words", "summary",
+    "unverified_lines", "usages",
+]  # fmt: skip

@@ -63,11 +63,8 @@ class CurlRequest:
 def parse_curl(words: Sequence[str], read_file: ReadFile) -> CurlRequest:
     """Parse the command line ``words``, which begin with ``curl``.
 
-    Args:
-        read_file: returns the content of a file that ``@name`` names; may raise ``OSError``.
-
-    Raises:
-        CurlError: the command line is not curl's, or has an unsupported option.
+    ``read_file``: returns the content of a file that ``@name`` names; may raise ``OSError``. Raises ``CurlError`` if
+    the command line is not curl's, or has an unsupported option.
     """
     options: list[tuple[str, str]] = []
     switches: set[str] = set()
@@ -125,9 +122,6 @@ def _following(option: str, rest: Iterator[str]) -> str:
     if value is None:
         raise CurlError(f"the value of {option} is missing")
     return value
-
-
-# --- the request ---------------------------------------------------------------------------------------------------
 
 
 def _request(url: str, options: Sequence[tuple[str, str]], switches: set[str], read_file: ReadFile) -> CurlRequest:

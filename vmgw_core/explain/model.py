@@ -22,8 +22,6 @@ Pair = tuple[str, str]
 
 
 class Verdict(StrEnum):
-    """The result of the decision."""
-
     ADMITTED = "admitted"
     REFUSED = "refused"
     PENDING = "pending"  # the head is admitted, and the form is not known yet
@@ -70,6 +68,16 @@ class RefusalReport:
     answer_status: int
     answer: str
 
+    def as_json(self) -> dict[str, object]:
+        """Return plain data for ``json.dumps``, as the other methods of this name do."""
+        return {
+            "step": self.step.value,
+            "code": self.code,
+            "message": self.message,
+            "status": self.status,
+            "answer": {"status": self.answer_status, "error": self.answer},
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenReport:
@@ -82,6 +90,15 @@ class TokenReport:
     claims: Mapping[str, object] | None = field(repr=False)
     verified: bool
     key: VerificationKey | None
+
+    def as_json(self) -> dict[str, object]:
+        """Return the header, claims and key of a token."""
+        return {
+            "header": None if self.header is None else dict(self.header),
+            "claims": None if self.claims is None else dict(self.claims),
+            "verified": self.verified,
+            "key": self.key and key_as_json(self.key),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +113,15 @@ class ArgumentsReport:
     removed: tuple[Pair, ...]
     added: tuple[Pair, ...]
 
+    def as_json(self) -> dict[str, object]:
+        """Return lists of pairs."""
+        return {
+            "before": _lists(self.before),
+            "after": None if self.after is None else _lists(self.after),
+            "removed": _lists(self.removed),
+            "added": _lists(self.added),
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamReport:
@@ -105,6 +131,15 @@ class UpstreamReport:
     method: str
     url: str
     dropped_headers: tuple[str, ...]
+
+    def as_json(self) -> dict[str, object]:
+        """Return the request, with the flag as it is written."""
+        return {
+            "flag": f"-{self.flag}",
+            "method": self.method,
+            "url": self.url,
+            "dropped_headers": list(self.dropped_headers),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,18 +153,18 @@ class Explanation:
     path: str
     """As the client sent it, without the query."""
     client: str
-    steps: tuple[StepReport, ...]
-    refusal: RefusalReport | None
-    match: Match | None
-    token: TokenReport | None
-    claim: VMAccessClaim | None
-    body: str | None
+    steps: tuple[StepReport, ...] = ()
+    refusal: RefusalReport | None = None
+    match: Match | None = None
+    token: TokenReport | None = None
+    claim: VMAccessClaim | None = None
+    body: str | None = None
     """``none``, ``stream`` or ``hold``."""
-    url_arguments: ArgumentsReport | None
-    form_arguments: ArgumentsReport | None
-    limits: tuple[Usage, ...] | None
+    url_arguments: ArgumentsReport | None = None
+    form_arguments: ArgumentsReport | None = None
+    limits: tuple[Usage, ...] | None = None
     """None if no limits are enforced."""
-    upstream: UpstreamReport | None
+    upstream: UpstreamReport | None = None
 
     @property
     def tenant(self) -> str | None:
@@ -146,31 +181,20 @@ class Explanation:
             "time": self.time,
             "request": {"method": self.method, "path": self.path, "client": self.client, "body": self.body},
             "steps": [{"step": s.step.value, "passed": s.passed, "text": s.text} for s in self.steps],
-            "refusal": _refusal(self.refusal),
-            "route": _route(self.match),
-            "token": token_as_json(self.token),
-            "access": access_as_json(self.claim, self.tenant),
-            "arguments": {"url": _arguments(self.url_arguments), "form": _arguments(self.form_arguments)},
+            "refusal": self.refusal and self.refusal.as_json(),
+            "route": self.match and _route(self.match),
+            "token": self.token and self.token.as_json(),
+            "access": self.claim and access_as_json(self.claim, self.tenant),
+            "arguments": {
+                "url": self.url_arguments and self.url_arguments.as_json(),
+                "form": self.form_arguments and self.form_arguments.as_json(),
+            },
             "limits": None if self.limits is None else [_limit(limit) for limit in self.limits],
-            "upstream": _upstream(self.upstream),
+            "upstream": self.upstream and self.upstream.as_json(),
         }
 
 
-def _refusal(refusal: RefusalReport | None) -> dict[str, object] | None:
-    if refusal is None:
-        return None
-    return {
-        "step": refusal.step.value,
-        "code": refusal.code,
-        "message": refusal.message,
-        "status": refusal.status,
-        "answer": {"status": refusal.answer_status, "error": refusal.answer},
-    }
-
-
-def _route(match: Match | None) -> dict[str, object] | None:
-    if match is None:
-        return None
+def _route(match: Match) -> dict[str, object]:
     return {
         "path": match.route.path,
         "cluster_path": match.route.cluster_path,
@@ -178,19 +202,6 @@ def _route(match: Match | None) -> dict[str, object] | None:
         "access": match.route.access.value,
         "filters": match.route.filters.value,
         "tenant_in_path": None if match.tenant is None else str(match.tenant),
-    }
-
-
-def token_as_json(token: TokenReport | None) -> dict[str, object] | None:
-    """Return the header, claims and key of a token."""
-    if token is None:
-        return None
-    key = token.key
-    return {
-        "header": None if token.header is None else dict(token.header),
-        "claims": None if token.claims is None else dict(token.claims),
-        "verified": token.verified,
-        "key": None if key is None else key_as_json(key),
     }
 
 
@@ -202,14 +213,11 @@ def key_as_json(key: VerificationKey) -> dict[str, object]:
         "thumbprint": key.thumbprint,
         "type": key.kty,
         "algorithms": sorted(key.algorithms),
-        "issuer": None if key.issuer is None else key.issuer.template,
+        "issuer": key.issuer and key.issuer.template,
     }
 
 
-def access_as_json(claim: VMAccessClaim | None, tenant: str | None) -> dict[str, object] | None:
-    """Return what a claim grants."""
-    if claim is None:
-        return None
+def access_as_json(claim: VMAccessClaim, tenant: str | None) -> dict[str, object]:
     return {
         "tenant": tenant,
         "mode": mode_words(claim.mode),
@@ -219,19 +227,7 @@ def access_as_json(claim: VMAccessClaim | None, tenant: str | None) -> dict[str,
 
 
 def mode_words(mode: AccessMode) -> str:
-    """Return ``read``, ``write`` or ``full``."""
     return {AccessMode.READ: "read", AccessMode.WRITE: "write"}.get(mode, "full")
-
-
-def _arguments(arguments: ArgumentsReport | None) -> dict[str, object] | None:
-    if arguments is None:
-        return None
-    return {
-        "before": _lists(arguments.before),
-        "after": None if arguments.after is None else _lists(arguments.after),
-        "removed": _lists(arguments.removed),
-        "added": _lists(arguments.added),
-    }
 
 
 def _limit(usage: Usage) -> dict[str, object]:
@@ -242,17 +238,6 @@ def _limit(usage: Usage) -> dict[str, object]:
         "scope": limit.scope(usage.tenant) + (label_text(limit.labels) if limit.labels else ""),
         "value": limit.value,
         "used": usage.usage,
-    }
-
-
-def _upstream(upstream: UpstreamReport | None) -> dict[str, object] | None:
-    if upstream is None:
-        return None
-    return {
-        "flag": f"-{upstream.flag}",
-        "method": upstream.method,
-        "url": upstream.url,
-        "dropped_headers": list(upstream.dropped_headers),
     }
 
 

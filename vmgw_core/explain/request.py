@@ -15,36 +15,17 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import unquote_plus
 
+from vmgw_core import errors
 from vmgw_core.base import Access
 from vmgw_core.enforcement import Body, Cycle, Gateway, Grant, Policy, State, UpstreamRequest, access_of, match_of
-from vmgw_core.errors import (
-    AccessDenied,
-    BackendTimeout,
-    BackendUnreachable,
-    BodyTooLarge,
-    FiltersIgnored,
-    ForeignTenant,
-    HeadTooLarge,
-    KeysUnavailable,
-    MalformedHead,
-    NotServed,
-    RateLimited,
-    Refusal,
-    RequestTimeout,
-    SignatureNotChecked,
-    TargetTooLong,
-    TenantIgnored,
-    TokenRefused,
-    UnsupportedBody,
-    UsageUnknown,
-)
+from vmgw_core.errors import BodyTooLarge, Refusal, UnsupportedBody
 from vmgw_core.http import RequestHead, read_form, refusal_response
 from vmgw_core.limits import Limiter, LimitType
 from vmgw_core.limits.model import Usage
 from vmgw_core.tokens import Token, token_from_header
 
 from .model import ArgumentsReport, Explanation, Pair, RefusalReport, Step, TokenReport, UpstreamReport, Verdict
-from .text import report_step, step_applies
+from .text import report_step
 from .token_report import judge_token, report_of
 
 
@@ -68,9 +49,8 @@ def explain(
 ) -> Explanation:
     """Decide on a request at the Unix time ``now``, and explain the decision.
 
-    Args:
-        form: the body; only a form on a read or delete route is read.
-        limiter: the limits, or None. The request is counted there at ``now``, but not the rows of its body.
+    ``form`` is the body; only a form on a read or delete route is read. The request is counted in ``limiter`` at
+    ``now``, but not the rows of its body.
     """
     cycle, usage = Cycle(head, at=now, started=now), None
     try:
@@ -99,14 +79,14 @@ def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation
     token, report = _token(policy, head, outcome) if Step.TOKEN in reached else (None, None)
     url, form = (None, None)
     if grant is not None and Step.ARGUMENTS in reached:
-        url, form = _url_arguments(head, upstream), _form_arguments(head, grant, outcome)
+        after = None if upstream is None else upstream.target.partition("?")[2]
+        url, form = _compared(head.target.partition("?")[2], after), _form_arguments(head, grant, outcome)
     story = Explanation(
         verdict=Verdict.REFUSED if refusal else Verdict.PENDING if upstream is None else Verdict.ADMITTED,
         time=outcome.now,
         method=head.method,
         path=head.target.partition("?")[0],
         client=head.client,
-        steps=(),
         refusal=None if refusal is None else _refusal(policy, head, refusal, last),
         match=match_of(policy, head) if grant is None else grant.match,
         token=report,
@@ -117,7 +97,7 @@ def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation
         limits=outcome.limits,
         upstream=None if upstream is None else _upstream(head, upstream),
     )
-    return replace(story, steps=tuple(report_step(story, step) for step in reached if step_applies(story, step)))
+    return replace(story, steps=tuple(filter(None, (report_step(story, step) for step in reached))))
 
 
 def usages(limiter: Limiter, grant: Grant, now: float) -> tuple[Usage, ...]:
@@ -137,30 +117,18 @@ def own_page(head: RequestHead, now: float) -> Explanation:
         method=head.method,
         path=head.target.partition("?")[0],
         client=head.client,
-        steps=(),
-        refusal=None,
-        match=None,
-        token=None,
-        claim=None,
-        body=None,
-        url_arguments=None,
-        form_arguments=None,
-        limits=None,
-        upstream=None,
     )
 
 
-# --- the step that refused ----------------------------------------------------------------------------------------
-
-_STEP_OF: Final[tuple[tuple[type[Refusal] | tuple[type[Refusal], ...], Step], ...]] = (
-    ((MalformedHead, HeadTooLarge, TargetTooLong, RequestTimeout), Step.HEAD),
-    ((TokenRefused, KeysUnavailable, SignatureNotChecked), Step.TOKEN),
-    (AccessDenied, Step.MODE),
-    ((FiltersIgnored, TenantIgnored), Step.FILTERS),
-    (ForeignTenant, Step.TENANT),
-    (NotServed, Step.BACKEND),
-    ((RateLimited, UsageUnknown), Step.LIMITS),
-    ((BackendUnreachable, BackendTimeout), Step.UPSTREAM),
+_STEP_OF: Final = (
+    ((errors.MalformedHead, errors.HeadTooLarge, errors.TargetTooLong, errors.RequestTimeout), Step.HEAD),
+    ((errors.TokenRefused, errors.KeysUnavailable, errors.SignatureNotChecked), Step.TOKEN),
+    (errors.AccessDenied, Step.MODE),
+    ((errors.FiltersIgnored, errors.TenantIgnored), Step.FILTERS),
+    (errors.ForeignTenant, Step.TENANT),
+    (errors.NotServed, Step.BACKEND),
+    ((errors.RateLimited, errors.UsageUnknown), Step.LIMITS),
+    ((errors.BackendUnreachable, errors.BackendTimeout), Step.UPSTREAM),
 )
 
 
@@ -174,9 +142,6 @@ def _step_of(refusal: Refusal, outcome: Outcome) -> Step:
     if outcome.grant is not None:
         return Step.BODY if isinstance(refusal, BodyTooLarge) and outcome.form is None else Step.ARGUMENTS
     return Step.BODY if isinstance(refusal, BodyTooLarge | UnsupportedBody) else Step.ROUTE
-
-
-# --- the parts -----------------------------------------------------------------------------------------------------
 
 
 def _refusal(policy: Policy, head: RequestHead, refusal: Refusal, step: Step) -> RefusalReport:
@@ -201,14 +166,9 @@ def _token(policy: Policy, head: RequestHead, outcome: Outcome) -> tuple[Token |
     except Refusal:
         return None, None
     if outcome.grant is not None and outcome.grant.token is not None:
-        return outcome.grant.token, report_of(outcome.grant.token, text)
+        return outcome.grant.token, report_of(text, outcome.grant.token.key)
     story = judge_token(policy.verifier, text, outcome.now)
     return story.token, story.report
-
-
-def _url_arguments(head: RequestHead, upstream: UpstreamRequest | None) -> ArgumentsReport:
-    after = None if upstream is None else upstream.target.partition("?")[2]
-    return _compared(head.target.partition("?")[2], after)
 
 
 def _form_arguments(head: RequestHead, grant: Grant, outcome: Outcome) -> ArgumentsReport | None:

@@ -27,8 +27,8 @@ class ShellError(ValueError):
 def split_words(text: str, environ: Mapping[str, str]) -> list[str]:
     """Return the words of the first command in ``text``, up to a pipe or redirection.
 
-    Raises:
-        ShellError: a quote is not closed, there is a substitution or a second command, or a variable is not set.
+    Raises ``ShellError`` if a quote is not closed, there is a substitution or a second command, or a variable is not
+    set.
     """
     return list(_words(text.replace("\r\n", "\n"), environ))
 

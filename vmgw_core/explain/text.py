@@ -13,7 +13,7 @@ from typing import Final
 from vmgw_core.base import printable
 from vmgw_core.enforcement import NAME_AS_IT_IS, TRACE_KEY
 from vmgw_core.limits.model import Usage
-from vmgw_core.routing import Filters
+from vmgw_core.routing import Filters, Match
 from vmgw_core.tokens import VMAccessClaim
 
 from .model import ArgumentsReport, Explanation, Pair, Step, StepReport, TokenReport, Verdict, mode_words
@@ -31,37 +31,48 @@ _FILTERS: Final = {
 _BODIES: Final = {"none": "no body", "stream": "streamed to the backend", "hold": "a form: read and rewritten"}
 
 
-def step_applies(story: Explanation, step: Step) -> bool:
-    """Return whether a reached step has anything to report."""
-    if _refused_at(story, step):
-        return True
-    return step is not Step.HEAD and (step is not Step.LIMITS or story.limits is not None)
-
-
-def report_step(story: Explanation, step: Step) -> StepReport:
-    """Return the report of a step that was reached."""
-    if story.refusal is not None and _refused_at(story, step):
+def report_step(story: Explanation, step: Step) -> StepReport | None:
+    """Return the report of a step that was reached, or None if it has nothing to report."""
+    if story.refusal is not None and story.refusal.step is step:
         return StepReport(step=step, passed=False, text=printable(story.refusal.message))
-    return StepReport(step=step, passed=True, text=_TOLD[step](story))
+    if step is Step.HEAD or (step is Step.LIMITS and story.limits is None):
+        return None
+    return StepReport(step=step, passed=True, text=_passed(story, step))
 
 
-def _refused_at(story: Explanation, step: Step) -> bool:
-    return story.refusal is not None and story.refusal.step is step
+def _passed(story: Explanation, step: Step) -> str:
+    """Return what a step found, in one line."""
+    found = story.match
+    assert found is not None
+    route, by_token = found.route, story.token is not None
+    match step:
+        case Step.ROUTE:
+            return f"{route.path}: {route.access.value} access, by {' or '.join(route.methods)}"
+        case Step.TOKEN:
+            return "no token is needed: -enable.auth is not set" if story.token is None else token_key(story.token)
+        case Step.MODE:
+            assert story.claim is not None
+            return f"{'the token' if by_token else 'the path'} gives {mode_words(story.claim.mode)} access"
+        case Step.FILTERS:
+            return _FILTERS[route.filters]
+        case Step.TENANT:
+            return f"{story.tenant}{_named(found) if by_token else ''}"
+        case Step.BACKEND:
+            return f"-{'write' if route.inserts else 'read'}.url"
+        case Step.BODY:
+            return _BODIES.get(story.body or "", "checked")
+        case Step.LIMITS:
+            return "; ".join(limit_line(limit) for limit in story.limits or ()) or "no limit applies"
+        case Step.ARGUMENTS:
+            return _arguments(story)
+        case _:
+            return _upstream(story)
 
 
-# --- a line for each step ------------------------------------------------------------------------------------------
-
-
-def _route(story: Explanation) -> str:
-    assert story.match is not None
-    route = story.match.route
-    return f"{route.path}: {route.access.value} access, by {' or '.join(route.methods)}"
-
-
-def _token(story: Explanation) -> str:
-    if story.token is None:
-        return "no token is needed: -enable.auth is not set"
-    return token_key(story.token)
+def _named(match: Match) -> str:
+    if match.multitenant:
+        return ", enforced by labels on the path for all tenants"
+    return "" if match.tenant is None else ", as in the path"
 
 
 def token_key(token: TokenReport) -> str:
@@ -71,37 +82,6 @@ def token_key(token: TokenReport) -> str:
         return "NOT verified: no key is configured, so anybody can make such a token"
     kid = f"kid {printable(key.kid)}, " if key.kid is not None else ""
     return f"verified with {printable(key.source)} ({key.kty}, {kid}thumbprint {key.thumbprint})"
-
-
-def _mode(story: Explanation) -> str:
-    assert story.claim is not None
-    return f"{'the path' if story.token is None else 'the token'} gives {mode_words(story.claim.mode)} access"
-
-
-def _filters(story: Explanation) -> str:
-    assert story.match is not None
-    return _FILTERS[story.match.route.filters]
-
-
-def _tenant(story: Explanation) -> str:
-    assert story.match is not None
-    named = "" if story.match.tenant is None or story.token is None else ", as in the path"
-    if story.match.multitenant and story.token is not None:
-        named = ", enforced by labels on the path for all tenants"
-    return f"{story.tenant}{named}"
-
-
-def _backend(story: Explanation) -> str:
-    assert story.match is not None
-    return f"-{'write' if story.match.route.inserts else 'read'}.url"
-
-
-def _body(story: Explanation) -> str:
-    return _BODIES.get(story.body or "", "checked")
-
-
-def _limits(story: Explanation) -> str:
-    return "; ".join(limit_line(limit) for limit in story.limits or ()) or "no limit applies"
 
 
 def limit_line(usage: Usage) -> str:
@@ -123,23 +103,6 @@ def _arguments(story: Explanation) -> str:
 def _upstream(story: Explanation) -> str:
     assert story.upstream is not None
     return f"{story.upstream.method} {printable(story.upstream.url, 1000)}"
-
-
-_TOLD: Final = {
-    Step.ROUTE: _route,
-    Step.TOKEN: _token,
-    Step.MODE: _mode,
-    Step.FILTERS: _filters,
-    Step.TENANT: _tenant,
-    Step.BACKEND: _backend,
-    Step.BODY: _body,
-    Step.LIMITS: _limits,
-    Step.ARGUMENTS: _arguments,
-    Step.UPSTREAM: _upstream,
-}
-
-
-# --- one line ------------------------------------------------------------------------------------------------------
 
 
 def changes(story: Explanation) -> str:
@@ -166,9 +129,6 @@ def summary(story: Explanation) -> str:
     else:
         words.append(changes(story) or "unchanged")
     return " ".join(words)
-
-
-# --- the whole -----------------------------------------------------------------------------------------------------
 
 
 def explanation_text(story: Explanation) -> str:
@@ -211,7 +171,6 @@ def token_lines(token: TokenReport, now: float | None) -> Iterator[str]:
 
 
 def access_lines(claim: VMAccessClaim, tenant: str | None) -> Iterator[str]:
-    """Yield what a claim grants."""
     yield f"  tenant {tenant}, mode {mode_words(claim.mode)}"
     yield from (f"  label  {printable(name)}={printable(value)}" for name, value in claim.labels)
     yield from (f"  filter {printable(selector)}" for selector in claim.filters)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from vmgw_core.base import Access, printable
 from vmgw_core.errors import Refusal
 from vmgw_core.routing import ROUTES
-from vmgw_core.tokens import Token, TokenVerifier, VMAccessClaim, peek
+from vmgw_core.tokens import Token, TokenVerifier, VerificationKey, VMAccessClaim, peek
 
-from .model import TokenReport, access_as_json, token_as_json
+from .model import TokenReport, access_as_json
 from .text import access_lines, token_key, token_lines
 
 
@@ -25,7 +25,6 @@ class JudgedToken:
 
     @property
     def claim(self) -> VMAccessClaim | None:
-        """What the token grants."""
         return None if self.token is None else self.token.access
 
     def as_json(self) -> dict[str, object]:
@@ -35,8 +34,8 @@ class JudgedToken:
             "verdict": "refused" if refusal else "admitted",
             "time": self.time,
             "refusal": None if refusal is None else {"code": refusal.code, "message": refusal.message},
-            "token": token_as_json(self.report),
-            "access": access_as_json(self.claim, None if self.claim is None else str(self.claim.tenant)),
+            "token": self.report.as_json(),
+            "access": self.claim and access_as_json(self.claim, str(self.claim.tenant)),
         }
 
     def as_text(self) -> str:
@@ -58,16 +57,14 @@ def judge_token(verifier: TokenVerifier, text: str, now: float) -> JudgedToken:
     try:
         token = verifier.verify(text, now)
     except Refusal as refusal:
-        seen = peek(text)
-        report = TokenReport(header=seen.header, claims=seen.claims, verified=False, key=None)
-        return JudgedToken(time=now, report=report, token=None, refusal=refusal)
-    return JudgedToken(time=now, report=report_of(token, text), token=token, refusal=None)
+        return JudgedToken(time=now, report=report_of(text), token=None, refusal=refusal)
+    return JudgedToken(time=now, report=report_of(text, token.key), token=token, refusal=None)
 
 
-def report_of(token: Token, text: str) -> TokenReport:
-    """Return the report of a valid token with the text ``text``."""
+def report_of(text: str, key: VerificationKey | None = None) -> TokenReport:
+    """Return the report of the token ``text``, which ``key`` has verified; None: no key did."""
     seen = peek(text)
-    return TokenReport(header=seen.header, claims=seen.claims, verified=token.key is not None, key=token.key)
+    return TokenReport(header=seen.header, claims=seen.claims, verified=key is not None, key=key)
 
 
 def _open_lines(claim: VMAccessClaim) -> Iterator[str]:
@@ -86,8 +83,7 @@ def _open_lines(claim: VMAccessClaim) -> Iterator[str]:
 
 def unverified_lines(text: str) -> list[str]:
     """Return the header and claims of an unverified token. Raises ``ValueError`` if it is not a token."""
-    seen = peek(text)
-    if seen.header is None:
+    report = report_of(text)
+    if report.header is None:
         raise ValueError("not a token")
-    report = TokenReport(header=seen.header, claims=seen.claims, verified=False, key=None)
     return list(token_lines(report, None))[1:]

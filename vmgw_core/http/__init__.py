@@ -3,8 +3,6 @@
 Nothing here knows tokens or VictoriaMetrics' paths.
 """
 
-from __future__ import annotations
-
 from .content_coding import Decoder, Plain, Sink, SnappyBlock, ZstdBlock, content_encoding, decoder
 from .forms import (
     MAX_ARGUMENTS,

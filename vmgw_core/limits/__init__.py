@@ -3,8 +3,6 @@
 ``limiter`` decides, ``config`` reads the file of limits, and ``replicas`` sums the counts of other gateways.
 """
 
-from __future__ import annotations
-
 from .config import MAX_BYTES, check_measurable, read_limits
 from .counter import RESERVED
 from .datasource_query import Snapshot, UsagePlan, parse_labels
@@ -15,22 +13,7 @@ from .replicas import MAX_REPLICAS, LocalCounts, PeerCounts
 from .tenant_series import Ask, TenantSeries
 
 __all__ = [
-    "MAX_BYTES",
-    "MAX_REPLICAS",
-    "OTHER",
-    "RESERVED",
-    "Ask",
-    "Limit",
-    "LimitType",
-    "Limiter",
-    "LocalCounts",
-    "OwnRequests",
-    "PeerCounts",
-    "Resolution",
-    "Snapshot",
-    "TenantSeries",
-    "UsagePlan",
-    "check_measurable",
-    "parse_labels",
-    "read_limits",
-]
+    "MAX_BYTES", "MAX_REPLICAS", "OTHER", "RESERVED", "Ask", "Limit", "LimitType", "Limiter", "LocalCounts",
+    "OwnRequests", "PeerCounts", "Resolution", "Snapshot", "TenantSeries", "UsagePlan", "check_measurable",
+    "parse_labels", "read_limits",
+]  # fmt: skip

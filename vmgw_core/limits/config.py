@@ -42,24 +42,15 @@ class _Scope(StrEnum):
 
 
 def read_limits(text: str | bytes, name: str) -> tuple[Limit, ...]:
-    """Read the limits in the text of a file.
+    """Read the limits in the whole text of a file; ``name`` has no credentials.
 
-    Args:
-        text: the whole file, UTF-8.
-        name: the name for errors, without credentials.
-
-    Raises:
-        ConfigurationError: names the file, the line, the key and what was expected there.
+    Raises ``ConfigurationError``, which names the file, the line, the key and what was expected there.
     """
     return _File(name).read(text)
 
 
 def check_measurable(limits: Iterable[Limit], name: str) -> None:
-    """Refuse limits that need a ``-datasource.url``, if there is none.
-
-    Raises:
-        ConfigurationError: the message names the limit.
-    """
+    """Raise ``ConfigurationError`` for a limit that needs a ``-datasource.url``, if there is none."""
     for limit in limits:
         if not limit.type.counted:
             raise ConfigurationError(
@@ -69,8 +60,6 @@ def check_measurable(limits: Iterable[Limit], name: str) -> None:
 
 
 class _File(YamlFile):
-    """The file of limits."""
-
     def read(self, text: str | bytes) -> tuple[Limit, ...]:
         try:
             decoded = text.decode() if isinstance(text, bytes) else text

@@ -35,7 +35,6 @@ class Measurement:
     generation: int = 0
 
     def take(self, values: Mapping[TenantID | None, int], as_of: float, now: float) -> None:
-        """Store newer numbers; drop older ones."""
         if as_of < self.as_of:
             return
         self.lag = now - self.as_of if self.generation else now - as_of
@@ -54,7 +53,6 @@ class Peers:
     interval: float = 0.0
 
     def take(self, counts: Mapping[str, int], alive: int, now: float) -> None:
-        """Store the counts of an exchange."""
         self.counts, self.alive = counts, alive
         self.interval, self.at = now - self.at, now
 
@@ -67,23 +65,8 @@ class Counter:
     """The usage of one limit by one tenant, or by all tenants together."""
 
     __slots__ = (
-        "_admitted_since",
-        "_awaited_until",
-        "_cap",
-        "_generation",
-        "_measurement",
-        "_near",
-        "_peers",
-        "_published",
-        "_settled",
-        "_wanted",
-        "_warned_at",
-        "above",
-        "key",
-        "limit",
-        "tenant",
-        "typical",
-        "window",
+        "_admitted_since", "_awaited_until", "_cap", "_generation", "_measurement", "_near", "_peers", "_published",
+        "_settled", "_wanted", "_warned_at", "above", "key", "limit", "tenant", "typical", "window",
     )  # fmt: skip
 
     def __init__(
@@ -109,17 +92,13 @@ class Counter:
         self._wanted = 0
         self._awaited_until = float("-inf")
 
-    # --- verdicts --------------------------------------------------------------------------------------------------
-
     def fits(self, need: int, now: float) -> bool:
-        """Return whether ``need`` more stay within the limit."""
         counted = self.window.count(now) + need
         if counted > self.limit.value or (self._peers is not None and counted > self.cap(now)):
             return False
         return self._measurement is None or self._measured(now) + need <= self.limit.value
 
     def add(self, count: int, now: float) -> None:
-        """Count what :meth:`fits` allowed."""
         self.window.add(count, now)
         self._admitted_since += count
 
@@ -165,8 +144,6 @@ class Counter:
         """Return the seconds since the datasource's number was scraped; 0 if no datasource measures this limit."""
         return 0.0 if self._measurement is None else now - self._measurement.as_of
 
-    # --- the datasource --------------------------------------------------------------------------------------------
-
     def _measured(self, now: float) -> int:
         """Return the datasource's number plus what was admitted since; 0 once it is older than the window."""
         measurement = self._measurement
@@ -179,8 +156,6 @@ class Counter:
             self._admitted_since = self.window.since(measurement.as_of)
         value = measurement.values.get(None if self.limit.total else self.tenant, 0)
         return value + self._admitted_since
-
-    # --- the other replicas ----------------------------------------------------------------------------------------
 
     @property
     def shared(self) -> bool:
@@ -245,6 +220,5 @@ class Counter:
 
 
 def counter_key(limit: Limit, tenant: TenantID | None) -> str:
-    """Return the counter's name, the same in every replica."""
     labels = f"/{label_text(limit.labels)}" if limit.labels else ""
     return f"{limit.type}/{limit.resolution}/{limit.scope(tenant)}{labels}"

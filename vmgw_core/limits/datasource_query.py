@@ -24,18 +24,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from vmgw_core.base import (
-    FieldError,
-    TenantID,
-    as_list,
-    as_object,
-    as_text,
-    get_text,
-    load_object,
-    require,
-    string_literal,
-)
-from vmgw_core.base.strict_json import child, kind
+from vmgw_core.base import TenantID, string_literal
+from vmgw_core.base.strict_json import FieldError, as_list, as_object, as_text, child, load_object, required
 
 from .model import Limit, LimitType, Resolution
 from .own_requests import OwnRequests
@@ -114,8 +104,6 @@ _LABEL_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """The usage of one limit type."""
-
     type: LimitType
     source: str
     """The metric that it comes from."""
@@ -163,8 +151,7 @@ class UsagePlan:
     def read(self, document: bytes, own: OwnRequests) -> Snapshot:
         """Read a result (the body of a 200), and subtract the gateway's own requests.
 
-        Raises:
-            FieldError: it is not a result of the query, or a partial one.
+        Raises ``FieldError`` if it is not a result of the query, or a partial one.
         """
         items = _items(document)
         usages: list[Usage] = []
@@ -270,8 +257,6 @@ def _parsed_tenant(account: str, project: str) -> TenantID | None:
         return None
 
 
-# --- the document --------------------------------------------------------------------------------------------------
-
 _Item = tuple[Mapping[str, object], float]
 _Items = Mapping[str, list[_Item]]
 _ITEM: Final = "item"
@@ -280,15 +265,14 @@ _ITEM: Final = "item"
 def _items(document: bytes) -> _Items:
     """Return the series of the instant vector, by part. Raises ``FieldError``."""
     fields = load_object(document, "answer")
-    status = get_text(fields, "status", "answer")
-    if status != "success":
-        raise FieldError("answer.status", f"expected success, got {'no status' if status is None else 'another'}")
+    if required(fields, "status", as_text, "answer") != "success":
+        raise FieldError("answer.status", "expected success, got another")
     if fields.get("isPartial", False) is not False:
         raise FieldError("answer.isPartial", "the result is partial: a storage node did not respond")
-    data = as_object(require(fields, "data", "answer"), "answer.data")
-    if get_text(data, "resultType", "answer.data") != "vector":
+    data = required(fields, "data", as_object, "answer")
+    if required(data, "resultType", as_text, "answer.data") != "vector":
         raise FieldError("answer.data.resultType", "expected vector")
-    result = as_list(require(data, "result", "answer.data"), "answer.data.result")
+    result = required(data, "result", as_list, "answer.data")
     if len(result) > MAX_ITEMS:
         raise FieldError("answer.data.result", f"more than {MAX_ITEMS} series")
     parts: dict[str, list[_Item]] = {}
@@ -305,9 +289,9 @@ def _items(document: bytes) -> _Items:
 def _series(item: object) -> tuple[str, Mapping[str, object], float]:
     """Return the part, labels and value of one series. Raises ``FieldError`` with a path within it."""
     series = as_object(item, _ITEM)
-    labels = as_object(require(series, "metric", _ITEM), f"{_ITEM}.metric")
-    part = as_text(require(labels, MARK, f"{_ITEM}.metric"), f"{_ITEM}.metric.{MARK}")
-    pair = as_list(require(series, "value", _ITEM), f"{_ITEM}.value")
+    labels = as_object(series.get("metric"), f"{_ITEM}.metric")
+    part = as_text(labels.get(MARK), f"{_ITEM}.metric.{MARK}")
+    pair = as_list(series.get("value"), f"{_ITEM}.value")
     if len(pair) != 2:
         raise FieldError(f"{_ITEM}.value", "expected a time and a value")
     return part, labels, _number(pair[1], f"{_ITEM}.value")
@@ -315,8 +299,7 @@ def _series(item: object) -> tuple[str, Mapping[str, object], float]:
 
 def _number(value: object, path: str) -> float:
     """Read a count or a time: text, finite and not negative."""
-    if not isinstance(value, str):
-        raise FieldError(path, f"expected a number as text, got {kind(value)}")
-    if not _NUMBER.fullmatch(value) or (number := float(value)) == float("inf"):
+    text = as_text(value, path)
+    if not _NUMBER.fullmatch(text) or (number := float(text)) == float("inf"):
         raise FieldError(path, "expected a finite number of at least 0")
     return number

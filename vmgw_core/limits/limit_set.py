@@ -31,21 +31,11 @@ class LimitSet:
         self._plain = tuple(slot for slot in slots if not slot[2])
         self._labelled = tuple((slot, frozenset(slot[2])) for slot in slots if slot[2])
         self._matches: dict[Labels, tuple[Slot, ...]] = {}
-
-    @property
-    def measurable(self) -> set[tuple[LimitType, Resolution]]:
+        self.measurable = {(limit.type, limit.resolution) for limit in self.limits if not limit.labels}
         """What to ask a datasource for: it knows tenants, but not the labels of tokens."""
-        return {(limit.type, limit.resolution) for limit in self.limits if not limit.labels}
-
-    @property
-    def longest(self) -> float:
+        self.longest = float(max((limit.resolution.seconds for limit in self.limits), default=0))
         """The longest window in seconds: after that, an idle tenant has used nothing."""
-        return float(max((limit.resolution.seconds for limit in self.limits), default=0))
-
-    @property
-    def counts_rows(self) -> bool:
-        """Whether a limit needs the rows of bodies."""
-        return any(limit.type is LimitType.ROWS_INSERTED for limit in self.limits)
+        self.counts_rows = any(limit.type is LimitType.ROWS_INSERTED for limit in self.limits)
 
     def limit_of(self, tenant: TenantID | None, slot: Slot) -> Limit | None:
         """Return a tenant's own or the default limit. Of ``multitenant`` requests (None) only queries are limited."""
@@ -54,7 +44,6 @@ class LimitSet:
         return self._own.get((tenant, slot)) or self._default.get(slot)
 
     def slots(self, labels: Labels) -> tuple[Slot, ...]:
-        """Return the slots that apply to a token with ``labels``."""
         if not self._labelled or not labels:
             return self._plain
         found = self._matches.get(labels)

@@ -3,8 +3,7 @@
 Rules of this file:
 
 - A refused request counts nowhere. A request under several limits counts for all of them or for none.
-- The tenant is the verified one. A tenant whose window holds something is never forgotten; at ``max_tenants`` a new
-  tenant is refused until another has been idle for the longest window.
+- The tenant is the verified one.
 - Time does not go back: a ``now`` before the last one counts as the last one. If it is earlier by more than the longest
   window (a captured day that is replayed after a later one), time continues from there.
 """
@@ -12,50 +11,22 @@ Rules of this file:
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from vmgw_core.base import Access, Subject, TenantID, tenant_name
 from vmgw_core.errors import BodyTooLarge, RateLimited, UsageUnknown
 
-from .counter import RESERVED, Counter, Measurement, Peers
-from .limit_set import LimitSet, Slot
+from .counter import RESERVED, Counter, Peers
+from .counters import Counters, Tenant
 from .model import Limit, LimitType, Resolution, Usage
 
-__all__ = ["Limit", "LimitType", "Limiter", "Resolution", "Subject", "Usage"]
-
-MAX_PLANS: Final = 64
-"""Sets of limits kept for one tenant: one for each set of labelled limits that its tokens match."""
 OTHER: Final = "other"
 """The name under which the refusals of further tenants are counted, beyond ``max_tenants``."""
 
 _LONGEST_WINDOW: Final = float(Resolution.HOUR.seconds)
-_MOVE_AFTER: Final = 1.0  # seconds: how exact the order of tenants is
 _SLACK: Final = 1e-5  # seconds that float arithmetic may lose
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """The counters that apply to one kind of token of one tenant. ``writes`` are ``rows`` and ``series``."""
-
-    reads: tuple[Counter, ...]
-    rows: tuple[Counter, ...]
-    series: tuple[Counter, ...]
-    writes: tuple[Counter, ...]
-
-
-class _Tenant:
-    """The counters of one tenant, when it was last admitted, and when it was last moved to the end."""
-
-    __slots__ = ("counters", "kept", "last", "moved", "plans")
-
-    def __init__(self) -> None:
-        self.counters: dict[Slot, Counter] = {}
-        self.plans: dict[tuple[Slot, ...], _Plan] = {}
-        self.kept = False
-        self.last = self.moved = float("-inf")
 
 
 class Limiter:
@@ -72,14 +43,9 @@ class Limiter:
         measured: bool = False,
         stale_after: float | None = None,
     ) -> None:
-        """
-        Args:
-            limits: no two with the same tenant, scope and slot.
-            max_tenants: how many tenants are kept.
-            measured: whether a datasource is queried and :meth:`learn` is called.
-            stale_after: refuse requests under measured limits if the data is older than this many seconds or has not
-                arrived yet; None: never.
-        """
+        """Of ``limits`` no two have the same tenant, scope and slot. ``measured``: whether a datasource is queried and
+        :meth:`learn` is called; then requests under measured limits are refused if its data is older than
+        ``stale_after`` seconds or has not arrived yet."""
         self.max_tenants = max_tenants
         self.measured = measured
         self.stale_after = stale_after
@@ -90,91 +56,28 @@ class Limiter:
         self._rejected: set[str] = set()
         self._now = float("-inf")
         self._offset = 0.0
-        self._tenants: OrderedDict[TenantID | None, _Tenant] = OrderedDict()
-        self._totals: dict[Slot, Counter] = {}
-        self._measurements: dict[tuple[LimitType, Resolution], Measurement] = {}
-        self._peers: Peers | None = None
+        self._counters = Counters()
         self.replace(limits)
-
-    # --- the limits ------------------------------------------------------------------------------------------------
-
-    @property
-    def limits(self) -> tuple[Limit, ...]:
-        """The limits in force."""
-        return self._set.limits
 
     def replace(self, limits: Iterable[Limit]) -> None:
         """Replace the limits. Counts are kept for limits that stay or only change their value."""
-        self._set = LimitSet(limits)
-        self._longest = self._set.longest
-        self.counts_rows = self._set.counts_rows
+        self._counters.replace(limits, measured=self.measured)
+        self.limits = self._counters.set.limits
+        self.counts_rows = self._counters.set.counts_rows
         """Whether a limit needs the rows of bodies to be counted."""
-        wanted = self._set.measurable if self.measured else ()
-        self._measurements = {pair: self._measurements.get(pair, Measurement()) for pair in wanted}
-        self._rebuild()
-
-    def _rebuild(self) -> None:
-        """Make new counters that take over the windows of the old ones."""
-        totals = self._set.totals.items()
-        self._totals = {slot: self._counter(limit, None, self._totals.get(slot)) for slot, limit in totals}
-        for tenant, entry in self._tenants.items():
-            entry.plans.clear()
-            old, entry.counters = entry.counters, {}
-            for slot, counter in old.items():
-                limit = self._set.limit_of(tenant, slot)
-                if limit is not None:
-                    entry.counters[slot] = self._counter(limit, tenant, counter)
-
-    def _counter(self, limit: Limit, tenant: TenantID | None, old: Counter | None = None) -> Counter:
-        measurement = None
-        if not limit.labels and (tenant is not None or limit.total):  # a datasource knows neither
-            measurement = self._measurements.get((limit.type, limit.resolution))
-        counter = Counter(limit, tenant, measurement, self._peers if limit.type.counted else None)
-        if old is not None:
-            counter.window = old.window
-        return counter
-
-    def _find(self, subject: Subject) -> tuple[_Tenant, _Plan]:
-        """Return the tenant's counters (new ones are not kept yet) and those that apply to this subject."""
-        entry = self._tenants.get(subject.tenant)
-        if entry is None:
-            entry = _Tenant()
-        slots = self._set.slots(subject.labels)
-        plan = entry.plans.get(slots)
-        if plan is None:
-            if len(entry.plans) >= MAX_PLANS:
-                entry.plans.clear()
-            plan = entry.plans[slots] = self._plan(subject.tenant, entry, slots)
-        return entry, plan
-
-    def _plan(self, tenant: TenantID | None, entry: _Tenant, slots: tuple[Slot, ...]) -> _Plan:
-        counters: list[Counter] = []
-        for slot in slots:
-            counter = entry.counters.get(slot)
-            if counter is None and (limit := self._set.limit_of(tenant, slot)) is not None:
-                counter = entry.counters[slot] = self._counter(limit, tenant)
-            counters += [found for found in (counter, self._totals.get(slot)) if found is not None]
-        rows = tuple(counter for counter in counters if counter.limit.type is LimitType.ROWS_INSERTED)
-        series = tuple(counter for counter in counters if not counter.limit.type.counted)
-        reads = tuple(counter for counter in counters if counter.limit.type is LimitType.QUERIES)
-        return _Plan(reads=reads, rows=rows, series=series, writes=rows + series)
-
-    # --- verdicts --------------------------------------------------------------------------------------------------
 
     def admit(self, subject: Subject, access: Access, now: float) -> None:
         """Count a request that is about to pass.
 
         A read counts as one query. A write is refused if a limit on rows or series is already reached;
-        :meth:`take_rows` counts its rows. A delete is neither, so no limit applies.
-
-        Raises:
-            RateLimited: a limit is reached, or there are too many tenants. Nothing was counted.
-            UsageUnknown: the datasource's numbers are older than ``stale_after``.
+        :meth:`take_rows` counts its rows. A delete is neither, so no limit applies. Raises ``RateLimited`` if a limit
+        is reached or there are too many tenants, and ``UsageUnknown`` if the datasource's numbers are older than
+        ``stale_after``; then nothing was counted.
         """
         if access is Access.DELETE:
             return
         now = self._clock(now)
-        entry, plan = self._find(subject)
+        entry, plan = self._counters.find(subject)
         if access is Access.READ:
             self._check(subject, entry, plan.reads, 1, now)
             self._count(plan.reads, 1, now)
@@ -183,16 +86,12 @@ class Limiter:
             self._count(plan.series, 0, now)
 
     def take_rows(self, subject: Subject, rows: int, now: float) -> None:
-        """Count rows that are about to be forwarded.
-
-        Raises:
-            RateLimited: they do not fit now, or there are too many tenants. Nothing was counted.
-            BodyTooLarge: they are more than a whole limit allows.
-        """
+        """Count rows that are about to be forwarded. Raises as :meth:`admit`, and ``BodyTooLarge`` if they are more
+        than a whole limit allows."""
         if rows <= 0:
             return
         now = self._clock(now)
-        entry, plan = self._find(subject)
+        entry, plan = self._counters.find(subject)
         for counter in plan.rows:
             limit = counter.limit
             if rows > limit.value:
@@ -202,7 +101,7 @@ class Limiter:
         self._check(subject, entry, plan.rows, rows, now)
         self._count(plan.rows, rows, now)
 
-    def _check(self, subject: Subject, entry: _Tenant, counters: tuple[Counter, ...], need: int, now: float) -> None:
+    def _check(self, subject: Subject, entry: Tenant, counters: tuple[Counter, ...], need: int, now: float) -> None:
         """Keep the tenant if ``need`` more fit all counters; raise if not."""
         for counter in counters:
             if self.stale_after is not None and counter.age(now) > self.stale_after:
@@ -222,11 +121,11 @@ class Limiter:
             if counter.crossed(now):
                 self.warnings.append(_usage(counter, now))
 
-    def _refused(self, subject: Subject, entry: _Tenant, counters: tuple[Counter, ...], now: float) -> RateLimited:
+    def _refused(self, subject: Subject, entry: Tenant, counters: tuple[Counter, ...], now: float) -> RateLimited:
         """Return the refusal for the limit that takes longest to have room again."""
         waits = [(counter.wait(counter.typical, now), counter) for counter in counters]
         wait, slowest = max(waits, key=lambda pair: pair[0])
-        if self._peers is not None:
+        if self._counters.peers is not None:
             for own, counter in waits:
                 if counter.shared:
                     counter.await_retry(counter.typical, own, now)
@@ -245,35 +144,15 @@ class Limiter:
         key = (limit.type, limit.resolution, name) if limit is not None else (None, None, name)
         self.rejects[key] = self.rejects.get(key, 0) + 1
 
-    # --- tenants and time ------------------------------------------------------------------------------------------
-
-    def _keep(self, subject: Subject, entry: _Tenant, now: float) -> None:
-        entry.last = now
-        if now - entry.moved < _MOVE_AFTER:
-            return
-        entry.moved = now
-        if entry.kept:
-            self._tenants.move_to_end(subject.tenant)
-        else:
-            self._make_room(subject, now)
-            self._tenants[subject.tenant] = entry
-            entry.kept = True
-
-    def _make_room(self, subject: Subject, now: float) -> None:
-        """Forget tenants that have been idle for the longest window, those longest idle first."""
-        while self._tenants:
-            oldest = next(iter(self._tenants.values()))
-            idle_at = oldest.last + self._longest
-            if idle_at > now:
-                if len(self._tenants) < self.max_tenants:
-                    return
-                self._reject(None, subject.tenant)
-                raise RateLimited(
-                    f"request was rate limited: the gateway tracks {self.max_tenants} tenants (-ratelimit.maxTenants), "
-                    f"and all of them are active, so it cannot track tenant {tenant_name(subject.tenant)}",
-                    _whole_seconds(idle_at - now),
-                )
-            self._tenants.popitem(last=False)
+    def _keep(self, subject: Subject, entry: Tenant, now: float) -> None:
+        wait = self._counters.keep(subject, entry, now, self.max_tenants)
+        if wait > 0:
+            self._reject(None, subject.tenant)
+            raise RateLimited(
+                f"request was rate limited: the gateway tracks {self.max_tenants} tenants (-ratelimit.maxTenants), "
+                f"and all of them are active, so it cannot track tenant {tenant_name(subject.tenant)}",
+                _whole_seconds(wait),
+            )
 
     def _clock(self, now: float) -> float:
         now += self._offset
@@ -284,23 +163,15 @@ class Limiter:
         self._now = now
         return now
 
-    # --- the datasource and peers -----------------------------------------------------------------------------------
-
     def learn(
         self, values: Mapping[tuple[LimitType, Resolution, TenantID | None], float], as_of: float, now: float
     ) -> None:
-        """Store usage from the datasource.
+        """Store usage from the datasource. Raises ``ValueError`` if a value is not finite.
 
-        Decisions use ``max(local window, value + what was admitted here since as_of)``.
-
-        Args:
-            values: by type, resolution and tenant; tenant None is all of them together. If a type and resolution has
-                values, tenants without one have used nothing; if it has none, its old values stay.
-            as_of: when the newest sample of the values was scraped, on the clock of ``now``. Values older than the
-                known ones are dropped.
-
-        Raises:
-            ValueError: a value is not finite.
+        Decisions use ``max(local window, value + what was admitted here since as_of)``. Tenant None is all of them
+        together. If a type and resolution has values, tenants without one have used nothing; if it has none, its old
+        values stay. ``as_of``: when the newest sample was scraped, on the clock of ``now``; older values than the known
+        ones are dropped.
         """
         now = self._clock(now)
         as_of = min(as_of + self._offset, now)
@@ -310,7 +181,7 @@ class Limiter:
                 raise ValueError(f"{limit_type} per {resolution} of {tenant_name(tenant)} is not a finite number")
             groups.setdefault((limit_type, resolution), {})[tenant] = max(0, math.ceil(value))
         for pair, group in groups.items():
-            measurement = self._measurements.get(pair)
+            measurement = self._counters.measurements.get(pair)
             if measurement is not None:
                 measurement.take(group, as_of, now)
 
@@ -318,11 +189,11 @@ class Limiter:
         """Return the counts to publish: by counter key, and under ``key+`` what may still be counted before the next
         exchange. Both can be summed alike."""
         now = self._clock(now)
-        if self._peers is None:
-            self._peers = Peers(at=now)
-            self._rebuild()
+        if self._counters.peers is None:
+            self._counters.peers = Peers(at=now)
+            self._counters.rebuild()
         published: dict[str, int] = {}
-        for counter in self._counters():
+        for counter in self._counters:
             if counter.shared and (reserved := counter.publish(now)) is not None:
                 if own := counter.window.total:
                     published[counter.key] = own
@@ -333,42 +204,34 @@ class Limiter:
     def learn_peers(self, counts: Mapping[str, int], alive: int, now: float) -> None:
         """Store the sums of what peers published and how many are alive. Call it after :meth:`local_counts`."""
         now = self._clock(now)
-        if self._peers is None:
+        if self._counters.peers is None:
             self.local_counts(now)
-        assert self._peers is not None
-        self._peers.take(counts, alive, now)
-        for counter in self._counters():
+        assert self._counters.peers is not None
+        self._counters.peers.take(counts, alive, now)
+        for counter in self._counters:
             if counter.shared:
                 counter.exchanged(now)
-
-    # --- status ----------------------------------------------------------------------------------------------------
 
     def status(self, now: float) -> Iterator[Usage]:
         """Yield the totals, then the limits of every kept tenant, the most recently admitted first."""
         now = self._clock(now)
-        for counter in self._counters():
+        for counter in self._counters:
             yield _usage(counter, now)
 
     def status_of(self, subject: Subject, now: float) -> tuple[Usage, ...]:
         """Return the limits that apply to this subject, with their usage."""
         now = self._clock(now)
-        _, plan = self._find(subject)
+        _, plan = self._counters.find(subject)
         return tuple(_usage(counter, now) for counter in plan.reads + plan.rows + plan.series)
 
     def age(self, now: float) -> float | None:
         """Return the seconds since the oldest data was scraped: inf before the first, None without a datasource."""
         now = self._clock(now)
-        return max((now - measurement.as_of for measurement in self._measurements.values()), default=None)
+        return max((now - measurement.as_of for measurement in self._counters.measurements.values()), default=None)
 
     @property
     def tenants(self) -> int:
-        """How many tenants are kept."""
-        return len(self._tenants)
-
-    def _counters(self) -> Iterator[Counter]:
-        yield from self._totals.values()
-        for entry in reversed(self._tenants.values()):
-            yield from entry.counters.values()
+        return len(self._counters.tenants)
 
 
 def _usage(counter: Counter, now: float) -> Usage:

@@ -32,7 +32,6 @@ class LimitType(StrEnum):
 
     @property
     def noun(self) -> str:
-        """The type in words: ``rows inserted``."""
         return self.value.replace("_", " ")
 
 
@@ -44,7 +43,6 @@ class Resolution(StrEnum):
 
     @property
     def seconds(self) -> int:
-        """The window's length."""
         return 60 if self is Resolution.MINUTE else 3600
 
 

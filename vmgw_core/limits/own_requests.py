@@ -28,7 +28,6 @@ class OwnRequests:
         return other
 
     def note(self, tenant: TenantID, now: float) -> None:
-        """Note a request that was sent at ``now`` and answered."""
         times = self._times.setdefault(tenant, [])
         # A clock that was set back must not put the list out of order.
         times.append(max(now, times[-1]) if times else now)

@@ -48,7 +48,6 @@ class LocalCounts:
         return changes
 
     def published(self, changes: Mapping[str, int], now: float) -> None:
-        """Note that ``changes`` were published."""
         for key, count in changes.items():
             if count:
                 self._published[key] = (count, now)
@@ -74,7 +73,6 @@ class PeerCounts:
         self._replicas: dict[str, _Replica] = {}
 
     def seen(self, replica: str, now: float) -> None:
-        """Note that a replica is alive."""
         if (state := self._replica(replica)) is not None:
             state.last_seen = now
 

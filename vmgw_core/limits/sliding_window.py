@@ -35,7 +35,6 @@ class SlidingWindow:
         self._begin = 0.0  # the first moment of the last run
 
     def count(self, now: float) -> int:
-        """Return how much is in the window."""
         moments, head = self._moments, self._head
         if head == len(moments) or moments[head] + self.seconds > now:
             return self.total

@@ -17,8 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from vmgw_core.base import FieldError, TenantID, as_integer, as_list, as_object, load_object, require
-from vmgw_core.base.strict_json import child
+from vmgw_core.base import FieldError, TenantID, as_integer, as_list, as_object, child, load_object, required
 
 from .datasource_query import Values
 from .model import LimitType, Resolution
@@ -35,8 +34,6 @@ _STEPS: Final = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One GET to a tenant."""
-
     type: LimitType
     tenant: TenantID
 
@@ -106,8 +103,7 @@ class TenantSeries:
     def received(self, ask: Ask, document: bytes, now: float) -> None:
         """Store a response (the body of a 200); ``now`` is when it was requested.
 
-        Raises:
-            FieldError: the response has another form; the old numbers stay.
+        Raises ``FieldError`` if the response has another form; the old numbers stay.
         """
         number = _series(ask.type, document)
         state = self._tenants.get(ask.tenant)
@@ -143,11 +139,14 @@ class TenantSeries:
 
 
 def _series(limit_type: LimitType, document: bytes) -> int:
-    data = require(load_object(document, "answer"), "data", "answer")
-    path = "answer.data"
+    answer, path = load_object(document, "answer"), "answer.data"
     if limit_type is LimitType.ACTIVE_SERIES:
-        return as_integer(require(as_object(data, path), "totalSeries", path), child(path, "totalSeries"), minimum=0)
-    counts = as_list(data, path)
+        return required(required(answer, "data", as_object, "answer"), "totalSeries", _count, path)
+    counts = required(answer, "data", as_list, "answer")
     if len(counts) != 1:
         raise FieldError(path, "expected one number")
-    return as_integer(counts[0], child(path, 0), minimum=0)
+    return _count(counts[0], child(path, 0))
+
+
+def _count(value: object, path: str) -> int:
+    return as_integer(value, path, minimum=0)

@@ -3,8 +3,6 @@
 A record keeps the result of the signature check, since the signature itself is not kept.
 """
 
-from __future__ import annotations
-
 from .expectations import Expectation, read_expectations
 from .flow_file import NetstringError, frame, spans, value
 from .judge import Judge
@@ -14,24 +12,7 @@ from .report import report_json, report_junit, report_text
 from .tally import Tally
 
 __all__ = [
-    "MAX_BODY",
-    "METADATA_KEY",
-    "OWN_PAGE",
-    "Captured",
-    "Expectation",
-    "Judge",
-    "NetstringError",
-    "Tally",
-    "frame",
-    "from_metadata",
-    "read_expectations",
-    "redact_body",
-    "redact_headers",
-    "redact_target",
-    "report_json",
-    "report_junit",
-    "report_text",
-    "spans",
-    "to_metadata",
-    "value",
-]
+    "MAX_BODY", "METADATA_KEY", "OWN_PAGE", "Captured", "Expectation", "Judge", "NetstringError", "Tally", "frame",
+    "from_metadata", "read_expectations", "redact_body", "redact_headers", "redact_target", "report_json",
+    "report_junit", "report_text", "spans", "to_metadata", "value",
+]  # fmt: skip

@@ -18,32 +18,20 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Final
 
+from vmgw_core import errors
 from vmgw_core.base import BoundedCache, text_bytes
-from vmgw_core.errors import (
-    BadSignature,
-    InternalError,
-    MalformedToken,
-    MissingToken,
-    TokenRefused,
-    UnknownKey,
-    UnsupportedAlgorithm,
-)
+from vmgw_core.errors import TokenRefused
 from vmgw_core.http import RequestHead
-from vmgw_core.tokens import (
+from vmgw_core.tokens.keys import KeySet, VerificationKey
+from vmgw_core.tokens.rules import DEFAULT_MAX_LENGTH, NO_RULES, TokenRules
+from vmgw_core.tokens.signature import candidates_for, parse_compact, verify
+from vmgw_core.tokens.verifier import (
     DEFAULT_CACHE_BYTES,
-    DEFAULT_MAX_LENGTH,
-    NO_RULES,
-    KeySet,
     Token,
-    TokenRules,
     TokenVerifier,
-    VerificationKey,
-    candidates_for,
     judge_times,
-    parse_compact,
     read_claims,
     token_from_header,
-    verify,
 )
 
 from .redaction import MARKER
@@ -54,8 +42,6 @@ _MARKED: Final = f".{MARKER}"
 
 
 class Signature(StrEnum):
-    """The result of a signature check."""
-
     VERIFIED = "verified"
     UNVERIFIED = "unverified"  # no key was configured
     BAD = "bad"
@@ -82,11 +68,10 @@ def name_of(redacted: str) -> str:
 
 
 def token_of(head: RequestHead, header: bytes, *, allow_without_prefix: bool) -> str | None:
-    """Return the token in a head, or None."""
     values = [value.decode("latin-1") for value in head.values(header)]
     try:
         return token_from_header(values, allow_without_prefix=allow_without_prefix)
-    except (MissingToken, MalformedToken):
+    except (errors.MissingToken, errors.MalformedToken):
         return None
 
 
@@ -98,11 +83,11 @@ def examine(token: str, redacted: str, keys: KeySet | None, max_length: int = DE
         if keys is None:
             return found(None, redacted)
         key = verify(jws, keys, jws.payload.get("iss"))
-    except (UnsupportedAlgorithm, InternalError):
+    except (errors.UnsupportedAlgorithm, errors.InternalError):
         return Evidence(signature=Signature.UNVERIFIED, token=name)
-    except UnknownKey:
+    except errors.UnknownKey:
         return Evidence(signature=Signature.BAD, token=name)
-    except BadSignature:
+    except errors.BadSignature:
         assert keys is not None
         tried = candidates_for(jws, keys, jws.payload.get("iss"))
         return Evidence(signature=Signature.BAD, token=name, thumbprints=tuple(key.thumbprint for key in tried))
@@ -121,7 +106,6 @@ def found(key: VerificationKey | None, redacted: str) -> Evidence:
 
 
 def _size(key: tuple[str, Evidence | None], judged: tuple[Token | TokenRefused, bool]) -> int:
-    """Return the approximate memory of a cached verdict."""
     found = judged[0]
     text = str(found) if isinstance(found, TokenRefused) else ""
     access = 0 if isinstance(found, TokenRefused) else found.access.memory
@@ -131,10 +115,8 @@ def _size(key: tuple[str, Evidence | None], judged: tuple[Token | TokenRefused, 
 class RecordedTokens(TokenVerifier):
     """Verifies the tokens of records: real signatures as usual, redacted ones by the evidence.
 
-    Set ``evidence`` before each request; ``doubtful`` then says whether the verdict is in doubt.
-
-    Args:
-        trusting: whether to trust records. If not, every verdict on a redacted token is in doubt.
+    Set ``evidence`` before each request; ``doubtful`` then says whether the verdict is in doubt. ``trusting``: whether
+    to trust records. If not, every verdict on a redacted token is in doubt.
     """
 
     def __init__(
@@ -154,7 +136,6 @@ class RecordedTokens(TokenVerifier):
         )
 
     def verify(self, token: str, now: float) -> Token:
-        """Verify as :class:`TokenVerifier` does."""
         self.doubtful = False
         if not token.endswith(_MARKED):
             return super().verify(token, now)
@@ -174,7 +155,7 @@ class RecordedTokens(TokenVerifier):
     def _judge(self, token: str, evidence: Evidence | None) -> tuple[Token | TokenRefused, bool]:
         """Return the token or its refusal, without its times, and whether that is in doubt."""
         if evidence is not None and evidence.signature is Signature.UNREADABLE:
-            return MalformedToken("the token could not be read when it was recorded"), False
+            return errors.MalformedToken("the token could not be read when it was recorded"), False
         doubtful = False
         try:
             jws = parse_compact(token, self.rules.max_length)
@@ -184,7 +165,7 @@ class RecordedTokens(TokenVerifier):
                 key, good, doubtful = _weigh(evidence, candidates)
                 doubtful |= not self.trusting
                 if not good:
-                    raise BadSignature("no key verifies the signature, according to the record")
+                    raise errors.BadSignature("no key verifies the signature, according to the record")
             return read_claims(jws, key, self.rules), doubtful
         except TokenRefused as refusal:
             return refusal, doubtful

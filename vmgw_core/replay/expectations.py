@@ -43,8 +43,6 @@ _STATUS: Final = re.compile(r"[45][0-9]{2}")
 
 @dataclass(slots=True, kw_only=True)
 class Expectation:
-    """One entry of the file, and its results."""
-
     place: str
     """File and line, such as ``expect.yaml:3``."""
     line: int
@@ -59,12 +57,7 @@ class Expectation:
     failures: list[str] = field(default_factory=list)
 
     def hold(self, number: int, place: str, captured: Captured, verdict: Verdict) -> None:
-        """Check one request against this entry, if it matches.
-
-        Args:
-            number: the number of the flow in its file, from 1.
-            place: file and number.
-        """
+        """Check one request against this entry, if it matches. ``number`` counts flows from 1."""
         if not self._matches(number, captured):
             return
         self.matched += 1
@@ -119,18 +112,8 @@ def _glob(text: str) -> re.Pattern[str]:
     return re.compile(".*".join(re.escape(part) for part in text.split("*")), re.DOTALL)
 
 
-# --- the file ------------------------------------------------------------------------------------------------------
-
-
 def read_expectations(text: str, name: str) -> list[Expectation]:
-    """Read the entries of a file.
-
-    Args:
-        name: the name of the file, for messages.
-
-    Raises:
-        ConfigurationError: the file has another form; the message names the line.
-    """
+    """Read the entries of the file ``name``. Raises ``ConfigurationError``, which names the line."""
     file = YamlFile(name)
     root = file.compose(text, aliases=True)
     fields = dict(file.members(root, "", ("expect",)))
@@ -141,7 +124,6 @@ def read_expectations(text: str, name: str) -> list[Expectation]:
 
 
 def _codes(refusal: type[Refusal]) -> Iterator[str]:
-    """Yield the codes of all refusals."""
     for each in refusal.__subclasses__():
         yield each.code
         yield from _codes(each)

@@ -30,8 +30,7 @@ class NetstringError(ValueError):
 def frame(data: bytes | bytearray, start: int, end: int) -> Span | None:
     """Return the netstring at ``start``, or None if it continues after ``end``.
 
-    Raises:
-        NetstringError: there is no netstring.
+    Raises ``NetstringError`` if there is no netstring.
     """
     colon = data.find(b":", start, min(end, start + MAX_PREFIX + 1))
     if colon < 0:
@@ -47,11 +46,7 @@ def frame(data: bytes | bytearray, start: int, end: int) -> Span | None:
 
 
 def spans(data: bytes, span: Span) -> dict[bytes, Span]:
-    """Return the unread members of a mapping, by key.
-
-    Raises:
-        NetstringError: it is broken or not a mapping.
-    """
+    """Return the unread members of a mapping, by key. Raises ``NetstringError`` if it is broken or not a mapping."""
     position, end, kind = span
     if kind != _MAPPING:
         raise NetstringError("expected a mapping", position)
@@ -79,8 +74,7 @@ def _inner(data: bytes, start: int, end: int) -> Span:
 def value(data: bytes, span: Span, depth: int = 0) -> object:
     """Read the value at ``span``; keys of mappings become text.
 
-    Raises:
-        NetstringError: it is broken, of an unknown type, or nested too deeply.
+    Raises ``NetstringError`` if it is broken, of an unknown type, or nested too deeply.
     """
     start, end, kind = span
     try:

@@ -43,11 +43,9 @@ class Verdict:
 
 
 class Judge:
-    """Applies one policy to captured requests, in their order.
+    """Applies one policy to captured requests, in their order, and the limits at the times of the capture.
 
-    Args:
-        limiter: the rate limits, applied at the times of the capture, or None.
-        trusting: whether to trust the evidence of records.
+    ``trusting``: whether to trust the evidence of records.
     """
 
     def __init__(self, policy: Policy, limiter: Limiter | None = None, *, trusting: bool = True) -> None:
@@ -59,14 +57,12 @@ class Judge:
     def authorize(self, cycle: Cycle, captured: Captured, gateway: Gateway | None = None) -> None:
         """Authorize the request, or raise its ``Refusal``; ``tokens.doubtful`` says whether that is in doubt.
 
-        Args:
-            gateway: the gateway for the next events, if it is not the judge's own.
+        ``gateway``: the gateway for the next events, if it is not the judge's own.
         """
         self.tokens.evidence, self.tokens.doubtful = captured.evidence, False
         cycle.authorize(gateway or self.gateway)
 
     def judge(self, captured: Captured) -> Verdict:
-        """Decide on one request."""
         cycle, doubt = Cycle(captured.head, at=captured.at, started=captured.at), ""
         self._now = captured.at
         try:
@@ -89,8 +85,7 @@ class Judge:
 def _take_body(cycle: Cycle, captured: Captured) -> str:
     """Pass the recorded body to the cycle; return the doubt, or an empty text.
 
-    Raises:
-        Refusal: the form cannot be rewritten, or the rows exceed a limit.
+    Raises ``Refusal`` if the form cannot be rewritten, or the rows exceed a limit.
     """
     if cycle.state is State.FORM:
         if captured.form is None:
@@ -104,11 +99,7 @@ def _take_body(cycle: Cycle, captured: Captured) -> str:
 
 
 def compare(before: Outcome, after: Outcome, *, any_backend: bool = False) -> Difference | None:
-    """Return how ``after`` differs from ``before``, apart from wording.
-
-    Args:
-        any_backend: whether to ignore the address of the backend.
-    """
+    """Return how ``after`` differs from ``before``, apart from wording and, with ``any_backend``, the backend."""
     if before.admitted != after.admitted:
         return Difference.NEWLY_REFUSED if before.admitted else Difference.NEWLY_ADMITTED
     if (before.code, before.status) != (after.code, after.status):

@@ -6,13 +6,12 @@ It is plain data in the metadata of a mitmproxy flow, under ``METADATA_KEY``. Fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
-from vmgw_core.base import FieldError, as_integer, as_list, as_object, as_text, get_text, require
-from vmgw_core.base.strict_json import child, kind
+from vmgw_core.base import FieldError, as_integer, as_list, as_number, as_object, as_text, child, optional, required
+from vmgw_core.base.strict_json import kind
 from vmgw_core.enforcement import UpstreamRequest
 from vmgw_core.http import Headers, RequestHead
 
@@ -56,7 +55,6 @@ class Outcome:
 
     @property
     def admitted(self) -> bool:
-        """Whether the request was admitted."""
         return self.code == ADMITTED
 
     def __str__(self) -> str:
@@ -82,7 +80,6 @@ class Captured:
 
 
 def sent_of(request: UpstreamRequest) -> Sent:
-    """Return the digest of an upstream request."""
     fields = sorted(((name.lower(), value) for name, value in request.headers), key=lambda field: field[0])
     lines = b"\n".join(name + b":" + value for name, value in fields if name != b"host")
     return Sent(
@@ -97,12 +94,10 @@ def _digest(data: bytes) -> str:
     return sha256(data).hexdigest()[:16]
 
 
-# --- plain data ----------------------------------------------------------------------------------------------------
-
-
 def to_metadata(captured: Captured) -> dict[str, object]:
     """Return ``captured`` as plain data: text, bytes, numbers, lists and mappings."""
-    head, evidence, outcome = captured.head, captured.evidence, captured.outcome
+    head, outcome = captured.head, captured.outcome
+    evidence = captured.evidence and asdict(captured.evidence, dict_factory=_given)
     return {
         "version": VERSION,
         "at": captured.at,
@@ -113,58 +108,41 @@ def to_metadata(captured: Captured) -> dict[str, object]:
         "form": captured.form,
         "rows": captured.rows,
         "sample": captured.sample,
-        "evidence": None if evidence is None else _evidence_data(evidence),
-        "outcome": None if outcome is None else _outcome_data(outcome),
+        "evidence": evidence and evidence | {"signature": evidence["signature"].value},
+        "outcome": outcome and asdict(outcome, dict_factory=_given),
     }
 
 
-def _evidence_data(evidence: Evidence) -> dict[str, object]:
-    data: dict[str, object] = {"signature": evidence.signature.value, "token": evidence.token}
-    if evidence.thumbprints:
-        data["thumbprints"] = list(evidence.thumbprints)
-    data |= {name: text for name, text in (("kid", evidence.kid), ("issuer", evidence.issuer)) if text is not None}
-    return data
-
-
-def _outcome_data(outcome: Outcome) -> dict[str, object]:
-    data: dict[str, object] = {"code": outcome.code, "status": outcome.status, "reason": outcome.reason}
-    for name in ("tenant", "access", "route"):
-        if (text := getattr(outcome, name)) is not None:
-            data[name] = text
-    if outcome.sent is not None:
-        sent = outcome.sent
-        data["sent"] = {"method": sent.method, "url": sent.url, "headers": sent.headers}
-        if sent.body is not None:
-            data["sent"] = {**data["sent"], "body": sent.body}  # type: ignore[dict-item]
-    return data
+def _given(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the fields of a dataclass that are given, with lists for tuples."""
+    found = {name: list(value) if isinstance(value, tuple) else value for name, value in pairs}
+    return {name: value for name, value in found.items() if value not in (None, [])}
 
 
 def from_metadata(value: object) -> Captured | None:
     """Read what :func:`to_metadata` wrote; return None for ``OWN_PAGE``.
 
-    Raises:
-        FieldError: the data has another form.
+    Raises ``FieldError`` if the data has another form.
     """
     fields = as_object(value, METADATA_KEY)
-    if as_integer(require(fields, "version", METADATA_KEY), "version") != VERSION:
+    if required(fields, "version", as_integer, METADATA_KEY) != VERSION:
         raise FieldError(child(METADATA_KEY, "version"), f"expected {VERSION}: another version of the gateway wrote it")
     if fields.get("own_page") is True:
         return None
-    head = RequestHead(
-        method=as_text(require(fields, "method"), "method"),
-        target=_bytes(require(fields, "target"), "target").decode("utf-8", "surrogateescape"),
-        headers=_headers(require(fields, "headers")),
-        client=as_text(require(fields, "client"), "client"),
-    )
     form, rows, evidence, outcome = (fields.get(name) for name in ("form", "rows", "evidence", "outcome"))
     return Captured(
-        head=head,
-        at=_number(require(fields, "at"), "at"),
+        head=RequestHead(
+            method=required(fields, "method", as_text),
+            target=required(fields, "target", _bytes).decode("utf-8", "surrogateescape"),
+            headers=required(fields, "headers", _headers),
+            client=required(fields, "client", as_text),
+        ),
+        at=required(fields, "at", as_number),
         form=None if form is None else _bytes(form, "form"),
         rows=None if rows is None else as_integer(rows, "rows", minimum=0),
-        evidence=None if evidence is None else _evidence(as_object(evidence, "evidence")),
-        outcome=None if outcome is None else _outcome(as_object(outcome, "outcome")),
-        sample=_number(fields.get("sample", 1.0), "sample"),
+        evidence=None if evidence is None else _evidence(evidence, "evidence"),
+        outcome=None if outcome is None else _outcome(outcome, "outcome"),
+        sample=as_number(fields.get("sample", 1.0), "sample"),
     )
 
 
@@ -174,55 +152,49 @@ def _bytes(value: object, path: str) -> bytes:
     return value
 
 
-def _number(value: object, path: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise FieldError(path, f"expected a number, got {kind(value)}")
-    return value
-
-
-def _headers(value: object) -> Headers:
-    fields = as_list(value, "headers")
+def _headers(value: object, path: str) -> Headers:
+    fields = as_list(value, path)
     if len(fields) > _MAX_HEADERS:
-        raise FieldError("headers", f"more than {_MAX_HEADERS}")
-    headers: list[tuple[bytes, bytes]] = []
-    for field in fields:
-        pair = as_list(field, "headers")
-        if len(pair) != 2:
-            raise FieldError("headers", "expected pairs")
-        headers.append((_bytes(pair[0], "headers"), _bytes(pair[1], "headers")))
-    return tuple(headers)
+        raise FieldError(path, f"more than {_MAX_HEADERS}")
+    pairs = [as_list(field, path) for field in fields]
+    if any(len(pair) != 2 for pair in pairs):
+        raise FieldError(path, "expected pairs")
+    return tuple((_bytes(name, path), _bytes(content, path)) for name, content in pairs)
 
 
-def _evidence(fields: Mapping[str, object]) -> Evidence:
-    text = as_text(require(fields, "signature", "evidence"), "evidence.signature")
-    if text not in Signature.__members__.values():
-        raise FieldError("evidence.signature", "expected one of " + ", ".join(Signature))
-    thumbprints = as_list(fields.get("thumbprints", ()), "evidence.thumbprints")
+def _evidence(value: object, path: str) -> Evidence:
+    fields = as_object(value, path)
+    signature = required(fields, "signature", as_text, path)
+    if signature not in Signature.__members__.values():
+        raise FieldError(child(path, "signature"), "expected one of " + ", ".join(Signature))
+    thumbprints = as_list(fields.get("thumbprints", ()), child(path, "thumbprints"))
     return Evidence(
-        signature=Signature(text),
-        token=as_text(require(fields, "token", "evidence"), "evidence.token"),
-        thumbprints=tuple(as_text(item, "evidence.thumbprints") for item in thumbprints),
-        kid=get_text(fields, "kid", "evidence"),
-        issuer=get_text(fields, "issuer", "evidence"),
+        signature=Signature(signature),
+        token=required(fields, "token", as_text, path),
+        thumbprints=tuple(as_text(item, child(path, "thumbprints")) for item in thumbprints),
+        kid=optional(fields, "kid", as_text, path),
+        issuer=optional(fields, "issuer", as_text, path),
     )
 
 
-def _outcome(fields: Mapping[str, object]) -> Outcome:
-    sent = fields.get("sent")
+def _outcome(value: object, path: str) -> Outcome:
+    fields = as_object(value, path)
     return Outcome(
-        code=as_text(require(fields, "code", "outcome"), "outcome.code"),
-        status=as_integer(require(fields, "status", "outcome"), "outcome.status"),
-        reason=get_text(fields, "reason", "outcome") or "",
-        tenant=get_text(fields, "tenant", "outcome"),
-        access=get_text(fields, "access", "outcome"),
-        route=get_text(fields, "route", "outcome"),
-        sent=None if sent is None else _sent(as_object(sent, "outcome.sent")),
+        code=required(fields, "code", as_text, path),
+        status=required(fields, "status", as_integer, path),
+        reason=optional(fields, "reason", as_text, path) or "",
+        tenant=optional(fields, "tenant", as_text, path),
+        access=optional(fields, "access", as_text, path),
+        route=optional(fields, "route", as_text, path),
+        sent=optional(fields, "sent", _sent, path),
     )
 
 
-def _sent(fields: Mapping[str, object]) -> Sent:
-    method, url, headers = (
-        as_text(require(fields, name, "outcome.sent"), child("outcome.sent", name))
-        for name in ("method", "url", "headers")
+def _sent(value: object, path: str) -> Sent:
+    fields = as_object(value, path)
+    return Sent(
+        method=required(fields, "method", as_text, path),
+        url=required(fields, "url", as_text, path),
+        headers=required(fields, "headers", as_text, path),
+        body=optional(fields, "body", as_text, path),
     )
-    return Sent(method=method, url=url, headers=headers, body=get_text(fields, "body", "outcome.sent"))

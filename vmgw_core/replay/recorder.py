@@ -33,15 +33,10 @@ def record(
     rows: int | None = None,
     sample: float = 1.0,
 ) -> Captured:
-    """Return the record of one request.
+    """Return the record of one request that was decided at ``at``, in Unix seconds.
 
-    Args:
-        at: the time of the decision, Unix seconds.
-        grant: None if the head was refused.
-        refusal: None if the request was forwarded.
-        form: the client's form if it is small enough to keep, else None.
-        rows: the rows of the body of a write, if known.
-        sample: the share of requests that are recorded.
+    ``grant`` is None if the head was refused, and ``refusal`` if the request was forwarded. ``form`` is the client's
+    form if it is small enough to keep, ``rows`` those of a write if known, ``sample`` the share of requests recorded.
     """
     headers = redact_headers(head.headers, policy.token_header)
     if form is not None:

@@ -74,9 +74,6 @@ def _credential(match: re.Match[str]) -> str:
     return match[1] + _secret(match[2]) if match[1] else match[3] + MARKER
 
 
-# --- tokens --------------------------------------------------------------------------------------------------------
-
-
 def _without_signatures(run: str) -> str:
     """Redact the signature of the first token in ``run``, and what follows it."""
     for dot in (_DOT, _PLAIN_DOT):  # "%2" before a token would make a dot of its first letter
@@ -120,15 +117,8 @@ def _secret(value: str) -> str:
     return MARKER
 
 
-# --- heads ---------------------------------------------------------------------------------------------------------
-
-
 def redact_headers(headers: Headers, token_header: bytes) -> Headers:
-    """Redact headers.
-
-    Args:
-        token_header: the header with the token, in lower case.
-    """
+    """Redact headers. ``token_header``: the header with the token, in lower case."""
     return tuple((name, _redact_header(name, value, token_header)) for name, value in headers)
 
 
@@ -147,7 +137,6 @@ def _redact_header(name: bytes, value: bytes, token_header: bytes) -> bytes:
 
 
 def redact_target(target: str) -> str:
-    """Redact the path and the arguments of an origin-form target."""
     path, mark, query = target.encode("utf-8", "surrogateescape").decode("latin-1").partition("?")
     path = "/".join(_redact_encoded(segment) for segment in path.split("/"))
     redacted = path + mark + redact_arguments(query)
@@ -183,14 +172,10 @@ def _redact_encoded(raw: str) -> str:
     return raw
 
 
-# --- bodies --------------------------------------------------------------------------------------------------------
-
-
 def redact_form(content_type: str, form: bytes) -> tuple[str, bytes] | None:
     """Redact a form, and return its type too: a multipart form with secrets becomes urlencoded.
 
-    Returns:
-        None if the form cannot be read: it is not kept.
+    An unreadable form is not kept: then return None.
     """
     main = content_type.partition(";")[0].strip().lower()
     if main == URLENCODED:
@@ -206,12 +191,7 @@ def redact_form(content_type: str, form: bytes) -> tuple[str, bytes] | None:
 
 
 def redact_body(body: bytes, content_type: str, coding: str) -> bytes | None:
-    """Redact a body; return None if it may still have secrets.
-
-    Args:
-        content_type: the value of ``Content-Type``, or an empty text.
-        coding: the value of ``Content-Encoding``, or an empty text.
-    """
+    """Redact a body; return None if it may still have secrets. ``coding`` is the value of ``Content-Encoding``."""
     decoded = _decoded(body, coding.strip().lower())
     if decoded is None:
         return None

@@ -92,9 +92,6 @@ def _closing(tally: Tally, total: Group) -> Iterator[str]:
     )
 
 
-# --- for programs --------------------------------------------------------------------------------------------------
-
-
 def report_json(tally: Tally, expectations: Sequence[Expectation] = ()) -> str:
     """Return one JSON document, with a newline at its end."""
     total = tally.total

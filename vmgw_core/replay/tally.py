@@ -44,7 +44,6 @@ class Group:
     """Verdicts in doubt; they do not count as differences."""
 
     def add(self, other: Group) -> None:
-        """Add another group's counts."""
         self.flows += other.flows
         self.admitted += other.admitted
         self.compared += other.compared
@@ -53,12 +52,9 @@ class Group:
 
 
 class Tally:
-    """All verdicts of one run.
+    """All verdicts of one run. ``listed`` changes are kept, and all are counted.
 
-    Args:
-        listed: how many changes are kept; all are counted.
-        strict: whether a verdict in doubt counts as a change.
-        any_backend: whether to ignore the address of the backend.
+    ``strict``: whether a verdict in doubt counts as a change. ``any_backend``: whether to ignore the backend's address.
     """
 
     def __init__(self, *, listed: int = 100, strict: bool = False, any_backend: bool = False) -> None:
@@ -74,7 +70,6 @@ class Tally:
 
     @property
     def total(self) -> Group:
-        """All groups together."""
         total = Group()
         for group in self.groups.values():
             total.add(group)
@@ -82,16 +77,10 @@ class Tally:
 
     @property
     def changed(self) -> bool:
-        """Whether something would change."""
         return any(group.differences or (self.strict and group.doubtful) for group in self.groups.values())
 
     def add(self, place: str, captured: Captured, before: Outcome | None, verdict: Verdict) -> None:
-        """Count one request.
-
-        Args:
-            place: file and number, such as ``flows.mitm#12``.
-            before: the outcome to compare with, or None.
-        """
+        """Count one request, at a ``place`` such as ``flows.mitm#12``. ``before``: what to compare with."""
         after = verdict.outcome
         group = self.groups.setdefault(self.key(after, before), Group())
         group.flows += 1

@@ -3,21 +3,11 @@
 A path that is not in the table is refused.
 """
 
-from __future__ import annotations
-
 from .path import decode_path
 from .routes import ROUTES, Filters, Match, Restriction, Route, match_route
 from .tenant_paths import check_tenant, tenant_labels, upstream_path
 
 __all__ = [
-    "ROUTES",
-    "Filters",
-    "Match",
-    "Restriction",
-    "Route",
-    "check_tenant",
-    "decode_path",
-    "match_route",
-    "tenant_labels",
+    "ROUTES", "Filters", "Match", "Restriction", "Route", "check_tenant", "decode_path", "match_route", "tenant_labels",
     "upstream_path",
-]
+]  # fmt: skip

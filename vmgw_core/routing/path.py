@@ -28,10 +28,9 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 def decode_path(raw: str) -> str:
     """Decode the path of an origin-form target exactly once.
 
-    Raises:
-        AmbiguousPath: the path is not absolute, has ``//`` other than at its beginning, a dot segment, a backslash, a
-            fragment, an encoded slash other than in a label name, an encoded backslash, a control character, a bad
-            percent escape, a second layer of encoding, or invalid UTF-8.
+    Raises ``AmbiguousPath`` if the path is not absolute, has ``//`` other than at its beginning, a dot segment, a
+    backslash, a fragment, an encoded slash other than in a label name, an encoded backslash, a control character, a bad
+    percent escape, a second layer of encoding, or invalid UTF-8.
     """
     if raw.startswith("//"):
         raw = raw[1:]

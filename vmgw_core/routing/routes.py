@@ -251,15 +251,9 @@ _NATIVE: Final = _Index(
 
 
 def match_route(path: str, method: str, *, cluster: bool) -> Match:
-    """Find the route of a decoded path.
+    """Find the route of a decoded path. Raises ``UnknownRoute`` and ``MethodNotAllowed``.
 
-    Args:
-        path: as :func:`vmgw_core.routing.path.decode_path` returns it.
-        cluster: whether the backends are a cluster's, which also opens ``/select/<tenant>/…`` and its siblings.
-
-    Raises:
-        UnknownRoute: the path is not in the table.
-        MethodNotAllowed: it is, but for other methods.
+    ``cluster``: whether the backends are a cluster's, which also opens ``/select/<tenant>/…`` and its siblings.
     """
     match = None
     route = (_CLUSTER if cluster else _SINGLE).find(path)

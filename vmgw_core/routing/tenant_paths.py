@@ -10,11 +10,7 @@ from .routes import Match
 
 
 def check_tenant(match: Match, tenant: TenantID) -> None:
-    """Check that a path that names a tenant names the token's.
-
-    Raises:
-        ForeignTenant: it names another tenant.
-    """
+    """Check that a path that names a tenant names the token's. Raises ``ForeignTenant`` if it names another tenant."""
     if match.tenant is not None and match.tenant != tenant:
         raise ForeignTenant("the token gives no access to the tenant in the path")
 

@@ -3,12 +3,7 @@
 ``dispatch`` chooses the counter of a route; each other module has one family of formats. Memory is bounded.
 """
 
-from __future__ import annotations
-
 from .dispatch import row_counter
 from .meter import RowMeter
 
-__all__ = [
-    "RowMeter",
-    "row_counter",
-]
+__all__ = ["RowMeter", "row_counter"]

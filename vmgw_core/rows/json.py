@@ -143,9 +143,6 @@ def count_new_relic(data: bytes, *, check: bool = False) -> int:
     return rows
 
 
-# --- OpenTelemetry within Amazon Data Firehose ---------------------------------------------------------------------
-
-
 def count_firehose(data: bytes, *, check: bool = False) -> int:
     """Count the rows of the OpenTelemetry messages in the records of a delivery."""
     if len(data) > MAX_PARSED:

@@ -66,8 +66,6 @@ class Lines:
         self.rows += self._count(block)
 
 
-# --- Prometheus text -----------------------------------------------------------------------------------------------
-
 # Blank lines and the beginning of a line. The group has the first character of a row, and is empty for a comment, which
 # only blanks and tabs may precede.
 _ROW: Final = re.compile(rb"\n[ \t\r\n]*+([^#]|(?<=\r)#)?")
@@ -78,8 +76,6 @@ def count_text(block: bytes) -> int:
     starts = _ROW.findall(block)
     return len(starts) - starts.count(b"")
 
-
-# --- lines that are not blank: CSV, Zabbix -------------------------------------------------------------------------
 
 _FILLED: Final = re.compile(rb"\n[\r\n]*+([^\r\n])?")
 _MAX_COLUMNS: Final = 64 * 1024
@@ -96,11 +92,8 @@ def csv_rows(formats: list[str]) -> Callable[[bytes], int]:
 
     https://docs.victoriametrics.com/victoriametrics/#how-to-import-csv-data
 
-    Args:
-        formats: the values of the argument. VictoriaMetrics reads the first; the one with the most columns counts.
-
-    Raises:
-        BadBody: there is none, or it has no or too many metric columns.
+    ``formats``: the values of the argument. VictoriaMetrics reads the first; the one with the most columns counts.
+    Raises ``BadBody`` if there is none, or it has no or too many metric columns.
     """
     columns = max(map(_metric_columns, formats), key=len, default=[])
     if not 0 < len(columns) <= _MAX_COLUMNS:
@@ -142,8 +135,6 @@ def _filled_cells(line: bytes, columns: list[int]) -> int:
     return sum(column >= len(cells) or cells[column] != b"" for column in columns)
 
 
-# --- JSON lines ----------------------------------------------------------------------------------------------------
-
 _LINE: Final = re.compile(rb"[^\n]+")
 _VALUES: Final = re.compile(rb'"values"[ \t\r]*+:[ \t\r]*+\[([^\]\[{}\n]*+\])?')
 
@@ -169,8 +160,6 @@ def _elements(arrays: list[bytes]) -> int:
     filled = [array for array in arrays if array.strip(b" \t\r]")]
     return len(filled) + b"".join(filled).count(b",")
 
-
-# --- InfluxDB line protocol ----------------------------------------------------------------------------------------
 
 # measurement[,tag=value...] field=value[,field=value...] [timestamp]; the group has the fields. A backslash escapes the
 # next character, and quotes escape what is within, except in a measurement or tag.

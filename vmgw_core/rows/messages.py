@@ -27,10 +27,8 @@ def message_classes(table: str, package: str, string: str = "string") -> dict[st
     """Make the message classes of a table, with lines such as ``TimeSeries: 1 labels map, 2 samples *bytes``.
 
     A field is a number, a name and a type. ``*`` is "repeated", a type with a capital is another message, and ``map``
-    is one from string to bytes.
-
-    Args:
-        string: the type to use for ``string``. The parser refuses a string that is not valid UTF-8.
+    is one from string to bytes. ``string``: the type to use for ``string``. The parser refuses a string that is not
+    valid UTF-8.
     """
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
@@ -63,11 +61,7 @@ def message_classes(table: str, package: str, string: str = "string") -> dict[st
 
 
 def parse(classes: Classes, name: str, data: bytes, *numbers: int) -> Any:  # noqa: ANN401
-    """Parse a message.
-
-    Args:
-        numbers: the numbers of the list fields, whose elements are bounded.
-    """
+    """Parse a message. ``numbers``: the numbers of the list fields, whose elements are bounded."""
     if len(data) > 2 * _MAX_ELEMENTS:
         # The tag of a length-delimited field, also in an overlong encoding, which sets the top bit.
         tags = [number << 3 | 2 for number in numbers]

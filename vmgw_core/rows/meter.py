@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from .dispatch import RowCounter
+from .counter import RowCounter
 
 HOLD: Final = 1 << 20
 """Bytes held before the first one is forwarded."""
@@ -37,14 +37,12 @@ class RowMeter:
 
     @property
     def rows(self) -> int:
-        """Rows counted so far."""
         return self._counter.rows
 
     def feed(self, data: bytes) -> bytes:
         """Count the next bytes of the body; return those to forward now, if any.
 
-        Raises:
-            Refusal: of ``take``, or the body cannot be read.
+        Raises the ``Refusal`` of ``take``, or one for a body that cannot be read.
         """
         self._held += data
         self._unread += len(data)

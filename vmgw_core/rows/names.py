@@ -60,22 +60,15 @@ def fault_of(name: str | bytes) -> str:
 
 
 def check_names(names: Iterable[str | bytes], where: str) -> None:
-    """Refuse bad names among ``names``.
-
-    Raises:
-        BadLabels: ``where`` has one.
-    """
+    """Refuse bad names among ``names``. Raises ``BadLabels`` if ``where`` has one."""
     for name in names:
         if fault := fault_of(name):
             raise BadLabels(f"{where}: {fault}")
 
 
 def nameless(where: str) -> BadLabels:
-    """Return the refusal of a series without a metric name."""
     return BadLabels(f"{where} has no metric name")
 
-
-# --- names in the URL ----------------------------------------------------------------------------------------------
 
 _BASE64: Final = "@base64"
 
@@ -85,8 +78,7 @@ def grouping_names(path: str) -> list[str]:
 
     https://github.com/prometheus/pushgateway#url
 
-    Args:
-        path: decoded, as a whole or from ``/metrics/job`` on.
+    ``path``: decoded, as a whole or from ``/metrics/job`` on.
     """
     _, found, rest = path.partition("/metrics/job")
     return [name.removesuffix(_BASE64) for name in f"job{rest}".split("/")[::2]] if found else []
@@ -95,9 +87,7 @@ def grouping_names(path: str) -> list[str]:
 def check_head(head: RequestHead) -> None:
     """Check the label names that the URL adds to each series: ``extra_label``, ``format``, Pushgateway's path.
 
-    Raises:
-        BadLabels: one of them is bad.
-        Refusal: the URL cannot be read.
+    Raises ``BadLabels`` if one of them is bad, and ``Refusal`` if the URL cannot be read.
     """
     raw, _, query = head.target.partition("?")
     if "/metrics/job" in raw:
@@ -115,8 +105,6 @@ def check_head(head: RequestHead) -> None:
             columns = (column.split(b":", 2) for column in value.split(b","))
             check_names([parts[2] for parts in columns if len(parts) == 3 and parts[1] == b"label"], "format")
 
-
-# --- lines ---------------------------------------------------------------------------------------------------------
 
 _CONTROLS: Final = bytes({*range(0x20), 0x7F} - {0x0A, 0x0D})
 _C1: Final = re.compile(rb"\xc2[\x80-\x9f]")

@@ -36,7 +36,6 @@ class Native:
     """Counts the rows of complete blocks; ``settled`` is the offset in bytes after the last of them."""
 
     def __init__(self, *, check: bool = False) -> None:
-        """``check``: whether to check label names."""
         self._check = check
         self._blocks = 0
         self.rows = 0
@@ -111,8 +110,7 @@ def _number(data: bytes) -> int:
 def varint(data: bytes, start: int, end: int) -> tuple[int, int]:
     """Return a number of up to 64 bits, least significant seven bits first, and the offset after it.
 
-    Raises:
-        BadBody: it does not end before ``end``.
+    Raises ``BadBody`` if it does not end before ``end``.
     """
     value = 0
     for index, byte in enumerate(data[start : min(start + _MAX_VARINT, end)]):

@@ -36,18 +36,12 @@ MetricSeries: 4 points *bytes
 _CLASSES: Final = message_classes(_MESSAGES, "rows")
 
 
-# --- Prometheus remote write ---------------------------------------------------------------------------------------
-
-
 def count_remote_write(data: bytes, *, check: bool = False) -> int:
     """Count one row per sample, and the most rows that VictoriaMetrics makes of a native histogram: its buckets, the
     zero bucket, the count and the sum.
 
-    Args:
-        check: whether to check label names.
-
-    Raises:
-        UnsupportedProtocol: the message is of version 2.0, in which VictoriaMetrics finds no series.
+    ``check``: whether to check label names. Raises ``UnsupportedProtocol`` if the message is of version 2.0, in which
+    VictoriaMetrics finds no series.
     """
     request = parse_remote_write(data) if check else parse(_CLASSES, "WriteRequest", data, 2, 4)
     if request.symbols or request.timeseries_v2:
@@ -66,9 +60,6 @@ def _histograms(name: str, points: Any) -> Any:  # noqa: ANN401
     if len(joined) > _MAX_HISTOGRAM_BYTES:
         raise BodyTooLarge(f"the message has more than {_MAX_HISTOGRAM_BYTES} bytes of histograms: send it in parts")
     return parse(_CLASSES, name, joined)
-
-
-# --- OpenTelemetry -------------------------------------------------------------------------------------------------
 
 
 def count_opentelemetry(data: bytes, *, check: bool = False) -> int:
@@ -92,8 +83,6 @@ def count_opentelemetry(data: bytes, *, check: bool = False) -> int:
 def _nonzero(numbers: Any) -> int:  # noqa: ANN401
     return sum(map(bool, numbers))
 
-
-# --- DataDog -------------------------------------------------------------------------------------------------------
 
 _ROWS_OF_A_SKETCH: Final = 9  # five quantiles, sum, count and, since v1.109, minimum and maximum
 

@@ -61,8 +61,6 @@ def _parse(name: str, data: bytes, *numbers: int) -> Any | None:  # noqa: ANN401
         return None
 
 
-# --- Prometheus remote write ---------------------------------------------------------------------------------------
-
 # A series begins with the label __name__, of up to 115 bytes: its tag, its length, then this, the length of the value.
 _LABEL: Final = 0x0A
 _NAME: Final = b"\n\x08__name__\x12"
@@ -72,9 +70,7 @@ _NAME_END: Final = 2 + len(_NAME)
 def parse_remote_write(data: bytes) -> Any:  # noqa: ANN401
     """Parse a ``WriteRequest`` and check its label names; ``timeseries`` is all of its series in one.
 
-    Raises:
-        BadLabels: a series has a bad label name, or no metric name.
-        BadBody: the message is broken.
+    Raises ``BadLabels`` if a series has a bad label name, or no metric name, and ``BadBody`` if the message is broken.
     """
     request = _parse("WriteRequest", data, 1, 2, 4)
     if request is None or any(map(fault_of, request.timeseries.labels)):
@@ -104,8 +100,6 @@ def _bad_series(data: bytes) -> BadLabels:
     return BadLabels(next(faults, "a label name is not valid UTF-8"))
 
 
-# --- OpenTelemetry -------------------------------------------------------------------------------------------------
-
 _SEPARATORS: Final = b"/_.-: "
 """With ``-opentelemetry.usePrometheusNaming`` a name of these alone becomes empty."""
 
@@ -117,9 +111,7 @@ _PLAIN_NAME: Final = re.compile(rb"\n[\x01-\x7f][0-9A-Za-z]")
 def check_opentelemetry(data: bytes) -> None:
     """Check the keys of attributes, which become label names, and the names of metrics.
 
-    Raises:
-        BadLabels: one of them is bad.
-        BadBody: the message is broken.
+    Raises ``BadLabels`` if one of them is bad, and ``BadBody`` if the message is broken.
     """
     message = _parse("ExportMetricsServiceRequest", data, 1)
     if message is None:
@@ -153,9 +145,6 @@ def _unknown(names: Iterable[str | bytes]) -> Iterator[str | bytes]:
             if len(known) < _MAX_REMEMBERED:
                 known.add(name)
             yield name
-
-
-# --- DataDog -------------------------------------------------------------------------------------------------------
 
 
 def tag_name(tag: bytes | str) -> bytes | str:

@@ -21,21 +21,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from vmgw_core.base import (
-    CONTROL,
-    MAX_NUMBER,
-    Access,
-    FieldError,
-    TenantID,
-    as_object,
-    as_text,
-    get_integer,
-    get_list,
-    get_object,
-    load_object,
-    text_bytes,
-)
-from vmgw_core.base.strict_json import child
+from vmgw_core.base import CONTROL, MAX_NUMBER, Access, TenantID, text_bytes
+from vmgw_core.base.strict_json import FieldError, as_integer, as_list, as_object, as_text, child, load_object, optional
 from vmgw_core.errors import InvalidClaims
 
 from .selector import Matcher, Selector, SelectorError, parse_selector
@@ -58,11 +45,9 @@ class AccessMode(enum.IntFlag):
     FULL = 3
 
     @classmethod
-    def from_claim(cls, number: int) -> Self:
-        """Return the mode for the claim's 0 to 3; 0 is the default, full. Raises ``ValueError``."""
-        if not 0 <= number <= 3:
-            raise ValueError("a mode is 0, 1, 2 or 3")
-        return cls(number or 3)
+    def from_claim(cls, value: object, path: str) -> Self:
+        """Return the mode for the claim's 0 to 3; 0 is the default, full. Raises ``FieldError``."""
+        return cls(as_integer(value, path, minimum=0, maximum=3) or 3)
 
     def allows(self, access: Access) -> bool:
         """Return whether this mode allows ``access``. A delete needs full access, not only the write bit."""
@@ -74,8 +59,6 @@ _NEEDED: Final = {Access.READ: AccessMode.READ, Access.WRITE: AccessMode.WRITE, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VMAccessClaim:
-    """A valid ``vm_access`` claim."""
-
     tenant: TenantID
     labels: tuple[tuple[str, str], ...]
     """Unique names and their values, in the claim's order."""
@@ -117,14 +100,14 @@ class VMAccessClaim:
                 tenant=_tenant(fields),
                 labels=labels,
                 filters=filters,
-                mode=AccessMode.from_claim(get_integer(fields, "mode", _PATH, minimum=0, maximum=3) or 0),
+                mode=optional(fields, "mode", AccessMode.from_claim, _PATH) or AccessMode.FULL,
             )
         except FieldError as error:
             raise InvalidClaims(str(error)) from None
 
 
 def _tenant(fields: Mapping[str, object]) -> TenantID:
-    old = get_object(fields, "tenant_id", _PATH)
+    old = optional(fields, "tenant_id", as_object, _PATH)
     old_tenant = None if old is None else _tenant_of(old, child(_PATH, "tenant_id"), "account_id", "project_id")
     new_tenant = None
     if "metrics_account_id" in fields or "metrics_project_id" in fields:
@@ -135,15 +118,16 @@ def _tenant(fields: Mapping[str, object]) -> TenantID:
 
 
 def _tenant_of(fields: Mapping[str, object], path: str, account: str, project: str) -> TenantID:
-    return TenantID(
-        get_integer(fields, account, path, minimum=0, maximum=MAX_NUMBER) or 0,
-        get_integer(fields, project, path, minimum=0, maximum=MAX_NUMBER) or 0,
-    )
+    return TenantID(optional(fields, account, _number, path) or 0, optional(fields, project, _number, path) or 0)
+
+
+def _number(value: object, path: str) -> int:
+    return as_integer(value, path, minimum=0, maximum=MAX_NUMBER)
 
 
 def _labels(fields: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
-    old = get_object(fields, "extra_labels", _PATH)
-    new = get_list(fields, "metrics_extra_labels", _PATH)
+    old = optional(fields, "extra_labels", as_object, _PATH)
+    new = optional(fields, "metrics_extra_labels", as_list, _PATH)
     old_labels: dict[str, str] = {}
     for name, value in (old or {}).items():
         path = child(child(_PATH, "extra_labels"), name)
@@ -175,8 +159,8 @@ def _add_label(labels: dict[str, str], path: str, name: str, value: str) -> None
 
 
 def _filters(fields: Mapping[str, object]) -> tuple[str, ...]:
-    old = get_list(fields, "extra_filters", _PATH)
-    new = get_list(fields, "metrics_extra_filters", _PATH)
+    old = optional(fields, "extra_filters", as_list, _PATH)
+    new = optional(fields, "metrics_extra_filters", as_list, _PATH)
     old_filters = _parsed(old or (), child(_PATH, "extra_filters"))
     new_filters = _parsed(new or (), child(_PATH, "metrics_extra_filters"))
     # Filters are ORed, so their order does not matter.

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urlsplit
 
-from vmgw_core.base import FieldError, as_text, is_http_url, load_object, printable, require, without_credentials
+from vmgw_core.base import FieldError, as_text, is_http_url, load_object, printable, required, without_credentials
 from vmgw_core.errors import ConfigurationError
 
 from .keys import MAX_DOCUMENT_BYTES, IssuerPattern, KeyDocumentError, KeySet, VerificationKey, keys_from_jwks
@@ -38,15 +38,13 @@ _ERROR_LENGTH: Final = 300
 _NOT_IN_URLS: Final = re.compile(r"[\x00-\x20\x7f-\x9f\\]")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Fetch:
-    """A GET to make. Pass its result to ``KeyRing.received`` or ``KeyRing.failed``, with this value."""
+    """A GET to make. Pass its result to ``KeyRing.received`` or ``KeyRing.failed``, with this very object."""
 
     url: str = field(repr=False)
     """It may hold credentials: do not log it."""
     source: str
-    serial: int
-    """Tells a current result from one that is too late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +54,12 @@ class SourceStatus:
     name: str
     url: str
     """Without credentials and without the query."""
-    keys: int
-    issuer: str | None
-    last_success: float | None
-    last_error: str | None
+    keys: int = 0
+    issuer: str | None = None
+    last_success: float | None = None
+    last_error: str | None = None
     """Why the last attempt failed; ``None`` if it succeeded."""
-    skipped: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
     """The unused keys of the last document, and why."""
 
 
@@ -95,12 +93,12 @@ class _Source:
     def remaining(self, now: float) -> float:
         return (self.plan if self.flight is None else self.lost).remaining(now)
 
-    def fetch(self, now: float, serial: int, pause: float) -> Fetch:
+    def fetch(self, now: float, pause: float) -> Fetch:
         if self.flight is not None:
             self.fail("the fetch did not end", now, 0.0)
         self.pause = _Timer(now, pause)
         url = self.url if self.jwks is None else self.jwks[0]
-        self.flight = Fetch(url=url, source=self.status.name, serial=serial)
+        self.flight = Fetch(url=url, source=self.status.name)
         self.lost = _Timer(now, LOST_AFTER)
         return self.flight
 
@@ -166,8 +164,8 @@ class KeyRing:
         self._verifying = bool(self._static or self._sources)
         self._issuers = tuple(issuers)
         self._keyset = KeySet(self._static, self._issuers)
-        self._generation = 0
-        self._serial = 0
+        self.generation = 0
+        """It grows when the keys change: drop what was verified before."""
 
     @property
     def keyset(self) -> KeySet | None:
@@ -175,17 +173,10 @@ class KeyRing:
         return self._keyset if self._verifying else None
 
     @property
-    def generation(self) -> int:
-        """A number that grows when the keys change: drop what was verified before."""
-        return self._generation
-
-    @property
     def waiting(self) -> bool:
-        """Whether endpoints are configured and no key has been fetched yet."""
         return bool(self._sources) and not self._keyset
 
     def status(self) -> tuple[SourceStatus, ...]:
-        """Return the endpoints in the order of the configuration."""
         return tuple(source.status for source in self._sources.values())
 
     def next_due(self, now: float) -> float | None:
@@ -197,12 +188,8 @@ class KeyRing:
 
     def due(self, now: float) -> tuple[Fetch, ...]:
         """Return the fetches to start now. None is due again before its result."""
-        fetches: list[Fetch] = []
-        for source in self._sources.values():
-            if source.remaining(now) == 0:
-                self._serial += 1
-                fetches.append(source.fetch(now, self._serial, self._unknown_key_interval))
-        return tuple(fetches)
+        due = [source for source in self._sources.values() if source.remaining(now) == 0]
+        return tuple(source.fetch(now, self._unknown_key_interval) for source in due)
 
     def received(self, fetch: Fetch, document: bytes, now: float) -> None:
         """Use the document of a fetch (the body of a 200). A late result is ignored."""
@@ -240,27 +227,21 @@ class KeyRing:
         keys = self._static + tuple(key for each in self._sources.values() for key in each.keys)
         if set(keys) != set(self._keyset.keys):
             self._keyset = KeySet(keys, self._issuers)
-            self._generation += 1
+            self.generation += 1
 
     def _awaiting(self, fetch: Fetch) -> _Source | None:
         source = self._sources.get(fetch.source)
-        return source if source is not None and source.flight == fetch else None
+        return source if source is not None and source.flight is fetch else None
 
 
 def _new_source(name: str, url: str, oidc: bool) -> _Source:
-    try:
-        shown = _shown(url)
-    except ValueError:
-        raise ConfigurationError(f"{name}: expected an http or https URL with a host") from None
-    status = SourceStatus(name=name, url=shown, keys=0, issuer=None, last_success=None, last_error=None, skipped=())
-    return _Source(status=status, url=url, oidc=oidc)
+    if not _can_fetch(url):
+        raise ConfigurationError(f"{name}: expected an http or https URL with a host")
+    return _Source(status=SourceStatus(name=name, url=without_credentials(url)), url=url, oidc=oidc)
 
 
-def _shown(url: str) -> str:
-    """Return ``url`` without credentials and query. Raises ``ValueError`` for other URLs than http and https."""
-    if not is_http_url(url) or _NOT_IN_URLS.search(url):
-        raise ValueError("no http or https URL")
-    return without_credentials(url)
+def _can_fetch(url: str) -> bool:
+    return is_http_url(url) and not _NOT_IN_URLS.search(url)
 
 
 def _redacted(reason: str, url: str) -> str:
@@ -278,16 +259,13 @@ def _read_discovery(document: bytes, *, secure: bool) -> tuple[str, IssuerPatter
         raise KeyDocumentError(f"the discovery document is larger than {MAX_DOCUMENT_BYTES} bytes")
     try:
         fields = load_object(document, "discovery document")
-        issuer = as_text(require(fields, "issuer"), "issuer")
-        jwks_uri = as_text(require(fields, "jwks_uri"), "jwks_uri")
+        issuer = required(fields, "issuer", as_text)
+        jwks_uri = required(fields, "jwks_uri", as_text)
     except FieldError as error:
         raise KeyDocumentError(str(error)) from None
-    try:
-        _shown(jwks_uri)
-        pattern = IssuerPattern(issuer)
-    except ValueError:
-        raise KeyDocumentError("expected an issuer, and an http or https URL as jwks_uri") from None
+    if not issuer or not _can_fetch(jwks_uri):
+        raise KeyDocumentError("expected an issuer, and an http or https URL as jwks_uri")
     if secure and urlsplit(jwks_uri).scheme != "https":
         # An attacker on that path could replace the keys.
         raise KeyDocumentError("the discovery document is https but its jwks_uri is http")
-    return jwks_uri, pattern
+    return jwks_uri, IssuerPattern(issuer)

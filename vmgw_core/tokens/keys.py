@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPubli
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509 import load_der_x509_certificate
 
-from vmgw_core.base import FieldError, as_list, as_object, as_text, get_list, get_text, load_object, quoted, require
+from vmgw_core.base import FieldError, as_list, as_object, as_text, load_object, optional, quoted, required
 from vmgw_core.errors import ConfigurationError
 
 from .algorithms import PublicKey
@@ -113,8 +113,6 @@ class JWKSResult:
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The keys that tokens are verified with."""
-
     keys: tuple[VerificationKey, ...]
     issuers: tuple[IssuerPattern, ...] = ()
     """The only issuers whose tokens keys without an issuer of their own may verify; empty for any."""
@@ -143,9 +141,6 @@ class KeySet:
     def issuers_of(self, key: VerificationKey) -> tuple[IssuerPattern, ...]:
         """Return the only issuers whose tokens ``key`` may verify; empty for any."""
         return self.issuers if key.issuer is None else (key.issuer,)
-
-
-# --- PEM -----------------------------------------------------------------------------------------------------------
 
 
 def keys_from_pem(data: bytes | str, source: str) -> tuple[VerificationKey, ...]:
@@ -184,9 +179,6 @@ def _pem_key(label: str, body: str, source: str) -> VerificationKey:
     return _verification_key(public, kid=None, alg=None, issuer=None, source=source)
 
 
-# --- JWK Set -------------------------------------------------------------------------------------------------------
-
-
 def keys_from_jwks(document: bytes, source: str, issuer: IssuerPattern | None = None) -> JWKSResult:
     """Read the usable signature keys of a JWK Set (RFC 7517, section 5), at most ``MAX_KEYS``.
 
@@ -195,7 +187,7 @@ def keys_from_jwks(document: bytes, source: str, issuer: IssuerPattern | None = 
     if len(document) > MAX_DOCUMENT_BYTES:
         raise KeyDocumentError(f"the JWK Set is larger than {MAX_DOCUMENT_BYTES} bytes")
     try:
-        members = as_list(require(load_object(document, "JWK Set"), "keys"), "keys")
+        members = required(load_object(document, "JWK Set"), "keys", as_list)
     except FieldError as error:
         raise KeyDocumentError(str(error)) from None
     keys: list[VerificationKey] = []
@@ -214,16 +206,16 @@ def _jwk(jwk: Mapping[str, object], source: str, issuer: IssuerPattern | None) -
     # RFC 7517, sections 4.2 and 4.3. Google, Azure and Keycloak also serve encryption keys.
     if "use" in jwk and jwk["use"] != "sig":
         raise _Unusable("its use is not sig")
-    operations = get_list(jwk, "key_ops")
+    operations = optional(jwk, "key_ops", as_list)
     if operations is not None and "verify" not in operations:
         raise _Unusable("its key_ops do not include verify")
-    kty = as_text(require(jwk, "kty"), "kty")
+    kty = required(jwk, "kty", as_text)
     # Only the public members are read, also of a private key that was published by mistake.
     names = {"RSA": ("n", "e"), "EC": ("crv", "x", "y")}.get(kty)
     if names is None:
         raise _Unusable("its kty is neither RSA nor EC")
-    values = [as_text(require(jwk, name), name) for name in names]
-    kid, alg = get_text(jwk, "kid"), get_text(jwk, "alg")
+    values = [required(jwk, name, as_text) for name in names]
+    kid, alg = optional(jwk, "kid", as_text), optional(jwk, "alg", as_text)
     if kty == "EC" and values[0] not in _EC_ALGORITHMS:
         raise _Unusable("its curve is not P-256, P-384 or P-521")
     public: object
@@ -242,9 +234,6 @@ def _jwk(jwk: Mapping[str, object], source: str, issuer: IssuerPattern | None) -
 def _kid_shown(member: object) -> str:
     kid = member.get("kid") if isinstance(member, Mapping) else None
     return f" (kid {quoted(kid, 64)})" if isinstance(kid, str) else ""
-
-
-# --- both ----------------------------------------------------------------------------------------------------------
 
 
 def _verification_key(

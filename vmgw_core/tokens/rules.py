@@ -21,8 +21,6 @@ _SCOPES: Final = (("scope",), ("scp",))
 
 @dataclass(frozen=True, slots=True)
 class RequiredClaim:
-    """A claim that must have one exact value."""
-
     path: tuple[str, ...]
     """The names that lead to it, outermost first."""
     value: str

@@ -77,9 +77,6 @@ def parse_selector(text: str) -> Selector:
     return _Parser(_tokens(text)).selector()
 
 
-# --- tokenizer -----------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Token:
     kind: str
@@ -185,9 +182,6 @@ def _character(digits: str, column: int) -> str:
     if number > 0x10FFFF or 0xD800 <= number <= 0xDFFF:
         raise SelectorError(column, "an escape of an invalid character")
     return chr(number)
-
-
-# --- parser --------------------------------------------------------------------------------------------------------
 
 
 class _Parser:

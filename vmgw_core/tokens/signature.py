@@ -19,15 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from vmgw_core.base import FieldError, as_text, get_text, load_object, require, shown
-from vmgw_core.errors import (
-    BadSignature,
-    MalformedToken,
-    SignatureNotChecked,
-    UnknownKey,
-    UnsupportedAlgorithm,
-    WrongIssuer,
-)
+from vmgw_core import errors
+from vmgw_core.base import FieldError, as_text, load_object, optional, required, shown
 
 from .algorithms import ALGORITHMS, verifies
 from .keys import KeySet, VerificationKey
@@ -57,19 +50,19 @@ def parse_compact(token: str, max_length: int = DEFAULT_MAX_LENGTH) -> CompactJW
     Raises ``MalformedToken``, and ``UnsupportedAlgorithm`` for ``none``; neither quotes the token.
     """
     if len(token) > max_length:
-        raise MalformedToken(f"the token is longer than {max_length} characters")
+        raise errors.MalformedToken(f"the token is longer than {max_length} characters")
     segments = token.split(".")
     if len(segments) != 3:
-        raise MalformedToken(f"expected three segments between dots, got {len(segments)}")
+        raise errors.MalformedToken(f"expected three segments between dots, got {len(segments)}")
     try:
         header = load_object(_base64url(segments[0], "header"), "header")
         _check_header(header)
         payload = load_object(_base64url(segments[1], "payload"), "payload")
         signature = _base64url(segments[2], "signature")
     except FieldError as error:
-        raise MalformedToken(str(error)) from None
+        raise errors.MalformedToken(str(error)) from None
     if not signature:
-        raise MalformedToken("signature: empty")
+        raise errors.MalformedToken("signature: empty")
     signing_input = token[: token.rindex(".")].encode("ascii")
     return CompactJWS(header=header, payload=payload, signing_input=signing_input, signature=signature)
 
@@ -85,10 +78,10 @@ def verify(jws: CompactJWS, keyset: KeySet, issuer: object) -> VerificationKey:
         try:
             verified = verifies(candidate.key, alg, jws.signing_input, jws.signature)
         except Exception as error:
-            raise SignatureNotChecked("the signature of the token could not be checked") from error
+            raise errors.SignatureNotChecked("the signature of the token could not be checked") from error
         if verified:
             return candidate
-    raise BadSignature("no key verifies the signature")
+    raise errors.BadSignature("no key verifies the signature")
 
 
 def candidates_for(jws: CompactJWS, keyset: KeySet, issuer: object) -> Sequence[VerificationKey]:
@@ -96,20 +89,20 @@ def candidates_for(jws: CompactJWS, keyset: KeySet, issuer: object) -> Sequence[
 
     Raises ``UnsupportedAlgorithm``, and ``UnknownKey`` if there is none, which says what does not match.
     """
-    alg, kid = _algorithm(jws.header), get_text(jws.header, "kid")
+    alg, kid = _algorithm(jws.header), optional(jws.header, "kid", as_text)
     if alg not in ALGORITHMS:
-        raise UnsupportedAlgorithm(mismatch("alg", alg, tuple(sorted(ALGORITHMS))))
+        raise errors.UnsupportedAlgorithm(mismatch("alg", alg, tuple(sorted(ALGORITHMS))))
     candidates = keyset.candidates(alg, kid, issuer)
     if not candidates:
         raise _no_candidate(keyset, alg, kid, issuer)
     return candidates[:MAX_CANDIDATES]
 
 
-def _no_candidate(keyset: KeySet, alg: str, kid: str | None, issuer: object) -> UnknownKey:
+def _no_candidate(keyset: KeySet, alg: str, kid: str | None, issuer: object) -> errors.UnknownKey:
     """Describe which of ``alg``, ``kid`` and ``iss`` match no key."""
     keys = keyset.keys
     if not keys:
-        return UnknownKey("there is no key to verify tokens with")
+        return errors.UnknownKey("there is no key to verify tokens with")
     reasons: list[str] = []
     if not any(alg in key.algorithms for key in keys):
         reasons.append(mismatch("alg", alg, tuple(sorted({name for key in keys for name in key.algorithms}))))
@@ -119,27 +112,27 @@ def _no_candidate(keyset: KeySet, alg: str, kid: str | None, issuer: object) -> 
         issuers = tuple(dict.fromkeys(each.template for key in keys for each in keyset.issuers_of(key)))
         wrong = mismatch("iss", issuer, issuers)
         if not reasons:
-            return WrongIssuer(wrong)
+            return errors.WrongIssuer(wrong)
         reasons.append(wrong)
     if not reasons:
         reasons = [f"no single key is for `alg` {shown(alg)}, `kid` {shown(kid)} and `iss` {shown(issuer)} together"]
-    return UnknownKey("; ".join(reasons))
+    return errors.UnknownKey("; ".join(reasons))
 
 
 def _check_header(header: Mapping[str, object]) -> None:
     """Check the types of the parameters that are read, and refuse others (RFC 7515, section 4.1)."""
     alg = _algorithm(header)
     if alg.strip().lower() in ("", "none"):
-        raise UnsupportedAlgorithm("`alg` is none")
+        raise errors.UnsupportedAlgorithm("`alg` is none")
     for name in ("typ", "cty", "kid"):
-        get_text(header, name, "header")
+        optional(header, name, as_text, "header")
     for name in _REFUSED_PARAMETERS:
         if name in header:
             raise FieldError(f"header.{name}", "not accepted")
 
 
 def _algorithm(header: Mapping[str, object]) -> str:
-    return as_text(require(header, "alg", "header"), "header.alg")
+    return required(header, "alg", as_text, "header")
 
 
 def _base64url(segment: str, name: str) -> bytes:

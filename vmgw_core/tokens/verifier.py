@@ -12,18 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vmgw_core.base import (
-    OBJECT_BYTES,
-    BoundedCache,
-    FieldError,
-    as_list,
-    as_number,
-    as_text,
-    get_text,
-    require,
-    text_bytes,
-)
-from vmgw_core.base.strict_json import child
+from vmgw_core.base import OBJECT_BYTES, BoundedCache, text_bytes
+from vmgw_core.base.strict_json import FieldError, as_list, as_number, as_text, child, optional, required
 from vmgw_core.errors import InvalidClaims, MalformedToken, MissingToken, TokenExpired, TokenNotYetValid, TokenRefused
 
 from .claims import VMAccessClaim
@@ -74,19 +64,13 @@ class TokenVerifier:
         self, keys: KeySet | None, *, rules: TokenRules = NO_RULES, cache_bytes: int = DEFAULT_CACHE_BYTES
     ) -> None:
         self.rules = rules
-        self._keys = keys
+        self.keys = keys
         # Tokens outside their times first, then the least recently used.
         self._cache: BoundedCache[str, Token] = BoundedCache(cache_bytes, _size)
         self._get, self._touch = self._cache.get, self._cache.touch
 
     @property
-    def keys(self) -> KeySet | None:
-        """The current keys."""
-        return self._keys
-
-    @property
     def cached(self) -> int:
-        """The number of cached tokens."""
         return len(self._cache)
 
     @property
@@ -96,7 +80,7 @@ class TokenVerifier:
 
     def replace_keys(self, keys: KeySet | None) -> None:
         """Verify every token again with ``keys``: a key may have been revoked."""
-        self._keys = keys
+        self.keys = keys
         self._cache.clear()
 
     def verify(self, token: str, now: float) -> Token:
@@ -123,40 +107,35 @@ class TokenVerifier:
 
     def _read(self, token: str) -> Token:
         jws = parse_compact(token, self.rules.max_length)
-        key = None if self._keys is None else verify(jws, self._keys, jws.payload.get("iss"))
+        key = None if self.keys is None else verify(jws, self.keys, jws.payload.get("iss"))
         return read_claims(jws, key, self.rules)
 
 
 def read_claims(jws: CompactJWS, key: VerificationKey | None, rules: TokenRules) -> Token:
-    """Read the claims of ``jws``, which ``key`` has verified.
+    """Read ``vm_access`` and the claims of RFC 7519, section 4.1, of ``jws``, which ``key`` has verified.
 
     Raises ``WrongAudience``, ``ClaimMismatch`` and ``InvalidClaims``.
     """
-    rules.check(jws.payload)
+    claims = jws.payload
+    rules.check(claims)
     try:
-        return _token(jws, key, rules.leeway)
+        # RFC 7519, section 2: a NumericDate may have a fraction.
+        expires_at = required(claims, "exp", as_number) + rules.leeway
+        not_before = optional(claims, "nbf", as_number)
+        if claims.get("iat") is not None:
+            as_number(claims["iat"], "iat")  # it is not used
+        # It grants nothing, but a token of the wrong form is not meant for this gateway.
+        optional(claims, "scope", _check_scope)
+        return Token(
+            access=VMAccessClaim.from_claims(claims),
+            expires_at=expires_at,
+            not_before=None if not_before is None else not_before - rules.leeway,
+            subject=_subject(claims.get("sub")),
+            issuer=optional(claims, "iss", as_text),
+            key=key,
+        )
     except FieldError as error:
         raise InvalidClaims(str(error)) from None
-
-
-def _token(jws: CompactJWS, key: VerificationKey | None, leeway: int) -> Token:
-    """Read ``vm_access`` and the claims of RFC 7519, section 4.1. Raises ``FieldError`` and ``InvalidClaims``."""
-    claims = jws.payload
-    # RFC 7519, section 2: a NumericDate may have a fraction.
-    expires_at = as_number(require(claims, "exp"), "exp") + leeway
-    if claims.get("iat") is not None:
-        as_number(claims["iat"], "iat")  # it is not used
-    if "scope" in claims:
-        # It grants nothing, but a token of the wrong form is not meant for this gateway.
-        _check_scope(claims["scope"])
-    return Token(
-        access=VMAccessClaim.from_claims(claims),
-        expires_at=expires_at,
-        not_before=as_number(claims["nbf"], "nbf") - leeway if "nbf" in claims else None,
-        subject=_subject(claims.get("sub")),
-        issuer=get_text(claims, "iss"),
-        key=key,
-    )
 
 
 def _subject(value: object) -> str | None:
@@ -168,10 +147,10 @@ def _subject(value: object) -> str | None:
     return as_text(value, "sub")
 
 
-def _check_scope(scope: object) -> None:
+def _check_scope(scope: object, path: str) -> None:
     if not isinstance(scope, str):
-        for index, item in enumerate(as_list(scope, "scope")):
-            as_text(item, child("scope", index))
+        for index, item in enumerate(as_list(scope, path)):
+            as_text(item, child(path, index))
 
 
 def judge_times(token: Token, now: float) -> None:

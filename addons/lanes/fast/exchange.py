@@ -94,7 +94,7 @@ class Exchange:
         try:
             cycle, services = self.cycle, self.services
             head = cycle.head
-            page = services.pages.answer(head.method, head.target, head.headers)
+            page = services.pages.page_for(head.method, head.target, head.headers)
             if page is not None:
                 cycle.own_page = True
                 self._show(page)
@@ -338,7 +338,7 @@ class Exchange:
             self._end(None)
             self.client.abort()
             return
-        self._respond(self.services.access_control.answer(self.cycle, refusal))
+        self._respond(self.services.access_control.refuse(self.cycle, refusal))
 
     def _respond(self, response: Response) -> None:
         """Send a response of the gateway itself."""

@@ -53,7 +53,7 @@ class HeadReader:
         except httptools.HttpParserUpgrade:
             pass  # the head is complete; nothing is upgraded
         except httptools.HttpParserError:
-            raise BadRequest("the request is no valid HTTP") from None
+            raise BadRequest("the request is not valid HTTP") from None
         finally:
             self._parser = None
         self._headers = tuple(self._found)

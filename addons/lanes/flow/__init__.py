@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .keepalive import FlowPatience
+from .keepalive import FlowKeepAlive
 from .lane import FlowLane
 from .upstreams import UpstreamConnections
 
 __all__ = [
+    "FlowKeepAlive",
     "FlowLane",
-    "FlowPatience",
     "UpstreamConnections",
 ]

@@ -1,7 +1,7 @@
-"""HTTP/1.1 on both sides, with bounds: mitmproxy's parsers, behind the core's strict reading of a head.
+"""HTTP/1.1 on both sides: mitmproxy's parsers, with limits, after the core's strict check of a head.
 
-mitmproxy sets no bound on heads, chunk lines, trailers and pipelined requests, accepts folded headers and bare line
-feeds, and crashes on trailers. Each of these is closed here, before or around its own code.
+mitmproxy does not limit heads, chunk lines, trailers and pipelined requests, accepts folded headers and bare line
+feeds, and crashes on trailers. All of this is fixed here.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from vmgw_core.errors import BackendUnreachable, BadRequest, Refusal
 from vmgw_core.http import ChunkedReader as CoreReader
 from vmgw_core.http import check_head, find_head, refusal_response, skip_empty_lines
 
-_MAX_CHUNK_LINE: Final = 64 * 1024  # bytes of a chunk's head, and of the trailers, in a backend's answer
-_READ_SIZE: Final = 64 * 1024  # bytes that mitmproxy reads at once
+_MAX_CHUNK_LINE: Final = 64 * 1024  # bytes of a chunk's head, and of the trailers, in a backend's response
+_READ_SIZE: Final = 64 * 1024  # bytes of one read in mitmproxy
 _MAX_RESPONSE_HEAD: Final = 1 << 20  # bytes
 
 
 class BoundedChunks:
-    """The core's reader of chunked bodies, in the shape that mitmproxy asks h11's for: one event a call."""
+    """The core's reader of chunked bodies, with the interface of h11's: one event a call."""
 
     def __init__(self, max_line: int) -> None:
         self.reader = CoreReader(max_line)
@@ -60,7 +60,7 @@ class BoundedChunks:
 
 
 class _BoundedBodies(Http1Connection):
-    """What both sides share: chunked bodies are read with bounds."""
+    """Reads chunked bodies with limits, on both sides."""
 
     max_chunk_line = _MAX_CHUNK_LINE
 
@@ -71,7 +71,7 @@ class _BoundedBodies(Http1Connection):
 
 
 class GatewayHttp1Server(_BoundedBodies, Http1Server):
-    """The side of the client: a head reaches mitmproxy only when the core has checked it byte by byte."""
+    """The client's side: the core checks every byte of a head before mitmproxy gets it."""
 
     def __init__(self, context: Context, limits: WireLimits) -> None:
         super().__init__(context)
@@ -98,7 +98,7 @@ class GatewayHttp1Server(_BoundedBodies, Http1Server):
         yield from super().read_headers(event)
 
     def refuse(self, refusal: Refusal) -> layer.CommandGenerator[None]:
-        """Answer what is no request, and close: where the next one would begin is not known."""
+        """Respond to an invalid request, and close: where the next request would begin is not known."""
         yield commands.SendData(self.conn, _closing(refusal))
         yield commands.CloseConnection(self.conn)
         self.state = self.done
@@ -109,18 +109,18 @@ class GatewayHttp1Server(_BoundedBodies, Http1Server):
         yield from super().wait(event)
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
-        """As mitmproxy, but errors it finds itself are told in JSON, like all others."""
+        """Send like mitmproxy does, but its own errors in JSON, like all others."""
         status = _status(event) if isinstance(event, ResponseProtocolError) and self.response is None else None
         if status is None:
             yield from super().send(event)
         elif status < 500:
-            yield from self.refuse(BadRequest("the request is no valid HTTP"))
+            yield from self.refuse(BadRequest("the request is not valid HTTP"))
         else:
-            yield from self.refuse(BackendUnreachable("the backend's answer is no valid HTTP"))
+            yield from self.refuse(BackendUnreachable("the backend's response is not valid HTTP"))
 
 
 class GatewayHttp1Client(_BoundedBodies, Http1Client):
-    """The side of the backend: interim answers are skipped, and an endless head is given up."""
+    """The backend's side: skips interim responses, and limits the head."""
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         if isinstance(event, events.DataReceived) and self.request is not None:
@@ -131,7 +131,7 @@ class GatewayHttp1Client(_BoundedBodies, Http1Client):
         yield from super().read_headers(event)
 
     def skip_interim(self) -> None:
-        """Drop 1xx answers but 101 (RFC 9110, section 15.2): mitmproxy would take one for the answer."""
+        """Drop 1xx responses but 101 (RFC 9110, section 15.2): mitmproxy takes one for the final response."""
         received = bytes(self.buf)
         while received.startswith(b"HTTP/1.1 1") and not received.startswith(b"HTTP/1.1 101"):
             end = received.find(b"\r\n\r\n") + 4
@@ -142,9 +142,9 @@ class GatewayHttp1Client(_BoundedBodies, Http1Client):
 
 
 def _status(event: ResponseProtocolError) -> int | None:
-    """The status mitmproxy would answer, or None where it closes without a word (a killed flow, a client that left).
+    """Return the status that mitmproxy would send; None if it sends none (a killed flow, a client that left).
 
-    The code is an enum in mitmproxy 12 and the status itself in 11, with 444 and 499 for no answer.
+    The code is an enum in mitmproxy 12, and the status in 11, where 444 and 499 mean no response.
     """
     code: object = event.code
     status = code.http_status_code() if isinstance(code, Enum) else code  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""HTTP/2 for the side of the client: mitmproxy's, with a bound that comes before it."""
+"""HTTP/2 on the client's side: mitmproxy's, with an early limit on frames."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _HEADER_SIZE: Final = 9  # bytes, section 4.1
 
 
 class FrameSizes:
-    """Follows the frames that arrive, and finds one that is larger than was agreed on as soon as it says so."""
+    """Follows the headers of incoming frames, to find one that is too large before its payload arrives."""
 
     def __init__(self) -> None:
         self._skip = _PREFACE_SIZE
         self._header = b""
 
     def fit(self, data: bytes, limit: int) -> bool:
-        """Whether no frame that begins in ``data`` has more than ``limit`` bytes."""
+        """Whether every frame that begins in ``data`` has at most ``limit`` bytes."""
         position = 0
         while position < len(data):
             if self._skip:
@@ -39,7 +39,7 @@ class FrameSizes:
 
 
 class GatewayHttp2Server(Http2Server):
-    """h2 waits for the whole of a frame, up to 16 MiB, before it looks at its size."""
+    """Refuses a large frame at once: h2 buffers the whole frame, up to 16 MiB, before it checks the size."""
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

@@ -1,8 +1,6 @@
-"""The flow lane: HTTP through mitmproxy's own layer and flows, with the holes in it closed."""
+"""The flow lane: HTTP through mitmproxy's layer and flows, hardened."""
 
 from __future__ import annotations
-
-import asyncio
 
 from mitmproxy.connection import Client
 from mitmproxy.http import HTTPFlow
@@ -11,11 +9,11 @@ from vmgw_addons._mitmproxy import HTTPMode, NextLayer
 from vmgw_addons.state import DEAD_ADDRESS, Cycles, InForce
 
 from .layer import GatewayHttpLayer
-from .upstreams import UpstreamConnections, transports
+from .upstreams import UpstreamConnections, close_client
 
 
 class FlowLane:
-    """Puts the gateway's HTTP layer under every connection, and lets answers stream."""
+    """Sets the gateway's HTTP layer for every connection, and streams responses."""
 
     def __init__(self, in_force: InForce, cycles: Cycles, connections: UpstreamConnections) -> None:
         self.in_force = in_force
@@ -23,9 +21,9 @@ class FlowLane:
         self.connections = connections
 
     def next_layer(self, nextlayer: NextLayer) -> None:
-        """Runs before mitmproxy's own NextLayer, which leaves a layer that is set alone.
+        """Set the layer, whatever the mode of the listener, so that there is never an open proxy.
 
-        Whatever the mode of the listener, a client meets this layer: it never finds an open proxy.
+        This runs before mitmproxy's NextLayer, which keeps a layer that is set.
         """
         context = nextlayer.context
         if nextlayer.layer is None:
@@ -40,14 +38,12 @@ class FlowLane:
                 flow.response.stream = True
                 return
 
-            def passing(data: bytes) -> bytes:
+            def count(data: bytes) -> bytes:
                 cycle.sent += len(data)
                 return data
 
-            flow.response.stream = passing
+            flow.response.stream = count
 
     def client_disconnected(self, client: Client) -> None:
-        """Close the socket that mitmproxy 12 forgets when it closes a client that is still sending."""
-        io = transports(client).get(client)
-        if io is not None and isinstance(io.writer, asyncio.StreamWriter):
-            io.writer.close()
+        """Close the socket: mitmproxy 12 leaks it when it closes a client that is still sending."""
+        close_client(client)

@@ -1,7 +1,7 @@
 """mitmproxy's HTTP layer, hardened: one client connection and its connections to backends.
 
-The parts: ``GatewayHttp1Server`` speaks to the client, ``GatewayHttp1Client`` to the backend, and ``GatewayStream``
-carries one request between them; :class:`GatewayHttpLayer` puts them together.
+``GatewayHttp1Server`` speaks to the client, ``GatewayHttp1Client`` to the backend, and ``GatewayStream`` carries one
+request between them. :class:`GatewayHttpLayer` owns them.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ logger = logging.getLogger(__name__)
 
 
 class GatewayHttpLayer(HttpLayer):
-    """HTTP for one client, fail closed.
+    """HTTP for one client. It fails closed.
 
     Args:
-        timed_out: the backend connections that were broken off because they took too long.
+        timed_out: the backend connections that were closed because of a timeout.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class GatewayHttpLayer(HttpLayer):
         self.last_opened: Server | None = None
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """mitmproxy logs a crash and keeps the connection; here it closes, and nothing goes on half-done."""
+        """Close the connection after a crash; mitmproxy would log it and go on."""
         if isinstance(event, events.Start):
             context = self.context.fork()
             two = context.client.alpn == b"h2"
@@ -61,11 +61,11 @@ class GatewayHttpLayer(HttpLayer):
             server = GatewayHttp2Server(context) if two else GatewayHttp1Server(context, limits)
             self.connections[self.context.client] = server
         if isinstance(event, events.ConnectionEvent) and event.connection not in self.connections:
-            return  # the last words of a backend connection that was given up
+            return  # a late event of a backend connection that was dropped
         try:
             yield from super()._handle_event(event)
         except Exception:
-            logger.exception("a connection crashed and is closed")
+            logger.exception("closing a client's connection after an internal error")
             yield commands.CloseConnection(self.context.client)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
@@ -79,15 +79,15 @@ class GatewayHttpLayer(HttpLayer):
         yield from super().event_to_child(child, event)
 
     def with_credentials(self, event: RequestHeaders) -> RequestHeaders:
-        """Make the head that the backend gets, in HTTP/1.1 and with the backend's credentials.
+        """Make the head for the backend, in HTTP/1.1 and with the backend's credentials.
 
-        They are added only here, so that no flow, view or file ever holds them.
+        They are only added here, so that no flow, view or file ever contains them.
         """
         cycle = self.cycles.get(self.streams[event.stream_id].flow)
         if cycle is None or cycle.upstream is None:
-            raise AssertionError("a request without a decision was on its way to a backend")
+            raise AssertionError("a request without a decision was about to be sent to a backend")
         request = event.request.copy()
-        request.http_version = "HTTP/1.1"  # whatever the client speaks
+        request.http_version = "HTTP/1.1"
         authorization = cycle.upstream.backend.authorization
         if authorization is not None:
             request.headers["Authorization"] = authorization.decode("ascii")
@@ -96,8 +96,8 @@ class GatewayHttpLayer(HttpLayer):
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> layer.CommandGenerator[None]:
         """Reuse this client's connection to the backend, or open one.
 
-        mitmproxy's own keeps closed and failed connections for as long as the client stays, and answers with the
-        error of a failed one even when the backend is back.
+        mitmproxy keeps closed and failed connections as long as the client stays, and repeats the error of a failed
+        one even after the backend is back.
         """
         for connection in list(self.connections):
             if not isinstance(connection, Server):
@@ -128,22 +128,22 @@ class GatewayHttpLayer(HttpLayer):
 
 
 class BackendTLS(ServerTLSLayer):
-    """TLS to a backend, which tells of the end of the connection exactly once.
+    """TLS to a backend, which reports the end of the connection exactly once.
 
-    mitmproxy takes the fatal alert of a backend that refuses the client's certificate for an orderly end that was
-    told of, tells nobody, and the request waits for an answer that cannot come.
+    If the backend refuses the client certificate with a fatal alert, mitmproxy does not report the end, and the
+    request waits for a response that cannot come.
     """
 
-    told = False
+    reported = False
 
     def receive_close(self) -> layer.CommandGenerator[None]:
         yield from self.event_to_child(events.ConnectionClosed(self.conn))
 
     def event_to_child(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.ConnectionClosed):
-            if self.told:
+            if self.reported:
                 return
-            self.told = True
+            self.reported = True
         yield from super().event_to_child(event)
 
 

@@ -1,4 +1,4 @@
-"""Upstream connections: which may be opened, how long they may take, and TLS to them."""
+"""Connections to backends: which may be opened, their timeouts, and their TLS."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ from vmgw_addons.state import InForce
 class UpstreamConnections:
     """Guards every connection to a backend.
 
-    mitmproxy has no connect or response timeout, and goes on reading from a client while it connects. Here a
-    connect that takes too long and an answer that does not come are broken off, and a client's upload is not read
-    while there is nowhere to send it.
+    mitmproxy has no timeout for connecting and for a response, and keeps reading from a client while it connects. Here
+    both have a timeout, and the client's upload is not read until the backend is connected.
     """
 
     def __init__(self, in_force: InForce) -> None:
         self.in_force = in_force
         self.connecting: WeakKeyDictionary[Server, asyncio.TimerHandle] = WeakKeyDictionary()
-        self.answering: WeakKeyDictionary[HTTPFlow, asyncio.TimerHandle] = WeakKeyDictionary()
+        self.waiting: WeakKeyDictionary[HTTPFlow, asyncio.TimerHandle] = WeakKeyDictionary()
         self.timed_out: WeakSet[Server] = WeakSet()
 
     def client_connected(self, client: Client) -> None:
-        """Put a gate before what the client sends."""
+        """Put a gate before the client's stream."""
         io = transports(client)[client]
         io.reader = GatedReader(io.reader)  # type: ignore[assignment]
 
@@ -46,7 +45,7 @@ class UpstreamConnections:
         task = asyncio.current_task()
         assert task is not None
         self.connecting[data.server] = asyncio.get_running_loop().call_later(
-            self.in_force.configured.settings.backend_connect_timeout, self.break_off, data.server, task
+            self.in_force.configured.settings.backend_connect_timeout, self.time_out, data.server, task
         )
         gate(data.client).clear()
 
@@ -72,59 +71,58 @@ class UpstreamConnections:
         self.opened(data.context.client, data.conn)
 
     def opened(self, client: Client, server: object) -> None:
-        """The attempt is over, well or badly."""
+        """Stop the timer and open the gate: the attempt to connect is over."""
         assert isinstance(server, Server)
         timer = self.connecting.pop(server, None)
         if timer is not None:
             timer.cancel()
             gate(client).set()
 
-    # --- waiting for the answer ------------------------------------------------------------------------------------
+    # --- waiting for the response ----------------------------------------------------------------------------------
 
     def request(self, flow: HTTPFlow) -> None:
         if flow.response is None:
-            self.answering[flow] = asyncio.get_running_loop().call_later(
-                self.in_force.configured.settings.backend_response_timeout, self.no_answer, flow
+            self.waiting[flow] = asyncio.get_running_loop().call_later(
+                self.in_force.configured.settings.backend_response_timeout, self.no_response, flow
             )
 
     def responseheaders(self, flow: HTTPFlow) -> None:
-        self.answered(flow)
-
-    def response(self, flow: HTTPFlow) -> None:
-        self.answered(flow)
-
-    def error(self, flow: HTTPFlow) -> None:
-        self.answered(flow)
-
-    def answered(self, flow: HTTPFlow) -> None:
-        """Stop the clock."""
-        timer = self.answering.pop(flow, None)
+        timer = self.waiting.pop(flow, None)
         if timer is not None:
             timer.cancel()
 
-    def no_answer(self, flow: HTTPFlow) -> None:
-        """Break off the connection that the flow waits on; the lane answers 504."""
+    response = error = responseheaders
+
+    def no_response(self, flow: HTTPFlow) -> None:
+        """Close the connection that the flow waits for; the lane responds 504."""
         io = transports(flow.client_conn).get(flow.server_conn)
         if io is not None and io.handler is not None:
-            self.break_off(flow.server_conn, io.handler)
+            self.time_out(flow.server_conn, io.handler)
 
-    def break_off(self, server: Server, task: asyncio.Task[None]) -> None:
+    def time_out(self, server: Server, task: asyncio.Task[None]) -> None:
         """Cancel the task that serves ``server``."""
         self.timed_out.add(server)
         task.cancel("timed out")
 
 
 def transports(client: Client) -> dict[object, ConnectionIO]:
-    """The sockets of a client's connection handler: the client's own, and those of its backends."""
+    """Return the sockets of a client's connection handler: the client's own, and those of its backends."""
     handler = proxyserver().connections.get(client.id)
     return handler.transports if handler is not None else {}  # type: ignore[return-value]
 
 
-class GatedReader:
-    """A client's stream that can be held.
+def close_client(client: Client) -> None:
+    """Close the client's socket."""
+    io = transports(client).get(client)
+    if io is not None and isinstance(io.writer, asyncio.StreamWriter):
+        io.writer.close()
 
-    mitmproxy queues the events of a layer that waits, without bound. What is not read waits in the stream's own
-    buffer, which is bounded, and then in the kernel.
+
+class GatedReader:
+    """A client's stream that can be paused.
+
+    mitmproxy queues the events of a waiting layer without limit. What is not read stays in the stream's buffer, which
+    is bounded, and in the kernel.
     """
 
     def __init__(self, reader: object) -> None:
@@ -134,13 +132,13 @@ class GatedReader:
         self.open.set()
 
     async def read(self, size: int) -> bytes:
-        """As of a stream, once the gate is open."""
+        """Read from the stream when the gate is open."""
         if not self.open.is_set():
             await self.open.wait()
         return await self.reader.read(size)
 
 
 def gate(client: Client) -> asyncio.Event:
-    """The gate before what ``client`` sends; one without effect where the client has left."""
+    """Return the gate of the client's stream; a dummy if the client has left."""
     io = transports(client).get(client)
     return io.reader.open if io is not None and isinstance(io.reader, GatedReader) else asyncio.Event()

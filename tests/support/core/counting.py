@@ -9,7 +9,8 @@ from hypothesis import settings
 from tests.support.core.bodies import Headers
 from vmgw_core.http.head import RequestHead
 from vmgw_core.routing.routes import match_route
-from vmgw_core.rows.dispatch import RowCounter, row_counter
+from vmgw_core.rows.counter import RowCounter
+from vmgw_core.rows.dispatch import row_counter
 
 MIB = 1 << 20
 

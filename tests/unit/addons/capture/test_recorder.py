@@ -15,7 +15,7 @@ from vmgw_addons.capture.file import CaptureFile
 from vmgw_addons.capture.recorder import needs_flow_lane
 from vmgw_addons.capture.redaction import Tee, bounded, redact_flow
 from vmgw_addons.cli.main import main
-from vmgw_addons.state.capture_status import CaptureStatus
+from vmgw_addons.state import CaptureStatus
 from vmgw_core.configuration.command_line import parse
 
 FLAGS = ["-enable.auth", "-read.url=http://vm:8428", "-dryRun"]
@@ -25,7 +25,7 @@ FLAGS = ["-enable.auth", "-read.url=http://vm:8428", "-dryRun"]
     ("flag", "message"),
     [
         ("-capture.file=/nowhere/flows.mitm", "-capture.file: /nowhere/flows.mitm cannot be written"),
-        ("-capture.file=/dev/full", "-capture.file: /dev/full is no regular file"),
+        ("-capture.file=/dev/full", "-capture.file: /dev/full is not a regular file"),
         ("-capture.filter=~nonsense (", "-capture.filter: expected a mitmproxy filter expression"),
         ("-capture.sampleRate=0", "-capture.sampleRate: expected a number above 0 and up to 1"),
         ("-capture.sampleRate=1.1", "-capture.sampleRate: expected a number above 0 and up to 1"),
@@ -86,7 +86,7 @@ def test_two_processes_append_to_one_file(tmp_path: Path) -> None:
         file.write(b"3:abc,")
     assert path.read_bytes() == b"3:abc," * 3
     assert [file.status.flows for file in files] == [2, 1]
-    assert files[1].status.stopped == "it has reached -capture.maxFileSize, 20 bytes"
+    assert files[1].status.stopped == "the file has reached -capture.maxFileSize, 20 bytes"
     assert not files[0].status.stopped
     files[0].close()
 
@@ -96,7 +96,7 @@ def test_a_file_that_is_not_whole_is_left_alone(tmp_path: Path, content: bytes) 
     path = tmp_path / "file"
     path.write_bytes(content)
     file = CaptureFile(str(path), 1 << 20, CaptureStatus())
-    assert "does not end behind a whole flow" in file.status.stopped
+    assert "the last flow in it is incomplete" in file.status.stopped
     file.write(b"3:abc,")
     assert path.read_bytes() == content
 
@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
     assert CaptureFile(str(tmp_path / "no" / "file"), 1, CaptureStatus()).status.stopped == "No such file or directory"
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    assert CaptureFile(str(fifo), 1, CaptureStatus()).status.stopped == "it is no regular file"
+    assert CaptureFile(str(fifo), 1, CaptureStatus()).status.stopped == "not a regular file"
 
 
 # --- flows -----------------------------------------------------------------------------------------------------------

@@ -264,7 +264,7 @@ def test_a_file_that_curl_names(run: Run, key: str, tmp_path: Path) -> None:
         ([], "curl -F a=b http://x/", "curl: multipart forms"),
         ([], "curl 'http://x/", "curl: a single quote is not closed"),
         ([], 'curl ^"http://x/^" ^\n -H ^"A: b^"', "cmd.exe"),
-        ([], "curl -d @/nowhere http://x/", "curl: cannot read a file that it names: No such file"),
+        ([], "curl -d @/nowhere http://x/", "curl: cannot read a file: No such file"),
         (["--tokken=secret", "GET /"], "", "unknown flag -tokken"),
         (["--token"], "", "--token: the value is missing"),
         (["-read.url"], "", "-read.url: the value is missing"),

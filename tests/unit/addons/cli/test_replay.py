@@ -113,9 +113,9 @@ def test_expectations(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no file is given; --help shows how this is used"),
+        ([], "expected a file to replay; see vmgateway replay --help"),
         (["/nowhere", *SAME], "cannot read /nowhere: No such file or directory"),
-        ([FILE, "-enable.auth"], "-read.url or -write.url is needed: there is no backend to send requests to"),
+        ([FILE, "-enable.auth"], "set -read.url or -write.url: there is no backend to send requests to"),
         ([FILE, *SAME, "-nonsense"], "unknown flag -nonsense: -help lists all flags"),
         ([FILE, *SAME, "--flags"], "--flags: the value is missing"),
         ([FILE, *SAME, "--flags", "/nowhere"], "--flags: cannot read /nowhere: No such file or directory"),
@@ -123,7 +123,7 @@ def test_expectations(run: Run, tmp_path: Path) -> None:
         ([FILE, *SAME, "--json=x"], "--json takes no value"),
         ([FILE, *SAME, "--expect", KEY], f"{KEY}, line 1: the file: expected keys and values"),
         ([FILE, *SAME, "--junit", "/nowhere/x"], "--junit: cannot write /nowhere/x: No such file or directory"),
-        (["/dev/null", *SAME], "there is no request in /dev/null"),
+        (["/dev/null", *SAME], "no requests in /dev/null"),
         (
             [DATA / "public.pem", *SAME],
             f"{DATA / 'public.pem'}: flow 1 (at byte 0) cannot be read: a length is missing",
@@ -147,7 +147,7 @@ def test_a_flags_file_that_cannot_be_read_names_its_line(tmp_path: Path, capsys:
     assert capsys.readouterr().err == f"vmgateway replay: {file}:2: no closing quotation\n"
     file.write_bytes(b"\xff")
     assert main(["replay", str(FILE), "--flags", str(file)], {}) == 2
-    assert capsys.readouterr().err == f"vmgateway replay: --flags: {file} is no UTF-8 text\n"
+    assert capsys.readouterr().err == f"vmgateway replay: --flags: {file} is not UTF-8 text\n"
 
 
 def test_files_options_and_flags_in_any_order() -> None:

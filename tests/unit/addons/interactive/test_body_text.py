@@ -1,4 +1,4 @@
-"""body_text and wire_format: series as people read them, and bounds on what others send."""
+"""Bodies as text: series as people read them, and bounds on what others send."""
 
 from __future__ import annotations
 

@@ -13,8 +13,9 @@ from mitmproxy.options import Options
 from mitmproxy.test import tflow
 
 from vmgw_addons import chain
+from vmgw_addons.capture import Tee
 from vmgw_addons.interactive.explanation import Explanation
-from vmgw_addons.interactive.kept_bodies import MAX_BODY, Copy, KeptBodies
+from vmgw_addons.interactive.kept_bodies import MAX_BODY, KeptBodies
 from vmgw_addons.interactive.marks import METADATA, story_lines, write
 from vmgw_addons.process.master import GatewayMaster
 from vmgw_addons.state import Cycles
@@ -82,32 +83,13 @@ def test_marks_and_comments_of_the_user_stay() -> None:
 # --- kept bodies ---------------------------------------------------------------------------------------------------
 
 
-def test_a_copy_passes_on_what_another_function_makes() -> None:
-    copy = Copy(lambda data: [data.upper(), b"!"] if data else b"end")
-    assert copy(b"ab") == [b"AB", b"!"]
-    assert copy(b"") == b"end"
-    assert copy.content() == b"AB!end"
-
-
-def test_a_copy_has_a_bound() -> None:
-    copy = Copy(inner=True)
-    half = bytes(MAX_BODY // 2)
-    assert copy(half) == half
-    assert copy(half) == half
-    assert copy.content() is not None
-    assert copy(b"x") == b"x"
-    assert copy(b"y") == b"y"
-    assert copy.content() is None
-    assert copy.parts == []
-
-
 def test_all_copies_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vmgw_addons.interactive.kept_bodies.MAX_TOTAL", 100)
     keeper = KeptBodies(Cycles())
     flows = [tflow.tflow() for _ in range(4)]
     for flow in flows:
         flow.request.data.content = None
-        flow.request.stream = Copy(inner=True)
+        flow.request.stream = Tee(True, MAX_BODY)
         flow.request.stream(bytes(40))
         keeper.request(flow)
     assert [flow.request.raw_content for flow in flows] == [None, None, bytes(40), bytes(40)]
@@ -117,7 +99,7 @@ def test_all_copies_together_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_body_that_is_there_already_stays() -> None:
     flow = tflow.tflow(resp=True)
     keeper = KeptBodies(Cycles())
-    flow.request.stream = Copy(inner=True)
+    flow.request.stream = Tee(True, MAX_BODY)
     keeper.request(flow)
     keeper.response(flow)
     assert flow.request.raw_content == b"content"

@@ -68,11 +68,11 @@ def test_requests_within_a_second_are_one_more_behind_it() -> None:
         assert configuration.begun == 1
         assert lifecycle.pause is not None
         lifecycle.pause.cancel()
-        lifecycle.pause_over()  # as the timer does
+        lifecycle.end_pause()  # as the timer does
         await rounds()
         assert configuration.begun == 2
         lifecycle.pause.cancel()
-        lifecycle.pause_over()
+        lifecycle.end_pause()
         await rounds()
         assert configuration.begun == 2  # nobody has asked since
         lifecycle.reload_on_request()

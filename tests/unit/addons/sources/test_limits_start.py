@@ -81,7 +81,7 @@ def test_a_dry_run_reads_the_limits_and_exits(tmp_path: Path, capsys: pytest.Cap
     flags = ("-enable.rateLimit", f"-ratelimit.config={file}", "-clusterMode", "-read.url=http://127.0.0.1:1")
     assert main([*flags, "-dryRun"], {}) == 0
     said = capsys.readouterr()
-    assert (said.out, said.err) == ("the configuration is good\n", "")
+    assert (said.out, said.err) == ("the configuration is valid\n", "")
 
 
 def test_the_limits_have_placeholders(

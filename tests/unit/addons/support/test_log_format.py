@@ -120,7 +120,7 @@ def test_each_place_may_log_so_much_a_second() -> None:
         return made.getMessage() if limits.filter(made) else None
 
     assert passed(record("first", logging.ERROR)) == "first"
-    assert passed(record("second", logging.ERROR)) == "(no more of these within this second, the limit is 2) second"
+    assert passed(record("second", logging.ERROR)) == "(limit of 2 a second reached, suppressing further ones) second"
     assert passed(record("third", logging.ERROR)) is None
     assert passed(record("elsewhere", logging.ERROR, line=8)) == "elsewhere"
     assert passed(record("warned", logging.WARNING)) is not None
@@ -137,16 +137,16 @@ def test_without_a_limit_everything_passes() -> None:
 @pytest.mark.parametrize(
     ("flag", "reason"),
     [
-        ("-loggerFormat=xml", "flag -loggerFormat: expected default or json, got 'xml'"),
-        ("-loggerLevel=info", "flag -loggerLevel: expected INFO or WARN or ERROR or FATAL or PANIC, got 'info'"),
-        ("-loggerOutput=/tmp/x", "flag -loggerOutput: expected stderr or stdout, got '/tmp/x'"),
-        ("-loggerTimezone=../../etc/passwd", "flag -loggerTimezone: expected an IANA time zone"),
-        ("-loggerTimezone=Nowhere/City", "flag -loggerTimezone: expected an IANA time zone"),
-        ("-loggerTimezone=", "flag -loggerTimezone: expected an IANA time zone"),
-        ("-loggerJSONFields=ts", "flag -loggerJSONFields: expected old:new"),
-        ("-loggerJSONFields=ts:", "flag -loggerJSONFields: expected old:new"),
-        ("-loggerJSONFields=time:ts", "flag -loggerJSONFields: expected old:new"),
-        ("-loggerJSONFields=ts:msg", "flag -loggerJSONFields: two fields have the same name"),
+        ("-loggerFormat=xml", '-loggerFormat: expected default or json, got "xml"'),
+        ("-loggerLevel=info", '-loggerLevel: expected INFO, WARN, ERROR, FATAL or PANIC, got "info"'),
+        ("-loggerOutput=/tmp/x", '-loggerOutput: expected stderr or stdout, got "/tmp/x"'),
+        ("-loggerTimezone=../../etc/passwd", "-loggerTimezone: expected an IANA time zone"),
+        ("-loggerTimezone=Nowhere/City", "-loggerTimezone: expected an IANA time zone"),
+        ("-loggerTimezone=", "-loggerTimezone: expected an IANA time zone"),
+        ("-loggerJSONFields=ts", "-loggerJSONFields: expected old:new"),
+        ("-loggerJSONFields=ts:", "-loggerJSONFields: expected old:new"),
+        ("-loggerJSONFields=time:ts", "-loggerJSONFields: expected old:new"),
+        ("-loggerJSONFields=ts:msg", "-loggerJSONFields: two fields have the same name"),
     ],
 )
 def test_a_bad_flag_is_named(flag: str, reason: str) -> None:

@@ -65,7 +65,7 @@ def test_a_step_that_fails_is_tried_again_after_a_backoff(caplog: pytest.LogCapt
     growing = [FIRST_BACKOFF * 2**number for number in range(6)]
     assert clock.sleeps == [*growing, LONGEST_BACKOFF, LONGEST_BACKOFF, 5, FIRST_BACKOFF]
     assert clock.background.errors == {"test": 9}
-    assert caplog.messages[0] == "the background task test failed, it is tried again in 1.0 seconds"
+    assert caplog.messages[0] == "background task test failed, retrying in 1.0 seconds"
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 9
     assert "RuntimeError: defect" in caplog.text
 
@@ -107,6 +107,20 @@ def test_stop_waits_until_a_step_has_cleaned_up() -> None:
     assert asyncio.run(main()) == ["cleaned up", "stopped"]
 
 
+def test_close_stops_every_task() -> None:
+    async def main() -> None:
+        background = Background()
+        tasks = [
+            background.once("once", asyncio.sleep(3600)),
+            background.repeat("repeat", lambda: asyncio.sleep(3600, 1)),
+        ]
+        await asyncio.sleep(0)
+        await background.close()
+        assert [task.cancelled() for task in tasks] == [True, True]
+
+    asyncio.run(main())
+
+
 def test_a_task_that_runs_once_and_fails_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> Background:
         background = Background()
@@ -119,7 +133,7 @@ def test_a_task_that_runs_once_and_fails_is_logged_and_counted(caplog: pytest.Lo
         return background
 
     assert asyncio.run(main()).errors == {"test": 1}
-    assert caplog.messages == ["the background task test failed, it has ended"]
+    assert caplog.messages == ["background task test failed, not retrying"]
     assert "KeyError: 'defect'" in caplog.text
 
 

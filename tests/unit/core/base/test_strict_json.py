@@ -95,27 +95,29 @@ def test_other_readers_reject(read: Callable[[object, str], object], value: obje
     assert str(error.value) == f"some.path: {message}"
 
 
-_GETTERS = [
-    pytest.param(strict_json.get_object, {"k": 1}, "expected an object, got null", id="get_object"),
-    pytest.param(strict_json.get_list, ["k"], "expected a list, got null", id="get_list"),
-    pytest.param(strict_json.get_text, "k", "expected a string, got null", id="get_text"),
-    pytest.param(strict_json.get_integer, 7, "expected an integer, got null", id="get_integer"),
+_READERS = [
+    pytest.param(strict_json.as_object, {"k": 1}, "expected an object, got null", id="as_object"),
+    pytest.param(strict_json.as_list, ["k"], "expected a list, got null", id="as_list"),
+    pytest.param(strict_json.as_text, "k", "expected a string, got null", id="as_text"),
+    pytest.param(strict_json.as_integer, 7, "expected an integer, got null", id="as_integer"),
 ]
 
 
-@pytest.mark.parametrize(("get", "value", "message"), _GETTERS)
-def test_getters_tell_absent_from_null(get: Callable[..., object], value: object, message: str) -> None:
-    assert get({}, "name", "top") is None
-    assert get({"name": value}, "name", "top") == value
+@pytest.mark.parametrize("get", [strict_json.optional, strict_json.required])
+@pytest.mark.parametrize(("read", "value", "message"), _READERS)
+def test_fields_are_read_with_their_paths(
+    get: Callable[..., object], read: Callable[[object, str], object], value: object, message: str
+) -> None:
+    assert get({"name": value}, "name", read, "top") == value
     with pytest.raises(FieldError) as error:
-        get({"name": None}, "name", "top")
+        get({"name": None}, "name", read, "top")
     assert str(error.value) == f"top.name: {message}"
 
 
-def test_require() -> None:
-    assert strict_json.require({"exp": None}, "exp") is None
+def test_an_absent_field() -> None:
+    assert strict_json.optional({}, "exp", as_number) is None
     with pytest.raises(FieldError) as error:
-        strict_json.require({}, "exp")
+        strict_json.required({}, "exp", as_number)
     assert str(error.value) == "exp: missing"
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmgw_core.configuration.command_line import CommandLine, parse
-from vmgw_core.configuration.settings import Settings, value_of
-from vmgw_core.configuration.table import FLAGS
+from vmgw_core.configuration.settings import Settings
+from vmgw_core.configuration.table import FLAGS, value_of
 from vmgw_core.errors import ConfigurationError
 
 DEFAULTS: Mapping[str, object] = {flag.name: flag.default for flag in FLAGS}

@@ -9,8 +9,8 @@ import pytest
 
 from vmgw_core.configuration.command_line import help_text, parse, settings_from_options
 from vmgw_core.configuration.flag import Flag, Kind
-from vmgw_core.configuration.settings import Settings, settings_of, value_of
-from vmgw_core.configuration.table import BY_NAME, FLAGS, option_name
+from vmgw_core.configuration.settings import Settings
+from vmgw_core.configuration.table import BY_NAME, FLAGS, option_name, settings_of, value_of
 from vmgw_core.configuration.values import Value
 from vmgw_core.errors import ConfigurationError
 

@@ -18,7 +18,6 @@ from vmgw_core.configuration.values import (
     parse_float,
     parse_int,
     parse_size,
-    parse_string,
 )
 
 MAX_INT64 = 2**63 - 1
@@ -41,8 +40,6 @@ ACCEPTED: list[tuple[Callable[[str], Value], str, Value]] = [
     (parse_float, "-.5", -0.5),
     (parse_float, "1.", 1.0),
     (parse_float, "+2.5e-3", 0.0025),
-    (parse_string, "", ""),
-    (parse_string, " any\ntext ", " any\ntext "),
     (parse_duration, "0", 0.0),
     (parse_duration, "0s", 0.0),
     (parse_duration, "10", 10.0),

@@ -9,8 +9,9 @@ import pytest
 from tests.support.core.limiters import MULTITENANT, A, B, C, admitted, limit, refused, rows_refused
 from vmgw_core.base.tenants import Access, Subject, TenantID
 from vmgw_core.errors import BodyTooLarge, RateLimited
+from vmgw_core.limits.counters import MAX_PLANS
 from vmgw_core.limits.limit_set import MAX_MATCHES, LimitSet
-from vmgw_core.limits.limiter import MAX_PLANS, OTHER, Limiter
+from vmgw_core.limits.limiter import OTHER, Limiter
 from vmgw_core.limits.model import LimitType, Resolution
 
 READ, WRITE, DELETE = Access.READ, Access.WRITE, Access.DELETE
@@ -255,6 +256,15 @@ def test_a_refused_tenant_takes_no_room() -> None:
     assert limiter.tenants == 1
 
 
+def test_the_number_of_tenants_can_be_changed() -> None:
+    limiter = Limiter([limit(value=1)], max_tenants=1)
+    assert refused(limiter, 0, A) is None
+    assert isinstance(refused(limiter, 0, B), RateLimited)
+    limiter.max_tenants = 2
+    assert refused(limiter, 0, B) is None
+    assert isinstance(refused(limiter, 0, C), RateLimited)
+
+
 def test_many_tenants_come_and_go() -> None:
     limiter = Limiter([limit(value=1)], max_tenants=10)
     for number in range(1000):
@@ -268,7 +278,7 @@ def test_many_sets_of_labels_are_told_apart_with_bounded_memory() -> None:
     for chosen in range(2**8):
         labels = tuple((f"l{number}", "v") for number in range(8) if chosen & 1 << number)
         refused(limiter, chosen * 100, Subject(A.tenant, labels))
-    assert len(limiter._tenants[A.tenant].plans) <= MAX_PLANS
+    assert len(limiter._counters.tenants[A.tenant].plans) <= MAX_PLANS
     assert admitted(limiter, 5, 10**6, Subject(A.tenant, (("l3", "v"),))) == 1
 
 

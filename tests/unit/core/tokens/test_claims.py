@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from vmgw_core.base import FieldError
 from vmgw_core.base.tenants import Access, TenantID
 from vmgw_core.errors import InvalidClaims
 from vmgw_core.tokens.claims import MAX_FILTERS, MAX_LABELS, MAX_TEXT_BYTES, AccessMode, VMAccessClaim
@@ -82,14 +83,14 @@ def test_tenant_spelling() -> None:
     ],
 )
 def test_mode(number: int, allowed: set[str]) -> None:
-    mode = AccessMode.from_claim(number)
+    mode = AccessMode.from_claim(number, "mode")
     assert {access.value for access in Access if mode.allows(access)} == allowed
 
 
 @pytest.mark.parametrize("number", [-1, 4, 5, 7])
 def test_mode_rejects(number: int) -> None:
-    with pytest.raises(ValueError, match="a mode is 0, 1, 2 or 3"):
-        AccessMode.from_claim(number)
+    with pytest.raises(FieldError, match="mode: expected an integer of 0 to 3"):
+        AccessMode.from_claim(number, "mode")
 
 
 def test_no_mode_allows_nothing() -> None:

@@ -1,0 +1,82 @@
+"""Responses that are sent before the client has sent its whole request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mitmproxy.proxy.context import Context
+
+from vmgw_addons._mitmproxy import HttpEvent, HttpStream, RequestData, RequestEndOfMessage, commands, events, layer
+from vmgw_addons.steps import refuse
+from vmgw_core.enforcement import Cycle
+from vmgw_core.errors import Refusal
+
+if TYPE_CHECKING:
+    from .layer import GatewayHttpLayer
+
+_LINGER_BYTES: Final = 8 << 20
+_LINGER_SECONDS: Final = 2.0
+
+
+class EarlyResponses(HttpStream):
+    """A stream that can respond at any time.
+
+    The rest of the request is discarded for a while (8 MiB, 2 seconds), so that the client can read the response; then
+    the connection is closed.
+    """
+
+    def __init__(self, context: Context, stream_id: int, parent: GatewayHttpLayer) -> None:
+        super().__init__(context, stream_id)
+        self.parent = parent
+        self.discarded = 0
+
+    @property
+    def cycle(self) -> Cycle | None:
+        return self.parent.cycles.get(self.flow)
+
+    def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        if isinstance(event, events.Wakeup):
+            if self.client_state == self.state_discard:
+                yield commands.CloseConnection(self.context.client)
+        else:
+            yield from super()._handle_event(event)
+
+    def drop_backend(self) -> layer.CommandGenerator[None]:
+        """Close the connection to the backend, and ignore what still comes from it."""
+        self.parent.connections.pop(self.context.server, None)
+        yield commands.CloseConnection(self.context.server)
+
+    def state_discard(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        """Discard the rest of the body, up to a limit: the response has been sent."""
+        if isinstance(event, RequestData):
+            self.discarded += len(event.data)
+            if self.discarded > _LINGER_BYTES:
+                yield commands.CloseConnection(self.context.client)
+        elif isinstance(event, RequestEndOfMessage):
+            self.client_state = self.state_done
+            yield from self.flow_done()
+
+    def respond_early(self) -> layer.CommandGenerator[None]:
+        """Send the gateway's own response while the client is still sending its request."""
+        assert self.flow.response is not None
+        self.flow.response.headers["Connection"] = "close"
+        yield from self.linger()
+        yield from self.send_response()
+
+    def linger(self) -> layer.CommandGenerator[None]:
+        """Discard the rest of the body from now on, for a limited time."""
+        self.client_state = self.state_discard
+        yield commands.RequestWakeup(_LINGER_SECONDS)
+
+    def respond(self, refusal: Refusal, *, ended: bool) -> layer.CommandGenerator[None]:
+        """Respond with the refusal. ``ended``: whether the client has sent its whole request."""
+        self.refuse(refusal)
+        if ended:
+            self.client_state = self.state_done
+            yield from self.send_response()
+        else:
+            yield from self.respond_early()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Make ``refusal`` the flow's response."""
+        refuse(self.flow, self.cycle, refusal)

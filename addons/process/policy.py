@@ -1,0 +1,150 @@
+"""Keys, policy and limiter, built from settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vmgw_addons.state import Configured, path_prefix
+from vmgw_core.backends import Backend, BackendGroup
+from vmgw_core.configuration import Settings
+from vmgw_core.enforcement import Policy
+from vmgw_core.errors import ConfigurationError
+from vmgw_core.limits import Limit, Limiter
+from vmgw_core.tokens import (
+    IssuerPattern,
+    KeyRing,
+    RequiredClaim,
+    TokenRules,
+    TokenVerifier,
+    VerificationKey,
+    keys_from_pem,
+)
+
+
+def read_static_keys(settings: Settings) -> list[VerificationKey]:
+    """Read the public keys of files and flags. Raises ``ConfigurationError`` if one cannot be read or used."""
+    keys: list[VerificationKey] = []
+    for path in settings.auth_public_key_files:
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise ConfigurationError(f"-auth.publicKeyFiles: cannot read {path}: {error.strerror}") from None
+        keys += keys_from_pem(data, f"-auth.publicKeyFiles {path}")
+    for index, text in enumerate(settings.auth_public_keys):
+        keys += keys_from_pem(text, f"-auth.publicKeys[{index}]")
+    return keys
+
+
+def build_keyring(settings: Settings, static: Sequence[VerificationKey]) -> KeyRing:
+    """Build the key ring, with static keys and endpoints. Raises ``ConfigurationError`` if an URL is not valid."""
+    return KeyRing(
+        static=static,
+        jwks_endpoints=settings.auth_jwks_endpoints,
+        oidc_endpoints=settings.auth_oidc_discovery_endpoints,
+        issuers=_issuers(settings),
+        refresh_interval=settings.auth_keys_refresh_interval,
+    )
+
+
+def _issuers(settings: Settings) -> list[IssuerPattern]:
+    try:
+        return [IssuerPattern(text) for text in settings.auth_issuer]
+    except ValueError as error:
+        raise ConfigurationError(f"-auth.issuer: {error}") from None
+
+
+def token_rules(settings: Settings) -> TokenRules:
+    """Read the rules for tokens. Raises ``ConfigurationError`` if a flag cannot be used."""
+    required = []
+    for index, text in enumerate(settings.auth_required_claims):
+        try:
+            required.append(RequiredClaim.parse(text))
+        except ValueError as error:
+            raise ConfigurationError(f"-auth.requiredClaims[{index}]: {error}") from None
+    audiences = settings.auth_audience
+    if "" in audiences:
+        raise ConfigurationError("-auth.audience: an audience must not be empty")
+    leeway = settings.auth_leeway
+    if not leeway.is_integer():
+        raise ConfigurationError("-auth.leeway: expected whole seconds")
+    length, head = settings.auth_max_token_size, settings.http_max_head_size
+    if length > head and length != Settings().auth_max_token_size:
+        raise ConfigurationError(
+            "-auth.maxTokenSize: must not exceed -http.maxHeadSize, since the token is in the head"
+        )
+    return TokenRules(
+        audiences=audiences,
+        required=tuple(required),
+        leeway=int(leeway),
+        max_length=min(length, head),
+    )
+
+
+def build_policy(settings: Settings, keyring: KeyRing, before: Policy | None = None) -> Policy:
+    """Build the policy. The state of the backends is taken over from the policy ``before``.
+
+    Raises:
+        ConfigurationError: everybody would be let through, there is no backend, or a flag is not valid.
+    """
+    auth, cluster = settings.enable_auth, settings.cluster_mode
+    if not auth and not settings.enable_rate_limit:
+        raise ConfigurationError("-enable.auth is not set: the gateway would let everybody through")
+    if not auth and not cluster:
+        raise ConfigurationError(
+            "-enable.rateLimit without -enable.auth needs -clusterMode, which takes the tenant from the path"
+        )
+    read = _backends("read.url", settings.read_url, before.read if before is not None else None)
+    write = _backends("write.url", settings.write_url, before.write if before is not None else None)
+    if read is None and write is None:
+        raise ConfigurationError("set -read.url or -write.url: there is no backend to send requests to")
+    header = settings.auth_http_header
+    if not header or not header.replace("-", "").replace("_", "").isalnum() or not header.isascii():
+        raise ConfigurationError("-auth.httpHeader: expected the name of a header, such as Authorization")
+    if settings.auth_issuer and auth and keyring.keyset is None:
+        raise ConfigurationError("-auth.issuer needs keys: without keys, tokens are not verified")
+    cache_bytes = settings.auth_token_cache_size
+    return Policy(
+        verifier=TokenVerifier(keyring.keyset, rules=token_rules(settings), cache_bytes=cache_bytes),
+        token_header=header.lower().encode(),
+        allow_without_prefix=settings.auth_http_header_allow_without_prefix,
+        cluster=cluster,
+        read=read,
+        write=write,
+        max_form_size=settings.max_form_size,
+        tell_why=settings.log_invalid_auth_tokens,
+        path_prefix=path_prefix(settings),
+        keys_awaited=auth and keyring.waiting,
+        auth=auth,
+        compression=not settings.http_disable_response_compression,
+        check_label_names=settings.write_check_label_names,
+        max_decoded=settings.ratelimit_max_decoded_size,
+    )
+
+
+def limiter_for(settings: Settings, limits: tuple[Limit, ...] | None, old: Limiter | None) -> Limiter | None:
+    """Update the old limiter, so that its counts stay, or build one. None without limits."""
+    if limits is None:
+        return None
+    limiter = old or Limiter()
+    limiter.max_tenants = settings.ratelimit_max_tenants
+    limiter.measured = bool(settings.datasource_url)
+    closed = limiter.measured and settings.ratelimit_fail_closed
+    limiter.stale_after = settings.ratelimit_max_usage_age if closed else None
+    limiter.replace(limits)
+    return limiter
+
+
+def describe_keys(configured: Configured) -> str:
+    """Describe in one line what verifies tokens."""
+    if configured.policy is not None and not configured.policy.auth:
+        return "-enable.auth is not set: NO token is needed, anybody who can connect can use any tenant"
+    keyset = configured.keyring.keyset if configured.keyring is not None else None
+    if keyset is None:
+        return "0 keys loaded: token signatures are NOT verified, anybody can make a token"
+    return f"{len(keyset)} key{'' if len(keyset) == 1 else 's'} loaded"
+
+
+def _backends(flag: str, urls: Sequence[str], before: BackendGroup | None) -> BackendGroup | None:
+    backends = [Backend.parse(url, flag) for url in urls]
+    return BackendGroup(backends, before) if backends else None

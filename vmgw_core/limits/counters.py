@@ -1,0 +1,139 @@
+"""The counters of all limits: those of totals, and those of the tenants that are kept.
+
+A tenant whose window holds something is never forgotten. At ``max_tenants`` there is no room for a new tenant until
+another has been idle for the longest window.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from vmgw_core.base import Subject, TenantID
+
+from .counter import Counter, Measurement, Peers
+from .limit_set import LimitSet, Slot
+from .model import Limit, LimitType, Resolution
+
+MAX_PLANS: Final = 64
+"""Sets of limits kept for one tenant: one for each set of labelled limits that its tokens match."""
+
+_MOVE_AFTER: Final = 1.0  # seconds: how exact the order of tenants is
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The counters that apply to one kind of token of one tenant. ``writes`` are ``rows`` and ``series``."""
+
+    reads: tuple[Counter, ...]
+    rows: tuple[Counter, ...]
+    series: tuple[Counter, ...]
+    writes: tuple[Counter, ...]
+
+
+class Tenant:
+    """The counters of one tenant, when it was last admitted, and when it was last moved to the end."""
+
+    __slots__ = ("counters", "kept", "last", "moved", "plans")
+
+    def __init__(self) -> None:
+        self.counters: dict[Slot, Counter] = {}
+        self.plans: dict[tuple[Slot, ...], Plan] = {}
+        self.kept = False
+        self.last = self.moved = float("-inf")
+
+
+class Counters:
+    """The counters in use. Iteration yields the totals, then those of tenants, the last admitted first."""
+
+    def __init__(self) -> None:
+        self.set = LimitSet(())
+        self.tenants: OrderedDict[TenantID | None, Tenant] = OrderedDict()
+        self.measurements: dict[tuple[LimitType, Resolution], Measurement] = {}
+        self.peers: Peers | None = None
+        self._totals: dict[Slot, Counter] = {}
+
+    def __iter__(self) -> Iterator[Counter]:
+        yield from self._totals.values()
+        for entry in reversed(self.tenants.values()):
+            yield from entry.counters.values()
+
+    def replace(self, limits: Iterable[Limit], *, measured: bool) -> None:
+        """Replace the limits. Counts are kept for limits that stay or only change their value."""
+        self.set = LimitSet(limits)
+        wanted = self.set.measurable if measured else set()
+        self.measurements = {pair: self.measurements.get(pair, Measurement()) for pair in wanted}
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """Make new counters that take over the windows of the old ones."""
+        totals = self.set.totals.items()
+        self._totals = {slot: self._counter(limit, None, self._totals.get(slot)) for slot, limit in totals}
+        for tenant, entry in self.tenants.items():
+            entry.plans.clear()
+            old, entry.counters = entry.counters, {}
+            for slot, counter in old.items():
+                limit = self.set.limit_of(tenant, slot)
+                if limit is not None:
+                    entry.counters[slot] = self._counter(limit, tenant, counter)
+
+    def _counter(self, limit: Limit, tenant: TenantID | None, old: Counter | None = None) -> Counter:
+        measurement = None
+        if not limit.labels and (tenant is not None or limit.total):  # a datasource knows neither
+            measurement = self.measurements.get((limit.type, limit.resolution))
+        counter = Counter(limit, tenant, measurement, self.peers if limit.type.counted else None)
+        if old is not None:
+            counter.window = old.window
+        return counter
+
+    def find(self, subject: Subject) -> tuple[Tenant, Plan]:
+        """Return the tenant's counters (new ones are not kept yet) and those that apply to this subject."""
+        entry = self.tenants.get(subject.tenant)
+        if entry is None:
+            entry = Tenant()
+        slots = self.set.slots(subject.labels)
+        plan = entry.plans.get(slots)
+        if plan is None:
+            if len(entry.plans) >= MAX_PLANS:
+                entry.plans.clear()
+            plan = entry.plans[slots] = self._plan(subject.tenant, entry, slots)
+        return entry, plan
+
+    def _plan(self, tenant: TenantID | None, entry: Tenant, slots: tuple[Slot, ...]) -> Plan:
+        counters: list[Counter] = []
+        for slot in slots:
+            counter = entry.counters.get(slot)
+            if counter is None and (limit := self.set.limit_of(tenant, slot)) is not None:
+                counter = entry.counters[slot] = self._counter(limit, tenant)
+            counters += [found for found in (counter, self._totals.get(slot)) if found is not None]
+        rows = tuple(counter for counter in counters if counter.limit.type is LimitType.ROWS_INSERTED)
+        series = tuple(counter for counter in counters if not counter.limit.type.counted)
+        reads = tuple(counter for counter in counters if counter.limit.type is LimitType.QUERIES)
+        return Plan(reads=reads, rows=rows, series=series, writes=rows + series)
+
+    def keep(self, subject: Subject, entry: Tenant, now: float, max_tenants: int) -> float:
+        """Keep a tenant, of at most ``max_tenants``; return the seconds until there is room, or 0 if there is."""
+        entry.last = now
+        if now - entry.moved < _MOVE_AFTER:
+            return 0.0
+        if entry.kept:
+            self.tenants.move_to_end(subject.tenant)
+        else:
+            wait = self._make_room(now, max_tenants)
+            if wait > 0:
+                return wait
+            self.tenants[subject.tenant] = entry
+            entry.kept = True
+        entry.moved = now
+        return 0.0
+
+    def _make_room(self, now: float, max_tenants: int) -> float:
+        """Forget tenants that have been idle for the longest window, those longest idle first."""
+        while self.tenants:
+            idle_at = next(iter(self.tenants.values())).last + self.set.longest
+            if idle_at > now:
+                return idle_at - now if len(self.tenants) >= max_tenants else 0.0
+            self.tenants.popitem(last=False)
+        return 0.0
