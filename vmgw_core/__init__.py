@@ -25,12 +25,14 @@ from vmgw_core.tokens import (
 )
 
 __version__: Final = "0.1.0"
+BUILD: Final = "pure Python" if hasattr(admit, "__code__") else "compiled"
+"""Whether mypyc has compiled what a request runs through."""
 
 __all__ = [
-    "Access", "AccessMode", "Backend", "BackendGroup", "Body", "Concurrency", "ConfigurationError", "Cycle", "Gateway",
-    "Grant", "HeadLimits", "HeaderEdit", "Headers", "KeyRing", "KeySet", "Limit", "Limiter", "Policy", "Refusal",
-    "RequestHead", "Response", "Route", "RowMeter", "State", "Subject", "TenantID", "Token", "TokenVerifier",
-    "UpstreamRequest", "VMAccessClaim", "VerificationKey", "__version__", "access_of", "admit", "check_fields",
-    "keys_from_jwks", "keys_from_pem", "match_route", "moved", "read_limits", "refusal_response", "rewrite",
-    "row_counter",
+    "BUILD", "Access", "AccessMode", "Backend", "BackendGroup", "Body", "Concurrency", "ConfigurationError",
+    "Cycle", "Gateway", "Grant", "HeadLimits", "HeaderEdit", "Headers", "KeyRing", "KeySet", "Limit", "Limiter",
+    "Policy", "Refusal", "RequestHead", "Response", "Route", "RowMeter", "State", "Subject", "TenantID", "Token",
+    "TokenVerifier", "UpstreamRequest", "VMAccessClaim", "VerificationKey", "__version__", "access_of", "admit",
+    "check_fields", "keys_from_jwks", "keys_from_pem", "match_route", "moved", "read_limits", "refusal_response",
+    "rewrite", "row_counter",
 ]  # fmt: skip

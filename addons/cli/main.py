@@ -24,7 +24,7 @@ from vmgw_addons.process import Configuration, GatewayMaster, Supervisor, build_
 from vmgw_addons.sources import FileExchange, build_exchange, limit_file
 from vmgw_addons.state import Configured, InForce, PageAccess, Process, Worker, header_edit
 from vmgw_addons.support import LogStyle, ThreadWriter, logging_in_thread, set_up_logging
-from vmgw_core import __version__
+from vmgw_core import BUILD, __version__
 from vmgw_core.base import quoted
 from vmgw_core.configuration import Settings, help_text, parse
 from vmgw_core.errors import ConfigurationError
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
             print(help_text(addon_list(), list(_COMMANDS.items())), end="")
             return 0
         if settings.version:
-            print(f"vmgateway {__version__}")
+            print(f"vmgateway {__version__} ({BUILD})")
             return 0
         check(settings)
     except ConfigurationError as error:

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from vmgw_addons.state import CaptureStatus, Cycles, InForce, Process, Reloads
 from vmgw_addons.support import Background
-from vmgw_core import __version__
+from vmgw_core import BUILD, __version__
 from vmgw_core.backends import Durations
 from vmgw_core.base import tenant_name
 from vmgw_core.enforcement import Cycle
@@ -127,7 +127,7 @@ class StateMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         configured = self.in_force.configured
         keyring, policy = configured.keyring, configured.policy
-        yield gauge("vmgateway_info", "The running version", ["version"], [([__version__], 1)])
+        yield gauge("vmgateway_info", "The running version", ["version", "build"], [([__version__, BUILD], 1)])
         keyset = keyring.keyset if keyring is not None else None
         for name, text, value in (
             (
