@@ -91,7 +91,6 @@ def datasource(seconds: float, *, restart: bool) -> None:
             gateway = stack.enter_context(Gateway(*flags(directory, backend.url, f"-datasource.url={server.url}")))
             gateway.wait_until(
                 lambda: gateway.metric("vmgateway_ratelimit_measured", type="queries") == 1,
-                within=30,
                 what="is told of usage",
             )
             sent = offer(gateway, seconds / 2)

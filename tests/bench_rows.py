@@ -16,10 +16,10 @@ from pathlib import Path
 
 from tests.support.core.bodies import CASES, TIME, double, item, label, number, snappy, zstd
 from tests.support.core.counting import counter_of
+from tests.support.wire.metering import METER
 from tests.support.wire.processes import Gateway, find_program, free_port
 from tests.support.wire.servers import Server, VictoriaMetrics
 from tests.support.wire.tokens import SigningKey
-from tests.wire.test_metering import METER
 from vmgw_core.rows.meter import RowMeter
 
 SERIES = 10_000

@@ -5,7 +5,6 @@ Servers are shared, so each test writes metrics of its own name (``metric``) and
 
 from __future__ import annotations
 
-import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.wire.certificates import Authority
-from tests.support.wire.processes import Gateway, Program
+from tests.support.wire.processes import Gateway, Program, auth_flags
 from tests.support.wire.servers import Cluster, OidcProvider, Redis, VictoriaMetrics
 from tests.support.wire.tokens import FULL, SigningKey, team, tenant
 from tests.support.wire.upstream import RecordingUpstream
@@ -68,29 +66,28 @@ def redis_server() -> Iterator[Redis]:
         yield server
 
 
-# --- keys -----------------------------------------------------------------------------------------------------------
+# --- per file -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
-def key() -> SigningKey:
-    """The key whose public half ``key_file`` holds."""
-    return SigningKey.generate("ES256")
+@pytest.fixture(scope="module")
+def backend() -> Iterator[RecordingUpstream]:
+    """For the files whose tests share one gateway. What it recorded before is theirs to forget."""
+    with RecordingUpstream() as server:
+        yield server
 
 
-@pytest.fixture(scope="session")
-def key_file(key: SigningKey, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("keys") / "public.pem"
-    path.write_text(key.public_pem)
-    return path
-
-
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """A certificate authority for backends and listeners with TLS."""
-    return Authority(tmp_path_factory.mktemp("ca"))
+@pytest.fixture(scope="module")
+def token(key: SigningKey) -> str:
+    """Allows everything."""
+    return key.mint()
 
 
 # --- per test -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def flags(upstream: RecordingUpstream, key_file: Path) -> list[str]:
+    return auth_flags(upstream.url, key_file)
 
 
 @pytest.fixture(params=["vmgateway", "mitmdump"])
@@ -109,15 +106,3 @@ def start_gateway() -> Iterator[StartGateway]:
             return stack.enter_context(Gateway(*flags, **options))  # type: ignore[arg-type]
 
         yield start
-
-
-@pytest.fixture
-def upstream() -> Iterator[RecordingUpstream]:
-    with RecordingUpstream() as server:
-        yield server
-
-
-@pytest.fixture
-def metric() -> str:
-    """A metric name that no other test uses."""
-    return f"m_{uuid.uuid4().hex[:12]}"

@@ -14,8 +14,11 @@ Nothing here waits: ``lane.pass_time`` moves the clock that the lane's deadlines
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from mitmproxy.test import taddons
 
 from tests.support.wire.tokens import SPEC_READ
 from vmgw_addons.lanes.fast.client import FastClient
@@ -173,6 +176,16 @@ class Backends:
         connection = make()
         self.opened.append(FakeTransport(self.loop, connection))
         return connection
+
+
+@contextmanager
+def mitmproxy_with(addon: object) -> Iterator[taddons.context]:
+    """mitmproxy with one addon. Its event loop is closed at the end, which mitmproxy 11 leaves to the test."""
+    with taddons.context(addon) as context:
+        try:
+            yield context
+        finally:
+            context.master.event_loop.close()
 
 
 class Lane:

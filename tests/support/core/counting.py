@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hypothesis import settings
-
 from tests.support.core.bodies import Headers
 from vmgw_core.http.head import RequestHead
 from vmgw_core.routing.routes import match_route
@@ -13,9 +11,6 @@ from vmgw_core.rows.counter import RowCounter
 from vmgw_core.rows.dispatch import row_counter
 
 MIB = 1 << 20
-
-LAW = settings(database=None, deadline=None, max_examples=60)
-"""For property tests: how long one example takes says nothing on a busy machine."""
 
 
 def counter_of(target: str, headers: Headers = (), *, max_decoded: int = 64 * MIB, check: bool = False) -> RowCounter:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
-TIMEOUT = 20.0
+from tests.support.wire.waiting import HANGS
+
 """Seconds until a test gives up on an answer."""
 
 Arguments = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -37,7 +38,7 @@ class Answer:
 class Client:
     """Requests to one server on loopback: a connection each."""
 
-    def __init__(self, port: int, *, token: str | None = None, timeout: float = TIMEOUT) -> None:
+    def __init__(self, port: int, *, token: str | None = None, timeout: float = HANGS) -> None:
         self.port = port
         self._timeout = timeout
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}

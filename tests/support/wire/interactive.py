@@ -12,6 +12,7 @@ from typing import Any
 from mitmproxy.version import VERSION
 
 from tests.support.wire.processes import REPOSITORY, Gateway, free_port, mitmproxy_option
+from tests.support.wire.waiting import HANGS
 
 OLD = VERSION.startswith("11.")
 _PASSWORD = "of-the-test"  # noqa: S105
@@ -45,7 +46,7 @@ class MitmWeb(Gateway):
         request.add_header("Cookie", "_xsrf=abcd; _mitmproxy_xsrf=abcd")
         if not OLD:
             request.add_header("Authorization", f"Bearer {_PASSWORD}")
-        with self.opener.open(request, timeout=10) as answer:
+        with self.opener.open(request, timeout=HANGS) as answer:
             return json.loads(answer.read())
 
     def flows(self, path: str = "") -> list[dict[str, Any]]:

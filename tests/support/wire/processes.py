@@ -8,9 +8,11 @@ ends before it should, fails the test with the end of its log.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -26,14 +28,12 @@ from typing import Final, Literal, Self, TypeVar
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.wire.client import Client
-from tests.support.wire.waiting import eventually
+from tests.support.wire.waiting import HANGS, eventually
 
 T = TypeVar("T")
 
 REPOSITORY: Final = Path(__file__).resolve().parents[3]
 
-START_TIMEOUT: Final = 30.0
-STOP_TIMEOUT: Final = 15.0
 LOG_TAIL: Final = 6000
 """Characters of a log shown when a test fails."""
 
@@ -123,13 +123,13 @@ class Process(ABC):
                 env=self._env,
                 start_new_session=True,
             )
-        self.wait_until(self.is_ready, within=START_TIMEOUT, what="is ready")
+        self.wait_until(self.is_ready, what="is ready")
 
     def signal(self, number: signal.Signals) -> None:
         """To the process itself, not to its group: as a supervisor would."""
         self._process.send_signal(number)
 
-    def wait(self, *, within: float = STOP_TIMEOUT) -> int:
+    def wait(self, *, within: float = HANGS) -> int:
         """Wait until it has ended; its exit code."""
         try:
             return self._process.wait(within)
@@ -194,18 +194,19 @@ class Process(ABC):
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
     def log(self) -> str:
-        """What it has written so far, stdout and stderr together, over all its starts."""
+        """What it has written so far, stdout and stderr together, over all its starts.
+
+        The gateway's lines are written by a thread: ``wait_for_log`` for what must be there.
+        """
         return (self.directory / "log").read_text(errors="replace")
 
-    def wait_for_log(self, pattern: str, *, within: float = 10.0, behind: int = 0) -> re.Match[str]:
+    def wait_for_log(self, pattern: str, *, behind: int = 0) -> re.Match[str]:
         """Wait until the log has ``pattern`` behind its first ``behind`` characters."""
-        found = self.wait_until(
-            lambda: re.compile(pattern).search(self.log(), behind), within=within, what=f"logs {pattern!r}"
-        )
+        found = self.wait_until(lambda: re.compile(pattern).search(self.log(), behind), what=f"logs {pattern!r}")
         assert found is not None
         return found
 
-    def wait_until(self, predicate: Callable[[], T], *, within: float = 10.0, what: str) -> T:
+    def wait_until(self, predicate: Callable[[], T], *, within: float = HANGS, what: str) -> T:
         """``eventually``, that ends at once when the process does, and shows its log when it fails."""
 
         def look() -> T:
@@ -221,6 +222,10 @@ class Process(ABC):
 
     def _tail(self) -> str:
         return f"\n--- {' '.join(self.command())}\n--- end of its log:\n{self.log()[-LOG_TAIL:]}"
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 # --- the gateway ----------------------------------------------------------------------------------------------------
@@ -239,15 +244,30 @@ def run_vmgateway(*flags: str, env: Mapping[str, str] | None = None) -> subproce
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
-        timeout=START_TIMEOUT,
+        timeout=HANGS,
         check=False,
     )
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a sub-command of ``vmgateway``, or a dry run, in this process, which saves the seconds of its start."""
+    from vmgw_addons.cli.main import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(arguments, {})
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def mitmproxy_option(flag: str) -> str:
     """The mitmproxy option of a flag: ``auth.publicKeyFiles`` is ``vmgw_auth_public_key_files``."""
     words = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", flag.replace(".", "_"))
     return "vmgw_" + re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", words).lower()
+
+
+def auth_flags(url: str, key_file: Path) -> list[str]:
+    """The flags of most tests: tokens are verified with ``key_file``, reads and writes go to ``url``."""
+    return ["-enable.auth", f"-read.url={url}", f"-write.url={url}", f"-auth.publicKeyFiles={key_file}"]
 
 
 class Gateway(Process):
@@ -305,3 +325,13 @@ class Gateway(Process):
         families = text_string_to_metric_families(self.client().get("/metrics").text)
         samples = (sample for family in families for sample in family.samples if sample.name == name)
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+
+
+def curl(line: str, gateway: Gateway) -> tuple[int, str]:
+    """Run a curl line of the specification against ``gateway``; the status and the body."""
+    program, *arguments = shlex.split(line.replace(":8431", f":{gateway.port}"))
+    assert program == "curl"
+    command = [find_program("curl"), "--silent", "--show-error", "--noproxy", "*", "--write-out", "\n%{http_code}"]
+    result = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=HANGS, check=True)
+    body, _, status = result.stdout.rpartition("\n")
+    return int(status), body

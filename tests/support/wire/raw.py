@@ -7,13 +7,13 @@ import struct
 from collections.abc import Iterable
 from types import TracebackType
 
-TIMEOUT = 20.0
+from tests.support.wire.waiting import HANGS
 
 
 class RawClient:
     """One connection to a port on loopback."""
 
-    def __init__(self, port: int, *, timeout: float = TIMEOUT) -> None:
+    def __init__(self, port: int, *, timeout: float = HANGS) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
         self.buffer = b""
 

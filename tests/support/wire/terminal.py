@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.wire.client import Client
-from tests.support.wire.processes import REPOSITORY, START_TIMEOUT, find_program, free_port, mitmproxy_option
+from tests.support.wire.processes import REPOSITORY, find_program, free_port, mitmproxy_option
 from tests.support.wire.waiting import eventually
 
 
@@ -35,7 +35,7 @@ class Terminal:
         self.tmux("-f", os.devnull, "new-session", "-d", "-x", "130", "-y", "38", f"exec {self.command}")
         try:
             self.pid = int(self.tmux("display-message", "-p", "#{pane_pid}"))
-            eventually(self.is_ready, within=START_TIMEOUT, what="mitmproxy serves")
+            eventually(self.is_ready, what="mitmproxy serves")
         except BaseException:
             self.close()
             raise

@@ -5,15 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-POLL_INTERVAL = 0.02
+HANGS: Final = 240.0
+"""Seconds after which something is taken to hang. A test that passes never waits so long, however busy the machine."""
+
+POLL_INTERVAL: Final = 0.02
 """Seconds between two looks."""
 
 
-def eventually(predicate: Callable[[], T], *, within: float = 10.0, what: str = "") -> T:
+def eventually(predicate: Callable[[], T], *, within: float = HANGS, what: str = "") -> T:
     """Call ``predicate`` until it answers something true, and return that.
 
     ``within`` is in seconds. Raises AssertionError, with ``what`` and the last answer, once they are over. An

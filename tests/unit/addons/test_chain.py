@@ -10,6 +10,7 @@ import mitmproxy.addons
 import pytest
 from mitmproxy import version
 
+from tests.support.wire.waiting import HANGS
 from vmgw_addons import chain
 from vmgw_addons.cli.main import addon_list
 from vmgw_core.configuration.command_line import help_text
@@ -43,6 +44,6 @@ def test_every_flag_and_option_is_in_the_help() -> None:
 def test_every_flag_is_an_option_of_mitmdump(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).parent / "mitmdump"), "--options", "--set", f"confdir={tmp_path}"]
     command += ["-s", str(REPOSITORY / "addons" / "vmgateway.py")]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=HANGS, check=True)
     for flag in FLAGS:
         assert f"\n{option_name(flag)}:" in shown.stdout, shown.stderr

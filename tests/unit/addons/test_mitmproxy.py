@@ -15,6 +15,7 @@ import pytest
 from mitmproxy.version import VERSION
 
 import vmgw_addons
+from tests.support.wire.waiting import HANGS
 from vmgw_addons import _mitmproxy
 from vmgw_core.errors import ConfigurationError
 
@@ -52,7 +53,7 @@ BROKEN = {
 def test_a_mitmproxy_that_lacks_something_is_refused_in_one_line(program: str, fault: str) -> None:
     broken, reason = BROKEN[fault]
     command = [sys.executable, "-c", STARTS[program].format(broken=broken)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=HANGS, check=False)
     said = ended.stdout + ended.stderr
     # mitmdump 11 may notice the logged error before the exit code, and ends with its own.
     assert ended.returncode in ((2,) if program == "vmgateway" else (1, 2)), said

@@ -10,8 +10,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-import pytest
-
+from tests.support.each import each
 from vmgw_core.configuration.flag import Flag, Kind
 from vmgw_core.configuration.table import BY_NAME, FLAGS
 
@@ -29,8 +28,9 @@ def specified() -> list[tuple[str, str, str]]:
     return rows
 
 
-@pytest.mark.parametrize(("name", "kind", "default"), [pytest.param(*row, id=row[0]) for row in specified()])
-def test_a_flag_of_the_specification_is_there_with_its_type_and_default(name: str, kind: str, default: str) -> None:
+@each("row", specified(), ids=lambda row: row[0])
+def test_a_flag_of_the_specification_is_there_with_its_type_and_default(row: tuple[str, str, str]) -> None:
+    name, kind, default = row
     flag = BY_NAME[name]
     assert flag.kind is Kind.ARRAY if name in SEVERAL else flag.kind.value == kind
     assert flag.default == flag.parse(default)
@@ -40,7 +40,7 @@ def named_in_tests() -> frozenset[str]:
     """Every flag that a test of the addons, or one with real servers, sets."""
     files = (path for place in ("unit/addons", "wire") for path in (TESTS / place).rglob("*.py"))
     names = {name for path in files for name in re.findall(r"[\"']-([A-Za-z0-9.]+)", path.read_text())}
-    for path in (TESTS / "wire").glob("test_datasource_*.py"):  # there they stand without the prefix they share
+    for path in TESTS.rglob("test_datasource*.py"):  # there they stand without the prefix they share
         names |= {f"datasource.{name}" for name in re.findall(r"[\"']([A-Za-z0-9.]+)[=\"']", path.read_text())}
     for path in (TESTS / "unit" / "addons" / "lanes" / "fast").glob("test_*.py"):  # there they are arguments of a lane
         names |= set(re.findall(r"Lane\(\*\*\{\"([A-Za-z0-9.]+)\"", path.read_text()))
@@ -50,6 +50,6 @@ def named_in_tests() -> frozenset[str]:
 SET: Final = named_in_tests()
 
 
-@pytest.mark.parametrize("flag", [flag for flag in FLAGS if not flag.effect], ids=lambda flag: flag.name)
+@each("flag", [flag for flag in FLAGS if not flag.effect], ids=lambda flag: flag.name)
 def test_a_flag_that_takes_effect_is_set_by_some_test(flag: Flag) -> None:
     assert flag.name in SET

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy.io import tnetstring
 from mitmproxy.test import tflow
@@ -16,8 +16,6 @@ from mitmproxy.test import tflow
 from vmgw_addons.capture.reader import Entry, opened, read
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.replay.record import Captured
-
-LAW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others work on the machine too
 
 DATA = Path(__file__).parents[3] / "data" / "replay"
 
@@ -120,7 +118,6 @@ def test_damage_is_named(data: bytes, message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
-@LAW
 @given(st.integers(0, len(GOOD) - 1), st.binary(min_size=1, max_size=3))
 def test_any_damage_gives_flows_or_an_error(position: int, damage: bytes) -> None:
     data = GOOD[:position] + damage + GOOD[position + len(damage) :]

@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from tests.support.wire.processes import free_port
+from tests.support.wire.waiting import HANGS
 from vmgw_addons import chain
 from vmgw_addons.listener.server import Listener, parse_listen_address
 from vmgw_core.errors import ConfigurationError
@@ -59,7 +60,7 @@ def test_a_connection_that_comes_as_the_listener_closes_is_taken_or_closed(turns
             listener.close()
             loop = asyncio.get_running_loop()
             try:
-                return await asyncio.wait_for(loop.sock_recv(client, 16), timeout=10)
+                return await asyncio.wait_for(loop.sock_recv(client, 16), timeout=HANGS)
             except ConnectionResetError:
                 return b""
 

@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 
 import pytest
+from OpenSSL import SSL
 
 from tests.support.wire.certificates import Authority
 from vmgw_addons.outgoing.upstream_tls import contexts
@@ -13,11 +14,6 @@ from vmgw_core.configuration import parse
 from vmgw_core.errors import ConfigurationError
 
 URL = "-read.url=https://vm.example:8428"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 def test_the_flags_are_in_force_in_both_lanes(authority: Authority) -> None:
@@ -72,3 +68,23 @@ def test_a_file_that_cannot_be_used_is_named(
     given = [f"-read.{flag.format(cert=cert, other=other)}" for flag in flags]
     with pytest.raises(ConfigurationError, match=reason):
         contexts(parse([URL, *given], {}).settings)
+
+
+def test_only_https_backends_have_a_context() -> None:
+    made = contexts(parse([URL, "-write.url=http://vm.example:8480"], {}).settings)
+    assert list(made) == [("vm.example", 8428)]
+
+
+@pytest.mark.parametrize("name", ["db.test", "127.0.0.1", "::1"])
+def test_a_connection_starts_as_a_client(name: str) -> None:
+    (settings,) = contexts(parse([URL, f"-read.tlsServerName={name}"], {}).settings).values()
+    connection = settings.connect()
+    with pytest.raises(SSL.WantReadError):
+        connection.do_handshake()  # it has something to say, and waits for an answer
+    assert (name.encode() in connection.bio_read(4096)) is (name == "db.test"), "SNI names no address"
+
+
+def test_one_address_is_spoken_to_in_one_way() -> None:
+    flags = ["-write.url=https://vm.example:8428/write", "-write.tlsServerName=other.test"]
+    with pytest.raises(ConfigurationError, match="same address"):
+        contexts(parse([URL, *flags], {}).settings)

@@ -148,7 +148,7 @@ def test_the_value_and_the_error_of_a_thread() -> None:
 
 def test_a_thread_that_hangs_does_not_pile_up_others_behind_it() -> None:
     async def main() -> list[str]:
-        one, calls = OneThread("worker"), list[str]()
+        one, calls = OneThread("the only worker"), list[str]()
         begun, go_on = threading.Event(), threading.Event()
 
         def hang() -> None:
@@ -161,7 +161,7 @@ def test_a_thread_that_hangs_does_not_pile_up_others_behind_it() -> None:
         given_up.cancel()
         waiting = asyncio.ensure_future(one.call(lambda: calls.append("next")))
         await asyncio.sleep(0)
-        assert sum(thread.name == "worker" for thread in threading.enumerate()) == 1
+        assert sum(thread.name == "the only worker" for thread in threading.enumerate()) == 1
         go_on.set()
         await waiting
         await asyncio.wait([given_up])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vmgw_core.base.bounded_cache import ENTRY_BYTES, BoundedCache, text_bytes
@@ -70,7 +70,6 @@ def test_text_bytes(texts: tuple[str | None, ...], least: int) -> None:
     assert least <= text_bytes(*texts) <= least + 200
 
 
-@settings(database=None)
 @given(
     st.integers(0, 6),
     st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 4), st.booleans())),

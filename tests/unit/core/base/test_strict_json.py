@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vmgw_core.base import strict_json
@@ -228,13 +228,11 @@ _JSON = st.recursive(
 )
 
 
-@settings(database=None, max_examples=60)
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), _JSON, max_size=3), st.booleans())
 def test_load_object_is_the_inverse_of_dumps(value: dict[str, object], ascii_only: bool) -> None:
     assert load_object(json.dumps(value, ensure_ascii=ascii_only), "x") == value
 
 
-@settings(database=None, max_examples=200)
 @given(st.binary(max_size=60) | st.text(st.sampled_from('{}[]":,\\ud80ea1.-\ud800'), max_size=30))
 def test_any_input_gives_an_object_or_a_field_error(data: bytes | str) -> None:
     try:

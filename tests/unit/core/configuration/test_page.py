@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.each import each
 from vmgw_core.configuration.command_line import parse
 from vmgw_core.configuration.flag import Flag, Kind
 from vmgw_core.configuration.page import flags_page, format_duration, shown
@@ -57,7 +58,7 @@ def test_passwords_and_keys_are_secret_flags() -> None:
     assert {name for name in names if not BY_NAME[name].secret} == set()
 
 
-@pytest.mark.parametrize("flag", [flag for flag in FLAGS if not flag.secret], ids=lambda flag: flag.name)
+@each("flag", [flag for flag in FLAGS if not flag.secret], ids=lambda flag: flag.name)
 def test_what_is_shown_means_the_same(flag: Flag) -> None:
     assert flag.parse(shown(flag, flag.default)) == flag.default
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.each import each
 from vmgw_core.configuration.flag import Flag, Kind
 from vmgw_core.configuration.table import BY_NAME, FLAGS, description, markdown_table, option_name, variable_name
 
@@ -14,7 +15,7 @@ def test_names_are_unique() -> None:
     assert len({variable_name(flag) for flag in FLAGS}) == len(FLAGS)
 
 
-@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
+@each("flag", FLAGS, ids=lambda flag: flag.name)
 def test_every_row(flag: Flag) -> None:
     assert flag.group
     assert flag.help.isprintable()

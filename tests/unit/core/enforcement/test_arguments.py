@@ -8,10 +8,11 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.core import go_query
+from tests.support.each import each
 from vmgw_core.base.tenants import TenantID
 from vmgw_core.enforcement.arguments import enforce, enforcement_of
 from vmgw_core.errors import BadRequest
@@ -155,7 +156,6 @@ printable = st.text(alphabet="ab_:.xXuU019-\"'`{}[],\\!~ \u00e9\u65e5\U0001f600"
 
 @given(st.dictionaries(printable, printable, min_size=1, max_size=3))
 @example({"team-name": "dev", "1st": "x", "a.b:c": 'q"', '"': "\\", "\u00e9": "\u00e9", "or": "x", "a b": "{}"})
-@settings(max_examples=100)
 def test_labels_as_a_selector_mean_the_labels(labels: dict[str, str]) -> None:
     claim = VMAccessClaim(tenant=TenantID(), labels=tuple(labels.items()), filters=(), mode=AccessMode.FULL)
     (match,) = enforcement_of(claim).matches
@@ -273,7 +273,7 @@ TRACE_SPELLINGS = [
 ]
 
 
-@pytest.mark.parametrize("pair", TRACE_SPELLINGS)
+@each("pair", TRACE_SPELLINGS)
 @pytest.mark.parametrize("route", [QUERY, DELETE, STATIC, WRITE], ids=["read", "delete", "static", "write"])
 @pytest.mark.parametrize(
     ("claim", "cluster"),
@@ -293,7 +293,7 @@ def test_a_restricted_token_gets_no_trace(pair: str, route: Route, claim: VMAcce
     assert not any(key.strip().lower() == "trace" for key in keys)
 
 
-@pytest.mark.parametrize("pair", TRACE_SPELLINGS)
+@each("pair", TRACE_SPELLINGS)
 def test_a_token_for_the_whole_of_a_single_node_may_trace(pair: str) -> None:
     assert enforce(QUERY, NOBODY, f"a=1&{pair}", pair, cluster=False) == (f"a=1&{pair}", pair)
 
@@ -502,7 +502,6 @@ routes = st.sampled_from(ROUTES)
 @given(routes, claims, queries, st.none() | queries)
 @example(QUERY, BY_FILTER, "extra_filters%5B%5D=m", f'query={{__name__!=""}}&extra_filters={OPS}')
 @example(QUERY, BY_BOTH, "extra_label=a=b&extra_filters=m&extra_filters[]=m", "extra_label=a=b&extra_filters=m")
-@settings(max_examples=150)
 def test_where_the_token_has_its_own_no_argument_of_the_client_survives(
     route: Route, claim: VMAccessClaim, query: str, form: str | None
 ) -> None:
@@ -519,7 +518,6 @@ def test_where_the_token_has_its_own_no_argument_of_the_client_survives(
 
 
 @given(routes, claims, queries, st.none() | queries)
-@settings(max_examples=150)
 def test_all_other_arguments_survive(route: Route, claim: VMAccessClaim, query: str, form: str | None) -> None:
     def others(values: go_query.Values) -> go_query.Values:
         return [
@@ -536,7 +534,6 @@ def test_all_other_arguments_survive(route: Route, claim: VMAccessClaim, query: 
 
 @given(routes, claims, queries, st.none() | queries)
 @example(LABELS, BY_LABEL, "", None)
-@settings(max_examples=150)
 def test_enforcing_twice_is_enforcing_once(route: Route, claim: VMAccessClaim, query: str, form: str | None) -> None:
     once = enforce(route, claim, query, form, cluster=False)
     twice = enforce(route, claim, *once, cluster=False)
@@ -548,7 +545,6 @@ def test_enforcing_twice_is_enforcing_once(route: Route, claim: VMAccessClaim, q
 
 
 @given(routes, claims, st.text(max_size=40) | queries, st.none() | st.text(max_size=40))
-@settings(max_examples=150)
 def test_any_text_is_enforced_or_refused(route: Route, claim: VMAccessClaim, query: str, form: str | None) -> None:
     try:
         sent_query, sent_form = enforce(route, claim, query, form, cluster=False)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.core import keys
 from tests.support.core.limiters import limit
+from tests.support.each import each
 from vmgw_core.backends.backend import Backend
 from vmgw_core.backends.balancer import BackendGroup, Member
 from vmgw_core.backends.concurrency import Concurrency
@@ -174,7 +175,7 @@ AFTER: Final[dict[str, dict[State, State]]] = {
 }
 
 
-@pytest.mark.parametrize("event", EVENTS)
+@each("event", EVENTS)
 @pytest.mark.parametrize("state", State)
 def test_every_event_in_every_state(state: State, event: str) -> None:
     made = reach(state)

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core.bodies import ENCODINGS, Headers, frames, members, snappy, zstd
-from tests.support.core.counting import LAW
 from vmgw_core.errors import BadRequest, BodyTooLarge, Refusal, UnsupportedBody
 from vmgw_core.http.content_coding import PIECE, ZstdBlock, content_encoding, decoder
 from vmgw_core.http.head import RequestHead
@@ -66,7 +65,7 @@ def test_no_encoding_changes_nothing() -> None:
         ("deflate", b"plain", "not valid deflate"),
         ("deflate", b"", "is truncated"),
         ("deflate", zlib.compress(TEXT)[:-1], "is truncated"),
-        ("deflate", zlib.compress(TEXT) + b"tail", "after the end"),
+        ("deflate", zlib.compress(TEXT) + b"tail", "^there are bytes after the end of the deflate encoding$"),
         ("deflate", zlib.compress(TEXT, wbits=-15), "not valid deflate"),
         ("deflate", gzip.compress(TEXT), "not valid deflate"),
         ("zstd", b"plain", "not valid zstd"),
@@ -84,14 +83,12 @@ def test_broken_encodings_are_refused(encoding: str, body: bytes, what: str) -> 
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd", "snappy"])
-@LAW
 @given(data=st.binary(max_size=300), size=st.integers(1, 50))
 def test_any_bytes_decode_or_are_refused(encoding: str, data: bytes, size: int) -> None:
     with contextlib.suppress(Refusal):
         decode(encoding, *cut(data, size))
 
 
-@LAW
 @given(data=st.binary(max_size=3000), size=st.integers(1, 500))
 def test_decoding_undoes_encoding(data: bytes, size: int) -> None:
     for encoding, encode in ENCODINGS.values():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import urllib3
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.core import go_query
@@ -90,7 +90,6 @@ def test_arguments_are_at_most_5000(place: str) -> None:
 
 @given(st.text(max_size=60) | st.text(alphabet="a=&;%4f+ ~", max_size=30))
 @example("a=%4f&b")
-@settings(max_examples=200)
 def test_any_text_is_split_as_go_splits_it_or_refused(arguments: str) -> None:
     try:
         pairs = split_pairs(arguments, "URL")
@@ -130,7 +129,6 @@ def test_keys(pair: str, decoded: str, folded: str) -> None:
 @given(st.text(max_size=20), st.text(max_size=40))
 @example("extra_filters[]", '{a="b;c&d=e%zz f+g\u00e9\0"}')
 @example("", "")
-@settings(max_examples=200)
 def test_an_encoded_pair_is_read_as_it_was_meant(key: str, value: str) -> None:
     try:
         f"{key}{value}".encode()
@@ -203,7 +201,6 @@ def test_is_form_rejects(content_type: str) -> None:
 @given(st.text(alphabet=st.characters(max_codepoint=255), max_size=40))
 @example(FORM + "\xa0")
 @example("\x85" + FORM)
-@settings(max_examples=100)
 def test_both_readings_of_a_content_type_agree(content_type: str) -> None:
     """What ``is_form`` lets in, ``read_form`` takes, and the other way round."""
     try:
@@ -315,7 +312,6 @@ names = st.text(alphabet=st.characters(codec="ascii", exclude_characters='"%\\\r
 
 
 @given(st.lists(st.tuples(names, st.binary(max_size=30)), max_size=5))
-@settings(max_examples=100)
 def test_go_reads_a_converted_multipart_body_as_the_original(fields: list[tuple[str, bytes]]) -> None:
     body, content_type = urllib3.encode_multipart_formdata(fields, boundary="b0undary")
     expected = [(name, value.decode("utf-8", "surrogateescape")) for name, value in fields]
@@ -335,7 +331,6 @@ def test_go_reads_a_converted_multipart_body_as_the_original(fields: list[tuple[
         max_size=12,
     ).map(b"".join),
 )
-@settings(max_examples=200)
 def test_any_body_of_any_type_is_a_form_or_a_refusal(content_type: str, body: bytes) -> None:
     try:
         text = read_form(content_type, body)

@@ -8,7 +8,7 @@ import h11._readers
 import pytest
 from h11 import Data, EndOfMessage, RemoteProtocolError
 from h11._receivebuffer import ReceiveBuffer
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vmgw_core.errors import BadRequest
@@ -173,7 +173,6 @@ def _outcome(data: bytes, places: list[int]) -> tuple[bytes, bytes, bool] | str:
 
 
 @given(_CHUNKED, _PLACES)
-@settings(derandomize=True, max_examples=400)
 @example(b"1;" + b"x" * MAX, [10])
 @example(b"0\r\n" + b"A: b\r\n" * 10, [7, 8, 9])
 def test_pieces_make_no_difference(data: bytes, places: list[int]) -> None:
@@ -181,14 +180,12 @@ def test_pieces_make_no_difference(data: bytes, places: list[int]) -> None:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=5), _PLACES, st.binary(max_size=5))
-@settings(derandomize=True)
 def test_what_is_written_in_chunks_is_read_again(chunks: list[bytes], places: list[int], behind: bytes) -> None:
     data = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
     assert read(ChunkedReader(MAX), *cut(data + behind, places)) == (b"".join(chunks), behind, True)
 
 
 @given(st.lists(st.sampled_from([b"4\r\nabcd\r\n", b"1;x\r\na\r\n"]) | _PARTS, max_size=6).map(b"".join))
-@settings(derandomize=True, max_examples=400)
 def test_whatever_is_accepted_h11_reads_the_same_or_refuses(data: bytes) -> None:
     data += b"0\r\n\r\n"
     outcome = _outcome(data, [])
@@ -206,7 +203,6 @@ def test_whatever_is_accepted_h11_reads_the_same_or_refuses(data: bytes) -> None
 
 
 @given(st.integers(0, 20), st.binary(max_size=40), _PLACES)
-@settings(derandomize=True)
 def test_a_length_is_a_length(length: int, data: bytes, places: list[int]) -> None:
     whole = read(LengthReader(length), data)
     assert read(LengthReader(length), *cut(data, places)) == whole

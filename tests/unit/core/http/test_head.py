@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import h11
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vmgw_core.errors import HeadTooLarge, MalformedHead
@@ -164,7 +164,6 @@ near_heads = st.lists(
 
 @given(near_heads, st.integers(1, 120), st.data())
 @example(SMALLEST, len(SMALLEST), None)
-@settings(max_examples=200)
 def test_the_verdict_does_not_depend_on_the_pieces_a_head_comes_in(
     received: bytes, max_size: int, data: st.DataObject | None
 ) -> None:
@@ -182,7 +181,6 @@ def test_the_verdict_does_not_depend_on_the_pieces_a_head_comes_in(
 
 
 @given(st.binary(max_size=200) | near_heads, st.integers(1, 200))
-@settings(max_examples=200)
 def test_any_bytes_are_a_head_or_a_refusal(received: bytes, max_size: int) -> None:
     verdict = _verdict(received, max_size)
     if isinstance(verdict, int):
@@ -324,7 +322,6 @@ def test_a_refusal_of_an_incomplete_head_says_what_is_wrong() -> None:
 @given(near_heads)
 @example(GET + HOST + b"Content-Length: 3\r\nx: y\r\n\r\n")
 @example(GET + b"x:\r\n" + HOST + b"\xff: \xff\r\n\r\n")
-@settings(max_examples=200)
 def test_another_strict_parser_reads_an_accepted_head_the_same_way(head: bytes) -> None:
     try:
         check_head(head)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.support.each import each
 from vmgw_core import errors
 from vmgw_core.base.tenants import Access
 from vmgw_core.errors import MethodNotAllowed, RateLimited, Refusal, TokenRefused
@@ -75,7 +76,7 @@ def _document(body: bytes) -> dict[str, str]:
     return document
 
 
-refusals = pytest.mark.parametrize("cls", [pytest.param(cls, id=cls.__name__) for cls in PROMISED])
+refusals = each("cls", PROMISED, ids=lambda cls: cls.__name__)
 
 
 def test_every_refusal_is_promised() -> None:

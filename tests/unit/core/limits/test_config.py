@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vmgw_core.base.tenants import Labels, TenantID
+from tests.support.core.limiters import limit
+from vmgw_core.base.tenants import TenantID
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits.config import MAX_BYTES, MAX_LABELLED, check_measurable, read_limits
-from vmgw_core.limits.model import MAX_VALUE, Limit, LimitType, Resolution
-
-LAW = settings(deadline=None)  # slow where tests share a machine, and no worse for it
-
+from vmgw_core.limits.model import MAX_VALUE, Limit
 
 NAME = "limit.yaml"
 
@@ -47,77 +45,57 @@ limits:
 """
 
 
-def _limit(
-    limit_type: str,
-    value: int,
-    resolution: str = "minute",
-    tenant: TenantID | None = None,
-    total: bool = False,
-    labels: Labels = (),
-) -> Limit:
-    return Limit(
-        type=LimitType(limit_type),
-        resolution=Resolution(resolution),
-        value=value,
-        tenant=tenant,
-        total=total,
-        labels=labels,
-    )
-
-
 @pytest.mark.parametrize(
     ("text", "limits"),
     [
         pytest.param(
             SPEC_TYPES,
             (
-                _limit("queries", 1000),
-                _limit("queries", 10000, "hour"),
-                _limit("queries", 10, tenant=TenantID(1, 5)),
+                limit("queries", 1000),
+                limit("queries", 10000, "hour"),
+                limit("queries", 10, tenant=TenantID(1, 5)),
             ),
             id="the specification, example of a configuration file",
         ),
         pytest.param(
             SPEC_QUICK_START,
             (
-                _limit("queries", 100),
-                _limit("rows_inserted", 100000),
-                _limit("new_series", 1000),
-                _limit("active_series", 100000),
-                _limit("queries", 1, tenant=TenantID(15, 0)),
+                limit("queries", 100),
+                limit("rows_inserted", 100000),
+                limit("new_series", 1000),
+                limit("active_series", 100000),
+                limit("queries", 1, tenant=TenantID(15, 0)),
             ),
             id="the specification, quick start",
         ),
         pytest.param("limits: []", (), id="no limit"),
         pytest.param(
             "limits: [{type: queries, value: 1, project_id: 5}]",
-            (_limit("queries", 1, tenant=TenantID(0, 5)),),
+            (limit("queries", 1, tenant=TenantID(0, 5)),),
             id="a project alone",
         ),
         pytest.param(
             "limits: [{type: queries, value: 1, account_id: 0}]",
-            (_limit("queries", 1, tenant=TenantID(0, 0)),),
+            (limit("queries", 1, tenant=TenantID(0, 0)),),
             id="tenant 0 is a tenant",
         ),
         pytest.param(
             "limits: [{type: queries, value: 1, account_id: 4294967295, project_id: 4294967295}]",
-            (_limit("queries", 1, tenant=TenantID(2**32 - 1, 2**32 - 1)),),
+            (limit("queries", 1, tenant=TenantID(2**32 - 1, 2**32 - 1)),),
             id="the largest tenant",
         ),
+        pytest.param(f"limits: [{{type: queries, value: {MAX_VALUE}}}]", (limit("queries", MAX_VALUE),), id="the most"),
         pytest.param(
-            f"limits: [{{type: queries, value: {MAX_VALUE}}}]", (_limit("queries", MAX_VALUE),), id="the most"
-        ),
-        pytest.param(
-            '{"limits": [{"type": "queries", "value": 1}]}', (_limit("queries", 1),), id="JSON, which is YAML too"
+            '{"limits": [{"type": "queries", "value": 1}]}', (limit("queries", 1),), id="JSON, which is YAML too"
         ),
         pytest.param(
             "limits: [{type: active_series, value: 1, scope: total}, {type: active_series, value: 1, scope: tenant}]",
-            (_limit("active_series", 1, total=True), _limit("active_series", 1)),
+            (limit("active_series", 1, total=True), limit("active_series", 1)),
             id="a total beside the same for each tenant",
         ),
         pytest.param(
             "limits: [{type: queries, value: 1, labels: {team: dev, env: 'no'}}, {type: queries, value: 2}]",
-            (_limit("queries", 1, labels=(("env", "no"), ("team", "dev"))), _limit("queries", 2)),
+            (limit("queries", 1, labels=(("env", "no"), ("team", "dev"))), limit("queries", 2)),
             id="labels, sorted",
         ),
         pytest.param("\ufefflimits: []", (), id="a byte order mark"),
@@ -339,7 +317,6 @@ _FRAGMENTS = st.sampled_from(
 )  # fmt: skip
 
 
-@LAW
 @given(st.one_of(st.binary(), st.text(), st.lists(_FRAGMENTS).map("".join)))
 @example("!<tag:yaml.org,2002:str> {a: b}")
 @example("limits: ! [a]")
@@ -359,6 +336,6 @@ def test_anything_gives_limits_or_our_error(text: str | bytes) -> None:
 
 @pytest.mark.parametrize("limit_type", ["new_series", "active_series"])
 def test_series_need_a_datasource(limit_type: str) -> None:
-    check_measurable([_limit("queries", 1), _limit("rows_inserted", 1)], NAME)
+    check_measurable([limit("queries", 1), limit("rows_inserted", 1)], NAME)
     with pytest.raises(ConfigurationError, match=f"^{NAME}: a limit on {limit_type} needs -datasource.url: "):
-        check_measurable([_limit("queries", 1), _limit(limit_type, 1)], NAME)
+        check_measurable([limit("queries", 1), limit(limit_type, 1)], NAME)

@@ -6,7 +6,7 @@ from collections import Counter
 from copy import deepcopy
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core.limiters import MULTITENANT, A, B, admitted, limit, refused, rows_refused
@@ -15,9 +15,6 @@ from vmgw_core.base.tenants import Access, Subject, TenantID
 from vmgw_core.errors import RateLimited, UsageUnknown
 from vmgw_core.limits.limiter import Limiter
 from vmgw_core.limits.model import LimitType, Resolution
-
-LAW = settings(max_examples=50, deadline=None)  # slow where tests share a machine, and no worse for it
-
 
 QUERIES = (LimitType.QUERIES, Resolution.MINUTE)
 ROWS = (LimitType.ROWS_INSERTED, Resolution.MINUTE)
@@ -199,7 +196,6 @@ def test_a_reload_keeps_what_was_learnt() -> None:
     assert limiter.age(1) == float("inf")  # nothing is known of new series yet
 
 
-@LAW
 @given(
     st.lists(
         st.one_of(
@@ -238,7 +234,6 @@ def test_verdicts_are_those_of_the_newest_scrape_whatever_the_order_of_answers(s
                 everywhere.append(now)
 
 
-@LAW
 @given(st.integers(0, 20), st.integers(1, 30), st.lists(st.integers(0, 4000), max_size=30))
 def test_retry_after_is_true_with_a_datasource(elsewhere: int, every: int, gaps: list[int]) -> None:
     """Answers come every few seconds, each as late as the one before, and nobody else uses anything any more."""
@@ -379,7 +374,6 @@ def test_others_may_be_learnt_first() -> None:
     assert limiter.local_counts(1) == {"queries/minute/1:0": 2, "queries/minute/1:0+": 2}
 
 
-@LAW
 @given(
     st.integers(2, 3), st.integers(1, 12), st.lists(st.tuples(st.integers(0, 4), GAPS, st.integers(1, 9)), max_size=80)
 )
@@ -398,7 +392,6 @@ def test_replicas_that_take_turns_never_exceed_the_limit_by_more_than_their_numb
     assert most_in_any_window(passed, 60) <= value + number - 1
 
 
-@LAW
 @given(st.integers(1, 12), st.lists(st.tuples(st.integers(0, 1), st.integers(0, 40)), max_size=12))
 def test_nobody_is_locked_out_by_replicas_that_are_idle(value: int, steps: list[tuple[int, int]]) -> None:
     """They exchange their numbers every second. What is set aside for those who were told to wait is given up again

@@ -6,16 +6,13 @@ from bisect import bisect_left
 from copy import deepcopy
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core.limiters import A, B, limit, refused, rows_refused
 from vmgw_core.base.tenants import Access, Subject
 from vmgw_core.errors import BodyTooLarge
 from vmgw_core.limits.limiter import Limiter
-
-LAW = settings(deadline=None)  # slow where tests share a machine, and no worse for it
-
 
 LIMITS = (limit(value=5), limit(value=9, resolution="hour"), limit(value=7, total=True))
 SUBJECTS = st.sampled_from([A, B])
@@ -29,7 +26,6 @@ def most_in_any_window(moments: list[float], seconds: float) -> int:
     return max((bisect_left(moments, moment + seconds) - index for index, moment in enumerate(moments)), default=0)
 
 
-@LAW
 @given(ARRIVALS)
 def test_never_more_than_the_limit_is_in_any_window(arrivals: list[tuple[int, Subject]]) -> None:
     limiter, now = Limiter(LIMITS), 0.0
@@ -44,7 +40,6 @@ def test_never_more_than_the_limit_is_in_any_window(arrivals: list[tuple[int, Su
     assert most_in_any_window(sorted(passed[A] + passed[B]), 60) <= 7
 
 
-@LAW
 @given(ARRIVALS)
 def test_a_request_that_fits_is_not_refused(arrivals: list[tuple[int, Subject]]) -> None:
     """The other half of exactness: refused only where the windows before it are full."""
@@ -63,7 +58,6 @@ def test_a_request_that_fits_is_not_refused(arrivals: list[tuple[int, Subject]])
             passed.append((now, subject))
 
 
-@LAW
 @given(st.lists(st.tuples(GAPS, st.booleans()), max_size=60))
 def test_a_clock_that_jumps_back_lets_no_more_through(arrivals: list[tuple[int, bool]]) -> None:
     limiter, now, latest = Limiter([limit(value=5)]), 0.0, float("-inf")
@@ -81,7 +75,6 @@ def test_a_clock_that_jumps_back_lets_no_more_through(arrivals: list[tuple[int, 
         assert most_in_any_window(passed, 60) <= 5
 
 
-@LAW
 @given(ARRIVALS)
 def test_who_waits_as_long_as_told_gets_through_and_not_much_later_than_needed(
     arrivals: list[tuple[int, Subject]],
@@ -97,7 +90,6 @@ def test_who_waits_as_long_as_told_gets_through_and_not_much_later_than_needed(
                 assert refused(before, now + refusal.retry_after - 1.01, subject) is not None
 
 
-@LAW
 @given(st.lists(st.tuples(GAPS, st.integers(1, 120)), max_size=60))
 def test_rows_keep_to_their_limits_and_wait_as_long_as_they_are_told(writes: list[tuple[int, int]]) -> None:
     limiter, now = Limiter([limit("rows_inserted", 100), limit("rows_inserted", 150, "hour")]), 0.0
@@ -120,7 +112,6 @@ def test_rows_keep_to_their_limits_and_wait_as_long_as_they_are_told(writes: lis
         assert sum(rows for other, rows in passed if moment <= other < moment + 3600) <= 150
 
 
-@settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=10))
 def test_a_large_limit_is_never_exceeded_and_nearly_used_up(pattern: list[int]) -> None:
     """Beyond a thousand events a window is coarser: late by a thousandth, never early."""

@@ -6,13 +6,10 @@ from bisect import bisect_right
 from itertools import cycle, islice
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vmgw_core.limits.sliding_window import EXACT, SlidingWindow
-
-LAW = settings(deadline=None)  # slow where tests share a machine, and no worse for it
-
 
 # Multiples of 1/1024 second, so that no sum of them is rounded.
 _STEPS = st.lists(st.integers(0, 40 * 1024), max_size=300)
@@ -81,7 +78,6 @@ def test_since_does_not_count_what_has_left() -> None:
     assert window.since(-1) == 2
 
 
-@LAW
 @given(_STEPS)
 def test_up_to_a_thousand_events_it_is_exact(steps: list[int]) -> None:
     window, now = SlidingWindow(60), 0.0
@@ -93,7 +89,6 @@ def test_up_to_a_thousand_events_it_is_exact(steps: list[int]) -> None:
         moments.append(now)
 
 
-@LAW
 @given(st.lists(st.sampled_from([0, 1, 2, 5, 60, 500, 10_000]), min_size=1, max_size=20))
 def test_beyond_it_events_leave_late_by_a_thousandth_at_most(pattern: list[int]) -> None:
     window, now = SlidingWindow(60), 0.0

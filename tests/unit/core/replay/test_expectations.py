@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core.captured import captured, head
@@ -11,8 +11,6 @@ from vmgw_core.errors import ConfigurationError
 from vmgw_core.replay.expectations import MAX_FAILURES, read_expectations
 from vmgw_core.replay.judge import Verdict
 from vmgw_core.replay.record import Captured, Outcome, Sent
-
-LAW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others work on the machine too
 
 SENT = Sent(method="GET", url="http://vm/api/v1/query?query=up&extra_label=team%3Ddev", headers="h", body=None)
 GOOD = Outcome(code="admitted", status=0, tenant="1:5", access="read", route="/api/v1/query", sent=SENT)
@@ -162,7 +160,6 @@ def test_aliases_repeat_a_value() -> None:
     assert first.match == second.match
 
 
-@LAW
 @given(st.text(max_size=60))
 def test_any_text_gives_entries_or_an_error(text: str) -> None:
     for each in (text, "expect:\n- " + text):

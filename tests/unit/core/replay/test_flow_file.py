@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vmgw_core.replay.flow_file import NetstringError, frame, spans, value
-
-LAW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others work on the machine too
 
 
 def read(data: bytes) -> object:
@@ -46,13 +44,11 @@ plain = st.recursive(
 )
 
 
-@LAW
 @given(plain)
 def test_reading_what_was_written_is_identity(item: object) -> None:
     assert read(dumped(item)) == item
 
 
-@LAW
 @given(plain, st.data())
 def test_a_part_is_incomplete_and_never_something_else(item: object, data: st.DataObject) -> None:
     whole = dumped(item)
@@ -60,7 +56,6 @@ def test_a_part_is_incomplete_and_never_something_else(item: object, data: st.Da
     assert frame(part, 0, len(part)) is None
 
 
-@LAW
 @given(st.binary(max_size=60) | st.text(st.sampled_from("0123456789:,;#^!~]}truefals"), max_size=40).map(str.encode))
 def test_any_bytes_give_a_value_or_an_error(data: bytes) -> None:
     try:

@@ -4,13 +4,11 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vmgw_core.base.strict_json import FieldError
 from vmgw_core.replay.har import captured, entries
-
-LAW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others work on the machine too
 
 
 def entry(**request: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -77,7 +75,6 @@ def test_rejects(broken: object, path: str) -> None:
         captured(broken)
 
 
-@LAW
 @given(st.recursive(st.none() | st.text(), lambda each: st.lists(each) | st.dictionaries(st.text(), each)))
 def test_anything_gives_a_request_or_an_error(value: object) -> None:
     for each in (value, {**entry(), "request": value}):

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core import keys
@@ -20,8 +20,6 @@ from vmgw_core.limits.limiter import Limiter
 from vmgw_core.limits.model import Limit, LimitType, Resolution
 from vmgw_core.replay.judge import Difference, Judge, Verdict, compare
 from vmgw_core.replay.record import Captured, Outcome
-
-LAW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others work on the machine too
 
 TEAM = {"tenant_id": {"account_id": 3}, "extra_labels": {"team": "dev"}}
 
@@ -86,7 +84,6 @@ HEADERS = st.lists(
 )  # fmt: skip
 
 
-@LAW
 @given(
     TARGETS,
     st.lists(WORDS, max_size=4),

@@ -4,15 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core.captured import captured, head, policy, posted
 from tests.unit.core.replay.test_flow_file import dumped, read
 from vmgw_core.base.strict_json import FieldError
 from vmgw_core.replay.record import OWN_PAGE, Captured, from_metadata, to_metadata
-
-LAW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # others work on the machine too
 
 CAPTURED = [
     captured(head()),
@@ -74,7 +72,6 @@ def test_rejects(data: object, path: str) -> None:
         from_metadata(data)
 
 
-@LAW
 @given(
     st.dictionaries(
         st.sampled_from([*to_metadata(CAPTURED[0])]),

@@ -6,7 +6,7 @@ import string
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vmgw_core.errors import AmbiguousPath
@@ -175,7 +175,6 @@ any_path = st.text(max_size=40) | st.lists(pieces, max_size=12).map(lambda parts
 @given(any_path)
 @example("/.%2e/")
 @example("/a%2e")
-@settings(max_examples=200)
 def test_any_text_is_a_path_or_ambiguous(raw: str) -> None:
     try:
         path = decode_path(raw)
@@ -190,7 +189,6 @@ def test_any_text_is_a_path_or_ambiguous(raw: str) -> None:
 
 
 @given(any_path)
-@settings(max_examples=200)
 def test_an_encoded_path_decodes_to_the_same(raw: str) -> None:
     try:
         path = decode_path(raw)
@@ -203,7 +201,6 @@ def test_an_encoded_path_decodes_to_the_same(raw: str) -> None:
 
 
 @given(st.text(alphabet="ab./-~=", max_size=12).map(lambda text: "/" + text), st.data())
-@settings(max_examples=200)
 def test_an_encoded_letter_changes_nothing(raw: str, data: st.DataObject) -> None:
     """The short way for plain paths, and the long one for all others, judge alike."""
     position = data.draw(st.integers(1, len(raw)))

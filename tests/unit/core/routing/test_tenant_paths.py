@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64decode
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vmgw_core.backends.backend import Backend
@@ -133,7 +133,6 @@ def test_credentials_are_nowhere_to_be_seen() -> None:
     st.text(max_size=30)
     | st.text(alphabet="htp:/[]@vm.0123456789%#?\\ ", max_size=20).map(lambda text: "http://" + text)
 )
-@settings(max_examples=200)
 def test_any_text_is_a_backend_or_a_configuration_error(url: str) -> None:
     try:
         backend = Backend.parse(url, "read.url")

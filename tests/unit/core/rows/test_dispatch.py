@@ -28,7 +28,8 @@ from tests.support.core.bodies import (
     snappy,
     zstd,
 )
-from tests.support.core.counting import LAW, MIB, count, counter_of, encoded_with
+from tests.support.core.counting import MIB, count, counter_of, encoded_with
+from tests.support.each import each
 from vmgw_core.base.tenants import Access
 from vmgw_core.errors import BadRequest, BodyTooLarge, Refusal, UnsupportedBody, UnsupportedProtocol
 from vmgw_core.http.head import RequestHead
@@ -47,7 +48,7 @@ def has_counter(route: Route) -> bool:
     return row_counter(route, head, max_decoded=MIB) is not None
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.path} {route.cluster_prefix}")
+@each("route", ROUTES, ids=lambda route: f"{route.path} {route.cluster_prefix}")
 def test_every_route_that_writes_rows_has_a_counter_and_no_other_has(route: Route) -> None:
     assert has_counter(route) == (route.access is Access.WRITE and route.filters is Filters.BIND)
 
@@ -95,7 +96,6 @@ def test_counts_what_is_encoded(case: Case, name: str) -> None:
         assert count(case.target, pieces, headers) == rows
 
 
-@LAW
 @given(st.data())
 def test_any_bytes_count_or_are_refused(data: st.DataObject) -> None:
     case = data.draw(st.sampled_from(CASES))
@@ -271,7 +271,6 @@ def test_a_body_that_grows_too_much_is_refused(encoding: str) -> None:
 # --- what may be passed on ------------------------------------------------------------------------------------------
 
 
-@LAW
 @given(size=st.integers(1, 400), name=st.sampled_from(["", *ENCODINGS]))
 def test_what_is_settled_has_been_counted(size: int, name: str) -> None:
     """A backend that gets the settled part and no more, and reads the last line all the same, inserts no more."""

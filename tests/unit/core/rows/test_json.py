@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core.bodies import DATADOG_V1, DATADOG_V2, NEW_RELIC, OPENTSDB, line, opentelemetry, varint
-from tests.support.core.counting import LAW
 from vmgw_core.errors import BadRequest, BodyTooLarge, Refusal
 from vmgw_core.rows.json import MAX_PARSED, count_datadog, count_firehose, count_new_relic, count_opentsdb
 
@@ -153,7 +152,6 @@ def test_what_is_no_json_is_refused(count: object, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("count", COUNTS)
-@LAW
 @given(data=st.binary(max_size=200) | st.text('{}[]",:0x', max_size=50).map(str.encode))
 def test_any_bytes_count_or_are_refused(count: object, data: bytes) -> None:
     assert callable(count)

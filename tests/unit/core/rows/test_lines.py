@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.core.counting import LAW
 from vmgw_core.errors import BadRequest, BodyTooLarge
 from vmgw_core.rows.lines import Lines, count_filled, count_influx, count_json_lines, count_text, csv_rows
 
@@ -46,7 +45,6 @@ def test_text(line: str, rows: int) -> None:
     assert count_text(f"\nm 1\n{line}\nm 1\n{line}".encode()) == 2 * rows + 2
 
 
-@LAW
 @given(st.lists(st.text("m1 \t\r#\v"), max_size=8))
 def test_text_is_counted_as_line_by_line(lines: list[str]) -> None:
     counted = count_text("".join(f"\n{line}" for line in lines).encode())
@@ -192,7 +190,6 @@ def test_influx(line: bytes, rows: int) -> None:
 # --- streaming ------------------------------------------------------------------------------------------------------
 
 
-@LAW
 @given(st.lists(st.binary(max_size=6).map(lambda data: data.replace(b"x", b"\n")), max_size=10))
 def test_what_is_settled_is_complete_lines(pieces: list[bytes]) -> None:
     lines, fed = Lines(count_filled), b""

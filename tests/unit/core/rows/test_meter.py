@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core.bodies import CASES, Case, remote_write, snappy
-from tests.support.core.counting import LAW, counter_of, encoded_with
+from tests.support.core.counting import counter_of, encoded_with
 from vmgw_core.errors import BadRequest, RateLimited
 from vmgw_core.rows.meter import HOLD, RowMeter
 
@@ -150,7 +150,6 @@ def test_a_broken_body_is_refused_as_soon_as_it_is_seen() -> None:
         meter.finish()
 
 
-@LAW
 @given(sizes=st.lists(st.integers(1, 400 * KIB), min_size=1, max_size=20), compressed=st.booleans())
 def test_what_comes_out_is_what_went_in(sizes: list[int], compressed: bool) -> None:
     text = b"".join(b"metric_%d %d\n" % (n * 7919 % 65521, n) for n in range(sum(sizes) // 18))

@@ -27,7 +27,7 @@ from tests.support.core.bodies import (
     snappy,
     zstd,
 )
-from tests.support.core.counting import LAW, MIB, count, counter_of, encoded_with
+from tests.support.core.counting import MIB, count, counter_of, encoded_with
 from vmgw_core.errors import BadBody, BadLabels, BodyTooLarge, Refusal, UnsupportedBody
 from vmgw_core.http.head import RequestHead
 from vmgw_core.rows.json_names import json_lines_fault, zabbix_fault
@@ -449,7 +449,6 @@ def test_a_large_document_is_passed_where_its_names_can_only_be_good() -> None:
             count(target, blanks + b'[{"a\\tb":1}]', check=True)
 
 
-@LAW
 @given(st.binary(max_size=12))
 def test_is_plain_is_right(data: bytes) -> None:
     block = b"\n" + data.replace(b"\n", b"")
@@ -554,7 +553,6 @@ def test_no_byte_of_a_bad_line_passes() -> None:
     assert (good * 20).startswith(passed)
 
 
-@LAW
 @given(st.data())
 def test_a_changed_body_is_read_or_refused(data: st.DataObject) -> None:
     case = data.draw(st.sampled_from(CASES))

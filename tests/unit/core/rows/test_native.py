@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core.bodies import varint
-from tests.support.core.counting import LAW
 from vmgw_core.errors import BadRequest, Refusal
 from vmgw_core.rows.native import Native
 
@@ -73,7 +72,6 @@ def test_rejects(block: bytes) -> None:
         rows_of(TIME_RANGE + block)
 
 
-@LAW
 @given(size=st.integers(1, 60))
 def test_what_is_settled_is_complete_blocks(size: int) -> None:
     blocks = [old(3), new(5), old(7)]
@@ -87,7 +85,6 @@ def test_what_is_settled_is_complete_blocks(size: int) -> None:
     assert native.rows == 15
 
 
-@LAW
 @given(st.binary(max_size=200), st.integers(1, 50))
 def test_any_bytes_count_or_are_refused(data: bytes, size: int) -> None:
     native = Native()

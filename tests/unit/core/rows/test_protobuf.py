@@ -22,7 +22,6 @@ from tests.support.core.bodies import (
     series,
     sketches,
 )
-from tests.support.core.counting import LAW
 from vmgw_core.errors import BadRequest, BodyTooLarge, Refusal
 from vmgw_core.rows.protobuf import count_datadog_v2, count_opentelemetry, count_remote_write, count_sketches
 
@@ -113,7 +112,6 @@ def test_broken_messages_are_refused(count: object) -> None:
 
 
 @pytest.mark.parametrize("count", COUNTS)
-@LAW
 @given(data=st.binary(max_size=300))
 def test_any_bytes_count_or_are_refused(count: object, data: bytes) -> None:
     assert callable(count)
@@ -121,7 +119,6 @@ def test_any_bytes_count_or_are_refused(count: object, data: bytes) -> None:
         assert count(data) >= 0
 
 
-@LAW
 @given(st.integers(0, len(remote_write()) - 1), st.integers(0, 255))
 def test_any_byte_may_be_another(index: int, byte: int) -> None:
     body = bytearray(remote_write())

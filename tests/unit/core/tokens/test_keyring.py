@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core import keys
@@ -649,7 +649,6 @@ _STEPS = st.lists(
 )
 
 
-@settings(database=None, max_examples=100, deadline=None)
 @given(_STEPS)
 def test_once_there_are_keys_there_always_are(steps: list[tuple[int, float, bool]]) -> None:
     """Whatever endpoints answer and clocks do: keys give way only to keys, and something is always planned."""

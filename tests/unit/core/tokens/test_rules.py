@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core import keys
@@ -114,7 +114,6 @@ def test_required_claim_rejects(text: str) -> None:
         RequiredClaim.parse(text)
 
 
-@settings(database=None)
 @given(st.lists(st.text(min_size=1), min_size=1), st.text(min_size=1))
 def test_every_path_can_be_written(path: list[str], value: str) -> None:
     claim = RequiredClaim(tuple(path), value)
@@ -182,7 +181,6 @@ def test_all_required_claims_are_needed() -> None:
         assert _refusal(rules, **members).code == "claim_mismatch"
 
 
-@settings(database=None)
 @given(st.dictionaries(st.text(max_size=5), st.text() | st.integers() | st.lists(st.text())), st.text(min_size=1))
 def test_messages_are_short_and_printable(claims: dict[str, object], value: str) -> None:
     """What a token holds is anybody's text until a person reads it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vmgw_core.tokens.selector import MAX_BYTES, Matcher, Selector, SelectorError, parse_selector
@@ -160,7 +160,6 @@ _SELECTOR = st.lists(st.lists(_MATCHER, min_size=1, max_size=4).map(tuple), min_
 )
 
 
-@settings(database=None, max_examples=150)
 @given(_SELECTOR)
 def test_parse_is_the_inverse_of_str(selector: Selector) -> None:
     assert parse_selector(str(selector)) == selector
@@ -189,7 +188,6 @@ _TOKENS = [
 ]
 
 
-@settings(database=None, max_examples=300)
 @given(st.lists(st.sampled_from(_TOKENS), max_size=14).map("".join) | st.text(max_size=20))
 def test_any_text_is_a_selector_or_a_selector_error(text: str) -> None:
     try:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core import keys
@@ -425,7 +425,6 @@ def test_keys_without_an_issuer_of_their_own_are_for_the_configured_ones() -> No
         assert _code(keys.sign(keys.claims(iss=iss), private), keyset) == "bad_signature"
 
 
-@settings(database=None)
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_what_is_named_is_short_and_printable(kid: str, iss: str) -> None:
     keyset = _jwks_keys(keys.jwk(keys.ec_key(), kid="k" * 1000), issuer="https://" + "i" * 1000)
@@ -460,7 +459,6 @@ def test_every_single_bit_flip_of_a_token_refuses_it() -> None:
     assert {"malformed_token", "bad_signature"} <= outcomes
 
 
-@settings(database=None, max_examples=100, deadline=None)
 @given(st.data(), st.sampled_from(sorted(ALGORITHMS)))
 def test_a_sampled_bit_flip_refuses_a_token_of_any_algorithm(data: st.DataObject, alg: str) -> None:
     private = keys.key_for(alg)
@@ -470,7 +468,6 @@ def test_a_sampled_bit_flip_refuses_a_token_of_any_algorithm(data: st.DataObject
     assert _outcome(token[:position] + flipped + token[position + 1 :], _pem_keys(private)) != "verified"
 
 
-@settings(database=None, max_examples=50, deadline=None)
 @given(st.data())
 def test_no_other_text_of_a_token_is_accepted(data: st.DataObject) -> None:
     """Insertions, deletions and swaps, which one bit cannot do."""
@@ -484,14 +481,12 @@ def test_no_other_text_of_a_token_is_accepted(data: st.DataObject) -> None:
     assert (_outcome(changed, keyset) == "verified") <= same
 
 
-@settings(database=None, max_examples=200)
 @given(st.text(max_size=40) | st.text(st.sampled_from("eyJ0.AQ-_="), max_size=40))
 def test_any_text_is_a_token_or_refused(text: str) -> None:
     assert _outcome(text, KeySet(())) in {"malformed_token", "unsupported_algorithm", "unknown_key"}
 
 
 @pytest.mark.parametrize("alg", sorted(ALGORITHMS))
-@settings(database=None, max_examples=50)
 @given(st.binary(max_size=300), st.binary(max_size=600))
 def test_any_bytes_are_a_bad_signature_and_no_failure(alg: str, data: bytes, signature: bytes) -> None:
     public = keys.key_for(alg).public_key()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.addons.fakes import FakeTransport, Lane
@@ -288,7 +288,6 @@ _ANSWERS = st.lists(_PARTS | st.binary(max_size=8), max_size=12).map(b"".join)
 
 
 @given(_ANSWERS, st.lists(st.integers(0, 200), max_size=6), st.booleans(), st.booleans())
-@settings(derandomize=True, max_examples=600, deadline=None)
 @example(b"HTTP/1.1 304 N\r\nContent-Length: 4\r\n\r\n" + LENGTH_4 + b"abcd", [39], False, True)
 def test_any_bytes_in_any_pieces_are_one_answer_or_one_loss(
     lane: Lane, received: bytes, cuts: list[int], is_head: bool, end: bool
@@ -314,7 +313,6 @@ def test_any_bytes_in_any_pieces_are_one_answer_or_one_loss(
 
 
 @given(_ANSWERS, _ANSWERS, st.booleans(), st.booleans())
-@settings(derandomize=True, max_examples=600, deadline=None)
 @example(LENGTH_4 + b"abcd", LENGTH_4 + b"efghX", False, False)
 @example(LENGTH_4 + b"abcd", LENGTH_4, True, False)
 @example(OK + b"Content-Length: 0\r\n\r\n", OK + b"Content-Length: 0\r\n\r\nX", False, False)

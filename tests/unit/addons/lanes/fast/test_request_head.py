@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vmgw_addons.lanes.fast.request_head import HeadReader
@@ -81,7 +81,6 @@ _HEADS = st.builds(
 
 
 @given(_HEADS)
-@settings(derandomize=True, max_examples=800, deadline=None)
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\n")
@@ -104,7 +103,6 @@ def test_a_head_that_the_core_accepts_is_read_as_a_plain_split_would(head: bytes
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"GET /a", b"POST /b", b"FOO /c"]), st.integers(0, 4)), max_size=8))
-@settings(derandomize=True, deadline=None)
 def test_no_head_is_mixed_with_the_one_before(requests: list[tuple[bytes, int]]) -> None:
     tails = [
         b" HTTP/1.1\r\nHost: a\r\n\r\n",

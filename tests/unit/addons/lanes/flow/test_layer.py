@@ -1,0 +1,128 @@
+"""The flow lane's layer: one client, its requests, and the backends that they reach or do not reach."""
+
+from __future__ import annotations
+
+import pytest
+from mitmproxy.proxy import events
+from mitmproxy.proxy.layer import NextLayer
+
+from tests.support.addons.configured import configured
+from tests.support.addons.fakes import TOKEN, WRITE, request
+from tests.support.addons.layers import FlowConnection
+from vmgw_addons.lanes.flow.layer import GatewayHttpLayer
+from vmgw_addons.state import DEAD_ADDRESS
+
+QUERY = request("GET", "/api/v1/query?query=up")
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nup"
+
+
+def connection(**flags: str) -> FlowConnection:
+    return FlowConnection(configured(**flags))
+
+
+def test_an_admitted_request_reaches_the_backend_rewritten_and_its_answer_the_client() -> None:
+    lane = connection(**{"read.url": "http://user:pass@read.test:1/base"})
+    lane.feed(QUERY)
+    [(backend, got)] = lane.backends.items()
+    assert backend.address == ("read.test", 1)
+    assert got.startswith(b"GET /base/api/v1/query?query=up HTTP/1.1\r\n")
+    assert b"Authorization: Basic dXNlcjpwYXNz\r\n" in got
+    assert TOKEN.encode() not in got
+    lane.feed(OK, backend)
+    assert lane.written.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert lane.written.endswith(b"up")
+    lane.feed(QUERY)
+    assert len(lane.backends) == 1  # the connection is used again
+    assert lane.backends[backend].count(b"GET /base/") == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET /api/v1/query?query=up HTTP/1.1\r\nHost: a\r\n\r\n", 401),
+        (request("GET", "/no/such/path"), 404),
+        (QUERY.replace(b"Host: ", b"Host : "), 400),
+        (b"GET / HTTP/1.1\r\n" + b"X: " + b"a" * 100_000, 431),
+    ],
+    ids=["no token", "no route", "an ambiguous head", "an endless head"],
+)
+def test_what_is_refused_reaches_no_backend(data: bytes, status: int) -> None:
+    lane = connection()
+    lane.feed(data)
+    assert lane.written.startswith(b"HTTP/1.1 %d " % status)
+    assert lane.backends == {}
+
+
+def test_without_a_decision_nothing_is_sent() -> None:
+    lane = FlowConnection(configured(), decide=False)
+    lane.feed(QUERY)
+    assert lane.written.startswith(b"HTTP/1.1 500 ")
+    assert lane.backends == {}
+
+
+def test_a_backend_that_cannot_be_reached_is_502() -> None:
+    lane = connection()
+    lane.refusing = True
+    lane.feed(QUERY)
+    assert lane.written.startswith(b"HTTP/1.1 502 ")
+
+
+@pytest.mark.parametrize(("kept", "asked"), [(True, 2), (False, 1)])
+def test_only_a_stale_connection_is_worth_a_second_try(kept: bool, asked: int) -> None:
+    lane = connection()
+    if kept:
+        lane.feed(QUERY)
+        lane.feed(OK, next(iter(lane.backends)))
+        lane.written = b""
+    before = len(lane.backends)
+    lane.feed(QUERY)
+    lane.lose(list(lane.backends)[-1])
+    assert len(lane.backends) - before + kept == asked
+    assert lane.written.startswith(b"HTTP/1.1 502 ") is not kept
+    if kept:
+        lane.feed(OK, list(lane.backends)[-1])
+        assert lane.written.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_refused_upload_is_answered_at_once_and_the_rest_is_dropped() -> None:
+    lane = connection()
+    lane.feed(b"POST /api/v1/import HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\nx")
+    assert lane.written.startswith(b"HTTP/1.1 401 ")
+    before = lane.closed
+    for _ in range(9):
+        lane.feed(b"x" * (1 << 20))
+    assert (before, lane.closed) == (False, True)
+    assert lane.backends == {}
+
+
+def test_an_upload_that_is_admitted_streams() -> None:
+    lane = connection()
+    lane.feed(request("POST", WRITE, "Content-Length: 8") + b"m 1\n")
+    lane.feed(b"m 2\n")
+    [(backend, got)] = lane.backends.items()
+    assert backend.address == ("write.test", 1)
+    assert got.endswith(b"m 1\nm 2\n")
+    lane.feed(b"HTTP/1.1 204 No Content\r\n\r\n", backend)
+    assert lane.written.startswith(b"HTTP/1.1 204 ")
+
+
+def test_the_last_words_of_a_backend_that_was_given_up_are_ignored() -> None:
+    lane = connection()
+    lane.feed(QUERY)
+    backend = next(iter(lane.backends))
+    lane.lose(backend)
+    written = lane.written
+    lane.play(events.DataReceived(backend, OK))
+    assert lane.written == written
+
+
+def test_every_client_meets_the_layer_whatever_the_mode() -> None:
+    lane = connection()
+    meeting = NextLayer(lane.layer.context)
+    lane.layer.context.server.address = None
+    lane.lane.next_layer(meeting)
+    assert isinstance(meeting.layer, GatewayHttpLayer)
+    assert meeting.context.server.address == DEAD_ADDRESS
+    before = meeting.layer
+    lane.lane.next_layer(meeting)
+    assert meeting.layer is before

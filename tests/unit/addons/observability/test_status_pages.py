@@ -1,0 +1,108 @@
+"""The gateway's own pages: which paths they are, who may see them, and what they say of the state."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.support.addons.configured import GatewayState, asked, configured
+from vmgw_addons.observability.metrics import Telemetry
+from vmgw_addons.observability.status_pages import StatusPages
+from vmgw_addons.observability.worker_metrics import WorkerMetrics
+from vmgw_core.http.responses import Response
+
+
+def pages(state: GatewayState) -> StatusPages:
+    telemetry = Telemetry(state.in_force, state.cycles)
+    workers = WorkerMetrics(None, telemetry)
+    return StatusPages(state.in_force, state.process, state.background, state.cycles, telemetry, workers)
+
+
+def answer(made: StatusPages, target: str, method: str = "GET") -> Response | None:
+    given = made.page_for(method, target, ())
+    assert given is None or isinstance(given, Response)
+    return given
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status"),
+    [
+        ("GET", "/", 200),
+        ("HEAD", "/health", 200),
+        ("GET", "/-/healthy", 200),
+        ("GET", "/-/ready", 200),
+        ("GET", "/ping", 204),
+        ("GET", "/ping?verbose=true", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/flags", 200),
+        ("POST", "/-/reload", 200),
+        ("GET", "/debug/pprof/", 200),
+        ("HEAD", "/debug/pprof/profile?seconds=1", 200),
+        ("GET", "/debug/pprof/profile?seconds=0", 400),
+        ("GET", "/debug/pprof/profile?seconds=121", 400),
+        ("OPTIONS", "/anything", 204),
+        ("POST", "/metrics", None),
+        ("GET", "/metrics/", None),
+        ("GET", "/api/v1/query", None),
+    ],
+)
+def test_a_page_is_answered_and_nothing_else(method: str, target: str, status: int | None) -> None:
+    given = answer(pages(configured()), target, method)
+    assert (given.status if given is not None else None) == status
+
+
+def test_pages_are_below_the_prefix_alone() -> None:
+    made = pages(configured(**{"http.pathPrefix": "/gateway"}))
+    assert answer(made, "/health") is None
+    below = answer(made, "/gateway/health")
+    assert below is not None
+    assert (below.status, below.body) == (200, b"OK")
+
+
+@pytest.mark.parametrize(
+    ("page", "flag"), [("/metrics", "metricsAuthKey"), ("/flags", "flagsAuthKey"), ("/-/reload", "reloadAuthKey")]
+)
+def test_a_guarded_page_needs_its_key(page: str, flag: str) -> None:
+    made = pages(configured(**{flag: "k3y"}))
+    reloads: list[None] = []
+    made.begin_reload = lambda: reloads.append(None)
+    without, with_key = answer(made, page), answer(made, f"{page}?authKey=k3y")
+    assert without is not None
+    assert with_key is not None
+    assert (without.status, with_key.status) == (401, 200)
+    assert len(reloads) == (page == "/-/reload")
+
+
+def test_health_and_readiness_follow_the_state() -> None:
+    state = configured()
+    made = pages(state)
+
+    def statuses() -> tuple[int, ...]:
+        return tuple(given.status for page in ("/health", "/-/ready") if (given := answer(made, page)) is not None)
+
+    assert statuses() == (200, 200)
+    assert state.configured.policy is not None
+    state.change(policy=replace(state.configured.policy, keys_awaited=True))
+    assert statuses() == (200, 503)
+    state.process.draining = True
+    assert statuses() == (503, 503)
+
+
+def test_without_a_configuration_guarded_pages_are_503() -> None:
+    given = answer(pages(GatewayState()), "/metrics")
+    assert given is not None
+    assert given.status == 503
+
+
+def test_a_flow_is_answered_and_keeps_no_token() -> None:
+    state = configured()
+    flow = asked("/health")
+    assert pages(state).requestheaders(flow) is None
+    assert flow.response is not None
+    assert flow.response.content == b"OK"
+    assert "Authorization" not in flow.request.headers
+    assert state.cycles[flow].own_page
+    other = asked()
+    pages(state).requestheaders(other)
+    assert other.response is None
