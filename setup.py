@@ -17,18 +17,16 @@ _PACKAGES = (
     "vmgw_core/backends",
     "vmgw_core/enforcement",
     "vmgw_core/http",
-    "vmgw_core/limits",
     "vmgw_core/routing",
     "vmgw_addons/lanes/fast",
 )
 _MODULES = (
     "vmgw_core/base/bounded_cache.py",
-    "vmgw_core/base/tenants.py",
     "vmgw_core/base/value.py",
     "vmgw_core/tokens/claims.py",
     "vmgw_addons/observability/metrics.py",
 )
-_LEFT_OUT = ("__init__.py", "config.py", "datasource_query.py", "replicas.py", "tenant_series.py", "health_probe.py")
+_LEFT_OUT = ("__init__.py", "health_probe.py")
 
 
 def extensions() -> list[object]:
