@@ -182,16 +182,18 @@ def test_a_broken_chunked_body_closes_the_connection(
     assert all(not request.complete for request in upstream.requests)
 
 
-def test_what_is_pipelined_while_an_answer_is_awaited_is_bounded(
-    gateway: Gateway, upstream: RecordingUpstream, token: str
-) -> None:
-    upstream.responder = lambda request: never()
-    before = gateway.rss()
-    # It stops reading, or closes: what is sent then waits in the buffers of the kernel, or has nobody to take it.
-    with RawClient(gateway.port, timeout=0.5) as client:
-        client.send(head("GET", QUERY, token))
-        assert client.send_until_refused(head("GET", QUERY, token) * 100, 100 * MIB) < 20 * MIB
-        assert gateway.rss() - before < 8 * MIB
+@pytest.mark.parametrize("program", ["vmgateway", "mitmdump"])
+def test_what_is_pipelined_while_an_answer_is_awaited_is_bounded(program: Program, key_file: Path, token: str) -> None:
+    """It has a gateway of its own, which goes on with the requests that it has read when the client has left."""
+    with RecordingUpstream(lambda request: never()) as upstream:
+        flags = [f"-read.url={upstream.url}", f"-auth.publicKeyFiles={key_file}", "-backend.responseTimeout=1s"]
+        with Gateway("-enable.auth", *flags, program=program) as gateway:
+            before = gateway.rss()
+            # It stops reading, or closes: what is sent then waits in the kernel, or has nobody to take it.
+            with RawClient(gateway.port, timeout=0.5) as client:
+                client.send(head("GET", QUERY, token))
+                assert client.send_until_refused(head("GET", QUERY, token) * 100, 100 * MIB) < 20 * MIB
+                assert gateway.rss() - before < 8 * MIB
 
 
 def test_pipelined_requests_are_answered_in_order(gateway: Gateway, upstream: RecordingUpstream, token: str) -> None:
