@@ -26,7 +26,7 @@ _MODULES = (
     "vmgw_core/tokens/claims.py",
     "vmgw_addons/observability/metrics.py",
 )
-_LEFT_OUT = ("__init__.py", "health_probe.py")
+_LEFT_OUT = ("__init__.py", "dialling.py", "health_probe.py")
 
 
 def extensions() -> list[object]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import vmgw_core
 from tests.support.addons.fakes import GET, UNREAD, WRITE, Lane, request
 from tests.unit.addons.lanes.fast.test_client import NO_CONTENT, statuses
 
@@ -122,6 +123,7 @@ def test_a_backend_that_takes_no_more_holds_the_client(lane: Lane) -> None:
     assert backend.written.endswith(b"\r\n\r\n" + b"x" * 10_000_000)
 
 
+@pytest.mark.skipif(vmgw_core.BUILD == "compiled", reason="the compiled lane takes real clients only")
 def test_a_crash_while_looking_at_the_clock_does_not_stop_it(lane: Lane) -> None:
     """The lane's timer goes on whatever one connection does, and the other connections have their turn."""
     ended: list[str] = []
