@@ -31,7 +31,8 @@ _QUERIES: Final = (
 _HEADERS: Final = (
     "Content-Type: application/x-www-form-urlencoded", "Content-Type: text/plain", "Content-Length: 7",
     "Content-Length: x", "Transfer-Encoding: chunked", "Connection: close, x-one", "X-Forwarded-For: 192.0.2.9",
-    "Content-Encoding: snappy", "Content-Encoding: gzip", "AccountID: 9", "X-One: 1", "Expect: 100-continue", "Bad name: 1",
+    "Content-Encoding: snappy", "Content-Encoding: gzip", "AccountID: 9", "X-One: 1", "Expect: 100-continue",
+    "Bad name: 1",
 )  # fmt: skip
 _BODIES: Final = (
     b"",

@@ -32,13 +32,6 @@ def test_random_requests_get_verdicts_of_many_kinds() -> None:
 
 @pytest.mark.skipif(vmgw_core.BUILD != "compiled", reason="this build is the sources")
 def test_the_compiled_build_agrees_with_the_sources() -> None:
-    command = [
-        sys.executable,
-        "-c",
-        "import runpy; runpy.run_module('tests.support.core.verdicts', run_name='__main__')",
-    ]
-    seeds = "7", "30000"
-
     def printed(first: str, last: str) -> str:
         """What a process prints that looks for modules in ``first``, and for tests in ``last``."""
         script = (
