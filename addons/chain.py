@@ -5,7 +5,7 @@ from __future__ import annotations
 from vmgw_addons.capture import Capture, FlowReplay, ServerReplay
 from vmgw_addons.interactive import Explanation
 from vmgw_addons.lanes.fast import Backends, FastLane, Services
-from vmgw_addons.lanes.flow import FlowKeepAlive, FlowLane, UpstreamConnections
+from vmgw_addons.lanes.flow import ConnectionSeal, FlowKeepAlive, FlowLane, UpstreamConnections
 from vmgw_addons.listener import Listener
 from vmgw_addons.observability import (
     AccessLogging,
@@ -21,7 +21,15 @@ from vmgw_addons.observability import (
 from vmgw_addons.process import Configuration, Lifecycle
 from vmgw_addons.sources import KeyRefresh, LimitsReload, UsageExchange, UsageRefresh
 from vmgw_addons.state import CaptureStatus, Cycles, InForce, Process, Reloads
-from vmgw_addons.steps import AccessControl, ConcurrencyLimit, Forwarding, RateLimit, ResponseHeaders
+from vmgw_addons.steps import (
+    AccessControl,
+    ConcurrencyLimit,
+    Decisions,
+    Forwarding,
+    RateLimit,
+    RequestOptions,
+    ResponseHeaders,
+)
 from vmgw_addons.support import Background
 
 
@@ -53,6 +61,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
         configuration,
         lifecycle,
         FlowKeepAlive(in_force, process),  # before a request is rewritten
+        RequestOptions(),
         pages,
         FlowReplay(in_force, cycles),
         access_control,
@@ -75,5 +84,6 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
         AccessLogging(in_force, cycles),
         PushMetrics(in_force, background, telemetry, workers),
         Capture(in_force, cycles, capture),
+        Decisions(cycles, ConnectionSeal(connections)),  # after all that set how a body streams
         listener,  # last: everything else is running when a client connects
     ]

@@ -15,17 +15,11 @@ import uvloop
 from mitmproxy.options import Options
 
 from vmgw_addons import chain
-from vmgw_addons.capture import check_capture, needs_flow_lane
-from vmgw_addons.listener import ListenerTLS, parse_listen_address
-from vmgw_addons.observability import PushTarget
-from vmgw_addons.outgoing import build_datasource
-from vmgw_addons.outgoing.upstream_tls import contexts
-from vmgw_addons.process import Configuration, GatewayMaster, Supervisor, build_keyring, build_policy, read_static_keys
-from vmgw_addons.sources import FileExchange, build_exchange, limit_file
-from vmgw_addons.state import Configured, InForce, PageAccess, Process, Worker, header_edit
+from vmgw_addons.process import Configuration, GatewayMaster, Supervisor, check
+from vmgw_addons.sources import FileExchange
+from vmgw_addons.state import Configured, InForce, Process, Worker
 from vmgw_addons.support import LogStyle, ThreadWriter, logging_in_thread, set_up_logging
 from vmgw_core import BUILD, __version__
-from vmgw_core.base import quoted
 from vmgw_core.configuration import Settings, help_text, parse
 from vmgw_core.errors import ConfigurationError
 
@@ -107,35 +101,12 @@ def addon_list() -> list[tuple[str, str]]:
     return [(type(addon).__name__, (inspect.getdoc(addon) or "").partition("\n")[0]) for addon in chain.build()]
 
 
-def check(settings: Settings) -> None:
-    """Check all flags and files before the start. Raises ``ConfigurationError``, which names the flag."""
-    parse_listen_address(settings.http_listen_addr, ipv6=settings.enable_tcp6)
-    if settings.lane not in ("fast", "flow"):
-        raise ConfigurationError(f"-lane: expected fast or flow, got {quoted(settings.lane)}")
-    if settings.tls:
-        ListenerTLS(settings)
-    elif settings.mtls:
-        raise ConfigurationError("-mtls needs -tls")
-    build_policy(settings, build_keyring(settings, read_static_keys(settings)))
-    contexts(settings)
-    check_capture(settings)
-    LogStyle.from_settings(settings)
-    PageAccess.from_settings(settings)
-    header_edit(settings)
-    PushTarget.from_settings(settings)
-    if settings.enable_rate_limit:
-        limit_file.load(settings)
-    build_datasource(settings)
-    build_exchange(settings)
-
-
 async def serve(settings: Settings, worker: Worker | None, log: ThreadWriter[str]) -> int:
     """Run until shut down. Returns the exit code."""
     in_force = InForce()
     if worker is not None:
         in_force.configured = Configured(exchange=FileExchange(worker.directory, worker.slot))
-    fast = settings.lane == "fast" and needs_flow_lane(settings) is None
-    addons = chain.build(in_force, Process(worker=worker, log=log, fast=fast))
+    addons = chain.build(in_force, Process(worker=worker, log=log))
     master = GatewayMaster(Options(), addons, asyncio.get_running_loop())
     try:
         configuration = next(addon for addon in addons if isinstance(addon, Configuration))

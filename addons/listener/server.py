@@ -11,6 +11,7 @@ from typing import Final
 
 import uvloop
 from mitmproxy import ctx
+from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy.mode_specs import ReverseMode
 
 from vmgw_addons._mitmproxy import ProxyConnectionHandler, ServerInstance, proxyserver
@@ -22,6 +23,7 @@ from vmgw_core.base import quoted
 from vmgw_core.errors import ConfigurationError, Overloaded
 
 from .proxy_protocol import NoProxyHeader, read_header
+from .takeover import release, take_over
 from .tls import ListenerTLS
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,8 @@ class Listener:
         self.fast = fast
         self.server: asyncio.AbstractServer | None = None
         self.sockets: list[socket.socket] = []
+        self.inherited: list[socket.socket] = []
+        """Sockets that mitmproxy listened on before it loaded the gateway."""
         self.tls: ListenerTLS | None = None
         self.proxy_protocol = False
         self.excess: set[object] = set()
@@ -66,13 +70,14 @@ class Listener:
         self.turned_away = 0
         """Clients of the flow lane over ``-http.maxConnections`` that are still being read."""
 
+    def load(self, loader: Loader) -> None:
+        if "scripts" in loader.master.options:  # one of mitmproxy's programs
+            self.inherited = take_over()
+
     async def running(self) -> None:
-        # mitmproxy 12 opens a listener before it loads a script.
-        await proxyserver().servers.update([])
+        await release()
         if self.in_force.configured.policy is None or self.process.offline:
             return
-        if not self.process.fast and self.in_force.configured.settings.lane == "fast":
-            logger.info("the flow lane is used instead of the fast lane, since flows are shown or captured")
         mode = self.mode = ServerInstance.make(f"reverse:{DEAD_TARGET}", proxyserver())
         self.fast.flow_connections = lambda: len(mode.manager.connections)
         settings = self.in_force.configured.settings
@@ -87,8 +92,12 @@ class Listener:
         except OSError as error:  # mitmproxy exits if an error is logged at start
             logger.error(f"-httpListenAddr: cannot listen on {settings.http_listen_addr}: {error.strerror}")
             return
-        lane, tls = "fast" if self.process.fast else "flow", ", TLS" if self.tls is not None else ""
-        logger.info(f"vmgateway {__version__} listens on {host or '*'}:{port}, {lane} lane{tls}")
+        finally:
+            self.close_inherited()
+        lane = "fast lane" if self.process.fast else "flow lane"
+        reason = f" ({self.process.why_flows})" if self.process.why_flows else ""
+        tls = ", TLS" if self.tls is not None else ""
+        logger.info(f"vmgateway {__version__} listens on {host or '*'}:{port}, {lane}{reason}{tls}")
 
     async def listen(self, host: str, port: int) -> None:
         """Accept connections from now on. Raises ``OSError``."""
@@ -102,22 +111,35 @@ class Listener:
             return
         found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, number, _, address in dict.fromkeys(found):
+            bound = next((each for each in self.inherited if each.getsockname()[:2] == address[:2]), None)
             try:
-                listening = socket.socket(family, kind, number)
+                listening = bound or socket.socket(family, kind, number)
             except OSError:  # no IPv6 on this machine
                 continue
             self.sockets.append(listening)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if self.process.worker is not None:
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listening.setblocking(False)
-            listening.bind(address)
+            if bound is None:
+                self.bind(listening, address)
             listening.listen(BACKLOG)
             loop.add_reader(listening, self.accept, listening)
         if not self.sockets:
             raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+
+    def bind(self, listening: socket.socket, address: object) -> None:
+        """Bind a new socket to ``address``."""
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self.process.worker is not None:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if listening.family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.setblocking(False)
+        listening.bind(address)  # type: ignore[arg-type]
+
+    def close_inherited(self) -> None:
+        """Close the sockets of mitmproxy that the gateway does not use."""
+        for sock in self.inherited:
+            if sock not in self.sockets:
+                sock.close()
+        self.inherited.clear()
 
     async def check_descriptors(self) -> float:
         """Check every second for free descriptors: without one, libuv closes new connections silently."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .checks import check
 from .configuration import Configuration
 from .lifecycle import Lifecycle
 from .master import GatewayMaster
@@ -15,6 +16,7 @@ __all__ = [
     "Supervisor",
     "build_keyring",
     "build_policy",
+    "check",
     "describe_keys",
     "limiter_for",
     "read_static_keys",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from mitmproxy.connection import ConnectionState
@@ -45,6 +46,8 @@ class GatewayStream(EarlyResponses):
         super().__init__(context, stream_id, parent)
         self.failure: Refusal | None = None
         self.reused = False
+        self.stream: bool | Callable[[bytes], Iterable[bytes] | bytes] = False
+        """How the body streams: the gateway's choice, which other addons cannot change."""
 
     @property
     def metered(self) -> bool:
@@ -70,7 +73,13 @@ class GatewayStream(EarlyResponses):
         if self.flow.response is not None and not event.end_stream:
             yield from self.respond_early()
 
+    def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
+        """Ignore ``stream_large_bodies``: the route decides what streams."""
+        yield from ()
+        return False
+
     def start_request_stream(self) -> layer.CommandGenerator[None]:
+        self.stream = self.flow.request.stream
         if self.metered:
             self.client_state = self.state_hold_request_body
         else:
@@ -90,6 +99,7 @@ class GatewayStream(EarlyResponses):
 
     def state_stream_request_body(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         if not self.metered:
+            self.flow.request.stream = self.stream
             yield from super().state_stream_request_body(event)
             return
         released = yield from self.released(event)
@@ -97,7 +107,7 @@ class GatewayStream(EarlyResponses):
             yield from self.forward(event, released)
 
     def state_consume_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Hold the body: a form, or any body that an addon wants as a whole."""
+        """Hold the body of a form. Other bodies stream, whatever other addons ask for."""
         cycle = self.cycle
         if cycle is not None and isinstance(event, HttpEvent):
             try:
@@ -117,6 +127,7 @@ class GatewayStream(EarlyResponses):
 
     def forward(self, event: HttpEvent, released: bytes) -> layer.CommandGenerator[None]:
         """Send the backend what the meter released, and ``event`` if it is the end of the body."""
+        self.flow.request.stream = self.stream
         if released:
             yield from super().state_stream_request_body(RequestData(self.stream_id, released))
         if not isinstance(event, RequestData):
@@ -166,7 +177,6 @@ class GatewayStream(EarlyResponses):
                 self.failure = InternalError(_NO_DECISION)
                 return False
             backend = cycle.upstream.backend
-            forwarding.address(self.flow, cycle.upstream)
             cycle.ask(time.perf_counter())
             connection, error = yield GetHttpConnection(backend.address, backend.scheme == "https", None)
             if self.cycle is None or self.cycle.state is State.ENDED:
@@ -189,6 +199,7 @@ class GatewayStream(EarlyResponses):
         self.reused = connection in self.parent.used
         self.parent.used.add(connection)
         self.context.server = self.flow.server_conn = connection
+        forwarding.apply(self.flow, cycle)  # whatever other addons made of the flow
         return True
 
     def state_wait_for_response_headers(self, event: ResponseHeaders) -> layer.CommandGenerator[None]:
