@@ -10,23 +10,32 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 import uvloop
 from mitmproxy.options import Options
 
 from vmgw_addons import chain
 from vmgw_addons.capture import check_capture, needs_flow_lane
-from vmgw_addons.listener import ListenerTLS, parse_listen_address
+from vmgw_addons.listener import ListenerTLS, claim_port, parse_listen_address
 from vmgw_addons.observability import PushTarget
 from vmgw_addons.outgoing import build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
-from vmgw_addons.process import Configuration, GatewayMaster, Supervisor, build_keyring, build_policy, read_static_keys
+from vmgw_addons.process import (
+    Configuration,
+    GatewayMaster,
+    Supervisor,
+    build_keyring,
+    build_policy,
+    read_static_keys,
+    shared_directory,
+)
 from vmgw_addons.sources import FileExchange, build_exchange, limit_file
 from vmgw_addons.state import Configured, InForce, PageAccess, Process, Worker, header_edit
 from vmgw_addons.support import LogStyle, ThreadWriter, logging_in_thread, set_up_logging
 from vmgw_core import __version__
 from vmgw_core.base import quoted
-from vmgw_core.configuration import Settings, help_text, parse
+from vmgw_core.configuration import Settings, check_needs, help_text, parse
 from vmgw_core.errors import ConfigurationError
 
 _COMMANDS = {
@@ -57,16 +66,27 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
             print(f"vmgateway {__version__}")
             return 0
         check(settings)
+        if settings.dry_run:
+            print("the configuration is valid")
+            return 0
+        return launch(settings)
     except ConfigurationError as error:
         print(f"vmgateway: {error}", file=sys.stderr)
         return 2
-    if settings.dry_run:
-        print("the configuration is valid")
-        return 0
+
+
+def launch(settings: Settings) -> int:
+    """Serve in one process, or in several. Returns the exit code. Raises ``ConfigurationError`` before it serves."""
+    # SIGHUP waits until the lifecycle handles it: it neither ends the process during the start nor is lost.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     set_up_logging(LogStyle.from_settings(settings))
     count = settings.workers
-    if count > 1:
-        return Supervisor(count, lambda worker: run(settings, worker)).run()
+    with ExitStack() as stack:
+        for claimed in claim_port(settings):
+            stack.enter_context(claimed)
+        if count > 1:
+            directory = stack.enter_context(shared_directory())
+            return Supervisor(count, lambda worker: run(settings, worker), directory).run()
     return run(settings, None)
 
 
@@ -114,8 +134,6 @@ def check(settings: Settings) -> None:
         raise ConfigurationError(f"-lane: expected fast or flow, got {quoted(settings.lane)}")
     if settings.tls:
         ListenerTLS(settings)
-    elif settings.mtls:
-        raise ConfigurationError("-mtls needs -tls")
     build_policy(settings, build_keyring(settings, read_static_keys(settings)))
     contexts(settings)
     check_capture(settings)
@@ -127,6 +145,7 @@ def check(settings: Settings) -> None:
         limit_file.load(settings)
     build_datasource(settings)
     build_exchange(settings)
+    check_needs(settings)  # last: a value that is not valid is told first
 
 
 async def serve(settings: Settings, worker: Worker | None, log: ThreadWriter[str]) -> int:
@@ -146,7 +165,3 @@ async def serve(settings: Settings, worker: Worker | None, log: ThreadWriter[str
     except SystemExit as end:  # mitmproxy's error check, if the listener cannot start
         return int(str(end.code)) if end.code else 0
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
