@@ -96,7 +96,7 @@ Proxyserver: register_connection(connection_id, handler) | setup_servers() | con
 ReceiveBuffer: __iadd__(byteslike) | maybe_extract_at_most(count)
 Script: addons | done() | loadscript() | watcher()
 ServerInstance: __init__(mode, manager) | make(mode, manager) | make_top_layer(context)
-ServerTLSLayer: event_to_child(event) | receive_close()
+ServerTLSLayer: event_to_child(event) | on_handshake_error(err) | receive_close() | receive_data(data)
 TlsConfig: configure(updated) | running()
 """  # noqa: E501
 """The methods that the gateway overrides or calls, and the attributes that it uses."""

@@ -10,12 +10,14 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 import uvloop
 from mitmproxy.options import Options
 
 from vmgw_addons import chain
-from vmgw_addons.process import Configuration, GatewayMaster, Supervisor, check
+from vmgw_addons.listener import claim_port
+from vmgw_addons.process import Configuration, GatewayMaster, Supervisor, check, shared_directory
 from vmgw_addons.sources import FileExchange
 from vmgw_addons.state import Configured, InForce, Process, Worker
 from vmgw_addons.support import LogStyle, ThreadWriter, logging_in_thread, set_up_logging
@@ -51,16 +53,27 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
             print(f"vmgateway {__version__} ({BUILD})")
             return 0
         check(settings)
+        if settings.dry_run:
+            print("the configuration is valid")
+            return 0
+        return launch(settings)
     except ConfigurationError as error:
         print(f"vmgateway: {error}", file=sys.stderr)
         return 2
-    if settings.dry_run:
-        print("the configuration is valid")
-        return 0
+
+
+def launch(settings: Settings) -> int:
+    """Serve in one process, or in several. Returns the exit code. Raises ``ConfigurationError`` before it serves."""
+    # SIGHUP waits until the lifecycle handles it: it neither ends the process during the start nor is lost.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     set_up_logging(LogStyle.from_settings(settings))
     count = settings.workers
-    if count > 1:
-        return Supervisor(count, lambda worker: run(settings, worker)).run()
+    with ExitStack() as stack:
+        for claimed in claim_port(settings):
+            stack.enter_context(claimed)
+        if count > 1:
+            directory = stack.enter_context(shared_directory())
+            return Supervisor(count, lambda worker: run(settings, worker), directory).run()
     return run(settings, None)
 
 
@@ -117,7 +130,3 @@ async def serve(settings: Settings, worker: Worker | None, log: ThreadWriter[str
     except SystemExit as end:  # mitmproxy's error check, if the listener cannot start
         return int(str(end.code)) if end.code else 0
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

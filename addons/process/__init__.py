@@ -7,7 +7,7 @@ from .configuration import Configuration
 from .lifecycle import Lifecycle
 from .master import GatewayMaster
 from .policy import build_keyring, build_policy, describe_keys, limiter_for, read_static_keys
-from .workers import Supervisor
+from .workers import Supervisor, shared_directory
 
 __all__ = [
     "Configuration",
@@ -20,4 +20,5 @@ __all__ = [
     "describe_keys",
     "limiter_for",
     "read_static_keys",
+    "shared_directory",
 ]

@@ -17,7 +17,7 @@ from vmgw_addons.sources import build_exchange, limit_file
 from vmgw_addons.state import PageAccess, header_edit
 from vmgw_addons.support import LogStyle
 from vmgw_core.base import quoted
-from vmgw_core.configuration import Settings
+from vmgw_core.configuration import Settings, check_needs
 from vmgw_core.errors import ConfigurationError
 
 from .policy import build_keyring, build_policy, read_static_keys
@@ -32,8 +32,6 @@ def check(settings: Settings) -> None:
         raise ConfigurationError(f"-lane=fast: {reason}")
     if settings.tls:
         ListenerTLS(settings)
-    elif settings.mtls:
-        raise ConfigurationError("-mtls needs -tls")
     build_policy(settings, build_keyring(settings, read_static_keys(settings)))
     contexts(settings)
     check_capture(settings)
@@ -45,6 +43,7 @@ def check(settings: Settings) -> None:
         limit_file.load(settings)
     build_datasource(settings)
     build_exchange(settings)
+    check_needs(settings)  # last: a value that is not valid is told first
 
 
 def fail_start(error: ConfigurationError) -> NoReturn:

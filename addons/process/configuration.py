@@ -20,7 +20,7 @@ from vmgw_addons.sources import build_exchange, limit_file, read_in_thread
 from vmgw_addons.state import Configured, InForce, PageAccess, Process, Reloads, header_edit
 from vmgw_addons.support import LogStyle, in_thread, set_up_logging_beside
 from vmgw_core.backends import Concurrency
-from vmgw_core.configuration import FLAGS, Settings, option_name, settings_from_options
+from vmgw_core.configuration import FLAGS, Settings, check_needs, option_name, settings_from_options
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Limit
 from vmgw_core.tokens import VerificationKey
@@ -124,8 +124,6 @@ class Configuration:
             return
         if configured.limiter is not None:
             logger.info(f"{len(configured.limiter.limits)} limits are enforced")
-        elif configured.settings.ratelimit_config:
-            logger.warning("-ratelimit.config without -enable.rateLimit: no limit is enforced")
         verified = configured.policy.auth and configured.keyring is not None and configured.keyring.keyset is not None
         logger.log(logging.INFO if verified else logging.WARNING, describe_keys(configured))
 
@@ -156,6 +154,9 @@ class Configuration:
             ConfigurationError: names the flag or file that cannot be used.
         """
         self.use(self.read(settings, limits))
+        self.reloads.read()
+        if settings.enable_rate_limit:
+            self.limit_reloads.read()
 
     def read(self, settings: Settings, limits: tuple[Limit, ...] | None = None) -> _Read:
         """Read the files of ``settings``. Blocks, and changes nothing. Raises ``ConfigurationError``."""
@@ -164,6 +165,7 @@ class Configuration:
         keyring = build_keyring(settings, static)
         policy = build_policy(settings, keyring, before.policy)
         check_capture(settings)
+        check_needs(settings)
         style = LogStyle.from_settings(settings)
         if limits is None and settings.enable_rate_limit:
             limits = limit_file.load(settings)
@@ -172,11 +174,12 @@ class Configuration:
             policy=policy,
             keyring=keyring,
             upstream_tls=contexts(settings),
-            page_access=PageAccess.from_settings(settings),
+            page_access=PageAccess.from_settings(settings, before.outages),
             header_edit=header_edit(settings),
             access_log=AccessLog(self.in_force, style, self.process.log) if settings.access_log else None,
             datasource=build_datasource(settings, before.settings, before.datasource),
             exchange=build_exchange(settings, before.settings, before.exchange),
+            outages=before.outages,
         )
         return _Read(configured, static, limits)
 
@@ -208,13 +211,13 @@ class Configuration:
                     break
             self.use(found)
         except ConfigurationError as error:
-            self.reloads.error += 1
+            self.reloads.failed()
             logger.error(f"cannot reload, keeping the old configuration: {error}")
             return False
         except Exception:
-            self.reloads.error += 1
+            self.reloads.failed()
             raise
-        self.reloads.success += 1
+        self.reloads.succeeded()
         loaded = f"{len(limits)} limits, " if limits is not None else ""
         logger.info(f"reloaded: {loaded}{describe_keys(self.in_force.configured)}")
         return True
@@ -226,9 +229,9 @@ class Configuration:
         try:
             limits = await read_in_thread(settings)
         except ConfigurationError:
-            self.limit_reloads.error += 1
+            self.limit_reloads.failed()
             raise
-        self.limit_reloads.success += 1
+        self.limit_reloads.succeeded()
         return limits
 
 

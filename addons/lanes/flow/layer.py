@@ -145,6 +145,18 @@ class BackendTLS(ServerTLSLayer):
 
     reported = False
 
+    def on_handshake_error(self, err: str) -> layer.CommandGenerator[None]:
+        """Do without mitmproxy's line in the log for each connection: the failure is logged with its reason."""
+        yield from super(ServerTLSLayer, self).on_handshake_error(err)
+
+    def receive_data(self, data: bytes) -> layer.CommandGenerator[None]:
+        """Keep an alert that comes after the handshake as the reason, such as a client certificate that is refused."""
+        for command in super().receive_data(data):
+            if isinstance(command, commands.Log) and command.level >= logging.WARNING:
+                self.conn.error = f"OpenSSL {command.message}"
+            else:
+                yield command
+
     def receive_close(self) -> layer.CommandGenerator[None]:
         yield from self.event_to_child(events.ConnectionClosed(self.conn))
 

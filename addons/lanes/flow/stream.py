@@ -26,15 +26,17 @@ from vmgw_addons._mitmproxy import (
     events,
     layer,
 )
+from vmgw_addons.outgoing import SPEAKS_TLS, TLS_ALERT, failure_of_text
 from vmgw_addons.steps import forwarding
 from vmgw_core.enforcement import State
-from vmgw_core.errors import BackendTimeout, BackendUnreachable, InternalError, Refusal
+from vmgw_core.errors import BackendFailure, BackendTimeout, BackendUnreachable, Cause, InternalError, Refusal
 
 from .early_response import EarlyResponses
 
 if TYPE_CHECKING:
     from .layer import GatewayHttpLayer
 
+_TLS_ALERT: Final = f"unexpected server response: {TLS_ALERT!r}"[:-1]
 _NO_DECISION: Final = "no decision was taken on this request"
 _DECIDED: Final = frozenset((State.FORM, State.METERED, State.READY, State.ASKED, State.RESPONDING, State.ENDED))
 
@@ -183,14 +185,16 @@ class GatewayStream(EarlyResponses):
                 return False  # the client has left
             if not error and connection.state is ConnectionState.OPEN:
                 break
-            failure: Refusal
+            failure: BackendFailure
             if not error:
                 # mitmproxy would silently drop what is sent on it.
-                failure = BackendUnreachable(f"-{backend.flag}: the backend closed the connection at once")
+                text = f"-{backend.flag}: the backend closed the connection at once"
+                failure = BackendUnreachable(text, Cause.CLOSED)
             elif self.parent.last_opened in self.parent.timed_out:
                 failure = BackendTimeout(f"-{backend.flag}: connecting to the backend took too long")
             else:
-                failure = BackendUnreachable(f"-{backend.flag}: the backend cannot be reached")
+                text, cause = failure_of_text(error)
+                failure = BackendUnreachable(f"-{backend.flag}: the backend cannot be reached: {text}", cause)
             try:
                 cycle.unreachable(failure)
             except Refusal as refusal:
@@ -222,7 +226,7 @@ class GatewayStream(EarlyResponses):
         yield commands.CloseConnection(self.context.server)
         failure: Refusal = BackendUnreachable("the backend failed: it switched protocols")
         try:
-            cycle.lost("it switched protocols")
+            cycle.lost("it switched protocols", Cause.RESPONSE)
         except Refusal as refusal:
             failure = refusal
         yield from self.respond(failure, ended=self.client_state == self.state_done)
@@ -240,15 +244,31 @@ class GatewayStream(EarlyResponses):
         sending = self.client_state == self.state_stream_request_body
         if isinstance(event, ResponseProtocolError) and (sending or self.client_state == self.state_done):
             if self.flow.response is None and self.cycle is not None and self.cycle.state is State.ASKED:
-                yield from self.backend_failed("")
+                yield from self.backend_failed(*self.reason(event.message))
                 return
             if sending and self.server_state == self.state_done:
                 # The backend responded early and closed the connection: the client has its response.
                 yield from self.linger()
                 return
+        if isinstance(event, ResponseProtocolError) and self.cycle is not None and self.cycle.state is State.RESPONDING:
+            try:
+                self.cycle.lost("it closed the connection before the end of its response")
+            except Refusal as refusal:
+                self.cycle.refuse(refusal)
         yield from super().handle_protocol_error(event)
 
-    def backend_failed(self, reason: str) -> layer.CommandGenerator[None]:
+    def reason(self, message: str) -> tuple[str, Cause]:
+        """Return why there is no response, in the words of the fast lane. Empty: the connection ended."""
+        error = self.context.server.error
+        if error is not None:
+            return failure_of_text(error)
+        if message.startswith(_TLS_ALERT):
+            return SPEAKS_TLS, Cause.TLS
+        if message.startswith("Cannot parse HTTP response"):
+            return "its response is not valid HTTP", Cause.RESPONSE
+        return "", Cause.CLOSED
+
+    def backend_failed(self, reason: str, cause: Cause) -> layer.CommandGenerator[None]:
         """Retry if that is safe, else respond with the failure: the backend closed the connection before responding."""
         cycle = self.cycle
         assert cycle is not None
@@ -256,7 +276,7 @@ class GatewayStream(EarlyResponses):
         try:
             if self.context.server in self.parent.timed_out:
                 cycle.late()
-            cycle.lost(reason, stale=self.reused and not reason)
+            cycle.lost(reason, cause, stale=self.reused and not reason)
         except Refusal as refusal:
             failure = refusal
         else:
