@@ -180,9 +180,9 @@ class Backends:
 
 
 @contextmanager
-def mitmproxy_with(addon: object) -> Iterator[taddons.context]:
-    """mitmproxy with one addon. Its event loop is closed at the end, which mitmproxy 11 leaves to the test."""
-    with taddons.context(addon) as context:
+def mitmproxy_with(addon: object, *, core: bool = True) -> Iterator[taddons.context]:
+    """mitmproxy with one addon, and with its own core. mitmproxy 11 leaves it to the test to close the event loop."""
+    with taddons.context(addon, loadcore=core) as context:
         try:
             yield context
         finally:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from mitmproxy.options import Options
-from mitmproxy.test import taddons
 
+from tests.support.addons.fakes import mitmproxy_with
 from vmgw_addons.process.lane_choice import why_flows
 from vmgw_addons.process.mitmproxy_options import Host, complete, read_host
 from vmgw_core.configuration import Settings
@@ -85,7 +85,7 @@ class Lives:
 
 
 def test_another_addon_needs_flows() -> None:
-    with taddons.context(Lives(), loadcore=False) as context:
+    with mitmproxy_with(Lives(), core=False) as context:
         assert why_flows(Settings(), context.master) is None
         context.master.addons.add(Sees())
         name = f"{Sees.__module__}.Sees"
@@ -95,5 +95,5 @@ def test_another_addon_needs_flows() -> None:
 def test_a_script_needs_flows() -> None:
     script = ModuleType("__mitmproxy_script__.own")
     script.client_connected = print  # type: ignore[attr-defined]
-    with taddons.context(script, loadcore=False) as context:
+    with mitmproxy_with(script, core=False) as context:
         assert why_flows(Settings(), context.master) == "the addon own has the hook client_connected"
