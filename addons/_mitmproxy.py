@@ -8,8 +8,9 @@ not start, since the flow lane would not be safe.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mitmproxy import ctx
 from mitmproxy.version import VERSION
@@ -34,11 +35,14 @@ try:
     from mitmproxy.addons.errorcheck import ErrorCheck
     from mitmproxy.addons.next_layer import NextLayer as NextLayerAddon
     from mitmproxy.addons.proxyserver import Proxyserver
+    from mitmproxy.addons.script import Script, ScriptLoader
     from mitmproxy.addons.tlsconfig import TlsConfig
-    from mitmproxy.hooks import Hook
+    from mitmproxy.hooks import Hook, all_hooks
     from mitmproxy.io import compat, tnetstring
     from mitmproxy.master import Master
     from mitmproxy.net.http import http1
+    from mitmproxy.options import Options
+    from mitmproxy.optmanager import OptManager, _UnconvertedStrings
     from mitmproxy.proxy import commands, events, layer, tunnel
     from mitmproxy.proxy.layer import Layer, NextLayer
     from mitmproxy.proxy.layers.http import (
@@ -65,6 +69,7 @@ try:
     from mitmproxy.proxy.layers.http._http2 import Http2Server
     from mitmproxy.proxy.layers.tls import ServerTLSLayer
     from mitmproxy.proxy.mode_servers import ProxyConnectionHandler, ServerInstance
+    from mitmproxy.proxy.mode_servers import logger as mode_servers_logger
     from mitmproxy.proxy.server import ConnectionHandler, ConnectionIO
     from mitmproxy.utils import asyncio_utils
 except ImportError as error:
@@ -82,14 +87,16 @@ Http1Connection: done(event) | read_body(event) | wait(event) | body_reader | bu
 Http1Server: __init__(context) | read_headers(event) | send(event)
 Http2Server: __init__(context) | _handle_event(event) | protocol_error(message, error_code) | h2_conn
 HttpLayer: __init__(context, mode) | _handle_event(event) | event_to_child(child, event) | get_connection(event, reuse) | make_stream(stream_id) | register_connection(command) | command_sources | connections | streams | waiting_for_establishment
-HttpStream: __init__(context, stream_id) | _handle_event(event) | flow_done() | handle_protocol_error(event) | make_server_connection() | send_response(already_streamed) | start_request_stream() | state_consume_request_body(event) | state_done(_) | state_errored(_) | state_stream_request_body(event) | state_wait_for_request_headers(event) | state_wait_for_response_headers(event) | flow | request_body_buf | stream_id
+HttpStream: __init__(context, stream_id) | _handle_event(event) | check_body_size(request) | flow_done() | handle_protocol_error(event) | make_server_connection() | send_response(already_streamed) | start_request_stream() | state_consume_request_body(event) | state_done(_) | state_errored(_) | state_stream_request_body(event) | state_wait_for_request_headers(event) | state_wait_for_response_headers(event) | flow | request_body_buf | stream_id
 Layer: _handle_event(event)
 Master: __init__(opts, event_loop, with_termlog) | _asyncio_exception_handler(loop, context) | done() | run() | running()
+OptManager: has_changed(option) | process_deferred() | update(kwargs)
 ProxyConnectionHandler: __init__(master, r, w, options, mode)
-Proxyserver: register_connection(connection_id, handler) | connections | servers
+Proxyserver: register_connection(connection_id, handler) | setup_servers() | connections | servers
 ReceiveBuffer: __iadd__(byteslike) | maybe_extract_at_most(count)
+Script: addons | done() | loadscript() | watcher()
 ServerInstance: __init__(mode, manager) | make(mode, manager) | make_top_layer(context)
-ServerTLSLayer: event_to_child(event) | receive_close()
+ServerTLSLayer: event_to_child(event) | on_handshake_error(err) | receive_close() | receive_data(data)
 TlsConfig: configure(updated) | running()
 """  # noqa: E501
 """The methods that the gateway overrides or calls, and the attributes that it uses."""
@@ -120,6 +127,37 @@ def proxyserver() -> Proxyserver:
     addon = ctx.master.addons.get("proxyserver")
     assert isinstance(addon, Proxyserver)
     return addon
+
+
+def deferred_options(options: Options) -> dict[str, Any]:
+    """Return the given options that nobody has declared yet, by name. It may be changed."""
+    deferred = vars(options).get("deferred")
+    if not isinstance(deferred, dict):
+        raise unsupported("OptManager.deferred is missing")
+    return deferred
+
+
+def given_texts(value: object) -> list[str] | None:
+    """Return the texts of a deferred option that was given with ``--set``; None if it is from a file."""
+    return list(value.val) if isinstance(value, _UnconvertedStrings) else None
+
+
+def cancel_setup_of_servers() -> bool:
+    """Cancel mitmproxy's start of its listeners, if that is under way. Return whether it was."""
+    for task in asyncio.all_tasks():
+        if getattr(task.get_coro(), "cr_code", None) is Proxyserver.setup_servers.__code__:
+            task.cancel()
+            vars(proxyserver().servers)["_instances"].clear()  # they would be stopped without having started
+            return True
+    return False
+
+
+def keep_script(addon: object) -> None:
+    """Stop mitmproxy from loading the script of ``addon`` again when its file changes or goes."""
+    loader = ctx.master.addons.get("scriptloader")
+    for script in loader.addons if isinstance(loader, ScriptLoader) else ():
+        if addon in traverse([script]) and isinstance(script, Script) and script.reloadtask is not None:
+            script.reloadtask.cancel()
 
 
 def show_status(message: str, seconds: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vmgw_addons.capture import Capture, FlowReplay, ServerReplay
 from vmgw_addons.interactive import Explanation
 from vmgw_addons.lanes.fast import Backends, FastLane, Services
-from vmgw_addons.lanes.flow import FlowKeepAlive, FlowLane, UpstreamConnections
+from vmgw_addons.lanes.flow import ConnectionSeal, FlowKeepAlive, FlowLane, UpstreamConnections
 from vmgw_addons.listener import Listener
 from vmgw_addons.observability import (
     AccessLogging,
@@ -16,12 +16,21 @@ from vmgw_addons.observability import (
     StateMetrics,
     StatusPages,
     Telemetry,
+    WorkerCalls,
     WorkerMetrics,
 )
 from vmgw_addons.process import Configuration, Lifecycle
 from vmgw_addons.sources import KeyRefresh, LimitsReload, UsageExchange, UsageRefresh
 from vmgw_addons.state import CaptureStatus, Cycles, InForce, Process, Reloads
-from vmgw_addons.steps import AccessControl, ConcurrencyLimit, Forwarding, RateLimit, ResponseHeaders
+from vmgw_addons.steps import (
+    AccessControl,
+    ConcurrencyLimit,
+    Decisions,
+    Forwarding,
+    RateLimit,
+    RequestOptions,
+    ResponseHeaders,
+)
 from vmgw_addons.support import Background
 
 
@@ -29,8 +38,8 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
     """Build one instance of each addon, with what it needs of the others."""
     in_force, process = in_force or InForce(), process or Process()
     background, cycles, capture = Background(), Cycles(), CaptureStatus()
-    reloads, limit_reloads = Reloads(), Reloads()
-    configuration = Configuration(in_force, process, reloads, limit_reloads)
+    reloads = {name: Reloads() for name in ("configuration", "limits", "certificate")}
+    configuration = Configuration(in_force, process, reloads["configuration"], reloads["limits"])
     keys = KeyRefresh(in_force, background)
     telemetry = Telemetry(in_force, cycles)
     connections = UpstreamConnections(in_force)
@@ -38,21 +47,23 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
     rate_limit = RateLimit(in_force, background, cycles)
     for collector in (
         StateMetrics(in_force, process, background, reloads, capture),
-        LimitMetrics(in_force, limit_reloads, rate_limit, telemetry.tenant_label),
+        LimitMetrics(in_force, reloads["limits"], rate_limit, telemetry.tenant_label),
         BackendMetrics(in_force),
         ConcurrencyMetrics(in_force),
     ):
         telemetry.registry.register(collector)
-    workers = WorkerMetrics(process.worker, telemetry)
+    calls = WorkerCalls(in_force, process.worker)
+    workers = WorkerMetrics(calls, telemetry)
     pages = StatusPages(in_force, process, background, cycles, telemetry, workers)
     fast = FastLane(Services(in_force, process, background, pages, access_control, telemetry))
-    listener = Listener(in_force, process, background, fast)
-    lifecycle = Lifecycle(in_force, process, background, configuration, keys, listener, fast)
-    pages.begin_reload = lifecycle.reload_on_request
+    listener = Listener(in_force, process, background, fast, reloads["certificate"])
+    lifecycle = Lifecycle(in_force, process, background, configuration, keys, listener, fast, calls)
+    pages.reload_all = lifecycle.reload_everywhere
     return [
         configuration,
         lifecycle,
         FlowKeepAlive(in_force, process),  # before a request is rewritten
+        RequestOptions(),
         pages,
         FlowReplay(in_force, cycles),
         access_control,
@@ -67,13 +78,14 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
         keys,
         Backends(in_force, background),
         ResponseHeaders(in_force),
-        LimitsReload(in_force, background, limit_reloads),
+        LimitsReload(in_force, background, reloads["limits"]),
         UsageRefresh(in_force, background, telemetry.registry),
         UsageExchange(in_force, background, process.worker, telemetry.registry),
         telemetry,
-        workers,
+        calls,
         AccessLogging(in_force, cycles),
         PushMetrics(in_force, background, telemetry, workers),
         Capture(in_force, cycles, capture),
+        Decisions(cycles, ConnectionSeal(connections)),  # after all that set how a body streams
         listener,  # last: everything else is running when a client connects
     ]

@@ -22,13 +22,14 @@ if "vmgw_addons" not in sys.modules:
     sys.modules["vmgw_addons"] = _package
     _spec.loader.exec_module(_package)
 
-from vmgw_core.errors import ConfigurationError  # noqa: E402
+from vmgw_addons.installation import InstallationError, import_checked  # noqa: E402
 
 try:
-    from vmgw_addons.chain import build
-except ConfigurationError as error:
+    _loaded = Path(str(sys.modules["vmgw_addons"].__file__)).resolve().parent
+    if _loaded != _HERE:
+        raise InstallationError(f"the addons in {_loaded} are loaded already: use {_loaded / 'vmgateway.py'}")
+    addons = import_checked("vmgw_addons.chain").build()
+except InstallationError as error:
     # Without the addons mitmproxy would be an open proxy.
     logging.getLogger(__name__).error(f"vmgateway: {error}")
     sys.exit(2)
-
-addons = build()

@@ -7,6 +7,7 @@ password. It may hold text that the client sent, so escape it in logs.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import ClassVar
 
 
@@ -16,6 +17,27 @@ class VmgwError(Exception):
 
 class ConfigurationError(VmgwError):
     """An unusable flag, file or key. The message is one line that names the setting and the problem."""
+
+
+class Cause(StrEnum):
+    """Why a server or file that the gateway needs failed: a label of metrics, so there are few."""
+
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    DNS = "dns"
+    CERTIFICATE = "certificate"
+    TLS = "tls"
+    """The other side does not speak TLS, or not in a way that both accept."""
+    TIMEOUT = "timeout"
+    CLOSED = "closed"
+    """The connection ended before the response did."""
+    STATUS = "status"
+    RESPONSE = "response"
+    """The response is not valid, or too large."""
+    FILE = "file"
+    RESOURCES = "resources"
+    """File descriptors, memory or ports are exhausted."""
+    OTHER = "other"
 
 
 class Refusal(VmgwError):
@@ -203,6 +225,10 @@ class SignatureNotChecked(InternalError, code="signature_not_checked"):
 class BackendUnreachable(Refusal, status=502, code="backend_unreachable"):
     """The backend refused or broke the connection, or did not send HTTP."""
 
+    def __init__(self, message: str, cause: Cause = Cause.OTHER) -> None:
+        super().__init__(message)
+        self.cause = cause
+
 
 class Overloaded(Refusal, status=503, code="overloaded"):
     """The gateway is at its limit of connections (``-http.maxConnections``)."""
@@ -218,3 +244,9 @@ class UsageUnknown(Refusal, status=503, code="usage_unknown"):
 
 class BackendTimeout(Refusal, status=504, code="backend_timeout"):
     """The backend did not accept the connection or did not respond in time."""
+
+    cause: ClassVar = Cause.TIMEOUT
+
+
+BackendFailure = BackendUnreachable | BackendTimeout
+"""What a request to a backend may fail with; ``cause`` is why."""

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import sys
 
-from vmgw_core.errors import ConfigurationError
+from vmgw_addons.installation import InstallationError, import_checked
 
 __all__ = ["start"]
 
 
 def start() -> int:
-    """Run the command. Returns the exit code, which is 2 if mitmproxy is not supported."""
+    """Run the command. Returns the exit code, which is 2 if this installation cannot run it."""
     try:
-        from .main import main
-    except ConfigurationError as error:
+        main = import_checked("vmgw_addons.cli.main").main
+    except InstallationError as error:
         print(f"vmgateway: {error}", file=sys.stderr)
         return 2
-    return main()
+    return int(main())

@@ -10,22 +10,18 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 import uvloop
 from mitmproxy.options import Options
 
 from vmgw_addons import chain
-from vmgw_addons.capture import check_capture, needs_flow_lane
-from vmgw_addons.listener import ListenerTLS, parse_listen_address
-from vmgw_addons.observability import PushTarget
-from vmgw_addons.outgoing import build_datasource
-from vmgw_addons.outgoing.upstream_tls import contexts
-from vmgw_addons.process import Configuration, GatewayMaster, Supervisor, build_keyring, build_policy, read_static_keys
-from vmgw_addons.sources import FileExchange, build_exchange, limit_file
-from vmgw_addons.state import Configured, InForce, PageAccess, Process, Worker, header_edit
+from vmgw_addons.listener import claim_port
+from vmgw_addons.process import Configuration, GatewayMaster, Supervisor, check, shared_directory
+from vmgw_addons.sources import FileExchange
+from vmgw_addons.state import Configured, InForce, Process, Worker
 from vmgw_addons.support import LogStyle, ThreadWriter, logging_in_thread, set_up_logging
 from vmgw_core import BUILD, __version__
-from vmgw_core.base import quoted
 from vmgw_core.configuration import Settings, help_text, parse
 from vmgw_core.errors import ConfigurationError
 
@@ -57,16 +53,27 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
             print(f"vmgateway {__version__} ({BUILD})")
             return 0
         check(settings)
+        if settings.dry_run:
+            print("the configuration is valid")
+            return 0
+        return launch(settings)
     except ConfigurationError as error:
         print(f"vmgateway: {error}", file=sys.stderr)
         return 2
-    if settings.dry_run:
-        print("the configuration is valid")
-        return 0
+
+
+def launch(settings: Settings) -> int:
+    """Serve in one process, or in several. Returns the exit code. Raises ``ConfigurationError`` before it serves."""
+    # SIGHUP waits until the lifecycle handles it: it neither ends the process during the start nor is lost.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     set_up_logging(LogStyle.from_settings(settings))
     count = settings.workers
-    if count > 1:
-        return Supervisor(count, lambda worker: run(settings, worker)).run()
+    with ExitStack() as stack:
+        for claimed in claim_port(settings):
+            stack.enter_context(claimed)
+        if count > 1:
+            directory = stack.enter_context(shared_directory())
+            return Supervisor(count, lambda worker: run(settings, worker), directory).run()
     return run(settings, None)
 
 
@@ -107,35 +114,12 @@ def addon_list() -> list[tuple[str, str]]:
     return [(type(addon).__name__, (inspect.getdoc(addon) or "").partition("\n")[0]) for addon in chain.build()]
 
 
-def check(settings: Settings) -> None:
-    """Check all flags and files before the start. Raises ``ConfigurationError``, which names the flag."""
-    parse_listen_address(settings.http_listen_addr, ipv6=settings.enable_tcp6)
-    if settings.lane not in ("fast", "flow"):
-        raise ConfigurationError(f"-lane: expected fast or flow, got {quoted(settings.lane)}")
-    if settings.tls:
-        ListenerTLS(settings)
-    elif settings.mtls:
-        raise ConfigurationError("-mtls needs -tls")
-    build_policy(settings, build_keyring(settings, read_static_keys(settings)))
-    contexts(settings)
-    check_capture(settings)
-    LogStyle.from_settings(settings)
-    PageAccess.from_settings(settings)
-    header_edit(settings)
-    PushTarget.from_settings(settings)
-    if settings.enable_rate_limit:
-        limit_file.load(settings)
-    build_datasource(settings)
-    build_exchange(settings)
-
-
 async def serve(settings: Settings, worker: Worker | None, log: ThreadWriter[str]) -> int:
     """Run until shut down. Returns the exit code."""
     in_force = InForce()
     if worker is not None:
         in_force.configured = Configured(exchange=FileExchange(worker.directory, worker.slot))
-    fast = settings.lane == "fast" and needs_flow_lane(settings) is None
-    addons = chain.build(in_force, Process(worker=worker, log=log, fast=fast))
+    addons = chain.build(in_force, Process(worker=worker, log=log))
     master = GatewayMaster(Options(), addons, asyncio.get_running_loop())
     try:
         configuration = next(addon for addon in addons if isinstance(addon, Configuration))
@@ -146,7 +130,3 @@ async def serve(settings: Settings, worker: Worker | None, log: ThreadWriter[str
     except SystemExit as end:  # mitmproxy's error check, if the listener cannot start
         return int(str(end.code)) if end.code else 0
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from .claim import claim_port
 from .server import Listener, parse_listen_address
 from .tls import ListenerTLS
 
 __all__ = [
     "Listener",
     "ListenerTLS",
+    "claim_port",
     "parse_listen_address",
 ]

@@ -11,17 +11,19 @@ from typing import Final
 
 import uvloop
 from mitmproxy import ctx
+from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy.mode_specs import ReverseMode
 
 from vmgw_addons._mitmproxy import ProxyConnectionHandler, ServerInstance, proxyserver
 from vmgw_addons.lanes.fast import LINGER_BYTES, LINGER_SECONDS, MOST_TURNED_AWAY, FastLane
-from vmgw_addons.state import DEAD_TARGET, InForce, Process
-from vmgw_addons.support import Background, Outage, in_thread, raise_limit
+from vmgw_addons.state import DEAD_TARGET, InForce, Process, Reloads
+from vmgw_addons.support import Background, in_thread, raise_limit
 from vmgw_core import __version__
 from vmgw_core.base import quoted
-from vmgw_core.errors import ConfigurationError, Overloaded
+from vmgw_core.errors import Cause, ConfigurationError, Overloaded
 
 from .proxy_protocol import NoProxyHeader, read_header
+from .takeover import release, take_over
 from .tls import ListenerTLS
 
 logger = logging.getLogger(__name__)
@@ -50,45 +52,61 @@ class Listener:
     mitmproxy's own listener stays closed in every program, so that limits and TLS are the same for both lanes.
     """
 
-    def __init__(self, in_force: InForce, process: Process, background: Background, fast: FastLane) -> None:
+    def __init__(
+        self, in_force: InForce, process: Process, background: Background, fast: FastLane, certificate_reloads: Reloads
+    ) -> None:
         self.in_force = in_force
         self.process = process
         self.background = background
         self.fast = fast
+        self.certificate_reloads = certificate_reloads
         self.server: asyncio.AbstractServer | None = None
         self.sockets: list[socket.socket] = []
+        self.inherited: list[socket.socket] = []
+        """Sockets that mitmproxy listened on before it loaded the gateway."""
         self.tls: ListenerTLS | None = None
         self.proxy_protocol = False
         self.excess: set[object] = set()
         """Like ``FastLane.arriving``, for connections over the limit."""
-        self.outage = Outage(logger, "open connections are still served")
+        self.outage = in_force.outages.of("listener", logger, "open connections are still served")
         self.mode: ServerInstance[ReverseMode] | None = None
         self.turned_away = 0
         """Clients of the flow lane over ``-http.maxConnections`` that are still being read."""
 
+    def load(self, loader: Loader) -> None:
+        if "scripts" in loader.master.options:  # one of mitmproxy's programs
+            self.inherited = take_over()
+
     async def running(self) -> None:
-        # mitmproxy 12 opens a listener before it loads a script.
-        await proxyserver().servers.update([])
+        await release()
         if self.in_force.configured.policy is None or self.process.offline:
             return
-        if not self.process.fast and self.in_force.configured.settings.lane == "fast":
-            logger.info("the flow lane is used instead of the fast lane, since flows are shown or captured")
         mode = self.mode = ServerInstance.make(f"reverse:{DEAD_TARGET}", proxyserver())
         self.fast.flow_connections = lambda: len(mode.manager.connections)
         settings = self.in_force.configured.settings
-        raise_limit(self.in_force.configured.limits.connections)
+        self.fast.room = raise_limit(self.in_force.configured.limits.connections)
         if settings.tls:
-            self.tls = ListenerTLS(settings)
+            self.tls = ListenerTLS(settings, self.certificate_reloads, self.in_force.outages)
             self.background.repeat("certificates", self.refresh_tls)
         self.proxy_protocol = settings.http_listen_addr_use_proxy_protocol
         host, port = parse_listen_address(settings.http_listen_addr, ipv6=settings.enable_tcp6)
+        self.background.repeat("descriptors", self.check_descriptors)
         try:
             await self.listen(host, port)
         except OSError as error:  # mitmproxy exits if an error is logged at start
             logger.error(f"-httpListenAddr: cannot listen on {settings.http_listen_addr}: {error.strerror}")
             return
-        lane, tls = "fast" if self.process.fast else "flow", ", TLS" if self.tls is not None else ""
-        logger.info(f"vmgateway {__version__} listens on {host or '*'}:{port}, {lane} lane{tls}")
+        finally:
+            self.close_inherited()
+        lane = "fast lane" if self.process.fast else "flow lane"
+        reason = f" ({self.process.why_flows})" if self.process.why_flows else ""
+        tls = ", TLS" if self.tls is not None else ""
+        logger.info(f"vmgateway {__version__} listens on {host or '*'}:{port}, {lane}{reason}{tls}")
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes listen on the port too."""
+        return self.process.worker is not None or self.in_force.configured.settings.http_listen_addr_reuse_port
 
     async def listen(self, host: str, port: int) -> None:
         """Accept connections from now on. Raises ``OSError``."""
@@ -96,35 +114,49 @@ class Listener:
         if isinstance(loop, uvloop.Loop) and self.tls is None and not self.proxy_protocol:
             # libuv accepts at half the cost. Without a handshake, a connection counts from its first moment.
             self.server = await loop.create_server(
-                self.protocol, host or None, port, backlog=BACKLOG, reuse_port=self.process.worker is not None
+                self.protocol, host or None, port, backlog=BACKLOG, reuse_port=self.shared
             )
-            self.background.repeat("descriptors", self.check_descriptors)
             return
         found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, number, _, address in dict.fromkeys(found):
+            bound = next((each for each in self.inherited if each.getsockname()[:2] == address[:2]), None)
             try:
-                listening = socket.socket(family, kind, number)
+                listening = bound or socket.socket(family, kind, number)
             except OSError:  # no IPv6 on this machine
                 continue
             self.sockets.append(listening)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if self.process.worker is not None:
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listening.setblocking(False)
-            listening.bind(address)
+            if bound is None:
+                self.bind(listening, address)
             listening.listen(BACKLOG)
             loop.add_reader(listening, self.accept, listening)
         if not self.sockets:
             raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+
+    def bind(self, listening: socket.socket, address: object) -> None:
+        """Bind a new socket to ``address``."""
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self.shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if listening.family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.setblocking(False)
+        listening.bind(address)  # type: ignore[arg-type]
+
+    def close_inherited(self) -> None:
+        """Close the sockets of mitmproxy that the gateway does not use."""
+        for sock in self.inherited:
+            if sock not in self.sockets:
+                sock.close()
+        self.inherited.clear()
 
     async def check_descriptors(self) -> float:
         """Check every second for free descriptors: without one, libuv closes new connections silently."""
         try:
             socket.socket().close()
         except OSError as error:
-            self.outage.failed(f"cannot accept connections: {error.strerror}")
+            self.outage.failed(f"cannot accept connections: {error.strerror}", Cause.RESOURCES)
+        else:
+            self.outage.succeeded("connections are accepted again")
         return 1
 
     def accept(self, listening: socket.socket) -> None:
@@ -146,7 +178,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         loop.remove_reader(listening)
         loop.call_later(_ACCEPT_PAUSE, self.resume, listening)
-        self.outage.failed(f"cannot accept connections: {error.strerror}")
+        self.outage.failed(f"cannot accept connections: {error.strerror}", Cause.RESOURCES)
 
     def resume(self, listening: socket.socket) -> None:
         """Accept again, unless the listener was closed."""
@@ -159,9 +191,8 @@ class Listener:
         A connection over ``-http.maxConnections`` gets a response after its handshake, or is closed if too many
         already wait for theirs.
         """
-        limit = self.in_force.configured.limits.connections
         arriving = self.fast.arriving
-        if limit and self.fast.connections >= limit:
+        if self.fast.is_full(self.fast.connections + 1):
             arriving = self.excess
             waiting = len(arriving) + len(self.fast.turned_away) + self.turned_away
             if waiting >= MOST_TURNED_AWAY and (self.tls is not None or self.proxy_protocol):
@@ -210,8 +241,7 @@ class Listener:
             assert self.mode is not None
             is_counted = protocol in self.fast.arriving
             self.fast.arriving.discard(protocol)
-            limit = self.in_force.configured.limits.connections
-            if not is_counted and limit and self.fast.connections >= limit:
+            if not is_counted and self.fast.is_full(self.fast.connections + 1):
                 await self.turn_away(reader, writer)
                 return
             handler = ProxyConnectionHandler(ctx.master, reader, writer, ctx.options, self.mode.mode)
@@ -253,12 +283,16 @@ class Listener:
         return 1
 
     def close(self) -> None:
-        """Stop accepting. Open connections stay."""
+        """Accept what has come, and then no more. Open connections stay."""
         for listening in self.sockets:
+            self.accept(listening)
             asyncio.get_running_loop().remove_reader(listening)
             listening.close()
         self.sockets.clear()
         if self.server is not None:
+            for each in getattr(self.server, "sockets", ()):
+                with socket.socket(fileno=os.dup(each.fileno())) as listening:
+                    self.accept(listening)
             self.server.close()
             self.server = None
 

@@ -10,10 +10,11 @@ from typing import Final
 
 from mitmproxy import version
 
-from vmgw_addons.support import file_version
+from vmgw_addons.state import Reloads
+from vmgw_addons.support import Outages, file_version
 from vmgw_core.base import quoted
 from vmgw_core.configuration import Settings
-from vmgw_core.errors import ConfigurationError
+from vmgw_core.errors import Cause, ConfigurationError
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,9 @@ class ListenerTLS:
         ConfigurationError: a file or the value of a flag cannot be used.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, reloads: Reloads | None = None, outages: Outages | None = None) -> None:
+        self._reloads = reloads or Reloads()
+        self._outage = (outages or Outages()).of("-tlsCertFile", logger, "the old certificate stays in use")
         self._certificate = _file("tlsCertFile", settings.tls_cert_file)
         self._key = _file("tlsKeyFile", settings.tls_key_file)
         if not self._certificate or not self._key:
@@ -66,6 +69,7 @@ class ListenerTLS:
         self._settings = settings
         self._read = self._versions()
         self.context = self._load()
+        self._reloads.read()
 
     def refresh(self) -> None:
         """Read the files again if one has changed. Keep the old context if one cannot be used.
@@ -79,8 +83,11 @@ class ListenerTLS:
         try:
             self.context = self._load()
         except ConfigurationError as error:
-            logger.error(f"cannot reload the certificate, keeping the old one: {error}")
+            self._reloads.failed()
+            self._outage.failed(f"cannot reload the certificate: {error}", Cause.FILE)
         else:
+            self._reloads.succeeded()
+            self._outage.succeeded("the certificate can be read again")
             logger.info(f"reloaded the certificate: {self._certificate}")
 
     def _load(self) -> ssl.SSLContext:

@@ -8,6 +8,7 @@ from .limit_metrics import LimitMetrics
 from .metrics import StateMetrics, Telemetry
 from .push_metrics import PushMetrics, PushTarget
 from .status_pages import StatusPages
+from .worker_calls import WorkerCalls
 from .worker_metrics import WorkerMetrics
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "StateMetrics",
     "StatusPages",
     "Telemetry",
+    "WorkerCalls",
     "WorkerMetrics",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from typing import Final
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -45,7 +44,7 @@ class LimitMetrics(Collector):
             "vmgateway_ratelimit_config_reloads",
             "Reloads of -ratelimit.config by result",
             ["result"],
-            (([result], number) for result, number in asdict(self.reloads).items()),
+            (([result], number) for result, number in self.reloads.by_result()),
         )
         limiter = self.in_force.configured.limiter
         if limiter is not None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 
 from mitmproxy.http import HTTPFlow
 from prometheus_client import CollectorRegistry
@@ -17,7 +16,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from vmgw_addons.state import CaptureStatus, Cycles, InForce, Process, Reloads
-from vmgw_addons.support import Background
+from vmgw_addons.support import Background, Outages
 from vmgw_core import BUILD, __version__
 from vmgw_core.backends import Durations
 from vmgw_core.base import tenant_name
@@ -116,7 +115,12 @@ class StateMetrics(Collector):
     """Metrics of the configuration and the process, read when metrics are collected."""
 
     def __init__(
-        self, in_force: InForce, process: Process, background: Background, reloads: Reloads, capture: CaptureStatus
+        self,
+        in_force: InForce,
+        process: Process,
+        background: Background,
+        reloads: Mapping[str, Reloads],
+        capture: CaptureStatus,
     ) -> None:
         self.in_force = in_force
         self.process = process
@@ -151,8 +155,10 @@ class StateMetrics(Collector):
             "vmgateway_config_reloads",
             "Reloads by result",
             ["result"],
-            (([result], number) for result, number in asdict(self.reloads).items()),
+            (([result], number) for result, number in self.reloads["configuration"].by_result()),
         )
+        yield from _last_reloads(self.reloads)
+        yield from _outages(configured.outages)
         yield counter(
             "vmgateway_background_task_errors",
             "Unexpected failures of background tasks",
@@ -186,6 +192,38 @@ def _capture(status: CaptureStatus) -> Iterator[Metric]:
         yield CounterMetricFamily(name, text, value=value)
     stopped = float(bool(status.stopped))
     yield GaugeMetricFamily("vmgateway_capture_stopped", "1 if the capture has stopped", value=stopped)
+
+
+def _last_reloads(reloads: Mapping[str, Reloads]) -> Iterator[Metric]:
+    read = {source: each for source, each in reloads.items() if each.last_success}
+    yield gauge(
+        "vmgateway_last_reload_successful",
+        "1 if the files of a source could be read the last time, 0 while they cannot",
+        ["source"],
+        (([source], float(each.last_successful)) for source, each in read.items()),
+    )
+    yield gauge(
+        "vmgateway_last_reload_success_timestamp_seconds",
+        "Time when the files of a source were last read",
+        ["source"],
+        (([source], each.last_success) for source, each in read.items()),
+    )
+
+
+def _outages(outages: Outages) -> Iterator[Metric]:
+    known = sorted(outages.by_name.items())
+    yield counter(
+        "vmgateway_failures",
+        "Failures of what the gateway needs: backends, key endpoints, the datasource, Redis, files",
+        ["what", "reason"],
+        (([name, cause], number) for name, outage in known for cause, number in sorted(outage.causes.items())),
+    )
+    yield gauge(
+        "vmgateway_failing",
+        "1 with the reason while the last attempt has failed, else 0 with the reason none",
+        ["what", "reason"],
+        (([name, outage.cause], 1.0) if outage.reason is not None else ([name, "none"], 0.0) for name, outage in known),
+    )
 
 
 def _sources(keyring: KeyRing) -> Iterator[Metric]:

@@ -14,7 +14,7 @@ from typing import Final
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from vmgw_addons.outgoing import DOWNLOAD_DEADLINE, describe, send
+from vmgw_addons.outgoing import DOWNLOAD_DEADLINE, failure_of, send
 from vmgw_addons.state import InForce
 from vmgw_addons.support import Background, in_thread
 from vmgw_core.base import is_http_url, without_credentials
@@ -102,7 +102,7 @@ class PushMetrics(Collector):
         telemetry.registry.register(self)
 
     def running(self) -> None:
-        settings, worker = self.in_force.configured.settings, self.workers.worker
+        settings, worker = self.in_force.configured.settings, self.workers.calls.worker
         if worker is None or worker.slot == 0:  # one worker pushes the metrics of all
             for target in PushTarget.from_settings(settings):
                 self.background.repeat("metrics_push", partial(self.step, target, settings.pushmetrics_interval))
@@ -110,14 +110,17 @@ class PushMetrics(Collector):
     async def step(self, target: PushTarget, interval: float) -> float:
         """Push to one URL after the interval."""
         await self.background.sleep(interval)
+        outage = self.in_force.outages.of(f"-pushmetrics.url {target.shown}", logger, "they are not sent later")
         page, _ = await self.workers.exposition()
         try:
             await in_thread(partial(target.push, page), "metrics push")
         except Exception as error:  # whatever a library raises
             self.pushes[target.shown, "error"] += 1
-            logger.warning(f"cannot push metrics to {target.shown}: {describe(error)}")
+            text, cause = failure_of(error)
+            outage.failed(f"cannot push metrics to {target.shown}: {text}", cause)
         else:
             self.pushes[target.shown, "success"] += 1
+            outage.succeeded(f"metrics are pushed to {target.shown} again")
         return 0
 
     def collect(self) -> Iterator[Metric]:

@@ -59,8 +59,8 @@ class StatusPages:
         self.telemetry = telemetry
         self.workers = workers
         self.profiler = Profiler()
-        self.begin_reload: Callable[[], None] = lambda: None
-        """The action of ``/-/reload``."""
+        self.reload_all: Callable[[], Awaitable[bool]] | None = None
+        """The action of ``/-/reload``: returns whether all processes have reloaded."""
         self.open: dict[str, Callable[[str], Response]] = {
             "/": lambda query: page(200, _ROOT, _HTML, extra=CORS),
             "/health": lambda query: self.health(),
@@ -164,10 +164,11 @@ class StatusPages:
 
     # --- guarded ---------------------------------------------------------------------------------------------------
 
-    def reload(self, query: str) -> Response:
-        """Reload, as on SIGHUP. As in VictoriaMetrics, the response does not wait: see the log and the metrics."""
-        self.begin_reload()
-        return page(200, b"")
+    async def reload(self, query: str) -> Response:
+        """Reload in all processes, as on SIGHUP. The response waits, and is a success only if all have succeeded."""
+        if self.reload_all is not None and await self.reload_all():
+            return page(200, b"")
+        return page(500, b"not all processes have reloaded: the log says why\n")
 
     def metrics(self, query: str) -> Response | Awaitable[Response]:
         """Return the metrics of all processes of the gateway."""

@@ -16,9 +16,9 @@ from requests.exceptions import JSONDecodeError
 from vmgw_core.base import FieldError, as_text, is_http_url, load_object
 from vmgw_core.base.strict_json import child
 from vmgw_core.configuration import Settings
-from vmgw_core.errors import ConfigurationError
+from vmgw_core.errors import Cause, ConfigurationError
 
-from .errors import RequestFailed, describe
+from .errors import RequestFailed, failure_of
 from .http import bounded
 
 _MAX_SECRET: Final = 64 << 10  # bytes of a file with a secret
@@ -53,11 +53,11 @@ class SecretFlag:
             with Path(self._path).open("rb") as file:
                 text = file.read(_MAX_SECRET).decode().rstrip()
         except OSError as error:
-            raise RequestFailed(f"-{self._flag}: cannot read {self._path}: {error.strerror}") from None
+            raise RequestFailed(f"-{self._flag}: cannot read {self._path}: {error.strerror}", Cause.FILE) from None
         except UnicodeError:
-            raise RequestFailed(f"-{self._flag}: {self._path} is not UTF-8") from None
+            raise RequestFailed(f"-{self._flag}: {self._path} is not UTF-8", Cause.FILE) from None
         if any(ord(char) < 0x20 for char in text):
-            raise RequestFailed(f"-{self._flag}: {self._path} has more than one line")
+            raise RequestFailed(f"-{self._flag}: {self._path} has more than one line", Cause.FILE)
         return text
 
 
@@ -83,22 +83,10 @@ class Credentials:
             "datasource.bearerToken", settings.datasource_bearer_token, settings.datasource_bearer_token_file
         )
         self._oauth2 = ClientCredentials(settings) if settings.datasource_oauth2_client_id else None
-        if self._password and not self._user:
-            raise ConfigurationError("-datasource.basicAuth.password needs -datasource.basicAuth.username")
         if [bool(self._user), bool(self._bearer), self._oauth2 is not None].count(True) > 1:
             raise ConfigurationError(
                 "set only one of -datasource.basicAuth.*, -datasource.bearerToken* and -datasource.oauth2.*"
             )
-        if self._oauth2 is None:
-            for name, value in (
-                ("clientSecret", settings.datasource_oauth2_client_secret),
-                ("clientSecretFile", settings.datasource_oauth2_client_secret_file),
-                ("tokenUrl", settings.datasource_oauth2_token_url),
-                ("scopes", settings.datasource_oauth2_scopes),
-                ("endpointParams", settings.datasource_oauth2_endpoint_params),
-            ):
-                if value:
-                    raise ConfigurationError(f"-datasource.oauth2.{name} needs -datasource.oauth2.clientID")
 
     def headers(self) -> dict[str, str | bytes]:
         """Return the header, if any. May fetch a token. Raises ``RequestFailed`` without a file or token."""
@@ -147,7 +135,7 @@ class ClientCredentials:
     def token(self) -> str:
         """Return the token, or fetch one. Raises ``RequestFailed``."""
         if not self._lock.acquire(timeout=1):
-            raise RequestFailed("no OAuth2 token: a request for one is still running")
+            raise RequestFailed("no OAuth2 token: a request for one is still running", Cause.TIMEOUT)
         try:
             secret, kept = self._secret.read(), self._kept
             if kept is None or kept[1] != secret or kept[2] <= time.monotonic():
@@ -168,17 +156,18 @@ class ClientCredentials:
             token, lifetime = response["access_token"], float(response.get("expires_in", 3600))
         except AuthlibBaseError as error:
             # RFC 6749, section 5.2: a fixed set of words. The description may hold anything.
-            raise RequestFailed(f"no OAuth2 token: {str(error.error)[:60]!r}") from None
+            raise RequestFailed(f"no OAuth2 token: {str(error.error)[:60]!r}", Cause.STATUS) from None
         except (KeyError, TypeError, JSONDecodeError):
-            raise RequestFailed("no OAuth2 token: not the response of a token endpoint") from None
+            raise RequestFailed("no OAuth2 token: not the response of a token endpoint", Cause.RESPONSE) from None
         except (OSError, RequestFailed, ConfigurationError) as error:
-            raise RequestFailed(f"no OAuth2 token: {describe(error)}") from None
+            text, cause = failure_of(error)
+            raise RequestFailed(f"no OAuth2 token: {text}", cause) from None
         except ValueError:
-            raise RequestFailed("no OAuth2 token: not the response of a token endpoint") from None
+            raise RequestFailed("no OAuth2 token: not the response of a token endpoint", Cause.RESPONSE) from None
         if not 0 <= lifetime < 1e9:
-            raise RequestFailed("no OAuth2 token: invalid lifetime in the response")
+            raise RequestFailed("no OAuth2 token: invalid lifetime in the response", Cause.RESPONSE)
         if not isinstance(token, str) or not token.isascii() or not token.isprintable() or " " in token:
-            raise RequestFailed("no OAuth2 token: no bearer token in the response")
+            raise RequestFailed("no OAuth2 token: no bearer token in the response", Cause.RESPONSE)
         return token, lifetime
 
     def _response(self, secret: str) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Datasource:
             if error.status == 401:
                 self._credentials.refused()
             detail = f": {error.body.decode(errors='replace')[:300]!r}" if self._tell and error.body else ""
-            raise RequestFailed(f"{self.shown}: {error}{detail}", status=error.status) from None
+            raise RequestFailed(f"{self.shown}: {error}{detail}", error.cause, status=error.status) from None
 
     def _query(self, expression: str, now: float) -> bytes:
         moment = now - self._lookback

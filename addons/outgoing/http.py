@@ -25,9 +25,9 @@ from requests.utils import get_environ_proxies
 from urllib3.connection import HTTPConnection
 
 from vmgw_core.backends import Backend
-from vmgw_core.errors import ConfigurationError
+from vmgw_core.errors import Cause, ConfigurationError
 
-from .errors import RequestFailed, describe
+from .errors import RequestFailed, failure_of
 from .tls_files import TLSFiles
 
 S = TypeVar("S", bound=requests.Session)
@@ -134,7 +134,7 @@ class _Adapter(HTTPAdapter):
             deadline.timer.cancel()
             _deadline.reset(token)
         if deadline.over:  # a head, or a body without a length, looks complete when it is cut off
-            raise RequestFailed(f"no response within {self._seconds:g} seconds")
+            raise RequestFailed(f"no response within {self._seconds:g} seconds", Cause.TIMEOUT)
         return response
 
     def _read(self, response: requests.Response) -> bytes:
@@ -143,7 +143,7 @@ class _Adapter(HTTPAdapter):
             for chunk in response.iter_content(65536) if self._largest else ():
                 content += chunk
                 if len(content) > self._largest:
-                    raise RequestFailed(f"the response is larger than {self._largest >> 20} MiB")
+                    raise RequestFailed(f"the response is larger than {self._largest >> 20} MiB", Cause.RESPONSE)
         return bytes(content)
 
 
@@ -191,9 +191,10 @@ def ask(
     try:
         response = session.request(method, url, allow_redirects=False, **request)
     except (OSError, ValueError) as error:  # requests raises OSErrors, and ValueErrors for odd URLs
-        raise RequestFailed(describe(error)) from None
+        raise RequestFailed(*failure_of(error)) from None
     if response.status_code not in success:
-        raise RequestFailed(f"status {response.status_code}", status=response.status_code, body=response.content[:1000])
+        status = response.status_code
+        raise RequestFailed(f"status {status}", Cause.STATUS, status=status, body=response.content[:1000])
     return response.content
 
 
@@ -210,7 +211,7 @@ def send(
         with bounded(requests.Session(), url, deadline=deadline, largest=largest) as session:
             return ask(session, method, url, **request)
     except ConfigurationError as error:
-        raise RequestFailed(str(error)) from None
+        raise RequestFailed(str(error), Cause.FILE) from None
 
 
 def download(url: str, *, deadline: float = DOWNLOAD_DEADLINE) -> bytes:
@@ -240,7 +241,7 @@ class Endpoint:
     ) -> bytes:
         """Return the body of the 200 response for ``target`` (path and query). Raises ``RequestFailed``."""
         if not self._slots.acquire(blocking=False):
-            raise RequestFailed("earlier requests are still running")
+            raise RequestFailed("earlier requests are still running", Cause.TIMEOUT)
         try:
             session = self._current()
             all_headers = {"Accept": "application/json", **headers}
@@ -253,7 +254,7 @@ class Endpoint:
                 if not self._keep_alive:
                     session.close()  # even if the server ignores the header
         except ConfigurationError as error:
-            raise RequestFailed(str(error)) from None
+            raise RequestFailed(str(error), Cause.FILE) from None
         finally:
             self._slots.release()
 

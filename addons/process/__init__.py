@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from .checks import check
 from .configuration import Configuration
 from .lifecycle import Lifecycle
 from .master import GatewayMaster
 from .policy import build_keyring, build_policy, describe_keys, limiter_for, read_static_keys
-from .workers import Supervisor
+from .workers import Supervisor, shared_directory
 
 __all__ = [
     "Configuration",
@@ -15,7 +16,9 @@ __all__ = [
     "Supervisor",
     "build_keyring",
     "build_policy",
+    "check",
     "describe_keys",
     "limiter_for",
     "read_static_keys",
+    "shared_directory",
 ]

@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mitmproxy import ctx
 from mitmproxy.addonmanager import Loader
 from mitmproxy.exceptions import OptionsError
 
+from vmgw_addons._mitmproxy import keep_script
 from vmgw_addons.capture import check_capture
-from vmgw_addons.listener import parse_listen_address
 from vmgw_addons.observability import AccessLog
 from vmgw_addons.outgoing import build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
 from vmgw_addons.sources import build_exchange, limit_file, read_in_thread
-from vmgw_addons.state import DEAD_TARGET, Configured, InForce, PageAccess, Process, Reloads, header_edit
+from vmgw_addons.state import Configured, InForce, PageAccess, Process, Reloads, header_edit
 from vmgw_addons.support import LogStyle, in_thread, set_up_logging_beside
 from vmgw_core.backends import Concurrency
-from vmgw_core.configuration import FLAGS, Flag, Kind, Settings, option_name, settings_from_options
+from vmgw_core.configuration import FLAGS, Settings, check_needs, option_name, settings_from_options
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Limit
 from vmgw_core.tokens import VerificationKey
 
+from .checks import check, fail_start
+from .lane_choice import why_flows
+from .mitmproxy_options import (
+    WATCHED,
+    Host,
+    check_options,
+    complete,
+    fixed_options,
+    option_that_needs_flows,
+    read_host,
+    set_up,
+)
+from .options import OPTION_TYPES, check_unknown, convert_deferred, default_of
 from .policy import build_keyring, build_policy, describe_keys, limiter_for, read_static_keys
 
 logger = logging.getLogger(__name__)
-
-_OPTION_TYPES: dict[Kind, Any] = {Kind.BOOL: bool, Kind.INT: int, Kind.ARRAY: Sequence[str]}
 
 
 class _Read(NamedTuple):
@@ -50,35 +60,80 @@ class Configuration:
         self.process = process
         self.reloads = reloads
         self.limit_reloads = limit_reloads
+        self.given: frozenset[str] = frozenset()
+        """The flags that were given as options."""
+        self.host: Host | None = None
+        """What mitmproxy's options said at start."""
+        self.fixed: object = None
+        """The options that must not change any more."""
 
     def load(self, loader: Loader) -> None:
         for flag in FLAGS:
-            loader.add_option(option_name(flag), _OPTION_TYPES.get(flag.kind, str), _default(flag), flag.help)
+            loader.add_option(option_name(flag), OPTION_TYPES.get(flag.kind, str), default_of(flag), flag.help)
+        self.process.offline = not ctx.options.server
+        try:
+            self.given = convert_deferred(ctx.options)
+        except ConfigurationError as error:
+            fail_start(error)
 
     def configure(self, updated: set[str]) -> None:
         given = any(ctx.options.has_changed(option_name(flag)) for flag in FLAGS)
-        if not given or not any(name.startswith("vmgw_") for name in updated):
+        if not given or not any(name.startswith("vmgw_") or name in WATCHED for name in updated):
             return
         try:
-            settings = settings_from_options(lambda name: getattr(ctx.options, name))
-            if self.in_force.configured.policy is None or settings != self.in_force.configured.settings:
+            settings = self.hosted(settings_from_options(lambda name: getattr(ctx.options, name)))
+            if self.in_force.configured.policy is None:
+                check(settings)
+                if settings.dry_run:
+                    print("the configuration is valid")
+                    raise SystemExit
+                self.start(settings)
+            elif settings != self.in_force.configured.settings:
                 self.start(settings)
         except ConfigurationError as error:
             if self.in_force.configured.policy is not None:  # set while running: mitmproxy rolls the option back
                 raise OptionsError(str(error)) from None
-            logger.error(str(error))  # at start: mitmproxy stops; until then every request is refused
+            fail_start(error)
+
+    def hosted(self, settings: Settings) -> Settings:
+        """Complete ``settings`` with what mitmproxy's options say. Raises ``ConfigurationError``."""
+        check_options(ctx.options)
+        if settings.workers > 1 or settings.envflag_enable:
+            flag = "workers" if settings.workers > 1 else "envflag.enable"
+            raise ConfigurationError(f"-{flag}: only the command vmgateway has it")
+        if self.host is None:
+            self.host = read_host(ctx.options)
+        elif self.fixed is not None and self.fixed != fixed_options(ctx.options):
+            raise ConfigurationError("the mode and the address cannot change while the gateway runs")
+        if self.process.fast and (reason := option_that_needs_flows(ctx.options)):
+            raise ConfigurationError(f"the fast lane is in use: {reason}")
+        return complete(settings, self.host, address_is_given="httpListenAddr" in self.given)
 
     def running(self) -> None:
         configured = self.in_force.configured
+        try:
+            if "scripts" in ctx.options:  # one of mitmproxy's programs
+                check_unknown(ctx.options)
+                if configured.policy is None:
+                    raise ConfigurationError("set at least vmgw_enable_auth, and vmgw_read_url or --mode reverse:URL")
+                keep_script(self)
+            self.choose_lane(configured.settings)
+        except ConfigurationError as error:
+            fail_start(error)
         if configured.policy is None:
-            logger.error("vmgateway is not configured: set at least vmgw_enable_auth and vmgw_read_url")
             return
         if configured.limiter is not None:
             logger.info(f"{len(configured.limiter.limits)} limits are enforced")
-        elif configured.settings.ratelimit_config:
-            logger.warning("-ratelimit.config without -enable.rateLimit: no limit is enforced")
         verified = configured.policy.auth and configured.keyring is not None and configured.keyring.keyset is not None
         logger.log(logging.INFO if verified else logging.WARNING, describe_keys(configured))
+
+    def choose_lane(self, settings: Settings) -> None:
+        """Use the fast lane if nobody needs flows. Raises ``ConfigurationError`` if ``-lane=fast`` is not possible."""
+        reason = None if self.process.offline else why_flows(settings, ctx.master)
+        if reason is not None and settings.lane == "fast":
+            raise ConfigurationError(f"-lane=fast: {reason}")
+        self.process.fast = settings.lane != "flow" and reason is None
+        self.process.why_flows = reason or "" if settings.lane == "auto" else ""
 
     def start(self, settings: Settings) -> None:
         """Put ``settings`` in force at start, or when an option changes. Raises ``ConfigurationError``."""
@@ -86,9 +141,8 @@ class Configuration:
         style = LogStyle.from_settings(settings)
         if style != LogStyle() and "termlog_verbosity" in ctx.options:
             set_up_logging_beside(style)
-        if self.process.offline is None:  # read the option before it is changed below
-            self.process.offline = not ctx.options.server
-        _set_up_mitmproxy(settings, offline=self.process.offline)
+        set_up(ctx.options, settings, offline=self.process.offline)
+        self.fixed = fixed_options(ctx.options)
 
     def apply(self, settings: Settings, limits: tuple[Limit, ...] | None = None) -> None:
         """Read the files of ``settings`` and put both in force, or change nothing.
@@ -100,6 +154,9 @@ class Configuration:
             ConfigurationError: names the flag or file that cannot be used.
         """
         self.use(self.read(settings, limits))
+        self.reloads.read()
+        if settings.enable_rate_limit:
+            self.limit_reloads.read()
 
     def read(self, settings: Settings, limits: tuple[Limit, ...] | None = None) -> _Read:
         """Read the files of ``settings``. Blocks, and changes nothing. Raises ``ConfigurationError``."""
@@ -108,6 +165,7 @@ class Configuration:
         keyring = build_keyring(settings, static)
         policy = build_policy(settings, keyring, before.policy)
         check_capture(settings)
+        check_needs(settings)
         style = LogStyle.from_settings(settings)
         if limits is None and settings.enable_rate_limit:
             limits = limit_file.load(settings)
@@ -116,11 +174,12 @@ class Configuration:
             policy=policy,
             keyring=keyring,
             upstream_tls=contexts(settings),
-            page_access=PageAccess.from_settings(settings),
+            page_access=PageAccess.from_settings(settings, before.outages),
             header_edit=header_edit(settings),
             access_log=AccessLog(self.in_force, style, self.process.log) if settings.access_log else None,
             datasource=build_datasource(settings, before.settings, before.datasource),
             exchange=build_exchange(settings, before.settings, before.exchange),
+            outages=before.outages,
         )
         return _Read(configured, static, limits)
 
@@ -152,13 +211,13 @@ class Configuration:
                     break
             self.use(found)
         except ConfigurationError as error:
-            self.reloads.error += 1
+            self.reloads.failed()
             logger.error(f"cannot reload, keeping the old configuration: {error}")
             return False
         except Exception:
-            self.reloads.error += 1
+            self.reloads.failed()
             raise
-        self.reloads.success += 1
+        self.reloads.succeeded()
         loaded = f"{len(limits)} limits, " if limits is not None else ""
         logger.info(f"reloaded: {loaded}{describe_keys(self.in_force.configured)}")
         return True
@@ -170,32 +229,10 @@ class Configuration:
         try:
             limits = await read_in_thread(settings)
         except ConfigurationError:
-            self.limit_reloads.error += 1
+            self.limit_reloads.failed()
             raise
-        self.limit_reloads.success += 1
+        self.limit_reloads.succeeded()
         return limits
-
-
-def _default(flag: Flag) -> object:
-    if flag.kind in (Kind.BOOL, Kind.INT):
-        return flag.default
-    return [] if flag.kind is Kind.ARRAY else flag.default_text
-
-
-def _set_up_mitmproxy(settings: Settings, *, offline: bool) -> None:
-    """Close mitmproxy's listener, and give its reverse mode a dead target: only a decision leads to a backend."""
-    if ctx.options.has_changed("mode") and ctx.options.mode != [f"reverse:{DEAD_TARGET}"]:
-        raise ConfigurationError("remove --mode: vmgateway sets it; -httpListenAddr is the address to listen on")
-    parse_listen_address(settings.http_listen_addr, ipv6=settings.enable_tcp6)
-    # The listener is the gateway's own: see ``Listener``.
-    options: dict[str, object] = {"connection_strategy": "lazy", "server": False}
-    if not offline:  # flows from a file would get the mode's address
-        options["mode"] = [f"reverse:{DEAD_TARGET}"]
-    # The gateway has its own access control, and does not serve the certificate page mitm.it.
-    options |= {name: False for name in ("block_global", "onboarding") if name in ctx.options}
-    if "tcp_timeout" in ctx.options:  # mitmproxy 12; 600 seconds in 11
-        options["tcp_timeout"] = int(settings.backend_response_timeout + 60)
-    ctx.options.update(**options)
 
 
 def _endpoints(settings: Settings) -> tuple[object, ...]:

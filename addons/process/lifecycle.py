@@ -18,6 +18,7 @@ from mitmproxy.http import HTTPFlow
 from vmgw_addons._mitmproxy import HttpErrorHook, proxyserver
 from vmgw_addons.lanes.fast import FastLane
 from vmgw_addons.listener import Listener
+from vmgw_addons.observability import WorkerCalls
 from vmgw_addons.sources import KeyRefresh
 from vmgw_addons.state import InForce, Process
 from vmgw_addons.support import Background
@@ -28,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 _POLL: Final = 0.02  # seconds between two checks whether the last request has ended
 _RELOAD_PAUSE: Final = 1.0  # seconds between two reloads by the page
+_RELOAD_SECONDS: Final = 60.0  # to wait for a reload
+_CALL: Final = "reload"
+_DONE: Final = b"done"
 
 
 class Lifecycle:
@@ -42,6 +46,7 @@ class Lifecycle:
         keys: KeyRefresh,
         listener: Listener,
         fast: FastLane,
+        calls: WorkerCalls,
     ) -> None:
         self.in_force = in_force
         self.process = process
@@ -50,20 +55,25 @@ class Lifecycle:
         self.keys = keys
         self.listener = listener
         self.fast = fast
+        self.calls = calls
         self.flows: WeakSet[HTTPFlow] = WeakSet()
         """Flows whose response has not been sent."""
         self.ended: WeakSet[HTTPFlow] = WeakSet()
         """Flows whose end a hook has reported."""
         self.stopping: asyncio.Task[None] | None = None
         self.reloading: asyncio.Task[None] | None = None
-        self.reload_wanted = False
-        self.pause: asyncio.TimerHandle | None = None
-        self.requested_in_pause = False
+        self.next_reload: asyncio.Future[bool] | None = None
+        """The result of the reload that has yet to begin."""
+        self.requested: asyncio.Future[bool] | None = None
+        """The result of the reload of all processes that has yet to begin."""
+        self.paused_until = 0.0
+        calls.handlers[_CALL] = self.reload_for_another
 
     def running(self) -> None:
         loop = asyncio.get_running_loop()
         if type(ctx.master).__name__ != "ConsoleMaster":  # there SIGHUP means that the terminal is gone
             loop.add_signal_handler(signal.SIGHUP, self.reload)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came during the start counts
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         if type(ctx.master).__name__ in ("DumpMaster", "GatewayMaster"):  # the others ask the user on Ctrl-C
             loop.add_signal_handler(signal.SIGINT, self.stop)
@@ -81,33 +91,69 @@ class Lifecycle:
             self.stop()
         return 1
 
-    def reload(self) -> None:
-        """Read files again, and fetch keys. Calls during a reload are merged into one more reload."""
-        self.reload_wanted = True
+    def reload(self) -> asyncio.Future[bool]:
+        """Read files again, and fetch keys. Calls during a reload share one more. The result: whether it succeeded."""
+        if self.next_reload is None:
+            self.next_reload = asyncio.get_running_loop().create_future()
+        result = self.next_reload
         if self.reloading is None or self.reloading.done():
-            self.reloading = self.background.once("reload", self.reload_now())
+            self.begin_reload()
+        return result
 
-    async def reload_now(self) -> None:
-        """Reload until no further reload is wanted."""
-        while self.reload_wanted:
-            self.reload_wanted = False
-            if await self.configuration.reload():
-                self.keys.wake.set()
+    def begin_reload(self) -> None:
+        """Begin the next reload, if one is wanted."""
+        if self.next_reload is not None:
+            result, self.next_reload = self.next_reload, None
+            self.reloading = self.background.once("reload", self.reload_now(result))
 
-    def reload_on_request(self) -> None:
-        """Reload for a client of the page ``/-/reload``, at most once a second."""
-        if self.pause is None:
-            self.reload()
-            self.pause = asyncio.get_running_loop().call_later(_RELOAD_PAUSE, self.end_pause)
-        else:
-            self.requested_in_pause = True
+    async def reload_now(self, result: asyncio.Future[bool]) -> None:
+        """Reload, set the result, and begin the next reload if one is wanted meanwhile."""
+        succeeded = False
+        try:
+            succeeded = await self.configuration.reload()
+        finally:
+            _settle(result, succeeded)
+            self.begin_reload()
+        if succeeded:
+            self.keys.wake.set()
 
-    def end_pause(self) -> None:
-        """Reload once more if that was requested during the pause."""
-        self.pause = None
-        if self.requested_in_pause:
-            self.requested_in_pause = False
-            self.reload_on_request()
+    async def reload_for_another(self) -> bytes:
+        """Reload for another worker. Returns ``done`` if it succeeded."""
+        return _DONE if await self.reload_in_time() else b"failed"
+
+    async def reload_in_time(self) -> bool:
+        """Reload. A file that hangs counts as a failure after a minute; the reload goes on."""
+        try:
+            return await asyncio.wait_for(asyncio.shield(self.reload()), _RELOAD_SECONDS)
+        except TimeoutError:
+            return False
+
+    async def reload_everywhere(self) -> bool:
+        """Reload in all processes, for a client of the page ``/-/reload``. Returns whether all have succeeded.
+
+        At most once a second; calls within that time share one more.
+        """
+        if self.requested is None:
+            self.requested = asyncio.get_running_loop().create_future()
+            self.background.once("reload_everywhere", self.reload_after_pause(self.requested))
+        return await asyncio.shield(self.requested)
+
+    async def reload_after_pause(self, result: asyncio.Future[bool]) -> None:
+        """Do what :meth:`reload_everywhere` promises."""
+        loop = asyncio.get_running_loop()
+        succeeded = False
+        try:
+            if loop.time() < self.paused_until:
+                await self.background.sleep(self.paused_until - loop.time())
+            self.requested = None
+            self.paused_until = loop.time() + _RELOAD_PAUSE
+            worker = self.process.worker
+            others_wait = self.calls.call_others(_CALL, _RELOAD_SECONDS)
+            own, others = await asyncio.gather(self.reload_in_time(), others_wait)
+            expected = worker.count - 1 if worker is not None else 0
+            succeeded = own and list(others.values()) == [_DONE] * expected
+        finally:
+            _settle(result, succeeded)
 
     def stop(self) -> None:
         """Begin the shutdown; a second signal ends the process at once."""
@@ -173,3 +219,8 @@ class Lifecycle:
         for flow in [flow for flow in self.flows if flow.client_conn is client and flow not in self.ended]:
             flow.error = flow.error or Error("the client left")
             await ctx.master.addons.handle_lifecycle(HttpErrorHook(flow))
+
+
+def _settle(result: asyncio.Future[bool], succeeded: bool) -> None:
+    if not result.done():
+        result.set_result(succeeded)

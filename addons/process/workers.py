@@ -13,11 +13,13 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from vmgw_addons.state import Worker
+from vmgw_core.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
@@ -28,14 +30,38 @@ _PAUSE: Final = 1.0
 _SIGNALS: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 
 
+@contextmanager
+def shared_directory(candidates: Sequence[str | None] = (None, "/dev/shm")) -> Iterator[Path]:  # noqa: S108
+    """Make the directory that the workers share, and remove it at the end.
+
+    None stands for the system's directory for temporary files (TMPDIR, /tmp). With a read-only root file system there
+    may be none, but memory.
+
+    Raises:
+        ConfigurationError: none can be written to.
+    """
+    directory = _make(candidates)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _make(candidates: Sequence[str | None]) -> Path:
+    for candidate in candidates:
+        with suppress(OSError):
+            return Path(tempfile.mkdtemp(prefix="vmgateway-", dir=candidate))
+    raise ConfigurationError("-workers needs a directory to write to: mount one at /tmp, or name one in TMPDIR")
+
+
 class Supervisor:
     """Keeps ``count`` workers running. Each calls ``work``, and exits with the code that returns."""
 
-    def __init__(self, count: int, work: Callable[[Worker], int]) -> None:
+    def __init__(self, count: int, work: Callable[[Worker], int], directory: Path) -> None:
         self.count = count
         self.work = work
         self.pid = os.getpid()
-        self.directory = Path(tempfile.mkdtemp(prefix="vmgateway-"))
+        self.directory = directory
         self.slots: dict[int, int] = {}
         self.started: dict[int, float] = {}
         self.due: dict[int, float] = {}
@@ -46,14 +72,11 @@ class Supervisor:
     def run(self) -> int:
         """Run until a signal has ended all workers. Returns the exit code: 0 if theirs are 0."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        try:
-            for slot in range(self.count):
-                self.start(slot)
-            while self.slots or self.due:
-                self.wait()
-            return self.code
-        finally:
-            shutil.rmtree(self.directory, ignore_errors=True)
+        for slot in range(self.count):
+            self.start(slot)
+        while self.slots or self.due:
+            self.wait()
+        return self.code
 
     def start(self, slot: int) -> None:
         """Fork the worker of ``slot``."""
@@ -63,8 +86,7 @@ class Supervisor:
         if pid == 0:
             code = 1
             try:
-                signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until its handler is set; it has not read files yet
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS - {signal.SIGHUP})  # which waits for its handler
                 code = self.work(Worker(parent=self.pid, slot=slot, count=self.count, directory=self.directory))
             finally:
                 sys.stdout.flush()

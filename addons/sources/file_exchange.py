@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from vmgw_addons.outgoing import RequestFailed
 from vmgw_addons.support import OneThread
 from vmgw_core.base import FieldError, as_integer, as_object, child, load_object, optional
+from vmgw_core.errors import Cause
 from vmgw_core.limits import MAX_REPLICAS, PeerCounts
 
 _MAX_FILE: Final = 64 << 20  # bytes
@@ -65,7 +66,7 @@ class FileExchange:
         try:
             files, spent = await self._thread.call(work)
         except OSError as error:
-            raise RequestFailed(f"{self._directory}: {error.strerror}") from None
+            raise RequestFailed(f"{self._directory}: {error.strerror}", Cause.FILE) from None
         begun = time.thread_time()
         self._take(files, now)
         self.spent = spent + time.thread_time() - begun

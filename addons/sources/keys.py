@@ -7,10 +7,11 @@ import logging
 import time
 from contextlib import suppress
 
-from vmgw_addons.outgoing import describe, download
+from vmgw_addons.outgoing import download, failure_of
 from vmgw_addons.state import InForce
 from vmgw_addons.support import Background, in_thread
-from vmgw_core.tokens import Fetch
+from vmgw_core.errors import Cause
+from vmgw_core.tokens import Fetch, KeyRing
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,8 @@ class KeyRefresh:
         self.in_force = in_force
         self.background = background
         self.wake = asyncio.Event()
+        self.skipped: dict[str, tuple[str, ...]] = {}
+        """The unused keys that were logged, by source."""
 
     def running(self) -> None:
         self.wake = asyncio.Event()
@@ -55,16 +58,29 @@ class KeyRefresh:
         try:
             document = await in_thread(lambda: download(fetch.url), "key fetch")
         except Exception as error:  # refreshing goes on, whatever a library raises
-            keyring.failed(fetch, describe(error), time.time())
-            logger.warning(f"{fetch.source}: cannot fetch keys, keeping the old ones: {describe(error)}")
+            failure = failure_of(error)
+            keyring.failed(fetch, failure.text, time.time())
+            self.note(keyring, fetch.source, failure.cause)
         else:
             keyring.received(fetch, document, time.time())
-            for status in keyring.status():
-                if status.name == fetch.source and status.last_error is not None:
-                    logger.warning(f"{status.name}: unusable keys, keeping the old ones: {status.last_error}")
-                elif status.name == fetch.source and status.skipped:
-                    logger.warning(f"{status.name}: skipped keys: {'; '.join(status.skipped)}")
+            self.note(keyring, fetch.source, Cause.RESPONSE)
         if keyring.generation != before:
             self.in_force.use_keys()
             logger.info(f"{fetch.source}: refreshed, {len(keyring.keyset or ())} keys in use")
         self.wake.set()
+
+    def note(self, keyring: KeyRing, source: str, cause: Cause) -> None:
+        """Log and count how a fetch ended; ``cause`` is why if it failed."""
+        outage = self.in_force.outages.of(source, logger, "")
+        for status in keyring.status():
+            if status.name != source:
+                continue
+            if status.last_error is not None:
+                kept = f"its {status.keys} keys stay in use" if status.keys else "it has given no key yet"
+                outage.failed(f"{source}: cannot fetch keys: {status.last_error}", cause, consequence=kept)
+            elif status.last_success is not None:
+                outage.succeeded(f"{source}: keys are fetched again")
+            if status.skipped != self.skipped.get(source, ()):
+                self.skipped[source] = status.skipped
+                if status.skipped:
+                    logger.warning(f"{source}: skipped keys: {'; '.join(status.skipped)}")

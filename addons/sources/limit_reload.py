@@ -8,7 +8,7 @@ from typing import Final
 from vmgw_addons.state import InForce, Reloads
 from vmgw_addons.support import Background, in_thread
 from vmgw_core.configuration import Settings
-from vmgw_core.errors import ConfigurationError
+from vmgw_core.errors import Cause, ConfigurationError
 from vmgw_core.limits import Limit
 
 from . import limit_file
@@ -25,7 +25,7 @@ class LimitsReload:
         self.in_force = in_force
         self.background = background
         self.reloads = reloads
-        self.last_error = ""
+        self.outage = in_force.outages.of("-ratelimit.config", logger, "the old limits stay in force")
         self.due = False
         """Whether an interval has passed since the limits were read."""
 
@@ -40,22 +40,21 @@ class LimitsReload:
             try:
                 await self.check()
             except Exception:
-                self.reloads.error += 1
+                self.reloads.failed()
                 raise
         return interval or _IDLE
 
     async def check(self) -> None:
-        """Read the limits, and put them in force if they have changed. An error is logged once."""
+        """Read the limits, and put them in force if they have changed. An error is logged once a minute."""
         limiter, settings = self.in_force.configured.limiter, self.in_force.configured.settings
         try:
             limits = await read_in_thread(settings)
         except ConfigurationError as error:
-            self.reloads.error += 1
-            if str(error) != self.last_error:
-                self.last_error = str(error)
-                logger.error(f"cannot reload the limits, keeping the old ones: {error}")
+            self.reloads.failed()
+            self.outage.failed(f"cannot reload the limits: {error}", Cause.FILE)
             return
-        self.last_error = ""
+        self.reloads.read()
+        self.outage.succeeded("the limits can be read again")
         if limiter is None or self.in_force.configured.settings is not settings or limits == limiter.limits:
             return
         limiter.replace(limits)

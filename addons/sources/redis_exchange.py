@@ -16,8 +16,8 @@ from typing import Any, Final
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from vmgw_addons.outgoing import RequestFailed, describe
-from vmgw_core.errors import ConfigurationError
+from vmgw_addons.outgoing import Failure, RequestFailed, failure_of
+from vmgw_core.errors import Cause, ConfigurationError
 from vmgw_core.limits import LocalCounts, PeerCounts
 
 TIMEOUT: Final = 2.0
@@ -116,14 +116,14 @@ class RedisExchange:
         try:
             reply = await self._script(keys=self._keys, args=arguments)
         except (RedisError, OSError, TimeoutError) as error:
-            raise RequestFailed(_reason(error)) from None
+            raise RequestFailed(*_reason(error)) from None
         begun = time.thread_time()
         self._local.published(changes, now)
         self._published = len(counts)
         try:
             return self._take(reply, time.monotonic()) or len(changes) == _MAX_COUNTERS
         except (ValueError, TypeError, IndexError, UnicodeError, AttributeError):
-            raise RequestFailed("the script returned something unexpected") from None
+            raise RequestFailed("the script returned something unexpected", Cause.RESPONSE) from None
         finally:
             self.spent += time.thread_time() - begun
 
@@ -150,9 +150,9 @@ class RedisExchange:
         return bool(lost) or read >= _MAX_COUNTERS
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException) -> Failure:
     """Describe an error; of the server's only the code (``NOAUTH``), since its message may quote what was sent."""
     if isinstance(error, redis.exceptions.ResponseError):
         code = str(error).partition(" ")[0]
-        return code if code.isupper() and code.isalpha() else type(error).__name__
-    return describe(error)
+        return Failure(code if code.isupper() and code.isalpha() else type(error).__name__, Cause.STATUS)
+    return failure_of(error)

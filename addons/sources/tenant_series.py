@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from vmgw_addons.outgoing import DEADLINE, Endpoint, RequestFailed, TLSFiles
-from vmgw_addons.support import Background, Outage, in_thread
+from vmgw_addons.outgoing import DEADLINE, Endpoint, RequestFailed, TLSFiles, failure_of
+from vmgw_addons.support import Background, Outages, in_thread
 from vmgw_core.backends import Backend
 from vmgw_core.base import FieldError, TenantID
 from vmgw_core.configuration import Settings
+from vmgw_core.errors import Cause
 from vmgw_core.limits import Ask, LimitType, OwnRequests, TenantSeries
 
 logger = logging.getLogger(__name__)
@@ -25,9 +26,11 @@ _AT_ONCE: Final = 4
 class TenantQueries:
     """Queries the tenants in a task of its own, so that a slow tenant only delays the other tenants."""
 
-    def __init__(self, settings: Settings, own: OwnRequests, interval: float, background: Background) -> None:
+    def __init__(
+        self, settings: Settings, own: OwnRequests, interval: float, background: Background, outages: Outages
+    ) -> None:
         self.series = TenantSeries(interval=max(INTERVAL, interval))
-        self.outage = Outage(logger, "its last known usage still counts")
+        self.outage = outages.of("usage of tenants", logger, "the last known usage still counts")
         backends = [Backend.parse(url, "read.url") for url in settings.read_url]
         self._tls = TLSFiles(settings.client_tls("read"))
         self._endpoints = [[Endpoint(backend, self._tls, idle=1) for backend in backends] for _ in range(_AT_ONCE)]
@@ -43,7 +46,7 @@ class TenantQueries:
         failures = self.outage.failures
         asks = self.series.due(types, tenants, time.monotonic())
         if self.series.left_out:
-            self.outage.failed(f"too many tenants: {self.series.left_out} are not queried for their series")
+            self.outage.failed("too many tenants to query all of them for their series", Cause.RESOURCES)
         if asks:
             self._task = self._background.once("tenant_series", self._round(asks, failures))
 
@@ -81,4 +84,4 @@ class TenantQueries:
             if self._chosen == chosen:
                 self._chosen = (chosen + 1) % len(endpoints)
             reason = str(error) or f"no response within {DEADLINE + 5:.0f} seconds"
-            self.outage.failed(f"cannot query {ask.type} of tenant {ask.tenant}: {reason}")
+            self.outage.failed(f"cannot query {ask.type} of tenant {ask.tenant}: {reason}", failure_of(error).cause)

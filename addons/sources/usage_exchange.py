@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from vmgw_addons.outgoing import RequestFailed
+from vmgw_addons.outgoing import RequestFailed, failure_of
 from vmgw_addons.state import Exchange, InForce, Worker
-from vmgw_addons.support import Background, Outage
+from vmgw_addons.support import Background
 from vmgw_core.configuration import Settings
 from vmgw_core.limits import RESERVED, Limiter
 
@@ -43,7 +43,7 @@ class UsageExchange:
         self.worker = worker
         self.task: asyncio.Task[None] | None = None
         self.used: Exchange | None = None
-        self.outage = Outage(logger, "only the counts of this replica are up to date")
+        self.outage = in_force.outages.of("usage exchange", logger, "only the counts of this replica are up to date")
         self.alive = 0
         """Live peers, as of the last exchange."""
         self.duration = Histogram(
@@ -97,7 +97,8 @@ class UsageExchange:
             more = await asyncio.wait_for(used.swap(counts, started), _DEADLINE)
         except (RequestFailed, TimeoutError) as error:
             reason = str(error) or f"no response within {_DEADLINE:.0f} seconds"
-            self.outage.failed(f"cannot exchange counts with other replicas: {used.name}: {reason}")
+            cause = failure_of(error).cause
+            self.outage.failed(f"cannot exchange counts with other replicas: {used.name}: {reason}", cause)
             # Known counts stay for their window, and peers keep their share: they may still be alive.
             begun = time.thread_time()
             totals, _ = used.peers.totals(time.monotonic())

@@ -13,14 +13,14 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from vmgw_addons.outgoing import DEADLINE, Datasource, RequestFailed
+from vmgw_addons.outgoing import DEADLINE, Datasource, RequestFailed, failure_of
 from vmgw_addons.state import InForce
-from vmgw_addons.support import Background, Outage, in_thread
+from vmgw_addons.support import Background, Outages, in_thread
 from vmgw_core.backends import Backend
 from vmgw_core.base import FieldError, TenantID
 from vmgw_core.configuration import Settings
 from vmgw_core.limits import Limiter, LimitType, OwnRequests, Resolution, Snapshot, UsagePlan
-from vmgw_core.limits.datasource_query import Usage
+from vmgw_core.limits.datasource_query import Role, Usage
 
 from .tenant_series import TenantQueries
 
@@ -37,7 +37,8 @@ class UsageRefresh:
         self.in_force = in_force
         self.background = background
         self.round: Round | None = None
-        self.outage = Outage(logger, "the last known usage still counts, and what is admitted here")
+        consequence = "the last known usage still counts, and what is admitted here"
+        self.outage = in_force.outages.of("-datasource.url", logger, consequence)
         self.duration = Histogram(
             "vmgateway_ratelimit_refresh_duration_seconds",
             "Duration of a refresh, from the query to the datasource until its response was read",
@@ -69,7 +70,7 @@ class UsageRefresh:
         if limiter is None or datasource is None:
             return None
         if self.round is None or not self.round.is_for(limiter, datasource, settings):
-            self.round = Round(limiter, datasource, settings, self.background, self.round)
+            self.round = Round(limiter, datasource, settings, self.background, configured.outages, self.round)
         return self.round if self.round.plan.expression else None
 
     async def refresh(self, current: Round) -> None:
@@ -80,7 +81,7 @@ class UsageRefresh:
         except (RequestFailed, FieldError, TimeoutError) as error:
             reason = str(error) or f"no response within {DEADLINE + 5:.0f} seconds"
             shown = "" if isinstance(error, RequestFailed) else f"{current.datasource.shown}: "
-            self.outage.failed(f"cannot refresh usage: {shown}{reason}")
+            self.outage.failed(f"cannot refresh usage: {shown}{reason}", failure_of(error).cause)
             return
         self.duration.observe(time.monotonic() - started)
         self.outage.succeeded("usage is refreshed again")
@@ -96,6 +97,7 @@ class Round:
         datasource: Datasource,
         settings: Settings,
         background: Background,
+        outages: Outages,
         before: Round | None = None,
     ) -> None:
         """Take over the results of the round ``before``."""
@@ -111,7 +113,7 @@ class Round:
         if before is not None and before.queries is not None and before.settings == settings:
             self.queries = before.queries
         elif cluster and settings.read_url:
-            self.queries = TenantQueries(settings, self.own, self.interval, background)
+            self.queries = TenantQueries(settings, self.own, self.interval, background, outages)
         if before is not None and before.queries is not None and before.queries is not self.queries:
             before.queries.close()
         self.counted_as = _counted_as(datasource.backend, settings)
@@ -187,12 +189,15 @@ class Round:
         self, snapshot: Snapshot, found: Mapping[LimitType, Usage], unmeasured: tuple[LimitType, ...]
     ) -> None:
         """Log what measures which limit, when that changes."""
-        sources = {limit_type: usage.source for limit_type, usage in found.items()}
-        sources |= dict.fromkeys(snapshot.to_ask, "queries of each tenant (-read.url)")
+        sources = {limit_type: f"is measured by {usage.source}" for limit_type, usage in found.items()}
+        for limit_type, usage in found.items():
+            if usage.role is Role.IDLE:
+                sources[limit_type] = "is zero so far: its servers are scraped, and no tenant has used them yet"
+        sources |= dict.fromkeys(snapshot.to_ask, "is measured by queries of each tenant (-read.url)")
         for limit_type, source in sources.items():
             if self.sources.get(limit_type) != source and limit_type not in unmeasured:
                 self.sources[limit_type] = source
-                logger.info(f"usage of {limit_type} is measured by {source}")
+                logger.info(f"usage of {limit_type} {source}")
         for limit_type in unmeasured:
             if limit_type not in self.unmeasured:
                 self.sources.pop(limit_type, None)

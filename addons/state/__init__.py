@@ -8,7 +8,7 @@ from __future__ import annotations
 from .counts import CaptureStatus, Reloads
 from .cycles import Cycles, head_of, hide_token
 from .exchange import Exchange
-from .in_force import Configured, InForce, tell_of_backend
+from .in_force import Configured, InForce
 from .page_access import PageAccess, header_edit, path_prefix
 from .process import Process, Worker
 from .wire_limits import DEAD_ADDRESS, DEAD_TARGET, WireLimits
@@ -30,5 +30,4 @@ __all__ = [
     "header_edit",
     "hide_token",
     "path_prefix",
-    "tell_of_backend",
 ]

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from vmgw_addons.outgoing import Datasource, UpstreamTLS
+from vmgw_addons.support import Outages
 from vmgw_core.backends import BackendGroup, Concurrency, Member
 from vmgw_core.configuration import Settings
 from vmgw_core.enforcement import Gateway, Policy
+from vmgw_core.errors import BackendFailure
 from vmgw_core.http import HeaderEdit
 from vmgw_core.limits import Limiter
 from vmgw_core.tokens import KeyRing
@@ -40,6 +42,8 @@ class Configured:
     access_log: RequestLog | None = None
     datasource: Datasource | None = None
     exchange: Exchange | None = None
+    outages: Outages = field(default_factory=Outages)
+    """Stays the same object over reloads."""
     limits: WireLimits = field(init=False)
     gateway: Gateway | None = field(init=False)
     """What decides on the next request; None without a policy."""
@@ -53,7 +57,7 @@ class Configured:
                 limiter=self.limiter,
                 concurrency=self.concurrency,
                 max_queue=self.settings.max_queue_duration,
-                backend_changed=tell_of_backend,
+                backend_result=self.note_backend,
             )
         object.__setattr__(self, "gateway", gateway)
         object.__setattr__(self, "limits", WireLimits.of(self.settings))
@@ -64,12 +68,29 @@ class Configured:
         policy = self.policy
         return [] if policy is None else [group for group in (policy.read, policy.write) if group is not None]
 
+    def note_backend(self, member: Member, failure: BackendFailure | None) -> None:
+        """Count and log that a request to a backend, or a probe, failed, or with None that it succeeded again."""
+        backend = member.backend
+        outage = self.outages.of(f"-{backend.flag} {backend}", logger, "")
+        if failure is None:
+            outage.succeeded(f"-{backend.flag}: {backend} responds again")
+            return
+        chosen = member.up or any(group.only is member for group in self.groups)
+        fate = (
+            f"requests to it are answered {failure.status}" if chosen else "it gets no requests until it responds again"
+        )
+        outage.failed(f"{failure} ({backend})", failure.cause, consequence=fate)
+
 
 class InForce:
     """Holds the configuration in force. Read it from here for each request."""
 
     def __init__(self, configured: Configured | None = None) -> None:
         self.configured = configured or Configured()
+
+    @property
+    def outages(self) -> Outages:
+        return self.configured.outages
 
     def use_keys(self) -> None:
         """Put the present keys of the key ring in force. Drops the cache of verified tokens."""
@@ -78,12 +99,3 @@ class InForce:
             policy.verifier.replace_keys(keyring.keyset)
             policy = replace(policy, keys_awaited=policy.auth and keyring.waiting)
             self.configured = replace(self.configured, policy=policy)
-
-
-def tell_of_backend(member: Member) -> None:
-    """Log that one of several backends was ejected, or is back."""
-    backend = member.backend
-    if member.up:
-        logger.info(f"-{backend.flag}: {backend} responds again")
-    else:
-        logger.warning(f"-{backend.flag}: {backend} failed and gets no requests until it responds again")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 from urllib.parse import parse_qsl
 
-from vmgw_addons.support import Secret
+from vmgw_addons.support import Outages, Secret
 from vmgw_core.base import quoted
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError, Refusal
@@ -35,10 +35,10 @@ class PageAccess:
     keys: Mapping[str, Secret]
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
+    def from_settings(cls, settings: Settings, outages: Outages | None = None) -> Self:
         """Read the flags. Raises ``ConfigurationError``, which names the flag or the file."""
         username = settings.http_auth_username
-        password = Secret("httpAuth.password", settings.http_auth_password)
+        password = Secret("httpAuth.password", settings.http_auth_password, outages)
         if password and not username:
             raise ConfigurationError("-httpAuth.password needs -httpAuth.username: set both or none")
         return cls(
@@ -46,7 +46,7 @@ class PageAccess:
             username=username.encode("utf-8", "surrogateescape"),
             password=password,
             keys={
-                flag: Secret(flag, value)
+                flag: Secret(flag, value, outages)
                 for flag, value in (
                     ("metricsAuthKey", settings.metrics_auth_key),
                     ("reloadAuthKey", settings.reload_auth_key),

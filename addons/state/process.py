@@ -20,7 +20,7 @@ class Worker:
 
 @dataclass(slots=True, kw_only=True)
 class Process:
-    """The launcher sets the first three; mitmproxy's tools leave them at their defaults."""
+    """The launcher sets the first two; mitmproxy's programs leave them at their defaults."""
 
     worker: Worker | None = None
     """This process among several; None if it is the only one."""
@@ -28,8 +28,10 @@ class Process:
     """Writes the log; None in mitmproxy's tools, which have their own."""
     fast: bool = False
     """Whether the fast lane is in use."""
+    why_flows: str = ""
+    """Why it is not, if the user did not ask for the flow lane."""
     interactive: bool = False
     """Whether this is mitmproxy or mitmweb, which show flows, so that more of each flow is kept."""
-    offline: bool | None = None
-    """Whether there is no listener (``mitmdump -n``); None until a configuration was accepted."""
+    offline: bool = False
+    """Whether there is no listener (``mitmdump -n``)."""
     draining: bool = False

@@ -10,13 +10,17 @@ from .concurrency import ConcurrencyLimit
 from .flow_responses import refuse, respond
 from .forwarding import Forwarding
 from .rate_limit import RateLimit
+from .request_options import RequestOptions
 from .response_headers import ResponseHeaders
+from .seal import Decisions
 
 __all__ = [
     "AccessControl",
     "ConcurrencyLimit",
+    "Decisions",
     "Forwarding",
     "RateLimit",
+    "RequestOptions",
     "ResponseHeaders",
     "refuse",
     "respond",

@@ -33,8 +33,8 @@ class AccessControl:
             return  # a replayed request
         hide_token(flow, self.in_force.configured.policy)
         try:
-            if flow.client_conn.alpn == b"h2":  # the check of HTTP/1.1 heads has not seen it
-                check_fields(cycle.head)
+            # The check of HTTP/1.1 heads has not seen HTTP/2, nor what addons changed since.
+            check_fields(cycle.head, self.in_force.configured.limits.head)
             cycle.authorize(self.in_force.configured.gateway)
         except Refusal as refusal:
             respond(flow, self.refuse(cycle, refusal))

@@ -41,28 +41,34 @@ class Forwarding:
         except Refusal as refusal:
             refuse(flow, cycle, refusal)
             return
+        flow.request.stream = cycle.grant is not None and cycle.grant.body is Body.STREAM
         if cycle.upstream is None:
             return  # the form decides
-        upstream = cycle.upstream
-        apply(flow, upstream)
-        flow.request.stream = cycle.grant is not None and cycle.grant.body is Body.STREAM
+        apply(flow, cycle)
         if cycle.head.awaits_continue and flow.request.stream:
             flow.request.headers["expect"] = "100-continue"  # mitmproxy responds to it, and does not forward it
-        authorization = upstream.backend.authorization
-        if flow.is_replay == "request" and authorization is not None:
-            # A client replay uses mitmproxy's own layer, not the one that adds credentials. The capture removes them
-            # when the request has been sent, before anything saves the flow.
-            flow.request.headers["Authorization"] = authorization.decode("ascii")
 
 
-def apply(flow: HTTPFlow, upstream: UpstreamRequest) -> None:
+def apply(flow: HTTPFlow, cycle: Cycle) -> None:
     """Replace everything that a backend sees of the request, also an absolute-form or HTTP/2 authority."""
-    request = flow.request
+    upstream, request = cycle.upstream, flow.request
+    assert upstream is not None
+    assert cycle.grant is not None
     request.headers = Headers(upstream.headers)
+    request.trailers = None
+    request.data.http_version = b"HTTP/1.1"
+    request.data.method = upstream.method.encode("ascii")
     request.data.authority = b""
     address(flow, upstream)
     if upstream.body is not None:
         request.data.content = upstream.body
+    elif cycle.grant.body is Body.NONE:
+        request.data.content = b""
+    authorization = upstream.backend.authorization
+    if flow.is_replay == "request" and authorization is not None:
+        # A client replay uses mitmproxy's own layer, not the one that adds credentials. The capture removes them
+        # when the request has been sent, before anything saves the flow.
+        request.headers["Authorization"] = authorization.decode("ascii")
 
 
 def address(flow: HTTPFlow, upstream: UpstreamRequest) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from .descriptors import raise_limit
 from .files import file_version
 from .log_format import LogStyle, logging_in_thread, set_up_logging, set_up_logging_beside, shortened
+from .outages import Outage, Outages
 from .secrets import Secret
-from .tasks import Background, OneThread, Outage, in_thread
+from .tasks import Background, OneThread, in_thread
 from .thread_writer import ThreadWriter
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "LogStyle",
     "OneThread",
     "Outage",
+    "Outages",
     "Secret",
     "ThreadWriter",
     "file_version",

@@ -7,9 +7,10 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from vmgw_core.errors import ConfigurationError
+from vmgw_core.errors import Cause, ConfigurationError
 
 from .files import file_version
+from .outages import Outage, Outages
 
 logger = logging.getLogger(__name__)
 
@@ -26,17 +27,20 @@ class Secret:
         ConfigurationError: the file cannot be read, or is empty.
     """
 
-    def __init__(self, flag: str, text: str) -> None:
+    def __init__(self, flag: str, text: str, outages: Outages | None = None) -> None:
         self.flag = flag
         self.path = Path(text.removeprefix(_FILE)) if text.startswith(_FILE) else None
         self.version: tuple[int, ...] | None = None
         self.value = text.encode("utf-8", "surrogateescape")
+        self.outage: Outage | None = None
         if self.path is not None:
             try:
                 self.version = file_version(self.path)
                 self.value = _read(self.path)
             except (OSError, ValueError) as error:
                 raise ConfigurationError(f"-{flag}: cannot use {self.path}: {_reason(error)}") from None
+            self.outage = (outages or Outages()).of(f"-{flag}", logger, "the old value stays in use")
+            self._works(self.outage)
 
     def __bool__(self) -> bool:
         return bool(self.value)
@@ -46,15 +50,20 @@ class Secret:
 
     def refresh(self) -> None:
         """Read the file again if it has changed. Blocks. Keep the old value if the file is empty or unreadable."""
-        if self.path is None or (version := file_version(self.path)) == self.version:
+        if self.path is None or self.outage is None or (version := file_version(self.path)) == self.version:
             return
-        self.version = version  # set first, so that a bad file is logged once
+        self.version = version
         try:
             self.value = _read(self.path)
         except (OSError, ValueError) as error:
-            logger.warning(f"-{self.flag}: cannot use {self.path}, keeping the old value: {_reason(error)}")
+            self.outage.failed(f"-{self.flag}: cannot use {self.path}: {_reason(error)}", Cause.FILE)
             if isinstance(error, OSError):
                 self.version = None
+        else:
+            self._works(self.outage)
+
+    def _works(self, outage: Outage) -> None:
+        outage.succeeded(f"-{self.flag}: {self.path} can be used again")
 
     def matches(self, given: bytes) -> bool:
         """Compare ``given`` with the secret in constant time."""

@@ -1,4 +1,4 @@
-"""Background work: supervised tasks, threads, and outages that are logged once.
+"""Background work: supervised tasks and threads.
 
 A task that fails is logged and counted; a repeating task is retried.
 """
@@ -9,7 +9,6 @@ import asyncio
 import logging
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
@@ -25,7 +24,6 @@ FIRST_BACKOFF: Final = 1.0
 LONGEST_BACKOFF: Final = 60.0
 """Seconds."""
 _END: Final = 5.0  # seconds to wait for cancelled tasks
-_REPEAT: Final = 60.0  # seconds after which a continuing failure is logged again
 
 
 class Background:
@@ -144,30 +142,3 @@ class OneThread:
                     loop.call_soon_threadsafe(ended.set_result, None)
 
         return await in_thread(work, self._name)
-
-
-class Outage:
-    """Counts the failures of something in the background, and logs when it fails or recovers, not each failure."""
-
-    def __init__(self, logger: logging.Logger, consequence: str) -> None:
-        self.failures = 0
-        self.reason: str | None = None
-        """Why the last attempt failed; None if it succeeded."""
-        self._logger = logger
-        self._consequence = consequence
-        self._logged = 0.0
-
-    def failed(self, reason: str) -> None:
-        """Count a failure. Log it if the reason is new, or once a minute."""
-        self.failures += 1
-        now = time.monotonic()
-        if reason != self.reason or now - self._logged >= _REPEAT:
-            self._logged = now
-            self._logger.warning(f"{reason}; {self._consequence}")
-        self.reason = reason
-
-    def succeeded(self, message: str) -> None:
-        """Log ``message`` if the attempt before failed."""
-        if self.reason is not None:
-            self._logger.info(message)
-        self.reason = None

@@ -13,7 +13,7 @@ from tests.support.addons.fakes import FakeTransport, Lane
 from vmgw_addons.lanes.fast.connection import BackendConnection
 from vmgw_addons.lanes.fast.request_head import HeadReader
 from vmgw_addons.lanes.fast.response_head import Framing, ResponseHead
-from vmgw_core.errors import Refusal
+from vmgw_core.errors import Cause, Refusal
 from vmgw_core.http.framing import ChunkedReader
 from vmgw_core.http.head import HeadLimits, RequestHead, check_head, find_head
 
@@ -125,7 +125,7 @@ class Receiver:
         assert all(b"\r" not in value and b"\n" not in value and b"\0" not in value for _, value in self.head.headers)
         self.done = done
 
-    def backend_lost(self, reason: str) -> None:
+    def backend_lost(self, reason: str, cause: Cause = Cause.CLOSED) -> None:
         assert not self.done
         assert not self.lost
         self.lost = True

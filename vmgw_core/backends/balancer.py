@@ -20,7 +20,7 @@ from .histogram import Durations
 class Member:
     """One backend of a group, with its load and counters. It survives reloads."""
 
-    __slots__ = ("backend", "durations", "errors", "load", "requests", "turn", "up")
+    __slots__ = ("backend", "durations", "errors", "failing", "load", "requests", "turn", "up")
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -29,7 +29,9 @@ class Member:
         self.turn = 0
         """The group's turn number when it was last chosen."""
         self.up = True
-        """Whether the last request or probe succeeded."""
+        """Whether it is chosen: the last request or probe did not find it dead."""
+        self.failing = False
+        """Whether the last request or probe failed, slow ones included."""
         self.requests = 0
         self.errors = 0
         """Requests without a response in time. A response counts as no error, whatever its status."""

@@ -230,13 +230,17 @@ class Settings:
     remote_read_disable_path_append: bool = _flag("remoteRead.disablePathAppend", BOOL, "false",
         "Do not append /api/v1/query to -datasource.url.")
 
-    lane: str = _flag("lane", STRING, "fast",
-        "How HTTP/1.1 is carried: fast, or flow (through mitmproxy's flows, which can be watched and saved). "
-        "mitmproxy, mitmweb and mitmdump always use flow.", group="Listener")
+    lane: str = _flag("lane", STRING, "auto",
+        "How HTTP/1.1 is carried: fast, or flow (through mitmproxy's flows, which can be watched and saved). With auto "
+        "it is fast unless flows are shown, saved, or seen by other addons.", group="Listener")
     workers: int = _flag("workers", INT, "1", "How many processes serve requests on the one port.", least="1")
-    http_listen_addr: str = _flag("httpListenAddr", STRING, ":8431", "TCP address to listen on, as host:port or :port.")
+    http_listen_addr: str = _flag("httpListenAddr", STRING, ":8431", "TCP address to listen on, as host:port or "
+        ":port. With mitmdump, mitmproxy and mitmweb --mode, --listen-host and --listen-port may give it.")
     enable_tcp6: bool = _flag("enableTCP6", BOOL, "false",
         "Use IPv6 as well as IPv4, to listen and to connect. With -lane=flow the name of a backend may lead to either.")
+    http_listen_addr_reuse_port: bool = _flag("httpListenAddr.reusePort", BOOL, "false",
+        "Share the port with gateways that have this flag or several -workers. To replace a gateway without downtime, "
+        "start the new one with this flag, then stop the old one.")
     http_listen_addr_use_proxy_protocol: bool = _flag("httpListenAddr.useProxyProtocol", BOOL, "false",
         "Connections begin with a header of the PROXY protocol, version 1 or 2, which names the client.")
     tls: bool = _flag("tls", BOOL, "false", "Serve TLS, with -tlsCertFile and -tlsKeyFile.")

@@ -29,7 +29,15 @@ from typing import Final
 
 from vmgw_core.backends import Concurrency, Member
 from vmgw_core.base import Access, TenantID
-from vmgw_core.errors import BackendTimeout, BackendUnreachable, InternalError, Refusal, TooManyAtOnce
+from vmgw_core.errors import (
+    BackendFailure,
+    BackendTimeout,
+    BackendUnreachable,
+    Cause,
+    InternalError,
+    Refusal,
+    TooManyAtOnce,
+)
 from vmgw_core.http import RequestHead
 from vmgw_core.limits import Limiter
 from vmgw_core.rows import RowMeter, row_counter
@@ -62,7 +70,7 @@ class WrongState(Exception):
     """A carrier reported an event that the state does not allow: a defect."""
 
 
-def _ignore(member: Member) -> None:
+def _ignore(member: Member, failure: BackendFailure | None) -> None:
     """Do nothing."""
 
 
@@ -79,8 +87,8 @@ class Gateway:
     limiter: Limiter | None = None
     concurrency: Concurrency | None = None
     max_queue: float = 0.0
-    backend_changed: Callable[[Member], None] = _ignore
-    """Called when one of several backends is ejected, or responds again."""
+    backend_result: Callable[[Member, BackendFailure | None], None] = _ignore
+    """Called when a request to a backend fails, and with None for the first one that does not fail after that."""
 
     @property
     def counts_rows(self) -> bool:
@@ -253,15 +261,15 @@ class Cycle:
         self.asked = now
         self.state = State.ASKED
 
-    def unreachable(self, refusal: Refusal) -> None:
-        """Choose another backend, since no byte was sent: ASKED to READY. Raises ``refusal`` if all were tried."""
+    def unreachable(self, failure: BackendFailure) -> None:
+        """Choose another backend, since no byte was sent: ASKED to READY. Raises ``failure`` if all were tried."""
         self._leave("unreachable", State.ASKED)
-        self._failed(dead=True)
+        self._failed(failure, dead=True)
         if not self._move():
-            raise refusal
+            raise failure
         self.state = State.READY
 
-    def lost(self, reason: str, *, stale: bool = False) -> bool:
+    def lost(self, reason: str, cause: Cause = Cause.CLOSED, *, stale: bool = False) -> bool:
         """Handle a backend that failed before the end of its response: ASKED to READY for the one retry of a bare GET.
 
         ``stale``: a reused connection ended without a byte of a response. The backend may have closed an idle
@@ -274,23 +282,24 @@ class Cycle:
         _, grant = self._admitted()
         first = state is State.ASKED and not self._retried
         stale = stale and first
+        text = reason or "the connection ended before the response"
+        failure = BackendUnreachable(f"-{self.upstream.backend.flag}: the backend failed: {text}", cause)
         if not stale:
-            self._failed(dead=state is State.ASKED)
-        flag = self.upstream.backend.flag
+            self._failed(failure, dead=state is State.ASKED)
         if first and self.upstream.method == "GET" and grant.body is Body.NONE and (stale or self._move()):
             self._retried = True
             self.state = State.READY
             return stale
-        text = reason or "the connection ended before the response"
-        raise BackendUnreachable(f"-{flag}: the backend failed: {text}")
+        raise failure
 
     def late(self) -> None:
         """Give up on a backend that did not respond in time. Always raises ``BackendTimeout``."""
         self._leave("late", *_STREAMING)
         assert self.upstream is not None
+        failure = BackendTimeout(f"-{self.upstream.backend.flag}: the backend did not respond in time")
         if self.asked:
-            self._failed(dead=False)
-        raise BackendTimeout(f"-{self.upstream.backend.flag}: the backend did not respond in time")
+            self._failed(failure, dead=False)
+        raise failure
 
     def responded(self, now: float) -> None:
         """Note that the head of the backend's response goes to the client: ASKED to RESPONDING."""
@@ -298,9 +307,9 @@ class Cycle:
         member = self.member
         assert member is not None
         member.durations.add(now - self.asked)
-        if not member.up:
-            member.up = True
-            self._tell(member)
+        if member.failing:
+            member.failing, member.up = False, True
+            self._admitted()[0].backend_result(member, None)
         self.responding = True
         self.state = State.RESPONDING
 
@@ -398,16 +407,10 @@ class Cycle:
             assert self.member is not None
             self.member.end()
 
-    def _failed(self, *, dead: bool) -> None:
+    def _failed(self, failure: BackendFailure, *, dead: bool) -> None:
         """Count a failure of the backend, and eject it if it is ``dead``."""
         member = self.member
         assert member is not None
         member.errors += 1
-        if member.up and dead:
-            member.up = False
-            self._tell(member)
-
-    def _tell(self, member: Member) -> None:
-        gateway, grant = self._admitted()
-        if grant.backends.only is None:
-            gateway.backend_changed(member)
+        member.failing, member.up = True, member.up and not dead
+        self._admitted()[0].backend_result(member, failure)

@@ -158,18 +158,19 @@ def check_head(head: bytes, limits: HeadLimits = _DEFAULT_LIMITS) -> RequestLine
     return line
 
 
-def check_fields(head: RequestHead) -> None:
-    """Check a request of HTTP/2 as the HTTP/1.1 request that it becomes.
+def check_fields(head: RequestHead, limits: HeadLimits = _DEFAULT_LIMITS) -> None:
+    """Check a request that was not received as HTTP/1.1, such as one of HTTP/2, as the HTTP/1.1 request it becomes.
 
     Raises:
         MalformedHead: the HTTP/1.1 request would be ambiguous.
+        TargetTooLong, HeadTooLarge: see :func:`check_head`.
     """
     lines = [f"{head.method} {head.target} HTTP/1.1".encode("utf-8", "surrogateescape"), b"Host: host"]
     lines += [b"%b: %b" % field for field in head.headers if field[0].lower() != b"host"]
     written = b"\r\n".join([*lines, b"", b""])
     if written.count(b"\n") != len(lines) + 1:
         raise MalformedHead("a header has a line break")  # it would become two
-    check_head(written)
+    check_head(written, limits)
 
 
 def check_request_line(head: bytes, limits: HeadLimits = _DEFAULT_LIMITS) -> RequestLine:

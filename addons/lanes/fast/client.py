@@ -26,6 +26,8 @@ from .services import Services
 
 LINGER_BYTES: Final = 8 << 20
 LINGER_SECONDS: Final = 2.0
+FRESH_SECONDS: Final = 1.0
+"""How long a drain waits for the first request of a connection that was just accepted."""
 
 
 class Waiting(Enum):
@@ -58,7 +60,8 @@ class FastClient(asyncio.Protocol):
 
     __slots__ = (
         "_advancing", "_buffer", "_clients", "_full", "_heads", "_held", "_held_since", "_paused", "_seen", "_services",
-        "_stuck", "_stuck_since", "address", "body", "deadline", "discarded", "exchange", "flow", "half_closed",
+        "_stuck", "_stuck_since", "address", "body", "deadline", "discarded", "exchange", "flow", "fresh_until",
+        "half_closed",
         "lines", "old", "peer", "retire_at", "transport", "waiting", "write_paused",
     )  # fmt: skip
 
@@ -81,6 +84,8 @@ class FastClient(asyncio.Protocol):
         self.waiting = Waiting.IDLE
         self.deadline = 0.0
         self.retire_at = 0.0
+        self.fresh_until = 0.0
+        """Until then the first request is expected; a drain waits for it."""
         self.old = self.half_closed = self.write_paused = False
         self.discarded = 0
         self._heads = HeadReader()
@@ -103,6 +108,7 @@ class FastClient(asyncio.Protocol):
             return
         peer = transport.get_extra_info("peername")
         self.peer = self.address or (peer[0] if peer else "unknown")
+        self.fresh_until = self._services.now() + FRESH_SECONDS
         self._wait(Waiting.IDLE, self._services.limits.idle_timeout)
         self._clients.opened(self)
 
@@ -191,6 +197,7 @@ class FastClient(asyncio.Protocol):
         return True
 
     def _begin(self, head: RequestHead) -> None:
+        self.fresh_until = 0.0
         self.old = self._heads.old
         cycle = Cycle(head, at=time.time(), started=time.perf_counter())
         exchange = self.exchange = Exchange(self._services, self, cycle, keep_alive=self._heads.keep_alive)
@@ -344,11 +351,15 @@ class FastClient(asyncio.Protocol):
 
     def is_idle(self) -> bool:
         """Whether nothing has come of a next request."""
-        return self.exchange is None and not self._buffer and self.waiting is Waiting.IDLE
+        return self.exchange is None and not self._buffer and self.waiting is Waiting.IDLE and not self._is_fresh()
 
     def is_busy(self) -> bool:
-        """Whether a request is under way, or its response is still being written."""
-        return self.exchange is not None or bool(self.transport and self.transport.get_write_buffer_size())
+        """Whether a request is under way or about to come, or its response is still being written."""
+        writing = bool(self.transport and self.transport.get_write_buffer_size())
+        return self.exchange is not None or writing or self._is_fresh()
+
+    def _is_fresh(self) -> bool:
+        return self._services.now() < self.fresh_until
 
     def _respond_and_close(self, refusal: Refusal) -> None:
         """Respond to what is no request, and close: nobody knows where the next one would begin."""

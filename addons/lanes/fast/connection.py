@@ -16,7 +16,9 @@ from typing import Final, Protocol, cast
 
 import httptools
 
+from vmgw_addons.outgoing import SPEAKS_TLS, TLS_ALERT, failure_of
 from vmgw_core.enforcement import UpstreamRequest
+from vmgw_core.errors import Cause
 from vmgw_core.http import URLENCODED, Headers
 
 from .response_head import Framing, ResponseHead, ResponseHeadCache
@@ -47,7 +49,7 @@ class Receiver(Protocol):
     def received(self, head: ResponseHead | None, content: bytes, done: bool) -> None:
         """More of the response: its head the first time, content, and whether this is its end."""
 
-    def backend_lost(self, reason: str) -> None:
+    def backend_lost(self, reason: str, cause: Cause = Cause.CLOSED) -> None:
         """The response ended too early, or is none. The connection is closed."""
 
     def backend_writable(self, writable: bool) -> None:
@@ -160,7 +162,10 @@ class BackendConnection(asyncio.Protocol):
             return
         except httptools.HttpParserError:
             if not self._done:
-                self._fail("its response is not valid HTTP")
+                tls = alone and data.startswith(TLS_ALERT)
+                self._fail(
+                    SPEAKS_TLS if tls else "its response is not valid HTTP", Cause.TLS if tls else Cause.RESPONSE
+                )
                 return
             self._surplus = True  # rubbish after a complete response
         if self._head is None:
@@ -198,11 +203,11 @@ class BackendConnection(asyncio.Protocol):
         elif self.transport is not None:
             self.transport.close()
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, cause: Cause = Cause.RESPONSE) -> None:
         receiver = self.receiver
         self.abort()
         if receiver is not None:
-            receiver.backend_lost(reason)
+            receiver.backend_lost(reason, cause)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.owner.forget(self)
@@ -211,8 +216,12 @@ class BackendConnection(asyncio.Protocol):
             return
         if exc is None and self._head is not None and self._head.framing is Framing.CLOSE:
             receiver.received(None, b"", True)
+        elif self._head is not None:
+            receiver.backend_lost("it closed the connection before the end of its response")
+        elif isinstance(exc, ssl.SSLError):  # such as a client certificate that it refuses, in TLS 1.3
+            receiver.backend_lost(*failure_of(exc))
         else:
-            receiver.backend_lost("it closed the connection before the end of its response" if self._head else "")
+            receiver.backend_lost("")
 
     def pause_writing(self) -> None:
         if self.receiver is not None:

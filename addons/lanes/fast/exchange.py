@@ -15,7 +15,7 @@ from collections.abc import Awaitable
 from typing import Final, Protocol
 
 from vmgw_core.enforcement import Body, Cycle, State, UpstreamRequest
-from vmgw_core.errors import InternalError, Refusal
+from vmgw_core.errors import BackendFailure, Cause, InternalError, Refusal
 from vmgw_core.http import Response
 
 from .connection import BackendConnection, HeaderLines, head_bytes
@@ -218,18 +218,18 @@ class Exchange:
                 self.use(connection)
         except Exception as error:
             self.connecting = None
-            if isinstance(error, Refusal):
+            if isinstance(error, BackendFailure):
                 self.unreachable(error)
             else:
                 self.failed(error)
 
-    def unreachable(self, refusal: Refusal) -> None:
+    def unreachable(self, failure: BackendFailure) -> None:
         """No connection: ask another backend, or respond."""
         if self.over:
             return
         self.client.hold(False)
         try:
-            self.cycle.unreachable(refusal)
+            self.cycle.unreachable(failure)
             self.send()
         except Exception as error:
             self.failed(error)
@@ -253,7 +253,7 @@ class Exchange:
         """The backend takes no more for now, or again."""
         self.client.hold(not writable)
 
-    def backend_lost(self, reason: str) -> None:
+    def backend_lost(self, reason: str, cause: Cause = Cause.CLOSED) -> None:
         """The backend closed the connection: send the request once more if that is safe, else respond."""
         connection, self.connection = self.connection, None
         assert connection is not None
@@ -261,7 +261,7 @@ class Exchange:
             return
         self.client.hold(False)
         try:
-            self.send(fresh=self.cycle.lost(reason, stale=connection.uses > 1 and not reason))
+            self.send(fresh=self.cycle.lost(reason, cause, stale=connection.uses > 1 and not reason))
         except Exception as error:
             self.failed(error)
 

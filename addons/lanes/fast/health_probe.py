@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from vmgw_addons.state import InForce, tell_of_backend
+from vmgw_addons.state import InForce
 from vmgw_addons.support import Background
 from vmgw_core.backends import Backend, Member
-from vmgw_core.errors import Refusal
+from vmgw_core.errors import BackendFailure, BackendTimeout, BackendUnreachable, Cause
 
 from .pool import Pool
 from .response_head import ResponseHead
@@ -63,23 +63,31 @@ class Backends:
 
     async def responds(self, member: Member) -> bool:
         """Ask a backend for its health. Any response but a server error (5xx) puts it back."""
+        flag = member.backend.flag
+        failure: BackendFailure | None = None
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT):
                 status = await ask_health(self.pool, member.backend)
-        except (Refusal, TimeoutError):
-            return False
-        if status >= 500:
-            return False
-        if not member.up:  # a request may have found out meanwhile
-            member.up = True
-            tell_of_backend(member)
-        return True
+            if status >= 500:
+                failure = BackendUnreachable(f"-{flag}: the backend answers /health with {status}", Cause.STATUS)
+        except TimeoutError:
+            failure = BackendTimeout(f"-{flag}: the backend did not respond to /health in time")
+        except (BackendUnreachable, BackendTimeout) as error:
+            failure = error
+        if failure is not None:
+            member.failing = True
+        elif not member.up:  # a request may have found out meanwhile
+            member.failing, member.up = False, True
+        else:
+            return True
+        self.in_force.configured.note_backend(member, failure)
+        return failure is None
 
 
 async def ask_health(pool: Pool, backend: Backend) -> int:
-    """The status of ``/health`` at a backend, 599 if it does not respond. Raises Refusal: it cannot be reached."""
+    """Return the status of ``/health`` at a backend. Raises ``BackendFailure`` if there is none."""
     connection = await pool.connect(backend)
-    receiver = _Status()
+    receiver = _Status(backend.flag)
     try:
         head = f"GET {backend.base}/health HTTP/1.1\r\nHost: {backend.host_header}\r\nConnection: close\r\n"
         data = head.encode("ascii")
@@ -94,16 +102,18 @@ async def ask_health(pool: Pool, backend: Backend) -> int:
 class _Status:
     """Waits for the head of a response."""
 
-    def __init__(self) -> None:
+    def __init__(self, flag: str) -> None:
+        self.flag = flag
         self.status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def received(self, head: ResponseHead | None, content: bytes, done: bool) -> None:
         if head is not None and not self.status.done():
             self.status.set_result(head.status)
 
-    def backend_lost(self, reason: str) -> None:
+    def backend_lost(self, reason: str, cause: Cause = Cause.CLOSED) -> None:
         if not self.status.done():
-            self.status.set_result(599)
+            text = reason or "the connection ended before the response"
+            self.status.set_exception(BackendUnreachable(f"-{self.flag}: the backend failed: {text}", cause))
 
     def backend_writable(self, writable: bool) -> None:
         """A head fits into any buffer."""

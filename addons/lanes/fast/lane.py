@@ -14,7 +14,7 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Final
 
-from vmgw_core.errors import Overloaded
+from vmgw_core.errors import Cause, Overloaded
 
 from .client import FastClient
 from .services import Services
@@ -40,6 +40,9 @@ class FastLane:
         handshake is awaited. Sockets at first, then protocols."""
         self.flow_connections: Callable[[], int] = lambda: 0
         """Returns how many connections the flow lane has. The listener sets it."""
+        self.room = 0
+        """How many connections the file descriptors allow, of clients and to backends; 0 for no limit."""
+        self.outage = services.in_force.outages.of("connections", logger, "more are answered 503, or closed")
         self.sweeper: asyncio.TimerHandle | None = None
 
     def running(self) -> None:
@@ -69,11 +72,24 @@ class FastLane:
         self.clients.add(client)
         # Give or take a tenth, so that connections made together do not all come back together.
         client.retire_at = self.services.now() + limits.connection_timeout * random.uniform(0.9, 1.1)  # noqa: S311
-        if not counted and limits.connections and self.connections > limits.connections:
+        if not counted and self.is_full(self.connections):
             self.clients.discard(client)
             wait = len(self.turned_away) < MOST_TURNED_AWAY
             self.turned_away.add(client)
             client.turn_away(Overloaded("the gateway has as many connections as it takes"), wait=wait)
+
+    def is_full(self, connections: int) -> bool:
+        """Whether so many connections of clients are too many. Log that once a minute, and its end."""
+        most = self.services.limits.connections
+        if most and connections > most:
+            self.outage.failed(f"-http.maxConnections: {most} clients are connected", Cause.RESOURCES)
+            return True
+        if self.room and connections + len(self.services.pool.open) + self.flow_connections() > self.room:
+            self.outage.failed("too many connections for the limit of open file descriptors", Cause.RESOURCES)
+            return True
+        if self.outage.reason is not None:
+            self.outage.succeeded("new connections are served again")
+        return False
 
     @property
     def connections(self) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from .keepalive import FlowKeepAlive
 from .lane import FlowLane
-from .upstreams import UpstreamConnections
+from .upstreams import ConnectionSeal, UpstreamConnections
 
 __all__ = [
+    "ConnectionSeal",
     "FlowKeepAlive",
     "FlowLane",
     "UpstreamConnections",

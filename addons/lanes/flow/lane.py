@@ -28,8 +28,10 @@ class FlowLane:
         context = nextlayer.context
         if nextlayer.layer is None:
             context.server.address = context.server.address or DEAD_ADDRESS
-            timed_out = self.connections.timed_out
-            nextlayer.layer = GatewayHttpLayer(context, HTTPMode.transparent, self.in_force, self.cycles, timed_out)
+            timed_out, requested = self.connections.timed_out, self.connections.requested
+            nextlayer.layer = GatewayHttpLayer(
+                context, HTTPMode.transparent, self.in_force, self.cycles, timed_out, requested
+            )
 
     def responseheaders(self, flow: HTTPFlow) -> None:
         cycle = self.cycles.get(flow)

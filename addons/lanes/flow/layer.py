@@ -7,7 +7,7 @@ request between them. :class:`GatewayHttpLayer` owns them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Container
+from collections.abc import Container, MutableMapping
 
 from mitmproxy.connection import ConnectionState, Server
 from mitmproxy.proxy.context import Context
@@ -40,15 +40,23 @@ class GatewayHttpLayer(HttpLayer):
 
     Args:
         timed_out: the backend connections that were closed because of a timeout.
+        requested: the address of each backend connection that this layer asks for. No other may be opened.
     """
 
     def __init__(
-        self, context: Context, mode: HTTPMode, in_force: InForce, cycles: Cycles, timed_out: Container[Server]
+        self,
+        context: Context,
+        mode: HTTPMode,
+        in_force: InForce,
+        cycles: Cycles,
+        timed_out: Container[Server],
+        requested: MutableMapping[Server, tuple[str, int]],
     ) -> None:
         super().__init__(context, mode)
         self.in_force = in_force
         self.cycles = cycles
         self.timed_out = timed_out
+        self.requested = requested
         self.used: set[Server] = set()
         self.last_opened: Server | None = None
 
@@ -113,6 +121,7 @@ class GatewayHttpLayer(HttpLayer):
                 return
         context = self.context.fork()
         context.server = self.last_opened = Server(address=event.address)
+        self.requested[context.server] = event.address
         stack = tunnel.LayerStack()
         if event.tls:
             stack /= BackendTLS(context)
@@ -135,6 +144,18 @@ class BackendTLS(ServerTLSLayer):
     """
 
     reported = False
+
+    def on_handshake_error(self, err: str) -> layer.CommandGenerator[None]:
+        """Do without mitmproxy's line in the log for each connection: the failure is logged with its reason."""
+        yield from super(ServerTLSLayer, self).on_handshake_error(err)
+
+    def receive_data(self, data: bytes) -> layer.CommandGenerator[None]:
+        """Keep an alert that comes after the handshake as the reason, such as a client certificate that is refused."""
+        for command in super().receive_data(data):
+            if isinstance(command, commands.Log) and command.level >= logging.WARNING:
+                self.conn.error = f"OpenSSL {command.message}"
+            else:
+                yield command
 
     def receive_close(self) -> layer.CommandGenerator[None]:
         yield from self.event_to_child(events.ConnectionClosed(self.conn))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from mitmproxy.connection import ConnectionState
@@ -25,15 +26,17 @@ from vmgw_addons._mitmproxy import (
     events,
     layer,
 )
+from vmgw_addons.outgoing import SPEAKS_TLS, TLS_ALERT, failure_of_text
 from vmgw_addons.steps import forwarding
 from vmgw_core.enforcement import State
-from vmgw_core.errors import BackendTimeout, BackendUnreachable, InternalError, Refusal
+from vmgw_core.errors import BackendFailure, BackendTimeout, BackendUnreachable, Cause, InternalError, Refusal
 
 from .early_response import EarlyResponses
 
 if TYPE_CHECKING:
     from .layer import GatewayHttpLayer
 
+_TLS_ALERT: Final = f"unexpected server response: {TLS_ALERT!r}"[:-1]
 _NO_DECISION: Final = "no decision was taken on this request"
 _DECIDED: Final = frozenset((State.FORM, State.METERED, State.READY, State.ASKED, State.RESPONDING, State.ENDED))
 
@@ -45,6 +48,8 @@ class GatewayStream(EarlyResponses):
         super().__init__(context, stream_id, parent)
         self.failure: Refusal | None = None
         self.reused = False
+        self.stream: bool | Callable[[bytes], Iterable[bytes] | bytes] = False
+        """How the body streams: the gateway's choice, which other addons cannot change."""
 
     @property
     def metered(self) -> bool:
@@ -70,7 +75,13 @@ class GatewayStream(EarlyResponses):
         if self.flow.response is not None and not event.end_stream:
             yield from self.respond_early()
 
+    def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
+        """Ignore ``stream_large_bodies``: the route decides what streams."""
+        yield from ()
+        return False
+
     def start_request_stream(self) -> layer.CommandGenerator[None]:
+        self.stream = self.flow.request.stream
         if self.metered:
             self.client_state = self.state_hold_request_body
         else:
@@ -90,6 +101,7 @@ class GatewayStream(EarlyResponses):
 
     def state_stream_request_body(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         if not self.metered:
+            self.flow.request.stream = self.stream
             yield from super().state_stream_request_body(event)
             return
         released = yield from self.released(event)
@@ -97,7 +109,7 @@ class GatewayStream(EarlyResponses):
             yield from self.forward(event, released)
 
     def state_consume_request_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Hold the body: a form, or any body that an addon wants as a whole."""
+        """Hold the body of a form. Other bodies stream, whatever other addons ask for."""
         cycle = self.cycle
         if cycle is not None and isinstance(event, HttpEvent):
             try:
@@ -117,6 +129,7 @@ class GatewayStream(EarlyResponses):
 
     def forward(self, event: HttpEvent, released: bytes) -> layer.CommandGenerator[None]:
         """Send the backend what the meter released, and ``event`` if it is the end of the body."""
+        self.flow.request.stream = self.stream
         if released:
             yield from super().state_stream_request_body(RequestData(self.stream_id, released))
         if not isinstance(event, RequestData):
@@ -166,21 +179,22 @@ class GatewayStream(EarlyResponses):
                 self.failure = InternalError(_NO_DECISION)
                 return False
             backend = cycle.upstream.backend
-            forwarding.address(self.flow, cycle.upstream)
             cycle.ask(time.perf_counter())
             connection, error = yield GetHttpConnection(backend.address, backend.scheme == "https", None)
             if self.cycle is None or self.cycle.state is State.ENDED:
                 return False  # the client has left
             if not error and connection.state is ConnectionState.OPEN:
                 break
-            failure: Refusal
+            failure: BackendFailure
             if not error:
                 # mitmproxy would silently drop what is sent on it.
-                failure = BackendUnreachable(f"-{backend.flag}: the backend closed the connection at once")
+                text = f"-{backend.flag}: the backend closed the connection at once"
+                failure = BackendUnreachable(text, Cause.CLOSED)
             elif self.parent.last_opened in self.parent.timed_out:
                 failure = BackendTimeout(f"-{backend.flag}: connecting to the backend took too long")
             else:
-                failure = BackendUnreachable(f"-{backend.flag}: the backend cannot be reached")
+                text, cause = failure_of_text(error)
+                failure = BackendUnreachable(f"-{backend.flag}: the backend cannot be reached: {text}", cause)
             try:
                 cycle.unreachable(failure)
             except Refusal as refusal:
@@ -189,6 +203,7 @@ class GatewayStream(EarlyResponses):
         self.reused = connection in self.parent.used
         self.parent.used.add(connection)
         self.context.server = self.flow.server_conn = connection
+        forwarding.apply(self.flow, cycle)  # whatever other addons made of the flow
         return True
 
     def state_wait_for_response_headers(self, event: ResponseHeaders) -> layer.CommandGenerator[None]:
@@ -211,7 +226,7 @@ class GatewayStream(EarlyResponses):
         yield commands.CloseConnection(self.context.server)
         failure: Refusal = BackendUnreachable("the backend failed: it switched protocols")
         try:
-            cycle.lost("it switched protocols")
+            cycle.lost("it switched protocols", Cause.RESPONSE)
         except Refusal as refusal:
             failure = refusal
         yield from self.respond(failure, ended=self.client_state == self.state_done)
@@ -229,15 +244,31 @@ class GatewayStream(EarlyResponses):
         sending = self.client_state == self.state_stream_request_body
         if isinstance(event, ResponseProtocolError) and (sending or self.client_state == self.state_done):
             if self.flow.response is None and self.cycle is not None and self.cycle.state is State.ASKED:
-                yield from self.backend_failed("")
+                yield from self.backend_failed(*self.reason(event.message))
                 return
             if sending and self.server_state == self.state_done:
                 # The backend responded early and closed the connection: the client has its response.
                 yield from self.linger()
                 return
+        if isinstance(event, ResponseProtocolError) and self.cycle is not None and self.cycle.state is State.RESPONDING:
+            try:
+                self.cycle.lost("it closed the connection before the end of its response")
+            except Refusal as refusal:
+                self.cycle.refuse(refusal)
         yield from super().handle_protocol_error(event)
 
-    def backend_failed(self, reason: str) -> layer.CommandGenerator[None]:
+    def reason(self, message: str) -> tuple[str, Cause]:
+        """Return why there is no response, in the words of the fast lane. Empty: the connection ended."""
+        error = self.context.server.error
+        if error is not None:
+            return failure_of_text(error)
+        if message.startswith(_TLS_ALERT):
+            return SPEAKS_TLS, Cause.TLS
+        if message.startswith("Cannot parse HTTP response"):
+            return "its response is not valid HTTP", Cause.RESPONSE
+        return "", Cause.CLOSED
+
+    def backend_failed(self, reason: str, cause: Cause) -> layer.CommandGenerator[None]:
         """Retry if that is safe, else respond with the failure: the backend closed the connection before responding."""
         cycle = self.cycle
         assert cycle is not None
@@ -245,7 +276,7 @@ class GatewayStream(EarlyResponses):
         try:
             if self.context.server in self.parent.timed_out:
                 cycle.late()
-            cycle.lost(reason, stale=self.reused and not reason)
+            cycle.lost(reason, cause, stale=self.reused and not reason)
         except Refusal as refusal:
             failure = refusal
         else:

@@ -26,6 +26,8 @@ class UpstreamConnections:
         self.connecting: WeakKeyDictionary[Server, asyncio.TimerHandle] = WeakKeyDictionary()
         self.waiting: WeakKeyDictionary[HTTPFlow, asyncio.TimerHandle] = WeakKeyDictionary()
         self.timed_out: WeakSet[Server] = WeakSet()
+        self.requested: WeakKeyDictionary[Server, tuple[str, int]] = WeakKeyDictionary()
+        """The address of each connection that the HTTP layer asked for."""
 
     def client_connected(self, client: Client) -> None:
         """Put a gate before the client's stream."""
@@ -35,12 +37,8 @@ class UpstreamConnections:
     # --- opening ---------------------------------------------------------------------------------------------------
 
     def server_connect(self, data: ServerConnectionHookData) -> None:
-        members = [member for group in self.in_force.configured.groups for member in group.members]
-        if data.server.address not in [member.backend.address for member in members]:
-            data.server.error = "not the address of a backend"
-            return
-        if ":" in data.server.address[0] and not self.in_force.configured.settings.enable_tcp6:
-            data.server.error = "an IPv6 address, without -enableTCP6"
+        data.server.error = self.objection(data)
+        if data.server.error is not None:
             return
         task = asyncio.current_task()
         assert task is not None
@@ -48,6 +46,18 @@ class UpstreamConnections:
             self.in_force.configured.settings.backend_connect_timeout, self.time_out, data.server, task
         )
         gate(data.client).clear()
+
+    def objection(self, data: ServerConnectionHookData) -> str | None:
+        """Return why a connection must not be opened, or None."""
+        members = [member for group in self.in_force.configured.groups for member in group.members]
+        address = data.server.address
+        if address is None or address not in [member.backend.address for member in members]:
+            return "not the address of a backend"
+        if data.client.id in proxyserver().connections and self.requested.get(data.server) != address:
+            return "no request asked for it"  # in a client replay mitmproxy's own layer asks
+        if ":" in address[0] and not self.in_force.configured.settings.enable_tcp6:
+            return "an IPv6 address, without -enableTCP6"
+        return None
 
     def server_connected(self, data: ServerConnectionHookData) -> None:
         if not data.server.tls:
@@ -103,6 +113,17 @@ class UpstreamConnections:
         """Cancel the task that serves ``server``."""
         self.timed_out.add(server)
         task.cancel("timed out")
+
+
+class ConnectionSeal:
+    """Checks a connection to a backend again, after all other addons: one may have changed its address."""
+
+    def __init__(self, connections: UpstreamConnections) -> None:
+        self.connections = connections
+
+    def server_connect(self, data: ServerConnectionHookData) -> None:
+        if data.server.error is None:
+            data.server.error = self.connections.objection(data)
 
 
 def transports(client: Client) -> dict[object, ConnectionIO]:

@@ -28,6 +28,7 @@ from vmgw_addons.lanes.fast.pool import Pool
 from vmgw_addons.lanes.fast.services import Services
 from vmgw_addons.observability.metrics import Telemetry
 from vmgw_addons.observability.status_pages import StatusPages
+from vmgw_addons.observability.worker_calls import WorkerCalls
 from vmgw_addons.observability.worker_metrics import WorkerMetrics
 from vmgw_addons.process.configuration import Configuration
 from vmgw_addons.sources.keys import KeyRefresh
@@ -179,12 +180,13 @@ class Backends:
 
 
 @contextmanager
-def mitmproxy_with(addon: object) -> Iterator[taddons.context]:
-    """mitmproxy with one addon. Its event loop is closed at the end, which mitmproxy 11 leaves to the test."""
-    with taddons.context(addon) as context:
+def mitmproxy_with(addon: object, *, core: bool = True) -> Iterator[taddons.context]:
+    """mitmproxy with one addon, and with its own core. mitmproxy 11 leaves it to the test to close the event loop."""
+    with taddons.context(addon, loadcore=core) as context:
         try:
             yield context
         finally:
+            context.master._legacy_log_events.uninstall()  # it would send log lines to the closed loop
             context.master.event_loop.close()
 
 
@@ -199,7 +201,7 @@ class Lane:
         settings = parse([f"-{name}={text}" for name, text in given.items()], {}).settings
         Configuration(self.in_force, process, Reloads(), Reloads()).apply(settings)
         self.telemetry = Telemetry(self.in_force, cycles)
-        workers = WorkerMetrics(None, self.telemetry)
+        workers = WorkerMetrics(WorkerCalls(self.in_force, None), self.telemetry)
         pages = StatusPages(self.in_force, process, background, cycles, self.telemetry, workers)
         control = AccessControl(self.in_force, cycles, KeyRefresh(self.in_force, background))
         self.services = Services(self.in_force, process, background, pages, control, self.telemetry)

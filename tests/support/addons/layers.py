@@ -45,6 +45,7 @@ class FlowConnection:
                 in_force,
                 cycles,
                 self.lane.connections.timed_out,
+                self.lane.connections.requested,
             )
         self.layer.context.server.address = DEAD_ADDRESS
         self.written = b""

@@ -234,7 +234,7 @@ def children(pid: int) -> list[int]:
 def vmgateway_command() -> list[str]:
     """The launcher of this environment: its console script where that is installed, else its module."""
     script = Path(sys.executable).parent / "vmgateway"
-    return [str(script)] if script.exists() else [sys.executable, "-m", "vmgw_addons.cli.main"]
+    return [str(script)] if script.exists() else [sys.executable, "-m", "vmgw_addons.cli"]
 
 
 def run_vmgateway(*flags: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

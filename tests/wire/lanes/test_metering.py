@@ -242,14 +242,16 @@ def test_a_client_that_leaves_leaves_nothing_behind(gateway: Gateway, upstream: 
 # --- bodies that are wanted whole -----------------------------------------------------------------------------------
 
 
-def test_a_body_that_an_addon_wants_whole_is_metered_too(
+def test_a_body_that_an_addon_wants_whole_streams_through_the_meter(
     gateway: Gateway, upstream: RecordingUpstream, token: str
 ) -> None:
     with posted(gateway, token, LINE * 10, rows(9, "X-Whole: 1")) as client:
         assert client.receive_answer()[0] == 429
+    assert upstream.requests == []
     with posted(gateway, token, LINE * 3 * LINES, rows(2 * LINES, "X-Whole: 1")) as client:
         assert client.receive_all().startswith(b"HTTP/1.1 429 ")
-    assert upstream.requests == []
+    assert not only(upstream).complete
+    upstream.forget()
     with posted(gateway, token, LINE * 10, rows(10, "X-Whole: 1")) as client:
         assert client.receive_answer()[0] == 204
     assert only(upstream).body == LINE * 10

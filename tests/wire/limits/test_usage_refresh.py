@@ -216,6 +216,28 @@ def test_what_nothing_measures_is_said(
     run(work)
 
 
+def test_an_idle_cluster_is_not_said_to_measure_anything(
+    datasource: Flags, victoria_metrics: VictoriaMetrics, metric: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """vminsert is scraped, and nobody has written yet."""
+    caplog.set_level("INFO")
+    victoria_metrics.import_prometheus(
+        tenant_lines("vm_http_requests_total", TenantID(), [0, 0], test=metric, path="/insert/{}/prometheus/")
+    )
+
+    async def work() -> None:
+        gateway = Refreshing([limit(ROWS)], *datasource("-clusterMode"))
+        await gateway.until(lambda: "usage of rows_inserted" in caplog.text)
+        assert "usage of rows_inserted is zero so far: its servers are scraped, and no tenant has used" in caplog.text
+        assert "is measured by" not in caplog.text
+        victoria_metrics.import_prometheus(
+            tenant_lines("vm_tenant_inserted_rows_total", TenantID(), [0, 5], test=metric)
+        )
+        await gateway.until(lambda: "usage of rows_inserted is measured by vm_tenant_inserted" in caplog.text)
+
+    run(work)
+
+
 # --- a single node's metrics ---------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.support.wire.deployment import DEPLOYMENT, run
-from tests.support.wire.processes import Gateway, find_program
+from tests.support.wire.processes import REPOSITORY, Gateway, find_program, run_vmgateway
 from tests.support.wire.servers import OidcProvider, VictoriaMetrics
 from vmgw_addons.cli.main import main
 from vmgw_core.configuration.command_line import parse
@@ -213,7 +213,8 @@ def test_the_environment_of_the_unit_is_a_good_configuration(key_file: Path, tmp
 def test_kubernetes_takes_the_example(version: str) -> None:
     """By its own schemas, in which nothing unknown may stand; the package has them with it."""
     documents = list(yaml.safe_load_all((DEPLOYMENT / "kubernetes" / "vmgateway.yaml").read_text()))
-    assert [item["kind"] for item in documents] == ["Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"]
+    kinds = ["Deployment", "Service", "PodDisruptionBudget", *["NetworkPolicy"] * 3]
+    assert [item["kind"] for item in documents] == kinds
     for document in documents:
         kubernetes_validate.validate(document, version, strict=True)
     documents[0]["spec"]["template"]["spec"]["containers"][0]["readinessProb"] = {}
@@ -241,3 +242,100 @@ def test_the_kubernetes_example_fits_the_gateway(tmp_path: Path) -> None:
     assert documents["Service"]["spec"]["ports"][0]["port"] == 8431
     names = [port["name"] for port in container["ports"]]
     assert probe["httpGet"] == {"path": "/-/ready", "port": names[0]}
+    assert settings.workers > 1
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert "emptyDir" in volumes[mounts["/tmp"]], "the workers share a directory there"  # noqa: S108
+
+
+# What each component of a VictoriaMetrics cluster listens on, and who must and must not reach it there.
+REACHED: Final = {
+    ("vmselect", 8481): {"vmgateway", "vmselect", "vmagent", "prometheus"},
+    ("vminsert", 8480): {"vmgateway", "vmagent", "prometheus"},
+    ("vmstorage", 8400): {"vminsert"},
+    ("vmstorage", 8401): {"vmselect"},
+    ("vmstorage", 8482): {"vmagent", "prometheus"},
+}
+
+
+def selects(selector: dict[str, Any], app: str) -> bool:
+    """Whether a label selector of Kubernetes picks a pod with this label ``app``."""
+    expressions = [*selector.get("matchExpressions", ())]
+    expressions += [
+        {"key": key, "operator": "In", "values": [value]} for key, value in selector.get("matchLabels", {}).items()
+    ]
+    assert all((each["key"], each["operator"]) == ("app", "In") for each in expressions)
+    return all(app in each["values"] for each in expressions)
+
+
+def test_the_network_policies_admit_who_they_say_and_nobody_else() -> None:
+    """As Kubernetes reads them: a pod that no policy selects is open to all; policies add up."""
+    documents = yaml.safe_load_all((DEPLOYMENT / "kubernetes" / "vmgateway.yaml").read_text())
+    policies = [item["spec"] for item in documents if item["kind"] == "NetworkPolicy"]
+    assert all(policy["policyTypes"] == ["Ingress"] for policy in policies)
+    apps = {"vmgateway", "vmselect", "vminsert", "vmstorage", "vmagent", "prometheus", "grafana", "somebody"}
+
+    def admitted(source: str, target: str, port: int) -> bool:
+        rules = [rule for policy in policies if selects(policy["podSelector"], target) for rule in policy["ingress"]]
+        assert rules, f"{target} is open to everybody"
+        return any(
+            any(selects(each["podSelector"], source) for each in rule["from"])
+            and port in [each["port"] for each in rule["ports"]]
+            for rule in rules
+        )
+
+    for target, port in REACHED:
+        found = {source for source in apps if admitted(source, target, port)}
+        assert found == REACHED[target, port], (target, port)
+    assert not any(selects(policy["podSelector"], "vmgateway") for policy in policies), "clients are anywhere"
+
+
+def test_a_bad_configuration_is_not_tried_again_by_systemd() -> None:
+    """RestartPreventExitStatus is about the main process alone, so nothing may check the configuration before it."""
+    unit = (DEPLOYMENT / "systemd" / "vmgateway.service").read_text()
+    assert re.findall(r"(?m)^ExecStartPre=", unit) == []
+    assert re.findall(r"(?m)^RestartPreventExitStatus=(.*)$", unit) == ["2"]
+    assert run_vmgateway("-enable.auth").returncode == 2
+    assert run_vmgateway("-enable.auth", "-read.url=http://vm", "-tlsCertFile=/c").returncode == 2
+
+
+def instructions(file: Path) -> list[tuple[str, str]]:
+    """The instructions of a Dockerfile: word and argument, lines that go on joined."""
+    lines = [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ")
+    return [(line.split(None, 1)[0], " ".join(line.split(None, 1)[1].split())) for line in joined.splitlines()]
+
+
+def test_the_image_is_made_of_locked_versions_by_a_user_without_rights() -> None:
+    steps = instructions(DEPLOYMENT / "kubernetes" / "Dockerfile")
+    bases = [argument for word, argument in steps if word == "FROM"]
+    assert len(bases) == 2, "what builds the gateway stays out of the image"
+    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-[a-z]+", bases[1]), "one exact release"
+    assert bases[0] == f"{bases[1]} AS build"
+    installs = [
+        part for word, argument in steps if word == "RUN" for part in argument.split(" && ") if "pip install" in part
+    ]
+    locked = [part for part in installs if "--require-hashes" in part]
+    assert [part.rpartition(" ")[2] for part in locked] == ["constraints.txt", "build.txt"]
+    assert [part for part in installs if part not in locked and "--no-deps" not in part] == []
+    last = steps[len(steps) - [word for word, _ in steps[::-1]].index("FROM") :]
+    assert [word for word, _ in last] == ["COPY", "USER", "EXPOSE", "ENTRYPOINT"]
+    assert dict(last)["USER"] == "65534:65534"
+    build = (DEPLOYMENT / "kubernetes" / "build.txt").read_text()
+    assert re.search(r"(?m)^setuptools==(\d+)\.[\d.]+ \\\n    --hash=sha256:[0-9a-f]{64}$", build)
+
+
+def test_the_build_gets_what_it_copies_and_nothing_else() -> None:
+    steps = instructions(DEPLOYMENT / "kubernetes" / "Dockerfile")
+    copied = {
+        name
+        for word, argument in steps
+        if word == "COPY" and "--from" not in argument
+        for name in argument.split()[:-1]
+    }
+    lines = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    assert {rule[1:] for rule in rules if rule.startswith("!")} == copied
+    assert all((REPOSITORY / name).exists() for name in copied)

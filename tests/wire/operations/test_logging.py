@@ -90,11 +90,10 @@ def test_long_messages_are_shortened(start_gateway: StartGateway, flags: tuple[s
 
 @pytest.mark.parametrize("output", ["stderr", "stdout"])
 def test_output(key_file: Path, output: str) -> None:
-    """The listener's port is taken, so the program ends by itself, with an error in its log."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        command = [*vmgateway_command(), "-enable.auth", "-read.url=http://127.0.0.1:1", f"-loggerOutput={output}"]
-        command += [f"-auth.publicKeyFiles={key_file}", f"-httpListenAddr=127.0.0.1:{taken.getsockname()[1]}"]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=HANGS, check=False)
+    """The listener's address is of another machine, so the program ends by itself, with an error in its log."""
+    command = [*vmgateway_command(), "-enable.auth", "-read.url=http://127.0.0.1:1", f"-loggerOutput={output}"]
+    command += [f"-auth.publicKeyFiles={key_file}", "-httpListenAddr=192.0.2.1:8431"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=HANGS, check=False)
     assert ended.returncode == 1
     shown = {"stderr": ended.stderr, "stdout": ended.stdout}
     assert "\terror\t" in shown.pop(output)

@@ -121,7 +121,7 @@ def test_a_port_that_is_taken_ends_the_start() -> None:
         port = taken.getsockname()[1]
         flags = ("-enable.auth", "-read.url=http://127.0.0.1:1", f"-httpListenAddr=127.0.0.1:{port}", "-workers=2")
         done = run_vmgateway(*flags)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "cannot listen on" in done.stderr
 
 

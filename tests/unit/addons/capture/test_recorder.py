@@ -42,7 +42,7 @@ def test_flags_that_cannot_be_used(capsys: pytest.CaptureFixture[str], flag: str
 def test_flags_that_can_be_used(tmp_path: Path) -> None:
     file = tmp_path / "flows.mitm"
     for flag in (f"-capture.file={file}", "-capture.filter=~u query", "-capture.sampleRate=0.5"):
-        assert main([*FLAGS, flag], {}) == 0
+        assert main([*FLAGS, f"-capture.file={file}", flag], {}) == 0
     assert not file.exists(), "a dry run writes nothing"
     file.touch()
     assert main([*FLAGS, f"-capture.file={file}"], {}) == 0

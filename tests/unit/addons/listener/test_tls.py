@@ -89,7 +89,7 @@ def test_a_changed_certificate_replaces_the_context_and_a_bad_one_does_not(
     files[0].write_text("no certificate")
     tls.refresh()
     assert tls.context is first
-    assert "keeping the old one" in caplog.messages[-1]
+    assert "the old certificate stays in use" in caplog.messages[-1]
     issued = authority.issue("localhost")
     shutil.copy(issued.cert, files[0])
     shutil.copy(issued.key, files[1])

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from tests.support.addons.configured import GatewayState, configured
 from vmgw_addons.observability.backend_metrics import BackendMetrics, ConcurrencyMetrics
 from vmgw_addons.observability.metrics import Telemetry
+from vmgw_addons.observability.worker_calls import WorkerCalls
 from vmgw_addons.observability.worker_metrics import WorkerMetrics
 from vmgw_addons.state import Worker
 
@@ -52,29 +53,31 @@ def test_places_are_shown_where_there_is_a_limit() -> None:
 def worker_metrics(directory: Path, slot: int, count: int) -> WorkerMetrics:
     state = GatewayState()
     worker = Worker(parent=1, slot=slot, count=count, directory=directory) if count > 1 else None
-    return WorkerMetrics(worker, Telemetry(state.in_force, state.cycles))
+    return WorkerMetrics(WorkerCalls(state.in_force, worker), Telemetry(state.in_force, state.cycles))
 
 
 def test_one_page_has_what_every_process_counts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> str:
         first, second = worker_metrics(tmp_path, 0, 3), worker_metrics(tmp_path, 1, 3)
-        (tmp_path / "metrics-1").touch()  # a worker that died has left it
-        await second.running()
+        (tmp_path / "calls-1").touch()  # a worker that died has left it
+        await second.calls.running()
         try:
             return (await first.exposition())[0].decode()
         finally:
-            await second.done()
+            await second.calls.done()
 
     page = asyncio.run(main())
     assert 'worker="0"' in page
     assert 'worker="1"' in page
     assert 'worker="2"' not in page
-    assert caplog.messages == ["cannot fetch the metrics of worker 2: /metrics is incomplete"]
+    assert caplog.messages == [
+        "worker 2 does not answer to metrics: No such file or directory; /metrics and /-/reload leave it out"
+    ]
     names = [line.split()[2] for line in page.splitlines() if line.startswith("# TYPE")]
     assert len(names) == len(set(names))
 
 
 def test_a_single_process_opens_no_socket(tmp_path: Path) -> None:
     metrics = worker_metrics(tmp_path, 0, 1)
-    asyncio.run(metrics.running())
+    asyncio.run(metrics.calls.running())
     assert list(tmp_path.iterdir()) == []

@@ -21,11 +21,15 @@ class Slow(Configuration):
         super().__init__(InForce(), Process(), Reloads(), Reloads())
         self.begun = 0
         self.gate = asyncio.Event()
+        self.results: list[bool | Exception] = []
 
     async def reload(self) -> bool:
         self.begun += 1
         await self.gate.wait()
-        return True
+        result = self.results.pop(0) if self.results else True
+        if isinstance(result, Exception):
+            raise result
+        return result
 
 
 async def rounds(number: int = 5) -> None:
@@ -62,22 +66,40 @@ def test_requests_within_a_second_are_one_more_behind_it() -> None:
         configuration = Slow()
         configuration.gate.set()
         lifecycle = lifecycle_of(configuration)
-        for _ in range(100):
-            lifecycle.reload_on_request()
-            await rounds()
-        assert configuration.begun == 1
-        assert lifecycle.pause is not None
-        lifecycle.pause.cancel()
-        lifecycle.end_pause()  # as the timer does
+        pause = asyncio.Event()
+        slept: list[float] = []
+
+        async def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            await pause.wait()
+
+        lifecycle.background.sleep = sleep
+        assert await lifecycle.reload_everywhere()
+        waiting = [asyncio.create_task(lifecycle.reload_everywhere()) for _ in range(100)]
         await rounds()
+        assert (configuration.begun, len(slept)) == (1, 1)
+        assert 0.5 < slept[0] <= 1
+        waiting[0].cancel()  # a client that leaves takes nobody with it
+        await rounds()
+        pause.set()
+        assert await asyncio.gather(*waiting[1:]) == [True] * 99
         assert configuration.begun == 2
-        lifecycle.pause.cancel()
-        lifecycle.end_pause()
-        await rounds()
-        assert configuration.begun == 2  # nobody has asked since
-        lifecycle.reload_on_request()
-        await rounds()
-        assert configuration.begun == 3
+
+
+def test_a_reload_says_whether_it_succeeded_and_goes_on_after_a_crash() -> None:
+    async def scenario() -> None:
+        configuration = Slow()
+        lifecycle = lifecycle_of(configuration)
+        configuration.results = [False, RuntimeError("a defect"), True]
+        first = lifecycle.reload()
+        second = lifecycle.reload()
+        assert lifecycle.reload() is second
+        configuration.gate.set()
+        assert not await first
+        third = lifecycle.reload()
+        assert not await second
+        assert await third
+        assert lifecycle.background.errors["reload"] == 1
 
     asyncio.run(scenario())
 

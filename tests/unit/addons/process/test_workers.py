@@ -13,7 +13,7 @@ from tests.support.wire.waiting import HANGS
 PARENT = """
 import json, os, signal, sys
 from pathlib import Path
-from vmgw_addons.process.workers import Supervisor
+from vmgw_addons.process.workers import Supervisor, shared_directory
 from vmgw_addons.state import Worker
 
 {works}
@@ -27,10 +27,10 @@ for work in (ends_well, fails_to_start, is_killed, ends_itself):
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         return work(worker, seen)
 
-    supervisor = Supervisor(2, run)
-    code = supervisor.run()
+    with shared_directory() as directory:
+        code = Supervisor(2, run, directory).run()
     signal.sigtimedwait([signal.SIGTERM], 0)  # both workers may have sent one
-    ends[work.__name__] = code, supervisor.directory.exists(), sorted(path.name for path in seen.iterdir())
+    ends[work.__name__] = code, directory.exists(), sorted(path.name for path in seen.iterdir())
 print(json.dumps(ends))
 """
 

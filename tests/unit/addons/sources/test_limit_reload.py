@@ -64,7 +64,7 @@ def test_a_bad_file_is_told_once_until_it_is_good(
     assert values(state) == [5]
     assert state.limit_reloads == Reloads(error=2)
     assert len(caplog.messages) == 1
-    assert "keeping the old ones" in caplog.messages[0]
+    assert "the old limits stay in force" in caplog.messages[0]
 
 
 def test_without_an_interval_nothing_is_read(state: GatewayState, file: Path) -> None:

@@ -7,7 +7,8 @@ import logging
 import pytest
 
 from tests.support.addons.configured import TOKEN, asked, configured
-from vmgw_addons.state import DEAD_ADDRESS, DEAD_TARGET, Configured, head_of, hide_token, tell_of_backend
+from vmgw_addons.state import DEAD_ADDRESS, DEAD_TARGET, Configured, head_of, hide_token
+from vmgw_core.errors import BackendUnreachable, Cause
 from vmgw_core.limits.limiter import Limiter
 
 
@@ -54,15 +55,19 @@ def test_the_head_of_a_flow_is_what_the_client_sent() -> None:
 
 
 def test_a_backend_that_fails_is_logged_and_so_is_its_return(caplog: pytest.LogCaptureFixture) -> None:
-    member = configured().configured.groups[0].members[0]
+    state = configured(**{"read.url": "http://one.test:1,http://two.test:1"})
+    (one, _), (write,) = (group.members for group in state.configured.groups)
     with caplog.at_level(logging.INFO):
-        member.up = False
-        tell_of_backend(member)
-        member.up = True
-        tell_of_backend(member)
-    assert [(record.levelname, "http://read.test:1" in record.getMessage()) for record in caplog.records] == [
-        ("WARNING", True),
-        ("INFO", True),
+        one.up = False
+        state.configured.note_backend(one, BackendUnreachable("-read.url: refused", Cause.REFUSED))
+        one.up = True
+        state.configured.note_backend(one, None)
+        write.up = False
+        state.configured.note_backend(write, BackendUnreachable("-write.url: refused", Cause.REFUSED))
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "-read.url: refused (http://one.test:1); it gets no requests until it responds again"),
+        ("INFO", "-read.url: http://one.test:1 responds again"),
+        ("WARNING", "-write.url: refused (http://write.test:1); requests to it are answered 502"),
     ]
 
 

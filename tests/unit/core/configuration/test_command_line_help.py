@@ -127,7 +127,12 @@ def test_examples_of_the_help_work() -> None:
     [
         (
             "-httpListenAddr string (vmgw_http_listen_addr)",
-            ['TCP address to listen on, as host:port or :port. (default ":8431")'],
+            [
+                (
+                    "TCP address to listen on, as host:port or :port. With mitmdump, mitmproxy and mitmweb --mode, "
+                    '--listen-host and --listen-port may give it. (default ":8431")'
+                )
+            ],
         ),
         (
             "-backend.connectTimeout duration (vmgw_backend_connect_timeout)",

@@ -21,11 +21,13 @@ from vmgw_core.enforcement.admission import Policy
 from vmgw_core.enforcement.cycle import Cycle, Gateway, State, WrongState
 from vmgw_core.errors import (
     AccessDenied,
+    BackendFailure,
     BackendTimeout,
     BackendUnreachable,
     BadLabels,
     BadRequest,
     BodyTooLarge,
+    Cause,
     InternalError,
     RateLimited,
     Refusal,
@@ -384,13 +386,13 @@ def test_a_write_without_a_body_needs_no_meter() -> None:
 
 
 def told() -> tuple[Gateway, list[tuple[str, bool]]]:
-    """Two backends, and what is told of them."""
+    """Two backends, and their results: the host, and whether it succeeded again."""
     seen: list[tuple[str, bool]] = []
 
-    def changed(member: Member) -> None:
-        seen.append((member.backend.host, member.up))
+    def result(member: Member, failure: BackendFailure | None) -> None:
+        seen.append((member.backend.host, failure is None))
 
-    return gateway(FIRST, SECOND, backend_changed=changed), seen
+    return gateway(FIRST, SECOND, backend_result=result), seen
 
 
 def hosts(made: Cycle) -> tuple[str, str]:
@@ -426,7 +428,7 @@ def test_a_backend_that_responds_again_is_up() -> None:
     asked(cycle(), by).unreachable(BackendUnreachable("no"))
     assert by.policy.read is not None
     for member in by.policy.read.members:
-        member.up = False
+        member.failing, member.up = True, False
     made = asked(cycle(), by)
     made.responded(3.0)
     assert seen == [("vm1", False), (hosts(made)[0], True)]
@@ -434,15 +436,34 @@ def test_a_backend_that_responds_again_is_up() -> None:
     assert made.member.durations.sum == 2.0
 
 
-def test_of_one_backend_nothing_is_told() -> None:
-    by = gateway(backend_changed=lambda member: pytest.fail("there is no other"))
+def test_the_failure_of_the_only_backend_is_reported_with_its_cause_and_its_end_once() -> None:
+    seen: list[tuple[str, Cause] | None] = []
+
+    def result(member: Member, failure: BackendFailure | None) -> None:
+        seen.append(None if failure is None else (str(failure), failure.cause))
+
+    by = gateway(backend_result=result)
     made = asked(cycle(), by)
     with pytest.raises(BackendUnreachable):
-        made.unreachable(BackendUnreachable("no"))
-    made = asked(cycle(), by)
-    made.responded(2.0)
+        made.unreachable(BackendUnreachable("no", Cause.REFUSED))
+    for _ in range(2):
+        made = asked(cycle(), by)
+        made.responded(2.0)
     assert made.member is not None
     assert made.member.up
+    assert seen == [("no", Cause.REFUSED), None]
+
+
+def test_how_a_backend_failed_is_its_cause() -> None:
+    causes: list[Cause] = []
+    by = gateway(backend_result=lambda _, failure: causes.append(failure.cause) if failure else None)
+    with pytest.raises(BackendUnreachable):
+        asked(cycle("POST"), by).lost("")
+    with pytest.raises(BackendUnreachable):
+        asked(cycle("POST"), by).lost("its response is not valid HTTP", Cause.RESPONSE)
+    with pytest.raises(BackendTimeout):
+        asked(cycle("POST"), by).late()
+    assert causes == [Cause.CLOSED, Cause.RESPONSE, Cause.TIMEOUT]
 
 
 def test_a_stale_connection_is_no_failure_and_the_same_backend_is_asked_once_more() -> None:
@@ -484,7 +505,9 @@ def test_a_backend_lost_in_the_middle_of_its_response_is_not_set_aside() -> None
     made.responded(2.0)
     with pytest.raises(BackendUnreachable):
         made.lost("it broke off before the end of its answer")
-    assert (made.responding, seen) == (True, [])
+    assert (made.responding, seen) == (True, [("vm1", False)])
+    assert made.member is not None
+    assert made.member.up
 
 
 def test_a_late_backend_is_not_set_aside() -> None:
@@ -492,9 +515,9 @@ def test_a_late_backend_is_not_set_aside() -> None:
     made = asked(cycle(), by)
     with pytest.raises(BackendTimeout, match=r"^-read\.url"):
         made.late()
-    assert seen == []
+    assert seen == [("vm1", False)]
     assert made.member is not None
-    assert made.member.errors == 1
+    assert (made.member.errors, made.member.up) == (1, True)
 
 
 # --- the end -------------------------------------------------------------------------------------------------------

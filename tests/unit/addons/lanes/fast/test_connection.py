@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.support.addons.fakes import FakeTransport, Lane
 from vmgw_addons.lanes.fast.connection import MAX_RESPONSE_HEAD, BackendConnection
 from vmgw_addons.lanes.fast.response_head import MAX_CACHED, ResponseHead, ResponseHeadCache
+from vmgw_core.errors import Cause
 
 OK = b"HTTP/1.1 200 OK\r\n"
 LENGTH_4 = OK + b"Content-Length: 4\r\n\r\n"
@@ -37,7 +38,7 @@ class Receiver:
         self.content += content
         self.done = done
 
-    def backend_lost(self, reason: str) -> None:
+    def backend_lost(self, reason: str, cause: Cause = Cause.CLOSED) -> None:
         assert not self.done, "the loss of a complete answer"
         assert self.lost is None, "lost twice"
         self.lost = reason

@@ -1,0 +1,92 @@
+"""mitmproxy's programs with the gateway in them, started with mitmproxy's own arguments."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.wire.processes import REPOSITORY, Gateway, Process, free_port
+
+SCRIPT = str(REPOSITORY / "addons" / "vmgateway.py")
+
+
+def options(**given: object) -> list[str]:
+    """``enable_auth=True`` as ``--set vmgw_enable_auth=true``."""
+    return [
+        part
+        for name, value in given.items()
+        for part in ("--set", f"vmgw_{name}={str(value).lower() if isinstance(value, bool) else value}")
+    ]
+
+
+class Mitmdump(Gateway):
+    """``mitmdump -s addons/vmgateway.py`` with mitmproxy's own arguments.
+
+    Args:
+        before: scripts that are loaded before the gateway.
+        after: scripts that are loaded after it.
+        config: the content of ``config.yaml``.
+        port: the one that ``arguments`` lead to.
+    """
+
+    name = "mitmdump"
+
+    def __init__(
+        self, *arguments: str, port: int, before: Sequence[Path] = (), after: Sequence[Path] = (), config: str = ""
+    ) -> None:
+        self.arguments, self.before, self.after, self.config = arguments, before, after, config
+        self.port = port
+        self.program = "mitmdump"
+        self.flags = ()
+        Process.__init__(self)
+
+    def command(self) -> list[str]:
+        (self.directory / "config.yaml").write_text(self.config)
+        scripts = [str(script) for script in self.before] + [SCRIPT] + [str(script) for script in self.after]
+        command = [str(Path(sys.executable).parent / self.program), "--set", f"confdir={self.directory}"]
+        return [*command, *(part for script in scripts for part in ("-s", script)), *self.arguments]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A program that has ended by itself."""
+
+    code: int
+    lines: list[str]
+    """Those of standard error and output that are the gateway's or tell of errors."""
+
+
+def run_until_end(program: str, *arguments: str, directory: Path, config: str = "") -> Ended:
+    """Run one of mitmproxy's programs, in a terminal if it needs one, until it ends by itself."""
+    (directory / "config.yaml").write_text(config)
+    command = [str(Path(sys.executable).parent / program), "--set", f"confdir={directory}", "-s", SCRIPT, *arguments]
+    if program == "mitmweb":
+        command += ["--no-web-open-browser", "--web-port", str(free_port())]
+    screen, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (38, 130))
+    with contextlib.closing(os.fdopen(screen, "rb")), contextlib.closing(os.fdopen(terminal, "rb")):
+        shown = {"stdin": terminal, "stdout": terminal} if program == "mitmproxy" else {}
+        with (directory / "errors").open("wb") as errors:
+            process = subprocess.Popen(
+                command,
+                **{"stdin": subprocess.DEVNULL, "stdout": errors, **shown},  # type: ignore[call-overload]
+                stderr=errors,
+                env={**os.environ, "TERM": "xterm-256color"},
+                start_new_session=True,
+            )
+        try:
+            code = process.wait(40)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    text = (directory / "errors").read_text(errors="replace")
+    return Ended(code, [line for line in text.splitlines() if "Loading script" not in line and line.strip()])

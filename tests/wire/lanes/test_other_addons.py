@@ -1,0 +1,375 @@
+"""Other people's addons beside the gateway see and annotate flows, and cannot weaken a decision by accident."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from mitmproxy import io
+from mitmproxy.http import HTTPFlow
+
+from tests.support.wire.client import Client
+from tests.support.wire.processes import free_port
+from tests.support.wire.programs import Mitmdump, options
+from tests.support.wire.raw import RawClient, head
+from tests.support.wire.tokens import SigningKey, team
+from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream
+
+QUERY = "/api/v1/query?query=up"
+IMPORT = "/api/v1/import/prometheus"
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+BODY = b"a 1\n" * 50_000
+
+
+class Beside:
+    """A gateway with scripts before and after it, its backend, and another server that must stay alone."""
+
+    def __init__(self, upstream: RecordingUpstream, other: RecordingUpstream, key: SigningKey, key_file: Path) -> None:
+        self.upstream, self.other, self.key_file = upstream, other, key_file
+        self.token = key.mint(team("dev"))
+        self.stack = ExitStack()
+
+    def start(self, directory: Path, script: str, place: str, *arguments: str) -> Mitmdump:
+        path = directory / "own.py"
+        path.write_text(script.replace("OTHER", str(self.other.port)))
+        port = free_port()
+        given = options(enable_auth=True, auth_public_key_files=self.key_file, write_check_label_names=False)
+        mode = f"reverse:{self.upstream.url}@127.0.0.1:{port}"
+        before, after = ([path], []) if place == "before" else ([], [path])
+        gateway = Mitmdump("--mode", mode, *given, *arguments, port=port, before=before, after=after)
+        return self.stack.enter_context(gateway)
+
+    def ask(self, port: int) -> list[int]:
+        """A read, a form, an upload, a chunked upload, and a read and an upload without a token. The statuses."""
+        client, nobody = Client(port, token=self.token), Client(port)
+        answers = [
+            client.get(f"{QUERY}&extra_label=team=ops"),
+            client.post("/api/v1/query", body=b"query=up&extra_label=team=ops", headers=FORM),
+            client.post(IMPORT, body=BODY),
+            client.post(IMPORT, body=iter([BODY[:100], BODY[100:]])),
+            nobody.get(QUERY),
+            nobody.post(IMPORT, body=b"a 1\n"),
+        ]
+        return [answer.status for answer in answers]
+
+
+@pytest.fixture
+def beside(upstream: RecordingUpstream, key: SigningKey, key_file: Path) -> Iterator[Beside]:
+    with RecordingUpstream() as other:
+        both = Beside(upstream, other, key, key_file)
+        with both.stack:
+            yield both
+        assert other.requests == []
+
+
+def check_received(requests: list[ReceivedRequest]) -> None:
+    """The backend got the four requests with a token, as if the gateway were alone."""
+    assert [(request.method, request.path, request.argument("extra_label")) for request in requests] == [
+        ("GET", "/api/v1/query", ["team=dev"]),
+        ("POST", "/api/v1/query", ["team=dev"]),
+        ("POST", IMPORT, ["team=dev"]),
+        ("POST", IMPORT, ["team=dev"]),
+    ]
+    assert [request.body for request in requests] == [b"", b"query=up", BODY, BODY]
+    for request in requests:
+        assert request.argument("query") in (["up"], [])
+        assert request.header("X-Own") == []
+        assert request.header("AccountID") == []
+        assert request.header("Authorization") == []
+        assert not request.header("Host")[0].startswith("evil")
+
+
+CHANGES = {
+    "headers": """
+def requestheaders(flow):
+    flow.request.headers["X-Own"] = "1"
+    flow.request.headers["AccountID"] = "7"
+    flow.request.headers["Authorization"] = "Basic eDp5"
+    flow.request.headers["Host"] = "evil"
+request = requestheaders
+""",
+    "framing": """
+def requestheaders(flow):
+    flow.request.headers["Content-Length"] = "1"
+    flow.request.headers["Transfer-Encoding"] = "gzip"
+request = requestheaders
+""",
+    "no headers": """
+def requestheaders(flow):
+    flow.request.headers.clear()
+request = requestheaders
+""",
+    "path": """
+def requestheaders(flow):
+    flow.request.path = "/api/v1/admin/tsdb/delete_series?match[]=a"
+request = requestheaders
+""",
+    "query": """
+def requestheaders(flow):
+    flow.request.query["extra_label"] = "team=ops"
+request = requestheaders
+""",
+    "host": """
+def requestheaders(flow):
+    flow.request.host, flow.request.port, flow.request.scheme = "127.0.0.1", OTHER, "http"
+request = requestheaders
+""",
+    "url": """
+def requestheaders(flow):
+    flow.request.url = "http://127.0.0.1:OTHER/api/v1/query?query=all"
+request = requestheaders
+""",
+    "method": """
+def requestheaders(flow):
+    flow.request.method = "DELETE"
+request = requestheaders
+""",
+    "body": """
+def request(flow):
+    flow.request.content = b"query=all&extra_label=team=ops"
+    flow.request.text = "query=all"
+""",
+    "body and trailers": """
+from mitmproxy.http import Headers
+def request(flow):
+    flow.request.raw_content = b"GET /evil HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n"
+    flow.request.trailers = Headers(x="y")
+""",
+    "stream": """
+def requestheaders(flow):
+    flow.request.stream = lambda data: data.replace(b"a", b"b")
+""",
+    "no stream": """
+def requestheaders(flow):
+    flow.request.stream = False
+""",
+    "always stream": """
+def requestheaders(flow):
+    flow.request.stream = True
+""",
+    "another request": """
+from mitmproxy import http
+def requestheaders(flow):
+    flow.request = http.Request.make("POST", "http://127.0.0.1:OTHER/evil", b"all")
+request = requestheaders
+""",
+    "connection": """
+def server_connect(data):
+    data.server.address = ("127.0.0.1", OTHER)
+""",
+}
+
+
+@pytest.mark.parametrize("change", [change for change in CHANGES if change != "connection"])
+def test_a_change_after_the_decision_has_no_effect(beside: Beside, change: str, tmp_path: Path) -> None:
+    gateway = beside.start(tmp_path, CHANGES[change], "after")
+    assert beside.ask(gateway.port) == [200, 200, 200, 200, 401, 401]
+    gateway.wait_for_log("another addon changed a request after the decision: such changes have no effect")
+    check_received(beside.upstream.requests)
+
+
+@pytest.mark.smoke
+def test_all_changes_at_once(beside: Beside, tmp_path: Path) -> None:
+    parts = [CHANGES[change].replace("def request", "def ") for change in ("headers", "path", "host", "method")]
+    names = ["headers", "path", "host", "method"]
+    script = "class Own:\n    pass\n"
+    for name, part in zip(names, parts, strict=True):
+        body = part.split("def headers(flow):\n")[1].split("\nrequest")[0]
+        script += f"def {name}(flow):\n{body}\n"
+    script += "def requestheaders(flow):\n    headers(flow); path(flow); host(flow); method(flow)\n"
+    script += "    flow.request.stream = lambda data: b'x'\n"
+    script += (
+        "def request(flow):\n    headers(flow); path(flow); host(flow); method(flow); flow.request.content = b'x'\n"
+    )
+    gateway = beside.start(tmp_path, script, "after")
+    assert beside.ask(gateway.port) == [200, 200, 200, 200, 401, 401]
+    check_received(beside.upstream.requests)
+
+
+def test_a_connection_that_is_led_elsewhere_is_not_opened(beside: Beside, tmp_path: Path) -> None:
+    gateway = beside.start(tmp_path, CHANGES["connection"], "after")
+    assert beside.ask(gateway.port) == [502, 502, 502, 502, 401, 401]
+    assert beside.upstream.requests == []
+
+
+LAYERS = """
+from mitmproxy.proxy import layers
+def next_layer(data):
+    data.context.server.address = ("127.0.0.1", PORT)
+    data.layer = layers.{}
+"""
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("layer", ["TCPLayer(data.context)", "HttpLayer(data.context, layers.http.HTTPMode.regular)"])
+def test_another_layer_reaches_nobody(beside: Beside, layer: str, place: str, tmp_path: Path) -> None:
+    """Not even the backend, whose address is good."""
+    script = LAYERS.format(layer).replace("PORT", str(beside.upstream.port))
+    path = tmp_path / "own.py"
+    path.write_text(script)
+    port = free_port()
+    given = options(enable_auth=True, auth_public_key_files=beside.key_file, read_url=beside.upstream.url)
+    gateway = Unready("--listen-host", "127.0.0.1", "--listen-port", str(port), *given, port=port, **{place: [path]})  # type: ignore[arg-type]
+    with gateway, RawClient(port) as client:
+        client.send(head("GET", QUERY, beside.token))
+        answer = client.receive_all()
+        assert not answer.startswith(b"HTTP/1.1 2"), answer
+    assert beside.upstream.requests == []
+    assert beside.upstream.connections == []
+
+
+class Unready(Mitmdump):
+    """Its addons may answer nobody, so it is ready once it says so."""
+
+    def is_ready(self) -> bool:
+        return "vmgateway" in self.log() and "listens on" in self.log()
+
+
+class Failing(Unready):
+    """An addon in it fails, and mitmproxy logs that with a traceback."""
+
+    def check_end(self) -> None:
+        assert "own addon" in self.log()
+
+
+@pytest.mark.parametrize("hook", ["requestheaders", "request", "server_connect", "next_layer", "client_connected"])
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_an_addon_that_fails_weakens_nothing(beside: Beside, place: str, hook: str, tmp_path: Path) -> None:
+    """mitmproxy skips the hooks of all scripts behind one that failed, and so the gateway's. It then fails closed."""
+    path = tmp_path / "own.py"
+    path.write_text(f"def {hook}(data):\n    raise RuntimeError('own addon')\n")
+    port = free_port()
+    given = options(enable_auth=True, auth_public_key_files=beside.key_file, write_check_label_names=False)
+    mode = f"reverse:{beside.upstream.url}@127.0.0.1:{port}"
+    before, after = ([path], []) if place == "before" else ([], [path])
+    with Failing("--mode", mode, *given, port=port, before=before, after=after):
+        if place == "after":
+            assert beside.ask(port) == [200, 200, 200, 200, 401, 401]
+        else:
+            for token in (beside.token, None):
+                with RawClient(port) as client:
+                    client.send(head("GET", QUERY, token, ["Connection: close"]))
+                    answer = client.receive_all()
+                    decided = hook in ("request", "server_connect")  # the decision was taken before
+                    refused = 502 if hook == "next_layer" and token else 500  # mitmproxy's layer may not connect
+                    status = 401 if not token and (decided or hook == "next_layer") else 200 if decided else refused
+                    expected = b"" if hook == "client_connected" else b"HTTP/1.1 %d" % status
+                    assert answer.startswith(expected), answer
+    if place == "after":
+        check_received(beside.upstream.requests)
+    else:
+        assert [request.argument("extra_label") for request in beside.upstream.requests] in ([], [["team=dev"]])
+
+
+RESPONDS = """
+from mitmproxy import http
+def {}(flow):
+    if flow.request.path not in ("/health", "/metrics"):
+        flow.response = http.Response.make(299, b"own")
+"""
+
+
+@pytest.mark.parametrize(("place", "hook", "uploads"), [("after", "requestheaders", 299), ("before", "request", 200)])
+def test_a_response_of_another_addon_asks_no_backend(
+    beside: Beside, place: str, hook: str, uploads: int, tmp_path: Path
+) -> None:
+    """In the hook request an upload has been forwarded already, by its own decision."""
+    gateway = beside.start(tmp_path, RESPONDS.format(hook), place)
+    client = gateway.client(beside.token)
+    assert client.get(QUERY).status == 299
+    assert client.post("/api/v1/query", body=b"query=up", headers=FORM).status == 299
+    assert client.post(IMPORT, body=BODY).status == uploads
+    assert [request.path for request in beside.upstream.requests] == [IMPORT] * (uploads == 200)
+
+
+def test_a_refusal_cannot_be_taken_back(beside: Beside, tmp_path: Path) -> None:
+    script = "def requestheaders(flow):\n    flow.response = None\nrequest = requestheaders\n"
+    gateway = beside.start(tmp_path, script, "after")
+    nobody = gateway.client()
+    assert nobody.get(QUERY).status == 401
+    assert nobody.post(IMPORT, body=BODY).status == 401
+    assert nobody.post("/api/v1/query", body=b"query=up", headers=FORM).status == 401
+    assert beside.upstream.requests == []
+
+
+def test_a_killed_flow_reaches_no_backend(beside: Beside, tmp_path: Path) -> None:
+    gateway = beside.start(
+        tmp_path, "def requestheaders(flow):\n    '/health' in flow.request.path or flow.kill()\n", "after"
+    )
+    with RawClient(gateway.port) as client:
+        client.send(head("GET", QUERY, beside.token))
+        assert client.receive_all() == b""
+    assert beside.upstream.requests == []
+
+
+SEES = """
+import json, pathlib
+def requestheaders(flow):
+    flow.metadata["own"] = "seen"
+    flow.comment = "own comment"
+    flow.marked = ":bug:"
+def response(flow):
+    flow.response.headers["X-Own"] = "answered"
+    with open(LOG, "a") as log:
+        log.write(json.dumps([flow.request.method, flow.request.path.partition("?")[0], flow.response.status_code,
+                              "authorization" in flow.request.headers]) + "\\n")
+"""
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_other_addons_see_and_annotate_flows(beside: Beside, place: str, tmp_path: Path) -> None:
+    flows = tmp_path / "flows"
+    script = SEES.replace("LOG", repr(str(tmp_path / "log")))
+    gateway = beside.start(tmp_path, script, place, "-w", str(flows))
+    assert beside.ask(gateway.port) == [200, 200, 200, 200, 401, 401]
+    answer = gateway.client(beside.token).get(QUERY)
+    gateway.stop()
+    check_received(beside.upstream.requests[:4])
+    seen = [line for line in (tmp_path / "log").read_text().splitlines() if "/health" not in line]
+    assert seen[0] == '["GET", "/api/v1/query", 200, false]'
+    assert '["POST", "/api/v1/import/prometheus", 401, false]' in seen
+    assert answer.header("X-Own") == ("answered" if place == "before" else None) or answer.header("X-Own") is None
+    with flows.open("rb") as file:
+        saved = [flow for flow in io.FlowReader(file).stream() if isinstance(flow, HTTPFlow)]
+    assert {flow.metadata["own"] for flow in saved} == {"seen"}
+    assert {flow.comment for flow in saved} == {"own comment"}
+    assert beside.token.encode() not in flows.read_bytes()
+
+
+def test_what_an_addon_changes_before_is_judged(beside: Beside, key: SigningKey, tmp_path: Path) -> None:
+    """An addon may bring the token from elsewhere; what it makes of the request is judged like any."""
+    script = """
+def requestheaders(flow):
+    flow.request.headers["Authorization"] = "Bearer " + flow.request.headers.pop("X-Session", "")
+    if flow.request.path == "/short":
+        flow.request.path = "/api/v1/query?query=up&extra_label=team=ops"
+    if flow.request.path == "/bad":
+        flow.request.headers["X-Bad"] = "a\\r\\nAccountID: 7"
+        flow.request.path = "/api/v1/query?query=up"
+"""
+    gateway = beside.start(tmp_path, script, "before")
+    client = gateway.client()
+    assert client.get("/short", headers={"X-Session": beside.token}).status == 200
+    assert client.get("/bad", headers={"X-Session": beside.token}).status == 400
+    assert client.get("/short").status == 401
+    assert [request.argument("extra_label") for request in beside.upstream.requests] == [["team=dev"]]
+
+
+def test_a_replay_is_sealed_too(beside: Beside, tmp_path: Path) -> None:
+    flows = tmp_path / "flows"
+    first = beside.start(tmp_path, "", "after", "-w", str(flows))
+    assert beside.ask(first.port) == [200, 200, 200, 200, 401, 401]
+    first.stop()
+    beside.upstream.forget()
+    changes = CHANGES["path"] + CHANGES["body"].replace("def request", "def own")
+    script = (
+        changes.replace("request = requestheaders", "") + "def request(flow):\n    requestheaders(flow); own(flow)\n"
+    )
+    second = beside.start(tmp_path, script, "after", "--client-replay", str(flows))
+    second.wait_until(lambda: len(beside.upstream.requests) >= 2, what="replays")
+    for request in beside.upstream.requests:
+        assert request.path in ("/api/v1/query", IMPORT)
+        assert request.argument("extra_label") == ["team=dev"]
+        assert request.body in (b"", b"query=up", BODY)

@@ -1,0 +1,109 @@
+"""Which flags need another one to have an effect: a flag that would be ignored is a mistake, and stops the start.
+
+Rules of this file:
+
+- A flag needs at least one of those beside it. ``name`` is a flag that is set; ``name=text`` is one with a value that
+  begins with ``text``.
+- A flag with its default value asks for nothing, so it needs nothing.
+- What a needed flag needs itself is in its own row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from vmgw_core.errors import ConfigurationError
+
+from .flag import Flag
+from .settings import Settings
+from .table import BY_NAME, value_of
+
+
+def _all(names: str, *needed: str) -> dict[str, tuple[str, ...]]:
+    return dict.fromkeys(names.split(), needed)
+
+
+def _tls(side: str) -> dict[str, tuple[str, ...]]:
+    names = ("CAFile", "CertFile", "KeyFile", "ServerName", "InsecureSkipVerify")
+    return _all(" ".join(f"{side}.tls{name}" for name in names), f"{side}.url=https:")
+
+
+NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
+    **_all(
+        "auth.httpHeader auth.httpHeaderAllowWithoutPrefix auth.publicKeyFiles auth.publicKeys auth.jwksEndpoints "
+        "auth.oidcDiscoveryEndpoints auth.issuer auth.audience auth.requiredClaims auth.leeway auth.maxTokenSize "
+        "auth.tokenCacheSize logInvalidAuthTokens",
+        "enable.auth",
+    ),
+    **_all("auth.keysRefreshInterval", "auth.jwksEndpoints", "auth.oidcDiscoveryEndpoints"),
+    **_tls("read"),
+    **_tls("write"),
+    **_all("write.checkLabelNames", "write.url"),
+    **_all("maxQueueDuration", "maxConcurrentRequests", "maxConcurrentPerTenant"),
+    **_all(
+        "ratelimit.config ratelimit.configCheckInterval ratelimit.maxTenants ratelimit.storage datasource.url",
+        "enable.rateLimit",
+    ),
+    **_all("ratelimit.failClosed ratelimit.extraLabels ratelimit.refreshInterval", "datasource.url"),
+    **_all("ratelimit.maxUsageAge", "ratelimit.failClosed"),
+    **_all("ratelimit.maxDecodedSize", "write.checkLabelNames", "enable.rateLimit"),
+    **_all("ratelimit.storageKeyPrefix", "ratelimit.storage"),
+    **_all(
+        "datasource.appendTypePrefix datasource.basicAuth.username datasource.basicAuth.usernameFile "
+        "datasource.bearerToken datasource.bearerTokenFile datasource.disableKeepAlive datasource.disableStepParam "
+        "datasource.headers datasource.lookback datasource.maxIdleConnections datasource.oauth2.clientID "
+        "datasource.queryStep datasource.queryTimeAlignment datasource.roundDigits datasource.showURL "
+        "remoteRead.disablePathAppend",
+        "datasource.url",
+    ),
+    **_all(
+        "datasource.basicAuth.password datasource.basicAuth.passwordFile",
+        "datasource.basicAuth.username",
+        "datasource.basicAuth.usernameFile",
+    ),
+    **_all(
+        "datasource.oauth2.clientSecret datasource.oauth2.clientSecretFile datasource.oauth2.endpointParams "
+        "datasource.oauth2.scopes datasource.oauth2.tokenUrl",
+        "datasource.oauth2.clientID",
+    ),
+    **_tls("datasource"),
+    **_all("tlsCertFile tlsKeyFile tlsCipherSuites tlsMinVersion mtls http.enableHTTP2", "tls"),
+    **_all("mtlsCAFile", "mtls"),
+    **_all("httpAuth.password", "httpAuth.username"),
+    **_all(
+        "pushmetrics.interval pushmetrics.extraLabel pushmetrics.header pushmetrics.disableCompression",
+        "pushmetrics.url",
+    ),
+    **_all("loggerJSONFields", "loggerFormat=json"),
+    **_all("capture.filter capture.sampleRate capture.maxFileSize", "capture.file"),
+    **_all("envflag.prefix", "envflag.enable"),
+}
+"""By the name of a flag, the flags of which it needs one."""
+
+
+def check_needs(settings: Settings) -> None:
+    """Raise ``ConfigurationError`` for the first flag that would have no effect, in the order of the table."""
+    for name in filter(NEEDS.__contains__, BY_NAME):
+        flag = BY_NAME[name]
+        if value_of(flag, settings) != flag.default and not any(_is_set(each, settings) for each in NEEDS[name]):
+            needed = " or ".join(_shown(each) for each in NEEDS[name])
+            raise ConfigurationError(f"-{name} has no effect without {needed}")
+
+
+def _is_set(need: str, settings: Settings) -> bool:
+    name, equals, start = need.partition("=")
+    flag = BY_NAME[name]
+    if not equals:
+        return bool(value_of(flag, settings))
+    return any(text.lower().startswith(start) for text in _texts(flag, settings))
+
+
+def _texts(flag: Flag, settings: Settings) -> Iterator[str]:
+    value = value_of(flag, settings)
+    yield from value if isinstance(value, tuple) else (str(value),)
+
+
+def _shown(need: str) -> str:
+    name, _, start = need.partition("=")
+    return f"an https URL in -{name}" if start == "https:" else f"-{need}"
