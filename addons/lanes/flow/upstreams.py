@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from weakref import WeakKeyDictionary, WeakSet
 
-from mitmproxy.connection import Client, Server
+from mitmproxy.connection import Client, ConnectionState, Server
 from mitmproxy.http import HTTPFlow
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.tls import TlsData
 
-from vmgw_addons._mitmproxy import ConnectionIO, proxyserver
+from vmgw_addons._mitmproxy import ConnectionHandler, ConnectionIO, commands, events, proxyserver
 from vmgw_addons.state import InForce
 
 
@@ -30,11 +32,36 @@ class UpstreamConnections:
         """The address of each connection that the HTTP layer asked for."""
 
     def client_connected(self, client: Client) -> None:
-        """Put a gate before the client's stream."""
-        io = transports(client)[client]
+        """Put a gate before the client's stream, and see every connection to a backend to its end."""
+        handler = proxyserver().connections[client.id]
+        io = handler.transports[client]
         io.reader = GatedReader(io.reader)  # type: ignore[assignment]
+        handler.open_connection = partial(self.open, handler, handler.open_connection)  # type: ignore[method-assign]
 
     # --- opening ---------------------------------------------------------------------------------------------------
+
+    async def open(
+        self,
+        handler: ConnectionHandler,
+        open_connection: Callable[[commands.OpenConnection], Awaitable[None]],
+        command: commands.OpenConnection,
+    ) -> None:
+        """Open a connection as mitmproxy does, and report one that the backend reset at once.
+
+        Such a socket has no peer any more. mitmproxy asserts that it has one, and the request would wait forever.
+        """
+        try:
+            await open_connection(command)
+        except AssertionError:
+            server = command.connection
+            io = handler.transports.get(server)
+            if server not in self.connecting or io is None or io.writer is None:
+                raise
+            io.writer.close()
+            server.state = ConnectionState.CLOSED
+            server.error = "the backend reset the connection at once"
+            self.server_connect_error(ServerConnectionHookData(server=server, client=handler.client))
+            await handler.server_event(events.OpenConnectionCompleted(command, server.error))
 
     def server_connect(self, data: ServerConnectionHookData) -> None:
         data.server.error = self.objection(data)
@@ -92,9 +119,10 @@ class UpstreamConnections:
 
     def request(self, flow: HTTPFlow) -> None:
         if flow.response is None:
-            self.waiting[flow] = asyncio.get_running_loop().call_later(
-                self.in_force.configured.settings.backend_response_timeout, self.no_response, flow
-            )
+            self.wait(flow, self.in_force.configured.settings.backend_response_timeout)
+
+    def wait(self, flow: HTTPFlow, seconds: float) -> None:
+        self.waiting[flow] = asyncio.get_running_loop().call_later(seconds, self.no_response, flow)
 
     def responseheaders(self, flow: HTTPFlow) -> None:
         timer = self.waiting.pop(flow, None)
@@ -105,9 +133,12 @@ class UpstreamConnections:
 
     def no_response(self, flow: HTTPFlow) -> None:
         """Close the connection that the flow waits for; the lane responds 504."""
-        io = transports(flow.client_conn).get(flow.server_conn)
+        open_now = transports(flow.client_conn)
+        io = open_now.get(flow.server_conn)
         if io is not None and io.handler is not None:
             self.time_out(flow.server_conn, io.handler)
+        elif open_now:  # another member of the group is still being connected
+            self.wait(flow, self.in_force.configured.settings.backend_connect_timeout)
 
     def time_out(self, server: Server, task: asyncio.Task[None]) -> None:
         """Cancel the task that serves ``server``."""

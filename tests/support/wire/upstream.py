@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -264,7 +265,7 @@ class _Connection:
 
 
 class RecordingUpstream:
-    """The server. ``responder`` and ``close_on_accept`` may be changed while it runs."""
+    """The server. ``responder``, ``close_on_accept`` and ``reset_on_accept`` may be changed while it runs."""
 
     def __init__(
         self,
@@ -281,6 +282,8 @@ class RecordingUpstream:
             tls.sni_callback = self._note_server_name
         self.close_on_accept = False
         """Close each new connection right after accepting it."""
+        self.reset_on_accept = False
+        """Reset it instead."""
         self.requests: list[ReceivedRequest] = []
         self.connections: list[ReceivedConnection] = []
         self.stopping = threading.Event()
@@ -376,7 +379,9 @@ class RecordingUpstream:
             record = ReceivedConnection(number=self._accepted)
             self._accepted += 1
             self.connections.append(record)
-            if self.close_on_accept:
+            if self.close_on_accept or self.reset_on_accept:
+                if self.reset_on_accept:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 record.closed = True
                 sock.close()
                 continue

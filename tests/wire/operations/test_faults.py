@@ -124,6 +124,21 @@ def test_a_backend_that_crashes_again_and_again(
     accounts(load, upstream, {502})
 
 
+@LANES
+def test_a_backend_that_resets_each_connection_at_once(
+    writes_to: Callable[..., Gateway], upstream: RecordingUpstream, key: SigningKey, lane: str
+) -> None:
+    """Often before the gateway has asked the kernel who its peer is."""
+    gateway = writes_to(f"-lane={lane}")
+    upstream.reset_on_accept = True
+    with Load(gateway.port, key.mint(), read) as load:
+        load.more(502, 300)
+        upstream.reset_on_accept = False
+        load.more(204)
+    assert set(load.statuses()) == {204, 502}
+    gateway.wait_until(lambda: gateway.fds() < 40, what="keeps nothing of it")
+
+
 def test_a_worker_that_is_killed(
     writes_to: Callable[..., Gateway], upstream: RecordingUpstream, key: SigningKey
 ) -> None:
