@@ -133,10 +133,11 @@ class Lifecycle:
 
         At most once a second; calls within that time share one more.
         """
-        if self.requested is None:
-            self.requested = asyncio.get_running_loop().create_future()
-            self.background.once("reload_everywhere", self.reload_after_pause(self.requested))
-        return await asyncio.shield(self.requested)
+        result = self.requested
+        if result is None:
+            result = self.requested = asyncio.get_running_loop().create_future()
+            self.background.once("reload_everywhere", self.reload_after_pause(result))  # may run at once
+        return await asyncio.shield(result)
 
     async def reload_after_pause(self, result: asyncio.Future[bool]) -> None:
         """Do what :meth:`reload_everywhere` promises."""

@@ -278,10 +278,10 @@ def test_usage_of_a_single_node_that_is_its_own_datasource(single: VictoriaMetri
         await gateway.until(lambda: gateway.usage(QUERIES) == 1, pause=4.0)
         sources = gateway.addon.round.sources if gateway.addon.round else {}
         assert sources == {
-            QUERIES: "vm_http_requests_total",
-            ROWS: "vm_rows_inserted_total",
-            NEW: "vm_new_timeseries_created_total",
-            ACTIVE: "vm_cache_entries",
+            QUERIES: "is measured by vm_http_requests_total",
+            ROWS: "is measured by vm_rows_inserted_total",
+            NEW: "is measured by vm_new_timeseries_created_total",
+            ACTIVE: "is measured by vm_cache_entries",
         }
 
     run(work)

@@ -142,7 +142,7 @@ WRONG = [
     ([*REVERSE, *options(lane="fast"), *options(lane="flow")], "option vmgw_lane): it is given more than once"),
     ([*REVERSE, *options(lane="slow")], '-lane: expected auto, fast or flow, got "slow"'),
     ([*REVERSE, *options(workers=2)], "-workers: only the command vmgateway has it"),
-    ([*REVERSE, *options(mtls=True)], "-mtls needs -tls"),
+    ([*REVERSE, *options(mtls=True)], "-mtls has no effect without -tls"),
     ([*REVERSE, *options(tls=True, tls_cert_file="/none", tls_key_file="/none")], "-tlsCertFile"),
     ([*REVERSE, *options(pushmetrics_url="nonsense")], "-pushmetrics.url"),
     ([*REVERSE, *options(lane="fast")], "-lane=fast: mitmdump shows flows"),
