@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -10,6 +9,7 @@ from typing import Final
 import pytest
 
 from tests.support.wire.processes import Gateway, find_program
+from tests.support.wire.raw import RawClient
 
 ASK: Final = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -25,14 +25,13 @@ class Limited(Gateway):
         return [find_program("prlimit"), self.limit, *super().command()]
 
 
-def ask(sockets: Sequence[socket.socket]) -> list[int]:
+def ask(clients: Sequence[RawClient]) -> list[int]:
     """The statuses that each client gets; 0 if the connection ends without an answer."""
     statuses = []
-    for client in sockets:
+    for client in clients:
         try:
-            client.sendall(ASK)
-            statuses.append(int(client.recv(4096)[9:12] or 0))
-        except OSError:
+            statuses.append(client.send(ASK).receive_answer()[0])
+        except (OSError, EOFError):
             statuses.append(0)
     return statuses
 
@@ -45,7 +44,7 @@ def test_the_soft_limit_is_raised() -> None:
 @pytest.mark.parametrize("lane", ["fast", "flow"])
 def test_more_clients_than_descriptors_get_an_answer_or_a_line_in_the_log(lane: str) -> None:
     with Limited(64, 64, f"-lane={lane}") as gateway:
-        clients = [socket.create_connection(("127.0.0.1", gateway.port), timeout=10) for _ in range(100)]
+        clients = [RawClient(gateway.port) for _ in range(100)]
         try:
             statuses = ask(clients)
             assert statuses[:10] == [200] * 10, "those that came first are served"
@@ -56,6 +55,6 @@ def test_more_clients_than_descriptors_get_an_answer_or_a_line_in_the_log(lane: 
             assert ask(clients[:5]) == [200] * 5, "and served on"
         finally:
             for client in clients:
-                client.close()
+                client.socket.close()
         gateway.wait_until(lambda: gateway.client().get("/health").status == 200, what="serves new clients")
         gateway.wait_for_log("new connections are served again")
