@@ -57,7 +57,7 @@ class AccessLog:
                 token = identify(policy, head, time.time())
         fields: dict[str, object] = {
             "client": head.client,
-            "tenant": None if token is None else str(token.access.tenant),
+            "tenant": None if token is None else ",".join(map(str, token.grants.tenants)),
             "subject": None if token is None or token.subject is None else shortened(token.subject, _LONGEST),
             "access": "page" if cycle.own_page else None if route is None else route.access.value,
             "method": shortened(head.method, 20),

@@ -296,7 +296,7 @@ def test_the_token_of_a_refused_request_is_told_as_far_as_it_can_be_read() -> No
     assert story.token is not None
     assert story.token.header == {"alg": "ES256"}
     assert story.token.claims is not None
-    assert (story.token.verified, story.claim) == (False, None)
+    assert (story.token.verified, story.claims) == (False, ())
     unreadable = explain(POLICY, _head("/api/v1/query", "a.b.c"), None, NOW)
     assert "  header: unreadable\n  claims: unreadable\n" in explanation_text(unreadable)
     assert unreadable.as_json()["token"] == {"header": None, "claims": None, "verified": False, "key": None}
