@@ -25,9 +25,7 @@ def grants(text: str, claims: Claims) -> tuple[list[VMAccessClaim], tuple[str, .
 def claim(
     tenant: str = "0:0", mode: AccessMode = AccessMode.FULL, filters: tuple[str, ...] = (), **labels: str
 ) -> VMAccessClaim:
-    return VMAccessClaim(
-        tenant=TenantID.parse(tenant), labels=tuple(labels.items()), filters=filters, mode=mode
-    )
+    return VMAccessClaim(tenant=TenantID.parse(tenant), labels=tuple(labels.items()), filters=filters, mode=mode)
 
 
 def entry(when: str, grant: str = "{tenant: 7}") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -49,7 +50,7 @@ IMPORT = "/api/v1/import/prometheus"
         pytest.param([grant("0:0", '{x="1" or y="2"}', a="1"), grant(a="2")], {},
                      ['{a="1",x="1"}', '{a="1",y="2"}', '{a="2"}'], id="a filter with alternatives"),
         pytest.param([grant("0:0", '{x="1"}', a="1"), grant(a="1")], {"a": "1"}, [], id="the second is wider"),
-        pytest.param([grant(**{"a b": '"'}), grant(a="2")], {}, [r'{a\ b="\""}', '{a="2"}'], id="an odd name"),
+        pytest.param([replace(grant(), labels=(("a b", '"'),)), grant(a="2")], {}, [r'{a\ b="\""}', '{a="2"}'], id="an odd name"),
         pytest.param([grant(a="1"), grant(a="2", mode=WRITE)], {"a": "1"}, [], id="only those that allow reads"),
     ],
 )  # fmt: skip
@@ -66,7 +67,9 @@ def test_no_grant_for_this_access() -> None:
 def test_a_write_gets_the_labels_of_the_grants_if_all_have_the_same() -> None:
     found = on(IMPORT, grant("0:0", '{x="1"}', a="1", b="2"), grant(b="2", a="1"), grant(mode=READ), method="POST")
     assert dict(found.labels) == {"a": "1", "b": "2"}
-    with pytest.raises(AccessDenied, match="several grants with different labels, and a write can get the labels of one"):
+    with pytest.raises(
+        AccessDenied, match="several grants with different labels, and a write can get the labels of one"
+    ):
         on(IMPORT, grant(a="1"), grant(a="2"), method="POST")
     with pytest.raises(AccessDenied, match="several grants with different labels"):
         on(IMPORT, grant(a="1"), grant(), method="POST")
@@ -138,7 +141,9 @@ matchers = st.builds(
     lambda name, operator, value: f'{name}{operator}"{value}"',
     *(st.sampled_from(each) for each in (NAMES, ("=", "!="), VALUES[1:])),
 )
-filters_of = st.lists(st.lists(matchers, min_size=1, max_size=2).map(lambda found: "{" + ",".join(found) + "}"), max_size=2)
+filters_of = st.lists(
+    st.lists(matchers, min_size=1, max_size=2).map(lambda found: "{" + ",".join(found) + "}"), max_size=2
+)
 claims_of = st.lists(
     st.builds(lambda labels, filters: grant("0:0", *dict.fromkeys(filters), **labels), labels_of, filters_of),
     min_size=1,
