@@ -1,7 +1,7 @@
 """Grants with placeholders: ``{name}`` stands for what a condition's expression captured.
 
-A placeholder can only fill a value: a tenant, the value of a label, or the value in a matcher of a filter. It cannot add
-a label, a matcher or another filter, whatever text a claim has.
+A placeholder can only fill a value: a tenant, the value of a label, or the value in a matcher of a filter. It cannot
+add a label, a matcher or another filter, whatever text a claim has.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Template:
                     yield from placeholders(matcher.value)
 
     def fill(self, values: Values, claims: Mapping[str, object], place: str) -> VMAccessClaim:
-        """Return the access with the values in place. Raises ``InvalidClaims`` with ``place`` if it cannot be enforced."""
+        """Return the access with the values in place. Raises ``InvalidClaims``, with ``place``, if it is not valid."""
         if self.claim is not None:
             try:
                 return VMAccessClaim.from_value(self.claim.find(claims), f"{place}: {self.claim}")

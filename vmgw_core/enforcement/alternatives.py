@@ -3,9 +3,9 @@
 A series belongs to the token if one of its grants allows it. VictoriaMetrics ANDs labels and ORs filters, so what all
 grants have in common stays a label, and the rest of each grant becomes a filter.
 
-On ``/select/multitenant/…`` it reads the tenant labels of all filters as one list of tenants, and applies the rest of all
-filters to each of them (``splitFiltersByType`` in ``app/vmselect/netstorage`` of v1.150). So grants for several tenants
-are only combined there if they differ in nothing else: the labels of one tenant would widen the other.
+On ``/select/multitenant/…`` it reads the tenant labels of all filters as one list of tenants, and applies the rest of
+all filters to each of them (``splitFiltersByType`` in ``app/vmselect/netstorage`` of v1.150). So grants for several
+tenants are only combined there if they differ in nothing else: the labels of one tenant would widen the other.
 """
 
 from __future__ import annotations

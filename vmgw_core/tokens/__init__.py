@@ -14,7 +14,8 @@ from .unverified import peek
 from .verifier import Token, TokenVerifier, token_from_header
 
 __all__ = [
-    "MIN_RSA_BITS", "VM_ACCESS", "AccessMode", "ClaimPath", "Fetch", "Grants", "IssuerPattern", "KeyDocumentError", "KeyRing", "KeySet", "Matcher",
-    "RequiredClaim", "Selector", "SelectorError", "Token", "TokenRules", "TokenVerifier", "VMAccessClaim", "VerificationKey", "keys_from_jwks",
-    "keys_from_pem", "parse_selector", "peek", "token_from_header",
+    "MIN_RSA_BITS", "VM_ACCESS", "AccessMode", "ClaimPath", "Fetch", "Grants", "IssuerPattern", "KeyDocumentError",
+    "KeyRing", "KeySet", "Matcher", "RequiredClaim", "Selector", "SelectorError", "Token", "TokenRules",
+    "TokenVerifier", "VMAccessClaim", "VerificationKey", "keys_from_jwks", "keys_from_pem", "parse_selector", "peek",
+    "token_from_header",
 ]  # fmt: skip

@@ -27,7 +27,7 @@ def entry(when: str, grant: str = "{tenant: 7}") -> str:
         ("vm_access: first\n", "policy.yaml, line 1: match: missing; expected a list of entries"),
         ("entries: []\n", "line 1: entries: unknown key; known are match, default, vm_access"),
         ("match: {}\n", "line 1: match: expected a list of entries, got keys and values"),
-        (GOOD + "vm_access: last\n", "line 3: vm_access: expected first or ignore, got \"last\""),
+        (GOOD + "vm_access: last\n", 'line 3: vm_access: expected first or ignore, got "last"'),
         (GOOD + "default: allow\n", "line 3: default: expected deny or a grant"),
         (GOOD + "default: {labels: {a: '{b}'}}\n", "line 3: default: no condition captures {b}; write (?P<b>...) in"),
         ("match:\n- {when: {a: x}}\n", "line 2: match[0].grant: missing"),
@@ -45,7 +45,10 @@ def entry(when: str, grant: str = "{tenant: 7}") -> str:
         (entry("{a: {matches: '('}}"), "match[0].when.a.matches: not a regular expression: missing ): ("),
         (entry("{a: {matches: '(?=x)'}}"), "match[0].when.a.matches: not a regular expression: invalid perl operator"),
         (entry(f"{{a: {{matches: {'x' * 1001}}}}}"), "match[0].when.a.matches: not a regular expression: longer than"),
-        (entry("{a: {matches: '(?P<v>x)'}, b: {matches: '(?P<v>x)'}}"), "b.matches: another condition captures v already"),
+        (
+            entry("{a: {matches: '(?P<v>x)'}, b: {matches: '(?P<v>x)'}}"),
+            "b.matches: another condition captures v already",
+        ),
         (entry("{a: x}", "{labels: {team: '{v}'}}"), "match[0].grant: no condition captures {v}"),
         (entry("{a: x}", "{filters: ['{a=\"{v}\"}']}"), "match[0].grant: no condition captures {v}"),
         (entry("{a: x}", "{labels: {'{v}': x}}"), "match[0].grant.labels.{v}: the name of a label has no placeholders"),
@@ -54,15 +57,24 @@ def entry(when: str, grant: str = "{tenant: 7}") -> str:
         (entry("{a: x}", "{filters: ['{']}"), "match[0].grant.filters[0]: not a series selector: column 2: expected"),
         (entry("{a: x}", "{filters: {}}"), "match[0].grant.filters: expected a list of series selectors"),
         (entry("{a: x}", "{tenant: x}"), "match[0].grant.tenant: a tenant is written accountID"),
-        (entry("{a: x}", "{mode: all}"), "match[0].grant.mode: expected full or read or write, got \"all\""),
-        (entry("{a: x}", "{role: x}"), "match[0].grant.role: unknown key; known are claim, tenant, labels, filters, mode"),
+        (entry("{a: x}", "{mode: all}"), 'match[0].grant.mode: expected full or read or write, got "all"'),
+        (
+            entry("{a: x}", "{role: x}"),
+            "match[0].grant.role: unknown key; known are claim, tenant, labels, filters, mode",
+        ),
         (entry("{a: x}", "{claim: a, mode: read}"), "match[0].grant.claim: that claim says everything"),
         (entry("{a: x}", "{claim: ''}"), "match[0].grant.claim: expected a name"),
         ("match:\n- {name: '', when: {a: x}, grant: {}}\n", "match[0].name: expected 1 to 100 printable characters"),
-        ('match:\n- {name: "a\\nb", when: {a: x}, grant: {}}\n', "match[0].name: expected 1 to 100 printable characters"),
-        ("match:\n" + 2 * "- {name: n, when: {a: x}, grant: {}}\n", "line 3: match[1].name: the entry in line 2 has this"),
+        (
+            'match:\n- {name: "a\\nb", when: {a: x}, grant: {}}\n',
+            "match[0].name: expected 1 to 100 printable characters",
+        ),
+        (
+            "match:\n" + 2 * "- {name: n, when: {a: x}, grant: {}}\n",
+            "line 3: match[1].name: the entry in line 2 has this",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_file_is_named_with_its_line(text: str | bytes, reason: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(reason)):
         read_access_policy(text, "policy.yaml")

@@ -91,7 +91,11 @@ match:
   grant: {tenant: "1:0"}
 - name: teams
   when: {groups: {matches: "team-(?P<team>[a-z0-9-]+)"}, org: {matches: "(?P<org>[0-9]+)"}}
-  grant: {tenant: "{org}:5", labels: {team: "{team}", by: "x{team}y"}, filters: ['{env=~"{team}-.*",team!="{team}"}'], mode: read}
+  grant:
+    tenant: "{org}:5"
+    labels: {team: "{team}", by: "x{team}y"}
+    filters: ['{env=~"{team}-.*",team!="{team}"}']
+    mode: read
 - name: own
   when: {"https://example.com/vm_access": {exists: true}}
   grant: {claim: "https://example.com/vm_access"}
@@ -109,13 +113,29 @@ def team(name: str, quoted: str | None = None) -> VMAccessClaim:
     [
         pytest.param({"groups": ["sre"]}, [claim("1:0")], ("sre",), id="an entry"),
         pytest.param({"groups": "team-a", "org": "12"}, [team("a")], ("teams",), id="placeholders"),
-        pytest.param({"groups": ["team-a", "x", "team-b", "team-a"], "org": 12}, [team("a"), team("b")], ("teams",), id="a match each"),
-        pytest.param({"groups": ["team-a", "sre"], "org": 12}, [claim("1:0"), team("a")], ("sre", "teams"), id="two entries"),
-        pytest.param({"https://example.com/vm_access": {"mode": 1}}, [claim(mode=AccessMode.READ)], ("own",), id="a claim"),
-        pytest.param({"groups": ["team-a"]}, [claim(mode=AccessMode.WRITE, team="nobody")], ("default",), id="the default"),
-        pytest.param({"groups": ["sre"], "vm_access": {"mode": 2}}, [claim(mode=AccessMode.WRITE)], (), id="vm_access comes first"),
+        pytest.param(
+            {"groups": ["team-a", "x", "team-b", "team-a"], "org": 12},
+            [team("a"), team("b")],
+            ("teams",),
+            id="a match each",
+        ),
+        pytest.param(
+            {"groups": ["team-a", "sre"], "org": 12}, [claim("1:0"), team("a")], ("sre", "teams"), id="two entries"
+        ),
+        pytest.param(
+            {"https://example.com/vm_access": {"mode": 1}}, [claim(mode=AccessMode.READ)], ("own",), id="a claim"
+        ),
+        pytest.param(
+            {"groups": ["team-a"]}, [claim(mode=AccessMode.WRITE, team="nobody")], ("default",), id="the default"
+        ),
+        pytest.param(
+            {"groups": ["sre"], "vm_access": {"mode": 2}},
+            [claim(mode=AccessMode.WRITE)],
+            (),
+            id="vm_access comes first",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_granted(claims: Claims, alternatives: list[VMAccessClaim], sources: tuple[str, ...]) -> None:
     assert grants(TEAMS, claims) == (alternatives, sources)
 
@@ -135,21 +155,43 @@ def test_a_vm_access_that_cannot_be_read_is_no_reason_to_look_further() -> None:
 @pytest.mark.parametrize(
     ("text", "claims", "reason"),
     [
-        (entry('{a: {matches: "(?P<v>.*)"}}', '{tenant: "{v}"}'), {"a": "01"}, "match[0].grant.tenant: a tenant is written"),
-        (entry('{a: {matches: "(?P<v>.*)"}}', '{tenant: "{v}"}'), {"a": "4294967296"}, "match[0].grant.tenant: a tenant is"),
+        (
+            entry('{a: {matches: "(?P<v>.*)"}}', '{tenant: "{v}"}'),
+            {"a": "01"},
+            "match[0].grant.tenant: a tenant is written",
+        ),
+        (
+            entry('{a: {matches: "(?P<v>.*)"}}', '{tenant: "{v}"}'),
+            {"a": "4294967296"},
+            "match[0].grant.tenant: a tenant is",
+        ),
         (entry('{a: {matches: "(?P<v>.*)"}}', '{labels: {team: "{v}"}}'), {"a": ""}, "a label value must not be empty"),
-        (entry('{a: {matches: "x|(?P<v>y)"}}', '{labels: {team: "{v}"}}'), {"a": "x"}, "a label value must not be empty"),
+        (
+            entry('{a: {matches: "x|(?P<v>y)"}}', '{labels: {team: "{v}"}}'),
+            {"a": "x"},
+            "a label value must not be empty",
+        ),
         (entry('{a: {matches: "(?s)(?P<v>.*)"}}', '{labels: {team: "{v}"}}'), {"a": "a\nb"}, "must not have control"),
         (entry("{a: {exists: true}}", "{claim: b}"), {"a": 1}, "match[0].grant: the token has no claim `b`"),
         (entry("{a: {exists: true}}", "{claim: a}"), {"a": 1}, "match[0].grant: a: expected an object, got an integer"),
-        (entry('{a: {matches: "(?P<v>.*)"}}', '{labels: {t: "{v}"}}'), {"a": [str(i) for i in range(65)]}, "more than 64 values"),
-        (entry('{a: {matches: "(?P<v>.*)"}, b: {matches: "(?P<w>.*)"}}', '{labels: {t: "{v}{w}"}}'),
-         {"a": [str(i) for i in range(9)], "b": [str(i) for i in range(8)]}, "match[0] matches more than 64 times"),
-        (entry('{a: {matches: "(?P<v>.*)"}}', '{labels: {t: "{v}"}}')
-         + '- {when: {a: {matches: "(?P<v>.*)"}}, grant: {labels: {u: "{v}"}}}\n',
-         {"a": [str(i) for i in range(40)]}, "the token has more than 64 grants"),
+        (
+            entry('{a: {matches: "(?P<v>.*)"}}', '{labels: {t: "{v}"}}'),
+            {"a": [str(i) for i in range(65)]},
+            "more than 64 values",
+        ),
+        (
+            entry('{a: {matches: "(?P<v>.*)"}, b: {matches: "(?P<w>.*)"}}', '{labels: {t: "{v}{w}"}}'),
+            {"a": [str(i) for i in range(9)], "b": [str(i) for i in range(8)]},
+            "match[0] matches more than 64 times",
+        ),
+        (
+            entry('{a: {matches: "(?P<v>.*)"}}', '{labels: {t: "{v}"}}')
+            + '- {when: {a: {matches: "(?P<v>.*)"}}, grant: {labels: {u: "{v}"}}}\n',
+            {"a": [str(i) for i in range(40)]},
+            "the token has more than 64 grants",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_granted_refuses_the_token(text: str, claims: Claims, reason: str) -> None:
     with pytest.raises(InvalidClaims, match=re.escape(reason)):
         grants(text, claims)

@@ -40,20 +40,32 @@ IMPORT = "/api/v1/import/prometheus"
     [
         pytest.param([grant(a="1", b="2")], {"a": "1", "b": "2"}, [], id="one"),
         pytest.param([grant(a="1"), grant(a="2")], {}, ['{a="1"}', '{a="2"}'], id="two values"),
-        pytest.param([grant(a="1", b="x"), grant(b="x", a="2")], {"b": "x"}, ['{a="1"}', '{a="2"}'], id="a label of both"),
+        pytest.param(
+            [grant(a="1", b="x"), grant(b="x", a="2")], {"b": "x"}, ['{a="1"}', '{a="2"}'], id="a label of both"
+        ),
         pytest.param([grant(a="1"), grant(b="1")], {}, ['{a="1"}', '{b="1"}'], id="two labels"),
         pytest.param([grant(a="1"), grant()], {}, [], id="one without restrictions"),
         pytest.param([grant(), grant(a="1")], {}, [], id="the first without restrictions"),
         pytest.param([grant(a="1", b="x"), grant(b="x")], {"b": "x"}, [], id="a wider one"),
-        pytest.param([grant("0:0", '{x="1"}', a="1"), grant("0:0", '{y=~"2"}', 'm{z!="3"}')], {},
-                     ['{a="1",x="1"}', '{y=~"2"}', '{__name__="m",z!="3"}'], id="filters"),
-        pytest.param([grant("0:0", '{x="1" or y="2"}', a="1"), grant(a="2")], {},
-                     ['{a="1",x="1"}', '{a="1",y="2"}', '{a="2"}'], id="a filter with alternatives"),
+        pytest.param(
+            [grant("0:0", '{x="1"}', a="1"), grant("0:0", '{y=~"2"}', 'm{z!="3"}')],
+            {},
+            ['{a="1",x="1"}', '{y=~"2"}', '{__name__="m",z!="3"}'],
+            id="filters",
+        ),
+        pytest.param(
+            [grant("0:0", '{x="1" or y="2"}', a="1"), grant(a="2")],
+            {},
+            ['{a="1",x="1"}', '{a="1",y="2"}', '{a="2"}'],
+            id="a filter with alternatives",
+        ),
         pytest.param([grant("0:0", '{x="1"}', a="1"), grant(a="1")], {"a": "1"}, [], id="the second is wider"),
-        pytest.param([replace(grant(), labels=(("a b", '"'),)), grant(a="2")], {}, [r'{a\ b="\""}', '{a="2"}'], id="an odd name"),
+        pytest.param(
+            [replace(grant(), labels=(("a b", '"'),)), grant(a="2")], {}, [r'{a\ b="\""}', '{a="2"}'], id="an odd name"
+        ),
         pytest.param([grant(a="1"), grant(a="2", mode=WRITE)], {"a": "1"}, [], id="only those that allow reads"),
     ],
-)  # fmt: skip
+)
 def test_reads(claims: list[VMAccessClaim], labels: dict[str, str], filters: list[str]) -> None:
     found = on(QUERY, *claims)
     assert (dict(found.labels), list(found.filters)) == (labels, filters)
@@ -101,24 +113,40 @@ ONE, TWO = '{vm_account_id="1",vm_project_id="0"', '{vm_account_id="2",vm_projec
 @pytest.mark.parametrize(
     ("claims", "labels", "filters"),
     [
-        pytest.param([grant("1:0", a="1")], {"a": "1", "vm_account_id": "1", "vm_project_id": "0"}, [], id="one tenant"),
+        pytest.param(
+            [grant("1:0", a="1")], {"a": "1", "vm_account_id": "1", "vm_project_id": "0"}, [], id="one tenant"
+        ),
         pytest.param([grant("1:0"), grant("2:5")], {}, [ONE + "}", TWO + "}"], id="two tenants"),
-        pytest.param([grant("1:0", a="1"), grant("2:5", a="1")], {"a": "1"}, [ONE + "}", TWO + "}"], id="the same label"),
-        pytest.param([grant("1:0", '{x="1"}'), grant("2:5", '{x="1"}')], {},
-                     [ONE + ',x="1"}', TWO + ',x="1"}'], id="the same filter"),
-        pytest.param([grant("1:0", a="1"), grant("2:5", a="2"), grant("2:5", a="1"), grant("1:0", a="2")], {},
-                     [tenant + f',a="{value}"}}' for tenant in (ONE, TWO) for value in "12"], id="the same alternatives"),
+        pytest.param(
+            [grant("1:0", a="1"), grant("2:5", a="1")], {"a": "1"}, [ONE + "}", TWO + "}"], id="the same label"
+        ),
+        pytest.param(
+            [grant("1:0", '{x="1"}'), grant("2:5", '{x="1"}')],
+            {},
+            [ONE + ',x="1"}', TWO + ',x="1"}'],
+            id="the same filter",
+        ),
+        pytest.param(
+            [grant("1:0", a="1"), grant("2:5", a="2"), grant("2:5", a="1"), grant("1:0", a="2")],
+            {},
+            [tenant + f',a="{value}"}}' for tenant in (ONE, TWO) for value in "12"],
+            id="the same alternatives",
+        ),
     ],
-)  # fmt: skip
+)
 def test_all_tenants_of_the_token(claims: list[VMAccessClaim], labels: dict[str, str], filters: list[str]) -> None:
     found = on(EVERYWHERE, *claims)
     assert (dict(found.labels), list(found.filters)) == (labels, filters)
 
 
 @pytest.mark.parametrize(
-    "claims", [[grant("1:0", a="1"), grant("2:5", a="2")], [grant("1:0", a="1"), grant("2:5")],
-               [grant("1:0", '{x="1"}'), grant("2:5", '{x="2"}')]],
-)  # fmt: skip
+    "claims",
+    [
+        [grant("1:0", a="1"), grant("2:5", a="2")],
+        [grant("1:0", a="1"), grant("2:5")],
+        [grant("1:0", '{x="1"}'), grant("2:5", '{x="2"}')],
+    ],
+)
 def test_the_labels_of_one_tenant_never_widen_another(claims: list[VMAccessClaim]) -> None:
     """VictoriaMetrics would apply all alternatives to each of the tenants."""
     with pytest.raises(AccessDenied, match="the token's tenants have different labels or filters"):
