@@ -180,8 +180,9 @@ def with_token(request: CurlRequest, policy: Policy, token: str | None) -> Reque
     """Make the head of ``request``, with ``token``, if there is one, instead of the request's own."""
     fields: Headers = request.headers
     if token is not None:
-        fields = tuple(pair for pair in fields if pair[0].lower() != policy.token_header)
-        fields += ((policy.token_header, b"Bearer " + token.encode("utf-8", "surrogateescape")),)
+        names = policy.token_source.headers
+        fields = tuple(pair for pair in fields if pair[0].lower() not in names)
+        fields += ((names[0], b"Bearer " + token.encode("utf-8", "surrogateescape")),)
     return RequestHead(method=request.method, target=request.target, headers=fields, client=_CLIENT)
 
 

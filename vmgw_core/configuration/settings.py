@@ -76,9 +76,13 @@ class Settings:
     # fmt: off
     enable_auth: bool = _flag("enable.auth", BOOL, "false",
         "Demand a valid JSON Web Token with every request.", group="Access control")
-    auth_http_header: str = _flag("auth.httpHeader", STRING, "Authorization", "Request header that carries the token.")
+    auth_http_header: tuple[str, ...] = _flag("auth.httpHeader", ARRAY, "Authorization",
+        "Request headers that may carry the token, as 'Bearer TOKEN', 'Token TOKEN', or as the password of Basic "
+        "credentials. Different tokens in two of them are refused.")
+    auth_basic_user: str = _flag("auth.basicUser", STRING, "",
+        "The user name that Basic credentials must have if the token is their password; empty: any.")
     auth_http_header_allow_without_prefix: bool = _flag("auth.httpHeaderAllowWithoutPrefix", BOOL, "false",
-        "Accept a token without the prefix 'Bearer '.")
+        "Accept a token without a prefix such as 'Bearer '.")
     auth_public_key_files: tuple[str, ...] = _flag("auth.publicKeyFiles", ARRAY, "",
         "PEM files with public keys that verify tokens.")
     auth_public_keys: tuple[str, ...] = _flag("auth.publicKeys", ARRAY, "",

@@ -78,7 +78,7 @@ def changed(parsed: CommandLine) -> dict[str, object]:
         pytest.param(["-httpListenAddr", "--"], {"httpListenAddr": "--"}, id="value that is two dashes"),
         pytest.param(["-loggerJSONFields", ""], {}, id="empty value as an argument of its own"),
         pytest.param(["-read.url=http://a/?b=c"], {"read.url": ("http://a/?b=c",)}, id="equals sign in a value"),
-        pytest.param(["-auth.httpHeader=a\nb"], {"auth.httpHeader": "a\nb"}, id="newline in a value"),
+        pytest.param(["-auth.httpHeader=a\nb"], {"auth.httpHeader": ("a\nb",)}, id="newline in a value"),
         pytest.param(["-metrics.maxTenants", "5"], {"metrics.maxTenants": 5}, id="int"),
         pytest.param(["-maxFormSize", "1MiB"], {"maxFormSize": 1048576}, id="size"),
         pytest.param(["-http.shutdownDelay=1m"], {"http.shutdownDelay": 60.0}, id="duration"),
@@ -157,7 +157,7 @@ def test_help_ends_the_reading(spelling: str) -> None:
 def test_help_as_a_value_is_a_value() -> None:
     parsed = parse(["-auth.httpHeader", "-help"], {})
     assert not parsed.help_wanted
-    assert parsed.settings.auth_http_header == "-help"
+    assert parsed.settings.auth_http_header == ("-help",)
 
 
 def test_settings_cannot_be_changed_and_do_not_show_values() -> None:

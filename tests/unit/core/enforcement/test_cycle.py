@@ -49,8 +49,6 @@ ROWS: Final = b"a 1\nb 2\n"
 def gateway(*backends: Backend, **parts: Any) -> Gateway:  # noqa: ANN401
     policy = Policy(
         verifier=TokenVerifier(None),
-        token_header=b"authorization",
-        allow_without_prefix=False,
         cluster=False,
         read=BackendGroup(backends or (FIRST,)),
         write=BackendGroup((WRITE,)),
