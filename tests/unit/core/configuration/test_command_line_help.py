@@ -25,7 +25,7 @@ PEM = "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCg\n-----
 def option_default(flag: Flag) -> object:
     if flag.kind in (Kind.BOOL, Kind.INT):
         return flag.default
-    return [] if flag.kind is Kind.ARRAY else flag.default_text
+    return list(flag.default) if isinstance(flag.default, tuple) else flag.default_text
 
 
 def from_options(**changes: object) -> Settings:
