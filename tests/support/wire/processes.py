@@ -8,6 +8,7 @@ ends before it should, fails the test with the end of its log.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import random
@@ -23,10 +24,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self, TypeVar
+from typing import IO, Final, Literal, Self, TypeVar
 
+from mitmproxy.certs import CertStore
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.wire import preloaded
 from tests.support.wire.client import Client
 from tests.support.wire.waiting import HANGS, eventually
 
@@ -81,6 +84,24 @@ def find_program(name: str) -> str:
     return found
 
 
+def start_program(
+    command: list[str], *, env: Mapping[str, str], cwd: Path, stdout: IO[bytes], stderr: IO[bytes]
+) -> subprocess.Popen[bytes] | preloaded.Forked:
+    """Start a program in a session of its own; a console script of this environment from preloaded libraries."""
+    if preloaded.can_start(command):
+        return preloaded.start(command, env=env, cwd=cwd, stdout=stdout, stderr=stderr)
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=cwd, env=env, start_new_session=True
+    )
+
+
+def end_group(program: subprocess.Popen[bytes] | preloaded.Forked) -> None:
+    """Kill a program that ``start_program`` has started, and what is left of its group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(program.pid, signal.SIGKILL)
+    program.wait()
+
+
 class Process(ABC):
     """One program. A subclass sets what its command line needs, then calls this constructor, which starts it."""
 
@@ -89,7 +110,7 @@ class Process(ABC):
     def __init__(self, *, env: Mapping[str, str] | None = None) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix=f"vmgw-{self.name}-"))
         self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
-        self._popen: subprocess.Popen[bytes] | None = None
+        self._popen: subprocess.Popen[bytes] | preloaded.Forked | None = None
         try:
             self.start()
         except BaseException:
@@ -114,15 +135,7 @@ class Process(ABC):
     def start(self) -> None:
         """Start it, or start it again with the data it had, and wait until it is ready."""
         with (self.directory / "log").open("ab") as log:
-            self._popen = subprocess.Popen(
-                self.command(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self.directory,
-                env=self._env,
-                start_new_session=True,
-            )
+            self._popen = start_program(self.command(), env=self._env, cwd=self.directory, stdout=log, stderr=log)
         self.wait_until(self.is_ready, what="is ready")
 
     def signal(self, number: signal.Signals) -> None:
@@ -149,9 +162,7 @@ class Process(ABC):
     def kill(self) -> None:
         """End it and its group at once, as a crash would."""
         if self._popen is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
-            self._popen.wait()
+            end_group(self._popen)
             self._popen = None
 
     def close(self) -> None:
@@ -172,7 +183,7 @@ class Process(ABC):
     # --- looking at it ----------------------------------------------------------------------------------------------
 
     @property
-    def _process(self) -> subprocess.Popen[bytes]:
+    def _process(self) -> subprocess.Popen[bytes] | preloaded.Forked:
         assert self._popen is not None, f"{self.name} is not running"
         return self._popen
 
@@ -239,14 +250,16 @@ def vmgateway_command() -> list[str]:
 
 def run_vmgateway(*flags: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run ``vmgateway`` until it ends by itself: ``-version``, ``-help``, ``-dryRun``, and starts that fail."""
-    return subprocess.run(
-        [*vmgateway_command(), *flags],
-        env={**os.environ, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=HANGS,
-        check=False,
-    )
+    command = [*vmgateway_command(), *flags]
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        program = start_program(command, env={**os.environ, **(env or {})}, cwd=Path.cwd(), stdout=out, stderr=err)
+        try:
+            code = program.wait(HANGS)
+        finally:
+            end_group(program)
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(command, code, out.read().decode(), err.read().decode())
 
 
 def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -263,6 +276,21 @@ def mitmproxy_option(flag: str) -> str:
     """The mitmproxy option of a flag: ``auth.publicKeyFiles`` is ``vmgw_auth_public_key_files``."""
     words = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", flag.replace(".", "_"))
     return "vmgw_" + re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", words).lower()
+
+
+@functools.cache
+def _certificate_authority() -> bytes:
+    """What mitmproxy would make for each new ``confdir``: to make a key takes long."""
+    with tempfile.TemporaryDirectory() as directory:
+        CertStore.create_store(Path(directory), "mitmproxy", 2048)
+        return (Path(directory) / "mitmproxy-ca.pem").read_bytes()
+
+
+def mitmproxy_command(program: str, confdir: Path) -> list[str]:
+    """The beginning of the command line of one of mitmproxy's programs, with the gateway in it."""
+    (confdir / "mitmproxy-ca.pem").write_bytes(_certificate_authority())
+    script = str(REPOSITORY / "addons" / "vmgateway.py")
+    return [str(Path(sys.executable).parent / program), "--set", f"confdir={confdir}", "-s", script]
 
 
 def auth_flags(url: str, key_file: Path) -> list[str]:
@@ -299,8 +327,7 @@ class Gateway(Process):
     def command(self) -> list[str]:
         if self.program == "vmgateway":
             return [*vmgateway_command(), *self.flags]
-        command = [str(Path(sys.executable).parent / "mitmdump"), "-s", str(REPOSITORY / "addons" / "vmgateway.py")]
-        command += ["--set", f"confdir={self.directory}"]
+        command = mitmproxy_command("mitmdump", self.directory)
         for script in self.scripts:
             command += ["-s", str(script)]
         for flag in self.flags:
