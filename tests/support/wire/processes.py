@@ -87,7 +87,7 @@ def find_program(name: str) -> str:
 def start_program(
     command: list[str], *, env: Mapping[str, str], cwd: Path, stdout: IO[bytes], stderr: IO[bytes]
 ) -> subprocess.Popen[bytes] | preloaded.Forked:
-    """Start a program in a session of its own; a console script of this environment from preloaded libraries."""
+    """Start a program in a session of its own; a console script of this environment with its modules loaded."""
     if preloaded.can_start(command):
         return preloaded.start(command, env=env, cwd=cwd, stdout=stdout, stderr=stderr)
     return subprocess.Popen(
