@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import itertools
 import os
 import random
 import re
@@ -20,8 +21,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Literal, Self, TypeVar
@@ -47,17 +49,30 @@ def free_port() -> int:
     """A port that nobody listens on, from below the range that outgoing connections are given.
 
     A port that the system picks is from that range: while a server on it is being restarted, any client on the
-    machine, even the one that tries to reach it, could be given the same number.
+    machine, even the one that tries to reach it, could be given the same number. No port is given twice, nor to two of
+    the processes that a run of the tests is spread over: it need not be taken at once.
     """
-    first_ephemeral = 32768
+    with _free_ports_lock:
+        for port in _free_ports():
+            with socket.socket() as sock, contextlib.suppress(OSError):
+                sock.bind(("127.0.0.1", port))
+                return port
+    raise AssertionError("no free port")
+
+
+_free_ports_lock = threading.Lock()
+
+
+@functools.cache
+def _free_ports() -> Iterator[int]:
+    end = 32768
     with contextlib.suppress(OSError):
         first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for _ in range(1000):
-        port = random.randrange(10000, max(10100, first_ephemeral))  # noqa: S311
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no free port")
+        end = first_ephemeral if first_ephemeral > 20000 else end
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = list(range(10000 + worker, end, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+    random.SystemRandom().shuffle(ports)
+    return itertools.cycle(ports)
 
 
 CLUSTER_PROGRAMS: Final = ("vminsert", "vmselect", "vmstorage")
