@@ -24,6 +24,7 @@ _MODULES = (
     "vmgw_core/base/bounded_cache.py",
     "vmgw_core/base/value.py",
     "vmgw_core/tokens/claims.py",
+    "vmgw_core/tokens/grants.py",
     "vmgw_addons/observability/metrics.py",
 )
 _LEFT_OUT = ("__init__.py", "dialling.py", "health_probe.py")

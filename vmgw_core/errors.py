@@ -138,6 +138,10 @@ class InvalidClaims(TokenRefused, code="invalid_claims"):
     """A claim is missing, of the wrong type, or cannot be enforced."""
 
 
+class NoMatchingEntry(TokenRefused, code="no_matching_entry"):
+    """A good token that no entry of ``-auth.policy`` matches."""
+
+
 class Forbidden(Refusal, status=403, code="forbidden"):
     """The token is valid but does not allow this."""
 

@@ -27,10 +27,13 @@ from vmgw_core.errors import ConfigurationError
 
 _COMMANDS = {
     "explain": "Explain what the gateway would do with a request, and why.",
+    "policy": "Test what an access policy grants to the claims of a token.",
     "replay": "Replay captured requests: what would another policy change?",
     "token": "Make, decode and verify tokens for development.",
 }
-"""Sub-commands, each in a module of the same name."""
+"""Sub-commands."""
+_MODULES = {"policy": "policy_command"}
+"""The module of a sub-command that has not the same name."""
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
@@ -94,7 +97,7 @@ def run(settings: Settings, worker: Worker | None) -> int:
 
 def run_command(name: str, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run a sub-command. Returns its exit code."""
-    module = importlib.import_module(f".{name}", __package__)
+    module = importlib.import_module(f".{_MODULES.get(name, name)}", __package__)
     try:
         code = int(module.main(arguments, environ))
         sys.stdout.flush()

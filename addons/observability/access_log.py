@@ -15,8 +15,9 @@ from mitmproxy.http import HTTPFlow
 
 from vmgw_addons.state import Cycles, InForce
 from vmgw_addons.support import LogStyle, ThreadWriter, shortened
-from vmgw_core.enforcement import Cycle, identify, route_of
+from vmgw_core.enforcement import Cycle, Grant, identify, route_of
 from vmgw_core.errors import KeysUnavailable, TokenRefused
+from vmgw_core.tokens import Token
 
 _LONGEST: Final = 200  # characters of a value that a client or a token chose
 # Hide a token that a client has put into the path by mistake.
@@ -57,12 +58,14 @@ class AccessLog:
                 token = identify(policy, head, time.time())
         fields: dict[str, object] = {
             "client": head.client,
-            "tenant": None if token is None else str(token.access.tenant),
+            "tenant": _tenant(grant, token),
             "subject": None if token is None or token.subject is None else shortened(token.subject, _LONGEST),
             "access": "page" if cycle.own_page else None if route is None else route.access.value,
             "method": shortened(head.method, 20),
             "route": None if route is None else route.path,
         }
+        if token is not None and token.grants.sources:
+            fields["entries"] = ",".join(token.grants.sources)
         if route is None:
             path = head.target.partition("?")[0]
             fields["path"] = shortened(_TOKEN.sub("<token>", path), _LONGEST)
@@ -108,3 +111,10 @@ class AccessLogging:
         log, cycle = self.in_force.configured.access_log, self.cycles.get(flow)
         if log is not None and cycle is not None:
             log.finished(cycle, flow.response.status_code if flow.response is not None else None, cycle.sent)
+
+
+def _tenant(grant: Grant | None, token: Token | None) -> str | None:
+    """Return the tenant of an admitted request, or all tenants of the token."""
+    if token is None:
+        return None
+    return ",".join(map(str, token.grants.tenants)) if grant is None else str(grant.claim.tenant)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from .datasource import Datasource, build_datasource
 from .errors import SPEAKS_TLS, TLS_ALERT, Failure, RequestFailed, describe, failure_of, failure_of_text
 from .http import DEADLINE, DOWNLOAD_DEADLINE, Endpoint, download, send
+from .location import read, shown
 from .tls_files import TLSFiles
 from .upstream_tls import UpstreamTLS
 
@@ -27,5 +28,7 @@ __all__ = [
     "download",
     "failure_of",
     "failure_of_text",
+    "read",
     "send",
+    "shown",
 ]

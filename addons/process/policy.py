@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from vmgw_addons.outgoing import read, shown
 from vmgw_addons.state import Configured, path_prefix
+from vmgw_core.access import read_access_policy
 from vmgw_core.backends import Backend, BackendGroup
 from vmgw_core.configuration import Settings
 from vmgw_core.enforcement import Policy
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Limit, Limiter
 from vmgw_core.tokens import (
+    Grants,
     IssuerPattern,
     KeyRing,
     RequiredClaim,
@@ -55,7 +58,7 @@ def _issuers(settings: Settings) -> list[IssuerPattern]:
 
 
 def token_rules(settings: Settings) -> TokenRules:
-    """Read the rules for tokens. Raises ``ConfigurationError`` if a flag cannot be used."""
+    """Read the rules for tokens, and the access policy. Raises ``ConfigurationError`` if a flag cannot be used."""
     required = []
     for index, text in enumerate(settings.auth_required_claims):
         try:
@@ -73,11 +76,16 @@ def token_rules(settings: Settings) -> TokenRules:
         raise ConfigurationError(
             "-auth.maxTokenSize: must not exceed -http.maxHeadSize, since the token is in the head"
         )
+    grants = Grants.from_claims
+    if settings.auth_policy:
+        name = shown("-auth.policy", settings.auth_policy)
+        grants = read_access_policy(read("-auth.policy", settings.auth_policy), name).grants
     return TokenRules(
         audiences=audiences,
         required=tuple(required),
         leeway=int(leeway),
         max_length=min(length, head),
+        grants=grants,
     )
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
-from vmgw_addons.outgoing import RequestFailed, describe, download
-from vmgw_core.base import without_credentials
+from vmgw_addons.outgoing import read, shown
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import MAX_BYTES, Limit, check_measurable, read_limits
 
+_FLAG: Final = "-ratelimit.config"
 _PLACEHOLDER: Final = re.compile(rb"%\{([^{}\n]*)\}")
 
 
@@ -26,22 +25,11 @@ def load(settings: Settings) -> tuple[Limit, ...]:
     location = settings.ratelimit_config
     if not location:
         raise ConfigurationError("-enable.rateLimit needs -ratelimit.config, the file with the limits")
-    name = shown(location)
-    limits = read_limits(expanded(read(location), os.environ, name), name)
+    name = shown(_FLAG, location)
+    limits = read_limits(expanded(read(_FLAG, location), os.environ, name), name)
     if not settings.datasource_url:
         check_measurable(limits, name)
     return limits
-
-
-def read(location: str) -> bytes:
-    """Read a bounded number of bytes from a path or a URL. Raises ``ConfigurationError``, without credentials."""
-    try:
-        if is_url(location):
-            return download(location)
-        with Path(location).open("rb") as file:
-            return file.read(MAX_BYTES + 1)  # a larger file is refused, not cut off
-    except (RequestFailed, OSError, ValueError) as error:  # ValueError: a path with a NUL
-        raise ConfigurationError(f"{shown(location)}: cannot read it: {describe(error)}") from None
 
 
 def expanded(data: bytes, environ: Mapping[str, str], name: str) -> bytes:
@@ -66,13 +54,3 @@ def expanded(data: bytes, environ: Mapping[str, str], name: str) -> bytes:
         if size > MAX_BYTES:
             raise ConfigurationError(f"{name}: larger than {MAX_BYTES} bytes with the values of its placeholders")
     return b"".join([*parts, data[position:]])
-
-
-def is_url(location: str) -> bool:
-    """Whether ``location`` is a URL rather than a path."""
-    return location.lower().startswith(("http://", "https://"))
-
-
-def shown(location: str) -> str:
-    """Return the flag and its value, without what may be secret in a URL: user, password and arguments."""
-    return f"-ratelimit.config {without_credentials(location) if is_url(location) else location}"

@@ -32,8 +32,8 @@ def _tls(side: str) -> dict[str, tuple[str, ...]]:
 NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     **_all(
         "auth.httpHeader auth.httpHeaderAllowWithoutPrefix auth.publicKeyFiles auth.publicKeys auth.jwksEndpoints "
-        "auth.oidcDiscoveryEndpoints auth.issuer auth.audience auth.requiredClaims auth.leeway auth.maxTokenSize "
-        "auth.tokenCacheSize logInvalidAuthTokens",
+        "auth.oidcDiscoveryEndpoints auth.issuer auth.policy auth.audience auth.requiredClaims auth.leeway "
+        "auth.maxTokenSize auth.tokenCacheSize logInvalidAuthTokens",
         "enable.auth",
     ),
     **_all("auth.keysRefreshInterval", "auth.jwksEndpoints", "auth.oidcDiscoveryEndpoints"),

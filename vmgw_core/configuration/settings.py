@@ -97,6 +97,9 @@ class Settings:
     auth_required_claims: tuple[str, ...] = _flag("auth.requiredClaims", ARRAY, "",
         "Accept only tokens with all of these claims, such as role=admin or realm.roles=metrics: a dot leads into an "
         "object, \\. is a dot in a name. A list must contain the value.")
+    auth_policy: str = _flag("auth.policy", STRING, "",
+        "A file or URL that says which claims of a token grant which access, for identity providers that cannot issue "
+        "the claim vm_access. See docs/identity.md.")
     auth_leeway: float = _flag("auth.leeway", DURATION, "0s",
         "How far the clocks of issuer and gateway may differ when exp and nbf are checked.", least="0s")
     auth_max_token_size: int = _flag("auth.maxTokenSize", SIZE, "32KiB",

@@ -8,7 +8,7 @@ Deny is the default: only a complete :class:`Grant` leads to a backend.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 from typing import Final
@@ -35,10 +35,11 @@ from vmgw_core.routing import (
     check_tenant,
     decode_path,
     match_route,
-    tenant_labels,
     upstream_path,
 )
-from vmgw_core.tokens import AccessMode, Token, TokenVerifier, VMAccessClaim, token_from_header
+from vmgw_core.tokens import AccessMode, Grants, Token, TokenVerifier, VMAccessClaim, token_from_header
+
+from .alternatives import claim_for
 
 TENANTS: Final = "/admin/tenants"
 """The path of :func:`tenants_page`."""
@@ -85,8 +86,8 @@ class Policy:
     """Whether backends may compress responses (not with ``-http.disableResponseCompression``)."""
     token_source: tuple[bytes, bool] = field(init=False, repr=False)
     """Where a token is looked for."""
-    admissions: BoundedCache[tuple[VMAccessClaim | None, Match], Admission] = field(init=False, repr=False)
-    """What was allowed before, by the token's claim."""
+    admissions: BoundedCache[tuple[Grants | None, Match], Admission] = field(init=False, repr=False)
+    """What was allowed before, by the token's grants."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "token_source", (self.token_header, self.allow_without_prefix))
@@ -163,19 +164,20 @@ def identify(policy: Policy, head: RequestHead, now: float) -> Token | None:
 
 
 def tenants_page(policy: Policy, head: RequestHead, now: float) -> Response | None:
-    """Return ``/admin/tenants`` of a cluster with the token's tenant alone: vmui's list of tenants.
+    """Return ``/admin/tenants`` of a cluster with the tenants of the token alone: vmui's list of tenants.
 
     None without tenants or tokens: then the path is not served.
     """
     if not (policy.cluster and policy.auth):
         return None
     try:
-        access = _authenticate(policy, head, now).access
-        if not access.mode.allows(Access.READ):
+        claims = _authenticate(policy, head, now).grants.alternatives
+        tenants = dict.fromkeys(str(claim.tenant) for claim in claims if claim.mode.allows(Access.READ))
+        if not tenants:
             raise AccessDenied("the token gives no read access")
     except Refusal as refusal:
         return refusal_response(refusal, access=Access.READ, tell_why=policy.tell_why)
-    body = json.dumps({"status": "success", "data": [str(access.tenant)]}, separators=(",", ":")).encode()
+    body = json.dumps({"status": "success", "data": list(tenants)}, separators=(",", ":")).encode()
     length = (b"Content-Length", str(len(body)).encode())
     return Response(status=200, headers=((b"Content-Type", b"application/json"), length, *CORS), body=body)
 
@@ -191,7 +193,7 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
     """
     match = _match(policy, head)
     token = _authenticate(policy, head, now) if policy.auth else None
-    key = (None if token is None else token.access, match)
+    key = (None if token is None else token.grants, match)
     admission = policy.admissions.get(key)
     if admission is None:
         admission = _admission(policy, *key)
@@ -199,33 +201,31 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
     return Grant(admission, token, _body(policy, match.route, head))
 
 
-def _admission(policy: Policy, access: VMAccessClaim | None, match: Match) -> Admission:
-    """Decide what ``access`` (None without -enable.auth) allows on the path.
+def _admission(policy: Policy, grants: Grants | None, match: Match) -> Admission:
+    """Decide what ``grants`` (None without -enable.auth) allow on the path.
 
     Raises:
         Refusal: nothing; the subclass says why.
     """
     route = match.route
-    claim = _claim_of_path(match) if access is None else _bound(access, match)
-    if not claim.mode.allows(route.access):
-        raise AccessDenied(f"the token gives no {route.access} access")
-    _check_restrictions(policy, claim, match, by_token=access is not None)
+    claim = _claim_of_path(match) if grants is None else claim_for(grants, match, cluster=policy.cluster)
+    _check_restrictions(policy, claim, match, by_token=grants is not None)
     check_tenant(match, claim.tenant)
     backends = policy.backends(route)
     if backends is None:
         raise NotServed(f"no -{'write' if route.inserts else 'read'}.url is configured")
-    if access is None:
+    if grants is None:
         subject = Subject(None if match.multitenant else claim.tenant, ())
     else:
-        subject = Subject(claim.tenant, access.labels)
+        subject = Subject(claim.tenant, grants.labels)
     path = upstream_path(match, claim.tenant, cluster=policy.cluster)
     return Admission(claim=claim, match=match, backends=backends, subject=subject, path=path)
 
 
-def _admission_bytes(key: tuple[VMAccessClaim | None, Match], admission: Admission) -> int:
-    match = key[1]
+def _admission_bytes(key: tuple[Grants | None, Match], admission: Admission) -> int:
+    grants, match = key
     texts = text_bytes(match.rest, admission.path)
-    return _ADMISSION_BYTES + texts + 2 * admission.claim.memory  # with the token's claim
+    return _ADMISSION_BYTES + texts + admission.claim.memory + (0 if grants is None else grants.memory)
 
 
 def _match(policy: Policy, head: RequestHead) -> Match:
@@ -242,11 +242,6 @@ def _match_path(raw: str, method: str, prefix: str, cluster: bool) -> Match:
             raise UnknownRoute("the gateway does not serve this path: it does not begin with -http.pathPrefix")
         path = path.removeprefix(prefix)
     return match_route(path, method, cluster=cluster)
-
-
-def _bound(claim: VMAccessClaim, match: Match) -> VMAccessClaim:
-    """Return the claim for this path: labels limit a path for all tenants to the token's tenant."""
-    return replace(claim, labels=claim.labels + tenant_labels(claim.tenant)) if match.multitenant else claim
 
 
 def _check_restrictions(policy: Policy, claim: VMAccessClaim, match: Match, *, by_token: bool) -> None:

@@ -26,11 +26,11 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from vmgw_core.base import Access, BoundedCache, string_literal, text_bytes
+from vmgw_core.base import Access, BoundedCache, text_bytes
 from vmgw_core.errors import BadRequest
 from vmgw_core.http import MAX_ARGUMENTS, decoded_key, encode_pair, key_of, split_pairs
 from vmgw_core.routing import ROUTES, Filters, Route
-from vmgw_core.tokens import Matcher, VMAccessClaim, parse_selector
+from vmgw_core.tokens import Matcher, Selector, VMAccessClaim, parse_selector
 
 from .expressions import check_expressions
 
@@ -54,7 +54,6 @@ _DROPPED = "|".join(
 _PAIR = rf"(?!extra|{_DROPPED})[a-z_]++(?:\[\])?+={_TEXT}"
 # Nearly every query: plain pairs that are never removed or refused.
 _NOTHING_TO_DO = re.compile(f"(?:{_PAIR}(?:&{_PAIR})*+)?+")
-_NO_IDENTIFIER = re.compile(r"^[^A-Za-z_:]|[^A-Za-z0-9_:.]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,22 +121,18 @@ def _matchers(labels: tuple[tuple[str, str], ...], only: str | None = None) -> t
 
 
 def _written(alternatives: tuple[tuple[Matcher, ...], ...]) -> str:
-    """Write a selector so that all releases read it."""
-    return "{" + " or ".join(",".join(map(_matcher, matchers)) for matchers in alternatives) + "}"
+    """Write a selector so that all releases read it, and the storage does not join its filters on the metric name."""
+    kept = tuple(tuple(map(_as_it_is, matchers)) for matchers in alternatives)
+    return Selector(alternatives=kept).written()
 
 
-def _matcher(matcher: Matcher) -> str:
+def _as_it_is(matcher: Matcher) -> Matcher:
     operator, value = matcher.operator, matcher.value
     # The storage never joins negative filters, or those that match every name or the empty one.
-    if matcher.name == _NAME and operator in ("=", "=~") and value not in ("", ".*", ".+"):
-        expression = _META.sub(r"\\\g<0>", value) if operator == "=" else f"(?:{value})"
-        operator, value = "=~", expression + NAME_AS_IT_IS
-    return f"{_escaped(matcher.name)}{operator}{string_literal(value)}"
-
-
-def _escaped(name: str) -> str:
-    """Return a label name as a MetricsQL identifier; only newer releases read quoted names."""
-    return _NO_IDENTIFIER.sub(lambda match: "\\" + match[0], name)
+    if matcher.name != _NAME or operator not in ("=", "=~") or value in ("", ".*", ".+"):
+        return matcher
+    expression = _META.sub(r"\\\g<0>", value) if operator == "=" else f"(?:{value})"
+    return Matcher(name=_NAME, operator="=~", value=expression + NAME_AS_IT_IS)
 
 
 def enforce(

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import reduce
+from operator import or_
 
 from vmgw_core.base import tenant_name
 from vmgw_core.limits.model import Usage, label_text
@@ -157,7 +159,10 @@ class Explanation:
     refusal: RefusalReport | None = None
     match: Match | None = None
     token: TokenReport | None = None
-    claim: VMAccessClaim | None = None
+    claims: tuple[VMAccessClaim, ...] = ()
+    """What the token gives on the path, as one claim; all that it gives if no grant was reached."""
+    entries: tuple[str, ...] = ()
+    """The entries of the access policy that matched the token."""
     body: str | None = None
     """``none``, ``stream`` or ``hold``."""
     url_arguments: ArgumentsReport | None = None
@@ -168,11 +173,12 @@ class Explanation:
 
     @property
     def tenant(self) -> str | None:
-        """The tenant of a valid token: ``1:5``, or ``multitenant``."""
-        if self.claim is None:
+        """The tenant of a valid token: ``1:5``, or ``multitenant``; with commas if there are several."""
+        if not self.claims:
             return None
-        every = self.match is not None and self.match.multitenant and self.token is None
-        return tenant_name(None if every else self.claim.tenant)
+        if self.match is not None and self.match.multitenant and self.token is None:
+            return tenant_name(None)
+        return ", ".join(dict.fromkeys(str(claim.tenant) for claim in self.claims))
 
     def as_json(self) -> dict[str, object]:
         """Return plain data for ``json.dumps``."""
@@ -184,7 +190,7 @@ class Explanation:
             "refusal": self.refusal and self.refusal.as_json(),
             "route": self.match and _route(self.match),
             "token": self.token and self.token.as_json(),
-            "access": self.claim and access_as_json(self.claim, self.tenant),
+            "access": access_as_json(self.claims, self.entries, self.tenant),
             "arguments": {
                 "url": self.url_arguments and self.url_arguments.as_json(),
                 "form": self.form_arguments and self.form_arguments.as_json(),
@@ -217,17 +223,31 @@ def key_as_json(key: VerificationKey) -> dict[str, object]:
     }
 
 
-def access_as_json(claim: VMAccessClaim, tenant: str | None) -> dict[str, object]:
-    return {
-        "tenant": tenant,
-        "mode": mode_words(claim.mode),
-        "labels": _lists(claim.labels),
-        "filters": list(claim.filters),
-    }
+def access_as_json(
+    claims: Sequence[VMAccessClaim], entries: Sequence[str], tenant: str | None = None
+) -> dict[str, object] | None:
+    """Return the access: one claim, or ``alternatives``; ``tenant`` is that of a single claim, if it is not its own."""
+    if not claims:
+        return None
+    found = [
+        {
+            "tenant": tenant if tenant is not None and len(claims) == 1 else str(claim.tenant),
+            "mode": mode_words(claim.mode),
+            "labels": _lists(claim.labels),
+            "filters": list(claim.filters),
+        }
+        for claim in claims
+    ]
+    by_entries = {"entries": list(entries)} if entries else {}
+    if len(found) == 1:
+        return {**found[0], **by_entries}
+    whole = {"tenant": None, "mode": mode_words(*(claim.mode for claim in claims)), "labels": None, "filters": None}
+    return {**whole, **by_entries, "alternatives": found}
 
 
-def mode_words(mode: AccessMode) -> str:
-    return {AccessMode.READ: "read", AccessMode.WRITE: "write"}.get(mode, "full")
+def mode_words(*modes: AccessMode) -> str:
+    """Return the modes together as a word."""
+    return {AccessMode.READ: "read", AccessMode.WRITE: "write"}.get(reduce(or_, modes), "full")
 
 
 def _limit(usage: Usage) -> dict[str, object]:

@@ -6,7 +6,7 @@ All values of clients, tokens and backends are escaped, so that they cannot cont
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -51,8 +51,8 @@ def _passed(story: Explanation, step: Step) -> str:
         case Step.TOKEN:
             return "no token is needed: -enable.auth is not set" if story.token is None else token_key(story.token)
         case Step.MODE:
-            assert story.claim is not None
-            return f"{'the token' if by_token else 'the path'} gives {mode_words(story.claim.mode)} access"
+            modes = mode_words(*(claim.mode for claim in story.claims))
+            return f"{'the token' if by_token else 'the path'} gives {modes} access"
         case Step.FILTERS:
             return _FILTERS[route.filters]
         case Step.TENANT:
@@ -150,8 +150,8 @@ def _lines(story: Explanation) -> Iterator[str]:
         yield from ("", "The client gets", f"  {refusal.answer_status} {printable(refusal.answer)}")
     if story.token is not None:
         yield from token_lines(story.token, story.time)
-    if story.claim is not None:
-        yield from ("", "Access", *access_lines(story.claim, story.tenant))
+    if story.claims:
+        yield from ("", "Access", *access_lines(story.claims, story.entries, story.tenant))
     for place, arguments in (("URL", story.url_arguments), ("form", story.form_arguments)):
         if arguments is not None and (arguments.before or arguments.after):
             yield from ("", f"Arguments of the {place}")
@@ -170,10 +170,15 @@ def token_lines(token: TokenReport, now: float | None) -> Iterator[str]:
     yield from (f"  {line}" for line in times(token.claims or {}, now))
 
 
-def access_lines(claim: VMAccessClaim, tenant: str | None) -> Iterator[str]:
-    yield f"  tenant {tenant}, mode {mode_words(claim.mode)}"
-    yield from (f"  label  {printable(name)}={printable(value)}" for name, value in claim.labels)
-    yield from (f"  filter {printable(selector)}" for selector in claim.filters)
+def access_lines(claims: Sequence[VMAccessClaim], entries: Sequence[str], tenant: str | None = None) -> Iterator[str]:
+    """Yield one or several alternatives; ``tenant`` is that of a single claim, if it is not its own."""
+    if entries:
+        yield f"  by -auth.policy: {printable(', '.join(entries))}"
+    for claim in claims:
+        shown = tenant if tenant is not None and len(claims) == 1 else claim.tenant
+        yield f"  tenant {shown}, mode {mode_words(claim.mode)}"
+        yield from (f"  label  {printable(name)}={printable(value)}" for name, value in claim.labels)
+        yield from (f"  filter {printable(selector)}" for selector in claim.filters)
 
 
 def _argument_lines(arguments: ArgumentsReport) -> Iterator[str]:

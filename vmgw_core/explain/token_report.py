@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vmgw_core.base import Access, printable
@@ -23,10 +23,6 @@ class JudgedToken:
     token: Token | None
     refusal: Refusal | None
 
-    @property
-    def claim(self) -> VMAccessClaim | None:
-        return None if self.token is None else self.token.access
-
     def as_json(self) -> dict[str, object]:
         """Return plain data for ``json.dumps``, with the keys of an explanation."""
         refusal = self.refusal
@@ -35,7 +31,9 @@ class JudgedToken:
             "time": self.time,
             "refusal": None if refusal is None else {"code": refusal.code, "message": refusal.message},
             "token": self.report.as_json(),
-            "access": self.claim and access_as_json(self.claim, str(self.claim.tenant)),
+            "access": None
+            if self.token is None
+            else access_as_json(self.token.grants.alternatives, self.token.grants.sources),
         }
 
     def as_text(self) -> str:
@@ -48,8 +46,9 @@ class JudgedToken:
         else:
             yield f"GOOD  {token_key(self.report)}"
         yield from token_lines(self.report, self.time)
-        if self.claim is not None:
-            yield from ("", "It grants", *access_lines(self.claim, str(self.claim.tenant)), *_open_lines(self.claim))
+        if self.token is not None:
+            claims = self.token.grants.alternatives
+            yield from ("", "It grants", *access_lines(claims, self.token.grants.sources), *_open_lines(claims))
 
 
 def judge_token(verifier: TokenVerifier, text: str, now: float) -> JudgedToken:
@@ -67,13 +66,15 @@ def report_of(text: str, key: VerificationKey | None = None) -> TokenReport:
     return TokenReport(header=seen.header, claims=seen.claims, verified=key is not None, key=key)
 
 
-def _open_lines(claim: VMAccessClaim) -> Iterator[str]:
-    """Yield the number of routes that it opens, and those that its labels or filters close."""
+def _open_lines(claims: Sequence[VMAccessClaim]) -> Iterator[str]:
+    """Yield the number of routes that they open, and those that their labels or filters close."""
     routes = [route for route in ROUTES if route.single and not route.prefix]
     for access in Access:
-        if claim.mode.allows(access):
+        allowing = [claim for claim in claims if claim.mode.allows(access)]
+        if allowing:
             paths = [route for route in routes if route.access is access]
-            closed = [route.path for route in paths if claim.restricted and route.ignored]
+            restricted = all(claim.restricted for claim in allowing)
+            closed = [route.path for route in paths if restricted and route.ignored]
             yield f"  {access.value}: {len(paths) - len(closed)} of {len(paths)} paths"
             if closed:
                 yield f"    not {', '.join(closed)}: the backend ignores labels and filters there"

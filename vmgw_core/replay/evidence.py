@@ -108,7 +108,7 @@ def found(key: VerificationKey | None, redacted: str) -> Evidence:
 def _size(key: tuple[str, Evidence | None], judged: tuple[Token | TokenRefused, bool]) -> int:
     found = judged[0]
     text = str(found) if isinstance(found, TokenRefused) else ""
-    access = 0 if isinstance(found, TokenRefused) else found.access.memory
+    access = 0 if isinstance(found, TokenRefused) else found.grants.memory
     return _JUDGED_BYTES + text_bytes(key[0], text) + access
 
 

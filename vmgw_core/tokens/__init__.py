@@ -4,16 +4,18 @@ Keys and signatures follow RFC 7515, RFC 7517 and RFC 7519; the claim ``vm_acces
 reads tokens without a verified signature, and no decision uses it.
 """
 
-from .claims import AccessMode, VMAccessClaim
+from .claims import VM_ACCESS, AccessMode, VMAccessClaim
+from .grants import Grants
 from .keyring import Fetch, KeyRing
 from .keys import MIN_RSA_BITS, IssuerPattern, KeyDocumentError, KeySet, VerificationKey, keys_from_jwks, keys_from_pem
-from .rules import RequiredClaim, TokenRules
-from .selector import Matcher, parse_selector
+from .rules import ClaimPath, RequiredClaim, TokenRules
+from .selector import Matcher, Selector, SelectorError, parse_selector
 from .unverified import peek
 from .verifier import Token, TokenVerifier, token_from_header
 
 __all__ = [
-    "MIN_RSA_BITS", "AccessMode", "Fetch", "IssuerPattern", "KeyDocumentError", "KeyRing", "KeySet", "Matcher",
-    "RequiredClaim", "Token", "TokenRules", "TokenVerifier", "VMAccessClaim", "VerificationKey", "keys_from_jwks",
-    "keys_from_pem", "parse_selector", "peek", "token_from_header",
+    "MIN_RSA_BITS", "VM_ACCESS", "AccessMode", "ClaimPath", "Fetch", "Grants", "IssuerPattern", "KeyDocumentError",
+    "KeyRing", "KeySet", "Matcher", "RequiredClaim", "Selector", "SelectorError", "Token", "TokenRules",
+    "TokenVerifier", "VMAccessClaim", "VerificationKey", "keys_from_jwks", "keys_from_pem", "parse_selector", "peek",
+    "token_from_header",
 ]  # fmt: skip

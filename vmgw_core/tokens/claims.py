@@ -33,7 +33,7 @@ MAX_TEXT_BYTES: Final = 32 * 1024
 _CLAIM_BYTES: Final = 320
 """The memory of a claim without labels and filters."""
 _PAIR_BYTES: Final = 80
-_PATH: Final = "vm_access"
+VM_ACCESS: Final = "vm_access"
 _ONLY_WILDCARDS: Final = re.compile(r"[.*+?:|()^$]*")
 
 
@@ -87,33 +87,38 @@ class VMAccessClaim:
     @classmethod
     def from_claims(cls, claims: Mapping[str, object]) -> Self:
         """Read the access from a token's claims. Raises ``InvalidClaims``, which names the field."""
-        value = claims.get(_PATH)
+        value = claims.get(VM_ACCESS)
         if value is None:
             raise InvalidClaims("missing `vm_access` claim")
+        return cls.from_value(value)
+
+    @classmethod
+    def from_value(cls, value: object, path: str = VM_ACCESS) -> Self:
+        """Read the access from the value at ``path``. Raises ``InvalidClaims``, which names the field."""
         try:
             # Some identity providers emit only strings: then the string holds the object.
-            fields = load_object(value, _PATH) if isinstance(value, str) else as_object(value, _PATH)
-            labels = _labels(fields)
-            filters = _filters(fields)
-            _check_size(labels, filters)
+            fields = load_object(value, path) if isinstance(value, str) else as_object(value, path)
+            labels = _labels(fields, path)
+            filters = _filters(fields, path)
+            _check_size(labels, filters, path)
             return cls(
-                tenant=_tenant(fields),
+                tenant=_tenant(fields, path),
                 labels=labels,
                 filters=filters,
-                mode=optional(fields, "mode", AccessMode.from_claim, _PATH) or AccessMode.FULL,
+                mode=optional(fields, "mode", AccessMode.from_claim, path) or AccessMode.FULL,
             )
         except FieldError as error:
             raise InvalidClaims(str(error)) from None
 
 
-def _tenant(fields: Mapping[str, object]) -> TenantID:
-    old = optional(fields, "tenant_id", as_object, _PATH)
-    old_tenant = None if old is None else _tenant_of(old, child(_PATH, "tenant_id"), "account_id", "project_id")
+def _tenant(fields: Mapping[str, object], path: str) -> TenantID:
+    old = optional(fields, "tenant_id", as_object, path)
+    old_tenant = None if old is None else _tenant_of(old, child(path, "tenant_id"), "account_id", "project_id")
     new_tenant = None
     if "metrics_account_id" in fields or "metrics_project_id" in fields:
-        new_tenant = _tenant_of(fields, _PATH, "metrics_account_id", "metrics_project_id")
+        new_tenant = _tenant_of(fields, path, "metrics_account_id", "metrics_project_id")
     if old_tenant is not None and new_tenant is not None and old_tenant != new_tenant:
-        raise FieldError(child(_PATH, "tenant_id"), "differs from metrics_account_id and metrics_project_id")
+        raise FieldError(child(path, "tenant_id"), "differs from metrics_account_id and metrics_project_id")
     return old_tenant or new_tenant or TenantID()
 
 
@@ -125,22 +130,22 @@ def _number(value: object, path: str) -> int:
     return as_integer(value, path, minimum=0, maximum=MAX_NUMBER)
 
 
-def _labels(fields: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
-    old = optional(fields, "extra_labels", as_object, _PATH)
-    new = optional(fields, "metrics_extra_labels", as_list, _PATH)
+def _labels(fields: Mapping[str, object], path: str) -> tuple[tuple[str, str], ...]:
+    old = optional(fields, "extra_labels", as_object, path)
+    new = optional(fields, "metrics_extra_labels", as_list, path)
     old_labels: dict[str, str] = {}
     for name, value in (old or {}).items():
-        path = child(child(_PATH, "extra_labels"), name)
-        _add_label(old_labels, path, name, as_text(value, path))
+        place = child(child(path, "extra_labels"), name)
+        _add_label(old_labels, place, name, as_text(value, place))
     new_labels: dict[str, str] = {}
     for index, item in enumerate(new or ()):
-        path = child(child(_PATH, "metrics_extra_labels"), index)
-        name, equals, text = as_text(item, path).partition("=")
+        place = child(child(path, "metrics_extra_labels"), index)
+        name, equals, text = as_text(item, place).partition("=")
         if not equals:
-            raise FieldError(path, 'expected "name=value"')
-        _add_label(new_labels, path, name, text)
+            raise FieldError(place, 'expected "name=value"')
+        _add_label(new_labels, place, name, text)
     if old is not None and new is not None and old_labels != new_labels:
-        raise FieldError(child(_PATH, "extra_labels"), "differs from metrics_extra_labels")
+        raise FieldError(child(path, "extra_labels"), "differs from metrics_extra_labels")
     return tuple((old_labels or new_labels).items())
 
 
@@ -158,14 +163,14 @@ def _add_label(labels: dict[str, str], path: str, name: str, value: str) -> None
         raise FieldError(path, f"more than {MAX_LABELS} labels")
 
 
-def _filters(fields: Mapping[str, object]) -> tuple[str, ...]:
-    old = optional(fields, "extra_filters", as_list, _PATH)
-    new = optional(fields, "metrics_extra_filters", as_list, _PATH)
-    old_filters = _parsed(old or (), child(_PATH, "extra_filters"))
-    new_filters = _parsed(new or (), child(_PATH, "metrics_extra_filters"))
+def _filters(fields: Mapping[str, object], path: str) -> tuple[str, ...]:
+    old = optional(fields, "extra_filters", as_list, path)
+    new = optional(fields, "metrics_extra_filters", as_list, path)
+    old_filters = _parsed(old or (), child(path, "extra_filters"))
+    new_filters = _parsed(new or (), child(path, "metrics_extra_filters"))
     # Filters are ORed, so their order does not matter.
     if old is not None and new is not None and set(old_filters.values()) != set(new_filters.values()):
-        raise FieldError(child(_PATH, "extra_filters"), "differs from metrics_extra_filters")
+        raise FieldError(child(path, "extra_filters"), "differs from metrics_extra_filters")
     return tuple(old_filters or new_filters)
 
 
@@ -195,9 +200,9 @@ def _excludes_everything(matcher: Matcher) -> bool:
     return ".*" in bare or {"", ".+"} <= set(bare)
 
 
-def _check_size(labels: tuple[tuple[str, str], ...], filters: tuple[str, ...]) -> None:
+def _check_size(labels: tuple[tuple[str, str], ...], filters: tuple[str, ...], path: str) -> None:
     size = sum(len(name.encode()) + len(value.encode()) for name, value in labels)
     size += sum(len(text.encode()) for text in filters)
     if size > MAX_TEXT_BYTES:
         # They go into every upstream URL.
-        raise FieldError(_PATH, f"labels and filters of more than {MAX_TEXT_BYTES} bytes")
+        raise FieldError(path, f"labels and filters of more than {MAX_TEXT_BYTES} bytes")

@@ -1,75 +1,110 @@
-"""The operator's rules for tokens: audiences, required claims, leeway and size."""
+"""The operator's rules for tokens: audiences, required claims, leeway, size, and what a token grants."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self
 
 from vmgw_core.base import shown
 from vmgw_core.errors import ClaimMismatch, WrongAudience
 
+from .grants import Grants
+
 DEFAULT_MAX_LENGTH: Final = 32 * 1024
 
 _MAX_EXPECTED: Final = 8
 _NAME: Final = re.compile(r"(?:[^\\.=]|\\[\\.=])+")
 _ESCAPE: Final = re.compile(r"\\(.)")
+_EXPECTED_PATH: Final = r"expected a name, with a dot between the names of a path and \. for a dot in a name"
+_EXPECTED: Final = r"expected name=value, with a dot between the names of a path and \. for a dot in a name"
 _SCOPES: Final = (("scope",), ("scp",))
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimPath:
+    """Names that lead to a claim, outermost first."""
+
+    names: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        r"""Parse a path as in vmauth's ``match_claims``.
+
+        Dots divide it; ``\.``, ``\=`` and ``\\`` are characters of a name. A URL is one name: some providers allow no
+        other names for claims of one's own. Raises ``ValueError``.
+        """
+        if text.startswith(("http://", "https://")):
+            return cls((text,))
+        path, rest = cls.read(text)
+        if rest:
+            raise ValueError(_EXPECTED_PATH)
+        return path
+
+    @classmethod
+    def read(cls, text: str) -> tuple[Self, str]:
+        """Return the path at the start of ``text``, and the rest. Raises ``ValueError``."""
+        names: list[str] = []
+        position = 0
+        while match := _NAME.match(text, position):
+            names.append(_ESCAPE.sub(r"\1", match[0]))
+            if text[match.end() : match.end() + 1] != ".":
+                return cls(tuple(names)), text[match.end() :]
+            position = match.end() + 1
+        raise ValueError(_EXPECTED_PATH)
+
+    def __str__(self) -> str:
+        return ".".join(re.sub(r"[\\.=]", r"\\\g<0>", name) for name in self.names)
+
+    def find(self, claims: Mapping[str, object]) -> object:
+        """Return the value of the claim. Raises ``KeyError`` if there is none."""
+        found: object = claims
+        for name in self.names:
+            if not isinstance(found, Mapping):
+                raise KeyError(name)
+            found = found[name]
+        return found
+
+    def texts(self, value: object) -> list[str]:
+        """Return the texts of the claim's value to compare with: its own, or those of a list's members."""
+        if isinstance(value, str) and self.names in _SCOPES:
+            return value.split(" ")  # RFC 8693, section 4.2: one text with spaces
+        members = value if isinstance(value, list) else [value]
+        return [
+            member if isinstance(member, str) else json.dumps(member)
+            for member in members
+            if isinstance(member, str | bool | int | float)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class RequiredClaim:
-    path: tuple[str, ...]
-    """The names that lead to it, outermost first."""
+    path: ClaimPath
     value: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        r"""Parse ``name=value`` or ``outer.inner=value``. Raises ``ValueError``.
+        """Parse ``name=value`` or ``outer.inner=value``. Raises ``ValueError``.
 
-        The path is as in vmauth's ``match_claims``: dots divide it; ``\.``, ``\=`` and ``\\`` are characters of a name.
-        The value is everything after the first other equals sign.
+        The value is everything after the first equals sign behind the path.
         """
-        path: list[str] = []
-        position = 0
-        while match := _NAME.match(text, position):
-            path.append(_ESCAPE.sub(r"\1", match[0]))
-            separator, value = text[match.end() : match.end() + 1], text[match.end() + 1 :]
-            if separator == "=" and value:
-                return cls(tuple(path), value)
-            if separator != ".":
-                break
-            position = match.end() + 1
-        raise ValueError(r"expected name=value, with a dot between the names of a path and \. for a dot in a name")
-
-    @property
-    def name(self) -> str:
-        """The path as ``parse`` reads it."""
-        return ".".join(re.sub(r"[\\.=]", r"\\\g<0>", name) for name in self.path)
+        with suppress(ValueError):
+            path, rest = ClaimPath.read(text)
+            if rest.startswith("=") and rest != "=":
+                return cls(path, rest[1:])
+        raise ValueError(_EXPECTED)
 
     def check(self, claims: Mapping[str, object]) -> None:
         """Raises ``ClaimMismatch`` unless the claim has the value, or is a list that contains it."""
-        found: object = claims
-        for name in self.path:
-            if not isinstance(found, Mapping) or name not in found:
-                raise ClaimMismatch(f"`{self.name}` is missing; expected {shown(self.value)}")
-            found = found[name]
-        if self.value not in _texts(self.path, found):
-            raise ClaimMismatch(f"`{self.name}` is {shown(found)}; expected {shown(self.value)}")
-
-
-def _texts(path: tuple[str, ...], value: object) -> list[str]:
-    """Return the texts of a claim to compare with: its own, or those of a list's members."""
-    if isinstance(value, str) and path in _SCOPES:
-        return value.split(" ")  # RFC 8693, section 4.2: one text with spaces
-    members = value if isinstance(value, list) else [value]
-    return [
-        member if isinstance(member, str) else json.dumps(member)
-        for member in members
-        if isinstance(member, str | bool | int | float)
-    ]
+        try:
+            found = self.path.find(claims)
+        except KeyError:
+            raise ClaimMismatch(f"`{self.path}` is missing; expected {shown(self.value)}") from None
+        if self.value not in self.path.texts(found):
+            raise ClaimMismatch(f"`{self.path}` is {shown(found)}; expected {shown(self.value)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +119,8 @@ class TokenRules:
     """Seconds by which the clocks of issuer and gateway may differ."""
     max_length: int = DEFAULT_MAX_LENGTH
     """Characters of the longest token that is read."""
+    grants: Callable[[Mapping[str, object]], Grants] = Grants.from_claims
+    """What the claims of a token grant. Raises ``InvalidClaims``."""
 
     def check(self, claims: Mapping[str, object]) -> None:
         """Raises ``WrongAudience`` and ``ClaimMismatch``."""

@@ -19,6 +19,7 @@ from vmgw_core.base import CONTROL, string_literal
 
 MAX_BYTES: Final = 64 * 1024
 
+_NO_IDENTIFIER: Final = re.compile(r"^[^A-Za-z_:]|[^A-Za-z0-9_:.]")
 _BARE_NAME: Final = re.compile(r"[A-Za-z_:][A-Za-z0-9_:.]*", re.ASCII)
 _OPERATOR: Final = re.compile(r"=~|!~|!=|=")
 _STRING: Final = {
@@ -52,6 +53,11 @@ class Matcher:
         name = self.name if _BARE_NAME.fullmatch(self.name) else string_literal(self.name)
         return f"{name}{self.operator}{string_literal(self.value)}"
 
+    def written(self) -> str:
+        """Write it so that all releases of VictoriaMetrics read it: only newer ones read quoted names."""
+        name = _NO_IDENTIFIER.sub(lambda match: "\\" + match[0], self.name)
+        return f"{name}{self.operator}{string_literal(self.value)}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selector:
@@ -64,6 +70,10 @@ class Selector:
 
     def __str__(self) -> str:
         return "{" + " or ".join(",".join(map(str, matchers)) for matchers in self.alternatives) + "}"
+
+    def written(self) -> str:
+        """Write it so that all releases of VictoriaMetrics read it."""
+        return "{" + " or ".join(",".join(map(Matcher.written, matchers)) for matchers in self.alternatives) + "}"
 
 
 def parse_selector(text: str) -> Selector:

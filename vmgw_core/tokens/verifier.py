@@ -16,7 +16,7 @@ from vmgw_core.base import OBJECT_BYTES, BoundedCache, text_bytes
 from vmgw_core.base.strict_json import FieldError, as_list, as_number, as_text, child, optional, required
 from vmgw_core.errors import InvalidClaims, MalformedToken, MissingToken, TokenExpired, TokenNotYetValid, TokenRefused
 
-from .claims import VMAccessClaim
+from .grants import Grants
 from .keys import KeySet, VerificationKey
 from .rules import NO_RULES, TokenRules
 from .signature import CompactJWS, parse_compact, verify
@@ -35,7 +35,7 @@ class Token:
     It holds only what decisions need, since many are cached.
     """
 
-    access: VMAccessClaim
+    grants: Grants
     expires_at: int | float
     """``exp`` with the leeway, Unix seconds of any size: conversion to a date may fail."""
     not_before: int | float | None
@@ -50,7 +50,7 @@ class Token:
 def _size(text: str, token: Token) -> int:
     """Return the approximate memory of a cached token."""
     times = token.expires_at.__sizeof__() + token.not_before.__sizeof__() + 2 * OBJECT_BYTES
-    return _TOKEN_BYTES + text_bytes(text, token.subject, token.issuer) + times + token.access.memory
+    return _TOKEN_BYTES + text_bytes(text, token.subject, token.issuer) + times + token.grants.memory
 
 
 class TokenVerifier:
@@ -112,7 +112,7 @@ class TokenVerifier:
 
 
 def read_claims(jws: CompactJWS, key: VerificationKey | None, rules: TokenRules) -> Token:
-    """Read ``vm_access`` and the claims of RFC 7519, section 4.1, of ``jws``, which ``key`` has verified.
+    """Read the access and the claims of RFC 7519, section 4.1, of ``jws``, which ``key`` has verified.
 
     Raises ``WrongAudience``, ``ClaimMismatch`` and ``InvalidClaims``.
     """
@@ -127,7 +127,7 @@ def read_claims(jws: CompactJWS, key: VerificationKey | None, rules: TokenRules)
         # It grants nothing, but a token of the wrong form is not meant for this gateway.
         optional(claims, "scope", _check_scope)
         return Token(
-            access=VMAccessClaim.from_claims(claims),
+            grants=rules.grants(claims),
             expires_at=expires_at,
             not_before=None if not_before is None else not_before - rules.leeway,
             subject=_subject(claims.get("sub")),

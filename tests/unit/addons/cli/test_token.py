@@ -75,7 +75,7 @@ def test_what_a_token_carries(run: Run) -> None:
     before = int(time.time())
     text = run(*NEW, *options)[1]
     token = verified(text)
-    claim = token.access
+    [claim] = token.grants.alternatives
     assert str(claim.tenant) == "1:5"
     assert claim.labels == (("team", "dev"), ("env", "a=b"))
     assert claim.filters == ('{x="y"}', '{x="z"}')

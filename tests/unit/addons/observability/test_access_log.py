@@ -6,6 +6,8 @@ import errno
 import io
 import json
 import shlex
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,12 +16,14 @@ from tests.support.wire.tokens import SPEC_READ, SigningKey, tenant
 from vmgw_addons.observability.access_log import AccessLog
 from vmgw_addons.state import Configured, InForce
 from vmgw_addons.support.log_format import LogStyle
+from vmgw_core.access import read_access_policy
 from vmgw_core.backends.backend import Backend
 from vmgw_core.backends.balancer import BackendGroup
 from vmgw_core.enforcement.admission import Policy
 from vmgw_core.enforcement.cycle import Cycle, Gateway
 from vmgw_core.errors import BackendTimeout, Refusal
 from vmgw_core.http.head import RequestHead
+from vmgw_core.tokens import TokenRules
 from vmgw_core.tokens.verifier import TokenVerifier
 
 KEY = SigningKey.generate("ES256")
@@ -197,3 +201,16 @@ def test_no_part_of_a_token_is_in_a_line(target: str, token: str) -> None:
 def test_no_password_is_in_a_line() -> None:
     line = log(decide("GET", "/api/v1/query?password=p4ss", ALICE), 200)
     assert "p4ss" not in line
+
+
+def test_the_entries_of_an_access_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "match: [{name: ops, when: {sub: alice}, grant: {tenant: 1}}, {when: {sub: alice}, grant: {tenant: 2}}]"
+    rules = TokenRules(grants=read_access_policy(text, "policy.yaml").grants)
+    policy = replace(POLICY, cluster=True, verifier=TokenVerifier(None, rules=rules))
+    monkeypatch.setitem(globals(), "POLICY", policy)
+    token = KEY.sign({"exp": time.time() + 60, "sub": "alice"})
+    shown = [fields(decide("GET", path, token), 200) for path in ("/select/2/prometheus/api/v1/query", "/x")]
+    assert [(each["tenant"], each["entries"]) for each in shown] == [
+        ("2:0", "ops,match[1]"),
+        ("1:0,2:0", "ops,match[1]"),
+    ]

@@ -1126,7 +1126,7 @@ def test_whose_request_it_is_and_what_for() -> None:
     head = _head("GET", QUERY, token=TENANT)
     token = identify(SINGLE, head, NOW)
     assert token is not None
-    assert token.access.tenant == TenantID(1, 5)
+    assert token.grants.tenants == (TenantID(1, 5),)
     route = route_of(SINGLE, head)
     assert route is not None
     assert route.path == "/api/v1/query"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.core import keys
 from vmgw_core import errors
+from vmgw_core.access import read_access_policy
 from vmgw_core.backends.backend import Backend
 from vmgw_core.backends.balancer import BackendGroup
 from vmgw_core.enforcement.admission import Body, Policy, admit
@@ -23,6 +24,7 @@ from vmgw_core.explain.text import explanation_text, summary
 from vmgw_core.http import Headers, RequestHead
 from vmgw_core.limits.limiter import Limiter
 from vmgw_core.limits.model import Limit, LimitType, Resolution
+from vmgw_core.tokens import TokenRules
 from vmgw_core.tokens.keys import KeySet, keys_from_jwks, keys_from_pem
 from vmgw_core.tokens.verifier import TokenVerifier
 
@@ -296,7 +298,7 @@ def test_the_token_of_a_refused_request_is_told_as_far_as_it_can_be_read() -> No
     assert story.token is not None
     assert story.token.header == {"alg": "ES256"}
     assert story.token.claims is not None
-    assert (story.token.verified, story.claim) == (False, None)
+    assert (story.token.verified, story.claims) == (False, ())
     unreadable = explain(POLICY, _head("/api/v1/query", "a.b.c"), None, NOW)
     assert "  header: unreadable\n  claims: unreadable\n" in explanation_text(unreadable)
     assert unreadable.as_json()["token"] == {"header": None, "claims": None, "verified": False, "key": None}
@@ -587,3 +589,35 @@ def test_nothing_that_others_chose_can_move_a_cursor(name: str, path: str, query
     )
     for text in (explanation_text(explain(policy, head, None, NOW)), explanation_text(own_page(head, NOW))):
         assert all(line.isprintable() for line in text.removesuffix("\n").split("\n"))
+
+
+ACCESS_POLICY: Final = """
+match:
+- {name: devs, when: {groups: dev}, grant: {tenant: "1:5", labels: {team: dev}, mode: read}}
+- {name: ops, when: {groups: ops}, grant: {tenant: "2:0", filters: ['{team="ops"}']}}
+"""
+
+
+def test_several_grants_and_the_entries_that_gave_them() -> None:
+    rules = TokenRules(grants=read_access_policy(ACCESS_POLICY, "policy.yaml").grants)
+    policy = replace(POLICY, verifier=TokenVerifier(KeySet(PUBLIC), rules=rules))
+    claims = {name: value for name, value in keys.claims(groups=["dev", "ops"]).items() if name != "vm_access"}
+    token = keys.sign(claims, keys.ec_key())
+    story = explain(policy, _head("/select/2/prometheus/api/v1/query", token), None, NOW)
+    assert story.as_json()["access"] == {
+        "tenant": "2:0", "mode": "full", "labels": [], "filters": ['{team="ops"}'], "entries": ["devs", "ops"]
+    }  # fmt: skip
+    assert (
+        '\nAccess\n  by -auth.policy: devs, ops\n  tenant 2:0, mode full\n  filter {team="ops"}\n'
+        in explanation_text(story)
+    )
+    refused = explain(policy, _head("/api/v1/query", token), None, NOW)
+    assert refused.tenant == "1:5, 2:0"
+    assert refused.as_json()["access"] == {
+        "tenant": None, "mode": "full", "labels": None, "filters": None, "entries": ["devs", "ops"],
+        "alternatives": [
+            {"tenant": "1:5", "mode": "read", "labels": [["team", "dev"]], "filters": []},
+            {"tenant": "2:0", "mode": "full", "labels": [], "filters": ['{team="ops"}']},
+        ],
+    }  # fmt: skip
+    assert "  tenant 1:5, mode read\n  label  team=dev\n  tenant 2:0, mode full\n" in explanation_text(refused)

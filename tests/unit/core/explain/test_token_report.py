@@ -52,7 +52,7 @@ def test_a_refused_token_is_told_all_the_same(token: str, now: float, code: str)
     refusal = story.as_json()["refusal"]
     assert isinstance(refusal, dict)
     assert refusal["code"] == code
-    assert story.claim is None
+    assert story.as_json()["access"] is None
     text = story.as_text()
     assert text.startswith(f"REFUSED  {code}: ")
     assert ("unreadable" in text) is (token == "garbage")  # noqa: S105

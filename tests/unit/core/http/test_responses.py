@@ -33,6 +33,7 @@ PROMISED: dict[type[Refusal], tuple[int, str, str]] = {
     errors.WrongAudience: (401, "wrong_audience", "unauthorized"),
     errors.ClaimMismatch: (401, "claim_mismatch", "unauthorized"),
     errors.InvalidClaims: (401, "invalid_claims", "unauthorized"),
+    errors.NoMatchingEntry: (401, "no_matching_entry", "unauthorized"),
     errors.Forbidden: (403, "forbidden", "forbidden"),
     errors.AccessDenied: (403, "access_denied", "forbidden"),
     errors.FiltersIgnored: (403, "filters_ignored", "forbidden"),

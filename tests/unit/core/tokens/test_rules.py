@@ -12,7 +12,7 @@ from tests.support.core import keys
 from tests.support.core.keys import NOW
 from vmgw_core.errors import ClaimMismatch, TokenRefused, WrongAudience
 from vmgw_core.tokens.keys import KeySet, keys_from_pem
-from vmgw_core.tokens.rules import RequiredClaim, TokenRules
+from vmgw_core.tokens.rules import ClaimPath, RequiredClaim, TokenRules
 from vmgw_core.tokens.verifier import TokenVerifier
 
 _KEYS = KeySet(keys_from_pem(keys.pem(keys.ec_key()), "pem"))
@@ -102,8 +102,8 @@ def test_audience_is_judged_after_the_signature() -> None:
 )
 def test_required_claim_accepts(text: str, path: tuple[str, ...], value: str) -> None:
     claim = RequiredClaim.parse(text)
-    assert claim == RequiredClaim(path, value)
-    assert f"{claim.name}={claim.value}" == text
+    assert claim == RequiredClaim(ClaimPath(path), value)
+    assert f"{claim.path}={claim.value}" == text
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_required_claim_rejects(text: str) -> None:
 
 @given(st.lists(st.text(min_size=1), min_size=1), st.text(min_size=1))
 def test_every_path_can_be_written(path: list[str], value: str) -> None:
-    claim = RequiredClaim(tuple(path), value)
-    assert RequiredClaim.parse(f"{claim.name}={value}") == claim
+    claim = RequiredClaim(ClaimPath(tuple(path)), value)
+    assert RequiredClaim.parse(f"{claim.path}={value}") == claim
 
 
 def _requires(*texts: str) -> TokenRules:

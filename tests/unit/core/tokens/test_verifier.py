@@ -52,8 +52,9 @@ def test_the_first_sample() -> None:
     token = TokenVerifier(None).verify(_SAMPLE, NOW)
     assert token.expires_at == 1939346210
     assert token.key is None
-    assert (token.access.tenant, token.access.mode) == (TenantID(0, 0), AccessMode.FULL)
-    assert not token.access.restricted
+    [claim] = token.grants.alternatives
+    assert (claim.tenant, claim.mode) == (TenantID(0, 0), AccessMode.FULL)
+    assert not claim.restricted
     assert (token.not_before, token.subject, token.issuer) == (None, None, None)
 
 
@@ -61,7 +62,7 @@ def test_the_second_sample_expires_beyond_any_date_type() -> None:
     verifier = TokenVerifier(None)
     token = verifier.verify(_TENANT_SAMPLE, NOW)
     assert token.expires_at == 1620162000000
-    assert token.access.tenant == TenantID(15, 0)
+    assert token.grants.tenants == (TenantID(15, 0),)
     assert verifier.verify(_TENANT_SAMPLE, 1620161999999) is token
     assert _code(verifier, _TENANT_SAMPLE, 1620162000000) == "expired"
 
@@ -106,8 +107,9 @@ def test_a_token_in_full() -> None:
     assert token.key is keyset.keys[0]
     assert (token.expires_at, token.not_before) == (NOW + 1, NOW)
     assert (token.subject, token.issuer) == ("alice", keys.ISSUER)
-    assert (token.access.tenant, token.access.mode) == (TenantID(1, 5), AccessMode.READ)
-    assert token.access.labels == (("team", "dev"),)
+    [claim] = token.grants.alternatives
+    assert (claim.tenant, claim.mode) == (TenantID(1, 5), AccessMode.READ)
+    assert claim.labels == token.grants.labels == (("team", "dev"),)
 
 
 def test_a_token_is_read_only_and_keeps_nothing_that_no_decision_needs() -> None:

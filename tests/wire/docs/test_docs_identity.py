@@ -1,0 +1,34 @@
+"""docs/identity.md: each example is run, and prints what it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.wire.processes import run_command
+
+DOCUMENT: Final = (Path(__file__).parents[3] / "docs" / "identity.md").read_text()
+SECTIONS: Final = {
+    section.partition("\n")[0]: dict(re.findall(r"```(yaml policy|json claims|text)\n(.*?)```", section, re.DOTALL))
+    for section in re.split(r"^#+ ", DOCUMENT, flags=re.MULTILINE)
+    if "```text" in section
+}
+
+
+def test_there_is_one_for_each_provider() -> None:
+    providers = re.findall(r"^### (.*)$", DOCUMENT, re.MULTILINE)
+    assert len(providers) == 8
+    assert list(SECTIONS) == ["Access by claims", *providers]
+
+
+@pytest.mark.parametrize("title", SECTIONS)
+def test_an_example(title: str, tmp_path: Path) -> None:
+    blocks = SECTIONS[title]
+    policy, claims = tmp_path / "policy.yaml", tmp_path / "claims.json"
+    policy.write_text(blocks["yaml policy"])
+    claims.write_text(blocks["json claims"])
+    done = run_command("policy", "test", str(policy), f"--claims={claims}")
+    assert (done.returncode, done.stdout, done.stderr) == (0, blocks["text"], "")
