@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.core import keys
 from tests.support.core.keys import NOW
+from tests.support.each import each
 from vmgw_core.base.tenants import TenantID
 from vmgw_core.errors import InvalidClaims, MalformedToken, MissingToken, TokenExpired, TokenNotYetValid, TokenRefused
 from vmgw_core.tokens.claims import AccessMode
@@ -119,7 +120,7 @@ def test_a_token_is_read_only_and_keeps_nothing_that_no_decision_needs() -> None
         token.expires_at = 0  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(
+@each(
     "members",
     [
         pytest.param({"scope": ""}, id="scope, empty"),
@@ -152,7 +153,7 @@ def test_the_subject(sub: object, subject: str | None) -> None:
     assert TokenVerifier(None).verify(_unsigned(sub=sub), NOW).subject == subject
 
 
-@pytest.mark.parametrize(
+@each(
     ("members", "message"),
     [
         pytest.param({"exp": None}, "exp: expected a number, got null", id="exp null"),
@@ -206,7 +207,7 @@ def test_the_signature_is_checked_before_any_claim() -> None:
 # --- times ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("members", "now", "code"),
     [
         pytest.param({"exp": NOW}, NOW - 1, None, id="a second before exp"),
@@ -256,8 +257,8 @@ def test_times_are_judged_on_every_use() -> None:
     assert verifier.verify(token, NOW) == first
 
 
-@pytest.mark.parametrize("number", ["1e400", "-1e400", "1" + "0" * 5000])
-@pytest.mark.parametrize("name", ["exp", "nbf", "iat"])
+@each("number", ["1e400", "-1e400", "1" + "0" * 5000])
+@each("name", ["exp", "nbf", "iat"])
 def test_numbers_out_of_range(name: str, number: str) -> None:
     payload = f'{{"vm_access":{{}},"exp":{NOW + 60},"{name}":{number}}}'.replace(f'"exp":{NOW + 60},"exp"', '"exp"')
     token = keys.sign(payload.encode(), keys.ec_key())
@@ -412,7 +413,7 @@ def test_new_keys_drop_what_was_verified_with_the_old_ones() -> None:
 # --- the header ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "token"),
     [
         pytest.param("Bearer a.b.c", "a.b.c", id="as written"),
@@ -422,7 +423,7 @@ def test_new_keys_drop_what_was_verified_with_the_old_ones() -> None:
         pytest.param("Bearer a b", "a b", id="what follows is not judged here"),
     ],
 )
-@pytest.mark.parametrize("allow", [True, False])
+@each("allow", [True, False])
 def test_header_accepts(value: str, token: str, allow: bool) -> None:
     assert token_from_header([value], allow_without_prefix=allow) == token
 
@@ -434,8 +435,8 @@ def test_header_without_prefix(value: str) -> None:
         token_from_header([value], allow_without_prefix=False)
 
 
-@pytest.mark.parametrize("values", [[], [""], [" "], ["\t"], ["Bearer"], ["bearer  "], [" BEARER "]], ids=repr)
-@pytest.mark.parametrize("allow", [True, False])
+@each("values", [[], [""], [" "], ["\t"], ["Bearer"], ["bearer  "], [" BEARER "]], ids=repr)
+@each("allow", [True, False])
 def test_header_without_token(values: list[str], allow: bool) -> None:
     with pytest.raises(MissingToken, match=r"^missing token$"):
         token_from_header(values, allow_without_prefix=allow)
