@@ -24,11 +24,16 @@ with warnings.catch_warnings():  # warnings are errors here, but for those that 
 StartGateway = Callable[..., Gateway]
 
 
+LONG = {"docs", "oracle", "lanes"}
+"""Folders with files that take longest: a run over several processes begins with them."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.wire)
+    items.sort(key=lambda item: LONG.isdisjoint(item.path.parts))
 
 
 # --- real servers, once per run -------------------------------------------------------------------------------------

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 import urllib.request
 from http.cookiejar import CookieJar
-from pathlib import Path
 from typing import Any
 
 from mitmproxy.version import VERSION
 
-from tests.support.wire.processes import REPOSITORY, Gateway, free_port, mitmproxy_option
+from tests.support.wire.processes import Gateway, free_port, mitmproxy_command, mitmproxy_option
 from tests.support.wire.waiting import HANGS
 
 OLD = VERSION.startswith("11.")
@@ -30,8 +28,8 @@ class MitmWeb(Gateway):
         super().__init__(*flags)
 
     def command(self) -> list[str]:
-        command = [str(Path(sys.executable).parent / "mitmweb"), "-s", str(REPOSITORY / "addons" / "vmgateway.py")]
-        command += ["--no-web-open-browser", "--web-port", str(self.web_port), "--set", f"confdir={self.directory}"]
+        command = mitmproxy_command("mitmweb", self.directory)
+        command += ["--no-web-open-browser", "--web-port", str(self.web_port)]
         if not OLD:
             command += ["--set", f"web_password={_PASSWORD}"]
         for flag in self.flags:

@@ -8,7 +8,9 @@ ends before it should, fails the test with the end of its log.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
+import itertools
 import os
 import random
 import re
@@ -19,14 +21,17 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self, TypeVar
+from typing import IO, Final, Literal, Self, TypeVar
 
+from mitmproxy.certs import CertStore
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.wire import preloaded
 from tests.support.wire.client import Client
 from tests.support.wire.waiting import HANGS, eventually
 
@@ -44,17 +49,30 @@ def free_port() -> int:
     """A port that nobody listens on, from below the range that outgoing connections are given.
 
     A port that the system picks is from that range: while a server on it is being restarted, any client on the
-    machine, even the one that tries to reach it, could be given the same number.
+    machine, even the one that tries to reach it, could be given the same number. No port is given twice, nor to two of
+    the processes that a run of the tests is spread over: it need not be taken at once.
     """
-    first_ephemeral = 32768
+    with _free_ports_lock:
+        for port in _free_ports():
+            with socket.socket() as sock, contextlib.suppress(OSError):
+                sock.bind(("127.0.0.1", port))
+                return port
+    raise AssertionError("no free port")
+
+
+_free_ports_lock = threading.Lock()
+
+
+@functools.cache
+def _free_ports() -> Iterator[int]:
+    end = 32768
     with contextlib.suppress(OSError):
         first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for _ in range(1000):
-        port = random.randrange(10000, max(10100, first_ephemeral))  # noqa: S311
-        with socket.socket() as sock, contextlib.suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no free port")
+        end = first_ephemeral if first_ephemeral > 20000 else end
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = list(range(10000 + worker, end, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+    random.SystemRandom().shuffle(ports)
+    return itertools.cycle(ports)
 
 
 CLUSTER_PROGRAMS: Final = ("vminsert", "vmselect", "vmstorage")
@@ -81,6 +99,24 @@ def find_program(name: str) -> str:
     return found
 
 
+def start_program(
+    command: list[str], *, env: Mapping[str, str], cwd: Path, stdout: IO[bytes], stderr: IO[bytes]
+) -> subprocess.Popen[bytes] | preloaded.Forked:
+    """Start a program in a session of its own; a console script of this environment with its modules loaded."""
+    if preloaded.can_start(command):
+        return preloaded.start(command, env=env, cwd=cwd, stdout=stdout, stderr=stderr)
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=cwd, env=env, start_new_session=True
+    )
+
+
+def end_group(program: subprocess.Popen[bytes] | preloaded.Forked) -> None:
+    """Kill a program that ``start_program`` has started, and what is left of its group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(program.pid, signal.SIGKILL)
+    program.wait()
+
+
 class Process(ABC):
     """One program. A subclass sets what its command line needs, then calls this constructor, which starts it."""
 
@@ -89,7 +125,7 @@ class Process(ABC):
     def __init__(self, *, env: Mapping[str, str] | None = None) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix=f"vmgw-{self.name}-"))
         self._env = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
-        self._popen: subprocess.Popen[bytes] | None = None
+        self._popen: subprocess.Popen[bytes] | preloaded.Forked | None = None
         try:
             self.start()
         except BaseException:
@@ -114,15 +150,7 @@ class Process(ABC):
     def start(self) -> None:
         """Start it, or start it again with the data it had, and wait until it is ready."""
         with (self.directory / "log").open("ab") as log:
-            self._popen = subprocess.Popen(
-                self.command(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self.directory,
-                env=self._env,
-                start_new_session=True,
-            )
+            self._popen = start_program(self.command(), env=self._env, cwd=self.directory, stdout=log, stderr=log)
         self.wait_until(self.is_ready, what="is ready")
 
     def signal(self, number: signal.Signals) -> None:
@@ -149,9 +177,7 @@ class Process(ABC):
     def kill(self) -> None:
         """End it and its group at once, as a crash would."""
         if self._popen is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
-            self._popen.wait()
+            end_group(self._popen)
             self._popen = None
 
     def close(self) -> None:
@@ -172,7 +198,7 @@ class Process(ABC):
     # --- looking at it ----------------------------------------------------------------------------------------------
 
     @property
-    def _process(self) -> subprocess.Popen[bytes]:
+    def _process(self) -> subprocess.Popen[bytes] | preloaded.Forked:
         assert self._popen is not None, f"{self.name} is not running"
         return self._popen
 
@@ -239,14 +265,16 @@ def vmgateway_command() -> list[str]:
 
 def run_vmgateway(*flags: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run ``vmgateway`` until it ends by itself: ``-version``, ``-help``, ``-dryRun``, and starts that fail."""
-    return subprocess.run(
-        [*vmgateway_command(), *flags],
-        env={**os.environ, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=HANGS,
-        check=False,
-    )
+    command = [*vmgateway_command(), *flags]
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        program = start_program(command, env={**os.environ, **(env or {})}, cwd=Path.cwd(), stdout=out, stderr=err)
+        try:
+            code = program.wait(HANGS)
+        finally:
+            end_group(program)
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(command, code, out.read().decode(), err.read().decode())
 
 
 def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -263,6 +291,21 @@ def mitmproxy_option(flag: str) -> str:
     """The mitmproxy option of a flag: ``auth.publicKeyFiles`` is ``vmgw_auth_public_key_files``."""
     words = re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", flag.replace(".", "_"))
     return "vmgw_" + re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", words).lower()
+
+
+@functools.cache
+def _certificate_authority() -> bytes:
+    """What mitmproxy would make for each new ``confdir``: to make a key takes long."""
+    with tempfile.TemporaryDirectory() as directory:
+        CertStore.create_store(Path(directory), "mitmproxy", 2048)
+        return (Path(directory) / "mitmproxy-ca.pem").read_bytes()
+
+
+def mitmproxy_command(program: str, confdir: Path) -> list[str]:
+    """The beginning of the command line of one of mitmproxy's programs, with the gateway in it."""
+    (confdir / "mitmproxy-ca.pem").write_bytes(_certificate_authority())
+    script = str(REPOSITORY / "addons" / "vmgateway.py")
+    return [str(Path(sys.executable).parent / program), "--set", f"confdir={confdir}", "-s", script]
 
 
 def auth_flags(url: str, key_file: Path) -> list[str]:
@@ -299,8 +342,7 @@ class Gateway(Process):
     def command(self) -> list[str]:
         if self.program == "vmgateway":
             return [*vmgateway_command(), *self.flags]
-        command = [str(Path(sys.executable).parent / "mitmdump"), "-s", str(REPOSITORY / "addons" / "vmgateway.py")]
-        command += ["--set", f"confdir={self.directory}"]
+        command = mitmproxy_command("mitmdump", self.directory)
         for script in self.scripts:
             command += ["-s", str(script)]
         for flag in self.flags:

@@ -5,15 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
-import signal
 import subprocess
-import sys
 import termios
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.wire.processes import REPOSITORY, Gateway, Process, free_port
+from tests.support.wire.preloaded import Forked
+from tests.support.wire.processes import (
+    REPOSITORY,
+    Gateway,
+    Process,
+    end_group,
+    free_port,
+    mitmproxy_command,
+    start_program,
+)
+from tests.support.wire.waiting import HANGS
 
 SCRIPT = str(REPOSITORY / "addons" / "vmgateway.py")
 
@@ -51,7 +59,7 @@ class Mitmdump(Gateway):
     def command(self) -> list[str]:
         (self.directory / "config.yaml").write_text(self.config)
         scripts = [str(script) for script in self.before] + [SCRIPT] + [str(script) for script in self.after]
-        command = [str(Path(sys.executable).parent / self.program), "--set", f"confdir={self.directory}"]
+        command = mitmproxy_command(self.program, self.directory)[:-2]
         return [*command, *(part for script in scripts for part in ("-s", script)), *self.arguments]
 
 
@@ -67,26 +75,24 @@ class Ended:
 def run_until_end(program: str, *arguments: str, directory: Path, config: str = "") -> Ended:
     """Run one of mitmproxy's programs, in a terminal if it needs one, until it ends by itself."""
     (directory / "config.yaml").write_text(config)
-    command = [str(Path(sys.executable).parent / program), "--set", f"confdir={directory}", "-s", SCRIPT, *arguments]
+    command = [*mitmproxy_command(program, directory), *arguments]
     if program == "mitmweb":
         command += ["--no-web-open-browser", "--web-port", str(free_port())]
     screen, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (38, 130))
     with contextlib.closing(os.fdopen(screen, "rb")), contextlib.closing(os.fdopen(terminal, "rb")):
-        shown = {"stdin": terminal, "stdout": terminal} if program == "mitmproxy" else {}
         with (directory / "errors").open("wb") as errors:
-            process = subprocess.Popen(
-                command,
-                **{"stdin": subprocess.DEVNULL, "stdout": errors, **shown},  # type: ignore[call-overload]
-                stderr=errors,
-                env={**os.environ, "TERM": "xterm-256color"},
-                start_new_session=True,
-            )
+            environ = {**os.environ, "TERM": "xterm-256color"}
+            process: subprocess.Popen[bytes] | Forked
+            if program == "mitmproxy":
+                process = subprocess.Popen(
+                    command, stdin=terminal, stdout=terminal, stderr=errors, env=environ, start_new_session=True
+                )
+            else:
+                process = start_program(command, env=environ, cwd=Path.cwd(), stdout=errors, stderr=errors)
         try:
-            code = process.wait(40)
+            code = process.wait(HANGS)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            end_group(process)
     text = (directory / "errors").read_text(errors="replace")
     return Ended(code, [line for line in text.splitlines() if "Loading script" not in line and line.strip()])

@@ -6,14 +6,13 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.support.wire.client import Client
-from tests.support.wire.processes import REPOSITORY, find_program, free_port, mitmproxy_option
+from tests.support.wire.processes import find_program, free_port, mitmproxy_command, mitmproxy_option
 from tests.support.wire.waiting import eventually
 
 
@@ -23,8 +22,7 @@ class Terminal:
     def __init__(self, *flags: str) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="vmgw-terminal-"))
         self.port = free_port()
-        command = [str(Path(sys.executable).parent / "mitmproxy"), "-s", str(REPOSITORY / "addons" / "vmgateway.py")]
-        command += ["--set", f"confdir={self.directory}"]
+        command = mitmproxy_command("mitmproxy", self.directory)
         for flag in (f"-httpListenAddr=127.0.0.1:{self.port}", *flags):
             name, given, value = flag.lstrip("-").partition("=")
             command += ["--set", f"{mitmproxy_option(name)}={value if given else 'true'}"]

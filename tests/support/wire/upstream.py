@@ -24,6 +24,8 @@ from types import TracebackType
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.support.wire.processes import free_port
+
 KEPT: Final = 1 << 20
 """Bytes kept of each body, and of each connection's raw input. The rest is counted and, for bodies, hashed."""
 
@@ -287,7 +289,7 @@ class RecordingUpstream:
         self.requests: list[ReceivedRequest] = []
         self.connections: list[ReceivedConnection] = []
         self.stopping = threading.Event()
-        self.port = port
+        self.port = port or free_port()
         self._accepted = 0
         self._live: list[_Connection] = []
         self._listener: socket.socket | None = None
@@ -317,12 +319,11 @@ class RecordingUpstream:
     # --- what the tests do to it ------------------------------------------------------------------------------------
 
     def listen(self) -> None:
-        """Accept connections, on the same port as before when there was one."""
+        """Accept connections, on the same port as before."""
         assert self._listener is None
         listener = socket.create_server(
             (self.host, self.port), family=socket.AF_INET6 if ":" in self.host else socket.AF_INET, backlog=256
         )
-        self.port = listener.getsockname()[1]
         self._listener = listener
         self._acceptor = threading.Thread(target=self._accept, args=(listener,), name="upstream", daemon=True)
         self._acceptor.start()

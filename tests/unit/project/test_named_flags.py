@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-import pytest
-
+from tests.support.each import each
 from vmgw_core.configuration.table import BY_NAME, FLAGS, option_name, variable_name
 
 REPOSITORY: Final = Path(__file__).resolve().parents[3]
@@ -42,13 +41,13 @@ def is_known(name: str) -> bool:
     return name in BY_NAME or name in THEIRS
 
 
-@pytest.mark.parametrize("file", files())
+@each("file", files())
 def test_flags_that_are_named_exist(file: str) -> None:
     named = set(_FLAG.findall((REPOSITORY / file).read_text()))
     assert {name for name in named if not is_known(name)} == set()
 
 
-@pytest.mark.parametrize("file", files())
+@each("file", files())
 def test_options_that_are_named_exist(file: str) -> None:
     named = set(re.findall(r"\bvmgw_[a-z0-9_]+", (REPOSITORY / file).read_text())) - {
         "vmgw_core",

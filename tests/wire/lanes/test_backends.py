@@ -13,7 +13,7 @@ from tests.support.wire.certificates import Authority
 from tests.support.wire.processes import Program, auth_flags, free_port
 from tests.support.wire.tokens import SigningKey
 from tests.support.wire.upstream import HANG_UP, ReceivedRequest, RecordingUpstream, Reply
-from tests.support.wire.waiting import eventually
+from tests.support.wire.waiting import HANGS, eventually
 from tests.wire.conftest import StartGateway
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -70,7 +70,7 @@ def test_requests_are_shared_and_each_backend_has_its_own_credentials_and_path(
         assert gateway.metric("vmgateway_backend_requests_total", url=url) == 6
         assert gateway.metric("vmgateway_backend_duration_seconds_count", url=url) == 6
     assert gateway.metric("vmgateway_backend_errors_total") == 0
-    assert gateway.metric("vmgateway_backend_concurrent_requests") == 0
+    eventually(lambda: gateway.metric("vmgateway_backend_concurrent_requests") == 0)
 
 
 def test_the_least_loaded_backend_is_asked(
@@ -87,7 +87,7 @@ def test_the_least_loaded_backend_is_asked(
         for _ in range(6):
             assert client.get("/api/v1/query?query=up").status == 200
         gate.set()
-        assert held.result(10).status == 200
+        assert held.result(HANGS).status == 200
     assert len(asked(slow)) == 1
     assert len(asked(quick)) == 6
 
@@ -213,7 +213,7 @@ def test_a_backend_killed_under_load(start: StartGateway, key: SigningKey) -> No
             with RecordingUpstream(port=port) as again:
                 eventually(lambda: len(asked(again)) > 20, what="it gets its share again")
                 stop.set()
-                answers = [answer for each in loads for answer in each.result(30)]
+                answers = [answer for each in loads for answer in each.result(HANGS)]
                 written = [request for each in (stays, dies, again) for request in asked(each, WRITE)]
     assert {status for kind, status in answers if kind == "read"} == {200}
     assert {status for _, status in answers} <= {200, 502}

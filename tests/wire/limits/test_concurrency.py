@@ -15,7 +15,7 @@ from tests.support.wire.processes import Gateway
 from tests.support.wire.raw import RawClient, head
 from tests.support.wire.tokens import SigningKey, tenant
 from tests.support.wire.upstream import RecordingUpstream, Reply
-from tests.support.wire.waiting import eventually, holds
+from tests.support.wire.waiting import HANGS, eventually, holds
 from tests.support.wire.write_bodies import TEXT_BLOCK
 from tests.wire.conftest import StartGateway
 
@@ -51,10 +51,10 @@ def test_requests_wait_for_their_turn(
         assert gateway.metric("vmgateway_concurrent_requests_limit") == 2
         assert len(upstream.requests) == 2
         gate.set()
-        assert [answer.result(20).status for answer in reads + writes] == [200] * 8
+        assert [answer.result(HANGS).status for answer in reads + writes] == [200] * 8
     sizes = sorted(request.body_size for request in upstream.requests)
     assert sizes == [0] * 5 + [len(body)] * 3
-    assert gateway.metric("vmgateway_concurrent_requests_current") == 0
+    eventually(lambda: gateway.metric("vmgateway_concurrent_requests_current") == 0)
     assert gateway.metric("vmgateway_concurrent_requests_rejected_total") == 0
 
 
@@ -75,7 +75,7 @@ def test_a_request_that_waited_long_enough_is_refused(
         assert gateway.client().get("/health").status == 200
         assert gateway.client().get("/api/v1/labels").status == 401, "whoever has no token takes no place"
         gate.set()
-        assert held.result(20).status == 200
+        assert held.result(HANGS).status == 200
     assert client.get("/api/v1/labels").status == 200
     assert len(upstream.requests) == 2
     assert gateway.metric("vmgateway_concurrent_requests_rejected_total") == 2
@@ -101,9 +101,9 @@ def test_one_tenant_leaves_room_for_the_others(
             assert (answer.status, answer.header("Retry-After")) == (429, "5")
             assert gateway.client(other).get("/api/v1/query?query=up").status == 200
             gate.set()
-            assert held.result(20).status == 200
+            assert held.result(HANGS).status == 200
     assert gateway.client(one).get("/api/v1/query?query=up").status == 200
-    assert gateway.metric("vmgateway_concurrent_requests_current") == 0
+    eventually(lambda: gateway.metric("vmgateway_concurrent_requests_current") == 0)
 
 
 @pytest.mark.parametrize("lane", ["fast", "flow"])
@@ -125,9 +125,9 @@ def test_clients_that_leave_give_their_places_back(
             third.send(request)
             if lane == "fast":
                 eventually(lambda: gateway.metric("vmgateway_concurrent_requests_waiting") == 1)
-        eventually(lambda: gateway.metric("vmgateway_concurrent_requests_current") == 0)
-        assert gateway.metric("vmgateway_concurrent_requests_waiting") == 0
-        assert gateway.metric("vmgateway_backend_concurrent_requests") == 0
+        for name in ("requests_current", "requests_waiting"):
+            eventually(lambda: gateway.metric(f"vmgateway_concurrent_{name}") == 0)  # noqa: B023
+        eventually(lambda: gateway.metric("vmgateway_backend_concurrent_requests") == 0)
 
 
 def test_who_waits_takes_no_memory_with_its_body(
@@ -147,5 +147,5 @@ def test_who_waits_takes_no_memory_with_its_body(
         eventually(lambda: gateway.metric("vmgateway_concurrent_requests_waiting") == 2)
         holds(lambda: gateway.rss() - before < 16 << 20, during=0.5)
         gate.set()
-        assert [answer.result(60).status for answer in (held, *writes)] == [200] * 3
+        assert [answer.result(HANGS).status for answer in (held, *writes)] == [200] * 3
     assert sorted(request.body_size for request in upstream.requests) == [0, size, size]

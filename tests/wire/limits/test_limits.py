@@ -185,8 +185,10 @@ def test_a_bad_file_keeps_the_limits_in_force(start: Callable[..., Gateway], key
     gateway.signal(signal.SIGHUP)
     found = gateway.wait_for_log(r"[^\n]*limit\.yaml, line 5: limits\[1\]\.value: expected [^\n]*", behind=behind)
     assert "keeping the old configuration" in found[0]
+    gateway.wait_until(
+        lambda: gateway.metric("vmgateway_config_reloads_total", result="error") == 1, what="counts the failure"
+    )
     assert (reloads(gateway, "error"), reloads(gateway, "success")) == (1, 0)
-    assert gateway.metric("vmgateway_config_reloads_total", result="error") == 1
     assert statuses(gateway, token, 3) == [200, 200, 429]
 
 

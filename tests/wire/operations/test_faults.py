@@ -305,7 +305,9 @@ def test_a_disk_that_is_full(
         for _ in range(5):  # on one connection: the answer before must not be the last
             assert kept.ask(row(-1), key.mint()).status == 204
             assert kept.ask(QUERY, "no token").status == 401
-        assert gateway.metric("vmgateway_access_log_lost_lines_total") >= 50
+        gateway.wait_until(
+            lambda: gateway.metric("vmgateway_access_log_lost_lines_total") >= 50, what="counts the lines it lost"
+        )
         assert (gateway.directory / "log").stat().st_size < size + 20_000
         resource.prlimit(gateway.pid, resource.RLIMIT_FSIZE, (hard, hard))
         length = len(gateway.log())

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.wire.processes import REPOSITORY, free_port
+from tests.support.wire.waiting import HANGS
 
 START = "import sys; from vmgw_addons.cli import start; sys.argv[1:] = {arguments!r}; sys.exit(start())"
 BLOCK = "import sys; sys.modules[{library!r}] = None\n"
@@ -22,7 +23,7 @@ def run(*command: str, path: Path | None = None, cwd: Path | None = None) -> sub
     if path is not None:
         environment["PYTHONPATH"] = str(path)
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env=environment, cwd=cwd or "/"
+        command, capture_output=True, text=True, timeout=HANGS, check=False, env=environment, cwd=cwd or "/"
     )
 
 

@@ -254,7 +254,7 @@ def test_why_another_server_failed_is_told(
     given = flags.format(port=port, limits=limits).split()
     gateway = start_gateway("-enable.auth", "-read.url=http://127.0.0.1:1", *given)
     gateway.wait_for_log(rf"\twarn\t.*{words.format(port=port)}")
-    assert failing(gateway, what.format(port=port)) == [cause]
+    gateway.wait_until(lambda: failing(gateway, what.format(port=port)) == [cause], what="shows the failure")
     assert gateway.metric("vmgateway_failures_total", what=what.format(port=port), reason=cause) >= 1
 
 

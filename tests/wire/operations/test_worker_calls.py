@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.wire.processes import Gateway, find_program
 from tests.support.wire.tokens import SigningKey
 from tests.support.wire.upstream import RecordingUpstream
+from tests.support.wire.waiting import HANGS
 from tests.wire.conftest import StartGateway
 
 QUERY = "/api/v1/query?query=up"
@@ -100,5 +101,5 @@ def test_the_page_of_metrics_is_valid(
     )
     assert [sample for sample, number in samples.items() if number > 1] == []
     promtool = [find_program("promtool"), "check", "metrics"]
-    checked = subprocess.run(promtool, input=page, capture_output=True, text=True, timeout=60, check=False)
+    checked = subprocess.run(promtool, input=page, capture_output=True, text=True, timeout=HANGS, check=False)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")

@@ -54,6 +54,9 @@ def test_both_serve_and_metrics_count_what_either_did(gateway: Gateway, key: Sig
         assert client.get(QUERY).status == 200
         sent += 1
         assert sent < 200, "one worker gets all connections"
+    gateway.wait_until(
+        lambda: gateway.metric("vmgateway_requests_total", outcome="admitted") == sent, what="has counted the last"
+    )
     for _ in range(5):  # whichever worker is asked
         assert gateway.metric("vmgateway_requests_total", outcome="admitted") == sent
 

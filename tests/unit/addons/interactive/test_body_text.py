@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.addons import bodies
 from tests.support.addons.bodies import attribute, double, export, field, fixed64, integer, series
+from tests.support.each import each
 from vmgw_addons.interactive.body_text import (
     MAX_DECODED,
     MAX_LINES,
@@ -126,7 +127,7 @@ def test_json_that_is_nested_or_long() -> None:
 # --- decompressing -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("data", "encoding"),
     [
         (SNAPPY, "snappy"),
@@ -143,7 +144,7 @@ def test_decompress(data: bytes, encoding: str) -> None:
     assert decompress(data, encoding) == bodies.WRITE_REQUEST
 
 
-@pytest.mark.parametrize(
+@each(
     ("data", "encoding", "reason"),
     [
         (bodies.varint(MAX_DECODED + 1) + b"x", "snappy", "decodes to more than"),
@@ -161,7 +162,7 @@ def test_decompress_refuses(data: bytes, encoding: str, reason: str) -> None:
         decompress(data, encoding)
 
 
-@pytest.mark.parametrize(
+@each(
     ("data", "encoding", "too_far"),
     [
         (b"x" * 100, "", False),

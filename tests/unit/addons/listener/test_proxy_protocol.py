@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.each import each
 from vmgw_addons.listener.proxy_protocol import NoProxyHeader, parse, read_header
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -49,7 +50,7 @@ def test_waits_for_the_whole_header(header: bytes, client: str | None) -> None:
         assert parse(header[:size]) is None, size
 
 
-@pytest.mark.parametrize(
+@each(
     "data",
     [
         b"GET / HTTP/1.1\r\n",

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.each import each
 from tests.support.wire.tokens import SPEC_READ, SigningKey, tenant
 from vmgw_addons.observability.access_log import AccessLog
 from vmgw_addons.state import Configured, InForce
@@ -164,8 +165,8 @@ FORGERIES = [
 ]
 
 
-@pytest.mark.parametrize("text", FORGERIES)
-@pytest.mark.parametrize("as_json", [True, False])
+@each("text", FORGERIES)
+@each("as_json", [True, False])
 def test_what_a_client_chooses_passes_for_nothing_else(text: str, *, as_json: bool) -> None:
     token = KEY.mint(tenant(1, 5), sub=text)
     for cycle in (
@@ -185,11 +186,11 @@ def test_what_a_client_chooses_passes_for_nothing_else(text: str, *, as_json: bo
             assert [value for name, _, value in names if name == "tenant"] == ["1:5"]
 
 
-@pytest.mark.parametrize(
+@each(
     "target",
     [f"/{ALICE}", f"/x/{ALICE}/y", f"/api/v1/query?token={ALICE}", f"/nowhere?{ALICE}", f"/metrics?authKey={ALICE}"],
 )
-@pytest.mark.parametrize("token", [ALICE, SPEC_READ, "qqxx.zzyyww.no-token-of-any-kind"])
+@each("token", [ALICE, SPEC_READ, "qqxx.zzyyww.no-token-of-any-kind"])
 def test_no_part_of_a_token_is_in_a_line(target: str, token: str) -> None:
     line = log(decide("GET", target, token), 200)
     for text in (ALICE, token):

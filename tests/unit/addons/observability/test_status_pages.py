@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support.addons.configured import GatewayState, asked, configured
+from tests.support.each import each
 from vmgw_addons.observability.metrics import Telemetry
 from vmgw_addons.observability.status_pages import StatusPages
 from vmgw_addons.observability.worker_calls import WorkerCalls
@@ -33,7 +34,7 @@ def answer(made: StatusPages, target: str, method: str = "GET") -> Response | No
     return given
 
 
-@pytest.mark.parametrize(
+@each(
     ("method", "target", "status"),
     [
         ("GET", "/", 200),

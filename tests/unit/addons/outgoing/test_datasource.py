@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.addons.datasources import NOW, datasource, settings
+from tests.support.each import each
 from tests.support.wire.certificates import Authority
 from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
 from vmgw_addons.outgoing import RequestFailed
@@ -293,7 +294,7 @@ def test_a_datasource_that_is_down() -> None:
 # --- what is refused at the start ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("flags", "reason"),
     [
         pytest.param(["url=vm:8428"], "-datasource.url: expected a URL", id="no URL"),

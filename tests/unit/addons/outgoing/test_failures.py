@@ -8,6 +8,7 @@ import ssl
 
 import pytest
 
+from tests.support.each import each
 from vmgw_addons.outgoing import RequestFailed, failure_of, failure_of_text
 from vmgw_core.base import FieldError
 from vmgw_core.errors import Cause, ConfigurationError
@@ -17,7 +18,7 @@ def of_ssl(text: str) -> ssl.SSLError:
     return ssl.SSLError(1, text)
 
 
-@pytest.mark.parametrize(
+@each(
     ("error", "text", "cause"),
     [
         (OSError(errno.ECONNREFUSED, "Connect call failed ('10.0.0.7', 1)"), "Connection refused", Cause.REFUSED),

@@ -9,6 +9,7 @@ import pytest
 from mitmproxy.options import Options
 
 from tests.support.addons.fakes import mitmproxy_with
+from tests.support.each import each
 from vmgw_addons.process.lane_choice import why_flows
 from vmgw_addons.process.mitmproxy_options import Host, complete, read_host
 from vmgw_core.configuration import Settings
@@ -17,7 +18,7 @@ from vmgw_core.errors import ConfigurationError
 URL = "http://127.0.0.1:8428"
 
 
-@pytest.mark.parametrize(
+@each(
     ("options", "url", "address"),
     [
         ({}, "", ""),

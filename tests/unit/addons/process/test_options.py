@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from mitmproxy.options import Options
 
+from tests.support.each import each
 from vmgw_addons.process.options import OPTION_TYPES, check_unknown, convert_deferred, default_of
 from vmgw_core.configuration import FLAGS, option_name
 from vmgw_core.errors import ConfigurationError
@@ -28,7 +29,7 @@ def converted(options: Options) -> dict[str, Any]:
     return {name: option.current() for name, option in options.items() if option.has_changed()}
 
 
-@pytest.mark.parametrize(
+@each(
     ("options", "name", "value"),
     [
         (given("vmgw_tls=true"), "vmgw_tls", True),
@@ -55,7 +56,7 @@ def test_accepts(options: Options, name: str, value: object) -> None:
     assert converted(options) == {name: value}
 
 
-@pytest.mark.parametrize(
+@each(
     ("options", "message"),
     [
         (given("vmgw_tls=maybe"), 'flag -tls (option vmgw_tls): expected true or false, got "maybe"'),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.each import each
 from vmgw_addons.state.page_access import PageAccess, header_edit
 from vmgw_addons.support.secrets import Secret
 from vmgw_core.configuration.command_line import parse
@@ -31,7 +32,7 @@ def basic(text: str, scheme: str = "Basic") -> Headers:
 BASIC = ("-httpAuth.username=user", "-httpAuth.password=päss:word")
 
 
-@pytest.mark.parametrize(
+@each(
     ("flags", "query", "headers", "expected"),
     [
         pytest.param((), "", (), 200, id="nothing is asked for"),
@@ -77,7 +78,7 @@ def test_path_prefix(text: str, prefix: str) -> None:
     assert access(f"-http.pathPrefix={text}").prefix == prefix
 
 
-@pytest.mark.parametrize(
+@each(
     "flags",
     [
         ("-http.pathPrefix=/a//b",),
@@ -98,8 +99,8 @@ def test_what_cannot_be_used_is_named(flags: tuple[str, ...]) -> None:
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("value", ["a\r\nX-Other: b", "a\nb", "ü", "a\x00"])
-@pytest.mark.parametrize("name", ["hsts", "csp", "frameOptions"])
+@each("value", ["a\r\nX-Other: b", "a\nb", "ü", "a\x00"])
+@each("name", ["hsts", "csp", "frameOptions"])
 def test_a_value_that_is_no_header_is_refused(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"http.header.{name}"):
         header_edit(parse([f"-http.header.{name}={value}"], {}).settings)

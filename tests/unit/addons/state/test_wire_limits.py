@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import pytest
-
+from tests.support.each import each
 from vmgw_addons.state.wire_limits import WireLimits
 from vmgw_core.configuration import parse
 
 DEFAULTS = parse([], {}).settings
 
 
-@pytest.mark.parametrize(
+@each(
     ("flag", "text", "field", "value"),
     [
         ("http.maxChunkLine", "64", "chunk_line", 64),

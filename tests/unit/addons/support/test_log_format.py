@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from tests.support.each import each
 from vmgw_addons.support.log_format import LineFormatter, LogStyle, PerSecond, one_line, shortened
 from vmgw_core.configuration.command_line import parse
 from vmgw_core.errors import ConfigurationError
@@ -81,10 +82,8 @@ def test_json(flags: tuple[str, ...], expected: Mapping[str, object]) -> None:
     assert list(json.loads(text)) == list(expected)
 
 
-@pytest.mark.parametrize("flags", [(), ("-loggerFormat=json",)], ids=["default", "json"])
-@pytest.mark.parametrize(
-    "end", ["\n", "\r\n", "\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029", "\x1b[2K", "\x00"]
-)
+@each("flags", [(), ("-loggerFormat=json",)], ids=["default", "json"])
+@each("end", ["\n", "\r\n", "\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029", "\x1b[2K", "\x00"])
 def test_a_message_cannot_begin_a_line_of_its_own(flags: tuple[str, ...], end: str) -> None:
     text = line(f"hello{end}2026-01-01T00:00:00.000Z\tinfo\tx.py:1\tforged", *flags)
     assert len(text.splitlines()) == 1
@@ -134,7 +133,7 @@ def test_without_a_limit_everything_passes() -> None:
     assert all(limits.filter(record("x", logging.ERROR)) for _ in range(100))
 
 
-@pytest.mark.parametrize(
+@each(
     ("flag", "reason"),
     [
         ("-loggerFormat=xml", '-loggerFormat: expected default or json, got "xml"'),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.each import each
 from vmgw_core.base import strict_json
 from vmgw_core.base.strict_json import FieldError, as_number, load_object, shown
 
@@ -24,7 +25,7 @@ def test_integer_accepts(value: int) -> None:
     assert _account(value) == value
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "got"),
     [
         pytest.param("15", "a string", id="string"),
@@ -103,8 +104,8 @@ _READERS = [
 ]
 
 
-@pytest.mark.parametrize("get", [strict_json.optional, strict_json.required])
-@pytest.mark.parametrize(("read", "value", "message"), _READERS)
+@each("get", [strict_json.optional, strict_json.required])
+@each(("read", "value", "message"), _READERS)
 def test_fields_are_read_with_their_paths(
     get: Callable[..., object], read: Callable[[object, str], object], value: object, message: str
 ) -> None:
@@ -140,7 +141,7 @@ def test_child(path: str, key: str | int, expected: str) -> None:
 # --- JSON ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("data", "expected"),
     [
         pytest.param(b"{}", {}, id="empty"),
@@ -158,7 +159,7 @@ def test_load_object_accepts(data: bytes | str, expected: object) -> None:
     assert load_object(data, "payload", max_depth=4) == expected
 
 
-@pytest.mark.parametrize(
+@each(
     ("data", "message"),
     [
         pytest.param(b"", "not valid JSON (line 1, column 1)", id="empty"),
@@ -242,7 +243,7 @@ def test_any_input_gives_an_object_or_a_field_error(data: bytes | str) -> None:
     assert json.dumps(value, ensure_ascii=False).encode()
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "text"),
     [
         ("", '""'),

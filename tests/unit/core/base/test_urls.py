@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.each import each
 from vmgw_core.base import HIDDEN, is_http_url, without_credentials
 
 
@@ -16,7 +17,7 @@ def test_a_url_that_can_be_fetched(url: str) -> None:
     assert is_http_url(url)
 
 
-@pytest.mark.parametrize(
+@each(
     "url",
     ["", "a", "/a", "ftp://a", "http://", "http://:80", "http://a:0", "http://a:port", "http://a:65536", "http://[a"],
 )

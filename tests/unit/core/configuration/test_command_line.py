@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.each import each
 from vmgw_core.configuration.command_line import CommandLine, parse
 from vmgw_core.configuration.settings import Settings
 from vmgw_core.configuration.table import FLAGS, value_of
@@ -39,7 +40,7 @@ def changed(parsed: CommandLine) -> dict[str, object]:
 # --- the command line ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("argv", "values"),
     [
         pytest.param([], {}, id="nothing"),
@@ -106,7 +107,7 @@ def test_three_keys_of_the_specification(key: str) -> None:
     assert parsed.settings.auth_public_keys == (PEM,)
 
 
-@pytest.mark.parametrize(
+@each(
     ("argv", "message"),
     [
         (["-enable.auht"], "unknown flag -enable.auht: did you mean -enable.auth?"),

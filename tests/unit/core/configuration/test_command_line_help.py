@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from tests.support.each import each
 from vmgw_core.configuration.command_line import help_text, parse, settings_from_options
 from vmgw_core.configuration.flag import Flag, Kind
 from vmgw_core.configuration.settings import Settings
@@ -37,7 +38,7 @@ def test_options_at_their_defaults_are_the_defaults() -> None:
     assert from_options() == Settings()
 
 
-@pytest.mark.parametrize(
+@each(
     ("option", "value", "name", "parsed"),
     [
         ("vmgw_enable_auth", True, "enable.auth", True),
@@ -56,7 +57,7 @@ def test_options_accept(option: str, value: object, name: str, parsed: Value) ->
     assert type(value_of(BY_NAME[name], settings)) is type(parsed)
 
 
-@pytest.mark.parametrize(
+@each(
     ("option", "value", "name", "reason"),
     [
         (

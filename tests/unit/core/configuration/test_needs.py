@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 
+from tests.support.each import each
 from vmgw_core.configuration import BY_NAME, Kind, Settings, check_needs, parse
 from vmgw_core.configuration.needs import NEEDS
 from vmgw_core.configuration.table import settings_of
@@ -97,8 +98,8 @@ def with_need(values: dict[str, Value], need: str) -> None:
     values[name] = other_value(name, text)
     if BY_NAME[name].kind is Kind.BOOL:
         values[name] = True
-    for each in NEEDS.get(name, ())[:1]:
-        with_need(values, each)
+    for need in NEEDS.get(name, ())[:1]:
+        with_need(values, need)
 
 
 def test_every_flag_has_been_thought_of() -> None:
@@ -108,7 +109,7 @@ def test_every_flag_has_been_thought_of() -> None:
     assert (ALONE | set(NEEDS)) - effective == set()
 
 
-@pytest.mark.parametrize("name", NEEDS)
+@each("name", NEEDS)
 def test_a_flag_without_the_one_it_needs_is_refused_and_with_each_of_them_taken(name: str) -> None:
     values: dict[str, Value] = {}
     if "write.checkLabelNames" in NEEDS[name]:  # which is on by default
@@ -128,7 +129,7 @@ def test_the_default_needs_nothing() -> None:
     check_needs(parse(["-tlsCertFile=", "-mtls=false", "-pushmetrics.interval=10s"], {}).settings)
 
 
-@pytest.mark.parametrize(
+@each(
     ("flags", "message"),
     [
         ("-tlsCertFile=/c", "-tlsCertFile has no effect without -tls"),

@@ -16,7 +16,7 @@ from vmgw_core.configuration.table import BY_NAME, FLAGS
 from vmgw_core.configuration.values import parse_duration
 
 
-@pytest.mark.parametrize(
+@each(
     ("argument", "line"),
     [
         ("-enable.auth", '-enable.auth="true"'),

@@ -34,7 +34,7 @@ def test_groups_are_contiguous() -> None:
 
 
 # The specification, heading "Configuration", and the additions of this program.
-@pytest.mark.parametrize(
+@each(
     ("name", "kind", "default"),
     [
         ("auth.httpHeader", Kind.ARRAY, ("Authorization",)),
@@ -81,7 +81,7 @@ def test_urls_are_secret() -> None:
     assert {flag.name for flag in FLAGS if flag.secret} >= {"read.url", "write.url"}
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "option"),
     [
         ("auth.publicKeyFiles", "vmgw_auth_public_key_files"),

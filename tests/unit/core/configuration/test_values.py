@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.each import each
 from vmgw_core.configuration.values import (
     Value,
     format_array,
@@ -119,14 +120,14 @@ REJECTED: list[tuple[Callable[[str], Value], str, str]] = [
 NUMERIC = [parse_bool, parse_int, parse_float, parse_duration, parse_size]
 
 
-@pytest.mark.parametrize(("parser", "text", "value"), ACCEPTED)
+@each(("parser", "text", "value"), ACCEPTED)
 def test_scalar_accepts(parser: Callable[[str], Value], text: str, value: Value) -> None:
     parsed = parser(text)
     assert parsed == value
     assert type(parsed) is type(value)
 
 
-@pytest.mark.parametrize(("parser", "text", "reason"), REJECTED)
+@each(("parser", "text", "reason"), REJECTED)
 def test_scalar_rejects(parser: Callable[[str], Value], text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=f'^{re.escape(reason)}, got "') as refusal:
         parser(text)
@@ -150,7 +151,7 @@ def test_any_text_gives_a_value_or_a_value_error(parser: Callable[[str], Value],
     assert refusal.isprintable()
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "items"),
     [
         ("", ()),
@@ -235,7 +236,7 @@ def test_any_text_is_an_array(text: str) -> None:
     assert parse_array(format_array(items)) == items
 
 
-@pytest.mark.parametrize(
+@each(
     ("items", "text"),
     [
         ((), ""),

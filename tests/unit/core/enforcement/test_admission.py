@@ -193,7 +193,7 @@ FOREIGN = "/select/1:6/prometheus/api/v1/query"
 LEAKING = "/api/v1/series/count"
 
 
-@pytest.mark.parametrize(
+@each(
     ("policy", "head", "error"),
     [
         # In this order: what is wrong first is what the client is told.
@@ -425,7 +425,7 @@ def _typed(content_type: bytes) -> Headers:
     return ((b"Content-Type", content_type), LENGTH)
 
 
-@pytest.mark.parametrize(
+@each(
     ("method", "target", "headers", "body"),
     [
         pytest.param("GET", QUERY, (), Body.NONE, id="GET"),
@@ -463,7 +463,7 @@ def test_what_becomes_of_a_body(method: str, target: str, headers: Headers, body
     assert admit(SINGLE, _head(method, target, *headers), NOW).body is body
 
 
-@pytest.mark.parametrize(
+@each(
     "headers",
     [
         pytest.param((LENGTH,), id="no type"),
@@ -485,7 +485,7 @@ def test_what_becomes_of_a_body(method: str, target: str, headers: Headers, body
         pytest.param((TYPE, LENGTH, (b"Content-Encoding", b"")), id="an empty coding"),
     ],
 )
-@pytest.mark.parametrize(("method", "target"), [("POST", QUERY), ("GET", QUERY), ("POST", "/tags/delSeries")])
+@each(("method", "target"), [("POST", QUERY), ("GET", QUERY), ("POST", "/tags/delSeries")])
 def test_a_body_that_cannot_be_inspected_is_refused(method: str, target: str, headers: Headers) -> None:
     with pytest.raises(errors.UnsupportedBody):
         admit(SINGLE, _head(method, target, *headers), NOW)
@@ -501,7 +501,7 @@ def test_a_form_that_says_it_is_too_large_is_refused(length: bytes) -> None:
 # --- the request the backend gets: where and what ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("policy", "method", "target", "token", "expected"),
     [
         pytest.param(SINGLE, "GET", QUERY, ANYBODY, "/base/api/v1/query", id="single"),
@@ -652,7 +652,7 @@ def test_a_multipart_form_becomes_urlencoded() -> None:
     assert [key for key, _ in go_query.parse_query(sent.body.decode())] == ["query", "extra_filters", "a&b"]
 
 
-@pytest.mark.parametrize(
+@each(
     ("target", "form"),
     [
         pytest.param(QUERY + "?a=b;c", b"", id="a semicolon in the URL"),
@@ -662,7 +662,7 @@ def test_a_multipart_form_becomes_urlencoded() -> None:
         pytest.param(QUERY, b"a=%zz", id="a bad escape in the form"),
     ],
 )
-@pytest.mark.parametrize("token", [ANYBODY, DEV], ids=["anybody", "dev"])
+@each("token", [ANYBODY, DEV], ids=["anybody", "dev"])
 def test_an_argument_that_go_would_drop_is_refused(target: str, form: bytes, token: str) -> None:
     with pytest.raises(errors.BadRequest):
         _send(SINGLE, *_with_form(target, form + b"&a=b", token=token))
@@ -703,14 +703,14 @@ def test_all_else_is_forwarded_as_it_came() -> None:
     assert _forwarded(*headers) == headers
 
 
-@pytest.mark.parametrize(
+@each(
     "name",
     [
         *("Authorization", "Cookie", "AccountID", "ProjectID", "Connection", "Keep-Alive", "Proxy-Connection", "TE"),
         *("Proxy-Authenticate", "Proxy-Authorization", "Trailer", "Upgrade", "Expect", "X-Token"),
     ],
 )
-@pytest.mark.parametrize("spell", [str, str.lower, str.upper, str.swapcase], ids=["as is", "lower", "upper", "swapped"])
+@each("spell", [str, str.lower, str.upper, str.swapcase], ids=["as is", "lower", "upper", "swapped"])
 def test_a_header_never_leaves_the_gateway(name: str, spell: Callable[[str], str]) -> None:
     policy = replace(SINGLE, token_source=TokenSource(headers=(b"x-token",), allow_without_prefix=True))
     if name != "X-Token":
@@ -893,7 +893,7 @@ def test_a_grant_says_whose_request_it_is() -> None:
 OPEN: Final = replace(CLUSTER, auth=False)
 
 
-@pytest.mark.parametrize(
+@each(
     ("method", "target", "sent", "subject"),
     [
         ("GET", "/select/0/prometheus/api/v1/query?query=up", "/select/0:0/prometheus/api/v1/query?query=up", "0"),
@@ -921,7 +921,7 @@ def test_without_auth_the_path_names_the_tenant(
         assert not any(name.lower() == b"authorization" for name, _ in upstream.headers)
 
 
-@pytest.mark.parametrize(
+@each(
     "target",
     [
         "/api/v1/query",

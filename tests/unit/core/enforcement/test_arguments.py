@@ -54,7 +54,7 @@ RELABEL = _route("/metric-relabel-debug")
 # --- what is added -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("route", "claim", "query", "expected"),
     [
         pytest.param(QUERY, NOBODY, "query=m", "query=m", id="nothing to enforce"),
@@ -87,8 +87,8 @@ def test_what_is_added(route: Route, claim: VMAccessClaim, query: str, expected:
     assert enforce(route, claim, query, None, cluster=False) == (expected, None)
 
 
-@pytest.mark.parametrize("route", [LABELS, VALUES], ids=["labels", "values"])
-@pytest.mark.parametrize(
+@each("route", [LABELS, VALUES], ids=["labels", "values"])
+@each(
     ("claim", "expected"),
     [
         pytest.param(NOBODY, [], id="nothing to enforce"),
@@ -141,9 +141,7 @@ def test_what_only_looks_like_a_match_does_not_keep_ours_away(query: str) -> Non
     assert go_query.named(sent, "match[]") == ['{team="dev"}']
 
 
-@pytest.mark.parametrize(
-    "route", [pytest.param(route, id=route.path) for route in ROUTES if route.filters is Filters.BIND]
-)
+@each("route", [pytest.param(route, id=route.path) for route in ROUTES if route.filters is Filters.BIND])
 def test_only_label_listings_get_a_match(route: Route) -> None:
     query, _ = enforce(route, BY_LABEL, "", None, cluster=False)
     lists_labels = route.path.removeprefix("/prometheus") in ("/api/v1/labels", "/api/v1/label/<name...>/values")
@@ -168,7 +166,7 @@ def test_labels_as_a_selector_mean_the_labels(labels: dict[str, str]) -> None:
 # --- filters on the metric name ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "sent"),
     [
         pytest.param("total", r'{__name__=~"total(?:\\b|\\B)"}', id="a name alone"),
@@ -206,7 +204,7 @@ def test_labels_as_a_selector_mean_the_labels(labels: dict[str, str]) -> None:
         pytest.param('{name="total"}', '{name="total"}', id="a label that is called name"),
     ],
 )
-@pytest.mark.parametrize("route", [QUERY, DELETE], ids=["read", "delete"])
+@each("route", [QUERY, DELETE], ids=["read", "delete"])
 def test_a_filter_on_the_metric_name_is_looked_up_as_it_is(route: Route, text: str, sent: str) -> None:
     """Else the storage joins it with a name of the client's: total and secret_(total|x) find secret_total."""
     values = go_query.parse_query(enforce(route, _claim(text), "", None, cluster=False)[0])
@@ -298,8 +296,8 @@ def test_a_token_for_the_whole_of_a_single_node_may_trace(pair: str) -> None:
     assert enforce(QUERY, NOBODY, f"a=1&{pair}", pair, cluster=False) == (f"a=1&{pair}", pair)
 
 
-@pytest.mark.parametrize("pair", ["nocache=0", "noc%61che=", "NoCache=0", "nocache%20=0", "nocache=0&nocache=1"])
-@pytest.mark.parametrize("path", ["/api/v1/query", "/prometheus/api/v1/query_range"])
+@each("pair", ["nocache=0", "noc%61che=", "NoCache=0", "nocache%20=0", "nocache=0&nocache=1"])
+@each("path", ["/api/v1/query", "/prometheus/api/v1/query_range"])
 def test_a_path_for_all_tenants_is_not_cached(path: str, pair: str) -> None:
     """The cache of the backend does not see which tenant a query there is held to."""
     sent = enforce(_route(path), BY_LABEL, f"a=1&{pair}", f"{pair}&b=2", cluster=True, multitenant=True)
@@ -345,23 +343,23 @@ FILTER_SPELLINGS = [
 ]
 
 
-@pytest.mark.parametrize("pair", LABEL_SPELLINGS)
-@pytest.mark.parametrize("route", [QUERY, DELETE, WRITE, STATIC], ids=["read", "delete", "write", "static"])
+@each("pair", LABEL_SPELLINGS)
+@each("route", [QUERY, DELETE, WRITE, STATIC], ids=["read", "delete", "write", "static"])
 def test_a_label_of_the_client_is_removed_from_url_and_form(route: Route, pair: str) -> None:
     query, form = enforce(route, BY_LABEL, f"a=1&{pair}&b=2&{pair}", f"{pair}&c=3&{pair}", cluster=False)
     plain = "a=1&b=2" if route is STATIC else "a=1&b=2&extra_label=team%3Ddev"
     assert (query, form) == (plain, "c=3")
 
 
-@pytest.mark.parametrize("pair", FILTER_SPELLINGS)
-@pytest.mark.parametrize("route", [QUERY, DELETE, STATIC], ids=["read", "delete", "static"])
+@each("pair", FILTER_SPELLINGS)
+@each("route", [QUERY, DELETE, STATIC], ids=["read", "delete", "static"])
 def test_a_filter_of_the_client_is_removed_from_url_and_form(route: Route, pair: str) -> None:
     query, form = enforce(route, BY_FILTER, f"a=1&{pair}&b=2&{pair}", f"{pair}&c=3&{pair}", cluster=False)
     plain = "a=1&b=2" if route is STATIC else "a=1&b=2&extra_filters[]=%7Bteam%3D%22dev%22%7D"
     assert (query, form) == (plain, "c=3")
 
 
-@pytest.mark.parametrize(
+@each(
     ("claim", "pair"),
     [
         pytest.param(BY_LABEL, f"extra_filters[]={OPS}", id="a filter beside a label"),
@@ -384,17 +382,17 @@ def test_what_can_only_narrow_or_means_nothing_stays(claim: VMAccessClaim, pair:
     assert form == pair
 
 
-@pytest.mark.parametrize("pair", ["id=1", "ID=1", "%69d=1", "+id%20=1", "id"])
-@pytest.mark.parametrize("claim", [NOBODY, BY_BOTH], ids=["nobody", "dev"])
+@each("pair", ["id=1", "ID=1", "%69d=1", "+id%20=1", "id"])
+@each("claim", [NOBODY, BY_BOTH], ids=["nobody", "dev"])
 def test_the_relabel_tools_lose_their_target(claim: VMAccessClaim, pair: str) -> None:
     """``id`` names a scrape target of the server, whose configuration the tools show, to anybody."""
     assert enforce(RELABEL, claim, f"{pair}&metric=m", f"a=1&{pair}", cluster=False) == ("metric=m", "a=1")
 
 
-@pytest.mark.parametrize("place", ["URL", "form"])
-@pytest.mark.parametrize("pair", ["extra_label=team=dev;x", "a=%zz", "a=b c"])
-@pytest.mark.parametrize("claim", [NOBODY, BY_BOTH], ids=["nobody", "dev"])
-@pytest.mark.parametrize("route", [QUERY, WRITE, STATIC], ids=["read", "write", "static"])
+@each("place", ["URL", "form"])
+@each("pair", ["extra_label=team=dev;x", "a=%zz", "a=b c"])
+@each("claim", [NOBODY, BY_BOTH], ids=["nobody", "dev"])
+@each("route", [QUERY, WRITE, STATIC], ids=["read", "write", "static"])
 def test_an_argument_that_go_would_drop_is_refused(route: Route, claim: VMAccessClaim, pair: str, place: str) -> None:
     with pytest.raises(BadRequest, match=f"^the {place} has"):
         enforce(route, claim, pair if place == "URL" else "", pair if place == "form" else None, cluster=False)
@@ -559,7 +557,7 @@ def test_any_text_is_enforced_or_refused(route: Route, claim: VMAccessClaim, que
 # --- limits of the backend -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     "count",
     [
         pytest.param(9_999, id="as many as Go reads"),
@@ -567,7 +565,7 @@ def test_any_text_is_enforced_or_refused(route: Route, claim: VMAccessClaim, que
         pytest.param(50_000, id="many"),
     ],
 )
-@pytest.mark.parametrize("route", [QUERY, WRITE, DELETE], ids=["read", "write", "delete"])
+@each("route", [QUERY, WRITE, DELETE], ids=["read", "write", "delete"])
 def test_the_label_is_read_however_many_arguments_there_are(route: Route, count: int) -> None:
     """Go reads none of a query's arguments if they are too many, and the query itself may stand in the form."""
     try:

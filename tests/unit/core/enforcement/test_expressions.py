@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.support.each import each
 from vmgw_core.base.tenants import TenantID
 from vmgw_core.enforcement.arguments import enforce
 from vmgw_core.enforcement.expressions import MAX_LENGTH
@@ -43,9 +44,9 @@ QUERIES = [
 ]
 
 
-@pytest.mark.parametrize(("path", "key"), QUERIES)
-@pytest.mark.parametrize("encoded", [quote, _every_byte], ids=["plain", "every byte"])
-@pytest.mark.parametrize("place", ["URL", "form"])
+@each(("path", "key"), QUERIES)
+@each("encoded", [quote, _every_byte], ids=["plain", "every byte"])
+@each("place", ["URL", "form"])
 def test_every_query_is_looked_at(path: str, key: str, encoded: object, place: str) -> None:
     assert callable(encoded)
     pair = f"a=1&{encoded(key)}={encoded(BOMB)}"

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.each import each
 from vmgw_core.enforcement.graphite import check_target, check_times
 from vmgw_core.errors import CostlyQuery
 
 
-@pytest.mark.parametrize(
+@each(
     "target",
     [
         "servers.web-0.cpu",
@@ -45,7 +46,7 @@ def test_what_dashboards_ask_passes(target: str) -> None:
     check_target(target)
 
 
-@pytest.mark.parametrize(
+@each(
     "target",
     [
         "stdev(*,-1,9223372036854775807)",
@@ -94,7 +95,7 @@ def test_what_ends_the_process_is_refused(target: str) -> None:
         check_target(target)
 
 
-@pytest.mark.parametrize(
+@each(
     ("key", "value"),
     [("from", "-1h"), ("from", "1600000000"), ("until", "now"), ("until", "20260101"), ("storage_step", "1s"),
      ("until", "12:30_20260101"), ("storage_step", "10s"), ("storage_step", "x"), ("from", "")],
@@ -103,7 +104,7 @@ def test_times_pass(key: str, value: str) -> None:
     check_times(key, value)
 
 
-@pytest.mark.parametrize(
+@each(
     ("key", "value"),
     [("from", "-5000000000000000"), ("until", "5000000000000000"), ("until", "+200000000000"), ("from", "-99999999y"),
      ("storage_step", "1ms"), ("storage_step", "0s"), ("storage_step", "2y"), ("from", "1" * 101)],

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.each import each
 from vmgw_core.enforcement.templates import MAX_DEPTH, check_templates
 from vmgw_core.errors import CostlyQuery
 
@@ -15,7 +16,7 @@ TWENTY = ", ".join(rf'd{i} = sum(rate(m{i}{{job="a",x=~"b\\.c"}}[5m])) by (job)'
 STEPS = ", ".join(f"x{i} = x{i - 1} + x{i - 1}" for i in range(1, 31))
 
 
-@pytest.mark.parametrize(
+@each(
     "query",
     [
         "",
@@ -40,7 +41,7 @@ def test_what_people_write_passes(query: str) -> None:
     check_templates(query)
 
 
-@pytest.mark.parametrize(
+@each(
     "query",
     [
         pytest.param(f"WITH (x0 = a + b, {STEPS}) x30", id="steps"),
@@ -67,7 +68,7 @@ def test_what_expands_without_bound_is_refused(query: str) -> None:
         check_templates(query)
 
 
-@pytest.mark.parametrize(
+@each(
     "name",
     [
         "a[5m:x{n}]",
@@ -92,7 +93,7 @@ def test_every_way_to_name_a_template_is_counted(name: str) -> None:
         check_templates(f"WITH (x0 = a + b, {steps}) x30")
 
 
-@pytest.mark.parametrize(
+@each(
     ("query", "message"),
     [
         pytest.param("WITH (x = x + x, f(a) = a) f(f(f(x)))", "'x' is a template's name", id="a metric of that name"),

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core.bodies import ENCODINGS, Headers, frames, members, snappy, zstd
+from tests.support.each import each
 from vmgw_core.errors import BadRequest, BodyTooLarge, Refusal, UnsupportedBody
 from vmgw_core.http.content_coding import PIECE, ZstdBlock, content_encoding, decoder
 from vmgw_core.http.head import RequestHead
@@ -41,8 +42,8 @@ def cut(data: bytes, size: int) -> list[bytes]:
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
-@pytest.mark.parametrize("size", [1, 3, 1000, MIB])
-@pytest.mark.parametrize("name", ENCODINGS)
+@each("size", [1, 3, 1000, MIB])
+@each("name", ENCODINGS)
 def test_decodes(name: str, size: int) -> None:
     encoding, encode = ENCODINGS[name]
     assert decode(encoding, *cut(encode(TEXT), size)) == TEXT
@@ -52,7 +53,7 @@ def test_no_encoding_changes_nothing() -> None:
     assert decode("", b"a", b"b") == b"ab"
 
 
-@pytest.mark.parametrize(
+@each(
     ("encoding", "body", "what"),
     [
         ("gzip", b"plain", "not valid gzip"),
@@ -172,8 +173,8 @@ def decode_whole(*pieces: bytes, max_decoded: int = MIB) -> bytes:
     return b"".join(decoded)
 
 
-@pytest.mark.parametrize("size", [1, 3, MIB])
-@pytest.mark.parametrize("encode", [zstd, frames, stream_of])
+@each("size", [1, 3, MIB])
+@each("encode", [zstd, frames, stream_of])
 def test_zstd_decoded_whole(encode: Callable[[bytes], bytes], size: int) -> None:
     assert decode_whole(*cut(encode(TEXT), size)) == TEXT
 
@@ -198,7 +199,7 @@ def head(*values: bytes) -> RequestHead:
     return RequestHead(method="POST", target="/", headers=headers, client="")
 
 
-@pytest.mark.parametrize(
+@each(
     ("values", "encoding"),
     [
         ([], ""),
@@ -215,7 +216,7 @@ def test_accepts_encodings(values: list[bytes], encoding: str) -> None:
     assert content_encoding(head(*values)) == encoding
 
 
-@pytest.mark.parametrize(
+@each(
     "values",
     [[b"br"], [b"GZIP"], [b"x-gzip"], [b"gzip, zstd"], [b"gzip,"], [b"gzip", b"gzip"], [b"gzip", b""], [b"\xff"]],
 )

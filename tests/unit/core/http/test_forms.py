@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.core import go_query
+from tests.support.each import each
 from vmgw_core.errors import BadRequest, BodyTooLarge, UnsupportedBody
 from vmgw_core.http.forms import MAX_ARGUMENTS, decoded_key, encode_pair, is_form, key_of, read_form, split_pairs
 
@@ -31,7 +32,7 @@ def _body(*parts: str, end: str = "--b--\r\n") -> bytes:
 # --- split_pairs ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("arguments", "pairs"),
     [
         pytest.param("", [], id="nothing"),
@@ -51,7 +52,7 @@ def test_split_accepts(arguments: str, pairs: list[str]) -> None:
     assert split_pairs(arguments, "URL") == pairs
 
 
-@pytest.mark.parametrize(
+@each(
     ("arguments", "message"),
     [
         pytest.param(";", ESCAPE, id="a semicolon alone"),
@@ -72,7 +73,7 @@ def test_split_accepts(arguments: str, pairs: list[str]) -> None:
         pytest.param("a=\udc80", ENCODE, id="a lone surrogate"),
     ],
 )
-@pytest.mark.parametrize("place", ["URL", "form"])
+@each("place", ["URL", "form"])
 def test_split_rejects(arguments: str, message: str, place: str) -> None:
     with pytest.raises(BadRequest, match=f"^the {place} has a {message}$"):
         split_pairs(arguments, place)
@@ -103,7 +104,7 @@ def test_any_text_is_split_as_go_splits_it_or_refused(arguments: str) -> None:
 # --- keys ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("pair", "decoded", "folded"),
     [
         pytest.param("extra_label=team=dev", "extra_label", "extra_label", id="plain"),
@@ -150,7 +151,7 @@ def test_an_encoded_pair_has_unreserved_characters_and_brackets_alone() -> None:
 # --- content types -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     "content_type",
     [
         FORM,
@@ -173,7 +174,7 @@ def test_is_form_accepts(content_type: str) -> None:
     assert is_form(content_type)
 
 
-@pytest.mark.parametrize(
+@each(
     "content_type",
     [
         "",
@@ -231,7 +232,7 @@ def test_an_urlencoded_body_is_its_own_text(body: bytes, text: str) -> None:
     assert read_form(FORM, body) == text
 
 
-@pytest.mark.parametrize(
+@each(
     ("body", "text"),
     [
         pytest.param(_body(), "", id="no part"),
@@ -262,7 +263,7 @@ def test_the_boundary_may_be_quoted_and_the_type_in_capitals() -> None:
     assert read_form('Multipart/Form-Data; charset=utf-8; Boundary="b"', _body(_part("a", "1"))) == "a=1"
 
 
-@pytest.mark.parametrize(
+@each(
     ("content_type", "body"),
     [
         pytest.param("multipart/form-data", _body(_part("a", "1")), id="no boundary"),

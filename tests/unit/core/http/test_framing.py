@@ -11,6 +11,7 @@ from h11._receivebuffer import ReceiveBuffer
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.support.each import each
 from vmgw_core.errors import BadRequest
 from vmgw_core.http.framing import BodyReader, ChunkedReader, LengthReader
 
@@ -58,7 +59,7 @@ def test_a_body_by_length(length: int, pieces: list[bytes], expected: tuple[byte
 # --- chunked ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("data", "content"),
     [
         pytest.param(b"0\r\n\r\n", b"", id="empty"),
@@ -90,7 +91,7 @@ LONG = f"the size line of a chunk or the trailers are longer than {MAX} bytes"
 TRAILERS = f"the trailers are malformed or longer than {MAX} bytes"
 
 
-@pytest.mark.parametrize(
+@each(
     ("data", "message"),
     [
         pytest.param(b"0x4\r\n", SIZE, id="0x"),

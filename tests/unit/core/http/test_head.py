@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.support.each import each
 from vmgw_core.errors import HeadTooLarge, MalformedHead
 from vmgw_core.http.head import HeadLimits, RequestHead, check_head, find_head, skip_empty_lines
 
@@ -28,7 +29,7 @@ def test_values_are_found_in_any_case_in_order_and_without_blanks() -> None:
     assert head.values(b"x-three") == []
 
 
-@pytest.mark.parametrize(
+@each(
     ("headers", "expected"),
     [
         pytest.param((), False, id="no framing"),
@@ -58,7 +59,7 @@ def test_content_length(headers: tuple[tuple[bytes, bytes], ...], expected: int 
     assert _head(*headers).content_length == expected
 
 
-@pytest.mark.parametrize(
+@each(
     "values",
     [
         pytest.param([b""], id="empty"),
@@ -84,7 +85,7 @@ def test_a_content_length_that_is_none(values: list[bytes]) -> None:
 # --- skip_empty_lines ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("received", "expected"),
     [
         (b"", 0),
@@ -104,7 +105,7 @@ def test_skip_empty_lines(received: bytes, expected: int) -> None:
 # --- find_head -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("received", "max_size", "expected"),
     [
         pytest.param(SMALLEST, 1000, len(SMALLEST), id="complete"),
@@ -124,7 +125,7 @@ def test_find_head_accepts(received: bytes, max_size: int, expected: int) -> Non
     assert find_head(received, max_size) == expected
 
 
-@pytest.mark.parametrize(
+@each(
     ("received", "max_size", "error"),
     [
         pytest.param(SMALLEST, len(SMALLEST) - 1, HeadTooLarge, id="one byte over the limit"),
@@ -190,7 +191,7 @@ def test_any_bytes_are_a_head_or_a_refusal(received: bytes, max_size: int) -> No
 # --- check_head ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     "head",
     [
         pytest.param(SMALLEST, id="smallest"),
@@ -216,7 +217,7 @@ def test_check_head_accepts(head: bytes) -> None:
     check_head(head)
 
 
-@pytest.mark.parametrize(
+@each(
     "head",
     [
         pytest.param(b"", id="nothing"),
@@ -367,7 +368,7 @@ def _find_in_pieces(data: bytes, size: int) -> list[int]:
     return [find_head(data[:end], 1000, seen) for seen, end in zip([0, *ends], ends, strict=False)]
 
 
-@pytest.mark.parametrize("size", range(1, 40))
+@each("size", range(1, 40))
 def test_a_head_may_come_in_pieces(size: int) -> None:
     """Whatever the pieces, the same head is found, and the same bare line feed."""
     good = GET + HOST + b"X-A: b\r\n\r\n"

@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.core.limiters import limit
+from tests.support.each import each
 from vmgw_core.base.tenants import TenantID
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits.config import MAX_BYTES, MAX_LABELLED, check_measurable, read_limits
@@ -45,7 +46,7 @@ limits:
 """
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "limits"),
     [
         pytest.param(
@@ -110,7 +111,7 @@ def test_a_file_gives_its_limits(text: str, limits: tuple[Limit, ...]) -> None:
 _A = "- {type: queries, value: 1}"
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "error"),
     [
         pytest.param("", ": the file is empty", id="empty"),
@@ -256,7 +257,7 @@ def test_a_wrong_file_is_refused_with_its_place(text: str, error: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "got"),
     [
         ("0", '"0"'),
@@ -287,8 +288,8 @@ def test_a_value_is_a_decimal_integer_above_zero(value: str, got: str) -> None:
     assert str(caught.value) == f"{NAME}, line 3: limits[0].value: {expected}, got {got}"
 
 
-@pytest.mark.parametrize("value", ["-1", "4294967296", "'1'", "1.0"])
-@pytest.mark.parametrize("key", ["account_id", "project_id"])
+@each("value", ["-1", "4294967296", "'1'", "1.0"])
+@each("key", ["account_id", "project_id"])
 def test_a_tenant_is_two_numbers_of_32_bits(key: str, value: str) -> None:
     with pytest.raises(
         ConfigurationError, match=rf"line 4: limits\[0\]\.{key}: expected an integer of 0 to 4294967295"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.each import each
 from vmgw_core.base.strict_json import FieldError
 from vmgw_core.base.tenants import TenantID
 from vmgw_core.limits import datasource_query as module
@@ -255,7 +256,7 @@ def vector(*result: object, **fields: object) -> object:
     return {"status": "success", "data": {"resultType": "vector", "result": list(result)}, **fields}
 
 
-@pytest.mark.parametrize(
+@each(
     ("document", "reason"),
     [
         pytest.param([], "expected an object", id="a list"),
@@ -333,7 +334,7 @@ def test_extra_labels_are_accepted(texts: list[str], labels: tuple[tuple[str, st
     assert parse_labels(texts) == labels
 
 
-@pytest.mark.parametrize("text", ["", "a", "=b", "1a=b", "a-b=c", 'a{b="c"}=d', "ä=b", "a =b"])
+@each("text", ["", "a", "=b", "1a=b", "a-b=c", 'a{b="c"}=d', "ä=b", "a =b"])
 def test_extra_labels_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected name=value"):
         parse_labels([text])

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.each import each
 from vmgw_core.limits import replicas as module
 from vmgw_core.limits.replicas import ALIVE_SECONDS, MAX_COUNT, MAX_KEY, LocalCounts, PeerCounts, window_of
 
@@ -13,7 +14,7 @@ KEY = "queries/minute/1:5"
 HOURLY = "queries/hour/1:5"
 
 
-@pytest.mark.parametrize(
+@each(
     ("key", "seconds"),
     [
         (KEY, 60),

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.support.each import each
 from vmgw_core.base.strict_json import FieldError
 from vmgw_core.base.tenants import TenantID
 from vmgw_core.limits import tenant_series as module
@@ -122,7 +123,7 @@ def test_what_failed_is_not_new_and_not_lost() -> None:
     assert series.as_of(ACTIVE) is None
 
 
-@pytest.mark.parametrize(
+@each(
     ("limit_type", "document", "reason"),
     [
         pytest.param(ACTIVE, b"<html>", "not valid JSON", id="no JSON"),

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.support.each import each
 from vmgw_core.errors import AmbiguousPath
 from vmgw_core.routing.path import decode_path, encode_path
 
 
-@pytest.mark.parametrize(
+@each(
     ("raw", "decoded"),
     [
         pytest.param("/", "/", id="root"),
@@ -54,7 +55,7 @@ def test_decode_accepts(raw: str, decoded: str) -> None:
     assert decode_path(raw) == decoded
 
 
-@pytest.mark.parametrize(
+@each(
     "raw",
     [
         pytest.param("", id="nothing"),
@@ -150,7 +151,7 @@ def test_a_refusal_says_what_is_wrong(raw: str, reason: str) -> None:
         decode_path(raw)
 
 
-@pytest.mark.parametrize(
+@each(
     ("path", "encoded"),
     [
         pytest.param("/select/1:5/prometheus", "/select/1:5/prometheus", id="a tenant"),
@@ -220,7 +221,7 @@ def test_an_encoded_letter_changes_nothing(raw: str, data: st.DataObject) -> Non
 LONG = 256 * 1024
 
 
-@pytest.mark.parametrize(
+@each(
     "raw",
     [
         pytest.param("/" * LONG, id="slashes"),

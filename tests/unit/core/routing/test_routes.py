@@ -402,7 +402,7 @@ def test_remote_write_may_have_a_trailing_slash_in_a_cluster_path() -> None:
 # --- tenants in a path ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "tenant"),
     [
         pytest.param("0", TenantID(0, 0), id="0"),
@@ -412,7 +412,7 @@ def test_remote_write_may_have_a_trailing_slash_in_a_cluster_path() -> None:
         pytest.param("4294967295:4294967295", TenantID(2**32 - 1, 2**32 - 1), id="the largest"),
     ],
 )
-@pytest.mark.parametrize(
+@each(
     ("template", "method"),
     [
         ("/select/{}/prometheus/api/v1/query", "GET"),
@@ -426,7 +426,7 @@ def test_a_tenant_is_read_from_a_cluster_path(template: str, method: str, text: 
     assert upstream_path(match, tenant, cluster=True) == template.format(tenant)
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         *(
@@ -461,7 +461,7 @@ def test_a_tenant_is_read_from_a_cluster_path(template: str, method: str, text: 
         ),
     ],
 )
-@pytest.mark.parametrize("template", ["/select/{}/prometheus/api/v1/query", "/insert/{}/prometheus/api/v1/write"])
+@each("template", ["/select/{}/prometheus/api/v1/query", "/insert/{}/prometheus/api/v1/write"])
 def test_another_spelling_of_a_tenant_is_none(template: str, text: str) -> None:
     for method in ("GET", "POST"):
         with pytest.raises(UnknownRoute):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.each import each
 from vmgw_core.backends.backend import Backend
 from vmgw_core.base.tenants import TenantID
 from vmgw_core.errors import ConfigurationError, ForeignTenant
@@ -17,7 +18,7 @@ from vmgw_core.routing.tenant_paths import check_tenant, upstream_path
 # --- Backend -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("url", "scheme", "address", "base", "host_header"),
     [
         pytest.param("http://vm", "http", ("vm", 80), "", "vm", id="the port of http"),
@@ -45,7 +46,7 @@ def test_a_url_is_accepted(url: str, scheme: str, address: tuple[str, int], base
     assert str(backend) == f"{scheme}://{host_header}{base}"
 
 
-@pytest.mark.parametrize(
+@each(
     "url",
     [
         pytest.param("", id="nothing"),
@@ -98,7 +99,7 @@ def test_a_rejection_says_what_is_wrong(url: str, reason: str) -> None:
         Backend.parse(url, "read.url")
 
 
-@pytest.mark.parametrize(
+@each(
     ("userinfo", "pair"),
     [
         pytest.param("user:secret", "user:secret", id="both"),
@@ -173,7 +174,7 @@ def test_another_tenant_is_refused(tenant: str) -> None:
 # --- paths ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("path", "method", "single", "cluster"),
     [
         ("/api/v1/query", "GET", "/base/api/v1/query", "/base/select/1:5/prometheus/api/v1/query"),

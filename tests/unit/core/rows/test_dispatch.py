@@ -83,8 +83,8 @@ def test_an_empty_piece_changes_nothing(case: Case) -> None:
     assert count(case.target, (b"", case.body, b""), case.headers) == case.rows
 
 
-@pytest.mark.parametrize("name", ENCODINGS)
-@pytest.mark.parametrize("case", [case for case in CASES if not case.encoded], ids=lambda case: case.name)
+@each("name", ENCODINGS)
+@each("case", [case for case in CASES if not case.encoded], ids=lambda case: case.name)
 def test_counts_what_is_encoded(case: Case, name: str) -> None:
     encoding, encode = ENCODINGS[name]
     body, headers = encode(case.body), (*case.headers, *encoded_with(encoding))
@@ -135,8 +135,8 @@ def test_the_first_way_must_not_fail() -> None:
         counter.feed(b"m 1\n" * 10)
 
 
-@pytest.mark.parametrize("header", ["", "snappy", "zstd", "identity"])
-@pytest.mark.parametrize("encode", [snappy, zstd])
+@each("header", ["", "snappy", "zstd", "identity"])
+@each("encode", [snappy, zstd])
 def test_remote_write_is_read_in_both_encodings_whatever_the_header_says(encode: object, header: str) -> None:
     assert callable(encode)
     body = encode(remote_write())
@@ -219,7 +219,7 @@ EMPTY = zstd(b"")
 SKIP = b"\x50\x2a\x4d\x18\x04\x00\x00\x00skip"
 
 
-@pytest.mark.parametrize(
+@each(
     "frames",
     [
         EMPTY + zstd(remote_write()),
@@ -230,7 +230,7 @@ SKIP = b"\x50\x2a\x4d\x18\x04\x00\x00\x00skip"
     ],
     ids=["empty first", "skippable first", "several skippable", "around", "in two"],
 )
-@pytest.mark.parametrize("name", ["", "snappy", "zstd"])
+@each("name", ["", "snappy", "zstd"])
 def test_remote_write_is_read_in_all_frames(frames: bytes, name: str) -> None:
     assert count("/api/v1/write", frames, encoded_with(name)) == 5
 

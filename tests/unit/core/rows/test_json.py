@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core.bodies import DATADOG_V1, DATADOG_V2, NEW_RELIC, OPENTSDB, line, opentelemetry, varint
+from tests.support.each import each
 from vmgw_core.errors import BadRequest, BodyTooLarge, Refusal
 from vmgw_core.rows.json import MAX_PARSED, count_datadog, count_firehose, count_new_relic, count_opentsdb
 
 COUNTS = [count_datadog, count_firehose, count_new_relic, count_opentsdb]
 
 
-@pytest.mark.parametrize(
+@each(
     ("body", "rows"),
     [
         (DATADOG_V1, 3),
@@ -100,7 +101,7 @@ def base64_of(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-@pytest.mark.parametrize(
+@each(
     ("body", "rows"),
     [
         (delivery(), 0),
@@ -117,7 +118,7 @@ def test_firehose(body: bytes, rows: int) -> None:
     assert count_firehose(body) == rows
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         delivery("not base64"),
@@ -139,8 +140,8 @@ def test_firehose_rejects(body: bytes) -> None:
 # --- hostile documents ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize(
+@each("count", COUNTS)
+@each(
     "body",
     [b"", b"{", b"x", b'{"a":1}x', b"[" * 100_000, b'{"a":' * 100_000, b"9" * 10_000, b'{"a":"\n"}', b"\xff"],
     ids=lambda body: repr(body[:10]),

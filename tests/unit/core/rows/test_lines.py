@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.each import each
 from vmgw_core.errors import BadRequest, BodyTooLarge
 from vmgw_core.rows.lines import Lines, count_filled, count_influx, count_json_lines, count_text, csv_rows
 
@@ -20,7 +21,7 @@ def text_row(line: str) -> bool:
     return bool(stripped) and not stripped.startswith("#")
 
 
-@pytest.mark.parametrize(
+@each(
     ("line", "rows"),
     [
         ("m 1", 1),
@@ -54,7 +55,7 @@ def test_text_is_counted_as_line_by_line(lines: list[str]) -> None:
     assert certain - odd <= counted <= certain
 
 
-@pytest.mark.parametrize(
+@each(
     ("line", "rows"),
     [("a", 1), ("", 0), ("\r", 0), ("\r\r", 0), (" ", 1), ("a\r", 1), ("\ra", 1), ("#", 1)],
 )
@@ -78,7 +79,7 @@ def test_csv(formats: list[str], columns: int) -> None:
     assert csv_rows(formats)(b"\n1\n2,3") == 2 * columns
 
 
-@pytest.mark.parametrize(
+@each(
     ("line", "rows"),
     [
         ("h,1,2,3", 2),
@@ -116,7 +117,7 @@ def test_csv_needs_metrics(formats: list[str]) -> None:
         csv_rows(formats)
 
 
-@pytest.mark.parametrize(
+@each(
     ("line", "rows"),
     [
         (VALUES % (b"[1]", b"[1]"), 1),
@@ -152,7 +153,7 @@ def test_unusual_json_lines_count_as_many_as_they_could_hold(line: bytes, at_lea
     assert count_json_lines(usual + b"\n" + line + usual) == count_json_lines(b"\n" + line) + 4
 
 
-@pytest.mark.parametrize(
+@each(
     ("line", "rows"),
     [
         (rb"m f=1", 1),

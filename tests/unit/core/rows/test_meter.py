@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.core.bodies import CASES, Case, remote_write, snappy
 from tests.support.core.counting import counter_of, encoded_with
+from tests.support.each import each
 from vmgw_core.errors import BadRequest, RateLimited
 from vmgw_core.rows.meter import HOLD, RowMeter
 
@@ -36,8 +37,8 @@ def text_meter(allowance: Allowance) -> RowMeter:
     return RowMeter(counter_of(TEXT), allowance.take)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-@pytest.mark.parametrize("size", [1, 10, 10**9])
+@each("case", CASES, ids=lambda case: case.name)
+@each("size", [1, 10, 10**9])
 def test_a_small_body_passes_whole_or_not_at_all(case: Case, size: int) -> None:
     pieces = [case.body[start : start + size] for start in range(0, len(case.body), size)]
     allowance = Allowance(case.rows)

@@ -28,6 +28,7 @@ from tests.support.core.bodies import (
     zstd,
 )
 from tests.support.core.counting import MIB, count, counter_of, encoded_with
+from tests.support.each import each
 from vmgw_core.errors import BadBody, BadLabels, BodyTooLarge, Refusal, UnsupportedBody
 from vmgw_core.http.head import RequestHead
 from vmgw_core.rows.json_names import json_lines_fault, zabbix_fault
@@ -76,12 +77,12 @@ GOOD = [
 # --- one name ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", GOOD)
+@each("name", GOOD)
 def test_a_good_name(name: bytes) -> None:
     assert fault_of(name) == fault_of(name.decode()) == ""
 
 
-@pytest.mark.parametrize("name", BAD)
+@each("name", BAD)
 def test_a_bad_name(name: bytes) -> None:
     assert "control character" in fault_of(name)
 
@@ -203,7 +204,7 @@ def caught_by_json(target: str, name: bytes) -> bool:
     return "/datadog/api/v" in target and not name.isascii()
 
 
-@pytest.mark.parametrize("name", BAD)
+@each("name", BAD)
 def test_a_bad_name_is_refused_in_every_protocol(name: bytes) -> None:
     for target, body, headers in writes(name):
         if target.startswith("/datadog/api/v") and caught_by_json(target, name) and not headers:
@@ -212,14 +213,14 @@ def test_a_bad_name_is_refused_in_every_protocol(name: bytes) -> None:
             count(target, body, headers, check=True)
 
 
-@pytest.mark.parametrize("name", GOOD)
+@each("name", GOOD)
 def test_a_good_name_is_accepted_in_every_protocol(name: bytes) -> None:
     for target, body, headers in writes(name):
         assert count(target, body, headers, check=True) >= 1, target
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-@pytest.mark.parametrize("size", [1, 7, 10**9])
+@each("case", CASES, ids=lambda case: case.name)
+@each("size", [1, 7, 10**9])
 def test_the_count_is_the_same_with_a_check(case: Case, size: int) -> None:
     pieces = [case.body[start : start + size] for start in range(0, len(case.body), size)]
     assert count(case.target, pieces, case.headers, check=True) == case.rows
@@ -230,8 +231,8 @@ def test_the_count_is_the_same_with_a_check(case: Case, size: int) -> None:
         )
 
 
-@pytest.mark.parametrize("encoding", ["deflate", "zstd", "snappy"])
-@pytest.mark.parametrize("target", [TEXT, f"{TEXT}/metrics/job/a", LINES, NATIVE, "/write", "/influx/api/v2/write"])
+@each("encoding", ["deflate", "zstd", "snappy"])
+@each("target", [TEXT, f"{TEXT}/metrics/job/a", LINES, NATIVE, "/write", "/influx/api/v2/write"])
 def test_names_are_not_checked_where_encoded_bytes_could_be_rows(target: str, encoding: str) -> None:
     with pytest.raises(UnsupportedBody, match="gzip"):
         counter_of(target, encoded_with(encoding), check=True)
@@ -240,7 +241,7 @@ def test_names_are_not_checked_where_encoded_bytes_could_be_rows(target: str, en
 # --- what the message says -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("target", "body", "message"),
     [
         (
@@ -286,7 +287,7 @@ def test_lines_are_numbered_over_pieces() -> None:
 # --- series without a name -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("target", "body", "headers"),
     [
         ("/api/v1/write", snappy(series((b"a", b"b"))), ()),
@@ -322,7 +323,7 @@ def test_a_series_without_a_name_is_refused(target: str, body: bytes, headers: H
     assert count(target, body, headers) >= 0
 
 
-@pytest.mark.parametrize(
+@each(
     ("target", "body"),
     [
         ("/api/v1/write", snappy(series((b"__name__", b"a" * 115)))),
@@ -344,7 +345,7 @@ def test_a_series_with_a_name_is_not(target: str, body: bytes) -> None:
     assert count(target, body, check=True) >= 1
 
 
-@pytest.mark.parametrize(
+@each(
     ("target", "body", "headers"),
     [
         ("/api/v1/write", snappy(series((b"__name__", b"m"), (b"", b"v"))), ()),
@@ -396,7 +397,7 @@ def test_firehose_records_are_checked_as_they_are_put_together() -> None:
 # --- lines that must be read to be judged --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     "line",
     [
         b'm{\xfea="b"} 1',
@@ -460,8 +461,8 @@ def test_is_plain_is_right(data: bytes) -> None:
     assert is_plain(block) == (not fault_of(text[1:] or "x") and "\\" not in text)
 
 
-@pytest.mark.parametrize("name", [*BAD, *GOOD])
-@pytest.mark.parametrize("fault", [text_fault, influx_fault])
+@each("name", [*BAD, *GOOD])
+@each("fault", [text_fault, influx_fault])
 def test_the_expressions_agree_with_the_rule(name: bytes, fault: object) -> None:
     assert callable(fault)
     body = (

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core.bodies import varint
+from tests.support.each import each
 from vmgw_core.errors import BadRequest, Refusal
 from vmgw_core.rows.native import Native
 
@@ -38,7 +39,7 @@ def rows_of(body: bytes) -> int:
     return native.rows
 
 
-@pytest.mark.parametrize(
+@each(
     ("body", "rows"),
     [
         (b"", 0),

@@ -22,13 +22,14 @@ from tests.support.core.bodies import (
     series,
     sketches,
 )
+from tests.support.each import each
 from vmgw_core.errors import BadRequest, BodyTooLarge, Refusal
 from vmgw_core.rows.protobuf import count_datadog_v2, count_opentelemetry, count_remote_write, count_sketches
 
 COUNTS = [count_remote_write, count_opentelemetry, count_sketches, count_datadog_v2]
 
 
-@pytest.mark.parametrize(
+@each(
     ("body", "rows"),
     [
         (b"", 0),
@@ -74,7 +75,7 @@ def metric(number_: int, *fields: bytes) -> bytes:
 NOW = fixed64(3, 10**18)
 
 
-@pytest.mark.parametrize(
+@each(
     ("body", "rows"),
     [
         pytest.param(b"", 0, id="nothing"),
@@ -130,7 +131,7 @@ def test_any_byte_may_be_another(index: int, byte: int) -> None:
 MANY = 4_000_001
 
 
-@pytest.mark.parametrize(
+@each(
     ("count", "body"),
     [
         pytest.param(count_remote_write, item(1, item(2) * MANY), id="samples"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.each import each
 from vmgw_core.base import FieldError
 from vmgw_core.base.tenants import Access, TenantID
 from vmgw_core.errors import InvalidClaims
@@ -42,7 +43,7 @@ def test_tenant_accepts(text: str, tenant: TenantID) -> None:
     assert TenantID.parse(str(tenant)) == tenant
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         *("", ":", "1:", ":1", "1:2:3", "01", "1:01", "00", "+1", "-1", "1:-1", " 1", "1 ", "1\n", "1_0", "0x1", "1.0"),
@@ -158,7 +159,7 @@ _ACCEPTS = [
 ]
 
 
-@pytest.mark.parametrize(("claim", "expected"), _ACCEPTS)
+@each(("claim", "expected"), _ACCEPTS)
 def test_accepts(claim: dict[str, Any], expected: VMAccessClaim | None) -> None:
     access = VMAccessClaim.from_claims({"vm_access": claim})
     assert expected is None or access == expected
@@ -171,7 +172,7 @@ _LABEL_NAME = 'a label name must not be empty, and has no "=" and no control cha
 _LABEL_EMPTY = "a label value must not be empty: VictoriaMetrics ignores an empty one on writes"
 
 
-@pytest.mark.parametrize(
+@each(
     ("claim", "message"),
     [
         pytest.param([], "vm_access: expected an object, got a list", id="a list"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.core import keys
 from tests.support.core.keys import NOW
+from tests.support.each import each
 from vmgw_core.errors import ConfigurationError, TokenRefused, UnknownKey
 from vmgw_core.tokens.keyring import LOST_AFTER, Fetch, KeyRing, SourceStatus
 from vmgw_core.tokens.keys import MAX_DOCUMENT_BYTES, KeySet, keys_from_pem
@@ -153,7 +154,7 @@ def test_an_error_is_shown_in_one_line_without_secrets(url: str, reason: str, sh
     assert _state(ring).last_error == shown
 
 
-@pytest.mark.parametrize(
+@each(
     "url",
     [
         *("", "a.example", "//a.example/k", "https://", "https:///k", "https://:443/k", "https://user@/k"),
@@ -179,8 +180,8 @@ def test_url_rejects(url: str) -> None:
         assert str(error.value) == f"{name}: expected an http or https URL with a host"
 
 
-@pytest.mark.parametrize("name", ["refresh_interval", "retry_interval", "unknown_key_interval"])
-@pytest.mark.parametrize("interval", [0, -1, float("inf"), float("nan")])
+@each("name", ["refresh_interval", "retry_interval", "unknown_key_interval"])
+@each("interval", [0, -1, float("inf"), float("nan")])
 def test_interval_rejects(name: str, interval: float) -> None:
     with pytest.raises(ConfigurationError, match="longer than 0 seconds"):
         _ring(**{name: interval})
@@ -255,7 +256,7 @@ def test_an_algorithm_is_a_change() -> None:
 _BAD = keys.jwk(keys.rsa_key(), kid="enc", use="enc")
 
 
-@pytest.mark.parametrize(
+@each(
     ("document", "error"),
     [
         pytest.param(b"", "JWK Set: not valid JSON (line 1, column 1)", id="empty"),
@@ -433,7 +434,7 @@ def test_a_flood_of_unknown_keys_costs_one_refresh_an_interval(outcome: str) -> 
 # --- the clock -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("prepare", "at_most"),
     [
         pytest.param(lambda ring: _deliver(ring, keys.jwks(_ONE), NOW), _REFRESH, id="after a success"),
@@ -441,7 +442,7 @@ def test_a_flood_of_unknown_keys_costs_one_refresh_an_interval(outcome: str) -> 
         pytest.param(lambda ring: ring.due(NOW), LOST_AFTER, id="under way"),
     ],
 )
-@pytest.mark.parametrize("back", [1, 86400, NOW, 10 * NOW])
+@each("back", [1, 86400, NOW, 10 * NOW])
 def test_a_clock_that_is_set_back_does_not_end_refreshing(
     prepare: Callable[[KeyRing], object], at_most: float, back: float
 ) -> None:
@@ -556,7 +557,7 @@ def test_a_new_issuer_is_a_change() -> None:
 _URI = "expected an issuer, and an http or https URL as jwks_uri"
 
 
-@pytest.mark.parametrize(
+@each(
     ("document", "error"),
     [
         pytest.param(b"", "discovery document: not valid JSON (line 1, column 1)", id="empty"),

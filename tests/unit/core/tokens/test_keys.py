@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.support.core import keys
+from tests.support.each import each
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.tokens.keys import (
     MAX_DOCUMENT_BYTES,
@@ -60,7 +61,7 @@ def _pkcs1_pem() -> str:
     return keys.rsa_key().public_key().public_bytes(Encoding.PEM, PublicFormat.PKCS1).decode()
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "expected"),
     [
         pytest.param(_RSA_PEM, [_ALL_RSA], id="PUBLIC KEY, RSA"),
@@ -96,7 +97,7 @@ def _broken(pem: str) -> str:
     return pem.replace(pem.splitlines()[1], "A" * 64)
 
 
-@pytest.mark.parametrize(
+@each(
     ("data", "message"),
     [
         pytest.param("", "expected PEM blocks, from -----BEGIN to -----END", id="empty"),
@@ -160,7 +161,7 @@ def test_pem_rejects(data: bytes | str, message: str) -> None:
 # --- JWK Set -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("jwk", "algorithms"),
     [
         pytest.param(keys.jwk(keys.rsa_key()), _ALL_RSA, id="RSA"),
@@ -189,7 +190,7 @@ _NO_RSA_KEY = "its n and e are not a valid RSA public key"
 _NO_EC_KEY = "its x and y are not a valid EC public key"
 
 
-@pytest.mark.parametrize(
+@each(
     ("jwk", "reason"),
     [
         pytest.param(None, "key: expected an object, got null", id="null"),
@@ -248,7 +249,7 @@ def test_what_is_skipped_is_named_by_its_kid_in_one_line() -> None:
     assert line == r'keys[0] (kid "line\nbreak \u00e4' + "x" * 46 + '..."): its use is not sig'
 
 
-@pytest.mark.parametrize(
+@each(
     ("document", "message"),
     [
         pytest.param(b"", "JWK Set: not valid JSON (line 1, column 1)", id="empty"),
@@ -373,7 +374,7 @@ def test_an_empty_set_is_false() -> None:
 _AZURE = "https://login.microsoftonline.com/{tenantid}/v2.0"
 
 
-@pytest.mark.parametrize(
+@each(
     ("template", "iss", "matches"),
     [
         pytest.param(keys.ISSUER, keys.ISSUER, True, id="equal"),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.core import keys
 from tests.support.core.keys import NOW
+from tests.support.each import each
 from vmgw_core.errors import ClaimMismatch, TokenRefused, WrongAudience
 from vmgw_core.tokens.keys import KeySet, keys_from_pem
 from vmgw_core.tokens.rules import ClaimPath, RequiredClaim, TokenRules
@@ -47,7 +48,7 @@ def test_audience_accepts(aud: object) -> None:
     _accepted(_AUDIENCES, aud=aud)
 
 
-@pytest.mark.parametrize(
+@each(
     ("aud", "told"),
     [
         ("Metrics", '"Metrics"'),
@@ -86,7 +87,7 @@ def test_audience_is_judged_after_the_signature() -> None:
 # --- required claims -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "path", "value"),
     [
         ("role=admin", ("role",), "admin"),
@@ -106,9 +107,7 @@ def test_required_claim_accepts(text: str, path: tuple[str, ...], value: str) ->
     assert f"{claim.path}={claim.value}" == text
 
 
-@pytest.mark.parametrize(
-    "text", ["", "role", "=x", "role=", ".a=x", "a.=x", "a..b=x", r"a\b=x", "a\\", r"a\=x", "a.", "."]
-)
+@each("text", ["", "role", "=x", "role=", ".a=x", "a.=x", "a..b=x", r"a\b=x", "a\\", r"a\=x", "a.", "."])
 def test_required_claim_rejects(text: str) -> None:
     with pytest.raises(ValueError, match="expected name=value"):
         RequiredClaim.parse(text)
@@ -124,7 +123,7 @@ def _requires(*texts: str) -> TokenRules:
     return TokenRules(required=tuple(map(RequiredClaim.parse, texts)))
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "members"),
     [
         ("role=admin", {"role": "admin"}),
@@ -145,7 +144,7 @@ def test_claims_that_match(text: str, members: dict[str, object]) -> None:
     _accepted(_requires(text), **members)
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "members", "told"),
     [
         ("role=admin", {}, '`role` is missing; expected "admin"'),

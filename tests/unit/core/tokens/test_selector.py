@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.each import each
 from vmgw_core.tokens.selector import MAX_BYTES, Matcher, Selector, SelectorError, parse_selector
 
 _Alternative = list[tuple[str, str, str]]
@@ -20,7 +21,7 @@ def _selector(*alternatives: _Alternative) -> Selector:
     )
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "expected"),
     [
         pytest.param(
@@ -73,7 +74,7 @@ def test_accepts(text: str, expected: Selector) -> None:
     assert parse_selector(str(expected)) == expected
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "column"),
     [
         pytest.param("", 1, id="empty"),

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core import keys
+from tests.support.each import each
 from vmgw_core.errors import MalformedToken, SignatureNotChecked, TokenRefused, UnknownKey, UnsupportedAlgorithm
 from vmgw_core.tokens import signature as jws
 from vmgw_core.tokens.algorithms import ALGORITHMS, verifies
@@ -77,7 +78,7 @@ def _segments(header: str | None = None, payload: str = "e30", signature: str = 
     return f"{keys.b64(json.dumps(_HEADER).encode()) if header is None else header}.{payload}.{signature}"
 
 
-@pytest.mark.parametrize(
+@each(
     ("token", "message"),
     [
         pytest.param("", "expected three segments between dots, got 1", id="empty"),
@@ -144,7 +145,7 @@ def test_parse_rejects(token: str, message: str) -> None:
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", " none", "none ", "", " "])
+@each("alg", ["none", "None", "NONE", "nOnE", " none", "none ", "", " "])
 def test_none_is_refused_before_anything_else(alg: str) -> None:
     token = keys.compact({"alg": alg, "crit": []}, b"no JSON", b"")
     assert token.endswith(".")
@@ -174,8 +175,8 @@ def test_repr_holds_nothing_of_the_token() -> None:
 # --- signatures ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("alg", sorted(ALGORITHMS))
-@pytest.mark.parametrize("source", ["pem", "jwks", "jwks with alg"])
+@each("alg", sorted(ALGORITHMS))
+@each("source", ["pem", "jwks", "jwks with alg"])
 def test_every_algorithm(alg: str, source: str) -> None:
     private = keys.key_for(alg)
     members = {"kid": "k1"} if source == "jwks" else {"kid": "k1", "alg": alg}
@@ -249,9 +250,7 @@ def test_the_public_key_is_no_shared_secret() -> None:
     assert _code(f"{signing_input}.{keys.b64(mac)}", keyset) == "bad_signature"
 
 
-@pytest.mark.parametrize(
-    "alg", ["HS256", "HS384", "HS512", "EdDSA", "Ed25519", "ES256K", "RS1", "rs256", "RS256 ", "dir"]
-)
+@each("alg", ["HS256", "HS384", "HS512", "EdDSA", "Ed25519", "ES256K", "RS1", "rs256", "RS256 ", "dir"])
 def test_other_algorithms(alg: str) -> None:
     keyset = _pem_keys(keys.rsa_key(), keys.ec_key())
     assert _code(keys.compact({"alg": alg}, keys.claims()), keyset) == "unsupported_algorithm"
@@ -291,8 +290,8 @@ _KEYS_IN_HEADERS: dict[str, object] = {
 }
 
 
-@pytest.mark.parametrize("name", _KEYS_IN_HEADERS)
-@pytest.mark.parametrize("value", ["what it is for", None, 1, [], {}], ids=repr)
+@each("name", _KEYS_IN_HEADERS)
+@each("value", ["what it is for", None, 1, [], {}], ids=repr)
 def test_a_key_in_the_header_is_ignored(name: str, value: object) -> None:
     """A configured key verifies as ever, and the key that comes along verifies nothing."""
     keyset = _pem_keys(keys.rsa_key())

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.core import keys
 from tests.support.core.keys import NOW
+from tests.support.each import each
 from vmgw_core.base.tenants import TenantID
 from vmgw_core.errors import InvalidClaims, TokenExpired, TokenNotYetValid, TokenRefused
 from vmgw_core.tokens.claims import AccessMode
@@ -119,7 +120,7 @@ def test_a_token_is_read_only_and_keeps_nothing_that_no_decision_needs() -> None
         token.expires_at = 0  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(
+@each(
     "members",
     [
         pytest.param({"scope": ""}, id="scope, empty"),
@@ -152,7 +153,7 @@ def test_the_subject(sub: object, subject: str | None) -> None:
     assert TokenVerifier(None).verify(_unsigned(sub=sub), NOW).subject == subject
 
 
-@pytest.mark.parametrize(
+@each(
     ("members", "message"),
     [
         pytest.param({"exp": None}, "exp: expected a number, got null", id="exp null"),
@@ -206,7 +207,7 @@ def test_the_signature_is_checked_before_any_claim() -> None:
 # --- times ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("members", "now", "code"),
     [
         pytest.param({"exp": NOW}, NOW - 1, None, id="a second before exp"),
@@ -256,8 +257,8 @@ def test_times_are_judged_on_every_use() -> None:
     assert verifier.verify(token, NOW) == first
 
 
-@pytest.mark.parametrize("number", ["1e400", "-1e400", "1" + "0" * 5000])
-@pytest.mark.parametrize("name", ["exp", "nbf", "iat"])
+@each("number", ["1e400", "-1e400", "1" + "0" * 5000])
+@each("name", ["exp", "nbf", "iat"])
 def test_numbers_out_of_range(name: str, number: str) -> None:
     payload = f'{{"vm_access":{{}},"exp":{NOW + 60},"{name}":{number}}}'.replace(f'"exp":{NOW + 60},"exp"', '"exp"')
     token = keys.sign(payload.encode(), keys.ec_key())

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.support.each import each
 from vmgw_addons.lanes.fast.request_head import HeadReader
 from vmgw_core.errors import BadRequest, Refusal
 from vmgw_core.http.head import HeadLimits, RequestHead, check_head
@@ -146,7 +147,7 @@ def test_the_request_line_is_checked_every_time() -> None:
 # --- whether the connection stays ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@each(
     ("head", "old", "keep_alive"),
     [
         (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", False, True),
