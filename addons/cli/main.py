@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import gc
 import importlib
 import inspect
@@ -31,6 +32,13 @@ _COMMANDS = {
     "token": "Make, decode and verify tokens for development.",
 }
 """Sub-commands, each in a module of the same name."""
+_USAGE = """\
+vmgateway needs at least a backend, and a key to verify tokens with:
+  vmgateway -enable.auth -auth.publicKeyFiles=public.pem \\
+    -read.url=http://localhost:8428 -write.url=http://localhost:8428
+vmgateway -help lists all flags. vmgateway explain, replay and token -help tell
+about the other commands.
+"""
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
@@ -41,9 +49,16 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     environ = os.environ if environ is None else environ
-    if arguments and arguments[0] in _COMMANDS:
+    if not arguments:
+        print(_USAGE, end="", file=sys.stderr)
+        return 2
+    if arguments[0] == "help":
+        arguments = [*arguments[1:2], "-help"]
+    if arguments[0] in _COMMANDS:
         return run_command(arguments[0], arguments[1:], environ)
     try:
+        if arguments[0].strip() and not arguments[0].startswith("-"):
+            raise ConfigurationError(_no_command(arguments[0]))
         parsed = parse(arguments, environ)
         settings = parsed.settings
         if parsed.help_wanted:
@@ -60,6 +75,13 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     except ConfigurationError as error:
         print(f"vmgateway: {error}", file=sys.stderr)
         return 2
+
+
+def _no_command(argument: str) -> str:
+    """Describe a wrong first argument without showing it: it may hold a secret."""
+    nearest = difflib.get_close_matches(argument[:60], _COMMANDS, n=1)
+    hint = f"did you mean vmgateway {nearest[0]}?" if nearest else "vmgateway -help lists flags and commands"
+    return f"argument 1 is neither a flag nor one of the commands {', '.join(_COMMANDS)}: {hint}"
 
 
 def launch(settings: Settings) -> int:

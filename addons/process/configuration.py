@@ -20,7 +20,7 @@ from vmgw_addons.sources import build_exchange, limit_file, read_in_thread
 from vmgw_addons.state import Configured, InForce, PageAccess, Process, Reloads, header_edit
 from vmgw_addons.support import LogStyle, in_thread, set_up_logging_beside
 from vmgw_core.backends import Concurrency
-from vmgw_core.configuration import FLAGS, Settings, check_needs, option_name, settings_from_options
+from vmgw_core.configuration import FLAGS, Settings, check_given, check_needs, option_name, settings_from_options
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Limit
 from vmgw_core.tokens import VerificationKey
@@ -81,8 +81,11 @@ class Configuration:
         if not given or not any(name.startswith("vmgw_") or name in WATCHED for name in updated):
             return
         try:
-            settings = self.hosted(settings_from_options(lambda name: getattr(ctx.options, name)))
-            if self.in_force.configured.policy is None:
+            own = settings_from_options(lambda name: getattr(ctx.options, name))
+            starting = self.in_force.configured.policy is None
+            check_given(self.given if starting else _named(updated), own)
+            settings = self.hosted(own)
+            if starting:
                 check(settings)
                 if settings.dry_run:
                     print("the configuration is valid")
@@ -233,6 +236,11 @@ class Configuration:
             raise
         self.limit_reloads.succeeded()
         return limits
+
+
+def _named(options: set[str]) -> list[str]:
+    """Return the names of the flags whose options are in ``options``."""
+    return [flag.name for flag in FLAGS if option_name(flag) in options]
 
 
 def _endpoints(settings: Settings) -> tuple[object, ...]:
