@@ -173,7 +173,7 @@ class Lifecycle:
         """Fail health checks, stop listening, and wait for requests in flight up to the flag's duration."""
         self.process.draining = True
         await asyncio.sleep(self.in_force.configured.settings.http_shutdown_delay)
-        self.listener.close()
+        await self.listener.leave()
         self.fast.close_idle()
         logger.info(f"draining: {self.in_flight} requests in flight")
         limit = self.in_force.configured.settings.http_max_graceful_shutdown_duration

@@ -207,7 +207,7 @@ WRONG_TYPES = [
     ("vmgw_http_max_headers:", "expected an integer such as 10, got a value of type NoneType"),
     ("vmgw_http_auth_password: 0123", "expected a string, got a value of type int"),
     ("vmgw_no_such_flag: 1", "unknown option vmgw_no_such_flag"),
-    ("vmgw_auth_audience: []", "flag -auth.audience: the value is empty"),
+    ("vmgw_enable_auth: true\nvmgw_auth_audience: []", "flag -auth.audience: the value is empty"),
     ('vmgw_auth_audience: ""', "flag -auth.audience: the value is empty"),
 ]
 
