@@ -7,6 +7,7 @@ import difflib
 import gc
 import importlib
 import inspect
+import logging
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ from vmgw_addons.support import LogStyle, ThreadWriter, logging_in_thread, set_u
 from vmgw_core import BUILD, __version__
 from vmgw_core.configuration import Settings, help_text, parse
 from vmgw_core.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
 
 _COMMANDS = {
     "explain": "Explain what the gateway would do with a request, and why.",
@@ -106,7 +109,11 @@ def run(settings: Settings, worker: Worker | None) -> int:
             logging_in_thread(LogStyle.from_settings(settings)) as log,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            return runner.run(serve(settings, worker, log))
+            try:
+                return runner.run(serve(settings, worker, log))
+            except ConfigurationError as error:  # of a worker that is started again after a file has changed
+                logger.error(f"cannot start: {error}")
+                return 2
     except KeyboardInterrupt:
         return 0
     finally:

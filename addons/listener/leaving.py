@@ -1,7 +1,7 @@
 """Leaves a shared port without a lost connection: the kernel gives new ones to the others that listen on it.
 
-Closing a listening socket resets the connections that it has not accepted, and those whose handshake is under way. So it
-first drops the packets that open a connection. What has been opened is accepted within a moment, and clients send a
+Closing a listening socket resets the connections that it has not accepted, and those whose handshake is under way. So
+it first drops the packets that open a connection. What has been opened is accepted within a moment, and clients send a
 dropped packet again after a second (RFC 6298, section 2.1), to whoever listens then.
 """
 

@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import socket
+import time
 from typing import Final
 
 import uvloop
@@ -278,9 +279,12 @@ class Listener:
             self.turned_away -= 1
 
     async def refresh_tls(self) -> float:
-        """Reload the certificate within a second of a change, in a thread."""
+        """Reload the certificate within a second of a change, in a thread, and watch its expiry."""
         assert self.tls is not None
         await in_thread(self.tls.refresh, "certificates")
+        self.tls.check_expiry(time.time())
+        if self.tls.ends is not None:
+            self.in_force.certificate_ends["-tlsCertFile"] = self.tls.ends
         return 1
 
     async def leave(self) -> None:

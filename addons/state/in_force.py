@@ -87,6 +87,8 @@ class InForce:
 
     def __init__(self, configured: Configured | None = None) -> None:
         self.configured = configured or Configured()
+        self.certificate_ends: dict[str, float] = {}
+        """When the gateway's own certificates expire (Unix time), by the flag of their file."""
 
     @property
     def outages(self) -> Outages:

@@ -13,6 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from tests.support.wire.certificates import Authority
 from tests.support.wire.deployment import DEPLOYMENT, run
 from tests.support.wire.processes import REPOSITORY, Gateway, find_program, run_vmgateway
 from tests.support.wire.servers import OidcProvider, VictoriaMetrics
@@ -37,14 +38,22 @@ def expressions() -> list[str]:
 
 @pytest.fixture(scope="module")
 def scraped(
-    oidc: OidcProvider, victoria_metrics: VictoriaMetrics, tmp_path_factory: pytest.TempPathFactory
+    oidc: OidcProvider,
+    victoria_metrics: VictoriaMetrics,
+    authority: Authority,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
-    """The page of a gateway to which a bit of everything has happened."""
+    """The page of a gateway to which a bit of everything has happened, with TLS to a backend and a capture."""
     limits = tmp_path_factory.mktemp("limits") / "limits.yaml"
     limits.write_text("limits: [{type: queries, value: 5}]")
+    certificate = authority.issue("gateway.test")
     with Gateway(
         "-enable.auth",
         f"-read.url={victoria_metrics.url}",
+        "-write.url=https://127.0.0.1:1",
+        f"-write.tlsCertFile={certificate.cert}",
+        f"-write.tlsKeyFile={certificate.key}",
+        f"-capture.file={limits.parent}/flows",
         f"-auth.oidcDiscoveryEndpoints={oidc.discovery_url}",
         "-pushmetrics.url=http://127.0.0.1:1",
         "-pushmetrics.interval=100ms",
@@ -91,7 +100,7 @@ def test_every_expression_is_understood(victoria_metrics: VictoriaMetrics) -> No
 
 
 def test_rules_pass_the_checks_of_prometheus_and_vmalert(tmp_path: Path) -> None:
-    assert "18 rules found" in run(find_program("promtool"), "check", "rules", str(RULES))
+    assert "21 rules found" in run(find_program("promtool"), "check", "rules", str(RULES))
     run(find_program("promtool"), "test", "rules", "vmgateway.test.yml", cwd=RULES.parent)
     run(find_program("vmalert"), "-dryRun", f"-rule={RULES}")
 
