@@ -79,6 +79,8 @@ class Configured:
         fate = (
             f"requests to it are answered {failure.status}" if chosen else "it gets no requests until it responds again"
         )
+        if failure.cut_off:
+            fate = "its response ends too early for the client"
         outage.failed(f"{failure} ({backend})", failure.cause, consequence=fate)
 
 
