@@ -27,6 +27,8 @@ from vmgw_core import BUILD, __version__
 from vmgw_core.configuration import Settings, help_text, parse
 from vmgw_core.errors import ConfigurationError
 
+from .waiting import waiting_for
+
 logger = logging.getLogger(__name__)
 
 _COMMANDS = {
@@ -70,7 +72,8 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
         if settings.version:
             print(f"vmgateway {__version__} ({BUILD})")
             return 0
-        check(settings)
+        with waiting_for("checking the configuration and what it reads from other servers"):
+            check(settings)
         if settings.dry_run:
             print("the configuration is valid")
             return 0

@@ -529,10 +529,10 @@ def test_the_steps_of_the_image_make_a_gateway(tmp_path: Path) -> None:
             source = REPOSITORY
             if names[0].startswith("--from="):
                 source, names = tmp_path / names[0].partition("=")[2], [names[1][1:]]
-            into = root / target[1:] if target.startswith("/") else directory
+            into = root / target[1:] if target.startswith("/") else directory / target
             for name in names:
                 if (source / name).is_dir():
-                    shutil.copytree(source / name, into if target != "./" else into / Path(name).name)
+                    shutil.copytree(source / name, into)
                 else:
                     shutil.copy(source / name, into)
         else:
