@@ -83,6 +83,12 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """By the name of a flag, the flags of which it needs one."""
 
+BELOW: Final[Mapping[str, str]] = {
+    "http.maxRequestLine": "http.maxHeadSize",
+    "maxConcurrentPerTenant": "maxConcurrentRequests",
+}
+"""Limits that have no effect above another one, unless that is 0, which means none."""
+
 NEVER_EMPTY: Final = frozenset(
     _all(
         "auth.publicKeyFiles auth.publicKeys auth.jwksEndpoints auth.oidcDiscoveryEndpoints auth.issuer auth.audience "
@@ -108,6 +114,12 @@ def check_needs(settings: Settings) -> None:
         if value_of(flag, settings) != flag.default and not any(_is_set(each, settings) for each in NEEDS[name]):
             needed = " or ".join(_shown(each) for each in NEEDS[name])
             raise ConfigurationError(f"-{name} has no effect without {needed}")
+    for name, other in BELOW.items():
+        value, least = value_of(BY_NAME[name], settings), value_of(BY_NAME[other], settings)
+        assert isinstance(value, int)
+        assert isinstance(least, int)
+        if value > least > 0 and value != BY_NAME[name].default:
+            raise ConfigurationError(f"-{name} has no effect: it is above -{other}")
 
 
 def _is_set(need: str, settings: Settings) -> bool:

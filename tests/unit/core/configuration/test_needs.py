@@ -148,6 +148,11 @@ def test_the_default_needs_nothing() -> None:
             "-maxQueueDuration has no effect without -maxConcurrentRequests or -maxConcurrentPerTenant",
         ),
         ("-loggerJSONFields=ts:t", "-loggerJSONFields has no effect without -loggerFormat=json"),
+        (
+            "-maxConcurrentPerTenant=5 -maxConcurrentRequests=4",
+            "-maxConcurrentPerTenant has no effect: it is above -maxConcurrentRequests",
+        ),
+        ("-http.maxRequestLine=65KiB", "-http.maxRequestLine has no effect: it is above -http.maxHeadSize"),
         ("-httpAuth.password=secret", "-httpAuth.password has no effect without -httpAuth.username"),
     ],
 )  # fmt: skip
@@ -173,3 +178,16 @@ def test_a_check_is_not_switched_off_by_an_empty_value(name: str) -> None:
     assert name in parse([f"-{name}=", "-help"], {}).given, "help is shown whatever else is wrong"
     parse([f"-{name}=", f"-{name}=a"], {})
     check_given(["enable.auth"], Settings())
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "-maxConcurrentPerTenant=4 -maxConcurrentRequests=4",
+        "-maxConcurrentPerTenant=5",
+        "-http.maxRequestLine=64KiB",
+        "-http.maxHeadSize=8KiB",
+    ],
+)
+def test_a_limit_that_is_not_above_the_other_is_taken(flags: str) -> None:
+    check_needs(parse(flags.split(), {}).settings)
