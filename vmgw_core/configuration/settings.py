@@ -246,8 +246,8 @@ class Settings:
     enable_tcp6: bool = _flag("enableTCP6", BOOL, "false",
         "Use IPv6 as well as IPv4, to listen and to connect. With -lane=flow the name of a backend may lead to either.")
     http_listen_addr_reuse_port: bool = _flag("httpListenAddr.reusePort", BOOL, "false",
-        "Share the port with gateways that have this flag or several -workers. To replace a gateway without downtime, "
-        "start the new one with this flag, then stop the old one.")
+        "Share the port with gateways that have this flag or several -workers. To replace a gateway without a lost "
+        "request, start the new one with this flag, then stop the old one.")
     http_listen_addr_use_proxy_protocol: bool = _flag("httpListenAddr.useProxyProtocol", BOOL, "false",
         "Connections begin with a header of the PROXY protocol, version 1 or 2, which names the client.")
     tls: bool = _flag("tls", BOOL, "false", "Serve TLS, with -tlsCertFile and -tlsKeyFile.")

@@ -27,7 +27,7 @@ def test_names_are_unique_among_mitmproxys_own() -> None:
 
 
 def test_every_addon_has_a_line_in_the_help() -> None:
-    text = help_text(addon_list())
+    text = " ".join(help_text(addon_list()).split())
     for addon in chain.build():
         assert f"{type(addon).__name__}" in text
         assert (type(addon).__doc__ or "").partition("\n")[0] in text
