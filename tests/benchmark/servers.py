@@ -1,34 +1,34 @@
-"""What ``scripts/bench`` runs: see there. Prints one table a case, each value beside its ratio to plain mitmdump."""
+"""The programs of one run: a backend, and the proxies in front of it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from joserfc import jwt
-from joserfc.jwk import ECKey
+from tests.support.wire.tokens import SigningKey
 
-VENV = Path(sys.executable).parent
-MIB = 1 << 20
-ROUNDS = 2
+from .cases import MIB
+
+HERE: Final = Path(sys.executable).parent
 PROXY_CORE, LOAD_CORE = "0", "1"
 
 # Started by root, nginx would give up its rights, and with them the directory of this run.
 USER = "user root; " if os.geteuid() == 0 else ""
 NGINX = """
 {user}daemon off; worker_processes 1; pid {d}/{name}.pid; error_log {d}/{name}.log;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 16384; }}
 http {{
     access_log off; keepalive_requests 100000000; client_max_body_size 0; sendfile on;
     client_body_temp_path {d}/{name}-body; proxy_temp_path {d}/{name}-proxy; fastcgi_temp_path {d}/{name}-f;
@@ -40,7 +40,7 @@ BACKEND = """
     server {{
         listen 127.0.0.1:{port} backlog=4096; root {d}/www; default_type application/json;
         location = /api/v1/export {{ try_files /large =404; }}
-        location = /api/v1/import/prometheus {{ proxy_pass http://127.0.0.1:{port}/done; proxy_request_buffering on; }}
+        location ~ ^/(api/v1/import|api/v1/write|write) {{ rewrite ^ /done break; proxy_pass http://127.0.0.1:{port}; }}
         location = /done {{ return 204; }}
         location / {{ return 200 '{{"status":"success","data":{{"resultType":"vector","result":[]}}}}'; }}
     }}
@@ -57,89 +57,76 @@ PROXY = """
     }}
 """
 
-
-@dataclass
-class Case:
-    """One kind of request. ``size`` is what one moves, in bytes, where throughput is the figure."""
-
-    target: str
-    script: str = ""
-    size: int = 0
-    tls: bool = False
-    connections: int = 32
-    close: bool = False
+QUERIES: Final = "limits:\n- {type: queries, value: 1000000000}\n"
+ROWS: Final = QUERIES + "- {type: rows_inserted, value: 1000000000000}\n"
 
 
-CASES = {
-    "get": Case("/api/v1/query?query=up"),
-    "post": Case(
-        "/api/v1/query",
-        'wrk.method="POST" wrk.body="query=up&start=1&end=2"'
-        ' wrk.headers["Content-Type"]="application/x-www-form-urlencoded"',
-    ),
-    "write-1MB": Case(
-        "/api/v1/import/prometheus", f'wrk.method="POST" wrk.body=string.rep("m{{a=\\"b\\"}} 1\\n", {MIB // 11})',
-        size=MIB, connections=8,
-    ),
-    "answer-10MB": Case("/api/v1/export?match[]=m", size=10 * MIB, connections=4),
-    "connect": Case("/api/v1/query?query=up", close=True),
-    "tls": Case("/api/v1/query?query=up", tls=True),
-}  # fmt: skip
-
-
-@dataclass
+@dataclass(kw_only=True)
 class Proxy:
     """One program under measurement."""
 
     name: str
+    group: str
+    """``all`` for the usual cases, ``tls`` for those over TLS, ``writes`` for those with rows."""
     port: int
-    tls_port: int
     token: str
     process: subprocess.Popen[bytes]
 
+    @property
+    def scheme(self) -> str:
+        return "https" if self.group == "tls" else "http"
+
     def processor_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        own = int(fields[11]) + int(fields[12])
-        for child in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+        """Return the seconds that the process and its children have computed."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        total = 0
+        for pid in (str(self.process.pid), *children):
             with contextlib.suppress(OSError):
-                fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
-                own += int(fields[11]) + int(fields[12])
-        return own / os.sysconf("SC_CLK_TCK")
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                total += int(fields[11]) + int(fields[12])
+        return total / os.sysconf("SC_CLK_TCK")
 
     def memory(self, field: str = "VmRSS") -> float:
+        """Return megabytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition(f"{field}:")[2].split()[0]) / 1024
 
 
-class Bench:
-    """The servers of one run, in a directory of their own."""
+class Servers:
+    """The programs of one run, in a directory of their own.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        builds: the folder of ``vmgateway`` for each build, by its name.
+        processes: gets each process that is started, to be stopped.
+    """
+
+    def __init__(self, directory: Path, builds: Mapping[str, Path], processes: list[subprocess.Popen[bytes]]) -> None:
         self.directory = directory
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.builds = builds
+        self.processes = processes
         self.proxies: list[Proxy] = []
         self.backend = free_port()
-        key = ECKey.generate_key("P-256")
-        self.public_key = key.as_pem(private=False).decode()
-        (directory / "key.pem").write_text(self.public_key)
-        claims = {"exp": int(time.time()) + 86400, "vm_access": {"tenant_id": {}, "extra_labels": {"team": "dev"}}}
-        self.token = jwt.encode({"alg": "ES256", "typ": "JWT"}, claims, key)
+        self.url = f"http://127.0.0.1:{self.backend}"
+        self.key = SigningKey.generate()
+        (directory / "key.pem").write_text(self.key.public_pem)
+        self.token = self.mint(0)
         (directory / "www").mkdir()
         (directory / "www" / "large").write_bytes(b"x" * (10 * MIB))
-        (directory / "limits.yaml").write_text(
-            "limits:\n- {type: queries, value: 1000000000}\n- {type: rows_inserted, value: 1000000000000}\n"
-        )
-        (directory / "queries.yaml").write_text("limits:\n- {type: queries, value: 1000000000}\n")
         command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
         files = ["-keyout", f"{directory}/tls.key", "-out", f"{directory}/tls.crt"]
         subprocess.run([*command.split(), *files], check=True, capture_output=True)
         self.nginx("backend", LOAD_CORE, BACKEND.format(port=self.backend, d=directory))
         wait_for(self.backend)
 
-    def start(self, core: str, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def mint(self, tenant: int) -> str:
+        """Return a token of the tenant."""
+        access = {"tenant_id": {"account_id": tenant, "project_id": 0}, "extra_labels": {"team": "dev"}}
+        return self.key.mint(access, lifetime=24 * 3600)
+
+    def start(self, core: str, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         with (self.directory / "log").open("ab") as log:
             process = subprocess.Popen(
-                ["taskset", "-c", core, *command], stdout=log, stderr=log, env={**os.environ, **(env or {})}
+                ["taskset", "-c", core, *command], cwd="/", stdout=log, stderr=log, env={**os.environ, **(env or {})}
             )
         self.processes.append(process)
         return process
@@ -149,170 +136,74 @@ class Bench:
         path.write_text(NGINX.format(d=self.directory, name=name, content=content, user=USER))
         return self.start(core, "nginx", "-p", str(self.directory), "-c", str(path))
 
-    def add(self, name: str, make: Callable[[int, int], subprocess.Popen[bytes]], token: str | None = None) -> None:
-        port, tls_port = free_port(), free_port()
-        process = make(port, tls_port)
+    def add(self, name: str, group: str, port: int, process: subprocess.Popen[bytes], token: str = "") -> Proxy:
         wait_for(port)
-        self.proxies.append(Proxy(name, port, tls_port, token or self.token, process))
+        proxy = Proxy(name=name, group=group, port=port, token=token or self.token, process=process)
+        self.proxies.append(proxy)
+        return proxy
+
+    def gateway(
+        self, build: str, lane: str, *flags: str, group: str = "all", limits: str = QUERIES, core: str = PROXY_CORE
+    ) -> Proxy:
+        """Start a gateway. Later flags win."""
+        port, d = free_port(), self.directory
+        configuration = d / f"limits-{port}.yaml"
+        configuration.write_text(limits)
+        process = self.start(
+            core, str(self.builds[build] / "vmgateway"), f"-httpListenAddr=127.0.0.1:{port}", "-http.connTimeout=0s",
+            "-enable.auth", f"-auth.publicKeyFiles={d}/key.pem", f"-read.url={self.url}", f"-write.url={self.url}",
+            *(["-enable.rateLimit", f"-ratelimit.config={configuration}"] if limits else []), *flags,
+        )  # fmt: skip
+        return self.add(f"{lane}, {build}", group, port, process)
 
     def add_all(self) -> None:
-        url = f"http://127.0.0.1:{self.backend}"
-        d = self.directory
-
-        def nginx(port: int, tls_port: int) -> subprocess.Popen[bytes]:
-            return self.nginx(
-                "proxy", PROXY_CORE, PROXY.format(d=d, port=port, tls_port=tls_port, backend=self.backend)
+        """Start nginx, vmauth, mitmdump, and both lanes of each build."""
+        d, port, tls_port = self.directory, free_port(), free_port()
+        content = PROXY.format(d=d, port=port, tls_port=tls_port, backend=self.backend)
+        process = self.nginx("proxy", PROXY_CORE, content)
+        self.add("nginx", "all", port, process)
+        self.add("nginx", "tls", tls_port, process)
+        if program := os.environ.get("VMAUTH") or shutil.which("vmauth"):
+            self.add_vmauth(program)
+        port = free_port()
+        options = ["-q", "--set", f"confdir={d}/mitmproxy", "--mode", f"reverse:{self.url}", "--listen-port", str(port)]
+        self.add("plain mitmdump", "all", port, self.start(PROXY_CORE, str(HERE / "mitmdump"), *options))
+        for build in self.builds:
+            self.gateway(build, "flow lane", "-lane=flow")
+            self.gateway(build, "fast lane")
+            self.gateway(
+                build, "fast lane", "-tls", f"-tlsCertFile={d}/tls.crt", f"-tlsKeyFile={d}/tls.key", group="tls"
             )
 
-        def vmauth(port: int, tls_port: int) -> subprocess.Popen[bytes]:
-            entry = 'bearer_token: "fixed"'
-            if os.environ.get("VMAUTH_JWT"):
-                text = self.public_key.replace("\n", "\\n")
-                entry = f'jwt: {{public_keys: ["{text}"]}}'
-            (d / "vmauth.yml").write_text(f'users:\n- {entry}\n  url_prefix: "{url}"\n')
-            return self.start(
-                PROXY_CORE, program, f"-auth.config={d}/vmauth.yml", f"-httpListenAddr=127.0.0.1:{port}",
-                env={"GOMAXPROCS": "1"},
-            )  # fmt: skip
-
-        def mitmdump(port: int, tls_port: int) -> subprocess.Popen[bytes]:
-            options = ["-q", "--set", f"confdir={d}/mitmproxy", "--mode", f"reverse:{url}", "--listen-port", str(port)]
-            return self.start(PROXY_CORE, str(VENV / "mitmdump"), *options)
-
-        def gateway(*more: str) -> Callable[[int, int], subprocess.Popen[bytes]]:
-            flags = [
-                "-enable.auth", f"-auth.publicKeyFiles={d}/key.pem", f"-read.url={url}", f"-write.url={url}",
-                "-http.connTimeout=0s", "-enable.rateLimit", *more,
-            ]  # fmt: skip
-
-            def make(port: int, tls_port: int) -> subprocess.Popen[bytes]:
-                return self.start(PROXY_CORE, str(VENV / "vmgateway"), f"-httpListenAddr=127.0.0.1:{port}", *flags)
-
-            return make
-
-        program = os.environ.get("VMAUTH") or shutil.which("vmauth") or ""
-        self.add("nginx", nginx)
-        if program:
-            jwt_checked = bool(os.environ.get("VMAUTH_JWT"))
-            self.add("vmauth, JWT" if jwt_checked else "vmauth", vmauth, None if jwt_checked else "fixed")
-        self.add("plain mitmdump", mitmdump)
-        self.add("vmgateway, flow lane", gateway("-lane=flow", f"-ratelimit.config={d}/queries.yaml"))
-        self.add("vmgateway, fast lane", gateway(f"-ratelimit.config={d}/queries.yaml"))
-        self.add("the same, rows counted", gateway(f"-ratelimit.config={d}/limits.yaml"))
-
-    def add_tls(self) -> None:
-        """The fast lane behind a certificate; nginx has a port for it as it is."""
-        d, url = self.directory, f"http://127.0.0.1:{self.backend}"
-        port = free_port()
+    def add_vmauth(self, program: str) -> None:
+        """Start vmauth, which checks a token like the gateway's if VMAUTH_JWT is set."""
+        port, checks = free_port(), bool(os.environ.get("VMAUTH_JWT"))
+        key = self.key.public_pem.replace("\n", "\\n")
+        user = f'jwt: {{public_keys: ["{key}"]}}' if checks else 'bearer_token: "fixed"'
+        configuration = self.directory / "vmauth.yml"
+        configuration.write_text(f'users:\n- {user}\n  url_prefix: "{self.url}"\n')
         process = self.start(
-            PROXY_CORE, str(VENV / "vmgateway"), "-enable.auth", f"-auth.publicKeyFiles={d}/key.pem", "-tls",
-            f"-read.url={url}", f"-httpListenAddr=127.0.0.1:{port}", f"-tlsCertFile={d}/tls.crt",
-            f"-tlsKeyFile={d}/tls.key", "-http.connTimeout=0s",
+            PROXY_CORE, program, f"-auth.config={configuration}", f"-httpListenAddr=127.0.0.1:{port}",
+            env={"GOMAXPROCS": "1"},
         )  # fmt: skip
-        wait_for(port)
-        self.proxies.append(Proxy("vmgateway, fast lane", 0, port, self.token, process))
+        self.add("vmauth", "all", port, process, "" if checks else "fixed")
 
-    def stop(self) -> None:
-        for process in reversed(self.processes):
-            process.send_signal(signal.SIGTERM)
-        for process in self.processes:
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    def stop(self, proxy: Proxy) -> None:
+        """Stop one proxy."""
+        self.proxies.remove(proxy)
+        end([proxy.process])
 
-    # --- measuring -------------------------------------------------------------------------------------------------
 
-    def measure(self, name: str, case: Case, seconds: int) -> None:
-        proxies = [p for p in self.proxies if (p.name == "nginx" or not p.port if case.tls else bool(p.port))]
-        best: dict[str, tuple[float, str, str, float]] = {}
-        for _ in range(ROUNDS):
-            for proxy in proxies:
-                result = self.load(proxy, case, seconds)
-                if proxy.name not in best or result[0] > best[proxy.name][0]:
-                    best[proxy.name] = result
-        unit = "MB/s" if case.size else "req/s"
-        print(f"\n{name}")
-        columns = f"{'/nginx':>9}{'/vmauth':>9}{'/mitm':>9}{'p50':>10}{'p99':>10}{'CPU s/1000':>12}{'peak MB':>9}"
-        print(f"  {'':24}{unit:>9}{columns}")
-        for proxy in proxies:
-            rate, p50, p99, cost = best[proxy.name]
-            ratios = [f"{rate / best[base][0]:.2f}" if base in best and best[base][0] else "" for base in
-                      ("nginx", next((n for n in best if n.startswith("vmauth")), ""), "plain mitmdump")]  # fmt: skip
-            shown = rate * case.size / MIB if case.size else rate
-            print(
-                f"  {proxy.name:24}{shown:9.0f}" + "".join(f"{ratio:>9}" for ratio in ratios)
-                + f"{p50:>10}{p99:>10}{cost:12.4f}{proxy.memory('VmHWM'):9.1f}"
-            )  # fmt: skip
-
-    def load(self, proxy: Proxy, case: Case, seconds: int) -> tuple[float, str, str, float]:
-        script = self.directory / "load.lua"
-        script.write_text(case.script)
-        scheme, port = ("https", proxy.tls_port) if case.tls else ("http", proxy.port)
-        command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{case.connections}", f"-d{seconds}s", "--latency"]
-        command += ["-H", f"Authorization: Bearer {proxy.token}", "-s", str(script)]
-        command += ["-H", "Connection: close"] if case.close else []
-        before = proxy.processor_seconds()
-        out = subprocess.run(
-            [*command, f"{scheme}://127.0.0.1:{port}{case.target}"], capture_output=True, text=True, check=True
-        ).stdout
-        spent = proxy.processor_seconds() - before
-        if "Non-2xx" in out:
-            return 0.0, "errors", "errors", 0.0
-        rate, number = re.search(r"Requests/sec:\s+([\d.]+)", out), re.search(r"(\d+) requests in", out)
-        p50, p99 = re.search(r"\n +50%\s+(\S+)", out), re.search(r"\n +99%\s+(\S+)", out)
-        if rate is None or number is None or p50 is None or p99 is None:
-            raise SystemExit(f"wrk printed something else:\n{out}")
-        return float(rate[1]), p50[1], p99[1], spent * 1000 / max(1, int(number[1]))
-
-    def memory(self) -> None:
-        """Memory of the fast lane over what must not cost any."""
-        proxy = next(p for p in self.proxies if p.name == "vmgateway, fast lane" and p.port)
-        url = f"http://127.0.0.1:{proxy.port}/api/v1/import/prometheus"
-        print("\nmemory of the fast lane")
-        print(f"  {'before':46}{proxy.memory():8.1f} MB")
-        token = ["-H", f"Authorization: Bearer {proxy.token}"]
-        for label, size, headers in (("a refused upload of 200 MB", 200, []), ("an upload of 500 MB", 500, token)):
-            upload = self.directory / "upload"
-            with upload.open("wb") as file:
-                file.truncate(size * MIB)
-            form = "%{http_code}, %{size_upload} bytes sent, %{time_total} s"
-            command = ["curl", "-s", "-o", "/dev/null", "-w", form, "-T", str(upload), "-X", "POST", "-H", "Expect:"]
-            done = subprocess.run([*command, *headers, url], capture_output=True, text=True, check=False)
-            print(f"  {label:46}{proxy.memory():8.1f} MB   ({done.stdout})")
-        for _ in range(10_000):
-            with socket.create_connection(("127.0.0.1", proxy.port)) as client:
-                client.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-                while client.recv(4096):
-                    pass
-        descriptors = len(list(Path(f"/proc/{proxy.process.pid}/fd").iterdir()))
-        print(f"  {'10,000 connections opened and closed':46}{proxy.memory():8.1f} MB   ({descriptors} descriptors)")
-
-    def workers(self, seconds: int) -> None:
-        """Two workers on both cores, which they share with load and backend: what the machine allows."""
-        d, url = self.directory, f"http://127.0.0.1:{self.backend}"
-        rates = []
-        for count in (1, 2):
-            port = free_port()
-            process = self.start(
-                "0,1", str(VENV / "vmgateway"), "-enable.auth", f"-auth.publicKeyFiles={d}/key.pem",
-                f"-read.url={url}", f"-httpListenAddr=127.0.0.1:{port}", f"-workers={count}", "-http.connTimeout=0s",
-            )  # fmt: skip
-            wait_for(port)
-            proxy = Proxy("", port, 0, self.token, process)
-            rates.append(self.load(proxy, CASES["get"], seconds)[0])
-        print(f"\nworkers, all programs on both cores: 1: {rates[0]:.0f} req/s, 2: {rates[1]:.0f} req/s")
-
-    def start_up(self) -> None:
-        began = time.monotonic()
-        port = free_port()
-        url = f"http://127.0.0.1:{self.backend}"
-        self.start(
-            PROXY_CORE, str(VENV / "vmgateway"), "-enable.auth", f"-auth.publicKeyFiles={self.directory}/key.pem",
-            f"-read.url={url}", f"-httpListenAddr=127.0.0.1:{port}",
-        )  # fmt: skip
-        wait_for(port)
-        print(f"\nfrom the start to the first answer of /health: {time.monotonic() - began:.2f} s")
+def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Stop the processes."""
+    for process in reversed(processes):
+        process.send_signal(signal.SIGTERM)
+    for process in processes:
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def free_port() -> int:
@@ -321,44 +212,35 @@ def free_port() -> int:
 
 
 def wait_for(port: int) -> None:
-    """Until something accepts connections there."""
+    """Wait until something accepts connections there."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=1):
                 return
         except OSError:
-            os.sched_yield()
+            threading.Event().wait(0.02)
     raise SystemExit(f"nothing listens on port {port}")
 
 
+def build_name(folder: Path) -> str:
+    """Return what ``vmgateway -version`` says of the build: ``pure Python`` or ``compiled``."""
+    text = subprocess.run(
+        [folder / "vmgateway", "-version"], cwd="/", check=True, capture_output=True, text=True
+    ).stdout
+    return text.partition("(")[2].rstrip(")\n")
+
+
 @contextlib.contextmanager
-def running() -> Iterator[Bench]:
+def running(folders: Sequence[Path]) -> Iterator[Servers]:
+    """Start a backend for the builds in ``folders``; stop everything in the end."""
+    builds = {build_name(folder): folder for folder in folders}
     with tempfile.TemporaryDirectory(prefix="vmgateway-bench-") as name:
-        bench = Bench(Path(name))
+        processes: list[subprocess.Popen[bytes]] = []
         try:
-            yield bench
+            yield Servers(Path(name), builds, processes)
+        except SystemExit:
+            print(Path(name, "log").read_text()[-2000:], file=sys.stderr)
+            raise
         finally:
-            bench.stop()
-
-
-def main() -> None:
-    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    chosen = sys.argv[2:] or [*CASES, "memory", "workers", "start"]
-    with running() as bench:
-        bench.add_all()
-        if "tls" in chosen:
-            bench.add_tls()
-        for name, case in CASES.items():
-            if name in chosen:
-                bench.measure(name, case, seconds)
-        if "memory" in chosen:
-            bench.memory()
-        if "workers" in chosen:
-            bench.workers(seconds)
-        if "start" in chosen:
-            bench.start_up()
-
-
-if __name__ == "__main__":
-    main()
+            end(processes)
