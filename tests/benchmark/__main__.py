@@ -19,7 +19,7 @@ MORE = ("writes", "half", "workers", "scale", "memory", "start")
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench")
-    parser.add_argument("seconds", nargs="?", type=float, default=3.0, help="of each run of wrk")
+    parser.add_argument("seconds", nargs="?", type=int, default=3, help="of each run of wrk")
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join((*CASES, *MORE))}; by default all")
     parser.add_argument("--other", type=Path, metavar="DIRECTORY", help="a Python environment, measured too")
     parser.add_argument("--rounds", type=int, default=3, help="the best of so many rounds counts")
@@ -60,7 +60,7 @@ def main() -> None:
         if "start" in chosen:
             start_up(servers)
         if "scale" in chosen:
-            tables.append(report.scale(scale.measure(servers, builds[-1], min(2.0, options.seconds)), builds[-1]))
+            tables.append(report.scale(scale.measure(servers, builds[-1], min(2, options.seconds)), builds[-1]))
         print("", report.goals(found, builds), *tables, sep="\n\n")
     if options.plot:
         options.plot.write_text(chart(found, builds))
@@ -78,7 +78,7 @@ def chart(found: dict[str, Results], builds: list[str]) -> str:
     return bar_chart("Requests per second on one core, nginx = 1", groups, names)
 
 
-def half(servers: Servers, highest: Results, seconds: float, rounds: int) -> dict[str, Result]:
+def half(servers: Servers, highest: Results, seconds: int, rounds: int) -> dict[str, Result]:
     """Measure latencies at half of each proxy's highest load."""
     return {
         proxy.name: at_half(servers, proxy, CASES["get"], highest[proxy.name].rate, seconds, rounds)
@@ -114,7 +114,7 @@ def memory(servers: Servers) -> None:
         print(f"  {'10,000 connections opened and closed':46}{proxy.memory():8.1f} MB   ({descriptors} descriptors)")
 
 
-def workers(servers: Servers, seconds: float, rounds: int) -> None:
+def workers(servers: Servers, seconds: int, rounds: int) -> None:
     """Compare two workers with one, on both cores, which they share with load and backend."""
     for build in servers.builds:
         proxies = [servers.gateway(build, f"-workers={n}", f"-workers={n}", core="0,1", limits="") for n in (1, 2)]

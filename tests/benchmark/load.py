@@ -30,11 +30,11 @@ Results = dict[str, Result]
 """The best of the rounds for each proxy, by its name."""
 
 
-def load(servers: Servers, proxy: Proxy, case: Case, seconds: float, connections: int = 0) -> Result:
+def load(servers: Servers, proxy: Proxy, case: Case, seconds: int, connections: int = 0) -> Result:
     """Load a proxy. Raises ``SystemExit`` if a response is not 2xx or 3xx: then the figures mean nothing."""
     script = servers.directory / "load.lua"
     script.write_text(case.script)
-    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections or case.connections}", f"-d{seconds:g}s"]
+    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections or case.connections}", f"-d{seconds}s"]
     command += ["--latency", "--timeout", "20s", "-H", f"Authorization: Bearer {proxy.token}", "-s", str(script)]
     command += ["-H", "Connection: close"] if case.close else []
     before = proxy.processor_seconds()
@@ -57,7 +57,7 @@ def _percentile(out: str, percent: int) -> float:
     return float(found[1]) * _UNITS[found[2]] if found else 0.0
 
 
-def best(servers: Servers, proxies: Sequence[Proxy], case: Case, seconds: float, rounds: int) -> Results:
+def best(servers: Servers, proxies: Sequence[Proxy], case: Case, seconds: int, rounds: int) -> Results:
     """Load each proxy once a round. Other programs slow a round down, so the best of them counts."""
     found: Results = {}
     for _ in range(rounds):
@@ -68,7 +68,7 @@ def best(servers: Servers, proxies: Sequence[Proxy], case: Case, seconds: float,
     return found
 
 
-def at_half(servers: Servers, proxy: Proxy, case: Case, highest: float, seconds: float, rounds: int) -> Result:
+def at_half(servers: Servers, proxy: Proxy, case: Case, highest: float, seconds: int, rounds: int) -> Result:
     """Load a proxy with half of its highest rate, and return the round with the lowest p99.
 
     wrk has no rate of its own: each of its connections waits for a random time before each request.

@@ -66,7 +66,7 @@ def connections(servers: Servers, build: str) -> Iterator[Point]:
         yield Point(number=number, proxy=proxy, case=Case(target=GET), connections=number)
 
 
-def measure(servers: Servers, build: str, seconds: float) -> dict[str, dict[int, float]]:
+def measure(servers: Servers, build: str, seconds: int) -> dict[str, dict[int, float]]:
     """Return the microseconds of a request, by what there is more of, and how many."""
     found = {}
     for name, points in (("tenants", tenants), ("keys", keys), ("limits", limits), ("connections", connections)):

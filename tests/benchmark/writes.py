@@ -29,7 +29,7 @@ def bodies() -> dict[str, tuple[str, bytes, dict[str, str]]]:
     }
 
 
-def measure(servers: Servers, seconds: float, rounds: int) -> dict[str, tuple[int, Results]]:
+def measure(servers: Servers, seconds: int, rounds: int) -> dict[str, tuple[int, Results]]:
     """Return the size of a write and the results, by protocol."""
     proxies = []
     for build in servers.builds:
