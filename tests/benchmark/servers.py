@@ -81,10 +81,10 @@ class Proxy:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         total = 0
         for pid in (str(self.process.pid), *children):
-            with contextlib.suppress(OSError):
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                total += int(fields[11]) + int(fields[12])
-        return total / os.sysconf("SC_CLK_TCK")
+            for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+                with contextlib.suppress(OSError):
+                    total += int(thread.read_text().split()[0])  # nanoseconds; stat has hundredths of seconds
+        return total / 1e9
 
     def memory(self, field: str = "VmRSS") -> float:
         """Return megabytes."""
