@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .choice import Choice, choose
 from .flow_replay import FlowReplay
 from .reader import opened, read
 from .recorder import Capture, check_capture, needs_flow_lane
@@ -10,10 +11,12 @@ from .server_replay import ServerReplay
 
 __all__ = [
     "Capture",
+    "Choice",
     "FlowReplay",
     "ServerReplay",
     "Tee",
     "check_capture",
+    "choose",
     "needs_flow_lane",
     "opened",
     "read",

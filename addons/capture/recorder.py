@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from mitmproxy import ctx, flowfilter
+from mitmproxy import ctx
 from mitmproxy.http import HTTPFlow
 
 from vmgw_addons._mitmproxy import tnetstring
@@ -24,6 +24,7 @@ from vmgw_core.replay import MAX_BODY, METADATA_KEY, OWN_PAGE, to_metadata
 from vmgw_core.replay.recorder import record
 from vmgw_core.rows import row_counter
 
+from .choice import parse_filter
 from .file import CaptureFile
 from .redaction import Tee, bounded, redact_flow
 
@@ -58,16 +59,7 @@ def check_capture(settings: Settings) -> None:
 
 def read_filter(settings: Settings) -> Callable[[HTTPFlow], bool] | None:
     """Parse ``-capture.filter``. Raises ``ConfigurationError``."""
-    text = settings.capture_filter
-    if not text:
-        return None
-    try:
-        parsed = flowfilter.parse(text)
-    except ValueError:
-        parsed = None
-    if parsed is None:
-        raise ConfigurationError("-capture.filter: expected a mitmproxy filter expression such as ~u /api/v1/query")
-    return lambda flow: bool(parsed(flow))
+    return parse_filter(settings.capture_filter, "-capture.filter") if settings.capture_filter else None
 
 
 @dataclass(slots=True)

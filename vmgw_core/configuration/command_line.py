@@ -13,6 +13,7 @@ Sources: Go's package ``flag``, VictoriaMetrics' ``lib/envflag`` and ``lib/envte
 from __future__ import annotations
 
 import difflib
+import posixpath
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,8 +42,28 @@ class CommandLine:
     """``-help`` was given; as in Go, nothing after it was read."""
 
 
-def parse(argv: Sequence[str], environ: Mapping[str, str]) -> CommandLine:
-    """Parse the arguments (without the program's name) and the environment. Raises `ConfigurationError`."""
+def parse(
+    argv: Sequence[str], environ: Mapping[str, str], *, file: Sequence[str] = (), folder: str = ""
+) -> CommandLine:
+    """Parse the arguments (without the program's name) and the environment. Raises `ConfigurationError`.
+
+    Args:
+        file: the arguments in a file of flags. A flag in ``argv`` replaces all values that it has there.
+        folder: the folder of that file: relative paths in it start there.
+    """
+    given, help_wanted = _given(argv, environ)
+    if file:
+        given = {name: _within(folder, name, value) for name, value in _given(file, environ)[0].items()} | given
+    if given.get("envflag.enable") and not help_wanted:
+        given |= _from_environment(environ, str(given.get("envflag.prefix", "")), but=frozenset(given))
+    settings = settings_of(given)
+    if not help_wanted:
+        check_given(given, settings)
+    return CommandLine(settings=settings, given=frozenset(given), help_wanted=help_wanted)
+
+
+def _given(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[str, Value], bool]:
+    """Return the values by the names of their flags, and whether ``-help`` was given."""
     given: dict[str, Value] = {}
     help_wanted = False
     for flag, text in _flags(argv):
@@ -54,12 +75,23 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> CommandLine:
         if isinstance(value, tuple) and isinstance(previous, tuple):
             value = previous + value
         given[flag.name] = value
-    if given.get("envflag.enable") and not help_wanted:
-        given |= _from_environment(environ, str(given.get("envflag.prefix", "")), but=frozenset(given))
-    settings = settings_of(given)
-    if not help_wanted:
-        check_given(given, settings)
-    return CommandLine(settings=settings, given=frozenset(given), help_wanted=help_wanted)
+    return given, help_wanted
+
+
+def _within(folder: str, name: str, value: Value) -> Value:
+    """Return the value of a flag that names files, with relative paths in ``folder``; that of others as it is."""
+    if isinstance(value, tuple):
+        return tuple(str(_within(folder, name, item)) for item in value)
+    if not isinstance(value, str) or not value or "://" in value:
+        return value
+    return posixpath.join(folder, value) if name in _NAMES_OF_FILES else value
+
+
+_NAMES_OF_FILES: Final = frozenset(
+    flag.name
+    for flag in FLAGS
+    if flag.name.endswith(("File", "Files", ".file")) or flag.name in ("auth.policy", "ratelimit.config")
+)
 
 
 def settings_from_options(get: Callable[[str], object]) -> Settings:

@@ -8,11 +8,11 @@ from .flow_file import NetstringError, frame, spans, value
 from .judge import Judge
 from .record import METADATA_KEY, OWN_PAGE, Captured, from_metadata, to_metadata
 from .redaction import MAX_BODY, redact_body, redact_headers, redact_target
-from .report import report_json, report_junit, report_text
+from .report import report_json, report_junit, report_markdown, report_text
 from .tally import Tally
 
 __all__ = [
     "MAX_BODY", "METADATA_KEY", "OWN_PAGE", "Captured", "Expectation", "Judge", "NetstringError", "Tally", "frame",
     "from_metadata", "read_expectations", "redact_body", "redact_headers", "redact_target", "report_json",
-    "report_junit", "report_text", "spans", "to_metadata", "value",
+    "report_junit", "report_markdown", "report_text", "spans", "to_metadata", "value",
 ]  # fmt: skip

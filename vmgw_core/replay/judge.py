@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from vmgw_core.enforcement import Cycle, Gateway, Grant, Policy, State, access_of
+from vmgw_core.enforcement import Cycle, Gateway, Grant, Policy, State, route_of
 from vmgw_core.errors import BadSignature, Refusal
 from vmgw_core.http import RequestHead, refusal_response
 from vmgw_core.limits import Limiter
+from vmgw_core.tokens.unverified import peek
 
-from .evidence import RecordedTokens
+from .evidence import RecordedTokens, token_of
 from .record import ADMITTED, Captured, Outcome, Sent, sent_of
 from .redaction import redact_text
 
@@ -113,6 +114,12 @@ def compare(before: Outcome, after: Outcome, *, any_backend: bool = False) -> Di
     return None
 
 
+def essence(outcome: Outcome, *, any_backend: bool = False) -> Outcome:
+    """Return what :func:`compare` compares of an outcome: all but the wording, and the backend with ``any_backend``."""
+    sent = outcome.sent
+    return replace(outcome, reason="", sent=_anywhere(sent) if any_backend and sent is not None else sent)
+
+
 def _anywhere(sent: Sent) -> Sent:
     return replace(sent, url="/" + sent.url.partition("//")[2].partition("/")[2])
 
@@ -124,13 +131,27 @@ def admitted(grant: Grant) -> Outcome:
 
 
 def refused(policy: Policy, head: RequestHead, grant: Grant | None, refusal: Refusal) -> Outcome:
-    """Return the outcome of a refusal, after ``grant`` if there was one."""
-    access = access_of(policy, head) if grant is None else grant.route.access
+    """Return the outcome of a refusal, after ``grant`` if there was one.
+
+    Without a grant, route and tenant are those that the request asked for. They are for reports only.
+    """
+    route = route_of(policy, head) if grant is None else grant.route
+    access = None if route is None else route.access
     return Outcome(
         code=refusal.code,
         status=refusal_response(refusal, access=access).status,
         reason=redact_text(refusal.message),
-        tenant=None if grant is None else str(grant.claim.tenant),
+        tenant=_claimed_tenant(policy, head) if grant is None else str(grant.claim.tenant),
         access=None if access is None else access.value,
-        route=None if grant is None else grant.route.path,
+        route=None if route is None else route.path,
     )
+
+
+def _claimed_tenant(policy: Policy, head: RequestHead) -> str | None:
+    """Return the tenant in the request's token, which may be invalid; None if it has none."""
+    token = token_of(head, policy.token_source)
+    claims = None if token is None else peek(token).claims
+    try:
+        return None if claims is None else ",".join(map(str, policy.verifier.rules.grants(claims).tenants))
+    except Refusal:
+        return None

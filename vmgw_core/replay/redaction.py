@@ -4,8 +4,8 @@ The rules:
 
 - A token keeps header and payload, and ``MARKER`` replaces its signature: its claims can be checked, but it cannot be
   used. The marker is base64url, so the result still reads as a token.
-- Other credentials are removed entirely, and so are the values of headers, arguments and JSON members with a secret
-  name, in any percent-encoding.
+- The values of arguments, headers and JSON members are kept only if :mod:`.kept` lists their name. From those, and from
+  texts without names, credentials are removed entirely, in any percent-encoding.
 - Unreadable bodies are not kept: those that cannot be decoded within bounds, and binary ones with a secret.
 - Redacting twice is redacting once.
 
@@ -21,10 +21,12 @@ from collections.abc import Collection
 from typing import Final
 from urllib.parse import quote, unquote, unquote_plus
 
-from vmgw_core.base import is_credential_header, is_secret_name
+from vmgw_core.base import is_secret_name
 from vmgw_core.errors import BodyTooLarge, Refusal
 from vmgw_core.http import MULTIPART, URLENCODED, Headers, decoder, read_form
 from vmgw_core.tokens import as_bearer
+
+from .kept import KEPT_ARGUMENTS, KEPT_HEADERS, KEPT_MEMBERS, LABELS
 
 MARKER: Final = "REDACTED"
 """Replaces a secret. It is valid base64url, but not a valid signature."""
@@ -49,6 +51,8 @@ _MEMBER: Final = re.compile(r'"([A-Za-z0-9_. -]{1,64}+)"(\s{0,8}+:\s{0,8}+)"((?:
 _CREDENTIAL: Final = re.compile(r"\b((?i:bearer)[ \t]++)([\w.~+/=-]{16,}+)|\b((?i:basic)[ \t]++)([\w+/=-]{6,}+)")
 _CHALLENGES: Final = frozenset((b"www-authenticate", b"proxy-authenticate"))
 _SCHEME: Final = re.compile(r"[ \t]*+(?i:bearer|basic|digest|token|negotiate|apikey|aws4-hmac-sha256)(?:[ \t]++|\Z)")
+_BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_BLANKS: Final = " \t\r\n\xef\xbb\xbf"
 _BINARY: Final = re.compile(r"[\x00-\x08\x0e-\x1f]")
 
 
@@ -130,7 +134,7 @@ def _redact_header(name: bytes, value: bytes, token_headers: Collection[bytes]) 
     if name.lower() in _CHALLENGES:
         return value  # a challenge has no secret, and clients need it unchanged
     text = value.decode("latin-1")
-    if name.lower() in token_headers or is_credential_header(name):
+    if name.lower() not in KEPT_HEADERS or name.lower() in token_headers:
         scheme = _SCHEME.match(text)
         kept = scheme[0] if scheme else ""
         rest = text[len(kept) :]
@@ -148,16 +152,26 @@ def redact_target(target: str) -> str:
 
 
 def redact_arguments(arguments: str) -> str:
-    """Redact urlencoded arguments. Pairs without secrets stay as they are."""
+    """Redact urlencoded arguments. Pairs of a kept name without secrets stay as they are."""
     return "&".join(_redact_pair(pair) for pair in arguments.split("&"))
 
 
 def _redact_pair(pair: str) -> str:
     name, equals, value = pair.partition("=")
-    if value and is_secret_name(unquote_plus(name[:1000], "latin-1")):
-        kept = _secret(unquote_plus(value, "latin-1"))
-        return f"{name}={value if value == kept else quote(kept)}"
-    return _redact_encoded(name) + equals + _redact_encoded(value)
+    if unquote_plus(name[:1000], "latin-1") in KEPT_ARGUMENTS:
+        return name + equals + _redact_encoded(value)
+    if not equals:
+        return _replaced(name)
+    return _redact_encoded(name) + equals + _replaced(value)
+
+
+def _replaced(raw: str) -> str:
+    """Replace a value. What makes the gateway refuse arguments stays: a semicolon, and an invalid escape."""
+    if not raw:
+        return raw
+    kept = _secret(unquote_plus(raw, "latin-1"))
+    kept = raw if raw == kept else quote(kept)
+    return kept + (";" if ";" in raw else "") + ("%" if _BAD_ESCAPE.search(raw) else "")
 
 
 def _redact_encoded(raw: str) -> str:
@@ -201,12 +215,61 @@ def redact_body(body: bytes, content_type: str, coding: str) -> bytes | None:
         return None
     text = decoded.decode("latin-1")
     main = content_type.partition(";")[0].strip().lower()
-    redacted = redact_arguments(text) if main == URLENCODED else redact_text(text)
+    if main == MULTIPART:
+        return body if redact_form(content_type, decoded) == (content_type, decoded) else None
+    redacted = redact_arguments(text) if main == URLENCODED else _redact_content(text)
     if redacted == text:
         return body
-    if coding.strip().lower() not in ("", "identity") or _BINARY.search(text) or main == MULTIPART:
+    if redacted is None or coding.strip().lower() not in ("", "identity") or _BINARY.search(text):
         return None  # it cannot be encoded again as the sender did
     return redacted.encode("latin-1")
+
+
+# --- JSON ----------------------------------------------------------------------------------------------------------
+
+
+def _redact_content(text: str) -> str | None:
+    """Redact JSON, lines of JSON, or any other text. Return None for what looks like JSON and cannot be read."""
+    if not text.lstrip(_BLANKS).startswith(("{", "[")):
+        return redact_text(text)
+    lines = text.split("\n")
+    for parts in ([text], lines):
+        try:
+            redacted = [_redact_json(part) if part.strip() else part for part in parts]
+        except (ValueError, RecursionError):
+            continue
+        return "\n".join(redacted)
+    return None
+
+
+def _redact_json(text: str) -> str:
+    value = json.loads(text.encode("latin-1"), object_pairs_hook=_members)
+    kept = _kept(value, labels=False)
+    return text if kept == value else json.dumps(kept, separators=(",", ":"))
+
+
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return an object's members. Raises ``ValueError`` if two have one name: only one would be seen."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("two members have one name")
+    return found
+
+
+def _kept(value: object, *, labels: bool) -> object:
+    """Return what is kept of a JSON value. ``labels``: whether the members of objects in it are labels."""
+    if isinstance(value, dict):
+        return {name: _kept_member(name, member, labels=labels) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_kept(item, labels=labels) for item in value]
+    return redact_text(value) if isinstance(value, str) else value
+
+
+def _kept_member(name: str, value: object, *, labels: bool) -> object:
+    if name in LABELS:
+        return _kept(value, labels=True)
+    known = not is_secret_name(name) if labels else name in KEPT_MEMBERS
+    return _kept(value, labels=labels) if known or value in ("", None) else MARKER
 
 
 def _decoded(body: bytes, coding: str) -> bytes | None:

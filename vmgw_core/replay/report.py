@@ -1,4 +1,4 @@
-"""The report of a replay: text, JSON, and JUnit XML for CI systems."""
+"""The report of a replay: text, JSON, and for CI systems JUnit XML and Markdown."""
 
 from __future__ import annotations
 
@@ -11,17 +11,28 @@ from xml.etree import ElementTree
 
 from .expectations import Expectation
 from .judge import Difference
-from .record import Outcome
-from .tally import Change, Group, Tally, shown
+from .tally import Change, Class, Group, Tally, shown
 
+_MARKDOWN: Final = re.compile(r"[\\`*_{}\[\]<>&#|~@!:]")
 _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def report_text(tally: Tally) -> str:
-    """Return the table, the changes and a summary, with a newline at the end."""
+EXAMPLES: Final = 10
+"""Kinds of changes that a report shows, each with one request."""
+
+
+def report_text(tally: Tally, *, every: bool = True) -> str:
+    """Return the table, the changes and a summary, with a newline at the end.
+
+    ``every``: whether to list single changes, and not only an example of each of the most telling kinds.
+    """
     total = tally.total
     lines = _table(tally) if tally.groups else []
-    if tally.changes:
+    if every and tally.refusals:
+        lines += ["", *tally.refusals]
+    if not every:
+        lines += _examples(tally)
+    elif tally.changes:
         lines += ["", *(_line(change) for change in tally.changes)]
         found = sum(total.differences.values())
         listed = sum(not change.doubt for change in tally.changes)
@@ -47,32 +58,44 @@ def _table(tally: Tally) -> list[str]:
     ]
 
 
+def _examples(tally: Tally) -> Iterator[str]:
+    classes = tally.unapproved
+    for each in classes[:EXAMPLES]:
+        yield ""
+        yield f"{each.requests} {each.example.difference}: {shown(each.route)}, tenant {shown(each.tenant)}"
+        yield f"  {_told(each)}"
+        yield f"  such as {_place(each.example)}"
+    if len(classes) > EXAMPLES:
+        yield from ("", f"... and {len(classes) - EXAMPLES} more kinds of changes; --list N shows single requests")
+
+
+def _told(each: Class) -> str:
+    return each.story + _reason(each.example)
+
+
+def _place(change: Change) -> str:
+    return f"{change.place} {change.method} {change.target}"
+
+
+def _reason(change: Change) -> str:
+    """Return the reason of the refusal that is new or gone."""
+    if change.difference in (Difference.NEWLY_REFUSED, Difference.OTHER_REFUSAL):
+        reason = change.after.reason
+    else:
+        reason = change.before.reason
+    return f": {shown(reason)}" if reason else ""
+
+
 def _line(change: Change) -> str:
-    line = f"{change.place} {change.method} {change.target}: {change.difference}: {_story(change)}"
+    line = f"{_place(change)}: {change.difference}: {change.story}{_reason(change)}"
     return f"{line} (in doubt: {change.doubt})" if change.doubt else line
-
-
-def _story(change: Change) -> str:
-    before, after = change.before, change.after
-    if change.difference is Difference.OTHER_TENANT:
-        return f"{before.tenant} -> {after.tenant}"
-    if change.difference is Difference.OTHER_UPSTREAM:
-        return _other_upstream(before, after)
-    return f"{before} -> {after}" + (f": {shown(after.reason)}" if after.reason else "")
-
-
-def _other_upstream(before: Outcome, after: Outcome) -> str:
-    assert before.sent is not None
-    assert after.sent is not None
-    old, new = before.sent, after.sent
-    if (old.method, old.url) != (new.method, new.url):
-        return f"{shown(old.url)} -> {shown(new.url)}"
-    return "another form" if old.body != new.body else "other header fields"
 
 
 def _closing(tally: Tally, total: Group) -> Iterator[str]:
     if tally.skipped:
         yield f"{tally.skipped} flows were skipped: they are not HTTP requests or have no decision"
+    if tally.not_chosen:
+        yield f"{tally.not_chosen} requests were left out by --host and --filter"
     for doubt, number in sorted(tally.doubts.items()):
         yield f"{number} verdicts are in doubt: {doubt}"
     if tally.sampled:
@@ -84,6 +107,11 @@ def _closing(tally: Tally, total: Group) -> Iterator[str]:
     if alone:
         yield f"{alone} requests have no recorded decision to compare with"
     changes = sum(total.differences.values())
+    approved = changes - sum(each.requests for each in tally.unapproved)
+    if approved:
+        yield f"{approved} of the changes are approved"
+    if tally.outdated:
+        yield f"{tally.outdated} approved changes do not occur: --update removes their lines"
     words = ", ".join(f"{number} {kind}" for kind, number in sorted(total.differences.items()))
     if tally.strict and total.doubtful:
         yield "verdicts in doubt count as changes"
@@ -105,6 +133,8 @@ def report_json(tally: Tally, expectations: Sequence[Expectation] = ()) -> str:
             {"route": route, "tenant": tenant, **_numbers(group)}
             for (route, tenant), group in sorted(tally.groups.items())
         ],
+        "unapproved": [{"line": each.line, "example": each.example.place} for each in tally.unapproved],
+        "refusals": tally.refusals,
         "changes": [{**asdict(change), "difference": change.difference.value} for change in tally.changes],
     }
     if expectations:
@@ -126,11 +156,11 @@ def _numbers(group: Group) -> dict[str, object]:
     }
 
 
-def report_junit(tally: Tally, expectations: Sequence[Expectation] = ()) -> str:
-    """Return JUnit XML: a test case per expectation, or per route and tenant if there are none."""
+def report_junit(tally: Tally, expectations: Sequence[Expectation] = (), *, compared: bool = True) -> str:
+    """Return JUnit XML: a test case per expectation and, if decisions are ``compared``, per route and tenant."""
     suites = ElementTree.Element("testsuites")
     suite = ElementTree.SubElement(suites, "testsuite", name="vmgateway replay")
-    cases = [(each.name, each.problems()) for each in expectations] or list(_group_cases(tally))
+    cases = [(each.name, each.problems()) for each in expectations] + (list(_group_cases(tally)) if compared else [])
     for name, problems in cases:
         case = ElementTree.SubElement(suite, "testcase", classname="vmgateway.replay", name=_clean(name))
         if problems:
@@ -144,16 +174,39 @@ def report_junit(tally: Tally, expectations: Sequence[Expectation] = ()) -> str:
 
 
 def _group_cases(tally: Tally) -> Iterator[tuple[str, list[str]]]:
-    listed: dict[tuple[str, str], list[str]] = {}
-    for change in tally.changes:
-        if not change.doubt or tally.strict:
-            key = tally.key(change.after, change.before)
-            listed.setdefault(key, []).append(_line(change))
-    for key, group in sorted(tally.groups.items()):
-        problems = [f"{number} of {group.flows}: {kind}" for kind, number in sorted(group.differences.items())]
-        if tally.strict and group.doubtful:
+    lines: dict[tuple[str, str], list[str]] = {key: [] for key in tally.groups}
+    for each in tally.unapproved:
+        found = lines.setdefault((each.route, each.tenant), [])
+        found.append(f"{each.requests} {each.example.difference}: {_told(each)}")
+        found.append(f"such as {_place(each.example)}")
+    for key, problems in sorted(lines.items()):
+        group = tally.groups.get(key)
+        if tally.strict and group is not None and group.doubtful:
             problems.append(f"{group.doubtful} of {group.flows}: in doubt")
-        yield f"{key[0]} of tenant {key[1]}", problems + (listed.get(key, []) if problems else [])
+            problems += [_line(change) for change in tally.changes if change.doubt][:EXAMPLES]
+        yield f"{key[0]} of tenant {key[1]}", problems
+
+
+def report_markdown(tally: Tally, expectations: Sequence[Expectation] = ()) -> str:
+    """Return a summary in GitHub's Markdown: what a reviewer needs to know."""
+    classes = tally.unapproved
+    lines = ["### vmgateway replay", "", *(_escaped(line) + "  " for line in _closing(tally, tally.total)), ""]
+    if classes:
+        lines += ["| requests | change | route | tenant | decisions | example |", "|---|---|---|---|---|---|"]
+    for each in classes[:EXAMPLES]:
+        cells = (each.example.difference, shown(each.route), shown(each.tenant), _told(each), _place(each.example))
+        lines.append(f"| {each.requests} | {' | '.join(_escaped(cell) for cell in cells)} |")
+    if len(classes) > EXAMPLES:
+        lines += ["", f"... and {len(classes) - EXAMPLES} more kinds of changes"]
+    problems = [line for each in expectations for line in each.problems()]
+    if problems:
+        lines += ["", "Expectations that do not hold:", "", *(f"- {_escaped(line)}" for line in problems[:EXAMPLES])]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    """Keep a client's text from being Markdown or HTML."""
+    return _MARKDOWN.sub(lambda match: f"&#{ord(match[0])};", text)
 
 
 def _clean(text: str) -> str:

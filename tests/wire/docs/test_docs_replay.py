@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
@@ -19,7 +19,7 @@ from tests.support.wire.upstream import RecordingUpstream, Reply
 from tests.support.wire.waiting import HANGS
 
 TEXT: Final = (REPOSITORY / "docs" / "replay.md").read_text()
-BLOCK: Final = re.compile(r"(?:<!-- (.*?) -->\n)?```(\w+)\n(.*?)```\n", re.DOTALL)
+BLOCK: Final = re.compile(r"(?:<!-- (.*?) -->\n)?```(\w+(?: approve)?)\n(.*?)```\n", re.DOTALL)
 BLOCKS: Final = BLOCK.findall(TEXT)
 
 SENT: Final = ["/api/v1/query?query=up&extra_label=team%3Ddev", "/api/v1/import/prometheus?extra_label=team%3Ddev"]
@@ -45,6 +45,9 @@ class Place:
             "HOME": str(directory),
             "GITHUB_BASE_REF": "main",
             "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
+            "GITHUB_STEP_SUMMARY": str(directory / "summary.md"),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            **{f"GIT_{role}_{part}": "x@example.com" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")},
         }
 
     def text(self, script: str) -> str:
@@ -52,10 +55,10 @@ class Place:
         script = script.replace(":8431", f"127.0.0.1:{self.port}").replace("http://localhost:8428", self.upstream.url)
         return script.replace("http://staging:8428", self.upstream.url)
 
-    def run(self, script: str) -> subprocess.CompletedProcess[str]:
+    def run(self, script: str, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", self.text(script)],
-            cwd=self.directory,
+            cwd=directory or self.directory,
             env=self.environ,
             capture_output=True,
             text=True,
@@ -84,6 +87,7 @@ class Example(Process):
 def test_every_example(tmp_path: Path, key: SigningKey) -> None:
     with RecordingUpstream(lambda _: Reply(body=ANSWER)) as upstream:
         place = Place(tmp_path, upstream, key)
+        jobs, approve = [], ""
         for mark, language, text in BLOCKS:
             upstream.forget()
             if language == "sh":
@@ -91,8 +95,13 @@ def test_every_example(tmp_path: Path, key: SigningKey) -> None:
             elif text.startswith("# "):
                 name = text.partition("\n")[0].removeprefix("# ")
                 (tmp_path / name).write_text(place.text(text))
+            elif language == "yaml":
+                jobs.append(commands_of(yaml.safe_load(text)))
             else:
-                run_job(place, yaml.safe_load(text))
+                approve = text
+        for number, commands in enumerate(jobs):
+            run_job(place, tmp_path / f"job{number}", commands, approve)
+    assert len(jobs) == 2
 
 
 def run_example(place: Place, mark: str, script: str) -> None:
@@ -102,7 +111,9 @@ def run_example(place: Place, mark: str, script: str) -> None:
             (ask_without_backend if mark.endswith("without a backend") else ask)(place)
         return
     done = place.run(script)
-    assert done.returncode == (1 if mark == "exits 1" else 0), f"{script}{done.stdout}{done.stderr}"
+    assert done.returncode == int(mark.removeprefix("exits ") if mark.startswith("exits ") else 0), (
+        f"{script}{done.stdout}{done.stderr}"
+    )
     assert "Traceback" not in done.stderr
     asked = [request.target for request in place.upstream.requests]
     assert asked == (SENT if mark == "staging" else [])
@@ -130,19 +141,73 @@ def ask_without_backend(place: Place) -> None:
     assert not place.upstream.requests
 
 
-def run_job(place: Place, document: dict[str, object]) -> None:
-    """Run what a CI job runs, but for installing what is installed here."""
-    github = "jobs" in document
-    job = document["jobs"]["replay"] if github else document["policy"]  # type: ignore[index]
-    commands = [step["run"] for step in job["steps"] if "run" in step] if github else job["script"]  # type: ignore[index]
+def commands_of(document: dict[str, Any]) -> list[str]:
+    """What a CI job runs, but for installing what is installed here."""
+    job = document["jobs"]["replay"] if "jobs" in document else document["policy"]
+    commands = [step["run"] for step in job["steps"] if "run" in step] if "jobs" in document else job["script"]
     assert commands[0].startswith("pip install ")
-    shutil.rmtree(place.directory / ".git", ignore_errors=True)
-    done = place.run(
-        "git init -q . && git add policy.flags && git -c user.name=x -c user.email=x@example.com commit -qm policy &&"
-        " git update-ref refs/remotes/origin/main HEAD"
-    )
-    assert done.returncode == 0, done.stderr
-    for command in commands[1:]:
-        done = place.run(command)
-        assert done.returncode == 0, done.stdout + done.stderr
-    assert "<testsuites" in (place.directory / "report.xml").read_text()
+    return list(commands[1:])
+
+
+LIMITED: Final = "-enable.rateLimit\n-ratelimit.config=limits.yaml\n"
+
+
+def run_job(place: Place, repository: Path, commands: list[str], approve: str) -> None:
+    """Run a job on changes of all kinds: the policy in force is on the branch main, with its own key and limits."""
+    repository.mkdir()
+    for name in ("expect.yaml", "public.pem"):
+        shutil.copy(place.directory / name, repository)
+    (repository / "flows.mitm").write_bytes((place.directory / "flows.mitm").read_bytes() * 2)
+    (repository / "policy.flags").write_text((place.directory / "policy.flags").read_text() + LIMITED)
+    (repository / "limits.yaml").write_text("limits:\n- {type: queries, value: 1000}\n")
+    (repository / "approved.txt").write_text("")
+    git = "git add -A; git commit -qm policy; "
+    assert place.run(f"git init -q; {git} git update-ref refs/remotes/origin/main HEAD", repository).returncode == 0
+
+    def job() -> subprocess.CompletedProcess[str]:
+        done = None
+        for command in commands:  # a runner begins with a clean checkout, and ends at the first failure
+            if done is None or done.returncode == 0:
+                done = place.run(command, repository)
+        assert done is not None
+        place.run("git worktree remove --force .base", repository)
+        return done
+
+    def change(name: str, text: str) -> None:
+        place.run("git checkout -q -- . && git checkout -q --detach origin/main", repository)
+        (repository / name).write_text(text)
+
+    change("policy.flags", "# the same\n" + (repository / "policy.flags").read_text())
+    done = job()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing would change\nall 2 expectations hold" in done.stdout
+
+    new_key = (place.directory / "new-key.pem").read_text()
+    change("public.pem", new_key)
+    done = job()
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "2 newly refused: /api/v1/query, tenant 0:0\n  admitted -> 401 bad_signature: " in done.stdout
+    assert "such as flows.mitm#1 GET /api/v1/query?query=up" in done.stdout
+    assert "such as flows.mitm#1 GET /api/v1/query?query=up" in (repository / "report.xml").read_text()
+
+    change("limits.yaml", "limits:\n- {type: queries, value: 1}\n")
+    assert "admitted -> 429 rate_limited" in job().stdout
+
+    # Both a change that is approved, and one more that is not.
+    change("limits.yaml", "limits:\n- {type: rows_inserted, value: 1}\n")
+    assert job().returncode == 1
+    done = place.run(approve, repository)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = (repository / "approved.txt").read_text().splitlines()
+    assert [line.partition(", digest ")[0] for line in lines if not line.startswith("#")] == [
+        "newly refused: /api/v1/import/prometheus: tenant 0:0: admitted -> 429 rate_limited: 1 requests"
+    ]
+    place.run("git worktree remove --force .base", repository)
+    done = job()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 of the changes are approved" in done.stdout
+    (repository / "public.pem").write_text(new_key)
+    assert job().returncode == 1
+    if "GITHUB_STEP_SUMMARY" in commands[-1]:
+        summary = (place.directory / "summary.md").read_text()
+        assert "| 2 | newly refused | /api/v1/query | 0&#58;0 | admitted -&#62; 401 bad&#95;signature&#58; " in summary

@@ -334,3 +334,37 @@ def test_any_command_line_gives_settings_or_one_readable_line(argv: list[str], e
         refusal = ""
         assert all(type(value_of(flag, parsed.settings)) is type(flag.default) for flag in FLAGS)
     assert refusal.isprintable()
+
+
+# --- files of flags ------------------------------------------------------------------------------------------------
+
+
+def test_a_flag_of_the_command_line_replaces_all_values_of_the_file() -> None:
+    file = ["-auth.publicKeyFiles=a,b", "-auth.publicKeyFiles=c", "-clusterMode"]
+    assert parse([], {}, file=file).settings.auth_public_key_files == ("a", "b", "c")
+    parsed = parse(["-auth.publicKeyFiles=new"], {}, file=file)
+    assert parsed.settings.auth_public_key_files == ("new",)
+    assert parsed.given == {"auth.publicKeyFiles", "clusterMode"}
+
+
+def test_a_file_may_ask_for_the_environment() -> None:
+    parsed = parse([], {"clusterMode": "true", "enable_auth": "true"}, file=["-envflag.enable", "-enable.auth=false"])
+    assert (parsed.settings.cluster_mode, parsed.settings.enable_auth) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "expected"),
+    [
+        ("auth.publicKeyFiles", "a.pem,/b.pem", "x/a.pem,/b.pem"),
+        ("ratelimit.config", "limits.yaml", "x/limits.yaml"),
+        ("ratelimit.config", "http://h/limits.yaml", "http://h/limits.yaml"),
+        ("tlsCertFile", "../c", "x/../c"),
+        ("read.tlsCAFile", "", ""),
+        ("capture.file", "c", "x/c"),
+        ("auth.httpHeader", "X-File", "X-File"),
+    ],
+)
+def test_relative_paths_of_a_file_start_at_its_folder(flag: str, value: str, expected: str) -> None:
+    wanted = parse([f"-{flag}={expected}"], {}).settings
+    assert parse([], {}, file=[f"-{flag}={value}"], folder="x").settings == wanted
+    assert parse([f"-{flag}={value}"], {}, folder="x").settings == parse([f"-{flag}={value}"], {}).settings

@@ -8,12 +8,43 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmgw_core.base.strict_json import FieldError
-from vmgw_core.replay.har import captured, entries
+from vmgw_core.replay.har import captured as read_entry
+from vmgw_core.replay.har import entries
+from vmgw_core.replay.record import Captured
 
 
 def entry(**request: Any) -> dict[str, Any]:  # noqa: ANN401
     full = {"method": "GET", "url": "http://g:8431/api/v1/query?query=up#x", "headers": [], **request}
     return {"startedDateTime": "2026-01-02T03:04:05.500Z", "time": 1, "request": full}
+
+
+def captured(document: object) -> Captured:
+    made = read_entry(document)
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize(
+    "url", ["data:image/png;base64,AA==", "blob:http://g/1", "chrome-extension://x/y", "about:blank"]
+)
+def test_what_is_no_request_to_a_server(url: str) -> None:
+    assert read_entry(entry(url=url)) is None
+
+
+def test_a_host_of_its_own_stays() -> None:
+    assert captured(entry(headers=[{"name": "host", "value": "other"}])).head.headers == ((b"host", b"other"),)
+
+
+FIELDS = [{"name": "query", "value": "up{a='b c'}"}, {"name": "nocache"}]
+
+
+def test_fields_without_a_text_become_the_form() -> None:
+    data = {"mimeType": "application/x-www-form-urlencoded; charset=UTF-8", "params": FIELDS}
+    expected = b"query=up%7Ba%3D%27b+c%27%7D&nocache="
+    assert captured(entry(method="POST", postData=data)).form == expected
+    assert captured(entry(method="POST", postData=data)).head.content_length == len(expected)
+    assert captured(entry(method="POST", postData=data | {"text": "query=down"})).form == b"query=down"
+    assert captured(entry(method="POST", postData=data | {"mimeType": "multipart/form-data"})).form is None
 
 
 def test_a_document() -> None:
@@ -34,7 +65,7 @@ def test_a_request() -> None:
     headers = [{"name": ":authority", "value": "g"}, {"name": "Authorization", "value": "Bearer x"}]
     made = captured(entry(headers=headers))
     assert made.head.target == "/api/v1/query?query=up"
-    assert made.head.headers == ((b"Authorization", b"Bearer x"),)
+    assert made.head.headers == ((b"Host", b"g:8431"), (b"Authorization", b"Bearer x"))
     assert (made.at, made.form, made.outcome) == (1767323045.5, None, None)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from tests.support.core import keys
 from tests.support.core.captured import FIRST, SECOND, captured, head, policy, posted
 from tests.support.core.keys import NOW
@@ -31,7 +33,12 @@ def test_an_admitted_request() -> None:
 def test_a_refused_request() -> None:
     made = captured(head(token=keys.sign(keys.claims(), SECOND)))
     assert made.outcome == Outcome(
-        code="bad_signature", status=401, reason="no key verifies the signature", access="read"
+        code="bad_signature",
+        status=401,
+        reason="no key verifies the signature",
+        tenant="0:0",
+        access="read",
+        route="/api/v1/query",
     )
     assert made.evidence is not None
     assert made.evidence.signature is Signature.BAD
@@ -42,6 +49,29 @@ def test_a_refusal_is_as_the_client_got_it() -> None:
     made = captured(head("/api/v1/write?x=%zz", ("Content-Length", "1"), method="POST"))
     assert made.outcome is not None
     assert (made.outcome.code, made.outcome.status, made.outcome.tenant) == ("bad_request", 403, "0:0")
+
+
+def signed_by_another(vm_access: object) -> str:
+    return keys.sign(keys.claims(vm_access=vm_access), SECOND)
+
+
+@pytest.mark.parametrize(
+    ("target", "token", "route", "tenant"),
+    [
+        ("/api/v1/query", signed_by_another({"tenant_id": {"account_id": 7}}), "/api/v1/query", "7:0"),
+        ("/api/v1/query", signed_by_another({"tenant_id": "x"}), "/api/v1/query", None),
+        ("/api/v1/query", "a.b.c", "/api/v1/query", None),
+        ("/api/v1/query", "", "/api/v1/query", None),
+        ("/nowhere", TOKEN, None, "1:0"),
+    ],
+)  # fmt: skip
+def test_a_refused_request_keeps_what_it_asked_for(
+    target: str, token: str, route: str | None, tenant: str | None
+) -> None:
+    made = captured(head(target, token=token))
+    assert made.outcome is not None
+    assert not made.outcome.admitted
+    assert (made.outcome.route, made.outcome.tenant) == (route, tenant)
 
 
 def test_a_request_without_a_token() -> None:

@@ -14,7 +14,7 @@ from vmgw_core.replay import tally as tally_module
 from vmgw_core.replay.expectations import read_expectations
 from vmgw_core.replay.judge import Verdict
 from vmgw_core.replay.record import Captured, Outcome, Sent
-from vmgw_core.replay.report import report_json, report_junit, report_text
+from vmgw_core.replay.report import report_json, report_junit, report_markdown, report_text
 from vmgw_core.replay.tally import Tally, shown
 
 SENT = Sent(method="GET", url="http://vm/a", headers="h", body="b")
@@ -67,7 +67,7 @@ def test_changes_are_counted_and_told() -> None:
     assert lines[4:] == [
         "",
         "f#1 GET /api/v1/query?query=up: newly refused: admitted -> 401 expired: too old",
-        "f#2 GET /api/v1/query?query=up: newly admitted: 401 expired -> admitted",
+        "f#2 GET /api/v1/query?query=up: newly admitted: 401 expired -> admitted: too old",
         "f#3 GET /api/v1/query?query=up: other refusal: 401 expired -> 401 unknown_key",
         "f#4 GET /api/v1/query?query=up: other tenant: 0:0 -> 1:0",
         "f#5 GET /api/v1/query?query=up: other upstream request: http://vm/a -> http://vm/b",
@@ -180,11 +180,11 @@ def test_junit() -> None:
         ("(no route) of tenant -", None),
         (
             "/api/v1/query of tenant 0:0",
-            "1 of 1: newly refused\nf#1 GET /api/v1/query?query=up: newly refused: admitted -> 401 expired: too old",
+            "1 newly refused: admitted -> 401 expired: too old\nsuch as f#1 GET /api/v1/query?query=up",
         ),
         (
             "/api/v1/query of tenant 1:0",
-            "1 of 1: other tenant\nf#2 GET /api/v1/query?query=up: other tenant: 0:0 -> 1:0",
+            "1 other tenant: 0:0 -> 1:0\nsuch as f#2 GET /api/v1/query?query=up",
         ),
     ]
 
@@ -215,3 +215,122 @@ def test_expectations_in_the_reports() -> None:
         {"name": "one", "line": 2, "matched": 1, "failures": []},
         {"name": "two", "line": 3, "matched": 0, "failures": ["e.yaml:3: no request matches"]},
     ]
+    with_groups = junit(report_junit(counted((GOOD, GOOD)), expectations))
+    assert with_groups[2:] == [("/api/v1/query of tenant 0:0", None)]
+    assert junit(report_junit(counted((GOOD, GOOD)), expectations, compared=False)) == with_groups[:2]
+    assert "\n- e.yaml&#58;3&#58; no request matches\n" in report_markdown(counted((GOOD, GOOD)), expectations)
+
+
+# --- kinds of changes ----------------------------------------------------------------------------------------------
+
+
+def at(url: str) -> Outcome:
+    return replace(GOOD, sent=replace(SENT, url=url))
+
+
+def test_the_most_telling_kinds_come_first_with_one_example_each() -> None:
+    tally = counted(*[(GOOD, BAD)] * 3, (GOOD, replace(GOOD, tenant="1:0")), (BAD, GOOD))
+    text = report_text(tally, every=False)
+    assert text[text.index("\n\n") :].startswith(
+        "\n\n1 newly admitted: /api/v1/query, tenant 0:0\n  401 expired -> admitted: too old\n"
+        "  such as f#5 GET /api/v1/query?query=up\n"
+        "\n1 other tenant: /api/v1/query, tenant 1:0\n  0:0 -> 1:0\n  such as f#4 GET /api/v1/query?query=up\n"
+        "\n3 newly refused: /api/v1/query, tenant 0:0\n  admitted -> 401 expired: too old\n"
+        "  such as f#1 GET /api/v1/query?query=up\n"
+    )
+
+
+def test_ten_kinds_are_shown() -> None:
+    tally = counted(*[(GOOD, replace(BAD, route=f"/{number}")) for number in range(12)])
+    assert report_text(tally, every=False).count("such as") == 10
+    assert "... and 2 more kinds of changes" in report_text(tally, every=False)
+    markdown = report_markdown(tally)
+    assert markdown.count("\n| 1 |") == 10
+    assert markdown.endswith("\n\n... and 2 more kinds of changes\n")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "story"),
+    [
+        ("http://a/q?x=1&x=1&l=dev", "http://a/q?x=1&l=ops", "-l=dev -x=1 +l=ops"),
+        ("http://a/q?x=1", "http://b/q?x=1", "http://a/q -> http://b/q"),
+        ("http://a/q?x=1", "http://b/q", "http://a/q -> http://b/q -x=1 +"),
+        ("http://a/q?x=1&y=2", "http://a/q?y=2&x=1", "GET -> GET, or another order of arguments"),
+    ],
+)
+def test_what_a_backend_gets_is_told_by_its_parts(before: str, after: str, story: str) -> None:
+    (only,) = counted((at(before), at(after))).unapproved
+    assert only.story == story
+
+
+def test_approved_changes_are_no_changes() -> None:
+    pairs = [(at("http://a/q?l=dev"), at("http://a/q?l=ops")), (GOOD, BAD)]
+    tally = counted(*pairs)
+    lines = sorted(each.line for each in tally.classes.values())
+    assert lines[0].startswith("newly refused: /api/v1/query: tenant 0:0: admitted -> 401 expired: 1 requests, digest ")
+    tally.approve(["# a comment", "", lines[1], lines[0] + "\n"])
+    assert not tally.changed
+    assert "2 of the changes are approved\n" in report_text(tally, every=False)
+    assert "such as" not in report_text(tally, every=False)
+    assert junit(report_junit(tally)) == [("/api/v1/query of tenant 0:0", None)]
+    assert "| requests |" not in report_markdown(tally)
+    # The same in another order, and with other words.
+    other = counted((GOOD, replace(BAD, reason="other")), pairs[0])
+    other.approve(lines)
+    assert not other.changed
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [(GOOD, BAD), (GOOD, BAD)],  # one more request
+        [(GOOD, replace(BAD, access="read"))],
+        [(at("http://b/"), BAD)],
+        [(BAD, GOOD)],
+    ],
+    ids=range(4),
+)
+def test_a_line_approves_nothing_else(pairs: list[tuple[Outcome, Outcome]]) -> None:
+    tally = counted(*pairs)
+    tally.approve([each.line for each in counted((GOOD, BAD)).classes.values()])
+    assert tally.changed
+    assert tally.outdated == 1
+    assert "1 approved changes do not occur" in report_text(tally)
+
+
+def test_approved_changes_of_any_backend_do_not_name_it() -> None:
+    lines = []
+    for host in ("a", "b"):
+        tally = Tally(any_backend=True)
+        tally.add("f#1", MADE, at(f"http://{host}/q?l=dev"), Verdict(outcome=BAD))
+        lines += [each.line for each in tally.classes.values()]
+    assert lines[0] == lines[1]
+
+
+def test_kinds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tally_module, "MAX_GROUPS", 2)
+    tally = counted(*[(GOOD, replace(BAD, code=f"c{number}")) for number in range(5)], (GOOD, replace(BAD, code="c0")))
+    assert {(each.route, each.requests) for each in tally.classes.values()} == {
+        ("/api/v1/query", 2),
+        ("/api/v1/query", 1),
+        ("other", 3),
+    }
+    assert junit(report_junit(tally))[1][0] == "other of tenant other"
+
+
+def test_refusals_are_listed_if_there_is_nothing_to_compare_with() -> None:
+    tally = counted((None, BAD), (None, BAD), (None, GOOD), listed=1)
+    assert tally.refusals == ["f#1 GET /api/v1/query?query=up: 401 expired: too old"]
+    assert tally.refusals[0] in report_text(tally)
+    assert json.loads(report_json(tally))["refusals"] == tally.refusals
+
+
+def test_a_clients_text_is_no_markdown() -> None:
+    tally = counted((GOOD, replace(BAD, route="/<img src=x>|`@me`")))
+    assert "/&#60;img src=x&#62;&#124;&#96;&#64;me&#96;" in report_markdown(tally)
+
+
+def test_requests_that_are_left_out_are_counted() -> None:
+    tally = counted((GOOD, GOOD))
+    tally.not_chosen = 3
+    assert "3 requests were left out by --host and --filter\n" in report_text(tally)
