@@ -204,7 +204,7 @@ def test_a_har_file_without_tokens_is_told(run: Run, tmp_path: Path) -> None:
     done = run(har(tmp_path, *PAGE), *SAME)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(
-        "vmgateway replay: no request has a token in the header authorization, so all would be"
+        "vmgateway replay: no request has a token (-auth.httpHeader: authorization), so all would be"
     )
 
 

@@ -359,7 +359,6 @@ def test_a_file_may_ask_for_the_environment() -> None:
         ("ratelimit.config", "limits.yaml", "x/limits.yaml"),
         ("ratelimit.config", "http://h/limits.yaml", "http://h/limits.yaml"),
         ("tlsCertFile", "../c", "x/../c"),
-        ("read.tlsCAFile", "", ""),
         ("capture.file", "c", "x/c"),
         ("auth.httpHeader", "X-File", "X-File"),
     ],
