@@ -18,6 +18,7 @@ _PACKAGES = (
     "vmgw_core/enforcement",
     "vmgw_core/http",
     "vmgw_core/routing",
+    "vmgw_core/rows",
     "vmgw_addons/lanes/fast",
 )
 _MODULES = (
@@ -27,7 +28,7 @@ _MODULES = (
     "vmgw_core/tokens/grants.py",
     "vmgw_addons/observability/metrics.py",
 )
-_LEFT_OUT = ("__init__.py", "dialling.py", "health_probe.py")
+_LEFT_OUT = ("__init__.py", "dialling.py", "health_probe.py", "json_names.py", "names.py")
 
 
 def extensions() -> list[object]:

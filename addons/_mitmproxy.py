@@ -38,6 +38,7 @@ try:
     from mitmproxy.addons.script import Script, ScriptLoader
     from mitmproxy.addons.tlsconfig import TlsConfig
     from mitmproxy.hooks import Hook, all_hooks
+    from mitmproxy.http import MessageData
     from mitmproxy.io import compat, tnetstring
     from mitmproxy.master import Master
     from mitmproxy.net.http import http1
@@ -82,7 +83,7 @@ ConnectionHandler: handle_client() | open_connection(command) | server_event(eve
 ConnectionIO: handler | reader | writer
 ErrorCheck: finish() | shutdown_if_errored()
 GetHttpConnection: connection_spec_matches(connection)
-Http1Client: read_headers(event)
+Http1Client: __init__(context) | read_headers(event) | send(event)
 Http1Connection: done(event) | read_body(event) | wait(event) | body_reader | buf | request | response | state
 Http1Server: __init__(context) | read_headers(event) | send(event)
 Http2Server: __init__(context) | _handle_event(event) | protocol_error(message, error_code) | h2_conn
@@ -90,6 +91,7 @@ HttpLayer: __init__(context, mode) | _handle_event(event) | event_to_child(child
 HttpStream: __init__(context, stream_id) | _handle_event(event) | check_body_size(request) | flow_done() | handle_protocol_error(event) | make_server_connection() | send_response(already_streamed) | start_request_stream() | state_consume_request_body(event) | state_done(_) | state_errored(_) | state_stream_request_body(event) | state_wait_for_request_headers(event) | state_wait_for_response_headers(event) | flow | request_body_buf | stream_id
 Layer: _handle_event(event)
 Master: __init__(opts, event_loop, with_termlog) | _asyncio_exception_handler(loop, context) | done() | run() | running()
+MessageData: __post_init__()
 OptManager: has_changed(option) | process_deferred() | update(kwargs)
 ProxyConnectionHandler: __init__(master, r, w, options, mode)
 Proxyserver: register_connection(connection_id, handler) | setup_servers() | connections | servers

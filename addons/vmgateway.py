@@ -6,11 +6,27 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+from mitmproxy import ctx
+
 _HERE = Path(__file__).resolve().parent
+
+
+class EarlyReload:
+    """Keeps a SIGHUP that comes before the lifecycle handles it: it must not end the program."""
+
+    came = False
+
+    def __call__(self, *_: object) -> None:
+        self.came = True
+
+
+if type(getattr(ctx, "master", None)).__name__ != "ConsoleMaster":  # there it means that the terminal is gone
+    signal.signal(signal.SIGHUP, EarlyReload())
 
 if "vmgw_addons" not in sys.modules:
     # In a checkout this folder is the package vmgw_addons, even if that is installed elsewhere.

@@ -104,8 +104,6 @@ def front(url: str, public_key: str, forward: Forward) -> Front:
     """Build a gateway for the VictoriaMetrics at ``url``; ``public_key`` is the PEM that verifies tokens."""
     policy = core.Policy(
         verifier=core.TokenVerifier(core.KeySet(core.keys_from_pem(public_key, "public_key"))),
-        token_header=b"authorization",
-        allow_without_prefix=False,
         cluster=False,
         read=core.BackendGroup([core.Backend.parse(url, "read.url")]),
         write=core.BackendGroup([core.Backend.parse(url, "write.url")]),

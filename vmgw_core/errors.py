@@ -229,6 +229,9 @@ class SignatureNotChecked(InternalError, code="signature_not_checked"):
 class BackendUnreachable(Refusal, status=502, code="backend_unreachable"):
     """The backend refused or broke the connection, or did not send HTTP."""
 
+    cut_off = False
+    """Whether the client has got a part of the response."""
+
     def __init__(self, message: str, cause: Cause = Cause.OTHER) -> None:
         super().__init__(message)
         self.cause = cause
@@ -250,6 +253,8 @@ class BackendTimeout(Refusal, status=504, code="backend_timeout"):
     """The backend did not accept the connection or did not respond in time."""
 
     cause: ClassVar = Cause.TIMEOUT
+    cut_off = False
+    """Whether the client has got a part of the response."""
 
 
 BackendFailure = BackendUnreachable | BackendTimeout

@@ -29,7 +29,6 @@ from .redaction import Tee, bounded, redact_flow
 
 logger = logging.getLogger(__name__)
 
-_NO_HEADER = b"authorization"
 _MAX_WAITING = 64 << 20  # bytes of queued flows
 
 
@@ -168,7 +167,7 @@ class Capture:
                 flow.metadata[METADATA_KEY] = self.record(
                     policy, cycle, rows=rows_of(cycle, kept), sampled=kept.sampled
                 )
-        redact_flow(flow, policy.token_header if policy is not None else _NO_HEADER)
+        redact_flow(flow, policy.token_source.headers if policy is not None else ())
         if kept is not None and kept.sampled:
             self.write(flow)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from mitmproxy.http import Headers, HTTPFlow, Message
@@ -32,7 +32,7 @@ class Tee:
         return self.inner(chunk) if callable(self.inner) else chunk
 
 
-def redact_flow(flow: HTTPFlow, token_header: bytes) -> None:
+def redact_flow(flow: HTTPFlow, token_headers: Collection[bytes]) -> None:
     """Redact the head, arguments and body of request and response, after both have been sent.
 
     A body is dropped if it may contain a secret that cannot be removed.
@@ -42,14 +42,14 @@ def redact_flow(flow: HTTPFlow, token_header: bytes) -> None:
     request.data.path = target.encode("utf-8", "surrogateescape")
     for message in (request, flow.response):
         if message is not None:
-            _redact_message(message, token_header)
+            _redact_message(message, token_headers)
     if flow.is_replay != "request":
         flow._backup = None  # the state before an edit; a client replay restores it
 
 
-def _redact_message(message: Message, token_header: bytes) -> None:
+def _redact_message(message: Message, token_headers: Collection[bytes]) -> None:
     content_type, coding = (message.headers.get(name, "") for name in ("content-type", "content-encoding"))
-    message.headers = Headers(redact_headers(message.headers.fields, token_header))
+    message.headers = Headers(redact_headers(message.headers.fields, token_headers))
     message.trailers = None
     content = message.raw_content
     if content:

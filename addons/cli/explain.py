@@ -36,38 +36,46 @@ from vmgw_core.explain.request import describe
 from vmgw_core.http import Headers, RequestHead, check_head, find_head
 from vmgw_core.limits import Limiter
 
-from .arguments import TOKEN_VARIABLE, Arguments, find_token, read_arguments
+from .arguments import Arguments, find_token, read_arguments
 from .policy import make_policy, with_defaults
 
-HELP = f"""\
+HELP = """\
 Usage: vmgateway explain [-flag[=value] ...] [options] ['METHOD /path?query']
 
-Explains what the gateway would do with a request, and why: the token, the key that verified it, the route, the
-arguments before and after, and the request that the backend would get. It contacts no backend and starts no server.
+Explains what the gateway would do with a request, and why: the token, the key
+that verified it, the route, the arguments before and after, and the request
+that the backend would get. It contacts no backend and starts no server.
 
 Examples:
-  vmgateway explain -auth.publicKeyFiles=public.pem --token-file=token 'GET /api/v1/query?query=up'
-  vmgateway explain -clusterMode --token-file=token --json 'GET /api/v1/series?match[]=up'
+  vmgateway explain -auth.publicKeyFiles=public.pem --token-file=token \\
+    'GET /api/v1/query?query=up'
+  vmgateway explain -clusterMode --token-file=token --json \\
+    'GET /api/v1/series?match[]=up'
   vmgateway explain -auth.publicKeyFiles=public.pem < request.sh
 
-Without a request, a curl command line is read from standard input, as copied with a browser's "Copy as cURL".
+Without a request, a curl command line is read from standard input, as copied
+with a browser's "Copy as cURL".
 
 Options:
   --token=TOKEN        the token; it is never printed
-  --token-file=FILE    a file with the token
-                       or set {TOKEN_VARIABLE}; by default the request's own header is used
+  --token-file=FILE    a file with the token, or set VMGATEWAY_TOKEN; by default
+                       the request's own header is used
   -H 'NAME: VALUE'     a header of the request
   -d, --data=TEXT      its body; the default method is then POST
-  --time=TIME          decide at this time: Unix seconds, or as in 2026-01-31T12:00:00Z (default now)
-  --jwks-file=FILE     use this JSON Web Key Set instead of fetching those of -auth.jwksEndpoints and
-                       -auth.oidcDiscoveryEndpoints. The issuer is then not checked
+  --time=TIME          decide at this time: Unix seconds, or as in
+                       2026-01-31T12:00:00Z (default now)
+  --jwks-file=FILE     use this JSON Web Key Set instead of fetching those of
+                       -auth.jwksEndpoints and -auth.oidcDiscoveryEndpoints.
+                       The issuer is then not checked
   --json               print JSON; docs/debugging.md lists its keys
 
-All flags of the gateway are accepted (vmgateway -help). -enable.auth is the default unless -enable.rateLimit is set.
-Without -read.url and -write.url the backend is http://victoriametrics:8428. With -enable.rateLimit the limits are shown
-that the request would count against; their usage is zero.
+All flags of the gateway are accepted (vmgateway -help). -enable.auth is the
+default unless -enable.rateLimit is set. Without -read.url and -write.url the
+backend is http://victoriametrics:8428. With -enable.rateLimit the limits are
+shown that the request would count against; their usage is zero.
 
-Exit code: 0 if the request is admitted, 1 if it is refused, 2 if the input is not valid.
+Exit code: 0 if the request is admitted, 1 if it is refused, 2 if the input is
+not valid.
 """
 
 _VALUES = ("token", "token-file", "H", "header", "d", "data", "time", "jwks-file")
@@ -180,8 +188,9 @@ def with_token(request: CurlRequest, policy: Policy, token: str | None) -> Reque
     """Make the head of ``request``, with ``token``, if there is one, instead of the request's own."""
     fields: Headers = request.headers
     if token is not None:
-        fields = tuple(pair for pair in fields if pair[0].lower() != policy.token_header)
-        fields += ((policy.token_header, b"Bearer " + token.encode("utf-8", "surrogateescape")),)
+        names = policy.token_source.headers
+        fields = tuple(pair for pair in fields if pair[0].lower() not in names)
+        fields += ((names[0], b"Bearer " + token.encode("utf-8", "surrogateescape")),)
     return RequestHead(method=request.method, target=request.target, headers=fields, client=_CLIENT)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import gc
 import importlib
 import inspect
+import logging
 import os
 import signal
 import sys
@@ -25,6 +27,10 @@ from vmgw_core import BUILD, __version__
 from vmgw_core.configuration import Settings, help_text, parse
 from vmgw_core.errors import ConfigurationError
 
+from .waiting import waiting_for
+
+logger = logging.getLogger(__name__)
+
 _COMMANDS = {
     "explain": "Explain what the gateway would do with a request, and why.",
     "policy": "Test what an access policy grants to the claims of a token.",
@@ -34,6 +40,13 @@ _COMMANDS = {
 """Sub-commands."""
 _MODULES = {"policy": "policy_command"}
 """The module of a sub-command that has not the same name."""
+_USAGE = """\
+vmgateway needs at least a backend, and a key to verify tokens with:
+  vmgateway -enable.auth -auth.publicKeyFiles=public.pem \\
+    -read.url=http://localhost:8428 -write.url=http://localhost:8428
+vmgateway -help lists all flags. vmgateway explain, policy, replay and token
+-help tell about the other commands.
+"""
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
@@ -44,9 +57,16 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     environ = os.environ if environ is None else environ
-    if arguments and arguments[0] in _COMMANDS:
+    if not arguments:
+        print(_USAGE, end="", file=sys.stderr)
+        return 2
+    if arguments[0] == "help":
+        arguments = [*arguments[1:2], "-help"]
+    if arguments[0] in _COMMANDS:
         return run_command(arguments[0], arguments[1:], environ)
     try:
+        if arguments[0].strip() and not arguments[0].startswith("-"):
+            raise ConfigurationError(_no_command(arguments[0]))
         parsed = parse(arguments, environ)
         settings = parsed.settings
         if parsed.help_wanted:
@@ -55,7 +75,8 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
         if settings.version:
             print(f"vmgateway {__version__} ({BUILD})")
             return 0
-        check(settings)
+        with waiting_for("checking the configuration and what it reads from other servers"):
+            check(settings)
         if settings.dry_run:
             print("the configuration is valid")
             return 0
@@ -63,6 +84,13 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     except ConfigurationError as error:
         print(f"vmgateway: {error}", file=sys.stderr)
         return 2
+
+
+def _no_command(argument: str) -> str:
+    """Describe a wrong first argument without showing it: it may hold a secret."""
+    nearest = difflib.get_close_matches(argument[:60], _COMMANDS, n=1)
+    hint = f"did you mean vmgateway {nearest[0]}?" if nearest else "vmgateway -help lists flags and commands"
+    return f"argument 1 is neither a flag nor one of the commands {', '.join(_COMMANDS)}: {hint}"
 
 
 def launch(settings: Settings) -> int:
@@ -87,7 +115,11 @@ def run(settings: Settings, worker: Worker | None) -> int:
             logging_in_thread(LogStyle.from_settings(settings)) as log,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            return runner.run(serve(settings, worker, log))
+            try:
+                return runner.run(serve(settings, worker, log))
+            except ConfigurationError as error:  # of a worker that is started again after a file has changed
+                logger.error(f"cannot start: {error}")
+                return 2
     except KeyboardInterrupt:
         return 0
     finally:

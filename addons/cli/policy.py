@@ -12,6 +12,7 @@ from vmgw_core.errors import ConfigurationError
 from vmgw_core.tokens import KeyDocumentError, KeyRing, VerificationKey, keys_from_jwks
 
 from .arguments import read_file
+from .waiting import waiting_for
 
 _STAND_IN = "http://victoriametrics:8428"
 _MAX_FETCHES = 100
@@ -60,7 +61,8 @@ def fetch_keys(keyring: KeyRing, now: float) -> None:
             break
         for fetch in fetches:
             try:
-                document = download(fetch.url)
+                with waiting_for(f"fetching the keys of {fetch.source}"):
+                    document = download(fetch.url)
             except Exception as error:  # whatever a library raises
                 keyring.failed(fetch, describe(error), now)
             else:

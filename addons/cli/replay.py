@@ -22,29 +22,36 @@ from .policy import make_policy
 _HELP: Final = """\
 Usage: vmgateway replay FILE ... [options] [flags of the policy to test]
 
-Replays captured requests against another policy, at the time they were captured, and shows what would change. A FILE
-was written by vmgateway -capture.file or mitmdump -w, or is a HAR file; - is standard input.
+Replays captured requests against another policy, at the time they were
+captured, and shows what would change. A FILE was written by vmgateway
+-capture.file or mitmdump -w, or is a HAR file; - is standard input.
 
 Examples:
-  vmgateway replay flows.mitm -enable.auth -read.url=http://vm:8428 -write.url=http://vm:8428 \\
-    -auth.publicKeyFiles=new-key.pem
-  vmgateway replay flows.mitm --flags new.flags --baseline-flags old.flags --junit report.xml
+  vmgateway replay flows.mitm -enable.auth -auth.publicKeyFiles=new-key.pem \\
+    -read.url=http://vm:8428 -write.url=http://vm:8428
+  vmgateway replay flows.mitm --flags new.flags --baseline-flags old.flags \\
+    --junit report.xml
   vmgateway replay flows.mitm --flags new.flags --expect expect.yaml
 
 Options:
-  --flags FILE           read flags of the policy from a file: one per line, quoted as in a shell, # begins a comment
-  --baseline-flags FILE  compare with the policy of these flags instead of the recorded decisions
-  --expect FILE          check the verdicts against a YAML file instead of comparing them
+  --flags FILE           read flags of the policy from a file: one per line,
+                         quoted as in a shell, # begins a comment
+  --baseline-flags FILE  compare with the policy of these flags instead of the
+                         recorded decisions
+  --expect FILE          check the verdicts against a YAML file instead of
+                         comparing them
   --json                 print the report as JSON
   --junit FILE           also write it as JUnit XML
-  --verify               do not trust a capture about signatures, which it does not contain: such verdicts are in doubt,
-                         and doubt counts as a change
-  --any-backend          ignore the addresses in -read.url and -write.url, and compare the rest of the requests
+  --verify               do not trust a capture about signatures, which it does
+                         not contain: such verdicts are in doubt, and doubt
+                         counts as a change
+  --any-backend          ignore the addresses in -read.url and -write.url, and
+                         compare the rest of the requests
   --list N               show up to N changes (default 100)
   --help                 show this help
 
-Exit code: 0 if nothing would change (or every expectation holds), 1 if something would, 2 if a file or flag is not
-valid.
+Exit code: 0 if nothing would change (or every expectation holds), 1 if
+something would, 2 if a file or flag is not valid.
 """
 
 _WITH_VALUE: Final = ("flags", "baseline-flags", "expect", "junit", "list")

@@ -29,36 +29,46 @@ HELP = f"""\
 Usage: vmgateway token [options]
        vmgateway token decode [-flag[=value] ...] [options] [TOKEN]
 
-Makes a signed token for development and prints it; or decodes a token and shows what it grants.
+Makes a signed token for development and prints it; or decodes a token and shows
+what it grants.
 
 Examples:
-  vmgateway token --new-key=private.pem --public-key=public.pem --tenant=1:5 --label=team=dev --mode=read > token
-  vmgateway token --key=private.pem --alg=PS256 --filter='{{env=~"prod|dev"}}' --expires=30m
+  vmgateway token --new-key=private.pem --public-key=public.pem \\
+    --tenant=1:5 --label=team=dev --mode=read > token
+  vmgateway token --key=private.pem --alg=PS256 \\
+    --filter='{{env=~"prod|dev"}}' --expires=30m
   vmgateway token decode --token-file=token
   vmgateway token decode -auth.publicKeyFiles=public.pem --token-file=token
 
 Options to make one:
   --key=FILE           sign with this private key: PEM, or a JSON Web Key
-  --new-key=FILE       make a key and write it to this new file, readable by its owner only
-  --public-key=FILE    write the public key to this new file, for -auth.publicKeyFiles
-  --alg=NAME           RS256, RS384, RS512, ES256, ES384, ES512, PS256, PS384 or PS512
-                       (default: the key's algorithm; ES256 for a new key)
+  --new-key=FILE       make a key and write it to this new file, readable by its
+                       owner only
+  --public-key=FILE    write the public key to this new file, for
+                       -auth.publicKeyFiles
+  --alg=NAME           RS256, RS384, RS512, ES256, ES384, ES512, PS256, PS384 or
+                       PS512 (default: the key's algorithm; ES256 for a new key)
   --kid=NAME           the key ID in the header
   --tenant=N[:P]       the tenant (default 0:0)
   --label=NAME=VALUE   an enforced label; may be repeated
-  --filter=SELECTOR    an enforced filter; may be repeated, then one of them must match
+  --filter=SELECTOR    an enforced filter; may be repeated, then one of
+                       them must match
   --mode=MODE          read, write or full (default full)
   --expires=DURATION   lifetime of the token (default 1h)
   --claim=NAME=JSON    a further claim, such as --claim='sub="grafana"'
 
 Options to decode one:
-  TOKEN, --token, --token-file, or the variable {TOKEN_VARIABLE}; - reads standard input
-  --time=TIME          verify at this time: Unix seconds, or as in 2026-01-31T12:00:00Z (default now)
+  TOKEN, --token, --token-file, or the variable {TOKEN_VARIABLE};
+                       - reads standard input
+  --time=TIME          verify at this time: Unix seconds, or as in
+                       2026-01-31T12:00:00Z (default now)
   --jwks-file=FILE     verify with the keys of a JSON Web Key Set
   --json               print JSON
-The gateway's flags for keys (vmgateway -help) verify the signature. Without keys it is not verified.
+The gateway's flags for keys (vmgateway -help) verify the signature. Without
+keys it is not verified.
 
-Exit code of decode: 0 if the token is accepted, 1 if it is refused, 2 if the input is not valid.
+Exit code of decode: 0 if the token is accepted, 1 if it is refused, 2 if the
+input is not valid.
 """
 
 _CURVES: Final = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}

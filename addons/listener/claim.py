@@ -59,7 +59,7 @@ def _bind(claimed: socket.socket, family: int, address: object, *, shared: bool)
 def _refused(settings: Settings, number: int) -> ConfigurationError:
     hint = ""
     if number == errno.EADDRINUSE:
-        hint = " (to replace a gateway without downtime, see -httpListenAddr.reusePort)"
+        hint = " (to replace a gateway without a lost request, see -httpListenAddr.reusePort)"
     return ConfigurationError(
         f"-httpListenAddr: cannot listen on {settings.http_listen_addr}: {os.strerror(number)}{hint}"
     )

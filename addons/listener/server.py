@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import socket
+import time
 from typing import Final
 
 import uvloop
@@ -22,6 +23,7 @@ from vmgw_core import __version__
 from vmgw_core.base import quoted
 from vmgw_core.errors import Cause, ConfigurationError, Overloaded
 
+from .leaving import HANDSHAKE_SECONDS, drop_new_connections
 from .proxy_protocol import NoProxyHeader, read_header
 from .takeover import release, take_over
 from .tls import ListenerTLS
@@ -277,22 +279,38 @@ class Listener:
             self.turned_away -= 1
 
     async def refresh_tls(self) -> float:
-        """Reload the certificate within a second of a change, in a thread."""
+        """Reload the certificate within a second of a change, in a thread, and watch its expiry."""
         assert self.tls is not None
         await in_thread(self.tls.refresh, "certificates")
+        self.tls.check_expiry(time.time())
+        if self.tls.ends is not None:
+            self.in_force.certificate_ends["-tlsCertFile"] = self.tls.ends
         return 1
+
+    async def leave(self) -> None:
+        """Close, after new connections go to the other processes on the port, if it is shared."""
+        listening = self.listening()
+        if self.shared and listening and drop_new_connections(listening):
+            await asyncio.sleep(HANDSHAKE_SECONDS)
+        for each in listening:
+            each.close()
+        self.close()
+
+    def listening(self) -> list[socket.socket]:
+        """Return the listening sockets, as copies to close."""
+        served = getattr(self.server, "sockets", ())
+        return [socket.socket(fileno=os.dup(each.fileno())) for each in (*self.sockets, *served)]
 
     def close(self) -> None:
         """Accept what has come, and then no more. Open connections stay."""
+        for each in self.listening():
+            with each:
+                self.accept(each)
         for listening in self.sockets:
-            self.accept(listening)
             asyncio.get_running_loop().remove_reader(listening)
             listening.close()
         self.sockets.clear()
         if self.server is not None:
-            for each in getattr(self.server, "sockets", ()):
-                with socket.socket(fileno=os.dup(each.fileno())) as listening:
-                    self.accept(listening)
             self.server.close()
             self.server = None
 

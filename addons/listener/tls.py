@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from mitmproxy import version
 
+from vmgw_addons.outgoing import describe
 from vmgw_addons.state import Reloads
-from vmgw_addons.support import Outages, file_version
+from vmgw_addons.support import Outages, certificate_end, file_version
 from vmgw_core.base import quoted
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import Cause, ConfigurationError
@@ -60,7 +62,11 @@ class ListenerTLS:
 
     def __init__(self, settings: Settings, reloads: Reloads | None = None, outages: Outages | None = None) -> None:
         self._reloads = reloads or Reloads()
-        self._outage = (outages or Outages()).of("-tlsCertFile", logger, "the old certificate stays in use")
+        outages = outages or Outages()
+        self._outage = outages.of("-tlsCertFile", logger, "the old certificate stays in use")
+        self._expiry = outages.of("-tlsCertFile expiry", logger, "clients refuse it")
+        self.ends: float | None = None
+        """When the certificate expires, in Unix time."""
         self._certificate = _file("tlsCertFile", settings.tls_cert_file)
         self._key = _file("tlsKeyFile", settings.tls_key_file)
         if not self._certificate or not self._key:
@@ -90,17 +96,26 @@ class ListenerTLS:
             self._outage.succeeded("the certificate can be read again")
             logger.info(f"reloaded the certificate: {self._certificate}")
 
+    def check_expiry(self, now: float) -> None:
+        """Log that the certificate has expired. ``now`` is the Unix time."""
+        if self.ends is not None and self.ends <= now:
+            at = datetime.fromtimestamp(self.ends, UTC).isoformat(timespec="seconds")
+            self._expiry.failed(f"the certificate has expired at {at}: {self._certificate}", Cause.CERTIFICATE)
+        elif self._expiry.reason is not None:
+            self._expiry.succeeded("the certificate is valid again")
+
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = _minimum(self._settings.tls_min_version)
         _choose_ciphers(context, self._settings.tls_cipher_suites)
         _load(context, self._certificate, self._key)
+        self.ends = certificate_end(self._certificate)
         if self._authorities:
             context.verify_mode = ssl.CERT_REQUIRED
             try:
                 context.load_verify_locations(self._authorities)
-            except OSError:  # ssl.SSLError is one too
-                raise ConfigurationError(f"-mtlsCAFile: not a usable PEM file: {self._authorities}") from None
+            except OSError as error:  # ssl.SSLError is one too
+                raise ConfigurationError(f"-mtlsCAFile: cannot use {self._authorities}: {describe(error)}") from None
         # By default HTTP/1.1 alone, as VictoriaMetrics does: HTTP/2 has no benefit here and a high cost.
         context.set_alpn_protocols(["h2", "http/1.1"] if _http2(self._settings) else ["http/1.1"])
         return context
@@ -146,9 +161,9 @@ def _choose_ciphers(context: ssl.SSLContext, names: Iterable[str]) -> None:
 def _load(context: ssl.SSLContext, certificate: str, key: str) -> None:
     try:
         context.load_cert_chain(certificate, key)
-    except (ssl.SSLError, OSError):
+    except (ssl.SSLError, OSError) as error:
         raise ConfigurationError(
-            f"-tlsCertFile, -tlsKeyFile: cannot load the certificate and its key: {certificate}, {key}"
+            f"-tlsCertFile, -tlsKeyFile: cannot use {certificate}, {key}: {describe(error)}"
         ) from None
 
 

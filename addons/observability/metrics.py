@@ -158,6 +158,12 @@ class StateMetrics(Collector):
             (([result], number) for result, number in self.reloads["configuration"].by_result()),
         )
         yield from _last_reloads(self.reloads)
+        yield gauge(
+            "vmgateway_certificate_expiry_timestamp_seconds",
+            "Time when a certificate of the gateway expires, by the flag of its file",
+            ["file"],
+            (([name], end) for name, end in sorted(self.in_force.certificate_ends.items())),
+        )
         yield from _outages(configured.outages)
         yield counter(
             "vmgateway_background_task_errors",

@@ -18,9 +18,9 @@ from vmgw_addons.outgoing import build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
 from vmgw_addons.sources import build_exchange, limit_file, read_in_thread
 from vmgw_addons.state import Configured, InForce, PageAccess, Process, Reloads, header_edit
-from vmgw_addons.support import LogStyle, in_thread, set_up_logging_beside
+from vmgw_addons.support import LogStyle, certificate_end, in_thread, set_up_logging_beside
 from vmgw_core.backends import Concurrency
-from vmgw_core.configuration import FLAGS, Settings, check_needs, option_name, settings_from_options
+from vmgw_core.configuration import FLAGS, Settings, check_given, check_needs, option_name, settings_from_options
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Limit
 from vmgw_core.tokens import VerificationKey
@@ -49,6 +49,7 @@ class _Read(NamedTuple):
     configured: Configured
     """Without the limiter: use() keeps the one that counts already."""
     static: list[VerificationKey]
+    certificate_ends: dict[str, float]
     limits: tuple[Limit, ...] | None
 
 
@@ -81,8 +82,11 @@ class Configuration:
         if not given or not any(name.startswith("vmgw_") or name in WATCHED for name in updated):
             return
         try:
-            settings = self.hosted(settings_from_options(lambda name: getattr(ctx.options, name)))
-            if self.in_force.configured.policy is None:
+            own = settings_from_options(lambda name: getattr(ctx.options, name))
+            starting = self.in_force.configured.policy is None
+            check_given(self.given if starting else _named(updated), own)
+            settings = self.hosted(own)
+            if starting:
                 check(settings)
                 if settings.dry_run:
                     print("the configuration is valid")
@@ -181,7 +185,7 @@ class Configuration:
             exchange=build_exchange(settings, before.settings, before.exchange),
             outages=before.outages,
         )
-        return _Read(configured, static, limits)
+        return _Read(configured, static, _certificate_ends(settings), limits)
 
     def use(self, found: _Read) -> None:
         """Put the result of :meth:`read` in force."""
@@ -195,6 +199,7 @@ class Configuration:
             concurrency = Concurrency(total, of_tenant)
         limiter = limiter_for(settings, found.limits, before.limiter)
         self.in_force.configured = replace(found.configured, keyring=keyring, limiter=limiter, concurrency=concurrency)
+        self.in_force.certificate_ends.update(found.certificate_ends)
         self.in_force.use_keys()
         if concurrency is not None:
             for waiter in concurrency.resize(total, of_tenant):
@@ -233,6 +238,22 @@ class Configuration:
             raise
         self.limit_reloads.succeeded()
         return limits
+
+
+def _named(options: set[str]) -> list[str]:
+    """Return the names of the flags whose options are in ``options``."""
+    return [flag.name for flag in FLAGS if option_name(flag) in options]
+
+
+def _certificate_ends(settings: Settings) -> dict[str, float]:
+    """Return when the certificates that the gateway shows to servers expire, by flag. Blocks."""
+    found = {}
+    for side in ("read", "write", "datasource"):
+        path = settings.client_tls(side).cert_file
+        end = certificate_end(path) if path else None
+        if end is not None:
+            found[f"-{side}.tlsCertFile"] = end
+    return found
 
 
 def _endpoints(settings: Settings) -> tuple[object, ...]:

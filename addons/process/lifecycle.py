@@ -72,8 +72,11 @@ class Lifecycle:
     def running(self) -> None:
         loop = asyncio.get_running_loop()
         if type(ctx.master).__name__ != "ConsoleMaster":  # there SIGHUP means that the terminal is gone
+            early = signal.getsignal(signal.SIGHUP)
             loop.add_signal_handler(signal.SIGHUP, self.reload)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one that came during the start counts
+            if getattr(early, "came", False):  # in mitmproxy's programs, see vmgateway.py
+                self.reload()
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         if type(ctx.master).__name__ in ("DumpMaster", "GatewayMaster"):  # the others ask the user on Ctrl-C
             loop.add_signal_handler(signal.SIGINT, self.stop)
@@ -174,7 +177,7 @@ class Lifecycle:
         """Fail health checks, stop listening, and wait for requests in flight up to the flag's duration."""
         self.process.draining = True
         await asyncio.sleep(self.in_force.configured.settings.http_shutdown_delay)
-        self.listener.close()
+        await self.listener.leave()
         self.fast.close_idle()
         logger.info(f"draining: {self.in_flight} requests in flight")
         limit = self.in_force.configured.settings.http_max_graceful_shutdown_duration

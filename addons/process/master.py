@@ -1,61 +1,27 @@
 """The launcher's mitmproxy master: the proxy core and the gateway's addons, and nothing else.
 
-mitmdump calls some 35 addons on each of four hooks of a request, and an update hook after each. Here a hook is only
-called on the few addons that have it.
+mitmdump calls some 35 addons on each of four hooks of a request, each in a task, and an update hook after each. Here a
+hook is only called on the few addons that have it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from mitmproxy.exceptions import AddonHalt
 from mitmproxy.http import HTTPFlow
 from mitmproxy.options import Options
 
 from vmgw_addons._mitmproxy import (
-    AddonManager,
     ErrorCheck,
-    Hook,
     Master,
+    MessageData,
     NextLayerAddon,
     Proxyserver,
     TlsConfig,
     asyncio_utils,
-    traverse,
 )
-
-logger = logging.getLogger(__name__)
-
-
-class DirectAddonManager(AddonManager):
-    """Looks up once which addons have a hook, instead of at every event."""
-
-    def __init__(self, master: Master) -> None:
-        super().__init__(master)  # type: ignore[no-untyped-call]
-        self.handlers: dict[str, list[Callable[..., Any]]] = {}
-
-    def register(self, addon: object) -> object:
-        self.handlers.clear()
-        return super().register(addon)  # type: ignore[no-untyped-call]
-
-    async def handle_lifecycle(self, event: Hook) -> None:
-        handlers = self.handlers.get(event.name)
-        if handlers is None:
-            found = (getattr(addon, event.name, None) for addon in traverse(self.chain))
-            handlers = self.handlers[event.name] = [handler for handler in found if callable(handler)]
-        for handler in handlers:
-            try:
-                result = handler(*event.args())
-                if inspect.isawaitable(result):
-                    await result
-            except AddonHalt:
-                return
-            except Exception:
-                logger.exception(f"an addon failed in {event.name}")
+from vmgw_addons.lanes.flow import DirectAddonManager
 
 
 class CertlessTls(TlsConfig):
@@ -79,6 +45,8 @@ class GatewayMaster(Master):
 
     def __init__(self, options: Options, addons: Sequence[object], loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(options, event_loop=loop)
+        # mitmproxy checks the type of each field of each message that it makes, unless Python runs with -O.
+        MessageData.__post_init__ = lambda message: None  # type: ignore[method-assign]
         self._legacy_log_events.uninstall()  # fires an event for each log record, which no addon here uses
         self.addons = DirectAddonManager(self)
         self.addons.add(Proxyserver(), *addons, CertlessTls(), NextLayerAddon(), ErrorCheck())  # type: ignore[no-untyped-call]

@@ -26,7 +26,7 @@ def default_of(flag: Flag) -> object:
     """Return the default of the option of ``flag``."""
     if flag.kind in (Kind.BOOL, Kind.INT):
         return flag.default
-    return [] if flag.kind is Kind.ARRAY else flag.default_text
+    return list(flag.default) if isinstance(flag.default, tuple) else flag.default_text
 
 
 def convert_deferred(options: Options) -> frozenset[str]:

@@ -19,6 +19,7 @@ from vmgw_core.tokens import (
     KeyRing,
     RequiredClaim,
     TokenRules,
+    TokenSource,
     TokenVerifier,
     VerificationKey,
     keys_from_pem,
@@ -106,16 +107,19 @@ def build_policy(settings: Settings, keyring: KeyRing, before: Policy | None = N
     write = _backends("write.url", settings.write_url, before.write if before is not None else None)
     if read is None and write is None:
         raise ConfigurationError("set -read.url or -write.url: there is no backend to send requests to")
-    header = settings.auth_http_header
-    if not header or not header.replace("-", "").replace("_", "").isalnum() or not header.isascii():
-        raise ConfigurationError("-auth.httpHeader: expected the name of a header, such as Authorization")
+    for header in settings.auth_http_header or ("",):
+        if not header.replace("-", "").replace("_", "").isalnum() or not header.isascii():
+            raise ConfigurationError("-auth.httpHeader: expected the name of a header, such as Authorization")
     if settings.auth_issuer and auth and keyring.keyset is None:
         raise ConfigurationError("-auth.issuer needs keys: without keys, tokens are not verified")
     cache_bytes = settings.auth_token_cache_size
     return Policy(
         verifier=TokenVerifier(keyring.keyset, rules=token_rules(settings), cache_bytes=cache_bytes),
-        token_header=header.lower().encode(),
-        allow_without_prefix=settings.auth_http_header_allow_without_prefix,
+        token_source=TokenSource(
+            headers=tuple(dict.fromkeys(header.lower().encode() for header in settings.auth_http_header)),
+            allow_without_prefix=settings.auth_http_header_allow_without_prefix,
+            basic_user=settings.auth_basic_user or None,
+        ),
         cluster=cluster,
         read=read,
         write=write,

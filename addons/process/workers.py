@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,7 +27,9 @@ logger = logging.getLogger(__name__)
 _QUICK: Final = 2.0
 """Seconds: a worker that fails that soon after its start would fail again."""
 _PAUSE: Final = 1.0
-"""Seconds between two starts of the same worker."""
+"""Seconds before a worker that failed so is started again; each further failure doubles them."""
+_LONGEST_PAUSE: Final = 60.0
+"""Seconds."""
 _SIGNALS: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 
 
@@ -66,6 +69,8 @@ class Supervisor:
         self.started: dict[int, float] = {}
         self.due: dict[int, float] = {}
         """When to restart the worker of a slot."""
+        self.quick: Counter[int] = Counter()
+        """How often in a row the worker of a slot has failed at its start."""
         self.stopping = False
         self.code = 0
 
@@ -105,6 +110,8 @@ class Supervisor:
             self.due.clear()
         if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self.send(signal.SIGTERM if self.stopping else signal.SIGHUP)
+        if number == signal.SIGHUP:  # the file that kept a worker from starting may be good now
+            self.due = dict.fromkeys(self.due, 0.0)
         self.reap()
         for slot, moment in list(self.due.items()):
             if moment <= time.monotonic():
@@ -128,11 +135,18 @@ class Supervisor:
                     self.code = self.code or abs(code)
                 continue
             age = time.monotonic() - self.started[slot]
-            if code > 0 and age < _QUICK:
+            self.quick[slot] = self.quick[slot] + 1 if age < _QUICK else 0
+            if code > 0 and self.quick[slot] and not self.is_serving:
                 # It could not start (the port is in use, for example), so neither can the others.
                 self.stopping, self.code = True, code
                 self.due.clear()
                 self.send(signal.SIGTERM)
                 continue
-            logger.warning(f"worker {slot} exited with code {code}, restarting it")
-            self.due[slot] = time.monotonic() + (0.0 if age > _PAUSE else _PAUSE)
+            pause = min(_PAUSE * 2.0 ** (self.quick[slot] - 1), _LONGEST_PAUSE) if self.quick[slot] else 0.0
+            logger.warning(f"worker {slot} exited with code {code}, restarting it in {pause:g} s")
+            self.due[slot] = time.monotonic() + pause
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether a worker has started well: then one that cannot, such as for a bad file, does not end the others."""
+        return any(time.monotonic() - self.started[slot] >= _QUICK for slot in self.slots.values())

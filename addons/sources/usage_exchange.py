@@ -19,8 +19,6 @@ from vmgw_addons.support import Background
 from vmgw_core.configuration import Settings
 from vmgw_core.limits import RESERVED, Limiter
 
-from .redis_exchange import RedisExchange
-
 logger = logging.getLogger(__name__)
 
 INTERVAL: Final = 0.1
@@ -126,7 +124,11 @@ def build_exchange(settings: Settings, before: Settings | None = None, old: Exch
     """
     url, prefix = settings.ratelimit_storage, settings.ratelimit_storage_key_prefix
     same = before is not None and (url, prefix) == (before.ratelimit_storage, before.ratelimit_storage_key_prefix)
-    return old if not url or (old is not None and same) else RedisExchange(url, prefix)
+    if not url or (old is not None and same):
+        return old
+    from .redis_exchange import RedisExchange  # its client takes 6 MB, and few need it
+
+    return RedisExchange(url, prefix)
 
 
 class _State(Collector):

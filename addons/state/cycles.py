@@ -37,9 +37,9 @@ def head_of(flow: HTTPFlow) -> RequestHead:
 
 def hide_token(flow: HTTPFlow, policy: Policy | None) -> None:
     """Remove credentials from a flow's request, so that no view or file shows them. The cycle keeps the whole head."""
-    header = policy.token_header if policy is not None else b"authorization"
+    headers = policy.token_source.headers if policy is not None else ()
     flow.request.headers.fields = tuple(
         field
         for field in flow.request.headers.fields
-        if field[0].lower() != header and not is_credential_header(field[0])
+        if field[0].lower() not in headers and not is_credential_header(field[0])
     )

@@ -79,6 +79,8 @@ class Configured:
         fate = (
             f"requests to it are answered {failure.status}" if chosen else "it gets no requests until it responds again"
         )
+        if failure.cut_off:
+            fate = "its response ends too early for the client"
         outage.failed(f"{failure} ({backend})", failure.cause, consequence=fate)
 
 
@@ -87,6 +89,8 @@ class InForce:
 
     def __init__(self, configured: Configured | None = None) -> None:
         self.configured = configured or Configured()
+        self.certificate_ends: dict[str, float] = {}
+        """When the gateway's own certificates expire (Unix time), by the flag of their file."""
 
     @property
     def outages(self) -> Outages:

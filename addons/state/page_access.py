@@ -39,8 +39,8 @@ class PageAccess:
         """Read the flags. Raises ``ConfigurationError``, which names the flag or the file."""
         username = settings.http_auth_username
         password = Secret("httpAuth.password", settings.http_auth_password, outages)
-        if password and not username:
-            raise ConfigurationError("-httpAuth.password needs -httpAuth.username: set both or none")
+        if bool(password) != bool(username):
+            raise ConfigurationError("-httpAuth.username and -httpAuth.password: set both or none")
         return cls(
             prefix=path_prefix(settings),
             username=username.encode("utf-8", "surrogateescape"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import suppress
 
 from mitmproxy.http import HTTPFlow
@@ -21,14 +22,18 @@ class ConcurrencyLimit:
         self.cycles = cycles
         self.flows: dict[HTTPFlow, Cycle] = {}
 
-    async def requestheaders(self, flow: HTTPFlow) -> None:
+    def requestheaders(self, flow: HTTPFlow) -> Awaitable[None] | None:
+        """Take a slot, or wait for one: mitmproxy awaits what a hook returns."""
         cycle = self.cycles.get(flow)
         if flow.response is not None or cycle is None or cycle.state is not State.AUTHORIZED:
-            return
+            return None
         self.flows[flow] = cycle
+        return None if cycle.enter() else self.wait(flow, cycle)
+
+    async def wait(self, flow: HTTPFlow, cycle: Cycle) -> None:
+        """Wait for a slot, and refuse the request if there is none in time."""
         try:
-            if not cycle.enter():
-                await wait_for_slot(cycle)
+            await wait_for_slot(cycle)
         except Refusal as refusal:
             refuse(flow, cycle, refusal)
 

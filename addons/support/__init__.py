@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .certificates import certificate_end
 from .descriptors import raise_limit
 from .files import file_version
 from .log_format import LogStyle, logging_in_thread, set_up_logging, set_up_logging_beside, shortened
@@ -18,6 +19,7 @@ __all__ = [
     "Outages",
     "Secret",
     "ThreadWriter",
+    "certificate_end",
     "file_version",
     "in_thread",
     "logging_in_thread",

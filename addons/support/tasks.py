@@ -52,7 +52,8 @@ class Background:
     def once(self, name: str, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run ``work`` in a task. An exception is logged and counted under ``name``."""
         self.errors[name] += 0  # increase() misses a counter that starts at 1
-        task = asyncio.get_running_loop().create_task(work)
+        # Not loop.create_task: in mitmproxy's programs that runs the work at once, up to its first pause.
+        task = asyncio.Task(work, loop=asyncio.get_running_loop())
         self._tasks.add(task)
         task.add_done_callback(lambda ended: self._ended(name, ended))
         return task

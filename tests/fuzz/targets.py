@@ -11,7 +11,7 @@ import h11
 from tests.fuzz.script import ANSWERS, PIECES, REQUESTS, Script
 from tests.support.addons.fakes import FakeTransport, Lane
 from vmgw_addons.lanes.fast.connection import BackendConnection
-from vmgw_addons.lanes.fast.request_head import HeadReader
+from vmgw_addons.lanes.fast.request_head import FieldsCache, HeadReader
 from vmgw_addons.lanes.fast.response_head import Framing, ResponseHead
 from vmgw_core.errors import Cause, Refusal
 from vmgw_core.http.framing import ChunkedReader
@@ -54,7 +54,7 @@ def heads(script: Script) -> None:
 
 
 def _head(head: bytes) -> None:
-    reader = HeadReader()
+    reader = HeadReader(FieldsCache())
     try:
         line = check_head(head, LIMITS)
     except Refusal:

@@ -5,13 +5,13 @@ The table feeds the command line, the environment, mitmproxy's options, the page
 
 from .command_line import help_text, parse, settings_from_options
 from .flag import Flag, Kind
-from .needs import check_needs
+from .needs import check_given, check_needs
 from .page import flags_page
 from .settings import ClientTLS, Settings
 from .table import BY_NAME, FLAGS, option_name
 from .values import parse_duration
 
 __all__ = [
-    "BY_NAME", "FLAGS", "ClientTLS", "Flag", "Kind", "Settings", "check_needs", "flags_page",
-    "help_text", "option_name", "parse", "parse_duration", "settings_from_options",
+    "BY_NAME", "FLAGS", "ClientTLS", "Flag", "Kind", "Settings", "check_given", "check_needs",
+    "flags_page", "help_text", "option_name", "parse", "parse_duration", "settings_from_options",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -23,6 +24,7 @@ from vmgw_core.base import printable
 from vmgw_core.errors import ConfigurationError
 
 from .flag import Flag, Kind
+from .needs import check_given
 from .settings import Settings
 from .table import BY_NAME, FLAGS, description, option_name, settings_of, variable_name
 from .values import Value, parse_array
@@ -54,7 +56,10 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> CommandLine:
         given[flag.name] = value
     if given.get("envflag.enable") and not help_wanted:
         given |= _from_environment(environ, str(given.get("envflag.prefix", "")), but=frozenset(given))
-    return CommandLine(settings=settings_of(given), given=frozenset(given), help_wanted=help_wanted)
+    settings = settings_of(given)
+    if not help_wanted:
+        check_given(given, settings)
+    return CommandLine(settings=settings, given=frozenset(given), help_wanted=help_wanted)
 
 
 def settings_from_options(get: Callable[[str], object]) -> Settings:
@@ -140,6 +145,7 @@ def _value(flag: Flag, text: str, environ: Mapping[str, str], *, place: str) -> 
 
 
 def _from_environment(environ: Mapping[str, str], prefix: str, *, but: frozenset[str]) -> dict[str, Value]:
+    _check_variables(environ, prefix)
     values: dict[str, Value] = {}
     for flag in FLAGS:
         variable = variable_name(flag, prefix)
@@ -148,6 +154,29 @@ def _from_environment(environ: Mapping[str, str], prefix: str, *, but: frozenset
             place = f"flag -{flag.name} (environment variable {variable!r})"
             values[flag.name] = _value(flag, environ[variable], environ, place=place)
     return values
+
+
+_VARIABLES: Final = {variable_name(flag): flag for flag in FLAGS}
+_SHOUTED: Final = {name.replace("_", "").upper(): name for name in _VARIABLES if "_" in name}
+
+
+def _check_variables(environ: Mapping[str, str], prefix: str) -> None:
+    """Refuse variables that look like misspelt flags; a difference from VictoriaMetrics, which ignores them.
+
+    With a prefix that is every unknown name but those in capitals, which Kubernetes sets for a Service and which
+    sub-commands read. A flag in capitals is misspelt too.
+    """
+    for variable in sorted(environ):
+        name = variable.removeprefix(prefix)
+        if name in _VARIABLES or not name or not variable.startswith(prefix):
+            continue
+        meant = _SHOUTED.get(name.replace("_", "").upper()) if "_" in name else None
+        if not meant and not name.isupper():
+            cutoff = 0.6 if prefix else 0.9
+            meant = next(iter(difflib.get_close_matches(name[:60], _VARIABLES, n=1, cutoff=cutoff)), None)
+        if meant or (prefix and not name.isupper()):
+            hint = f"did you mean {prefix}{meant}?" if meant else "-help lists all flags"
+            raise ConfigurationError(f"no flag has the environment variable {printable(variable, 80)}: {hint}")
 
 
 def _from_option(flag: Flag, value: object) -> Value:
@@ -166,20 +195,25 @@ def _from_option(flag: Flag, value: object) -> Value:
     raise ValueError(f"expected {flag.kind.expected}, got a value of type {type(value).__name__}")
 
 
+_WIDTH: Final = 80
 _HEAD: Final = """\
 Usage: vmgateway [-flag[=value] ...]
 
-A gateway in front of VictoriaMetrics. It checks the JSON Web Token of every request, sends the request to the
-tenant that the token names, and enforces the token's labels and filters.
+A gateway in front of VictoriaMetrics. It checks the JSON Web Token of every
+request, sends the request to the tenant that the token names, and enforces the
+token's labels and filters.
 
 Examples:
-  vmgateway -enable.auth -read.url=http://localhost:8428 -write.url=http://localhost:8428
-  vmgateway -enable.auth -clusterMode -read.url=http://vmselect:8481 -write.url=http://vminsert:8480 \
--auth.jwksEndpoints=https://idp.example.com/keys
-  mitmdump -s addons/vmgateway.py --set vmgw_enable_auth=true --set vmgw_read_url=http://localhost:8428
+  vmgateway -enable.auth -auth.publicKeyFiles=public.pem \\
+    -read.url=http://localhost:8428 -write.url=http://localhost:8428
+  vmgateway -enable.auth -clusterMode -auth.jwksEndpoints=https://idp/keys \\
+    -read.url=http://vmselect:8481 -write.url=http://vminsert:8480
+  mitmdump -s addons/vmgateway.py --mode reverse:http://localhost:8428@8431 \\
+    --set vmgw_enable_auth=true --set vmgw_auth_public_key_files=public.pem
 
-A flag is set as -flag, --flag, -flag=value or -flag value. %{NAME} in a value stands for that environment variable.
-The name in parentheses is the same setting as an option of mitmproxy.
+A flag is set as -flag, --flag, -flag=value or -flag value. %{NAME} in a value
+stands for that environment variable. The name in parentheses is the same
+setting as an option of mitmproxy.
 """
 
 _OF_KIND: Final[Mapping[Kind, str]] = {
@@ -204,13 +238,28 @@ def help_text(addons: Sequence[tuple[str, str]] = (), commands: Sequence[tuple[s
 
 
 def _listed(title: str, pairs: Sequence[tuple[str, str]], prefix: str = "") -> list[str]:
-    width = max((len(name) for name, _ in pairs), default=0)
-    return [f"{title}:", *(f"  {prefix}{name:{width}}  {text}" for name, text in pairs), ""] if pairs else []
+    if not pairs:
+        return []
+    indent = len(prefix) + max(len(name) for name, _ in pairs) + 4
+    lines = [line for name, text in pairs for line in _filled(text, f"  {prefix}{name}".ljust(indent), indent)]
+    return [f"{title}:", *lines, ""]
+
+
+def _filled(text: str, first: str, indent: int) -> list[str]:
+    """Break ``text`` into lines that fit a terminal; ``first`` begins the first one."""
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _flag_help(flag: Flag) -> Iterator[str]:
     word = "" if flag.kind is Kind.BOOL else f" {flag.kind.value}"
-    yield f"  -{flag.name}{word} ({option_name(flag)})"
+    yield from _filled(f"-{flag.name}{word} ({option_name(flag)})", "  ", 8)
     texts = [description(flag)]
     if flag.kind in _OF_KIND:
         texts.append(_OF_KIND[flag.kind])
@@ -218,4 +267,4 @@ def _flag_help(flag: Flag) -> Iterator[str]:
         default = f'"{flag.default_text}"' if flag.kind is Kind.STRING else flag.default_text
         texts[-1] += f" (default {default})"
     for text in texts:
-        yield f"        {text}"
+        yield from _filled(text, " " * 8, 8)

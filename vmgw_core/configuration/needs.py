@@ -1,4 +1,4 @@
-"""Which flags need another one to have an effect: a flag that would be ignored is a mistake, and stops the start.
+"""Which flags need another one, or a value, to have an effect: a flag that would be ignored stops the start.
 
 Rules of this file:
 
@@ -6,11 +6,13 @@ Rules of this file:
   begins with ``text``.
 - A flag with its default value asks for nothing, so it needs nothing.
 - What a needed flag needs itself is in its own row.
+- A flag that makes the gateway stricter must not be given without a value, which is what a shell makes of
+  ``-auth.audience=$AUDIENCE`` if the variable is unset.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from vmgw_core.errors import ConfigurationError
@@ -31,9 +33,9 @@ def _tls(side: str) -> dict[str, tuple[str, ...]]:
 
 NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     **_all(
-        "auth.httpHeader auth.httpHeaderAllowWithoutPrefix auth.publicKeyFiles auth.publicKeys auth.jwksEndpoints "
-        "auth.oidcDiscoveryEndpoints auth.issuer auth.policy auth.audience auth.requiredClaims auth.leeway "
-        "auth.maxTokenSize auth.tokenCacheSize logInvalidAuthTokens",
+        "auth.httpHeader auth.basicUser auth.httpHeaderAllowWithoutPrefix auth.publicKeyFiles auth.publicKeys "
+        "auth.jwksEndpoints auth.oidcDiscoveryEndpoints auth.issuer auth.policy auth.audience auth.requiredClaims "
+        "auth.leeway auth.maxTokenSize auth.tokenCacheSize logInvalidAuthTokens",
         "enable.auth",
     ),
     **_all("auth.keysRefreshInterval", "auth.jwksEndpoints", "auth.oidcDiscoveryEndpoints"),
@@ -81,6 +83,29 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """By the name of a flag, the flags of which it needs one."""
 
+BELOW: Final[Mapping[str, str]] = {
+    "http.maxRequestLine": "http.maxHeadSize",
+    "maxConcurrentPerTenant": "maxConcurrentRequests",
+}
+"""Limits that have no effect above another one, unless that is 0, which means none."""
+
+NEVER_EMPTY: Final = frozenset(
+    _all(
+        "auth.publicKeyFiles auth.publicKeys auth.jwksEndpoints auth.oidcDiscoveryEndpoints auth.issuer auth.audience "
+        "auth.requiredClaims read.tlsCAFile write.tlsCAFile datasource.tlsCAFile ratelimit.config ratelimit.storage "
+        "tlsCipherSuites tlsMinVersion mtlsCAFile http.header.hsts http.header.csp http.header.frameOptions "
+        "httpAuth.username httpAuth.password metricsAuthKey reloadAuthKey flagsAuthKey pprofAuthKey capture.filter"
+    )
+)
+"""Flags whose empty value would switch a check off."""
+
+
+def check_given(names: Iterable[str], settings: Settings) -> None:
+    """Raise ``ConfigurationError`` if one of the flags that were given would switch a check off by its empty value."""
+    for name in sorted(NEVER_EMPTY.intersection(names)):
+        if not value_of(BY_NAME[name], settings):
+            raise ConfigurationError(f"flag -{name}: the value is empty; leave the flag out if you do not want it")
+
 
 def check_needs(settings: Settings) -> None:
     """Raise ``ConfigurationError`` for the first flag that would have no effect, in the order of the table."""
@@ -89,6 +114,12 @@ def check_needs(settings: Settings) -> None:
         if value_of(flag, settings) != flag.default and not any(_is_set(each, settings) for each in NEEDS[name]):
             needed = " or ".join(_shown(each) for each in NEEDS[name])
             raise ConfigurationError(f"-{name} has no effect without {needed}")
+    for name, other in BELOW.items():
+        value, least = value_of(BY_NAME[name], settings), value_of(BY_NAME[other], settings)
+        assert isinstance(value, int)
+        assert isinstance(least, int)
+        if value > least > 0 and value != BY_NAME[name].default:
+            raise ConfigurationError(f"-{name} has no effect: it is above -{other}")
 
 
 def _is_set(need: str, settings: Settings) -> bool:

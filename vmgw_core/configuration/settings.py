@@ -76,9 +76,13 @@ class Settings:
     # fmt: off
     enable_auth: bool = _flag("enable.auth", BOOL, "false",
         "Demand a valid JSON Web Token with every request.", group="Access control")
-    auth_http_header: str = _flag("auth.httpHeader", STRING, "Authorization", "Request header that carries the token.")
+    auth_http_header: tuple[str, ...] = _flag("auth.httpHeader", ARRAY, "Authorization",
+        "Request headers that may carry the token, as 'Bearer TOKEN', 'Token TOKEN', or as the password of Basic "
+        "credentials. Different tokens in two of them are refused.")
+    auth_basic_user: str = _flag("auth.basicUser", STRING, "",
+        "The user name that Basic credentials must have if the token is their password; empty: any.")
     auth_http_header_allow_without_prefix: bool = _flag("auth.httpHeaderAllowWithoutPrefix", BOOL, "false",
-        "Accept a token without the prefix 'Bearer '.")
+        "Accept a token without a prefix such as 'Bearer '.")
     auth_public_key_files: tuple[str, ...] = _flag("auth.publicKeyFiles", ARRAY, "",
         "PEM files with public keys that verify tokens.")
     auth_public_keys: tuple[str, ...] = _flag("auth.publicKeys", ARRAY, "",
@@ -242,8 +246,8 @@ class Settings:
     enable_tcp6: bool = _flag("enableTCP6", BOOL, "false",
         "Use IPv6 as well as IPv4, to listen and to connect. With -lane=flow the name of a backend may lead to either.")
     http_listen_addr_reuse_port: bool = _flag("httpListenAddr.reusePort", BOOL, "false",
-        "Share the port with gateways that have this flag or several -workers. To replace a gateway without downtime, "
-        "start the new one with this flag, then stop the old one.")
+        "Share the port with gateways that have this flag or several -workers. To replace a gateway without a lost "
+        "request, start the new one with this flag, then stop the old one.")
     http_listen_addr_use_proxy_protocol: bool = _flag("httpListenAddr.useProxyProtocol", BOOL, "false",
         "Connections begin with a header of the PROXY protocol, version 1 or 2, which names the client.")
     tls: bool = _flag("tls", BOOL, "false", "Serve TLS, with -tlsCertFile and -tlsKeyFile.")

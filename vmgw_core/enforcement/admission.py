@@ -27,7 +27,7 @@ from vmgw_core.errors import (
     UnknownRoute,
     UnsupportedBody,
 )
-from vmgw_core.http import CORS, RequestHead, Response, refusal_response, values_of
+from vmgw_core.http import CORS, RequestHead, Response, refusal_response
 from vmgw_core.routing import (
     Match,
     Restriction,
@@ -37,7 +37,7 @@ from vmgw_core.routing import (
     match_route,
     upstream_path,
 )
-from vmgw_core.tokens import AccessMode, Grants, Token, TokenVerifier, VMAccessClaim, token_from_header
+from vmgw_core.tokens import AccessMode, Grants, Token, TokenSource, TokenVerifier, VMAccessClaim
 
 from .alternatives import claim_for
 
@@ -62,13 +62,11 @@ class Body(Enum):
 class Policy:
     """Everything that a decision depends on, except the request and the time.
 
-    ``token_header`` is in lower case; ``keys_awaited``: no key has been fetched from the endpoints yet. Without
-    ``auth`` the path names the tenant and no token is needed, which is for clusters only.
+    ``keys_awaited``: no key has been fetched from the endpoints yet. Without ``auth`` the path names the tenant and no
+    token is needed, which is for clusters only.
     """
 
     verifier: TokenVerifier
-    token_header: bytes
-    allow_without_prefix: bool
     cluster: bool
     read: BackendGroup | None
     write: BackendGroup | None
@@ -84,13 +82,11 @@ class Policy:
     """The most bytes of a write that must be read whole (``-ratelimit.maxDecodedSize``)."""
     compression: bool = True
     """Whether backends may compress responses (not with ``-http.disableResponseCompression``)."""
-    token_source: tuple[bytes, bool] = field(init=False, repr=False)
-    """Where a token is looked for."""
+    token_source: TokenSource = field(default_factory=TokenSource)
     admissions: BoundedCache[tuple[Grants | None, Match], Admission] = field(init=False, repr=False)
     """What was allowed before, by the token's grants."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "token_source", (self.token_header, self.allow_without_prefix))
         object.__setattr__(self, "admissions", BoundedCache(_ADMISSIONS_BYTES, _admission_bytes))
 
     def backends(self, route: Route) -> BackendGroup | None:
@@ -286,11 +282,9 @@ def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
 def _token_text(head: RequestHead, policy: Policy) -> str:
     source = policy.token_source
     known = head.facts.token
-    if known is not None and known[0] == source:
+    if known is not None and known[0] is source:
         return known[1]
-    name, allow_without_prefix = source
-    values = [value.decode("latin-1") for value in values_of(head.headers, name)]
-    text = token_from_header(values, allow_without_prefix=allow_without_prefix)
+    text = source.find(head.headers)
     head.facts.token = (source, text)
     return text
 

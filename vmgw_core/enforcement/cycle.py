@@ -413,4 +413,5 @@ class Cycle:
         assert member is not None
         member.errors += 1
         member.failing, member.up = True, member.up and not dead
+        failure.cut_off = self.responding
         self._admitted()[0].backend_result(member, failure)

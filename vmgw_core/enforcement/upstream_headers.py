@@ -20,7 +20,13 @@ _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"content-
 
 def upstream_headers(policy: Policy, grant: Grant, head: RequestHead) -> Headers:
     """Return the client's headers as the backend gets them, without those that frame a form."""
-    key = (head.client, policy.token_header, grant.backend.host_header, grant.body is Body.HOLD, policy.compression)
+    key = (
+        head.client,
+        policy.token_source.headers,
+        grant.backend.host_header,
+        grant.body is Body.HOLD,
+        policy.compression,
+    )
     known = head.facts.forwarded
     if known is not None and known[0] == key:
         return known[1]
@@ -30,7 +36,7 @@ def upstream_headers(policy: Policy, grant: Grant, head: RequestHead) -> Headers
 
 
 def _forward(
-    headers: Headers, client: str, token_header: bytes, host: str, reframed: bool, compression: bool
+    headers: Headers, client: str, token_headers: tuple[bytes, ...], host: str, reframed: bool, compression: bool
 ) -> Headers:
     """Return the client's headers as a backend gets them, Host first.
 
@@ -39,7 +45,7 @@ def _forward(
     values = [(name.lower(), value) for name, value in headers]
     named = {each.strip().lower() for name, value in values if name == b"connection" for each in value.split(b",")}
     # Dropping framing headers that Connection names would change where the message ends for the backend.
-    dropped = _NEVER_FORWARDED | {token_header} | (named - _FRAMING) | (_FRAMING if reframed else set())
+    dropped = _NEVER_FORWARDED | {*token_headers} | (named - _FRAMING) | (_FRAMING if reframed else set())
     if not compression:
         dropped |= {b"accept-encoding"}
     hops = [value.strip().decode("latin-1") for name, value in values if name == b"x-forwarded-for"]

@@ -22,7 +22,7 @@ from vmgw_core.errors import BodyTooLarge, Refusal, UnsupportedBody
 from vmgw_core.http import RequestHead, read_form, refusal_response
 from vmgw_core.limits import Limiter, LimitType
 from vmgw_core.limits.model import Usage
-from vmgw_core.tokens import Token, token_from_header
+from vmgw_core.tokens import Token
 
 from .model import ArgumentsReport, Explanation, Pair, RefusalReport, Step, TokenReport, UpstreamReport, Verdict
 from .text import report_step
@@ -161,9 +161,8 @@ def _token(policy: Policy, head: RequestHead, outcome: Outcome) -> tuple[Token |
     """Return the token if it is valid, and its report in any case."""
     if not policy.auth:
         return None, None
-    values = [value.decode("latin-1") for value in head.values(policy.token_header)]
     try:
-        text = token_from_header(values, allow_without_prefix=policy.allow_without_prefix)
+        text = policy.token_source.find(head.headers)
     except Refusal:
         return None, None
     if outcome.grant is not None and outcome.grant.token is not None:

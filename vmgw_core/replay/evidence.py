@@ -25,13 +25,13 @@ from vmgw_core.http import RequestHead
 from vmgw_core.tokens.keys import KeySet, VerificationKey
 from vmgw_core.tokens.rules import DEFAULT_MAX_LENGTH, NO_RULES, TokenRules
 from vmgw_core.tokens.signature import candidates_for, parse_compact, verify
+from vmgw_core.tokens.source import TokenSource
 from vmgw_core.tokens.verifier import (
     DEFAULT_CACHE_BYTES,
     Token,
     TokenVerifier,
     judge_times,
     read_claims,
-    token_from_header,
 )
 
 from .redaction import MARKER
@@ -67,11 +67,10 @@ def name_of(redacted: str) -> str:
     return sha256(redacted.encode("latin-1", "replace")).hexdigest()[:16]
 
 
-def token_of(head: RequestHead, header: bytes, *, allow_without_prefix: bool) -> str | None:
-    values = [value.decode("latin-1") for value in head.values(header)]
+def token_of(head: RequestHead, source: TokenSource) -> str | None:
     try:
-        return token_from_header(values, allow_without_prefix=allow_without_prefix)
-    except (errors.MissingToken, errors.MalformedToken):
+        return source.find(head.headers)
+    except (errors.MissingToken, errors.MalformedToken, errors.BadRequest):
         return None
 
 

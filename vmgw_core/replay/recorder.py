@@ -38,7 +38,7 @@ def record(
     ``grant`` is None if the head was refused, and ``refusal`` if the request was forwarded. ``form`` is the client's
     form if it is small enough to keep, ``rows`` those of a write if known, ``sample`` the share of requests recorded.
     """
-    headers = redact_headers(head.headers, policy.token_header)
+    headers = redact_headers(head.headers, policy.token_source.headers)
     if form is not None:
         headers, form = _redact_form(headers, head, form)
     redacted = RequestHead(method=head.method, target=redact_target(head.target), headers=headers, client=head.client)
@@ -64,9 +64,8 @@ def _redact_form(headers: Headers, head: RequestHead, form: bytes) -> tuple[Head
 
 
 def _evidence(policy: Policy, head: RequestHead, redacted: RequestHead, grant: Grant | None) -> Evidence | None:
-    without_prefix = policy.allow_without_prefix
-    token = token_of(head, policy.token_header, allow_without_prefix=without_prefix)
-    kept = token_of(redacted, policy.token_header, allow_without_prefix=without_prefix)
+    token = token_of(head, policy.token_source)
+    kept = token_of(redacted, policy.token_source)
     if token is None or kept is None:
         return None
     if grant is None or grant.token is None:

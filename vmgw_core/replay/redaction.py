@@ -17,12 +17,14 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Collection
 from typing import Final
 from urllib.parse import quote, unquote, unquote_plus
 
 from vmgw_core.base import is_credential_header, is_secret_name
 from vmgw_core.errors import BodyTooLarge, Refusal
 from vmgw_core.http import MULTIPART, URLENCODED, Headers, decoder, read_form
+from vmgw_core.tokens import as_bearer
 
 MARKER: Final = "REDACTED"
 """Replaces a secret. It is valid base64url, but not a valid signature."""
@@ -117,16 +119,18 @@ def _secret(value: str) -> str:
     return MARKER
 
 
-def redact_headers(headers: Headers, token_header: bytes) -> Headers:
-    """Redact headers. ``token_header``: the header with the token, in lower case."""
-    return tuple((name, _redact_header(name, value, token_header)) for name, value in headers)
+def redact_headers(headers: Headers, token_headers: Collection[bytes]) -> Headers:
+    """Redact headers. ``token_headers``: the headers that may hold the token, in lower case."""
+    return tuple((name, _redact_header(name, value, token_headers)) for name, value in headers)
 
 
-def _redact_header(name: bytes, value: bytes, token_header: bytes) -> bytes:
+def _redact_header(name: bytes, value: bytes, token_headers: Collection[bytes]) -> bytes:
+    if name.lower() in token_headers:
+        value = as_bearer(value)
     if name.lower() in _CHALLENGES:
         return value  # a challenge has no secret, and clients need it unchanged
     text = value.decode("latin-1")
-    if name.lower() == token_header or is_credential_header(name):
+    if name.lower() in token_headers or is_credential_header(name):
         scheme = _SCHEME.match(text)
         kept = scheme[0] if scheme else ""
         rest = text[len(kept) :]

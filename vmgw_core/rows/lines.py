@@ -180,12 +180,28 @@ _MEANINGLESS: Final = re.compile(rb'\\[^\n]|"(?:[^"\\\n]|\\[^\n]?)*+"?')
 _BLANK_LINES: Final = re.compile(rb"\n{2,}")
 
 
+def _second_parts(block: bytes) -> list[bytes]:
+    """Return the second part of each line, or nothing unless all lines have two parts, or all have three.
+
+    Single spaces divide the parts. Nearly all blocks are like that, and splitting takes half the time of a search.
+    """
+    lines = block.count(b"\n")
+    parts = block.replace(b"\n", b" \n").split(b" ")[1:]
+    each = len(parts) // lines
+    if each not in (2, 3) or each * lines != len(parts):
+        return []
+    first, second = b"".join(parts[::each]), parts[1::each]
+    # If the first parts have all the line feeds, each of them begins a line.
+    return [] if first.count(b"\n") != lines or b"#" in first or b"" in second else second
+
+
 def count_influx(block: bytes) -> int:
     """Count one row per field."""
-    if b"\n\n" in block:
-        block = _BLANK_LINES.sub(b"\n", block)
-    if b'"' not in block and b"\\" not in block:
-        fields = _PLAIN.findall(block)
-        return len(fields) + b"\n".join(fields).count(b",")
-    fields = _ESCAPED.findall(block)
-    return len(fields) + _MEANINGLESS.sub(b"", b"\n".join(fields)).count(b",")
+    plain = b'"' not in block and b"\\" not in block
+    fields = _second_parts(block) if plain else []
+    if not fields:
+        if b"\n\n" in block:
+            block = _BLANK_LINES.sub(b"\n", block)
+        fields = (_PLAIN if plain else _ESCAPED).findall(block)
+    joined = b"\n".join(fields)
+    return len(fields) + (joined if plain else _MEANINGLESS.sub(b"", joined)).count(b",")

@@ -8,13 +8,12 @@ https://www.rfc-editor.org/rfc/rfc7519 and the specification, "Access Control" a
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from vmgw_core.base import OBJECT_BYTES, BoundedCache, text_bytes
 from vmgw_core.base.strict_json import FieldError, as_list, as_number, as_text, child, optional, required
-from vmgw_core.errors import InvalidClaims, MalformedToken, MissingToken, TokenExpired, TokenNotYetValid, TokenRefused
+from vmgw_core.errors import InvalidClaims, TokenExpired, TokenNotYetValid, TokenRefused
 
 from .grants import Grants
 from .keys import KeySet, VerificationKey
@@ -25,7 +24,6 @@ DEFAULT_CACHE_BYTES: Final = 32 << 20
 
 _TOKEN_BYTES: Final = 120
 """The memory of a ``Token`` without its claim and its texts."""
-_PREFIX: Final = "bearer "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,21 +157,3 @@ def judge_times(token: Token, now: float) -> None:
         raise TokenExpired(f"the token has expired: `exp` is not after {now:.0f}")
     if token.not_before is not None and not now >= token.not_before:
         raise TokenNotYetValid(f"the token is not valid yet: `nbf` is after {now:.0f}")
-
-
-def token_from_header(values: Sequence[str], *, allow_without_prefix: bool) -> str:
-    """Return the token in the values of its header (RFC 6750, section 2.1).
-
-    ``allow_without_prefix`` is ``-auth.httpHeaderAllowWithoutPrefix``. Raises ``MissingToken``, and ``MalformedToken``
-    for several values: the gateway and a proxy before it might read different ones.
-    """
-    if len(values) > 1:
-        raise MalformedToken("the request has more than one header with a token")
-    value = values[0].strip(" \t") if values else ""
-    if value[: len(_PREFIX)].lower() == _PREFIX:
-        return value[len(_PREFIX) :].strip(" \t")
-    if not value or value.lower() == _PREFIX.rstrip():
-        raise MissingToken("missing token")
-    if not allow_without_prefix:
-        raise MissingToken("missing `Bearer ` prefix of the token")
-    return value

@@ -88,7 +88,7 @@ class FastClient(asyncio.Protocol):
         """Until then the first request is expected; a drain waits for it."""
         self.old = self.half_closed = self.write_paused = False
         self.discarded = 0
-        self._heads = HeadReader()
+        self._heads = HeadReader(services.fields)
         self._buffer = b""
         self._seen = 0
         self._advancing = self._held = self._full = self._paused = False
@@ -198,9 +198,9 @@ class FastClient(asyncio.Protocol):
 
     def _begin(self, head: RequestHead) -> None:
         self.fresh_until = 0.0
-        self.old = self._heads.old
+        self.old = self._heads.fields.old
         cycle = Cycle(head, at=time.time(), started=time.perf_counter())
-        exchange = self.exchange = Exchange(self._services, self, cycle, keep_alive=self._heads.keep_alive)
+        exchange = self.exchange = Exchange(self._services, self, cycle, keep_alive=self._heads.fields.keep_alive)
         if head.has_body:
             length = head.content_length
             limits = self._services.limits

@@ -1,63 +1,106 @@
 """From the bytes of a head to the value that the core decides on.
 
-The core checks every byte, llhttp takes the head apart. A client sends the same headers over and over, so what was
+The core checks every byte, llhttp takes the head apart. Clients send the same headers over and over, so what was
 checked and taken apart once is not done again for the very same bytes.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import httptools
 
 from vmgw_core.errors import BadRequest
 from vmgw_core.http import Headers, HeadLimits, RequestHead, check_head, check_request_line, facts_of
 
+MAX_CACHED: Final = 256
+"""Headers of requests that are cached, each of at most ``_MAX_CACHED_SIZE`` bytes."""
+_MAX_CACHED_SIZE: Final = 4096
 
-class HeadReader:
-    """Reads the heads of one connection.
 
-    ``old`` and ``keep_alive`` are of the head read last: whether it is HTTP/1.0, and whether the client wants the
-    connection to stay (RFC 9112, section 9.3).
-    """
+class Fields:
+    """All of a head after its request line, read."""
 
-    __slots__ = ("_facts", "_fields", "_found", "_headers", "_parser", "keep_alive", "old")
+    __slots__ = ("facts", "headers", "keep_alive", "old")
+
+    def __init__(self, headers: Headers, *, old: bool, keep_alive: bool) -> None:
+        self.headers = headers
+        self.facts = facts_of(headers)
+        self.old = old
+        """Whether it is HTTP/1.0."""
+        self.keep_alive = keep_alive
+        """Whether the client wants the connection to stay (RFC 9112, section 9.3)."""
+
+
+class FieldsCache:
+    """Fields by their bytes, those of all clients. They were checked with ``limits``."""
+
+    __slots__ = ("_known", "_limits")
 
     def __init__(self) -> None:
-        self.old = False
-        self.keep_alive = False
-        self._fields = b""
-        self._headers: Headers = ()
-        self._facts = facts_of(())
+        self._known: dict[bytes, Fields] = {}
+        self._limits: HeadLimits | None = None
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def find(self, received: bytes, limits: HeadLimits) -> Fields | None:
+        """Return the fields that ``received`` is, if these very bytes were read before with the same limits."""
+        if limits is not self._limits:
+            self._known.clear()
+            self._limits = limits
+        return self._known.get(received)
+
+    def note(self, received: bytes, fields: Fields) -> None:
+        """Cache the fields that ``received`` is; ``find`` has not found them."""
+        if len(received) <= _MAX_CACHED_SIZE:
+            if len(self._known) >= MAX_CACHED:
+                self._known.clear()
+            self._known[received] = fields
+
+
+class HeadReader:
+    """Reads the heads of one connection. ``fields`` are of the head that was read last."""
+
+    __slots__ = ("_cache", "_found", "_keep_alive", "_parser", "_received", "fields")
+
+    def __init__(self, cache: FieldsCache) -> None:
+        self._cache = cache
+        self._received = b""
+        self.fields = Fields((), old=False, keep_alive=False)
         self._found: list[tuple[bytes, bytes]] = []
+        self._keep_alive = False
         self._parser: httptools.HttpRequestParser | None = None
 
     def read(self, head: bytes, limits: HeadLimits, client: str) -> RequestHead:
         """The request that the complete ``head`` is. Raises ``BadRequest``, ``TargetTooLong`` and ``HeadTooLarge``."""
         # The version, which says what the headers mean, and all that follows.
-        fields = head[head.index(b"\r\n") - 8 :]
-        if fields == self._fields:
+        received = head[head.index(b"\r\n") - 8 :]
+        fields = self.fields if received == self._received else self._cache.find(received, limits)
+        if fields is not None:
             line = check_request_line(head, limits)
         else:
             line = check_head(head, limits)
-            self._fields = b""
-            self._take_apart(fields)
-            self._fields, self.old = fields, line.old
-        return RequestHead(line.method, line.target, self._headers, client, self._facts)
+            self._received = b""
+            fields = self._take_apart(received, old=line.old)
+            self._cache.note(received, fields)
+        self._received, self.fields = received, fields
+        return RequestHead(line.method, line.target, fields.headers, client, fields.facts)
 
-    def _take_apart(self, fields: bytes) -> None:
+    def _take_apart(self, received: bytes, *, old: bool) -> Fields:
         """Have llhttp read the headers. The request line is the core's: llhttp knows but a fixed list of methods."""
         self._found = []
-        self.keep_alive = False
+        self._keep_alive = False
         self._parser = httptools.HttpRequestParser(self)
         try:
-            self._parser.feed_data(b"GET / " + fields)
+            self._parser.feed_data(b"GET / " + received)
         except httptools.HttpParserUpgrade:
             pass  # the head is complete; nothing is upgraded
         except httptools.HttpParserError:
             raise BadRequest("the request is not valid HTTP") from None
         finally:
             self._parser = None
-        self._headers = tuple(self._found)
-        self._facts = facts_of(self._headers)
+        return Fields(tuple(self._found), old=old, keep_alive=self._keep_alive)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by llhttp."""
@@ -66,4 +109,4 @@ class HeadReader:
     def on_headers_complete(self) -> None:
         """Called by llhttp, which forgets what it was told of the connection when the message ends."""
         assert self._parser is not None
-        self.keep_alive = self._parser.should_keep_alive()
+        self._keep_alive = self._parser.should_keep_alive()

@@ -17,6 +17,7 @@ from vmgw_core.errors import Refusal
 from vmgw_core.http import Headers, Response, refusal_response
 
 from .pool import Pool
+from .request_head import FieldsCache
 from .response_head import ResponseHead
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Services:
         self.access_control = access_control
         self.telemetry = telemetry
         self.pool = Pool(in_force)
+        self.fields = FieldsCache()
         self.now: Callable[[], float] = time.monotonic
 
     @property

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from .hooks import DirectAddonManager
 from .keepalive import FlowKeepAlive
 from .lane import FlowLane
 from .upstreams import ConnectionSeal, UpstreamConnections
 
 __all__ = [
     "ConnectionSeal",
+    "DirectAddonManager",
     "FlowKeepAlive",
     "FlowLane",
     "UpstreamConnections",

@@ -6,6 +6,7 @@ feeds, and crashes on trailers. All of this is fixed here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
@@ -20,6 +21,7 @@ from vmgw_addons._mitmproxy import (
     Http1Server,
     HttpEvent,
     ReceiveBuffer,
+    RequestHeaders,
     ResponseProtocolError,
     commands,
     events,
@@ -120,7 +122,18 @@ class GatewayHttp1Server(_BoundedBodies, Http1Server):
 
 
 class GatewayHttp1Client(_BoundedBodies, Http1Client):
-    """The backend's side: skips interim responses, and limits the head."""
+    """The backend's side: skips interim responses, and limits the head.
+
+    Args:
+        finish: makes the head that the backend gets. It raises if there is no decision.
+    """
+
+    def __init__(self, context: Context, finish: Callable[[RequestHeaders], RequestHeaders]) -> None:
+        super().__init__(context)
+        self.finish = finish
+
+    def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        yield from super().send(self.finish(event) if isinstance(event, RequestHeaders) else event)
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         if isinstance(event, events.DataReceived) and self.request is not None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from mitmproxy.addonmanager import Loader
 from mitmproxy.connection import Client
 from mitmproxy.http import HTTPFlow
 
-from vmgw_addons._mitmproxy import HTTPMode, NextLayer
+from vmgw_addons._mitmproxy import Hook, HTTPMode, NextLayer
 from vmgw_addons.state import DEAD_ADDRESS, Cycles, InForce
 
+from .hooks import DirectAddonManager
 from .layer import GatewayHttpLayer
 from .upstreams import UpstreamConnections, close_client
 
@@ -19,6 +23,12 @@ class FlowLane:
         self.in_force = in_force
         self.cycles = cycles
         self.connections = connections
+        self.call: Callable[[Hook], bool] | None = None
+
+    def load(self, loader: Loader) -> None:
+        addons = loader.master.addons
+        if isinstance(addons, DirectAddonManager):
+            self.call = addons.call
 
     def next_layer(self, nextlayer: NextLayer) -> None:
         """Set the layer, whatever the mode of the listener, so that there is never an open proxy.
@@ -30,7 +40,7 @@ class FlowLane:
             context.server.address = context.server.address or DEAD_ADDRESS
             timed_out, requested = self.connections.timed_out, self.connections.requested
             nextlayer.layer = GatewayHttpLayer(
-                context, HTTPMode.transparent, self.in_force, self.cycles, timed_out, requested
+                context, HTTPMode.transparent, self.in_force, self.cycles, timed_out, requested, self.call
             )
 
     def responseheaders(self, flow: HTTPFlow) -> None:

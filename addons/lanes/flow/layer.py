@@ -7,17 +7,20 @@ request between them. :class:`GatewayHttpLayer` owns them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, MutableMapping
+from collections import deque
+from collections.abc import Callable, Container, MutableMapping
+from copy import copy
 
 from mitmproxy.connection import ConnectionState, Server
+from mitmproxy.http import Headers
 from mitmproxy.proxy.context import Context
 
 from vmgw_addons._mitmproxy import (
     GetHttpConnection,
     GetHttpConnectionCompleted,
+    Hook,
     HttpLayer,
     HTTPMode,
-    HttpStream,
     RegisterHttpConnection,
     RequestHeaders,
     ServerTLSLayer,
@@ -41,6 +44,7 @@ class GatewayHttpLayer(HttpLayer):
     Args:
         timed_out: the backend connections that were closed because of a timeout.
         requested: the address of each backend connection that this layer asks for. No other may be opened.
+        call: calls the addons on a hook, and returns whether all is done. By default mitmproxy calls them, in a task.
     """
 
     def __init__(
@@ -51,23 +55,43 @@ class GatewayHttpLayer(HttpLayer):
         cycles: Cycles,
         timed_out: Container[Server],
         requested: MutableMapping[Server, tuple[str, int]],
+        call: Callable[[Hook], bool] | None = None,
     ) -> None:
         super().__init__(context, mode)
         self.in_force = in_force
         self.cycles = cycles
         self.timed_out = timed_out
         self.requested = requested
+        self.call = call
         self.used: set[Server] = set()
         self.last_opened: Server | None = None
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Close the connection after a crash; mitmproxy would log it and go on."""
+        """Handle an event. Call the hooks that it starts after that, each in its turn, as tasks would."""
         if isinstance(event, events.Start):
             context = self.context.fork()
             two = context.client.alpn == b"h2"
             limits = self.in_force.configured.limits
             server = GatewayHttp2Server(context) if two else GatewayHttp1Server(context, limits)
             self.connections[self.context.client] = server
+        if self.call is None:
+            yield from self.handle_safely(event)
+            return
+        pending: deque[commands.StartHook] = deque()
+        while True:
+            for command in self.handle_safely(event):
+                if isinstance(command, commands.StartHook):
+                    pending.append(command)
+                else:
+                    yield command
+            while pending and not self.call(pending[0]):
+                yield pending.popleft()  # mitmproxy awaits the rest
+            if not pending:
+                return
+            event = events.HookCompleted(pending.popleft())
+
+    def handle_safely(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Close the connection after a crash; mitmproxy would log it and go on."""
         if isinstance(event, events.ConnectionEvent) and event.connection not in self.connections:
             return  # a late event of a backend connection that was dropped
         try:
@@ -81,11 +105,6 @@ class GatewayHttpLayer(HttpLayer):
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 
-    def event_to_child(self, child: layer.Layer | HttpStream, event: events.Event) -> layer.CommandGenerator[None]:
-        if isinstance(event, RequestHeaders) and not isinstance(child, HttpStream):
-            event = self.with_credentials(event)
-        yield from super().event_to_child(child, event)
-
     def with_credentials(self, event: RequestHeaders) -> RequestHeaders:
         """Make the head for the backend, in HTTP/1.1 and with the backend's credentials.
 
@@ -94,7 +113,11 @@ class GatewayHttpLayer(HttpLayer):
         cycle = self.cycles.get(self.streams[event.stream_id].flow)
         if cycle is None or cycle.upstream is None:
             raise AssertionError("a request without a decision was about to be sent to a backend")
-        request = event.request.copy()
+        # A copy: the connection frames the body as these headers say, whatever other addons make of the flow's.
+        # mitmproxy's own copy() takes the request to pieces and checks each of them.
+        request = copy(event.request)
+        request.data = copy(request.data)
+        request.headers = Headers(request.headers.fields)
         request.http_version = "HTTP/1.1"
         authorization = cycle.upstream.backend.authorization
         if authorization is not None:
@@ -125,7 +148,7 @@ class GatewayHttpLayer(HttpLayer):
         stack = tunnel.LayerStack()
         if event.tls:
             stack /= BackendTLS(context)
-        stack /= BackendConnection(context)
+        stack /= BackendConnection(context, self.with_credentials)
         self.connections[context.server] = stack[0]
         self.waiting_for_establishment[context.server].append(event)
         yield from self.event_to_child(stack[0], events.Start())
@@ -169,13 +192,22 @@ class BackendTLS(ServerTLSLayer):
 
 
 class BackendConnection(layer.Layer):
-    """Opens a connection to a backend, then speaks HTTP/1.1 over it."""
+    """Opens a connection to a backend, then speaks HTTP/1.1 over it.
+
+    Args:
+        finish: makes the head that the backend gets.
+    """
+
+    def __init__(self, context: Context, finish: Callable[[RequestHeaders], RequestHeaders]) -> None:
+        super().__init__(context)
+        self.finish = finish
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         assert isinstance(event, events.Start)
         error = yield commands.OpenConnection(self.context.server)
         if not error:
-            child = GatewayHttp1Client(self.context)
+            child = GatewayHttp1Client(self.context, self.finish)
             self._handle_event = child.handle_event  # type: ignore[method-assign]
+            self.handle_event = child.handle_event  # type: ignore[method-assign]
             yield from child.handle_event(event)
         yield RegisterHttpConnection(self.context.server, error)

@@ -6,6 +6,7 @@ from typing import Any
 
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Connection, ConnectionState, Server
+from mitmproxy.hooks import Hook
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import HTTPMode
@@ -25,9 +26,14 @@ from vmgw_core.enforcement.cycle import State
 
 
 class FlowConnection:
-    """A client's connection to the flow lane. ``decide=False`` leaves out the addons that take the decision."""
+    """A client's connection to the flow lane.
 
-    def __init__(self, state: GatewayState, *, decide: bool = True) -> None:
+    Args:
+        decide: False leaves out the addons that take the decision.
+        direct: whether the layer calls the addons, as in the launcher; else this class does, as mitmproxy's tasks do.
+    """
+
+    def __init__(self, state: GatewayState, *, decide: bool = True, direct: bool = True) -> None:
         self.state = state
         in_force, cycles = state.in_force, state.cycles
         self.lane = FlowLane(in_force, cycles, UpstreamConnections(in_force))
@@ -46,6 +52,7 @@ class FlowConnection:
                 cycles,
                 self.lane.connections.timed_out,
                 self.lane.connections.requested,
+                self.hook if direct else None,
             )
         self.layer.context.server.address = DEAD_ADDRESS
         self.written = b""
@@ -93,7 +100,8 @@ class FlowConnection:
             return [events.HookCompleted(command, None)]
         return []
 
-    def hook(self, command: commands.StartHook) -> None:
+    def hook(self, command: Hook) -> bool:
+        """Call the addons, none of which has anything to await."""
         for addon in self.addons:
             call = getattr(addon, command.name, None)
             if call is not None:
@@ -102,3 +110,4 @@ class FlowConnection:
                 cycle = self.state.cycles.get(command.args()[0])
                 if cycle is not None and cycle.state is State.AUTHORIZED:
                     assert cycle.enter()
+        return True

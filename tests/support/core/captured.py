@@ -27,8 +27,6 @@ def policy(*private: keys.PrivateKey, **changes: Any) -> Policy:  # noqa: ANN401
     backend = Backend.parse("http://vm:8428", "read.url")
     made = Policy(
         verifier=TokenVerifier(keyset if private else None),
-        token_header=b"authorization",
-        allow_without_prefix=False,
         cluster=False,
         read=BackendGroup((backend,)),
         write=BackendGroup((backend,)),

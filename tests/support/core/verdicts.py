@@ -52,8 +52,6 @@ def requests(seed: int, number: int) -> Iterator[tuple[Policy, bytes, bytes]]:
     policies = [
         Policy(
             verifier=TokenVerifier(None),
-            token_header=b"authorization",
-            allow_without_prefix=False,
             cluster=cluster,
             read=BackendGroup([Backend.parse("http://vm:8428/base", "read.url")]),
             write=BackendGroup([Backend.parse("http://vm:8480", "write.url")]),

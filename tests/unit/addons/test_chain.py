@@ -27,7 +27,7 @@ def test_names_are_unique_among_mitmproxys_own() -> None:
 
 
 def test_every_addon_has_a_line_in_the_help() -> None:
-    text = help_text(addon_list())
+    text = " ".join(help_text(addon_list()).split())
     for addon in chain.build():
         assert f"{type(addon).__name__}" in text
         assert (type(addon).__doc__ or "").partition("\n")[0] in text
@@ -47,3 +47,9 @@ def test_every_flag_is_an_option_of_mitmdump(tmp_path: Path) -> None:
     shown = subprocess.run(command, capture_output=True, text=True, timeout=HANGS, check=True)
     for flag in FLAGS:
         assert f"\n{option_name(flag)}:" in shown.stdout, shown.stderr
+
+
+def test_what_few_need_is_not_loaded_at_the_start() -> None:
+    script = "import sys, vmgw_addons.chain; print('redis' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=HANGS, check=True)
+    assert shown.stdout == "False\n"

@@ -16,8 +16,8 @@ from vmgw_core.configuration.table import BY_NAME, FLAGS
 
 TESTS: Final = Path(__file__).parents[2]
 
-SEVERAL: Final = frozenset({"read.url", "write.url"})
-"""Where the specification has one address, and a list of addresses stands here."""
+SEVERAL: Final = frozenset({"read.url", "write.url", "auth.httpHeader"})
+"""Where the specification has one value, and a list of values stands here."""
 
 
 def specified() -> list[tuple[str, str, str]]:

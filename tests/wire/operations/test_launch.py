@@ -148,6 +148,9 @@ WRONG = [
     ([*REVERSE, *options(pushmetrics_url="nonsense")], "-pushmetrics.url"),
     ([*REVERSE, *options(lane="fast")], "-lane=fast: mitmdump shows flows"),
     ([*REVERSE, *options(lane="fast"), "-q", "-w", "flows"], "-lane=fast: -w saves flows"),
+    ([*REVERSE, *options(auth_audience="")], "flag -auth.audience: the value is empty"),
+    ([*REVERSE, "--set", "vmgw_auth_issuer"], "flag -auth.issuer: the value is empty"),
+    ([*REVERSE, *options(flags_auth_key="")], "flag -flagsAuthKey: the value is empty"),
 ]
 
 
@@ -205,6 +208,8 @@ WRONG_TYPES = [
     ("vmgw_http_max_headers:", "expected an integer such as 10, got a value of type NoneType"),
     ("vmgw_http_auth_password: 0123", "expected a string, got a value of type int"),
     ("vmgw_no_such_flag: 1", "unknown option vmgw_no_such_flag"),
+    ("vmgw_enable_auth: true\nvmgw_auth_audience: []", "flag -auth.audience: the value is empty"),
+    ('vmgw_auth_audience: ""', "flag -auth.audience: the value is empty"),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import re
 import signal
@@ -184,6 +185,23 @@ def test_why_the_backend_failed_is_told(
         assert failing(gateway, f"-read.url {url}") == [cause]
         assert gateway.metric("vmgateway_failures_total", what=f"-read.url {url}", reason=cause) == 3
         assert len([line for line in gateway.log().splitlines() if "\twarn\t" in line and "listen" not in line]) == 1
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_a_response_that_is_cut_off_is_told(
+    start_gateway: StartGateway, key: SigningKey, key_file: Path, lane: str
+) -> None:
+    """The client has its status already, so the log says what really follows."""
+    with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc") as port:
+        url = f"http://127.0.0.1:{port}"
+        gateway = start_gateway("-enable.auth", f"-auth.publicKeyFiles={key_file}", f"-lane={lane}", f"-read.url={url}")
+        for _ in range(3):
+            with pytest.raises(http.client.IncompleteRead):
+                gateway.client(key.mint()).get(QUERY)
+        words = "the backend failed: it closed the connection before the end of its response"
+        gateway.wait_for_log(rf"\twarn\t.*-read.url: {words} \({url}\); its response ends too early for the client")
+        assert gateway.log().count(words) == 1
+        assert gateway.metric("vmgateway_failures_total", what=f"-read.url {url}", reason="closed") == 3
 
 
 @pytest.mark.parametrize("lane", LANES)

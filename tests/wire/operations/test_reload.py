@@ -86,3 +86,30 @@ def test_a_bad_file_keeps_the_old_keys(gateway: Gateway, file: Path, first: Sign
 
 def reloads(gateway: Gateway, result: str) -> float:
     return gateway.metric("vmgateway_config_reloads_total", result=result)
+
+
+def test_the_page_reloads_as_the_signal_does(gateway: Gateway, file: Path, first: SigningKey) -> None:
+    second = SigningKey.generate("RS256")
+    for round_ in (1, 2):  # the second one waits for its turn
+        file.write_text((second if round_ % 2 else first).public_pem)
+        answer = gateway.client().post("/-/reload")
+        assert (answer.status, answer.text) == (200, "")
+        assert reloads(gateway, "success") == round_
+        assert [status(gateway, key.mint()) for key in (first, second)] == ([401, 200] if round_ % 2 else [200, 401])
+    file.write_text("nonsense")
+    answer = gateway.client().get("/-/reload")
+    assert (answer.status, answer.text) == (500, "not all processes have reloaded: the log says why\n")
+    assert gateway.metric("vmgateway_last_reload_successful", source="configuration") == 0
+    assert status(gateway, first.mint()) == 200
+
+
+def test_a_signal_during_the_start_is_a_reload(
+    start_gateway: StartGateway, upstream: RecordingUpstream, first: SigningKey, file: Path, tmp_path: Path
+) -> None:
+    """mitmdump would end: nothing of the gateway is there yet."""
+    script = tmp_path / "signal_myself.py"
+    script.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGHUP)\n")
+    flags = ("-enable.auth", f"-read.url={upstream.url}", f"-auth.publicKeyFiles={file}")
+    gateway = start_gateway(*flags, program="mitmdump", scripts=[script])
+    gateway.wait_until(lambda: reloads(gateway, "success") == 1, what="reloads")
+    assert status(gateway, first.mint()) == 200

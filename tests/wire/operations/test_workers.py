@@ -71,6 +71,33 @@ def test_a_dead_worker_is_replaced(gateway: Gateway, key: SigningKey) -> None:
     assert all(gateway.client(key.mint()).get(QUERY).status == 200 for _ in range(20))
 
 
+def test_a_worker_that_cannot_start_again_does_not_end_the_others(
+    start_gateway: StartGateway, upstream: RecordingUpstream, key: SigningKey, tmp_path: Path
+) -> None:
+    """Such as after a crash while a file is broken: the others go on with what they have read, until it is good."""
+    file = tmp_path / "key.pem"
+    file.write_text(key.public_pem)
+    gateway = start_gateway("-enable.auth", f"-read.url={upstream.url}", f"-auth.publicKeyFiles={file}", "-workers=2")
+    gateway.wait_until(lambda: gateway.log().count("listens on") == 2, what="both workers listen")
+    oldest = Path(f"/proc/{gateway.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    ticks = os.sysconf("SC_CLK_TCK")
+    gateway.wait_until(
+        lambda: float(Path("/proc/uptime").read_text().split()[0]) > int(oldest) / ticks + 6, what="has run for a while"
+    )
+    file.write_text("nonsense")
+    first = children(gateway.pid)
+    os.kill(first[0], signal.SIGKILL)
+    gateway.wait_for_log(r"\terror\t.*cannot start: -auth.publicKeyFiles .*key.pem: ")
+    gateway.wait_for_log("worker 0 exited with code 2, restarting it in 1 s")
+    assert "Traceback" not in gateway.log()
+    assert children(gateway.pid)[-1:] == first[1:]
+    assert all(gateway.client(key.mint()).get(QUERY).status == 200 for _ in range(20))
+    file.write_text(key.public_pem)
+    gateway.signal(signal.SIGHUP)
+    gateway.wait_until(lambda: gateway.log().count("listens on") == 3, what="the new worker listens")
+    assert gateway.exit_code is None
+
+
 def test_requests_in_flight_end_before_the_workers_do(
     gateway: Gateway, upstream: RecordingUpstream, key: SigningKey
 ) -> None:

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from tests.support.wire.certificates import Authority
 from vmgw_addons.listener.tls import ListenerTLS
+from vmgw_addons.support import certificate_end
 from vmgw_core.configuration import parse
 from vmgw_core.errors import ConfigurationError
 
@@ -70,12 +72,13 @@ def test_a_flag_that_cannot_be_used_is_named(make: Make, flags: dict[str, str], 
 
 def test_a_key_of_another_certificate_is_refused(make: Make, files: tuple[Path, Path], authority: Authority) -> None:
     shutil.copy(authority.issue("other.test").key, files[1])
-    with pytest.raises(ConfigurationError, match="-tlsCertFile, -tlsKeyFile"):
+    message = f"^-tlsCertFile, -tlsKeyFile: cannot use {files[0]}, {files[1]}: .*key values mismatch"
+    with pytest.raises(ConfigurationError, match=f"(?i){message}"):
         make()
 
 
 def test_a_file_without_authorities_is_refused(make: Make, files: tuple[Path, Path]) -> None:
-    with pytest.raises(ConfigurationError, match="-mtlsCAFile: not a usable PEM file"):
+    with pytest.raises(ConfigurationError, match=f"-mtlsCAFile: cannot use {files[1]}: "):
         make(mtls="true", mtlsCAFile=str(files[1]))
 
 
@@ -97,3 +100,32 @@ def test_a_changed_certificate_replaces_the_context_and_a_bad_one_does_not(
         tls.refresh()
     assert tls.context is not first
     assert "reloaded the certificate" in caplog.messages[-1]
+
+
+def test_an_expired_certificate_is_logged_until_it_is_replaced(
+    make: Make, files: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    certificate = x509.load_pem_x509_certificate(files[0].read_bytes())
+    end = certificate.not_valid_after_utc.timestamp()
+    tls = make()
+    assert tls.ends == end
+    tls.check_expiry(end - 1)
+    assert caplog.messages == []
+    for later in (0, 1, 2):
+        tls.check_expiry(end + later)
+    at = certificate.not_valid_after_utc.isoformat()
+    assert caplog.messages == [f"the certificate has expired at {at}: {files[0]}; clients refuse it"]
+    with caplog.at_level(logging.INFO):
+        tls.check_expiry(end - 1)
+    assert caplog.messages[1:] == ["the certificate is valid again"]
+
+
+def test_the_earliest_certificate_of_a_chain_counts(files: tuple[Path, Path], authority: Authority) -> None:
+    own = certificate_end(str(files[0]))
+    assert own is not None
+    files[0].write_bytes(authority.issue("later.test").cert.read_bytes() + files[0].read_bytes())
+    assert certificate_end(str(files[0])) == own
+    files[0].write_text("no certificate")
+    assert certificate_end(str(files[0])) is None
+    files[0].unlink()
+    assert certificate_end(str(files[0])) is None

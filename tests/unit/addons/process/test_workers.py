@@ -11,7 +11,7 @@ import pytest
 from tests.support.wire.waiting import HANGS
 
 PARENT = """
-import json, os, signal, sys
+import json, os, signal, sys, time
 from pathlib import Path
 from vmgw_addons.process.workers import Supervisor, shared_directory
 from vmgw_addons.state import Worker
@@ -19,7 +19,7 @@ from vmgw_addons.state import Worker
 {works}
 
 ends = {}
-for work in (ends_well, fails_to_start, is_killed, ends_itself):
+for work in (ends_well, fails_to_start, cannot_start_again, is_killed, ends_itself):
     seen = Path(sys.argv[1], work.__name__)
     seen.mkdir()
 
@@ -47,6 +47,20 @@ def ends_well(worker: Worker, seen: Path) -> int:
 
 def fails_to_start(worker: Worker, seen: Path) -> int:
     return 7 if worker.slot == 0 else wait()
+
+def cannot_start_again(worker: Worker, seen: Path) -> int:
+    if worker.slot != 0:
+        return wait()
+    starts = len(list(seen.iterdir()))
+    (seen / str(starts)).touch()
+    if starts == 0:
+        time.sleep(2.1)
+        return 3
+    if starts == 1:
+        os.kill(worker.parent, signal.SIGHUP)
+        return 2
+    os.kill(worker.parent, signal.SIGTERM)
+    return wait()
 
 def is_first(worker: Worker, seen: Path) -> bool:
     if worker.slot != 0:
@@ -86,6 +100,9 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]]:
     [
         pytest.param("ends_well", [0, False, ["0", "1"]], id="both end well on SIGTERM"),
         pytest.param("fails_to_start", [7, False, []], id="a start that fails ends all with its code"),
+        pytest.param(
+            "cannot_start_again", [0, False, ["0", "1", "2"]], id="one that fails later does not end the others"
+        ),
         pytest.param("is_killed", [0, False, ["again", "first"]], id="a worker that is killed is started again"),
         pytest.param("ends_itself", [0, False, ["again", "first"]], id="a worker that ends is started again"),
     ],

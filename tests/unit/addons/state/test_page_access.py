@@ -46,7 +46,7 @@ BASIC = ("-httpAuth.username=user", "-httpAuth.password=päss:word")
         pytest.param(BASIC, "", basic("user:päss:word") * 2, 401, id="twice"),
         pytest.param(BASIC, "", ((b"authorization", b"Basic %%%"),), 401, id="no base64"),
         pytest.param(BASIC, "authKey=x", (), 401, id="a key where none is configured"),
-        pytest.param(("-httpAuth.username=user",), "", basic("user:"), 200, id="empty password"),
+        pytest.param(BASIC, "", basic("user:"), 401, id="empty password"),
         pytest.param(("-flagsAuthKey=k&y",), "authKey=k%26y", (), 200, id="key"),
         pytest.param(("-flagsAuthKey=k&y",), "a=b&authKey=k%26y", (), 200, id="key among others"),
         pytest.param(("-flagsAuthKey=key",), "", (), 401, id="no key"),
@@ -88,6 +88,7 @@ def test_path_prefix(text: str, prefix: str) -> None:
         ("-http.pathPrefix=/%61",),
         ("-http.pathPrefix=/ü",),
         ("-httpAuth.password=p4ss",),
+        ("-httpAuth.username=user",),  # its password would be empty
         ("-metricsAuthKey=file:///does/not/exist",),
     ],
 )

@@ -32,7 +32,7 @@ def test_a_place_is_given_back_once() -> None:
 
     async def work(occupancy: ConcurrencyLimit) -> None:
         flow = ready(state)
-        await occupancy.requestheaders(flow)
+        assert occupancy.requestheaders(flow) is None
         assert places.running == 1
         occupancy.response(flow)
         occupancy.error(flow)
@@ -46,8 +46,10 @@ def test_a_request_that_waits_goes_on_when_another_has_ended() -> None:
 
     async def work(occupancy: ConcurrencyLimit) -> None:
         first, second = ready(state), ready(state)
-        await occupancy.requestheaders(first)
-        waiting = asyncio.ensure_future(occupancy.requestheaders(second))
+        assert occupancy.requestheaders(first) is None
+        queued = occupancy.requestheaders(second)
+        assert queued is not None
+        waiting = asyncio.ensure_future(queued)
         await asyncio.sleep(0)
         assert state.cycles[second].state is State.QUEUED
         occupancy.response(first)
@@ -63,9 +65,11 @@ def test_a_request_that_finds_no_place_in_time_is_429() -> None:
     state = configured(maxConcurrentRequests="1", maxQueueDuration="1ms")
 
     async def work(occupancy: ConcurrencyLimit) -> None:
-        await occupancy.requestheaders(ready(state))
+        assert occupancy.requestheaders(ready(state)) is None
         late = ready(state)
-        await occupancy.requestheaders(late)
+        queued = occupancy.requestheaders(late)
+        assert queued is not None
+        await queued
         assert late.response is not None
         assert late.response.status_code == 429
         assert "Retry-After" in late.response.headers
@@ -77,7 +81,7 @@ def test_what_was_not_authorized_takes_no_place() -> None:
     state = configured(maxConcurrentRequests="1")
 
     async def work(occupancy: ConcurrencyLimit) -> None:
-        await occupancy.requestheaders(asked())
+        assert occupancy.requestheaders(asked()) is None
         assert occupancy.flows == {}
 
     run(state, work)

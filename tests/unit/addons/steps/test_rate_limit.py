@@ -39,8 +39,6 @@ def limit(limit_type: LimitType = LimitType.QUERIES, value: int = 1, **parts: ob
 
 POLICY = Policy(
     verifier=TokenVerifier(None),
-    token_header=b"authorization",
-    allow_without_prefix=False,
     cluster=False,
     read=BackendGroup((BACKEND,)),
     write=BackendGroup((BACKEND,)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 
@@ -172,3 +173,22 @@ def test_a_thread_that_hangs_does_not_pile_up_others_behind_it() -> None:
         return calls
 
     assert asyncio.run(main()) == ["hung", "next", "last"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.11 has no eager tasks")
+def test_a_task_never_begins_before_the_caller_goes_on() -> None:
+    """mitmproxy's programs make tasks that would."""
+
+    async def scenario() -> list[str]:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        seen: list[str] = []
+
+        async def work() -> None:
+            seen.append("work")
+
+        task = Background().once("test", work())
+        seen.append("caller")
+        await task
+        return seen
+
+    assert asyncio.run(scenario()) == ["caller", "work"]

@@ -79,7 +79,7 @@ def changed(parsed: CommandLine) -> dict[str, object]:
         pytest.param(["-httpListenAddr", "--"], {"httpListenAddr": "--"}, id="value that is two dashes"),
         pytest.param(["-loggerJSONFields", ""], {}, id="empty value as an argument of its own"),
         pytest.param(["-read.url=http://a/?b=c"], {"read.url": ("http://a/?b=c",)}, id="equals sign in a value"),
-        pytest.param(["-auth.httpHeader=a\nb"], {"auth.httpHeader": "a\nb"}, id="newline in a value"),
+        pytest.param(["-auth.httpHeader=a\nb"], {"auth.httpHeader": ("a\nb",)}, id="newline in a value"),
         pytest.param(["-metrics.maxTenants", "5"], {"metrics.maxTenants": 5}, id="int"),
         pytest.param(["-maxFormSize", "1MiB"], {"maxFormSize": 1048576}, id="size"),
         pytest.param(["-http.shutdownDelay=1m"], {"http.shutdownDelay": 60.0}, id="duration"),
@@ -158,7 +158,7 @@ def test_help_ends_the_reading(spelling: str) -> None:
 def test_help_as_a_value_is_a_value() -> None:
     parsed = parse(["-auth.httpHeader", "-help"], {})
     assert not parsed.help_wanted
-    assert parsed.settings.auth_http_header == "-help"
+    assert parsed.settings.auth_http_header == ("-help",)
 
 
 def test_settings_cannot_be_changed_and_do_not_show_values() -> None:
@@ -269,6 +269,47 @@ def test_environment_values_have_placeholders() -> None:
 def test_environment_rejects(environ: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^{re.escape(message)}$"):
         parse(["-envflag.enable", "-envflag.prefix=P_"], environ)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "variable", "meant"),
+    [
+        ("P_", "P_auth_publicKeyFile", "P_auth_publicKeyFiles"),
+        ("P_", "P_auth.publicKeyFiles", "P_auth_publicKeyFiles"),
+        ("P_", "P_ENABLE_AUTH", "P_enable_auth"),
+        ("P_", "P_AUTH_PUBLIC_KEY_FILES", "P_auth_publicKeyFiles"),
+        ("P_", "P_auth_public_key_files", "P_auth_publicKeyFiles"),
+        ("", "auth_publicKeyFile", "auth_publicKeyFiles"),
+        ("", "ENABLE_AUTH", "enable_auth"),
+        ("", "enable_Auth", "enable_auth"),
+    ],
+)
+def test_a_misspelt_variable_is_not_ignored(prefix: str, variable: str, meant: str) -> None:
+    message = f"no flag has the environment variable {variable}: did you mean {meant}?"
+    with pytest.raises(ConfigurationError, match=f"^{re.escape(message)}$"):
+        parse(["-envflag.enable", f"-envflag.prefix={prefix}"], {variable: "a"})
+    assert parse([], {variable: "a"}).given == frozenset()
+
+
+def test_an_unknown_variable_with_the_prefix_is_not_ignored() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"^no flag has the environment variable P_q\\n: -help lists all flags$"
+    ):
+        parse(["-envflag.enable", "-envflag.prefix=P_"], {"P_q\n": "a"})
+
+
+@pytest.mark.parametrize(
+    ("prefix", "variables"),
+    [
+        ("", ["PATH", "HOME", "http_proxy", "HTTPS_PROXY", "no_proxy", "LC_ALL", "VERSION", "TLS", "WORKERS", "_"]),
+        ("VMGATEWAY_", ["VMGATEWAY_SERVICE_HOST", "VMGATEWAY_PORT_8431_TCP", "VMGATEWAY_PORT", "VMGATEWAY_TOKEN"]),
+        ("P_", ["enable_Auth", "P_", "Penable_Auth", "P_envflag_enable"]),
+    ],
+)
+def test_variables_of_others_are_theirs(prefix: str, variables: list[str]) -> None:
+    """Those of the system, and those that Kubernetes sets in every pod for a Service of that name."""
+    given = parse(["-envflag.enable", f"-envflag.prefix={prefix}"], dict.fromkeys(variables, "a")).given
+    assert given == {"envflag.enable", "envflag.prefix"}
 
 
 # --- the law -------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ PEM = "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCg\n-----
 def option_default(flag: Flag) -> object:
     if flag.kind in (Kind.BOOL, Kind.INT):
         return flag.default
-    return [] if flag.kind is Kind.ARRAY else flag.default_text
+    return list(flag.default) if isinstance(flag.default, tuple) else flag.default_text
 
 
 def from_options(**changes: object) -> Settings:
@@ -94,74 +94,87 @@ def test_options_cannot_be_changed_afterwards() -> None:
 # --- help ----------------------------------------------------------------------------------------------------------
 
 
-def test_help_names_every_flag_and_option() -> None:
-    lines = help_text().splitlines()
+def words(text: str) -> str:
+    """The text without its line breaks."""
+    return " ".join(text.split())
+
+
+def test_help_names_every_flag_and_option_under_its_group() -> None:
+    group = ""
+    text = help_text()
     for flag in FLAGS:
         word = "" if flag.kind is Kind.BOOL else f" {flag.kind.value}"
-        assert f"  -{flag.name}{word} ({option_name(flag)})" in lines
+        assert f" -{flag.name}{word} ({option_name(flag)}) " in words(text)
+        if flag.group != group:
+            group = flag.group
+            assert f"\n{group}:\n  -{flag.name}{word} (" in text
+
+
+def test_help_fits_a_terminal() -> None:
+    lines = help_text([("Name", "x " * 60)], [("explain", "x " * 60)]).splitlines()
+    assert [line for line in lines if len(line) > 80] == []
 
 
 def test_help_starts_with_usage_and_examples() -> None:
-    lines = help_text().splitlines()
-    assert lines[0].startswith("Usage: vmgateway ")
-    begin = lines.index("Examples:") + 1
-    first, second, third, end = lines[begin : begin + 4]
-    assert first == f"  vmgateway -enable.auth -read.url={URL} -write.url={URL}"
-    assert " -clusterMode " in second
-    assert " -auth.jwksEndpoints=" in second
-    assert third == f"  mitmdump -s addons/vmgateway.py --set vmgw_enable_auth=true --set vmgw_read_url={URL}"
-    assert end == ""
+    text = help_text()
+    assert text.startswith("Usage: vmgateway ")
+    first, second, third = examples()
+    assert first == f"vmgateway -enable.auth -auth.publicKeyFiles=public.pem -read.url={URL} -write.url={URL}"
+    assert " -clusterMode -auth.jwksEndpoints=" in second
+    assert third == (
+        f"mitmdump -s addons/vmgateway.py --mode reverse:{URL}@8431 --set vmgw_enable_auth=true "
+        "--set vmgw_auth_public_key_files=public.pem"
+    )
+
+
+def examples() -> list[str]:
+    block = help_text().partition("Examples:\n")[2].partition("\n\n")[0]
+    return [" ".join(line.split()) for line in block.replace("\\\n", "").splitlines()]
 
 
 def test_examples_of_the_help_work() -> None:
-    commands = [line.split() for line in help_text().splitlines() if line.startswith(("  vmgateway ", "  mitmdump "))]
-    *own, mitmdump = commands
+    *own, mitmdump = [line.split() for line in examples()]
     assert len(own) == 2
     for _, *argv in own:
         assert parse(argv, {}).settings.enable_auth is True
     options = [argument.partition("=")[0] for argument in mitmdump if argument.startswith("vmgw_")]
+    assert len(options) == 2
     assert set(options) < {option_name(flag) for flag in FLAGS}
 
 
 @pytest.mark.parametrize(
-    ("head", "texts"),
+    ("head", "text"),
     [
         (
             "-httpListenAddr string (vmgw_http_listen_addr)",
-            [
-                (
-                    "TCP address to listen on, as host:port or :port. With mitmdump, mitmproxy and mitmweb --mode, "
-                    '--listen-host and --listen-port may give it. (default ":8431")'
-                )
-            ],
+            (
+                "TCP address to listen on, as host:port or :port. With mitmdump, mitmproxy and mitmweb --mode, "
+                '--listen-host and --listen-port may give it. (default ":8431")'
+            ),
         ),
         (
             "-backend.connectTimeout duration (vmgw_backend_connect_timeout)",
-            ["How long a connection to a backend may take. (default 5s)"],
+            "How long a connection to a backend may take. (default 5s)",
         ),
         (
             "-auth.publicKeyFiles array (vmgw_auth_public_key_files)",
-            [
-                "PEM files with public keys that verify tokens.",
-                "Supports an array of values separated by comma or specified via multiple flags.",
-            ],
+            (
+                "PEM files with public keys that verify tokens. "
+                "Supports an array of values separated by comma or specified via multiple flags."
+            ),
         ),
         (
             "-maxFormSize size (vmgw_max_form_size)",
-            [
-                "A form on a read route that is larger is answered 413.",
-                f"{SUFFIXES} (default 16MiB)",
-            ],
+            f"A form on a read route that is larger is answered 413. {SUFFIXES} (default 16MiB)",
         ),
-        ("-dryRun (vmgw_dry_run)", ["Check flags, files and keys, then exit."]),
+        ("-dryRun (vmgw_dry_run)", "Check flags, files and keys, then exit."),
     ],
 )
-def test_help_of_a_kind(head: str, texts: list[str]) -> None:
-    lines = help_text().splitlines()
-    begin = lines.index(f"  {head}") + 1
-    end = begin + len(texts)
-    assert lines[begin:end] == [f"        {text}" for text in texts]
-    assert not lines[end].startswith("   ")
+def test_help_of_a_kind(head: str, text: str) -> None:
+    after = help_text().partition(f"\n  {head}\n")[2]
+    block = [line for line in after.partition("\n  -")[0].splitlines() if line]
+    assert words(" ".join(block)) == text
+    assert all(line.startswith("        ") for line in block)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import pytest
 
 from tests.support.each import each
-from vmgw_core.configuration import BY_NAME, Kind, Settings, check_needs, parse
-from vmgw_core.configuration.needs import NEEDS
+from vmgw_core.configuration import BY_NAME, Kind, Settings, check_given, check_needs, parse
+from vmgw_core.configuration.needs import NEEDS, NEVER_EMPTY
 from vmgw_core.configuration.table import settings_of
 from vmgw_core.configuration.values import Value
 from vmgw_core.errors import ConfigurationError
@@ -148,6 +149,11 @@ def test_the_default_needs_nothing() -> None:
             "-maxQueueDuration has no effect without -maxConcurrentRequests or -maxConcurrentPerTenant",
         ),
         ("-loggerJSONFields=ts:t", "-loggerJSONFields has no effect without -loggerFormat=json"),
+        (
+            "-maxConcurrentPerTenant=5 -maxConcurrentRequests=4",
+            "-maxConcurrentPerTenant has no effect: it is above -maxConcurrentRequests",
+        ),
+        ("-http.maxRequestLine=65KiB", "-http.maxRequestLine has no effect: it is above -http.maxHeadSize"),
         ("-httpAuth.password=secret", "-httpAuth.password has no effect without -httpAuth.username"),
     ],
 )  # fmt: skip
@@ -160,3 +166,29 @@ def test_the_message(flags: str, message: str) -> None:
 @pytest.mark.parametrize("url", ["https://vm", "HTTPS://vm"])
 def test_one_https_url_of_several_is_enough(url: str) -> None:
     check_needs(parse([f"-read.url=http://a,{url}", "-read.tlsCAFile=/ca"], {}).settings)
+
+
+@pytest.mark.parametrize("name", sorted(NEVER_EMPTY))
+def test_a_check_is_not_switched_off_by_an_empty_value(name: str) -> None:
+    """As by a variable of a shell that is unset: -auth.audience=$AUDIENCE."""
+    message = f"^flag -{re.escape(name)}: the value is empty; leave the flag out if you do not want it$"
+    with pytest.raises(ConfigurationError, match=message):
+        parse([f"-{name}="], {})
+    with pytest.raises(ConfigurationError, match=message):
+        parse(["-envflag.enable"], {name.replace(".", "_"): ""})
+    assert name in parse([f"-{name}=", "-help"], {}).given, "help is shown whatever else is wrong"
+    parse([f"-{name}=", f"-{name}=a"], {})
+    check_given(["enable.auth"], Settings())
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "-maxConcurrentPerTenant=4 -maxConcurrentRequests=4",
+        "-maxConcurrentPerTenant=5",
+        "-http.maxRequestLine=64KiB",
+        "-http.maxHeadSize=8KiB",
+    ],
+)
+def test_a_limit_that_is_not_above_the_other_is_taken(flags: str) -> None:
+    check_needs(parse(flags.split(), {}).settings)

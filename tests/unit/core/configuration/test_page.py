@@ -37,7 +37,7 @@ from vmgw_core.configuration.values import parse_duration
         ("-ratelimit.config=http://u:pass@a/b?c=pass", '-ratelimit.config="http://a/b"'),
         ("-metricsAuthKey=file:///pass", '-metricsAuthKey="secret"'),
         ("-metricsAuthKey=pass", '-metricsAuthKey="secret"'),
-        ("-metricsAuthKey=", '-metricsAuthKey=""'),
+        ("-datasource.bearerToken=", '-datasource.bearerToken=""'),
     ],
 )
 def test_a_line(argument: str, line: str) -> None:

@@ -37,7 +37,7 @@ def test_groups_are_contiguous() -> None:
 @each(
     ("name", "kind", "default"),
     [
-        ("auth.httpHeader", Kind.STRING, "Authorization"),
+        ("auth.httpHeader", Kind.ARRAY, ("Authorization",)),
         ("auth.httpHeaderAllowWithoutPrefix", Kind.BOOL, False),
         ("auth.jwksEndpoints", Kind.ARRAY, ()),
         ("auth.oidcDiscoveryEndpoints", Kind.ARRAY, ()),
@@ -174,7 +174,7 @@ def test_markdown_table() -> None:
     table = markdown_table()
     lines = table.splitlines()
     assert lines[:2] == ["| Flag | Type | Default | What it does |", "|---|---|---|---|"]
-    assert "| `-auth.httpHeader` | string | `Authorization` | Request header that carries the token. |" in lines
+    assert "| `-enable.auth` | bool | `false` | Demand a valid JSON Web Token with every request. |" in lines
     assert f"| `-read.tlsCertFile` | string |  | {BY_NAME['read.tlsCertFile'].help} |" in lines
     assert [line.split("`")[1] for line in lines[2:]] == [f"-{flag.name}" for flag in FLAGS]
     assert {line.count("|") - line.count("\\|") for line in lines} == {5}

@@ -26,6 +26,7 @@ from vmgw_core.errors import Refusal
 from vmgw_core.http import Headers, RequestHead
 from vmgw_core.routing.routes import ROUTES, Filters, Restriction, Route
 from vmgw_core.tokens.keys import KeySet, keys_from_pem
+from vmgw_core.tokens.source import TokenSource
 from vmgw_core.tokens.verifier import TokenVerifier
 
 NOW: Final = float(keys.NOW)
@@ -35,8 +36,6 @@ FORM: Final = b"application/x-www-form-urlencoded"
 
 SINGLE: Final = Policy(
     verifier=TokenVerifier(None),
-    token_header=b"authorization",
-    allow_without_prefix=False,
     cluster=False,
     read=BackendGroup((READ,)),
     write=BackendGroup((WRITE,)),
@@ -386,12 +385,12 @@ def test_while_keys_are_awaited_an_unknown_key_is_no_fault_of_the_client() -> No
 
 def test_the_token_may_come_in_another_header_and_without_its_prefix() -> None:
     bare = _head("GET", QUERY, (b"X-Token", TENANT.encode()), token=None)
-    policy = replace(CLUSTER, token_header=b"x-token", allow_without_prefix=True)
+    policy = replace(CLUSTER, token_source=TokenSource(headers=(b"x-token",), allow_without_prefix=True))
     assert admit(policy, bare, NOW).claim.tenant == TenantID(1, 5)
     # The usual header is then nobody's token, and is no match for the other.
     assert admit(policy, _head("GET", QUERY, (b"X-Token", TENANT.encode())), NOW).claim.tenant == TenantID(1, 5)
     with pytest.raises(errors.MissingToken):
-        admit(replace(policy, allow_without_prefix=False), bare, NOW)
+        admit(replace(policy, token_source=TokenSource(headers=(b"x-token",))), bare, NOW)
     with pytest.raises(errors.MissingToken):
         admit(policy, _head("GET", QUERY), NOW)
 
@@ -713,7 +712,7 @@ def test_all_else_is_forwarded_as_it_came() -> None:
 )
 @each("spell", [str, str.lower, str.upper, str.swapcase], ids=["as is", "lower", "upper", "swapped"])
 def test_a_header_never_leaves_the_gateway(name: str, spell: Callable[[str], str]) -> None:
-    policy = replace(SINGLE, token_header=b"x-token", allow_without_prefix=True)
+    policy = replace(SINGLE, token_source=TokenSource(headers=(b"x-token",), allow_without_prefix=True))
     if name != "X-Token":
         headers = [(b"X-Token", ANYBODY.encode()), (spell(name).encode(), b"secret"), (spell(name).encode(), b"other")]
     else:

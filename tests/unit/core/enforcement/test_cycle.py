@@ -49,8 +49,6 @@ ROWS: Final = b"a 1\nb 2\n"
 def gateway(*backends: Backend, **parts: Any) -> Gateway:  # noqa: ANN401
     policy = Policy(
         verifier=TokenVerifier(None),
-        token_header=b"authorization",
-        allow_without_prefix=False,
         cluster=False,
         read=BackendGroup(backends or (FIRST,)),
         write=BackendGroup((WRITE,)),
@@ -503,8 +501,9 @@ def test_a_backend_lost_in_the_middle_of_its_response_is_not_set_aside() -> None
     by, seen = told()
     made = asked(cycle(), by)
     made.responded(2.0)
-    with pytest.raises(BackendUnreachable):
+    with pytest.raises(BackendUnreachable) as raised:
         made.lost("it broke off before the end of its answer")
+    assert raised.value.cut_off
     assert (made.responding, seen) == (True, [("vm1", False)])
     assert made.member is not None
     assert made.member.up
@@ -513,8 +512,9 @@ def test_a_backend_lost_in_the_middle_of_its_response_is_not_set_aside() -> None
 def test_a_late_backend_is_not_set_aside() -> None:
     by, seen = told()
     made = asked(cycle(), by)
-    with pytest.raises(BackendTimeout, match=r"^-read\.url"):
+    with pytest.raises(BackendTimeout, match=r"^-read\.url") as raised:
         made.late()
+    assert not raised.value.cut_off
     assert seen == [("vm1", False)]
     assert made.member is not None
     assert (made.member.errors, made.member.up) == (1, True)

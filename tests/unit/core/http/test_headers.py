@@ -40,7 +40,7 @@ def test_many_heads_take_bounded_memory() -> None:
         for number in range(10_000):
             facts = facts_of(((b"A", b"%06d" % number * 100), (b"B", b"b")))
             kept: Headers = ((b"A", b"%06d" % -number * 100), (b"B", b"c"))
-            facts.forwarded = (("192.0.2.1", b"authorization", "vm:8428", False, True), kept)
+            facts.forwarded = (("192.0.2.1", (b"authorization",), "vm:8428", False, True), kept)
             facts.token = ((b"authorization", False), f"{number:06d}" * 100)
         used, _ = tracemalloc.get_traced_memory()
     finally:

@@ -21,6 +21,7 @@ from vmgw_core.http.head import RequestHead
 from vmgw_core.replay.evidence import Evidence, RecordedTokens, Signature, examine, found, name_of, token_of
 from vmgw_core.replay.redaction import MARKER
 from vmgw_core.tokens.keys import IssuerPattern, KeySet, keys_from_jwks, keys_from_pem
+from vmgw_core.tokens.source import TokenSource
 
 
 def keyset(*private: keys.PrivateKey) -> KeySet:
@@ -175,7 +176,7 @@ def test_finding_the_token() -> None:
     def found_in(*values: bytes, allow_without_prefix: bool = False) -> str | None:
         headers = tuple((b"Authorization", value) for value in values)
         head = RequestHead(method="GET", target="/", headers=headers, client="c")
-        return token_of(head, b"authorization", allow_without_prefix=allow_without_prefix)
+        return token_of(head, TokenSource(allow_without_prefix=allow_without_prefix))
 
     assert found_in(b"Bearer abc") == "abc"
     assert found_in(b"abc") is None

@@ -32,7 +32,7 @@ JWE = ".".join([keys.b64(b'{"alg":"RSA-OAEP"}'), "key", "iv", "ciphertextciphert
 
 
 def header(name: str, value: str, carrier: str = "authorization") -> str:
-    ((_, redacted),) = redact_headers(((name.encode(), value.encode("latin-1")),), carrier.encode())
+    ((_, redacted),) = redact_headers(((name.encode(), value.encode("latin-1")),), (carrier.encode(),))
     return redacted.decode("latin-1")
 
 
@@ -270,4 +270,4 @@ def test_redacting_twice_is_redacting_once(text: str) -> None:
 
 def test_a_challenge_is_no_secret() -> None:
     challenge = (b"WWW-Authenticate", b'Basic realm="vmgateway", charset="UTF-8"')
-    assert redact_headers((challenge,), b"authorization") == (challenge,)
+    assert redact_headers((challenge,), (b"authorization",)) == (challenge,)

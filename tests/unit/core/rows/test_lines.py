@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.each import each
@@ -186,6 +186,15 @@ def test_influx(line: bytes, rows: int) -> None:
     assert count_influx(b"\n%s\nm f=1\n\n\n%s" % (line, line)) == 2 * rows + 1
     # A quote elsewhere in the block makes no difference.
     assert count_influx(b'\n%s\nm f="1"\n%s' % (line, line)) == 2 * rows + 1
+
+
+@given(st.lists(st.sampled_from(["m", ",a=b", " ", " f=1", ",g=2", " 17", "\r", "#", "\n"]), max_size=30).map("".join))
+@example("m f=1 17\nm 17\nm f=1,g=2 17 17")
+@example("m f=1\n#m f=1")
+@example("m  f=1,g=2\nm f=1 17")
+def test_lines_of_equal_form_count_as_any_others_do(text: str) -> None:
+    block = b"\n" + text.encode()
+    assert count_influx(block) == count_influx(block + b'\nm f="1"') - 1  # a quote: lines are searched one by one
 
 
 # --- streaming ------------------------------------------------------------------------------------------------------

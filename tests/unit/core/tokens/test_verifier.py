@@ -13,11 +13,11 @@ from tests.support.core import keys
 from tests.support.core.keys import NOW
 from tests.support.each import each
 from vmgw_core.base.tenants import TenantID
-from vmgw_core.errors import InvalidClaims, MalformedToken, MissingToken, TokenExpired, TokenNotYetValid, TokenRefused
+from vmgw_core.errors import InvalidClaims, TokenExpired, TokenNotYetValid, TokenRefused
 from vmgw_core.tokens.claims import AccessMode
 from vmgw_core.tokens.keys import KeySet, keys_from_jwks, keys_from_pem
 from vmgw_core.tokens.rules import TokenRules
-from vmgw_core.tokens.verifier import Token, TokenVerifier, token_from_header
+from vmgw_core.tokens.verifier import Token, TokenVerifier
 
 # The specification, "Access Control" and "Rate Limiter": both HS256, both made for a gateway without keys.
 _SAMPLE = (
@@ -410,49 +410,6 @@ def test_new_keys_drop_what_was_verified_with_the_old_ones() -> None:
     assert verifier.verify(token, NOW).key is None
 
 
-# --- the header ----------------------------------------------------------------------------------------------------
-
-
-@each(
-    ("value", "token"),
-    [
-        pytest.param("Bearer a.b.c", "a.b.c", id="as written"),
-        pytest.param("bearer a.b.c", "a.b.c", id="lower case"),
-        pytest.param("BEARER a.b.c", "a.b.c", id="upper case"),
-        pytest.param(" \tBearer   a.b.c \t", "a.b.c", id="space around and between"),
-        pytest.param("Bearer a b", "a b", id="what follows is not judged here"),
-    ],
-)
-@each("allow", [True, False])
-def test_header_accepts(value: str, token: str, allow: bool) -> None:
-    assert token_from_header([value], allow_without_prefix=allow) == token
-
-
-@pytest.mark.parametrize("value", ["a.b.c", " a.b.c ", "Bearera.b.c", "Basic dXNlcjpwYXNz", "Bearer\ta.b.c"])
-def test_header_without_prefix(value: str) -> None:
-    assert token_from_header([value], allow_without_prefix=True) == value.strip()
-    with pytest.raises(MissingToken, match=r"^missing `Bearer ` prefix of the token$"):
-        token_from_header([value], allow_without_prefix=False)
-
-
-@each("values", [[], [""], [" "], ["\t"], ["Bearer"], ["bearer  "], [" BEARER "]], ids=repr)
-@each("allow", [True, False])
-def test_header_without_token(values: list[str], allow: bool) -> None:
-    with pytest.raises(MissingToken, match=r"^missing token$"):
-        token_from_header(values, allow_without_prefix=allow)
-
-
-@pytest.mark.parametrize("values", [["Bearer a", "Bearer b"], ["Bearer a", "Bearer a"], ["", "Bearer a"]], ids=repr)
-def test_header_given_twice(values: list[str]) -> None:
-    with pytest.raises(MalformedToken, match="more than one header with a token"):
-        token_from_header(values, allow_without_prefix=True)
-
-
-def test_headers_that_were_joined_are_no_token() -> None:
-    joined = token_from_header([f"Bearer {_SAMPLE}, Bearer {_TENANT_SAMPLE}"], allow_without_prefix=False)
-    assert _code(TokenVerifier(None), joined) == "malformed_token"
-
-
 # --- the laws ------------------------------------------------------------------------------------------------------
 
 _JSON = st.recursive(
@@ -485,14 +442,3 @@ def test_any_text_is_a_token_or_refused(text: str) -> None:
 @given(_PAYLOADS, st.dictionaries(st.sampled_from(["alg", "kid", "typ"]), _JSON))
 def test_any_claims_are_a_token_or_refused(payload: dict[str, object], header: dict[str, object]) -> None:
     _verified_or_refused(keys.compact({"alg": "RS256", **header}, json.dumps(payload).encode()))
-
-
-@given(st.lists(st.text(max_size=20), max_size=3), st.booleans())
-def test_any_header_is_a_text_or_refused(values: list[str], allow: bool) -> None:
-    try:
-        token = token_from_header(values, allow_without_prefix=allow)
-    except TokenRefused:
-        return
-    assert token
-    assert len(values) == 1
-    assert token in values[0]

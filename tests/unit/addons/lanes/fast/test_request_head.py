@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.each import each
-from vmgw_addons.lanes.fast.request_head import HeadReader
-from vmgw_core.errors import BadRequest, Refusal
+from vmgw_addons.lanes.fast.request_head import MAX_CACHED, FieldsCache, HeadReader
+from vmgw_core.errors import BadRequest, HeadTooLarge, Refusal
 from vmgw_core.http.head import HeadLimits, RequestHead, check_head
 
 LIMITS = HeadLimits()
@@ -95,9 +95,9 @@ def test_a_head_that_the_core_accepts_is_read_as_a_plain_split_would(head: bytes
         check_head(head, LIMITS)
     except Refusal as refusal:
         with pytest.raises(type(refusal)):
-            read(HeadReader(), head)
+            read(HeadReader(FieldsCache()), head)
     else:
-        assert read(HeadReader(), head) == plain(head)
+        assert read(HeadReader(FieldsCache()), head) == plain(head)
 
 
 # --- what is remembered ----------------------------------------------------------------------------------------------
@@ -112,16 +112,17 @@ def test_no_head_is_mixed_with_the_one_before(requests: list[tuple[bytes, int]])
         b" HTTP/1.1\r\nHost: b\r\n\r\n",
         b" HTTP/1.1\r\nHost: b\r\nX-A: 1\r\n\r\n",
     ]
-    reader = HeadReader()
+    cache = FieldsCache()
+    reader = HeadReader(cache)
     for line, number in requests:
-        head, alone = line + tails[number], HeadReader()
-        assert read(reader, head) == read(alone, head) == plain(head)
-        assert reader.old is alone.old
-        assert reader.keep_alive is alone.keep_alive
+        head, alone, other = line + tails[number], HeadReader(FieldsCache()), HeadReader(cache)
+        assert read(reader, head) == read(other, head) == read(alone, head) == plain(head)
+        assert reader.fields.old is other.fields.old is alone.fields.old
+        assert reader.fields.keep_alive is other.fields.keep_alive is alone.fields.keep_alive
 
 
 def test_nothing_is_remembered_of_a_head_that_was_refused() -> None:
-    reader = HeadReader()
+    reader = HeadReader(FieldsCache())
     good, bad = GET + b"\r\n", GET + b"Content-Length: +1\r\n\r\n"
     read(reader, good)
     for _ in range(2):
@@ -130,8 +131,26 @@ def test_nothing_is_remembered_of_a_head_that_was_refused() -> None:
         assert read(reader, good) == plain(good)
 
 
+def test_other_limits_hold_for_headers_that_were_read_before() -> None:
+    cache, head = FieldsCache(), GET + b"X: 1\r\n\r\n"
+    assert read(HeadReader(cache), head) == plain(head)
+    with pytest.raises(HeadTooLarge):
+        HeadReader(cache).read(head, HeadLimits(fields=1), "c")
+    assert read(HeadReader(cache), head) == plain(head)
+
+
+def test_the_cache_is_bounded() -> None:
+    cache = FieldsCache()
+    for number in range(3 * MAX_CACHED):
+        read(HeadReader(cache), GET + b"X: %d\r\n\r\n" % number)
+        assert 0 < len(cache) <= MAX_CACHED
+    before = len(cache)
+    read(HeadReader(cache), GET + b"X: %b\r\n\r\n" % (b"x" * 5000))
+    assert len(cache) == before
+
+
 def test_the_request_line_is_checked_every_time() -> None:
-    reader = HeadReader()
+    reader = HeadReader(FieldsCache())
     read(reader, GET + b"\r\n")
     for line in (
         b"GET  /x HTTP/1.1",
@@ -169,7 +188,7 @@ def test_the_request_line_is_checked_every_time() -> None:
     ],
 )
 def test_who_wants_the_connection_to_stay(head: bytes, old: bool, keep_alive: bool) -> None:
-    reader = HeadReader()
+    reader = HeadReader(FieldsCache())
     for _ in range(2):
         read(reader, head)
-        assert (reader.old, reader.keep_alive) == (old, keep_alive)
+        assert (reader.fields.old, reader.fields.keep_alive) == (old, keep_alive)

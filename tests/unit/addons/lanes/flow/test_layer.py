@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
-from mitmproxy.proxy import events
+from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layer import NextLayer
 
 from tests.support.addons.configured import configured
@@ -20,8 +22,9 @@ def connection(**flags: str) -> FlowConnection:
     return FlowConnection(configured(**flags))
 
 
-def test_an_admitted_request_reaches_the_backend_rewritten_and_its_answer_the_client() -> None:
-    lane = connection(**{"read.url": "http://user:pass@read.test:1/base"})
+@pytest.mark.parametrize("direct", [True, False], ids=["in the launcher", "in mitmproxy's programs"])
+def test_an_admitted_request_reaches_the_backend_rewritten_and_its_answer_the_client(direct: bool) -> None:
+    lane = FlowConnection(configured(**{"read.url": "http://user:pass@read.test:1/base"}), direct=direct)
     lane.feed(QUERY)
     [(backend, got)] = lane.backends.items()
     assert backend.address == ("read.test", 1)
@@ -46,8 +49,9 @@ def test_an_admitted_request_reaches_the_backend_rewritten_and_its_answer_the_cl
     ],
     ids=["no token", "no route", "an ambiguous head", "an endless head"],
 )
-def test_what_is_refused_reaches_no_backend(data: bytes, status: int) -> None:
-    lane = connection()
+@pytest.mark.parametrize("direct", [True, False], ids=["in the launcher", "in mitmproxy's programs"])
+def test_what_is_refused_reaches_no_backend(data: bytes, status: int, direct: bool) -> None:
+    lane = FlowConnection(configured(), direct=direct)
     lane.feed(data)
     assert lane.written.startswith(b"HTTP/1.1 %d " % status)
     assert lane.backends == {}
@@ -58,6 +62,27 @@ def test_without_a_decision_nothing_is_sent() -> None:
     lane.feed(QUERY)
     assert lane.written.startswith(b"HTTP/1.1 500 ")
     assert lane.backends == {}
+
+
+def test_pipelined_requests_are_answered_in_their_order() -> None:
+    lane = connection()
+    lane.feed(request("GET", "/no/such/path") + QUERY + request("GET", "/no/such/path"))
+    assert lane.written.count(b"HTTP/1.1 404 ") == 1
+    [backend] = lane.backends
+    lane.feed(OK, backend)
+    assert re.findall(rb"HTTP/1\.1 (\d+) ", lane.written) == [b"404", b"200", b"404"]
+
+
+def test_a_hook_that_must_be_awaited_goes_to_mitmproxy_with_the_request_undecided() -> None:
+    lane = connection()
+    lane.layer.call = lambda hook: False
+    [command] = lane.layer.handle_event(events.DataReceived(lane.client, QUERY))
+    assert isinstance(command, commands.StartHook)
+    assert command.name == "requestheaders"
+    lane.layer.call = lane.hook
+    lane.hook(command)
+    lane.play(events.HookCompleted(command))
+    assert [got.startswith(b"GET /api/v1/query?query=up HTTP/1.1\r\n") for got in lane.backends.values()] == [True]
 
 
 def test_a_backend_that_cannot_be_reached_is_502() -> None:

@@ -1,0 +1,1 @@
+"""What ``scripts/bench`` runs: the gateway and other proxies under load, as ratios of one run."""

@@ -1,0 +1,90 @@
+"""Where a client puts its token: in one of several headers, in one of several schemes.
+
+``Bearer`` (RFC 6750, section 2.1), ``Token`` (InfluxDB's clients), and ``Basic`` (RFC 7617) with the token as password,
+for clients that have nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from vmgw_core.errors import BadRequest, MalformedToken, MissingToken
+
+_SCHEMES: Final = ("bearer", "token")
+_BASIC: Final = "basic"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSource:
+    """The headers that may hold a token."""
+
+    headers: tuple[bytes, ...] = (b"authorization",)
+    """Their names in lower case."""
+    allow_without_prefix: bool = False
+    """Whether a value without a scheme is a token (``-auth.httpHeaderAllowWithoutPrefix``)."""
+    basic_user: str | None = None
+    """The user name that Basic credentials must have; None: any."""
+
+    def find(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """Return the token in the headers of a request.
+
+        Raises:
+            MissingToken: there is none.
+            MalformedToken: one header has several values: the gateway and a proxy before it might read different ones.
+            BadRequest: two headers hold different tokens.
+        """
+        values: dict[bytes, list[str]] = {}
+        for name, value in headers:
+            if name.lower() in self.headers:
+                values.setdefault(name.lower(), []).append(value.decode("latin-1"))
+        missing = MissingToken("missing token")
+        tokens = []
+        for name in self.headers:
+            try:
+                tokens.append(self._read(values.get(name, ())))
+            except MissingToken as error:
+                if name in values and values[name][0].strip(" \t"):
+                    missing = error
+        if not tokens:
+            raise missing
+        if len(set(tokens)) > 1:
+            raise BadRequest("the request has different tokens in two headers")
+        return tokens[0]
+
+    def _read(self, values: Sequence[str]) -> str:
+        """Return the token in the values of one header. Raises ``MissingToken`` and ``MalformedToken``."""
+        if len(values) > 1:
+            raise MalformedToken("the request has more than one header with a token")
+        value = values[0].strip(" \t") if values else ""
+        scheme, space, rest = value.partition(" ")
+        rest = rest.strip(" \t")
+        if space and scheme.lower() in _SCHEMES:
+            return rest
+        if not value or scheme.lower() in _SCHEMES:
+            raise MissingToken("missing token")
+        if scheme.lower() == _BASIC and (token := self._password(rest)) is not None:
+            return token
+        if not self.allow_without_prefix or space:
+            raise MissingToken("missing `Bearer ` prefix of the token")
+        return value
+
+    def _password(self, credentials: str) -> str | None:
+        """Return the password of Basic credentials if it can be a token of the right user."""
+        try:
+            user, colon, password = base64.b64decode(credentials, validate=True).decode("latin-1").partition(":")
+        except (binascii.Error, ValueError):
+            return None
+        if not colon or password.count(".") != 2 or self.basic_user not in (None, user):
+            return None
+        return password
+
+
+def as_bearer(value: bytes) -> bytes:
+    """Return a header's value with the token of Basic credentials after ``Bearer``; any other as it is."""
+    scheme, _, rest = value.decode("latin-1").strip(" \t").partition(" ")
+    token = TokenSource()._password(rest.strip(" \t")) if scheme.lower() == _BASIC else None
+    return value if token is None else b"Bearer " + token.encode("latin-1")
