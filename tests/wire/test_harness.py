@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import json
+import signal
 import socket
 import ssl
 import threading
+from pathlib import Path
 
 import pytest
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
+from tests.support.wire import preloaded
 from tests.support.wire.certificates import Authority
 from tests.support.wire.client import Client
-from tests.support.wire.processes import mitmproxy_option
+from tests.support.wire.processes import free_port, mitmproxy_option
 from tests.support.wire.servers import Cluster, OidcProvider, VictoriaMetrics, Vmagent, Vmalert, prometheus_lines
 from tests.support.wire.upstream import HANG_UP, RecordingUpstream, Reply, never
-from tests.support.wire.waiting import eventually
+from tests.support.wire.waiting import HANGS, eventually
 
 
 def test_upstream_records_the_head_as_it_was_sent() -> None:
@@ -225,3 +229,41 @@ def test_vmalert_records_rules(victoria_metrics: VictoriaMetrics, metric: str) -
     with Vmalert(rules, datasource_url=url, remote_write_url=url, bearer_token="unused") as vmalert:  # noqa: S106
         vmalert.wait_until(lambda: victoria_metrics.series(f"{metric}:plus_one"), what="writes its result")
     assert victoria_metrics.export(f"{metric}:plus_one")[0]["values"][0] == 42
+
+
+SHOW = """
+import json, os, sys, threading
+open_files = sorted(os.listdir("/proc/self/fd"))[:-1]
+shown = [sys.argv, dict(os.environ), os.getcwd(), open_files, sys.stdin.read(), os.getsid(0) == os.getpid()]
+print(json.dumps([*shown, threading.active_count(), sys.path[0]]))
+print("an error", file=sys.stderr)
+sys.exit(3)
+"""
+
+
+def test_a_program_in_a_fork_sees_what_a_new_interpreter_sees(tmp_path: Path) -> None:
+    script = tmp_path / "show"
+    script.write_text(SHOW)
+    with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
+        command = [str(script), "-a", "b c"]
+        started = preloaded.start(command, env={"A": "b"}, cwd=tmp_path, stdout=out, stderr=err)
+        assert started.wait(HANGS) == started.poll() == 3
+    assert json.loads((tmp_path / "out").read_text()) == [
+        command, {"A": "b"}, str(tmp_path), ["0", "1", "2"], "", True, 1, str(tmp_path),
+    ]  # fmt: skip
+    assert (tmp_path / "err").read_text() == "an error\n"
+
+
+def test_a_program_in_a_fork_is_killed_like_any(tmp_path: Path) -> None:
+    script = tmp_path / "wait"
+    script.write_text("import signal\nsignal.pause()\n")
+    with (tmp_path / "out").open("wb") as out:
+        started = preloaded.start([str(script)], env={}, cwd=tmp_path, stdout=out, stderr=out)
+    assert started.poll() is None
+    started.send_signal(signal.SIGKILL)
+    assert started.wait(HANGS) == -signal.SIGKILL
+
+
+def test_no_port_is_given_twice() -> None:
+    ports = [free_port() for _ in range(200)]
+    assert len(set(ports)) == 200

@@ -41,6 +41,8 @@ m{team="a",secret="1",kind="private"} 1
 def backend() -> Iterator[VictoriaMetrics]:
     with VictoriaMetrics() as server:
         server.import_prometheus(ROWS)
+        # It shows new series one after the other, and in queries later than in lists.
+        eventually(lambda: len(server.query("m")) == len(server.series("m")) == 5, what="shows all series")
         yield server
 
 
