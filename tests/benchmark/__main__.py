@@ -61,7 +61,9 @@ def main() -> None:
             start_up(servers)
         if "scale" in chosen:
             tables.append(report.scale(scale.measure(servers, builds[-1], min(2, options.seconds)), builds[-1]))
-        print("", report.goals(found, builds), *tables, sep="\n\n")
+        if found:
+            tables.insert(0, report.goals(found, builds))
+        print("", *tables, sep="\n\n")
     if options.plot:
         options.plot.write_text(chart(found, builds))
 
