@@ -55,7 +55,8 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
     calls = WorkerCalls(in_force, process.worker)
     workers = WorkerMetrics(calls, telemetry)
     pages = StatusPages(in_force, process, background, cycles, telemetry, workers)
-    fast = FastLane(Services(in_force, process, background, pages, access_control, telemetry))
+    services = Services(in_force, process, background, pages, access_control, telemetry)
+    fast = FastLane(services)
     listener = Listener(in_force, process, background, fast, reloads["certificate"])
     lifecycle = Lifecycle(in_force, process, background, configuration, keys, listener, fast, calls)
     pages.reload_all = lifecycle.reload_everywhere
@@ -85,7 +86,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
         calls,
         AccessLogging(in_force, cycles),
         PushMetrics(in_force, background, telemetry, workers),
-        Capture(in_force, cycles, capture),
+        Capture(in_force, cycles, capture, services.tap_with),
         Decisions(cycles, ConnectionSeal(connections)),  # after all that set how a body streams
         listener,  # last: everything else is running when a client connects
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .choice import Choice, choose
 from .flow_replay import FlowReplay
 from .reader import opened, read
-from .recorder import Capture, check_capture, needs_flow_lane
+from .recorder import Capture, check_capture
 from .redaction import Tee
 from .server_replay import ServerReplay
 
@@ -17,7 +17,6 @@ __all__ = [
     "Tee",
     "check_capture",
     "choose",
-    "needs_flow_lane",
     "opened",
     "read",
 ]

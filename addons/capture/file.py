@@ -6,6 +6,8 @@ import fcntl
 import logging
 import os
 import stat
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from vmgw_addons.state import CaptureStatus
@@ -22,22 +24,30 @@ class _Full(Exception):
 class CaptureFile:
     """Appends netstrings to a file that other processes of this gateway may append to as well.
 
+    If the file was renamed or removed, by logrotate or by another process that found it full, a new one is begun.
+
     :meth:`write` blocks while another process has the lock, or the disk hangs: call it in a thread. Nothing raises: an
     error stops the capture, is logged once, and is in ``status``.
 
     Args:
         max_size: the maximum size of the file in bytes.
+        keep: how many full files are kept; 0: the capture stops instead of beginning a new one.
     """
 
-    def __init__(self, path: str, max_size: int, status: CaptureStatus) -> None:
+    def __init__(self, path: str, max_size: int, status: CaptureStatus, *, keep: int = 0) -> None:
         self.path = path
         self.max_size = max_size
+        self.keep = keep
         self.status = status
         self.descriptor = -1
+        self.open()
+
+    def open(self) -> None:
+        """Open the file, or stop the capture."""
         try:
             # 0600: a capture has claims, queries and responses.
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
-            self.descriptor = os.open(path, flags, 0o600)
+            self.descriptor = os.open(self.path, flags, 0o600)
             if not stat.S_ISREG(os.fstat(self.descriptor).st_mode):
                 self.stop("not a regular file")
             elif not self.is_whole():
@@ -60,7 +70,12 @@ class CaptureFile:
         if self.status.stopped:
             return
         try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+            if not self._lock():
+                return
+            if self.keep and len(data) <= self.max_size < os.fstat(self.descriptor).st_size + len(data):
+                self._rotate()
+                if not self._lock():
+                    return
             try:
                 self._append(data)
             finally:
@@ -69,6 +84,25 @@ class CaptureFile:
             self.stop(f"the file has reached -capture.maxFileSize, {self.max_size} bytes")
         except OSError as error:
             self.stop(error.strerror or "cannot write it")
+
+    def _lock(self) -> bool:
+        """Lock the file that has the name now: open it, if it is another one than before. False if that fails."""
+        path = Path(self.path)
+        while self.descriptor >= 0:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(path.stat(), os.fstat(self.descriptor)):
+                    return True
+            self.close()
+            self.open()
+        return False
+
+    def _rotate(self) -> None:
+        """Rename the full file, and those before it. The lock is held; other processes see the new name."""
+        names = [self.path, *(f"{self.path}.{number}" for number in range(1, self.keep + 1))]
+        for older, newer in zip(reversed(names[1:]), reversed(names[:-1]), strict=True):
+            with suppress(FileNotFoundError):
+                Path(newer).replace(older)
 
     def _append(self, data: bytes) -> None:
         size = os.fstat(self.descriptor).st_size

@@ -27,15 +27,11 @@ from vmgw_core.rows import row_counter
 from .choice import parse_filter
 from .file import CaptureFile
 from .redaction import Tee, bounded, redact_flow
+from .tap import FastTap
 
 logger = logging.getLogger(__name__)
 
 _MAX_WAITING = 64 << 20  # bytes of queued flows
-
-
-def needs_flow_lane(settings: Settings) -> str | None:
-    """Return why these settings need the flow lane, or None."""
-    return "-capture.file captures flows" if settings.capture_file else None
 
 
 def check_capture(settings: Settings) -> None:
@@ -71,16 +67,23 @@ class _Kept:
     response: Tee | None = None
 
 
+TapWith = Callable[[Callable[[], FastTap | None]], None]
+"""Tells the fast lane whom to ask for the tap of each request."""
+
+
 class Capture:
     """Records decisions in flows, removes their secrets, and writes them to ``-capture.file``.
 
     It runs after all addons that handle a request, and before mitmproxy's addons that save flows.
     """
 
-    def __init__(self, in_force: InForce, cycles: Cycles, status: CaptureStatus) -> None:
+    def __init__(
+        self, in_force: InForce, cycles: Cycles, status: CaptureStatus, tap_with: TapWith | None = None
+    ) -> None:
         self.in_force = in_force
         self.cycles = cycles
         self.status = status
+        self.tap_with = tap_with
         self.file: CaptureFile | None = None
         self.writer: ThreadWriter[bytes] | None = None
         self.outage = Outage(logger, "flows are missing in the capture")
@@ -92,8 +95,10 @@ class Capture:
         if settings.capture_file:
             self.matches = read_filter(settings)
             size = settings.capture_max_file_size
-            self.file = CaptureFile(settings.capture_file, size, self.status)
+            self.file = CaptureFile(settings.capture_file, size, self.status, keep=settings.capture_keep_files)
             self.writer = ThreadWriter(self.file.write, "capture", _MAX_WAITING)
+            if self.tap_with is not None:
+                self.tap_with(self.tap)
 
     async def done(self) -> None:
         for flow in list(self.kept):  # mitmproxy saves unfinished flows, too
@@ -117,6 +122,20 @@ class Capture:
         kept = self.kept[flow] = _Kept(sampled=sampled)
         if flow.request.stream:
             kept.request = flow.request.stream = Tee(flow.request.stream, self.limit())
+
+    def tap(self) -> FastTap | None:
+        """Return a tap for a request of the fast lane, if it is one of the sample."""
+        return FastTap(self.limit(), self.finish_fast) if self.samples() else None
+
+    def finish_fast(self, flow: HTTPFlow, cycle: Cycle, tap: FastTap) -> None:
+        """Complete the flow of a request of the fast lane: record the decision, redact, write."""
+        policy = cycle.policy
+        if policy is None:
+            return  # every request is refused
+        kept = _Kept(sampled=True, request=tap.request)
+        flow.metadata[METADATA_KEY] = self.record(policy, cycle, rows=rows_of(cycle, kept), sampled=True)
+        redact_flow(flow, policy.token_header)
+        self.write(flow)
 
     def responseheaders(self, flow: HTTPFlow) -> None:
         kept = self.kept.get(flow)

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from mitmproxy import ctx
 
-from vmgw_addons.capture import check_capture, needs_flow_lane
+from vmgw_addons.capture import check_capture
 from vmgw_addons.listener import ListenerTLS, parse_listen_address
 from vmgw_addons.observability import PushTarget
 from vmgw_addons.outgoing import build_datasource
@@ -28,8 +28,6 @@ def check(settings: Settings) -> None:
     parse_listen_address(settings.http_listen_addr, ipv6=settings.enable_tcp6)
     if settings.lane not in ("auto", "fast", "flow"):
         raise ConfigurationError(f"-lane: expected auto, fast or flow, got {quoted(settings.lane)}")
-    if settings.lane == "fast" and (reason := needs_flow_lane(settings)):
-        raise ConfigurationError(f"-lane=fast: {reason}")
     if settings.tls:
         ListenerTLS(settings)
     build_policy(settings, build_keyring(settings, read_static_keys(settings)))

@@ -133,7 +133,7 @@ class Configuration:
 
     def choose_lane(self, settings: Settings) -> None:
         """Use the fast lane if nobody needs flows. Raises ``ConfigurationError`` if ``-lane=fast`` is not possible."""
-        reason = None if self.process.offline else why_flows(settings, ctx.master)
+        reason = None if self.process.offline else why_flows(ctx.master)
         if reason is not None and settings.lane == "fast":
             raise ConfigurationError(f"-lane=fast: {reason}")
         self.process.fast = settings.lane != "flow" and reason is None

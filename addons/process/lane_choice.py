@@ -6,9 +6,7 @@ from types import ModuleType
 from typing import Final
 
 from vmgw_addons._mitmproxy import Master, all_hooks, traverse
-from vmgw_addons.capture import needs_flow_lane
 from vmgw_core.base import printable
-from vmgw_core.configuration import Settings
 
 from .mitmproxy_options import option_that_needs_flows
 
@@ -16,12 +14,12 @@ _LIFECYCLE: Final = frozenset(("load", "configure", "running", "done", "add_log"
 _KNOWN: Final = ("mitmproxy.", "vmgw_addons.")
 
 
-def why_flows(settings: Settings, master: Master) -> str | None:
+def why_flows(master: Master) -> str | None:
     """Return the reason why the flow lane is needed, or None."""
     program = type(master).__name__
     if program in ("ConsoleMaster", "WebMaster"):
         return "mitmproxy and mitmweb show flows"
-    return needs_flow_lane(settings) or option_that_needs_flows(master.options) or _other_addon(master)
+    return option_that_needs_flows(master.options) or _other_addon(master)
 
 
 def _other_addon(master: Master) -> str | None:

@@ -78,7 +78,7 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
         "pushmetrics.url",
     ),
     **_all("loggerJSONFields", "loggerFormat=json"),
-    **_all("capture.filter capture.sampleRate capture.maxFileSize", "capture.file"),
+    **_all("capture.filter capture.sampleRate capture.maxFileSize capture.keepFiles", "capture.file"),
     **_all("envflag.prefix", "envflag.enable"),
 }
 """By the name of a flag, the flags of which it needs one."""

@@ -363,7 +363,10 @@ class Settings:
     capture_max_body_size: int = _flag("capture.maxBodySize", SIZE, "64KiB",
         "A larger body is left out of the capture.")
     capture_max_file_size: int = _flag("capture.maxFileSize", SIZE, "1GiB",
-        "The capture stops before its file becomes larger.", least="1KiB")
+        "The capture stops, or begins a new file, before its file becomes larger.", least="1KiB")
+    capture_keep_files: int = _flag("capture.keepFiles", INT, "0",
+        "How many full files are kept, as FILE.1 (the newest), FILE.2 and so on; 0: the capture stops instead.",
+        least="0")
 
     dry_run: bool = _flag("dryRun", BOOL, "false", "Check flags, files and keys, then exit.", group="Program")
     envflag_enable: bool = _flag("envflag.enable", BOOL, "false",

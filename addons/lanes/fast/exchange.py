@@ -67,7 +67,7 @@ class Exchange:
 
     __slots__ = (
         "chunking", "client", "connecting", "connection", "cycle", "form", "keep_alive", "over", "queue",
-        "request_done", "response_status", "services", "timer",
+        "request_done", "response_status", "services", "tap", "timer",
     )  # fmt: skip
 
     def __init__(self, services: Services, client: Client, cycle: Cycle, *, keep_alive: bool) -> None:
@@ -84,6 +84,8 @@ class Exchange:
         self.chunking = False
         self.timer: asyncio.TimerHandle | None = None  # while it is queued
         self.over = False
+        tapping = services.tapping
+        self.tap = None if tapping is None else tapping()
 
     # Whatever calls one of the public methods, a failure in it ends the request: see ``failed``.
 
@@ -130,14 +132,18 @@ class Exchange:
             cycle = self.cycle
             if cycle.own_page:
                 return  # the page is on its way, and takes no body
+            if self.tap is not None:
+                self.tap.sent(content)
             if self.form is None:
                 self._forward(cycle.body(content, end=done))
                 return
             cycle.hold(len(content))
             self.form += content
             if done:
-                cycle.form(bytes(self.form))
-                self.form = None
+                form, self.form = bytes(self.form), None
+                if self.tap is not None:
+                    self.tap.keep_form(cycle, form)
+                cycle.form(form)
                 self.send()
         except Exception as error:
             self.failed(error)
@@ -285,6 +291,8 @@ class Exchange:
             data = b"" if head is None else self._response_head(head)
             if content:
                 self.cycle.sent += len(content)
+                if self.tap is not None:
+                    self.tap.received(content)
                 data += b"%x\r\n%b\r\n" % (len(content), content) if self.chunking else content
             if done and self.chunking:
                 data += b"0\r\n\r\n"
@@ -301,6 +309,8 @@ class Exchange:
     def _response_head(self, head: ResponseHead) -> bytes:
         """Return the response's head for the client, in a framing that the client understands."""
         self.response_status = head.status
+        if self.tap is not None:
+            self.tap.responded(head.status, head.headers)
         self.cycle.responded(time.perf_counter())
         client = self.client
         if not self.request_done or self.services.process.draining or client.retiring():
@@ -347,6 +357,9 @@ class Exchange:
         content = self.cycle.head.method != "HEAD"
         self.client.write(self.services.own_response(response, self._connection_lines(), content=content))
         self.cycle.sent = len(response.body) if content else 0
+        if self.tap is not None:
+            self.tap.responded(response.status, response.headers)
+            self.tap.received(response.body if content else b"")
         self.finish(response.status)
 
     def _show(self, page: Response | Awaitable[Response]) -> None:
@@ -396,3 +409,5 @@ class Exchange:
                 self.timer.cancel()
             self.cycle.end()
             self.services.finished(self.cycle, status)
+            if self.tap is not None:
+                self.services.captured(self.tap, self.cycle, complete=status is not None)

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Protocol
 
 from vmgw_addons.observability import StatusPages, Telemetry
 from vmgw_addons.state import InForce, Process, WireLimits
@@ -23,6 +23,25 @@ from .response_head import ResponseHead
 logger = logging.getLogger(__name__)
 
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+
+
+class Tap(Protocol):
+    """Keeps what a capture needs of one exchange. Bodies are bounded."""
+
+    def keep_form(self, cycle: Cycle, form: bytes) -> None:
+        """Keep the client's form."""
+
+    def sent(self, content: bytes) -> None:
+        """Keep more of the request's body."""
+
+    def responded(self, status: int, headers: Headers) -> None:
+        """Keep the head of the response."""
+
+    def received(self, content: bytes) -> None:
+        """Keep more of the response's body."""
+
+    def end(self, cycle: Cycle, *, complete: bool) -> None:
+        """Write what was kept. ``complete``: the client has the whole response."""
 
 
 class Services:
@@ -45,7 +64,13 @@ class Services:
         self.telemetry = telemetry
         self.pool = Pool(in_force)
         self.fields = FieldsCache()
+        self.tapping: Callable[[], Tap | None] | None = None
+        """Returns a tap if the next request is to be captured. None without ``-capture.file``."""
         self.now: Callable[[], float] = time.monotonic
+
+    def tap_with(self, tapping: Callable[[], Tap | None]) -> None:
+        """Ask ``tapping`` for a tap of each request."""
+        self.tapping = tapping
 
     @property
     def limits(self) -> WireLimits:
@@ -90,3 +115,10 @@ class Services:
                 access_log.finished(cycle, status, cycle.sent)
         except Exception as error:
             logger.error(f"a request could not be counted or logged: {type(error).__name__}")
+
+    def captured(self, tap: Tap, cycle: Cycle, *, complete: bool) -> None:
+        """Capture a request that has ended. If that fails, the connection still serves its next request."""
+        try:
+            tap.end(cycle, complete=complete)
+        except Exception as error:
+            logger.error(f"a request could not be captured: {type(error).__name__}")

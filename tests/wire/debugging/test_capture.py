@@ -16,6 +16,7 @@ from mitmproxy.io import FlowReader
 from tests.support.wire.processes import Gateway, Program, run_command
 from tests.support.wire.tokens import SigningKey, team
 from tests.support.wire.upstream import HANG_UP, RecordingUpstream, Reply
+from tests.support.wire.waiting import eventually
 from tests.wire.conftest import StartGateway
 from vmgw_core.replay.record import METADATA_KEY, Captured, from_metadata
 
@@ -137,7 +138,7 @@ def test_a_filter_and_a_sampling_rate_bound_the_capture(tmp_path: Path, flags: l
 def test_nobody_else_may_read_it(tmp_path: Path, flags: list[str]) -> None:
     file = tmp_path / "flows.mitm"
     with Capturing(file, *flags) as gateway:
-        gateway.wait_for_log(", flow lane")  # what is captured are flows
+        gateway.wait_for_log(", fast lane")
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
@@ -157,7 +158,7 @@ def test_rows_are_recorded_and_replayed(tmp_path: Path, flags: list[str], key: S
     limits.write_text("limits:\n- {type: rows_inserted, value: 6}\n")
     done = run_command("replay", str(file), *flags)
     assert done.returncode == 1
-    assert "newly admitted: 429 rate_limited -> admitted" in done.stdout
+    assert "1 newly admitted: /api/v1/import/prometheus, tenant 0:0\n  429 rate_limited -> admitted: " in done.stdout
 
 
 # --- what ends a capture ends nothing else ----------------------------------------------------------------------------
@@ -200,6 +201,52 @@ def test_a_file_that_has_its_size_ends_the_capture(tmp_path: Path, flags: list[s
         gateway.wait_for_log("the capture has stopped: .* the file has reached -capture.maxFileSize, 4096 bytes")
     assert 0 < file.stat().st_size <= 4096
     assert flows(file)
+
+
+@pytest.mark.parametrize("lane", ["fast", "flow"])
+def test_both_lanes_capture_the_same(
+    tmp_path: Path, flags: list[str], key: SigningKey, upstream: RecordingUpstream, lane: str
+) -> None:
+    upstream.responder = lambda _: Reply(headers=(("Content-Type", "text/plain"),), body=b"out 1\n")
+    file = tmp_path / "flows.mitm"
+    with Capturing(file, f"-lane={lane}", *flags) as gateway:
+        gateway.wait_for_log(f"listens on .*, {lane} lane")
+        dev = gateway.client(key.mint(team("dev")))
+        dev.get("/api/v1/query", {"query": "up"})
+        dev.post("/api/v1/query", form={"query": "up"})
+        dev.post("/api/v1/import/prometheus", body=b"foo 1\n", headers={"Content-Type": "text/plain"})
+        dev.get("/nowhere", {"query": "up"})
+        dev.get("/health")
+    query = f"{upstream.url}/api/v1/query?query=up&extra_label=team%3Ddev"
+    read, form, write, refused = flows(file)
+    assert [(read.request.method, read.request.url), (form.request.method, form.request.url)] == [
+        ("GET", query),
+        ("POST", query.replace("query=up&", "")),
+    ]
+    assert (form.request.raw_content, write.request.raw_content) == (b"query=up", b"foo 1\n")
+    for flow in (read, form, write):
+        assert flow.response is not None
+        assert (flow.response.status_code, flow.response.raw_content) == (200, b"out 1\n")
+        assert flow.response.headers["Content-Type"] == "text/plain"
+    assert refused.response is not None
+    assert (refused.response.status_code, refused.request.path) == (404, "/nowhere?query=up")
+    assert [str(record.outcome) for record in records(file)] == ["admitted"] * 3 + ["404 unknown_route"]
+    assert [record.rows for record in records(file)] == [None, None, 1, None]
+    assert [record.form for record in records(file)] == [None, b"query=up", None, None]
+    for record in records(file):
+        assert lane == "flow" or record.head.values(b"host") == [f"127.0.0.1:{gateway.port}".encode()]
+    replayed = run_command("replay", str(file), *flags)
+    assert (replayed.returncode, replayed.stderr) == (0, ""), replayed.stdout
+
+
+def test_a_renamed_file_is_followed_by_a_new_one(tmp_path: Path, flags: list[str], key: SigningKey) -> None:
+    file = tmp_path / "flows.mitm"
+    with Capturing(file, *flags) as gateway:
+        gateway.client(key.mint()).get("/api/v1/query")
+        eventually(lambda: file.stat().st_size > 0)
+        file.rename(tmp_path / "old.mitm")
+        gateway.client(key.mint()).get("/api/v1/labels")
+    assert [len(flows(each)) for each in (tmp_path / "old.mitm", file)] == [1, 1]
 
 
 def test_a_file_with_half_a_flow_is_not_appended_to(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.wire.client import Client
-from tests.support.wire.processes import free_port, run_vmgateway
+from tests.support.wire.processes import free_port
 from tests.support.wire.programs import Mitmdump, options, run_until_end
 from tests.support.wire.tokens import SigningKey, team
 from tests.support.wire.upstream import RecordingUpstream
@@ -224,12 +224,6 @@ def test_no_secret_is_shown(tmp_path: Path) -> None:
     assert "tellnobody" not in (tmp_path / "errors").read_text()
 
 
-def test_vmgateway_does_not_force_the_fast_lane_either(tmp_path: Path) -> None:
-    flags = ("-enable.auth", "-read.url=http://127.0.0.1:9", "-lane=fast", f"-capture.file={tmp_path}/flows")
-    ran = run_vmgateway(*flags)
-    assert (ran.returncode, ran.stderr) == (2, "vmgateway: -lane=fast: -capture.file captures flows\n")
-
-
 def test_dry_run(keys: list[str], tmp_path: Path) -> None:
     ended = run_until_end("mitmdump", *keys, *options(read_url="http://a:1", dry_run=True), directory=tmp_path)
     assert (ended.code, ended.lines) == (0, ["the configuration is valid"])
@@ -311,7 +305,7 @@ LANES = [
     ([], "", r"flow lane \(mitmdump shows flows; -q or flow_detail=0 makes it fast\)"),
     (["--set", "flow_detail=0", "-w", "flows"], "", r"flow lane \(-w saves flows\)"),
     (["--set", "flow_detail=0", "--set", "hardump=a.har"], "", r"flow lane \(hardump saves flows\)"),
-    (["--set", "flow_detail=0", *options(capture_file="c")], "", r"flow lane \(-capture.file captures flows\)"),
+    (["--set", "flow_detail=0", *options(capture_file="c")], "", "fast lane"),
     (["--set", "flow_detail=0", "--set", "block_list=/~u nowhere/403"], "", r"flow lane \(block_list blocks flows\)"),
     (["--set", "flow_detail=0"], HOOKS, r"flow lane \(the addon own has the hook response\)"),
 ]

@@ -12,11 +12,9 @@ import pytest
 from mitmproxy.test import tflow
 
 from vmgw_addons.capture.file import CaptureFile
-from vmgw_addons.capture.recorder import needs_flow_lane
 from vmgw_addons.capture.redaction import Tee, bounded, redact_flow
 from vmgw_addons.cli.main import main
 from vmgw_addons.state import CaptureStatus
-from vmgw_core.configuration.command_line import parse
 
 FLAGS = ["-enable.auth", "-read.url=http://vm:8428", "-dryRun"]
 
@@ -46,11 +44,6 @@ def test_flags_that_can_be_used(tmp_path: Path) -> None:
     assert not file.exists(), "a dry run writes nothing"
     file.touch()
     assert main([*FLAGS, f"-capture.file={file}"], {}) == 0
-
-
-def test_what_needs_flows() -> None:
-    assert needs_flow_lane(parse([], {}).settings) is None
-    assert needs_flow_lane(parse(["-capture.file=x"], {}).settings) == "-capture.file captures flows"
 
 
 # --- the file --------------------------------------------------------------------------------------------------------
@@ -89,6 +82,37 @@ def test_two_processes_append_to_one_file(tmp_path: Path) -> None:
     assert files[1].status.stopped == "the file has reached -capture.maxFileSize, 20 bytes"
     assert not files[0].status.stopped
     files[0].close()
+
+
+def test_full_files_are_renamed_for_all_processes(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    files = [CaptureFile(str(path), 12, CaptureStatus(), keep=2) for _ in range(2)]
+    for number in range(9):
+        files[number % 2].write(b"1:%d," % number)
+    assert path.read_bytes() == b"1:6,1:7,1:8,"
+    assert (tmp_path / "file.1").read_bytes() == b"1:3,1:4,1:5,"
+    assert (tmp_path / "file.2").read_bytes() == b"1:0,1:1,1:2,"
+    files[0].write(b"1:9,")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "file.1", "file.2"], "the oldest is gone"
+    files[0].write(b"10:abcdefghij,")
+    assert "has reached -capture.maxFileSize" in files[0].status.stopped, "a flow that fits into no file"
+    files[1].close()
+
+
+def test_a_renamed_or_removed_file_is_followed_by_a_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    file = CaptureFile(str(path), 1 << 20, CaptureStatus())
+    file.write(b"1:a,")
+    path.rename(tmp_path / "old")
+    file.write(b"1:b,")
+    assert ((tmp_path / "old").read_bytes(), path.read_bytes()) == (b"1:a,", b"1:b,")
+    path.unlink()
+    file.write(b"1:c,")
+    assert path.read_bytes() == b"1:c,"
+    path.unlink()
+    path.mkdir()
+    file.write(b"1:d,")
+    assert file.status.stopped == "Is a directory"
 
 
 @pytest.mark.parametrize("content", [b"x", b"3:ab", b"3:abc,4", b"3:abc,:", b"3:abc,,", b"0123456789012345:"])

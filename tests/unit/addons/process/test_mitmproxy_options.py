@@ -87,14 +87,14 @@ class Lives:
 
 def test_another_addon_needs_flows() -> None:
     with mitmproxy_with(Lives(), core=False) as context:
-        assert why_flows(Settings(), context.master) is None
+        assert why_flows(context.master) is None
         context.master.addons.add(Sees())
         name = f"{Sees.__module__}.Sees"
-        assert why_flows(Settings(), context.master) == f"the addon {name} has the hook response"
+        assert why_flows(context.master) == f"the addon {name} has the hook response"
 
 
 def test_a_script_needs_flows() -> None:
     script = ModuleType("__mitmproxy_script__.own")
     script.client_connected = print  # type: ignore[attr-defined]
     with mitmproxy_with(script, core=False) as context:
-        assert why_flows(Settings(), context.master) == "the addon own has the hook client_connected"
+        assert why_flows(context.master) == "the addon own has the hook client_connected"
