@@ -134,7 +134,7 @@ class Capture:
             return  # every request is refused
         kept = _Kept(sampled=True, request=tap.request)
         flow.metadata[METADATA_KEY] = self.record(policy, cycle, rows=rows_of(cycle, kept), sampled=True)
-        redact_flow(flow, policy.token_header)
+        redact_flow(flow, policy.token_source.headers)
         self.write(flow)
 
     def responseheaders(self, flow: HTTPFlow) -> None:
