@@ -36,7 +36,6 @@ REFUSED: Final = {
     "body_size_limit": "bodies stream in constant memory, and vmgw_max_form_size limits forms",
     "store_streamed_bodies": "it would keep bodies without a limit, and vmgw_capture_max_body_size is one",
     "validate_inbound_headers": "heads are always checked",
-    "keep_host_header": "a backend gets its own name as Host",
     "certs": _LISTENER_TLS,
     "cert_passphrase": _LISTENER_TLS,
     "ciphers_client": "set vmgw_tls_cipher_suites",
@@ -150,6 +149,7 @@ def complete(settings: Settings, host: Host, *, address_is_given: bool) -> Setti
 def set_up(options: Options, settings: Settings, *, offline: bool) -> None:
     """Give mitmproxy's reverse mode a dead target: only a decision leads to a backend."""
     changes: dict[str, object] = {"connection_strategy": "lazy"}
+    changes["keep_host_header"] = True  # the record has the client's; a decision writes the backend's
     if not offline:  # flows from a file would get the mode's address
         changes["mode"] = [f"reverse:{DEAD_TARGET}"]
     # The gateway has its own access control, and does not serve the certificate page mitm.it.

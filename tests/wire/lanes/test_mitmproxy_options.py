@@ -81,7 +81,6 @@ VALUES = {
     "upstream_auth": "user:password",
     "map_remote": "|http://a|http://b",
     "modify_body": "/a/b",
-    "keep_host_header": "true",
     "request_client_cert": "true",
     "ssl_insecure": "true",
     "store_streamed_bodies": "true",
