@@ -79,7 +79,7 @@ except ImportError as error:
 
 PARTS: Final = """
 AddonManager: __init__(master) | add(addons) | get(name) | handle_lifecycle(event) | register(addon)
-ConnectionHandler: handle_client() | open_connection(command) | server_event(event) | client | layer | transports
+ConnectionHandler: handle_client() | open_connection(command) | server_event(event) | client | layer | max_conns | transports
 ConnectionIO: handler | reader | writer
 ErrorCheck: finish() | shutdown_if_errored()
 GetHttpConnection: connection_spec_matches(connection)

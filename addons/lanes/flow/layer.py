@@ -125,7 +125,7 @@ class GatewayHttpLayer(HttpLayer):
         return RequestHeaders(event.stream_id, request, event.end_stream)
 
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> layer.CommandGenerator[None]:
-        """Reuse this client's connection to the backend, or open one.
+        """Reuse a connection of this client to the backend that carries no request, or open one.
 
         mitmproxy keeps closed and failed connections as long as the client stays, and repeats the error of a failed
         one even after the backend is back.
@@ -138,7 +138,7 @@ class GatewayHttpLayer(HttpLayer):
             if connection.state is not ConnectionState.OPEN:
                 del self.connections[connection]
                 self.used.discard(connection)
-            elif event.connection_spec_matches(connection):
+            elif event.connection_spec_matches(connection) and _is_idle(self.connections[connection]):
                 stream = self.command_sources.pop(event)
                 yield from self.event_to_child(stream, GetHttpConnectionCompleted(event, (connection, None)))
                 return
@@ -198,6 +198,8 @@ class BackendConnection(layer.Layer):
         finish: makes the head that the backend gets.
     """
 
+    client: GatewayHttp1Client | None = None
+
     def __init__(self, context: Context, finish: Callable[[RequestHeaders], RequestHeaders]) -> None:
         super().__init__(context)
         self.finish = finish
@@ -206,8 +208,19 @@ class BackendConnection(layer.Layer):
         assert isinstance(event, events.Start)
         error = yield commands.OpenConnection(self.context.server)
         if not error:
-            child = GatewayHttp1Client(self.context, self.finish)
+            child = self.client = GatewayHttp1Client(self.context, self.finish)
             self._handle_event = child.handle_event  # type: ignore[method-assign]
             self.handle_event = child.handle_event  # type: ignore[method-assign]
             yield from child.handle_event(event)
         yield RegisterHttpConnection(self.context.server, error)
+
+
+def _is_idle(connection: layer.Layer) -> bool:
+    """Whether a connection to a backend carries no request: those of a client on HTTP/2 come at the same time."""
+    if isinstance(connection, BackendTLS):
+        connection = connection.child_layer
+    return (
+        isinstance(connection, BackendConnection)
+        and connection.client is not None
+        and connection.client.stream_id is None
+    )

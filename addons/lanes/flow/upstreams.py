@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Final
 from weakref import WeakKeyDictionary, WeakSet
 
 from mitmproxy.connection import Client, ConnectionState, Server
@@ -14,6 +16,9 @@ from mitmproxy.tls import TlsData
 
 from vmgw_addons._mitmproxy import ConnectionHandler, ConnectionIO, commands, events, proxyserver
 from vmgw_addons.state import InForce
+
+_MAX_CONNECTIONS: Final = 100
+"""To one backend for one client: as many as requests that a client on HTTP/2 may have open (h2's default)."""
 
 
 class UpstreamConnections:
@@ -36,6 +41,8 @@ class UpstreamConnections:
         handler = proxyserver().connections[client.id]
         io = handler.transports[client]
         io.reader = GatedReader(io.reader)  # type: ignore[assignment]
+        # mitmproxy opens five at most, and lets the requests of a client on HTTP/2 wait for them without a word.
+        handler.max_conns = defaultdict(lambda: asyncio.Semaphore(_MAX_CONNECTIONS))
         handler.open_connection = partial(self.open, handler, handler.open_connection)  # type: ignore[method-assign]
 
     # --- opening ---------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import random
 import re
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tests.support.wire.processes import Gateway
 from tests.support.wire.raw import head
 from tests.support.wire.tls import TLSGateway, needs_http2, trusting
 from tests.support.wire.tokens import SigningKey
-from tests.support.wire.upstream import RecordingUpstream
+from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
 from tests.support.wire.waiting import HANGS, eventually
 
 pytestmark = needs_http2
@@ -234,6 +235,35 @@ def test_requests_that_are_reset_at_once_leave_nothing(
     assert gateway.rss() - memory < 16 * MIB
     assert len(backend.requests) <= (902 if good else 2) + 2
     still_serves(gateway, authority, key)
+
+
+def test_requests_of_one_connection_run_at_the_same_time(
+    gateway: Gateway, backend: RecordingUpstream, authority: Authority, key: SigningKey
+) -> None:
+    """Each has a connection to the backend of its own, whether it comes first or while others are answered."""
+    token, go_on = key.mint(), threading.Event()
+
+    def respond(_: ReceivedRequest) -> Reply:
+        assert go_on.wait(HANGS)
+        return Reply(body=b'"success"}')
+
+    backend.responder = respond
+    try:
+        with Client(gateway, authority) as client:
+            client.send(HELLO)
+            for number in range(12):
+                client.send(frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, request(token)))
+                eventually(lambda n=number: len(backend.requests) > n, what="the backend has it")  # type: ignore[misc]
+            go_on.set()
+            received = b""
+            while received.count(b'"success"}') < 12 and (data := client.socket.recv(1 << 16)):
+                received += data
+            assert received.count(b'"success"}') == 12
+            client.send(frame(HEADERS, END_HEADERS | END_STREAM, 25, request(token)))
+            assert b'"success"}' in client.receive_until(b'"success"}')
+    finally:
+        go_on.set()
+        backend.responder = lambda _: Reply()
 
 
 def test_continuations_without_end_are_cut_off(
