@@ -167,6 +167,7 @@ class Capture:
         kept = self.kept.pop(flow, None)
         if kept is None and not saves_flows():
             return
+        response_is_sent = flow.response is not None and flow.response.raw_content is None  # it has been streamed
         cycle = self.cycles.get(flow)
         policy = self.in_force.configured.policy if cycle is None or cycle.policy is None else cycle.policy
         if cycle is not None and cycle.own_page:
@@ -178,7 +179,8 @@ class Capture:
                 flow.metadata[METADATA_KEY] = self.record(
                     policy, cycle, rows=rows_of(cycle, kept), sampled=kept.sampled
                 )
-        redact_flow(flow, policy.token_source.headers if policy is not None else ())
+        headers = policy.token_source.headers if policy is not None else ()
+        redact_flow(flow, headers, response_is_sent=response_is_sent)
         if kept is not None and kept.sampled:
             self.write(flow)
 

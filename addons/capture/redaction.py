@@ -32,17 +32,18 @@ class Tee:
         return self.inner(chunk) if callable(self.inner) else chunk
 
 
-def redact_flow(flow: HTTPFlow, token_headers: Collection[bytes]) -> None:
-    """Redact the head, arguments and body of request and response, after both have been sent.
+def redact_flow(flow: HTTPFlow, token_headers: Collection[bytes], *, response_is_sent: bool = True) -> None:
+    """Redact the head, arguments and body of the request, which has been sent, and of the response if it has been.
 
-    A body is dropped if it may contain a secret that cannot be removed.
+    A body is dropped if it may contain a secret that cannot be removed. A response that the gateway or another addon
+    made is sent after this, so it stays as it is.
     """
     request = flow.request
     target = redact_target(request.data.path.decode("utf-8", "surrogateescape"))
     request.data.path = target.encode("utf-8", "surrogateescape")
-    for message in (request, flow.response):
-        if message is not None:
-            _redact_message(message, token_headers)
+    _redact_message(request, token_headers)
+    if flow.response is not None and response_is_sent:
+        _redact_message(flow.response, token_headers)
     if flow.is_replay != "request":
         flow._backup = None  # the state before an edit; a client replay restores it
 

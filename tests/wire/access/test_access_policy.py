@@ -69,16 +69,12 @@ def member(gateway: Gateway, key: SigningKey, *groups: str, **claims: object) ->
 def seen(client: Client) -> list[str]:
     """The team and kind of each series, as each way to read tells them."""
     series = client.get("/api/v1/series", {"match[]": "m", "start": "1"}).json()["data"]
-    queried = [
-        each["metric"]
-        for each in client.get("/api/v1/query", {"query": "m", "time": str(int(time.time()) + 5)}).json()["data"][
-            "result"
-        ]
-    ]
-    exported = [
-        json.loads(line)["metric"]
-        for line in client.get("/api/v1/export", {"match[]": "m", "start": "1"}).text.splitlines()
-    ]
+    # A sample without a timestamp does not show in the second it was written in.
+    ahead = str(int(time.time()) + 5)
+    result = client.get("/api/v1/query", {"query": "m", "time": ahead}).json()["data"]["result"]
+    queried = [each["metric"] for each in result]
+    lines = client.get("/api/v1/export", {"match[]": "m", "start": "1", "end": ahead}).text.splitlines()
+    exported = [json.loads(line)["metric"] for line in lines]
     told = [sorted(f"{each['team']} {each['kind']}" for each in found) for found in (series, queried, exported)]
     assert told[0] == told[1] == told[2]
     values = client.get("/api/v1/label/team/values", {"start": "1"}).json()["data"]
