@@ -204,6 +204,22 @@ def test_a_file_that_has_its_size_ends_the_capture(tmp_path: Path, flags: list[s
 
 
 @pytest.mark.parametrize("lane", ["fast", "flow"])
+def test_full_files_are_kept_and_the_oldest_goes(tmp_path: Path, flags: list[str], key: SigningKey, lane: str) -> None:
+    file = tmp_path / "flows.mitm"
+    limits = ("-capture.maxFileSize=4KiB", "-capture.keepFiles=2", f"-lane={lane}")
+    with Capturing(file, *limits, *flags) as gateway:
+        for number in range(20):
+            assert gateway.client(key.mint()).get(f"/api/v1/query?query=up{number}").status == 200
+        gateway.wait_until(lambda: gateway.metric("vmgateway_captured_flows_total") == 20, what="writes all flows")
+        assert gateway.metric("vmgateway_capture_stopped") == 0
+    kept = [tmp_path / name for name in ("flows.mitm.2", "flows.mitm.1", "flows.mitm")]
+    assert sorted(tmp_path.glob("flows.mitm*")) == sorted(kept)
+    assert all(each.stat().st_size <= 4096 for each in kept)
+    queries = [flow.request.query["query"] for each in kept for flow in flows(each)]
+    assert queries == [f"up{number}" for number in range(20 - len(queries), 20)]
+
+
+@pytest.mark.parametrize("lane", ["fast", "flow"])
 def test_both_lanes_capture_the_same(
     tmp_path: Path, flags: list[str], key: SigningKey, upstream: RecordingUpstream, lane: str
 ) -> None:

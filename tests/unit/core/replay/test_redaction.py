@@ -350,3 +350,14 @@ def test_redacting_twice_is_redacting_once(text: str) -> None:
 def test_a_challenge_is_no_secret() -> None:
     challenge = (b"WWW-Authenticate", b'Basic realm="vmgateway", charset="UTF-8"')
     assert redact_headers((challenge,), (b"authorization",)) == (challenge,)
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ('{"password": "p4ss", "team": "dev"}', f'{{"password": "{MARKER}", "team": "dev"}}'),
+        ("?password=p4ss&team=dev", f"?password={MARKER}&team=dev"),
+    ],
+)
+def test_secrets_within_a_text(text: str, redacted: str) -> None:
+    assert redact_text(text) == redacted
