@@ -357,6 +357,7 @@ def test_a_challenge_is_no_secret() -> None:
     [
         ('{"password": "p4ss", "team": "dev"}', f'{{"password": "{MARKER}", "team": "dev"}}'),
         ("?password=p4ss&team=dev", f"?password={MARKER}&team=dev"),
+        ("sent Basic dXNlcjpwYXNzd29yZA== and bearer abcdefghijklmnop", f"sent Basic {MARKER} and bearer {MARKER}"),
     ],
 )
 def test_secrets_within_a_text(text: str, redacted: str) -> None:
