@@ -72,8 +72,12 @@ class Forked:
 
 
 def can_start(command: Sequence[str]) -> bool:
-    """Whether this is a console script of this environment."""
-    return Path(command[0]).parent == Path(sys.executable).parent and Path(command[0]) != Path(sys.executable)
+    """Whether this is a console script of this environment. The process that forks would load the sources beside it."""
+    return (
+        "TEST_COMPILED" not in os.environ
+        and Path(command[0]).parent == Path(sys.executable).parent
+        and Path(command[0]) != Path(sys.executable)
+    )
 
 
 def start(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, stdout: IO[bytes], stderr: IO[bytes]) -> Forked:

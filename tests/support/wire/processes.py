@@ -31,6 +31,7 @@ from typing import IO, Final, Literal, Self, TypeVar
 from mitmproxy.certs import CertStore
 from prometheus_client.parser import text_string_to_metric_families
 
+import vmgw_addons
 from tests.support.wire import preloaded
 from tests.support.wire.client import Client
 from tests.support.wire.waiting import HANGS, eventually
@@ -304,7 +305,7 @@ def _certificate_authority() -> bytes:
 def mitmproxy_command(program: str, confdir: Path) -> list[str]:
     """The beginning of the command line of one of mitmproxy's programs, with the gateway in it."""
     (confdir / "mitmproxy-ca.pem").write_bytes(_certificate_authority())
-    script = str(REPOSITORY / "addons" / "vmgateway.py")
+    script = str(Path(vmgw_addons.__file__).parent / "vmgateway.py")  # the compiled one, where that is tested
     return [str(Path(sys.executable).parent / program), "--set", f"confdir={confdir}", "-s", script]
 
 

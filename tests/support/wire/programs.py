@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import vmgw_addons
 from tests.support.wire.preloaded import Forked
 from tests.support.wire.processes import (
-    REPOSITORY,
     Gateway,
     Process,
     end_group,
@@ -23,7 +23,7 @@ from tests.support.wire.processes import (
 )
 from tests.support.wire.waiting import HANGS
 
-SCRIPT = str(REPOSITORY / "addons" / "vmgateway.py")
+SCRIPT = str(Path(vmgw_addons.__file__).parent / "vmgateway.py")
 
 
 def options(**given: object) -> list[str]:
