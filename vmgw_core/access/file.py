@@ -64,14 +64,7 @@ def read_access_policy(text: str | bytes, name: str) -> AccessPolicy:
 
 class _File(YamlFile):
     def read(self, text: str | bytes) -> AccessPolicy:
-        try:
-            decoded = text.decode() if isinstance(text, bytes) else text
-            size = len(decoded.encode())
-        except UnicodeError:
-            self.refuse("the file is not UTF-8")
-        if size > MAX_BYTES:
-            self.refuse(f"the file is larger than {MAX_BYTES} bytes")
-        root = self.compose(decoded)
+        root = self.compose(self.decoded(text, MAX_BYTES))
         fields = dict(self.members(root, "", ("match", "default", "vm_access")))
         if "match" not in fields and "default" not in fields:
             self.refuse("match: missing; expected a list of entries", root)

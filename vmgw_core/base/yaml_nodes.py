@@ -46,6 +46,17 @@ class YamlFile:
         place = self.name if line is None else f"{self.name}, line {line}"
         raise ConfigurationError(f"{place}: {reason}")
 
+    def decoded(self, text: str | bytes, most: int) -> str:
+        """Return the text of a file of at most ``most`` bytes of UTF-8."""
+        try:
+            found = text.decode() if isinstance(text, bytes) else text
+            size = len(found.encode())
+        except UnicodeError:
+            self.refuse("the file is not UTF-8")
+        if size > most:
+            self.refuse(f"the file is larger than {most} bytes")
+        return found
+
     def compose(self, text: str, *, aliases: bool = False) -> yaml.Node:
         """Return the root node of the only document."""
         try:

@@ -61,14 +61,7 @@ def check_measurable(limits: Iterable[Limit], name: str) -> None:
 
 class _File(YamlFile):
     def read(self, text: str | bytes) -> tuple[Limit, ...]:
-        try:
-            decoded = text.decode() if isinstance(text, bytes) else text
-            size = len(decoded.encode())
-        except UnicodeError:
-            self.refuse("the file is not UTF-8")
-        if size > MAX_BYTES:
-            self.refuse(f"the file is larger than {MAX_BYTES} bytes")
-        return self.limits(self.compose(decoded))
+        return self.limits(self.compose(self.decoded(text, MAX_BYTES)))
 
     def limits(self, root: yaml.Node) -> tuple[Limit, ...]:
         fields = dict(self.members(root, "", ("limits",)))
