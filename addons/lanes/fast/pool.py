@@ -12,8 +12,11 @@ from .connection import BackendConnection, PoolKey
 from .dialling import Dial, dial
 from .response_head import ResponseHeadCache
 
-MAX_IDLE: Final = 128
-"""Idle connections kept for each backend. More are closed when their response ends."""
+MAX_IDLE: Final = 4096
+"""Idle connections kept for each backend. More are closed when their response ends.
+
+To open a connection costs more than the rest of a request, so as many are kept as clients of one process need at once.
+"""
 IDLE_SECONDS: Final = 30.0
 """An idle connection is closed after that, earlier than most servers would."""
 

@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.addons.fakes import FakeTransport, Lane
+from vmgw_addons.lanes.fast import pool
 from vmgw_addons.lanes.fast.connection import MAX_RESPONSE_HEAD, BackendConnection
 from vmgw_addons.lanes.fast.response_head import MAX_CACHED, ResponseHead, ResponseHeadCache
 from vmgw_core.errors import Cause
@@ -243,6 +244,16 @@ def test_a_connection_is_kept_open_for_reading(lane: Lane) -> None:
     lane.call(lambda: connection.protocol.data_received(b"abcd"))
     assert connection.kept
     assert connection.transport.reading
+
+
+def test_idle_connections_are_bounded(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "MAX_IDLE", 2)
+    lane.pool.idle.clear()
+    connections = [Connection(lane) for _ in range(3)]
+    for connection in connections:
+        connection.feed(LENGTH_4 + b"abcd")
+    assert [connection.kept for connection in connections] == [True, True, False]
+    assert connections[2].transport.closing
 
 
 # --- heads -----------------------------------------------------------------------------------------------------------
