@@ -1,13 +1,16 @@
 """The specification's quick start: its flags, tokens and curl lines, with free ports for the documented ones.
 
-And what the program says when it is asked for its version or its flags, or cannot start.
+And the session in the README, and what the program says when it is asked for its version or its flags, or cannot start.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from tests.wire.conftest import StartGateway
 
 SPEC_FLAGS = "-eula -enable.auth -read.url http://localhost:8428 --write.url http://localhost:8428"
 
+README = (Path(__file__).resolve().parents[3] / "README.md").read_text()
 SPEC_PUBLIC_KEY = """\
 -----BEGIN PUBLIC KEY-----
 MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAu1SU1LfVLPHCozMxH2Mo
@@ -32,6 +36,19 @@ cKWTjpBP2dPwVZ4WWC+9aGVd+Gyn1o0CLelf4rEjGoXbAAEgAqeGUxrcIlbjXfbc
 mwIDAQAB
 -----END PUBLIC KEY-----
 """
+
+
+def test_the_session_in_the_readme_is_what_the_program_prints(tmp_path: Path) -> None:
+    session = re.search(r"^```console\n(\$ .*?)^```$", README, re.MULTILINE | re.DOTALL)
+    assert session is not None
+    lines = session[1].splitlines(keepends=True)
+    commands = "".join(line.removeprefix("$ ") for line in lines if line.startswith("$ "))
+    expected = "".join(line for line in lines if not line.startswith("$ "))
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    ran = subprocess.run(["bash", "-c", commands], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (1, "")
+    pattern = ".*".join(re.escape(part) for part in expected.rstrip("\n").split("..."))
+    assert re.fullmatch(pattern, ran.stdout, re.DOTALL), ran.stdout
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,11 @@ from tests.support.wire.waiting import HANGS
 PARENT = """
 import json, os, signal, sys, time
 from pathlib import Path
+from vmgw_addons.process import workers
 from vmgw_addons.process.workers import Supervisor, shared_directory
 from vmgw_addons.state import Worker
+
+workers._QUICK, workers._PAUSE = 0.2, 0.1  # seconds: of a start that failed, and before the next one
 
 {works}
 
@@ -54,7 +57,7 @@ def cannot_start_again(worker: Worker, seen: Path) -> int:
     starts = len(list(seen.iterdir()))
     (seen / str(starts)).touch()
     if starts == 0:
-        time.sleep(2.1)
+        time.sleep(0.3)
         return 3
     if starts == 1:
         os.kill(worker.parent, signal.SIGHUP)
