@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,17 +53,19 @@ def start(
 ) -> Start:
     """A gateway that logs in as a client of the provider, in one of the lanes."""
 
-    def started(*flags: str, client: str = "web", keys: Path | None = None, number: int = 0) -> Gateway:
+    def started(
+        *flags: str, client: str = "web", keys: Path | None = None, number: int = 0, of: OidcProvider = provider
+    ) -> Gateway:
         port = ports[number]
         gateway = start_gateway(
             "-enable.auth",
             f"-read.url={upstream.url}",
             f"-write.url={upstream.url}",
-            f"-auth.oidcDiscoveryEndpoints={provider.discovery_url}",
-            f"-login.oidcIssuer={provider.issuer}",
+            f"-auth.oidcDiscoveryEndpoints={of.discovery_url}",
+            f"-login.oidcIssuer={of.issuer}",
             f"-login.url=http://127.0.0.1:{port}",
             f"-login.clientID={client}",
-            f"-login.clientSecret={provider.secret(client)}",
+            f"-login.clientSecret={of.secret(client)}",
             f"-login.cookieKeyFile={keys or key_file(tmp_path / 'keys', cookie_key())}",
             *flags,
             port=port,
@@ -132,7 +133,7 @@ def test_only_pages_lead_to_the_login(start: Start, upstream: RecordingUpstream)
     assert client.get("/vmui/?a=b&c", headers=PAGE).header("location") == "/-/login?to=/vmui/%3Fa%3Db%26c"
     assert client.get("//vmui/", headers=PAGE).header("location") == "/-/login?to=/vmui/"
     assert upstream.connections == []
-    assert gateway.metric("vmgateway_requests_refused_total", reason="missing_token") > 0
+    assert gateway.metric("vmgateway_refusals_total", reason="missing_token") > 0
 
 
 def test_a_session_is_renewed_before_its_token_ends(
@@ -202,14 +203,6 @@ def test_a_session_ends_when_the_provider_says_so(
     assert browser.ask(f"{gateway.url}/vmui/").status == 303, "a page leads to a new login"
 
 
-def test_a_provider_that_is_down_only_delays(start: Start, upstream: RecordingUpstream, ports: list[int]) -> None:
-    gateway = start("-login.scopes=openid")
-    assert gateway.client().get("/-/login", headers=PAGE).status == 303
-    browser = Browser()
-    assert browser.open(f"{gateway.url}/vmui/").status == 200
-    assert upstream.requests[-1].path == "/vmui/"
-
-
 def test_a_key_is_rotated_and_then_a_copy_is_worthless(
     start: Start, upstream: RecordingUpstream, tmp_path: Path
 ) -> None:
@@ -225,9 +218,9 @@ def test_a_key_is_rotated_and_then_a_copy_is_worthless(
         upstream.forget()
         assert browser.ask(gateway.url + QUERY, headers=FETCH).status == status
         assert len(upstream.requests) == (status == 200)
-    keys.write_text("short\n")
+    keys.write_text("c2hvcnQ=\n")
     assert gateway.client().post("/-/reload").status == 500
-    gateway.wait_for_log("-login.cookieKeyFile: the key in line 1 has 3 bytes, but needs at least 32")
+    gateway.wait_for_log("-login.cookieKeyFile: the key in line 1 has 5 bytes, but needs at least 32")
 
 
 def test_replicas_share_a_session(start: Start, upstream: RecordingUpstream, tmp_path: Path) -> None:
@@ -240,31 +233,16 @@ def test_replicas_share_a_session(start: Start, upstream: RecordingUpstream, tmp
     assert upstream.requests[-1].argument("extra_label") == ["team=dev"]
 
 
-def test_below_a_prefix(start: Start, upstream: RecordingUpstream) -> None:
-    gateway, browser = start("-http.pathPrefix=/metrics"), Browser()
-    assert browser.open(f"{gateway.url}/metrics/vmui/").status == 200
-    assert f"{gateway.url}/metrics/-/callback?" in " ".join(browser.visited)
-    assert upstream.requests[-1].path == "/vmui/"
-    assert browser.ask(f"{gateway.url}/-/login").status == 404
-    assert browser.ask(f"{gateway.url}/metrics/-/login?to=/vmui/").status == 400
-
-
-def test_a_refusal_of_the_user_is_told(provider: OidcProvider, start: Start, ports: list[int]) -> None:
-    gateway = start()
+def test_a_refusal_of_the_user_is_told(start: Start, ports: list[int], upstream: RecordingUpstream) -> None:
     callback = f"http://127.0.0.1:{ports[0]}/-/callback"
-    with OidcProvider({}, {"web": {"vm_access": team("dev"), "redirect_uris": [callback]}}) as other:
-        other.deny()
-        gateway.stop()
-        browser = Browser()
-        denying = start(
-            f"-login.oidcIssuer={other.issuer}",
-            f"-login.clientSecret={other.secret('web')}",
-            f"-auth.oidcDiscoveryEndpoints={other.discovery_url}",
-        )
-        shown = browser.open(f"{denying.url}/vmui/")
+    with OidcProvider({}, {"web": {"vm_access": team("dev"), "redirect_uris": [callback]}}) as denying:
+        denying.deny()
+        gateway, browser = start(of=denying), Browser()
+        shown = browser.open(f"{gateway.url}/vmui/")
         assert shown.status == 403
         assert "The identity provider refused the login: access_denied." in shown.text
-        assert browser.cookies[denying.port] == {}
+        assert browser.cookies[gateway.port] == {}
+        assert upstream.connections == []
 
 
 @pytest.mark.smoke
@@ -292,4 +270,3 @@ def test_nothing_of_a_session_is_logged_or_captured(
     assert signature not in log
     assert signature.encode() not in recorded
     assert re.search(r"subject.{0,5}ann", log), "the access log names the user"
-    assert json.dumps(callback)[:0] == ""
