@@ -39,9 +39,9 @@ _ROOT: Final = b"""<!DOCTYPE html>
 
 
 class StatusPages:
-    """Serves ``/``, ``/health``, ``/-/…`` (with the pages of the login), ``/ping``, ``/metrics``, ``/flags`` and ``/debug/pprof``.
+    """Serves ``/``, ``/health``, ``/-/…``, ``/ping``, ``/metrics``, ``/flags`` and ``/debug/pprof``.
 
-    ``OPTIONS``, which asks for the CORS headers, is served for every path.
+    ``login`` has the pages of the login, which it shows too. ``OPTIONS``, which asks for the CORS headers, is served for every path.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Responses of the gateway itself: before the client has sent its whole request, and with headers that no flow shows."""
+"""Responses of the gateway itself: before the whole request is there, and with headers that no flow shows."""
 
 from __future__ import annotations
 

@@ -298,16 +298,14 @@ class Redis(Server):
 class OidcProvider(Server):
     """node-oidc-provider. ``clients`` maps a name to its ``vm_access`` claim, for the client credentials grant.
 
-    ``logins`` maps a client for logins to its ``vm_access`` and its ``redirect_uris``, and perhaps the ``lifetime`` of ID
-    tokens in seconds.
+    ``logins`` maps a client for logins to its ``vm_access`` and its ``redirect_uris``, and perhaps the ``lifetime`` of
+    ID tokens in seconds.
     """
 
     name = "oidc"
     health = "/.well-known/openid-configuration"
 
-    def __init__(
-        self, clients: Mapping[str, object], logins: Mapping[str, Mapping[str, object]] | None = None
-    ) -> None:
+    def __init__(self, clients: Mapping[str, object], logins: Mapping[str, Mapping[str, object]] | None = None) -> None:
         of_logins = {} if logins is None else logins
         described = {**{name: {"vm_access": claim} for name, claim in clients.items()}, **of_logins}
         self._clients = {name: {"secret": os.urandom(16).hex(), **client} for name, client in described.items()}

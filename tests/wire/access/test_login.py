@@ -71,17 +71,13 @@ def start(
             port=port,
             program=program,
         )
-        gateway.wait_until(
-            lambda: gateway.metric("vmgateway_keys_loaded") > 0, what="has the keys of the provider"
-        )
+        gateway.wait_until(lambda: gateway.metric("vmgateway_keys_loaded") > 0, what="has the keys of the provider")
         return gateway
 
     return started
 
 
-def test_a_login_from_the_page_to_the_logout(
-    start: Start, provider: OidcProvider, upstream: RecordingUpstream
-) -> None:
+def test_a_login_from_the_page_to_the_logout(start: Start, provider: OidcProvider, upstream: RecordingUpstream) -> None:
     gateway, browser = start(), Browser()
     shown = browser.open(f"{gateway.url}/vmui/?x=1")
     assert shown.status == 200
@@ -185,9 +181,7 @@ def test_a_session_ends_when_the_provider_says_so(
     assert browser.open(f"{gateway.url}/vmui/").status == 200
     thief = Browser()
     thief.cookies[gateway.port] = dict(browser.cookies[gateway.port])
-    eventually(
-        lambda: browser.ask(gateway.url + QUERY, headers=FETCH).status == 307, what="the session is renewed"
-    )
+    eventually(lambda: browser.ask(gateway.url + QUERY, headers=FETCH).status == 307, what="the session is renewed")
     kept = browser.cookies[gateway.port]
     gateway.stop()
     gateway.start()  # it knows nothing of the refresh any more
@@ -246,9 +240,7 @@ def test_a_refusal_of_the_user_is_told(start: Start, ports: list[int], upstream:
 
 
 @pytest.mark.smoke
-def test_nothing_of_a_session_is_logged_or_captured(
-    start: Start, upstream: RecordingUpstream, tmp_path: Path
-) -> None:
+def test_nothing_of_a_session_is_logged_or_captured(start: Start, upstream: RecordingUpstream, tmp_path: Path) -> None:
     capture = tmp_path / "capture.mitm"
     gateway, browser = start("-accessLog", f"-capture.file={capture}"), Browser()
     assert browser.open(f"{gateway.url}/vmui/").status == 200
