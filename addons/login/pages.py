@@ -132,11 +132,12 @@ class LoginPages:
 
     async def callback(self, login: Login, query: str, headers: Headers) -> Response:
         """Take the browser back from the provider, with a session if all is right."""
-        state = ""
+        ended: Headers = ()
         try:
             arguments = arguments_of(query)
             state = arguments.get("state", "")
             pending = login.pending(state, headers, self.clock())
+            ended = login.drop_pending(state, headers)
             provider = await self.provider(login)
             code = login.check_callback(arguments, provider)
             secret = self.secret()
@@ -144,10 +145,10 @@ class LoginPages:
             session = self.accept(login, answer, pending)
             cookies = login.set_session(session, headers, secrets.token_bytes(NONCE_BYTES))
         except LoginFailed as error:
-            return self.failed(login, error, login.drop_pending(state, headers))
+            return self.failed(login, error, ended)
         except Refusal as refusal:
-            return self.failed(login, self.no_access(refusal), login.drop_pending(state, headers))
-        return redirect(303, pending.target, (*cookies, *login.drop_pending(state, headers)))
+            return self.failed(login, self.no_access(refusal), ended)
+        return redirect(303, pending.target, (*cookies, *ended))
 
     def accept(self, login: Login, answer: dict[str, object], of: PendingLogin | Session) -> Session:
         """Return the session of a token response. Fetch keys if that of a token is not known."""
