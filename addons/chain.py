@@ -7,6 +7,7 @@ from vmgw_addons.interactive import Explanation
 from vmgw_addons.lanes.fast import Backends, FastLane, Services
 from vmgw_addons.lanes.flow import ConnectionSeal, FlowKeepAlive, FlowLane, UpstreamConnections
 from vmgw_addons.listener import Listener
+from vmgw_addons.login import LoginPages
 from vmgw_addons.observability import (
     AccessLogging,
     BackendMetrics,
@@ -55,6 +56,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
     calls = WorkerCalls(in_force, process.worker)
     workers = WorkerMetrics(calls, telemetry)
     pages = StatusPages(in_force, process, background, cycles, telemetry, workers)
+    pages.login = LoginPages(in_force, background, keys)
     services = Services(in_force, process, background, pages, access_control, telemetry)
     fast = FastLane(services)
     listener = Listener(in_force, process, background, fast, reloads["certificate"])

@@ -19,6 +19,14 @@ class ConfigurationError(VmgwError):
     """An unusable flag, file or key. The message is one line that names the setting and the problem."""
 
 
+class LoginFailed(VmgwError):
+    """A login that ends with a page of the gateway. ``status`` is that of the page, which shows the message."""
+
+    def __init__(self, message: str, *, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class Cause(StrEnum):
     """Why a server or file that the gateway needs failed: a label of metrics, so there are few."""
 
@@ -160,6 +168,10 @@ class TenantIgnored(Forbidden, code="tenant_ignored"):
 
 class ForeignTenant(Forbidden, code="foreign_tenant"):
     """The cluster path names another tenant than the token."""
+
+
+class CrossSite(Forbidden, code="cross_site"):
+    """A page of another site sent the request, or may have, and the token is in a cookie."""
 
 
 class NotServed(Forbidden, code="not_served"):

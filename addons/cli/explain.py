@@ -35,6 +35,7 @@ from vmgw_core.explain import (
 from vmgw_core.explain.request import describe
 from vmgw_core.http import Headers, RequestHead, check_head, find_head
 from vmgw_core.limits import Limiter
+from vmgw_core.login import LOGIN_PAGES
 
 from .arguments import Arguments, find_token, read_arguments
 from .policy import make_policy, with_defaults
@@ -115,7 +116,8 @@ def judge(
     path = head.target.partition("?")[0]
     own = path.startswith(f"{policy.path_prefix}/") and path.removeprefix(policy.path_prefix)
     tenants = own == TENANTS and policy.cluster and policy.auth
-    if (head.method in _READ and (own in pages.open or own in pages.guarded or tenants)) or (
+    login = policy.login is not None and own in LOGIN_PAGES
+    if (head.method in _READ and (own in pages.open or own in pages.guarded or tenants or login)) or (
         own and head.method == "OPTIONS"
     ):
         return own_page(head, now)

@@ -152,7 +152,8 @@ class Run:
                 if captured is None:
                     self.tally.skipped += 1
                 elif self.chosen(captured):
-                    self.judge_request(captured, f"{name}#{entry.number}", entry.number)
+                    place = f"{name}#{entry.number}" + (" (token in a cookie)" if captured.token_in else "")
+                    self.judge_request(captured, place, entry.number)
                 else:
                     self.tally.not_chosen += 1
 

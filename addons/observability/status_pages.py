@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 from mitmproxy.http import HTTPFlow
 
 from vmgw_addons.lanes.flow.upstreams import gate
+from vmgw_addons.login import LoginPages
 from vmgw_addons.state import Cycles, InForce, Process, hide_token
 from vmgw_addons.state.page_access import page
 from vmgw_addons.steps import respond
@@ -40,7 +41,7 @@ _ROOT: Final = b"""<!DOCTYPE html>
 class StatusPages:
     """Serves ``/``, ``/health``, ``/-/…``, ``/ping``, ``/metrics``, ``/flags`` and ``/debug/pprof``.
 
-    ``OPTIONS``, which asks for the CORS headers, is served for every path.
+    ``login`` has the pages of the login, which it shows too. ``OPTIONS``, which asks for the CORS headers, is served for every path.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class StatusPages:
         self.telemetry = telemetry
         self.workers = workers
         self.profiler = Profiler()
+        self.login: LoginPages | None = None
         self.reload_all: Callable[[], Awaitable[bool]] | None = None
         """The action of ``/-/reload``: returns whether all processes have reloaded."""
         self.open: dict[str, Callable[[str], Response]] = {
@@ -100,6 +102,10 @@ class StatusPages:
             path = path.removeprefix(access.prefix)
         if method == "OPTIONS":
             return Response(status=204, headers=CORS, body=b"")
+        if self.login is not None and path not in self.open and path not in self.guarded:
+            found = self.login.page_for(method, path, target, headers)
+            if found is not None:
+                return found
         if method not in ("GET", "HEAD") and (method, path) != ("POST", "/-/reload"):
             return None
         if path in self.open:
@@ -128,7 +134,7 @@ class StatusPages:
         self.cycles.of(flow).own_page = True
         hide_token(flow, self.in_force.configured.policy)
         if isinstance(response, Response):
-            respond(flow, response)
+            self.show(flow, response)
             return None
         return self.respond_later(flow, response)
 
@@ -137,9 +143,14 @@ class StatusPages:
         reading = gate(flow.client_conn)
         reading.clear()
         try:
-            respond(flow, await response)
+            self.show(flow, await response)
         finally:
             reading.set()
+
+    def show(self, flow: HTTPFlow, response: Response) -> None:
+        """Make ``response`` that of the flow, without its private headers: the lane adds them when it is sent."""
+        self.cycles.of(flow).private_headers = response.private
+        respond(flow, response)
 
     # --- open to everybody -----------------------------------------------------------------------------------------
 

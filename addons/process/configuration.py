@@ -18,7 +18,7 @@ from vmgw_addons.outgoing import build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
 from vmgw_addons.sources import build_exchange, limit_file, read_in_thread
 from vmgw_addons.state import Configured, InForce, PageAccess, Process, Reloads, header_edit
-from vmgw_addons.support import LogStyle, certificate_end, in_thread, set_up_logging_beside
+from vmgw_addons.support import LogStyle, Secret, certificate_end, in_thread, set_up_logging_beside
 from vmgw_core.backends import Concurrency
 from vmgw_core.configuration import FLAGS, Settings, check_given, check_needs, option_name, settings_from_options
 from vmgw_core.errors import ConfigurationError
@@ -183,6 +183,11 @@ class Configuration:
             access_log=AccessLog(self.in_force, style, self.process.log) if settings.access_log else None,
             datasource=build_datasource(settings, before.settings, before.datasource),
             exchange=build_exchange(settings, before.settings, before.exchange),
+            login_secret=(
+                Secret("login.clientSecret", settings.login_client_secret, before.outages)
+                if settings.login_oidc_issuer
+                else None
+            ),
             outages=before.outages,
         )
         return _Read(configured, static, _certificate_ends(settings), limits)

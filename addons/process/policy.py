@@ -13,6 +13,7 @@ from vmgw_core.configuration import Settings
 from vmgw_core.enforcement import Policy
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Limit, Limiter
+from vmgw_core.login import CookieKeys, Login, build_login, check_login
 from vmgw_core.tokens import (
     Grants,
     IssuerPattern,
@@ -113,13 +114,16 @@ def build_policy(settings: Settings, keyring: KeyRing, before: Policy | None = N
     if settings.auth_issuer and auth and keyring.keyset is None:
         raise ConfigurationError("-auth.issuer needs keys: without keys, tokens are not verified")
     cache_bytes = settings.auth_token_cache_size
+    login = read_login(settings, keyring)
     return Policy(
         verifier=TokenVerifier(keyring.keyset, rules=token_rules(settings), cache_bytes=cache_bytes),
         token_source=TokenSource(
             headers=tuple(dict.fromkeys(header.lower().encode() for header in settings.auth_http_header)),
             allow_without_prefix=settings.auth_http_header_allow_without_prefix,
             basic_user=settings.auth_basic_user or None,
+            session=None if login is None else login.token,
         ),
+        login=login,
         cluster=cluster,
         read=read,
         write=write,
@@ -132,6 +136,26 @@ def build_policy(settings: Settings, keyring: KeyRing, before: Policy | None = N
         check_label_names=settings.write_check_label_names,
         max_decoded=settings.ratelimit_max_decoded_size,
     )
+
+
+def read_login(settings: Settings, keyring: KeyRing) -> Login | None:
+    """Read the flags ``-login.*`` and the keys of cookies; None without a login.
+
+    Raises ``ConfigurationError`` if a flag is missing or cannot be used.
+    """
+    if not settings.login_oidc_issuer:
+        return None
+    check_login(settings)
+    if keyring.keyset is None:
+        raise ConfigurationError(
+            "-login.oidcIssuer needs keys that verify its tokens, such as those of -auth.oidcDiscoveryEndpoints"
+        )
+    path = settings.login_cookie_key_file
+    try:
+        keys = CookieKeys.parse(Path(path).read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"-login.cookieKeyFile: cannot read {path}: {error.strerror}") from None
+    return build_login(settings, keys, path_prefix(settings))
 
 
 def limiter_for(settings: Settings, limits: tuple[Limit, ...] | None, old: Limiter | None) -> Limiter | None:

@@ -8,9 +8,9 @@ from mitmproxy.http import HTTPFlow
 
 from vmgw_addons.sources import KeyRefresh
 from vmgw_addons.state import Cycles, InForce, hide_token
-from vmgw_core.enforcement import Cycle, State, access_of
+from vmgw_core.enforcement import Cycle, State, answer
 from vmgw_core.errors import BadSignature, Refusal, SignatureNotChecked, TokenRefused, UnknownKey
-from vmgw_core.http import Response, check_fields, refusal_response
+from vmgw_core.http import Response, check_fields
 
 from .flow_responses import respond
 
@@ -46,10 +46,9 @@ class AccessControl:
             logger.error(f"a request failed: {refusal.message}", exc_info=refusal.__cause__)
         cycle.refuse(refusal)
         tell_why = policy is not None and policy.tell_why
-        access = access_of(policy, cycle.head) if policy is not None else None
         if isinstance(refusal, UnknownKey | BadSignature):
             self.keys.unknown_key()
         if tell_why and isinstance(refusal, TokenRefused):
             # repr: the message may quote the client, and must not start another line.
             logger.warning(f"token refused: {refusal.code}: {refusal.message!r}, client {cycle.head.client}")
-        return refusal_response(refusal, access=access, tell_why=tell_why)
+        return answer(policy, cycle.head, refusal)

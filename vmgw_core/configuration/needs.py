@@ -38,6 +38,11 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
         "auth.leeway auth.maxTokenSize auth.tokenCacheSize logInvalidAuthTokens",
         "enable.auth",
     ),
+    **_all("login.oidcIssuer", "enable.auth"),
+    **_all(
+        "login.url login.clientID login.clientSecret login.cookieKeyFile login.scopes login.arguments login.tokenType",
+        "login.oidcIssuer",
+    ),
     **_all("auth.keysRefreshInterval", "auth.jwksEndpoints", "auth.oidcDiscoveryEndpoints"),
     **_tls("read"),
     **_tls("write"),
@@ -94,7 +99,8 @@ NEVER_EMPTY: Final = frozenset(
         "auth.publicKeyFiles auth.publicKeys auth.jwksEndpoints auth.oidcDiscoveryEndpoints auth.issuer auth.audience "
         "auth.requiredClaims read.tlsCAFile write.tlsCAFile datasource.tlsCAFile ratelimit.config ratelimit.storage "
         "tlsCipherSuites tlsMinVersion mtlsCAFile http.header.hsts http.header.csp http.header.frameOptions "
-        "httpAuth.username httpAuth.password metricsAuthKey reloadAuthKey flagsAuthKey pprofAuthKey capture.filter"
+        "httpAuth.username httpAuth.password login.oidcIssuer login.url login.clientID login.clientSecret "
+        "login.cookieKeyFile login.scopes metricsAuthKey reloadAuthKey flagsAuthKey pprofAuthKey capture.filter"
     )
 )
 """Flags whose empty value would switch a check off."""

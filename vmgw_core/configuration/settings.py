@@ -114,6 +114,26 @@ class Settings:
     log_invalid_auth_tokens: bool = _flag("logInvalidAuthTokens", BOOL, "false",
         "Log why a token was refused, and tell the client.")
 
+    login_oidc_issuer: str = _flag("login.oidcIssuer", STRING, "",
+        "Log browsers in at this OpenID Connect provider: its issuer, such as https://sso.example.com/realms/main. "
+        "Needs -login.url, -login.clientID and -login.cookieKeyFile. See docs/login.md.", group="Login")
+    login_url: str = _flag("login.url", STRING, "",
+        "Address of the gateway as browsers see it, such as https://metrics.example.com. The provider must know "
+        "/-/callback there as a redirect URI. http is accepted on loopback only.")
+    login_client_id: str = _flag("login.clientID", STRING, "", "Client of the gateway at -login.oidcIssuer.")
+    login_client_secret: str = _flag("login.clientSecret", STRING, "",
+        f"Secret of that client; empty for a public client. {_FROM_FILE}", secret=True)
+    login_cookie_key_file: str = _flag("login.cookieKeyFile", STRING, "",
+        "File with the keys that encrypt cookies, one a line: base64 of at least 32 bytes. The first encrypts, all "
+        "decrypt. All replicas need the same. Read again on a reload.")
+    login_scopes: tuple[str, ...] = _flag("login.scopes", ARRAY, "openid",
+        "Scopes to ask for. Most providers issue a refresh token only with offline_access.")
+    login_arguments: tuple[str, ...] = _flag("login.arguments", ARRAY, "",
+        "More arguments of the request for a login, as name=value, such as audience=metrics or prompt=select_account.")
+    login_token_type: str = _flag("login.tokenType", STRING, "id",
+        "Which token stands for the user in each request: id or access. It must be a JSON Web Token that the -auth.* "
+        "flags accept.")
+
     read_url: tuple[str, ...] = _backend("read", "reads", "http://vmselect:8481", group="Backends")
     read_tls_ca_file: str = _tls("read", "CAFile")
     read_tls_cert_file: str = _tls("read", "CertFile")

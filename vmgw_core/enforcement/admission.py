@@ -18,16 +18,19 @@ from vmgw_core.base import Access, BoundedCache, Subject, TenantID, text_bytes
 from vmgw_core.errors import (
     AccessDenied,
     BodyTooLarge,
+    CrossSite,
     FiltersIgnored,
     KeysUnavailable,
     NotServed,
     Refusal,
     TenantIgnored,
+    TokenRefused,
     UnknownKey,
     UnknownRoute,
     UnsupportedBody,
 )
 from vmgw_core.http import CORS, RequestHead, Response, refusal_response
+from vmgw_core.login import Login, is_navigation, is_own_target, is_safe_method, may_use_session, redirect
 from vmgw_core.routing import (
     Match,
     Restriction,
@@ -83,6 +86,8 @@ class Policy:
     compression: bool = True
     """Whether backends may compress responses (not with ``-http.disableResponseCompression``)."""
     token_source: TokenSource = field(default_factory=TokenSource)
+    login: Login | None = None
+    """The login of browsers; None without ``-login.oidcIssuer``."""
     admissions: BoundedCache[tuple[Grants | None, Match], Admission] = field(init=False, repr=False)
     """What was allowed before, by the token's grants."""
 
@@ -188,6 +193,8 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
         Refusal: the subclass says why the request is not allowed.
     """
     match = _match(policy, head)
+    if policy.login is not None:
+        _check_site(policy, policy.login, head, match.route)
     token = _authenticate(policy, head, now) if policy.auth else None
     key = (None if token is None else token.grants, match)
     admission = policy.admissions.get(key)
@@ -195,6 +202,39 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
         admission = _admission(policy, *key)
         policy.admissions.put(key, admission)
     return Grant(admission, token, _body(policy, match.route, head))
+
+
+def _check_site(policy: Policy, login: Login, head: RequestHead, route: Route) -> None:
+    """Refuse a request that another site has a browser send, if its token would be that of a login.
+
+    Raises:
+        CrossSite: it comes from a page of another site, or nothing says where from, though it may change something.
+    """
+    safe = is_safe_method(head.method) and route.access is Access.READ
+    if (
+        policy.token_source.may_be_cookie(head.headers)
+        and not may_use_session(head.headers, login.origin, safe=safe)
+        and login.has_session(head.headers)
+    ):
+        raise CrossSite("a page of another site sent this request, or nothing says which page did")
+
+
+def answer(policy: Policy | None, head: RequestHead, refusal: Refusal) -> Response:
+    """Return what a client gets for ``refusal``: a browser that opens a page without a token is led to the login."""
+    if policy is None:
+        return refusal_response(refusal)
+    route = route_of(policy, head)
+    if (
+        policy.login is not None
+        and isinstance(refusal, TokenRefused)
+        and route is not None
+        and route.is_page
+        and policy.token_source.may_be_cookie(head.headers)
+        and is_navigation(head.method, head.headers)
+    ):
+        target = head.target if is_own_target(head.target) else policy.login.home
+        return redirect(303, policy.login.login_path(target))
+    return refusal_response(refusal, access=None if route is None else route.access, tell_why=policy.tell_why)
 
 
 def _admission(policy: Policy, grants: Grants | None, match: Match) -> Admission:

@@ -38,7 +38,7 @@ from vmgw_core.errors import (
     Refusal,
     TooManyAtOnce,
 )
-from vmgw_core.http import RequestHead
+from vmgw_core.http import Headers, RequestHead
 from vmgw_core.limits import Limiter
 from vmgw_core.rows import RowMeter, row_counter
 
@@ -100,7 +100,8 @@ class Cycle:
 
     __slots__ = (
         "_has_slot", "_held", "_retried", "_tried", "_waiter", "asked", "at", "gateway", "grant", "head", "kept_form",
-        "member", "meter", "own_page", "refusal", "responding", "sent", "started", "state", "upstream",
+        "member", "meter", "own_page", "private_headers", "refusal", "responding", "sent", "started",
+        "state", "upstream",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, *, at: float, started: float) -> None:
@@ -113,6 +114,8 @@ class Cycle:
         self.gateway: Gateway | None = None
         self.own_page = False
         """Whether the gateway responds with a page of its own, without a decision."""
+        self.private_headers: Headers = ()
+        """Headers of that page with secrets, which no flow may show."""
         self.grant: Grant | None = None
         self.meter: RowMeter | None = None
         self.upstream: UpstreamRequest | None = None

@@ -85,13 +85,14 @@ class RefusalReport:
 class TokenReport:
     """The token without its signature. ``key`` verified it; ``verified`` is False if no key did.
 
-    ``header`` and ``claims`` are None if they are unreadable.
+    ``header`` and ``claims`` are None if they are unreadable. ``in_cookie``: whether it is that of a login.
     """
 
     header: Mapping[str, object] | None = field(repr=False)
     claims: Mapping[str, object] | None = field(repr=False)
     verified: bool
     key: VerificationKey | None
+    in_cookie: bool = False
 
     def as_json(self) -> dict[str, object]:
         """Return the header, claims and key of a token."""
@@ -100,6 +101,7 @@ class TokenReport:
             "claims": None if self.claims is None else dict(self.claims),
             "verified": self.verified,
             "key": self.key and key_as_json(self.key),
+            **({"place": "cookie"} if self.in_cookie else {}),
         }
 
 

@@ -17,9 +17,9 @@ from urllib.parse import unquote_plus
 
 from vmgw_core import errors
 from vmgw_core.base import Access
-from vmgw_core.enforcement import Body, Cycle, Gateway, Grant, Policy, State, UpstreamRequest, access_of, match_of
+from vmgw_core.enforcement import Body, Cycle, Gateway, Grant, Policy, State, UpstreamRequest, answer, match_of
 from vmgw_core.errors import BodyTooLarge, Refusal, UnsupportedBody
-from vmgw_core.http import RequestHead, read_form, refusal_response
+from vmgw_core.http import RequestHead, read_form
 from vmgw_core.limits import Limiter, LimitType
 from vmgw_core.limits.model import Usage
 from vmgw_core.tokens import Token
@@ -123,7 +123,7 @@ def own_page(head: RequestHead, now: float) -> Explanation:
 
 _STEP_OF: Final = (
     ((errors.MalformedHead, errors.HeadTooLarge, errors.TargetTooLong, errors.RequestTimeout), Step.HEAD),
-    ((errors.TokenRefused, errors.KeysUnavailable, errors.SignatureNotChecked), Step.TOKEN),
+    ((errors.TokenRefused, errors.KeysUnavailable, errors.SignatureNotChecked, errors.CrossSite), Step.TOKEN),
     (errors.AccessDenied, Step.MODE),
     ((errors.FiltersIgnored, errors.TenantIgnored), Step.FILTERS),
     (errors.ForeignTenant, Step.TENANT),
@@ -146,14 +146,14 @@ def _step_of(refusal: Refusal, outcome: Outcome) -> Step:
 
 
 def _refusal(policy: Policy, head: RequestHead, refusal: Refusal, step: Step) -> RefusalReport:
-    seen = refusal_response(refusal, access=access_of(policy, head), tell_why=policy.tell_why)
+    seen = answer(policy, head, refusal)
     return RefusalReport(
         step=step,
         code=refusal.code,
         message=refusal.message,
         status=refusal.status,
         answer_status=seen.status,
-        answer=json.loads(seen.body)["error"],
+        answer=json.loads(seen.body)["error"] if seen.body else "a browser is led to the login",
     )
 
 
@@ -165,10 +165,11 @@ def _token(policy: Policy, head: RequestHead, outcome: Outcome) -> tuple[Token |
         text = policy.token_source.find(head.headers)
     except Refusal:
         return None, None
+    in_cookie = policy.token_source.may_be_cookie(head.headers)
     if outcome.grant is not None and outcome.grant.token is not None:
-        return outcome.grant.token, report_of(text, outcome.grant.token.key)
+        return outcome.grant.token, replace(report_of(text, outcome.grant.token.key), in_cookie=in_cookie)
     story = judge_token(policy.verifier, text, outcome.now)
-    return story.token, story.report
+    return story.token, replace(story.report, in_cookie=in_cookie)
 
 
 def _form_arguments(head: RequestHead, grant: Grant, outcome: Outcome) -> ArgumentsReport | None:

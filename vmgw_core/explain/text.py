@@ -49,7 +49,11 @@ def _passed(story: Explanation, step: Step) -> str:
         case Step.ROUTE:
             return f"{route.path}: {route.access.value} access, by {' or '.join(route.methods)}"
         case Step.TOKEN:
-            return "no token is needed: -enable.auth is not set" if story.token is None else token_key(story.token)
+            return (
+                "no token is needed: -enable.auth is not set"
+                if story.token is None
+                else token_key(story.token) + (", from the cookie of a login" if story.token.in_cookie else "")
+            )
         case Step.MODE:
             modes = mode_words(*(claim.mode for claim in story.claims))
             return f"{'the token' if by_token else 'the path'} gives {modes} access"

@@ -59,6 +59,8 @@ class Response:
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
+    private: tuple[tuple[bytes, bytes], ...] = ()
+    """Further headers, with secrets: only the client sees them, no flow and no capture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

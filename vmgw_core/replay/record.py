@@ -77,6 +77,8 @@ class Captured:
     """The decision; None if no gateway decided."""
     sample: float = 1.0
     """The share of requests in the capture."""
+    token_in: str | None = None
+    """``cookie`` if the token was that of a login; the record has it, like every other one, in a header."""
 
 
 def sent_of(request: UpstreamRequest) -> Sent:
@@ -108,6 +110,7 @@ def to_metadata(captured: Captured) -> dict[str, object]:
         "form": captured.form,
         "rows": captured.rows,
         "sample": captured.sample,
+        **({} if captured.token_in is None else {"token_in": captured.token_in}),
         "evidence": evidence and evidence | {"signature": evidence["signature"].value},
         "outcome": outcome and asdict(outcome, dict_factory=_given),
     }
@@ -143,6 +146,7 @@ def from_metadata(value: object) -> Captured | None:
         evidence=None if evidence is None else _evidence(evidence, "evidence"),
         outcome=None if outcome is None else _outcome(outcome, "outcome"),
         sample=as_number(fields.get("sample", 1.0), "sample"),
+        token_in=optional(fields, "token_in", as_text),
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from vmgw_core.enforcement import Body, Grant, Policy, rewrite
-from vmgw_core.errors import BackendTimeout, BackendUnreachable, InternalError, Refusal, RequestTimeout
+from vmgw_core.errors import BackendTimeout, BackendUnreachable, CrossSite, InternalError, Refusal, RequestTimeout
 from vmgw_core.http import Headers, RequestHead
 
 from .evidence import Evidence, examine, found, token_of
@@ -18,8 +18,8 @@ from .judge import admitted, refused
 from .record import Captured, Outcome, sent_of
 from .redaction import redact_form, redact_headers, redact_target
 
-_NO_DECISION: Final = (BackendUnreachable, BackendTimeout, InternalError, RequestTimeout)
-"""Refusals that do not come from the policy: the same request may succeed later."""
+_NO_DECISION: Final = (BackendUnreachable, BackendTimeout, InternalError, RequestTimeout, CrossSite)
+"""Refusals that do not come from the policy: the same request may succeed later, or if another page sends it."""
 
 
 def record(
@@ -38,6 +38,9 @@ def record(
     ``grant`` is None if the head was refused, and ``refusal`` if the request was forwarded. ``form`` is the client's
     form if it is small enough to keep, ``rows`` those of a write if known, ``sample`` the share of requests recorded.
     """
+    in_cookie = policy.token_source.may_be_cookie(head.headers)
+    if in_cookie:
+        head = head.with_headers(policy.token_source.in_header(head.headers))
     headers = redact_headers(head.headers, policy.token_source.headers)
     if form is not None:
         headers, form = _redact_form(headers, head, form)
@@ -49,6 +52,7 @@ def record(
         rows=rows,
         evidence=_evidence(policy, head, redacted, grant),
         sample=sample,
+        token_in="cookie" if in_cookie and token_of(head, policy.token_source) is not None else None,
     )
     return replace(captured, outcome=_outcome(policy, captured, grant, refusal))
 

@@ -103,6 +103,13 @@ delete  POST      bind  delete    /api/v1/admin/tsdb/delete_series
 delete  POST      bind  graphite  /tags/delSeries
 """
 
+_PAGES: Final = frozenset((
+    "/vmui", "/vmui/", "/graph", "/graph/", "/vmalert", "/vmalert/", "/vmalert/groups", "/vmalert/alerts",
+    "/vmalert/alert", "/vmalert/rule", "/vmalert/notifiers", "/expand-with-exprs", "/metric-relabel-debug",
+    "/target-relabel-debug",
+))  # fmt: skip
+"""Paths of the families ``select`` and ``ui`` that browsers show as pages."""
+
 # A browser asks for <any path>/favicon.ico; below these words a backend may hand the path on, or act on it: some
 # releases find their handlers by prefix before they look for an icon.
 _NO_ICON_BELOW: Final = (
@@ -143,6 +150,8 @@ class Route:
     renders: bool = field(init=False)
     """Whether the path evaluates Graphite's functions."""
     lists_labels: bool = field(init=False)
+    is_page: bool = field(init=False)
+    """Whether a browser shows the response as a page. For wording a response, never for a decision."""
     dropped: frozenset[str] = field(init=False)
     """Arguments to remove: with ``id`` the relabel tools show the configuration of a scrape target."""
     dropped_with_trace: frozenset[str] = field(init=False)
@@ -162,6 +171,7 @@ class Route:
             "evaluates": self.path.endswith(("/api/v1/query", "/api/v1/query_range")),
             "renders": self.path.endswith("/render"),
             "lists_labels": self.path.endswith(("/api/v1/labels", "/api/v1/label/<name...>/values")),
+            "is_page": self.path.removeprefix(self.prefix) in _PAGES,
             "dropped": dropped,
             "dropped_with_trace": dropped | {"trace"},
             "inserts": self.cluster_prefix.startswith("/insert/"),

@@ -1,18 +1,20 @@
-"""Where a client puts its token: in one of several headers, in one of several schemes.
+"""Where a client puts its token: in one of several headers, in one of several schemes, or in the cookie of a login.
 
 ``Bearer`` (RFC 6750, section 2.1), ``Token`` (InfluxDB's clients), and ``Basic`` (RFC 7617) with the token as password,
-for clients that have nothing else.
+for clients that have nothing else. A cookie is looked at only if the request has none of the headers: whoever sends a
+token of their own means that one.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from vmgw_core.errors import BadRequest, MalformedToken, MissingToken
+from vmgw_core.http import Headers
 
 _SCHEMES: Final = ("bearer", "token")
 _BASIC: Final = "basic"
@@ -28,8 +30,21 @@ class TokenSource:
     """Whether a value without a scheme is a token (``-auth.httpHeaderAllowWithoutPrefix``)."""
     basic_user: str | None = None
     """The user name that Basic credentials must have; None: any."""
+    session: Callable[[Headers], str | None] | None = None
+    """Returns the token of the login that a request's cookies hold; None without logins."""
 
-    def find(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
+    def may_be_cookie(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        """Whether the token, if there is one, is in a cookie, which a browser sends whoever asks for the request."""
+        return self.session is not None and not any(name.lower() in self.headers for name, _ in headers)
+
+    def in_header(self, headers: Headers) -> Headers:
+        """Return the headers with the token of a login as a bearer token, in place of all cookies."""
+        if self.session is None or not self.may_be_cookie(headers) or (token := self.session(headers)) is None:
+            return headers
+        kept = tuple(field for field in headers if field[0].lower() != b"cookie")
+        return (*kept, (self.headers[0], b"Bearer " + token.encode("latin-1")))
+
+    def find(self, headers: Sequence[tuple[bytes, bytes]]) -> str:
         """Return the token in the headers of a request.
 
         Raises:
@@ -37,6 +52,10 @@ class TokenSource:
             MalformedToken: one header has several values: the gateway and a proxy before it might read different ones.
             BadRequest: two headers hold different tokens.
         """
+        if self.session is not None and self.may_be_cookie(headers):
+            if (token := self.session(tuple(headers))) is None:
+                raise MissingToken("missing token")
+            return token
         values: dict[bytes, list[str]] = {}
         for name, value in headers:
             if name.lower() in self.headers:

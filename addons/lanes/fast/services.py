@@ -97,7 +97,7 @@ class Services:
             connection: header lines about the connection, each with its end.
             content: False for the response to HEAD, which has a length and no content.
         """
-        head = self.response_head(response.status, response.headers)
+        head = self.response_head(response.status, (*response.headers, *response.private))
         return head + connection + b"\r\n" + (response.body if content else b"")
 
     def last_response(self, refusal: Refusal) -> bytes:

@@ -1,12 +1,24 @@
-"""Responses that are sent before the client has sent its whole request."""
+"""Responses of the gateway itself: before the whole request is there, and with headers that no flow shows."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from mitmproxy.http import Headers
 from mitmproxy.proxy.context import Context
 
-from vmgw_addons._mitmproxy import HttpEvent, HttpStream, RequestData, RequestEndOfMessage, commands, events, layer
+from vmgw_addons._mitmproxy import (
+    HttpEvent,
+    HttpStream,
+    RequestData,
+    RequestEndOfMessage,
+    ResponseHeaders,
+    SendHttp,
+    commands,
+    events,
+    layer,
+)
 from vmgw_addons.steps import refuse
 from vmgw_core.enforcement import Cycle
 from vmgw_core.errors import Refusal
@@ -55,6 +67,24 @@ class EarlyResponses(HttpStream):
         elif isinstance(event, RequestEndOfMessage):
             self.client_state = self.state_done
             yield from self.flow_done()
+
+    def send_response(self, already_streamed: bool = False) -> layer.CommandGenerator[None]:
+        """Send the response, with the private headers of a page: they are added after all addons have seen the flow."""
+        sending = super().send_response(already_streamed)
+        private = () if self.cycle is None else self.cycle.private_headers
+        if not private:
+            yield from sending
+            return
+        reply = None
+        with suppress(StopIteration):
+            while True:
+                command = sending.send(reply)
+                if isinstance(command, SendHttp) and isinstance(command.event, ResponseHeaders):
+                    response = command.event.response.copy()
+                    response.headers = Headers((*response.headers.fields, *private))
+                    event = ResponseHeaders(self.stream_id, response, command.event.end_stream)
+                    command = SendHttp(event, command.connection)
+                reply = yield command
 
     def respond_early(self) -> layer.CommandGenerator[None]:
         """Send the gateway's own response while the client is still sending its request."""

@@ -296,13 +296,19 @@ class Redis(Server):
 
 
 class OidcProvider(Server):
-    """node-oidc-provider with the client credentials grant. ``clients`` maps a name to its ``vm_access`` claim."""
+    """node-oidc-provider. ``clients`` maps a name to its ``vm_access`` claim, for the client credentials grant.
+
+    ``logins`` maps a client for logins to its ``vm_access`` and its ``redirect_uris``, and perhaps the ``lifetime`` of
+    ID tokens in seconds.
+    """
 
     name = "oidc"
     health = "/.well-known/openid-configuration"
 
-    def __init__(self, clients: Mapping[str, object]) -> None:
-        self._clients = {name: {"secret": os.urandom(16).hex(), "vm_access": claim} for name, claim in clients.items()}
+    def __init__(self, clients: Mapping[str, object], logins: Mapping[str, Mapping[str, object]] | None = None) -> None:
+        of_logins = {} if logins is None else logins
+        described = {**{name: {"vm_access": claim} for name, claim in clients.items()}, **of_logins}
+        self._clients = {name: {"secret": os.urandom(16).hex(), **client} for name, client in described.items()}
         super().__init__()
 
     def command(self) -> list[str]:
@@ -338,6 +344,15 @@ class OidcProvider(Server):
         assert answer.status == 200, answer
         token: str = answer.json()["access_token"]
         return token
+
+    def deny(self) -> None:
+        """From now on the user refuses each login."""
+        assert self.client.post("/deny").status == 204
+
+    def seen(self) -> list[str]:
+        """The requests for tokens, and to end a session."""
+        seen: list[str] = self.client.get("/seen").json()
+        return seen
 
     def rotate(self) -> None:
         """Replace its signing keys: the old ones are no longer in its JWKS."""

@@ -38,6 +38,7 @@ PROMISED: dict[type[Refusal], tuple[int, str, str]] = {
     errors.AccessDenied: (403, "access_denied", "forbidden"),
     errors.FiltersIgnored: (403, "filters_ignored", "forbidden"),
     errors.TenantIgnored: (403, "tenant_ignored", "forbidden"),
+    errors.CrossSite: (403, "cross_site", "forbidden"),
     errors.ForeignTenant: (403, "foreign_tenant", "forbidden"),
     errors.NotServed: (403, "not_served", "forbidden"),
     errors.UnknownRoute: (404, "unknown_route", "not_found"),

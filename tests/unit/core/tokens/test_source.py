@@ -127,3 +127,32 @@ def test_as_bearer() -> None:
     assert as_bearer(basic("me", "a.b.c").encode()) == b"Bearer a.b.c"
     for value in (b"Bearer a.b.c", b"Basic bWU6cGFzcw==", b"", b"a.b.c", b"Basic \xff"):
         assert as_bearer(value) == value
+
+
+# --- the cookie of a login -------------------------------------------------------------------------------------------
+
+COOKIE = TokenSource(
+    headers=(b"authorization", b"dd-api-key"), session=lambda headers: dict(headers).get(b"cookie", b"").decode() or None
+)
+
+
+def test_a_login_is_asked_where_there_is_no_header() -> None:
+    assert COOKIE.find([header("a.b.c", b"cookie")]) == "a.b.c"
+    assert COOKIE.may_be_cookie([header("a.b.c", b"cookie")])
+    with pytest.raises(MissingToken, match=r"^missing token$"):
+        COOKIE.find([header("x", b"Accept")])
+    for value in ("Bearer d.e.f", "", "bad"):
+        assert not COOKIE.may_be_cookie([header("a.b.c", b"cookie"), header(value, b"DD-API-KEY")])
+        assert not TokenSource().may_be_cookie([header("a.b.c", b"cookie")])
+    assert COOKIE.find([header("a.b.c", b"cookie"), header("Bearer d.e.f")]) == "d.e.f"
+    with pytest.raises(MissingToken):
+        COOKIE.find([header("a.b.c", b"cookie"), header("")])
+
+
+def test_a_login_as_a_bearer_token() -> None:
+    accept = header("x", b"Accept")
+    found = COOKIE.in_header((header("a.b.c", b"cookie"), accept, header("other", b"Cookie")))
+    assert found == (accept, header("Bearer a.b.c", b"authorization"))
+    for headers in ((accept,), (accept, header("a.b.c", b"cookie"), header("Bearer d.e.f"))):
+        assert COOKIE.in_header(headers) == headers
+    assert TokenSource().in_header((header("a.b.c", b"cookie"),)) == (header("a.b.c", b"cookie"),)
