@@ -102,10 +102,17 @@ class Policy:
 class Admission:
     """What a claim allows on a path. Nothing else but the policy matters, so it is cached."""
 
-    __slots__ = ("backends", "claim", "match", "path", "subject")
+    __slots__ = ("backends", "claim", "match", "path", "subject", "tenants")
 
     def __init__(
-        self, *, claim: VMAccessClaim, match: Match, backends: BackendGroup, subject: Subject, path: str
+        self,
+        *,
+        claim: VMAccessClaim,
+        match: Match,
+        backends: BackendGroup,
+        subject: Subject,
+        path: str,
+        tenants: frozenset[TenantID] | None,
     ) -> None:
         self.claim = claim
         self.match = match
@@ -114,6 +121,8 @@ class Admission:
         """The tenant and labels that a request is counted for."""
         self.path = path
         """The path below a backend's URL."""
+        self.tenants = tenants
+        """The tenants that the rows of a write may name; None if the path decides."""
 
 
 class Grant:
@@ -122,7 +131,7 @@ class Grant:
     ``backend`` is the first of its group; the cycle chooses another by load. ``path`` is the path below its URL.
     """
 
-    __slots__ = ("backend", "backends", "body", "claim", "match", "path", "route", "subject", "token")
+    __slots__ = ("backend", "backends", "body", "claim", "match", "path", "route", "subject", "tenants", "token")
 
     def __init__(self, admission: Admission, token: Token | None, body: Body) -> None:
         self.claim = admission.claim
@@ -130,6 +139,7 @@ class Grant:
         self.route = admission.match.route
         self.subject = admission.subject
         self.path = admission.path
+        self.tenants = admission.tenants
         self.backends = admission.backends
         self.backend = admission.backends.first
         self.token = token
@@ -255,7 +265,10 @@ def _admission(policy: Policy, grants: Grants | None, match: Match) -> Admission
     else:
         subject = Subject(claim.tenant, grants.labels)
     path = upstream_path(match, claim.tenant, cluster=policy.cluster)
-    return Admission(claim=claim, match=match, backends=backends, subject=subject, path=path)
+    tenants = None
+    if grants is not None and match.multitenant and route.access is Access.WRITE:
+        tenants = frozenset(each.tenant for each in grants.alternatives if each.mode.allows(Access.WRITE))
+    return Admission(claim=claim, match=match, backends=backends, subject=subject, path=path, tenants=tenants)
 
 
 def _admission_bytes(key: tuple[Grants | None, Match], admission: Admission) -> int:

@@ -6,6 +6,9 @@ grants have in common stays a label, and the rest of each grant becomes a filter
 On ``/select/multitenant/…`` it reads the tenant labels of all filters as one list of tenants, and applies the rest of
 all filters to each of them (``splitFiltersByType`` in ``app/vmselect/netstorage`` of v1.150). So grants for several
 tenants are only combined there if they differ in nothing else: the labels of one tenant would widen the other.
+
+On ``/insert/multitenant/…`` each row names its tenant in its labels, which ``vmgw_core.rows`` checks, and all rows get
+the same ``extra_label``. So there all grants must have the same labels.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Final
 from vmgw_core.base import Access, Labels, TenantID
 from vmgw_core.errors import AccessDenied
 from vmgw_core.routing import Match, tenant_labels
+from vmgw_core.rows import names_tenant
 from vmgw_core.tokens import Grants, Matcher, Selector, VMAccessClaim, parse_selector
 
 _MAX_FILTERS: Final = 64
@@ -34,7 +38,7 @@ def claim_for(grants: Grants, match: Match, *, cluster: bool) -> VMAccessClaim:
     if not claims:
         raise AccessDenied(f"the token gives no {access} access")
     if match.multitenant:
-        return _of_all_tenants(claims)
+        return _of_all_tenants(claims) if access is Access.READ else _of_all_written(claims)
     return _combined(_of_tenant(claims, match.tenant, cluster=cluster), access)
 
 
@@ -66,6 +70,21 @@ def _of_all_tenants(claims: Sequence[VMAccessClaim]) -> VMAccessClaim:
     tenants = [_matchers(tenant_labels(claim.tenant)) for claim in combined]
     filters = [text for tenant in tenants for text in _selectors(tenant, first.filters)]
     return replace(first, filters=_checked(filters))
+
+
+def _of_all_written(claims: Sequence[VMAccessClaim]) -> VMAccessClaim:
+    """Return the claim for a write whose rows name their tenants: all get the same labels."""
+    claim = claims[0]
+    if any(frozenset(each.labels) != frozenset(claim.labels) for each in claims):
+        raise AccessDenied(
+            "the token's grants have different labels, and a write for several tenants can get the labels of one only: "
+            "write to each tenant, as in /insert/<tenant>/prometheus"
+        )
+    if any(names_tenant(name) for name, _ in claim.labels):
+        raise AccessDenied(
+            "a label of the token would name the tenant of each row: write to /insert/<tenant>/prometheus"
+        )
+    return claim
 
 
 def _combined(claims: Sequence[VMAccessClaim], access: Access) -> VMAccessClaim:

@@ -199,9 +199,15 @@ class Cycle:
         if limiter is not None:
             limiter.admit(grant.subject, grant.route.access, now)
         policy = gateway.policy
-        if grant.route.access is Access.WRITE and (policy.check_label_names or gateway.counts_rows):
+        if grant.route.access is Access.WRITE and (
+            policy.check_label_names or gateway.counts_rows or grant.tenants is not None
+        ):
             counter = row_counter(
-                grant.route, self.head, max_decoded=policy.max_decoded, check=policy.check_label_names
+                grant.route,
+                self.head,
+                max_decoded=policy.max_decoded,
+                check=policy.check_label_names,
+                tenants=grant.tenants,
             )
             if counter is not None and grant.body is not Body.NONE:
                 self.meter = RowMeter(counter, self._take)

@@ -138,10 +138,9 @@ class Route:
     ignored: frozenset[Restriction] = field(init=False)
     """The restrictions that the backend ignores here: a token with one of them may not use the route."""
     binds_all_tenants: bool = field(init=False)
-    """Whether labels hold ``/select/multitenant/…`` to one tenant.
+    """Whether a path for all tenants can be held to those of the token. Graphite has no such path.
 
-    They do not on writes: VictoriaMetrics stores metadata for the tenant that the body names, or for 0:0. Graphite has
-    no such path.
+    Reads are held by labels, writes by a check of the tenants that their rows name.
     """
     writes_other_names: bool = field(init=False)
     """Whether the backend ignores ``extra_label=__name__=…`` here: InfluxDB makes metric names of its fields."""
@@ -164,7 +163,7 @@ class Route:
         derived = {
             "cluster_path": self.cluster_prefix + self.path.removeprefix(self.prefix),
             "ignored": _IGNORED[self.filters],
-            "binds_all_tenants": self.access is Access.READ and not self.cluster_prefix.endswith("/graphite"),
+            "binds_all_tenants": self.access is not Access.DELETE and not self.cluster_prefix.endswith("/graphite"),
             "writes_other_names": self.access is Access.WRITE
             and self.cluster_prefix.endswith("/influx")
             and self.filters is Filters.BIND,

@@ -5,5 +5,6 @@
 
 from .dispatch import row_counter
 from .meter import RowMeter
+from .tenants import names_tenant
 
-__all__ = ["RowMeter", "row_counter"]
+__all__ = ["RowMeter", "names_tenant", "row_counter"]

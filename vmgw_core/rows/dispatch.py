@@ -13,11 +13,12 @@ the most rows count.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_plus
 
+from vmgw_core.base import TenantID
 from vmgw_core.errors import UnsupportedBody, UnsupportedProtocol
 from vmgw_core.http import Plain, RequestHead, content_encoding, decoded_key, decoder, split_pairs
 from vmgw_core.http.content_coding import SnappyBlock, ZstdBlock
@@ -30,6 +31,18 @@ from .lines import MAX_LINE, Lines, count_filled, count_influx, count_json_lines
 from .names import CheckBlock, check_head, influx_fault, text_fault
 from .native import Native
 from .protobuf import count_datadog_v2, count_opentelemetry, count_remote_write, count_sketches
+from .tenant_documents import (
+    datadog_rows,
+    datadog_v2_json_rows,
+    datadog_v2_rows,
+    new_relic_rows,
+    opentelemetry_rows,
+    opentsdb_rows,
+    remote_write_rows,
+    sketch_rows,
+)
+from .tenant_lines import csv_rows_of, influx_rows, json_rows, text_rows
+from .tenants import Row, Tenants, check_url, unclear
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,27 +52,57 @@ class Task:
     head: RequestHead
     max_decoded: int
     check: bool
+    tenants: Tenants | None
+
+    def counter(self, count: Count, rows: ReadRows) -> Count:
+        """Return ``count``, after a check of the tenants of all ``rows`` if the request may be for several."""
+        tenants = self.tenants
+        if tenants is None:
+            return count
+
+        def checked(data: bytes) -> int:
+            tenants.check_rows(rows(data, tenants))
+            return count(data)
+
+        return checked
 
 
+Count = Callable[[bytes], int]
+ReadRows = Callable[[bytes, Tenants], Iterable[Row]]
 MakeFormat = Callable[[Task], Format]
 
 
-def _lines(count: Callable[[bytes], int], fault: CheckBlock, *, long: bool = False) -> MakeFormat:
+def _lines(count: Count, fault: CheckBlock, rows: ReadRows, *, long: bool = False) -> MakeFormat:
     """``long`` lines are JSON documents, which VictoriaMetrics accepts up to 100 MiB."""
     return lambda task: Lines(
-        count, max_line=task.max_decoded if long else MAX_LINE, check=fault if task.check else None
+        task.counter(count, rows),
+        max_line=task.max_decoded if long else MAX_LINE,
+        check=fault if task.check else None,
     )
 
 
-def _whole(count: Callable[..., int]) -> MakeFormat:
-    """``count`` takes the whole body, and checks label names with ``check``."""
-    return lambda task: Whole(lambda data: count(data, check=task.check), max_decoded=task.max_decoded)
+def _whole(count: Callable[..., int], rows: ReadRows) -> MakeFormat:
+    """``count`` takes the whole body, and checks label names with ``check``; ``rows`` reads the labels of its rows."""
+    return lambda task: Whole(
+        task.counter(lambda data: count(data, check=task.check), rows), max_decoded=task.max_decoded
+    )
+
+
+def _of_default_tenant(data: bytes, tenants: Tenants) -> Iterable[Row]:
+    """Read Zabbix lines: VictoriaMetrics writes ``tag_`` before the names of all tags, so no row names a tenant."""
+    tenants.check_default("a row of Zabbix")
+    return ()
+
+
+def _unreadable(data: bytes, tenants: Tenants) -> Iterable[Row]:
+    raise unclear("a delivery of Amazon Data Firehose is not read for it")
 
 
 def _csv(task: Task) -> Format:
     pairs = split_pairs(task.head.target.partition("?")[2], "URL")
     formats = [unquote_plus(pair.partition("=")[2]) for pair in pairs if decoded_key(pair) == "format"]
-    return Lines(csv_rows(formats))
+    count = csv_rows(formats)
+    return Lines(count if task.tenants is None else task.counter(count, csv_rows_of(formats)))
 
 
 def _content_type(head: RequestHead) -> str:
@@ -71,14 +114,16 @@ def _content_type(head: RequestHead) -> str:
 
 def _datadog_v2(task: Task) -> Format:
     is_protobuf = _content_type(task.head) == "application/x-protobuf"
-    return _whole(count_datadog_v2 if is_protobuf else count_datadog)(task)
+    if is_protobuf:
+        return _whole(count_datadog_v2, datadog_v2_rows)(task)
+    return _whole(count_datadog, datadog_v2_json_rows)(task)
 
 
 def _opentelemetry(task: Task) -> Format:
     if _content_type(task.head) != "application/json":
-        return _whole(count_opentelemetry)(task)
+        return _whole(count_opentelemetry, opentelemetry_rows)(task)
     if any(task.head.values(b"x-amz-firehose-protocol-version")):
-        return _whole(count_firehose)(task)
+        return _whole(count_firehose, _unreadable)(task)
     raise UnsupportedProtocol("VictoriaMetrics does not accept OpenTelemetry as JSON: send protobuf")
 
 
@@ -89,38 +134,49 @@ _ZABBIX: Final = "/zabbixconnector/api/v1/history"
 
 # By the path without the client's prefix and without a slash at its end.
 _FORMATS: Final[dict[str, MakeFormat]] = {
-    "/api/v1/import": _lines(count_json_lines, json_lines_fault, long=True),
+    "/api/v1/import": _lines(count_json_lines, json_lines_fault, json_rows, long=True),
     "/api/v1/import/csv": _csv,
-    "/api/v1/import/native": lambda task: Native(check=task.check),
-    "/api/v1/import/prometheus": _lines(count_text, text_fault),
-    "/api/v1/import/prometheus/metrics/job/<grouping...>": _lines(count_text, text_fault),
-    "/api/v1/import/prometheus/metrics/job@base64/<grouping...>": _lines(count_text, text_fault),
-    "/write": _lines(count_influx, influx_fault),
-    "/api/v2/write": _lines(count_influx, influx_fault),
-    "/datadog/api/v1/series": _whole(count_datadog),
+    "/api/v1/import/native": lambda task: Native(check=task.check, tenants=task.tenants),
+    "/api/v1/import/prometheus": _lines(count_text, text_fault, text_rows),
+    "/api/v1/import/prometheus/metrics/job/<grouping...>": _lines(count_text, text_fault, text_rows),
+    "/api/v1/import/prometheus/metrics/job@base64/<grouping...>": _lines(count_text, text_fault, text_rows),
+    "/write": _lines(count_influx, influx_fault, influx_rows),
+    "/api/v2/write": _lines(count_influx, influx_fault, influx_rows),
+    "/datadog/api/v1/series": _whole(count_datadog, datadog_rows),
     "/datadog/api/v2/series": _datadog_v2,
-    "/datadog/api/beta/sketches": _whole(count_sketches),
+    "/datadog/api/beta/sketches": _whole(count_sketches, sketch_rows),
     "/opentelemetry/v1/metrics": _opentelemetry,
     "/opentelemetry/api/v1/push": _opentelemetry,
-    "/newrelic/infra/v2/metrics/events/bulk": _whole(count_new_relic),
-    _ZABBIX: _lines(count_filled, zabbix_fault, long=True),
-    "/api/put": _whole(count_opentsdb),
-    "/opentsdb/api/put": _whole(count_opentsdb),
+    "/newrelic/infra/v2/metrics/events/bulk": _whole(count_new_relic, new_relic_rows),
+    _ZABBIX: _lines(count_filled, zabbix_fault, _of_default_tenant, long=True),
+    "/api/put": _whole(count_opentsdb, opentsdb_rows),
+    "/opentsdb/api/put": _whole(count_opentsdb, opentsdb_rows),
 }
 _REMOTE_WRITE: Final = ("/api/v1/write", "/api/v1/push", "")
 
 
-def row_counter(route: Route, head: RequestHead, *, max_decoded: int, check: bool = False) -> RowCounter | None:
+def row_counter(
+    route: Route,
+    head: RequestHead,
+    *,
+    max_decoded: int,
+    check: bool = False,
+    tenants: frozenset[TenantID] | None = None,
+) -> RowCounter | None:
     """Return the counter for the body of a request, or None if the route writes no rows.
 
     ``max_decoded``: the most bytes of a body that must be read whole, before and after decoding. ``check``: whether to
-    check label names. Raises ``Refusal`` if the head announces a body that cannot be counted, or has a bad label name.
+    check label names. ``tenants``: those that the rows may name, if they choose their tenant themselves. Raises
+    ``Refusal`` if the head announces a body that cannot be counted, or has a bad label name.
     """
     if route.filters is not Filters.BIND or not route.inserts:
         return None
-    task = Task(head=head, max_decoded=max_decoded, check=check)
+    several = None if tenants is None else Tenants(tenants)
+    task = Task(head=head, max_decoded=max_decoded, check=check, tenants=several)
     if check:
         check_head(head)
+    if several is not None:
+        check_url(head)
     path = route.path.removeprefix(route.prefix).removesuffix("/")
     encoding = content_encoding(head)
     if path in _REMOTE_WRITE:
@@ -129,11 +185,13 @@ def row_counter(route: Route, head: RequestHead, *, max_decoded: int, check: boo
     first = Reading(lambda sink: decoder(encoding, sink, max_decoded=max_decoded), make_format(task))
     if encoding in ("", "gzip"):
         return RowCounter(first)
+    if several is not None:
+        raise UnsupportedBody("the tenants of rows can only be checked in gzip or unencoded bodies: use one of them")
     if check and (path in _READ_BOTH_WAYS or path.startswith(_TEXT)):
         # A release that does not know the encoding may read rows in the encoded bytes, with bad names.
         raise UnsupportedBody("label names here can only be checked in gzip or unencoded bodies: use one of them")
     # Releases that only know gzip read other encodings as plain. Those with the Zabbix connector know all.
-    plain = Task(head=head, max_decoded=max_decoded, check=check and path != _ZABBIX)
+    plain = Task(head=head, max_decoded=max_decoded, check=check and path != _ZABBIX, tenants=None)
     return RowCounter(first, Reading(Plain, make_format(plain)))
 
 
@@ -150,7 +208,7 @@ def _remote_write(encoding: str, task: Task) -> RowCounter:
         raise UnsupportedProtocol("Prometheus remote write 2.0 is not supported: send 1.0")
     if encoding in ("gzip", "deflate"):
         raise UnsupportedBody("remote write must be encoded in snappy or zstd")
-    whole = _whole(count_remote_write)
+    whole = _whole(count_remote_write, remote_write_rows)
     snappy = Reading(lambda sink: SnappyBlock(sink, max_decoded=task.max_decoded), whole(task))
     zstd = Reading(lambda sink: ZstdBlock(sink, max_decoded=task.max_decoded), whole(task))
     return RowCounter(snappy, zstd, needs_first=False)

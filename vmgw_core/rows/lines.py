@@ -119,7 +119,12 @@ def _metric_columns(text: str) -> list[int]:
     """Return the indexes of the metric columns; -1 for an unknown one."""
     parts = [column.split(":", 2) for column in text.split(",")]
     metrics = [part[0] for part in parts if part[1:2] == ["metric"]]
-    return [int(place) - 1 if place.isascii() and place.isdigit() and len(place) < 6 else -1 for place in metrics]
+    return list(map(column_index, metrics))
+
+
+def column_index(place: str) -> int:
+    """Return the index of a column that ``format`` counts from 1; -1 for an unknown one."""
+    return int(place) - 1 if place.isascii() and place.isdigit() and len(place) < 6 else -1
 
 
 _EMPTY_CELLS: Final = (b",,", b"\n,", b",\n", b",\r", b'""', b"''")
@@ -130,17 +135,24 @@ def _filled_cells(line: bytes, columns: list[int]) -> int:
     """Return how many cells at ``columns`` are not empty; all if the line is malformed."""
     if not line:
         return 0
-    if b'"' not in line and b"'" not in line:
-        cells = line.split(b",")
-    else:
-        cells, start = [], 0
-        while start < len(line):
-            match = _QUOTED.match(line, start)
-            if match is None:
-                return len(columns)
-            cells.append(match[match.lastindex or 0])
-            start = match.end()
+    cells = csv_cells(line)
+    if cells is None:
+        return len(columns)
     return sum(column >= len(cells) or cells[column] != b"" for column in columns)
+
+
+def csv_cells(line: bytes) -> list[bytes] | None:
+    """Return the cells of a CSV line as they are between their quotes, or None if it is malformed."""
+    if b'"' not in line and b"'" not in line:
+        return line.split(b",")
+    cells, start = [], 0
+    while start < len(line):
+        match = _QUOTED.match(line, start)
+        if match is None:
+            return None
+        cells.append(match[match.lastindex or 0])
+        start = match.end()
+    return cells
 
 
 _LINE: Final = re.compile(rb"[^\n]+")

@@ -15,6 +15,8 @@ from typing import Final
 from vmgw_core.errors import BadBody, BadLabels
 
 from .names import check_names
+from .tenant_lines import native_row
+from .tenants import Tenants
 
 _TIME_RANGE: Final = 16
 _SIZE: Final = 4
@@ -35,8 +37,9 @@ _NUMBER_AT: Final = re.compile(_NUMBER)
 class Native:
     """Counts the rows of complete blocks; ``settled`` is the offset in bytes after the last of them."""
 
-    def __init__(self, *, check: bool = False) -> None:
+    def __init__(self, *, check: bool = False, tenants: Tenants | None = None) -> None:
         self._check = check
+        self._tenants = tenants
         self._blocks = 0
         self.rows = 0
         self.settled = 0
@@ -65,6 +68,8 @@ class Native:
             self._blocks += 1
             if self._check:
                 _check_name(data[start + _SIZE : name_end], self._blocks)
+            if self._tenants is not None:
+                self._tenants.check_rows([native_row(data[start + _SIZE : name_end])])
             self.rows += _rows_of_block(data, name_end + _SIZE, end)
         return end
 

@@ -286,12 +286,6 @@ LEAKING = "/api/v1/series/count"
             id="another tenant's series",
         ),
         pytest.param(
-            CLUSTER,
-            _head("POST", "/insert/multitenant/influx/write"),
-            errors.TenantIgnored,
-            id="writing to all tenants",
-        ),
-        pytest.param(
             CLUSTER, _head("GET", "/select/multitenant/graphite/render"), errors.TenantIgnored, id="all of Graphite"
         ),
         pytest.param(
@@ -969,12 +963,18 @@ def test_a_path_for_all_tenants_is_held_to_the_tokens_or_refused(route: Route) -
     own = 'extra_label=vm_account_id=7&extra_label=vm_project_id=0&extra_filters[]={vm_account_id="7"}'
     for method in {"GET", "HEAD", "POST"} & set(route.methods):
         head = _head(method, f"{path}?{own}", token=TENANT)
-        if route.filters in (Filters.LEAK, Filters.OPEN) or route.inserts or "/graphite" in path:
+        if route.inserts:
+            grant = admit(CLUSTER, head, NOW)
+            assert grant.path.startswith("/insert/multitenant/")
+            assert grant.tenants == frozenset({TenantID(1, 5)})
+            continue
+        if route.filters in (Filters.LEAK, Filters.OPEN) or "/graphite" in path:
             with pytest.raises((errors.TenantIgnored, errors.FiltersIgnored)):
                 admit(CLUSTER, head, NOW)
             continue
         sent = _send(CLUSTER, head)
         assert sent.target.startswith("/base/select/multitenant/")
+        assert admit(CLUSTER, head, NOW).tenants is None
         labels = go_query.named(go_query.parse_query(sent.target.partition("?")[2]), "extra_label")
         assert labels == (FORCED if route.filters is Filters.BIND else [])
 

@@ -194,3 +194,32 @@ def test_a_series_is_shown_if_one_grant_allows_it(claims: list[VMAccessClaim]) -
     found = on(QUERY, *claims)
     for series in SERIES:
         assert shows(found, series) is any(shows(claim, series) for claim in claims)
+
+
+# --- writes whose rows name their tenants ---------------------------------------------------------------------------
+
+WRITE_EVERYWHERE = "/insert/multitenant/prometheus/api/v1/import/prometheus"
+
+
+def test_a_write_for_several_tenants_gets_the_labels_that_all_grants_have() -> None:
+    claims = [grant("1:0", a="1", b="2"), grant("2:5", '{x="1"}', b="2", a="1"), grant("3:0", mode=READ)]
+    assert dict(on(WRITE_EVERYWHERE, *claims, method="POST").labels) == {"a": "1", "b": "2"}
+    assert on(WRITE_EVERYWHERE, grant("1:0"), grant("2:0"), method="POST").labels == ()
+
+
+@pytest.mark.parametrize("other", [grant("2:0", a="2"), grant("2:0"), grant("1:0", a="2")])
+def test_a_write_for_tenants_with_different_labels_is_refused(other: VMAccessClaim) -> None:
+    with pytest.raises(AccessDenied, match="a write for several tenants can get the labels of one"):
+        on(WRITE_EVERYWHERE, grant("1:0", a="1"), other, method="POST")
+
+
+@pytest.mark.parametrize("name", ["vm_account_id", "vm_project_id", "vm.account.id", "VictoriaMetrics_AccountID"])
+def test_a_label_of_the_token_may_not_name_the_tenant_of_rows(name: str) -> None:
+    claim = replace(grant("1:0"), labels=((name, "2"),))
+    with pytest.raises(AccessDenied, match="a label of the token would name the tenant of each row"):
+        on(WRITE_EVERYWHERE, claim, method="POST")
+
+
+def test_a_write_for_all_tenants_needs_a_grant_that_allows_writes() -> None:
+    with pytest.raises(AccessDenied, match="gives no write access"):
+        on(WRITE_EVERYWHERE, grant("1:0", mode=READ), grant("2:0", mode=READ), method="POST")

@@ -609,11 +609,11 @@ def test_what_all_tenants_share_is_vmalerts_and_statistics() -> None:
         ("/select/multitenant/prometheus/api/v1/labels", "HEAD", True),
         ("/select/multitenant/vmui/", "GET", True),
         ("/select/multitenant/graphite/render", "GET", False),
-        ("/insert/multitenant/prometheus/api/v1/write", "POST", False),
-        ("/insert/multitenant/influx/write", "POST", False),
+        ("/insert/multitenant/prometheus/api/v1/write", "POST", True),
+        ("/insert/multitenant/influx/write", "POST", True),
     ],
 )
-def test_a_path_for_all_tenants_is_held_to_one_by_labels_where_that_works(path: str, method: str, binds: bool) -> None:
+def test_a_path_for_all_tenants_is_held_to_the_tokens_where_that_works(path: str, method: str, binds: bool) -> None:
     match = match_route(path, method, cluster=True)
     assert (match.multitenant, match.tenant, match.route.binds_all_tenants) == (True, None, binds)
     assert upstream_path(match, TENANT, cluster=True) == path
