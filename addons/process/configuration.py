@@ -248,7 +248,7 @@ def _named(options: set[str]) -> list[str]:
 def _certificate_ends(settings: Settings) -> dict[str, float]:
     """Return when the certificates that the gateway shows to servers expire, by flag. Blocks."""
     found = {}
-    for side in ("read", "write", "datasource"):
+    for side in ("auth", "read", "write", "datasource"):
         path = settings.client_tls(side).cert_file
         end = certificate_end(path) if path else None
         if end is not None:

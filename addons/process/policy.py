@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vmgw_addons.outgoing import read, shown
+from vmgw_addons.outgoing import TLSFiles, read, shown
 from vmgw_addons.state import Configured, path_prefix
 from vmgw_core.access import read_access_policy
 from vmgw_core.backends import Backend, BackendGroup
-from vmgw_core.configuration import Settings
+from vmgw_core.configuration import ClientTLS, Settings
 from vmgw_core.enforcement import Policy
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Limit, Limiter
@@ -41,7 +41,13 @@ def read_static_keys(settings: Settings) -> list[VerificationKey]:
 
 
 def build_keyring(settings: Settings, static: Sequence[VerificationKey]) -> KeyRing:
-    """Build the key ring, with static keys and endpoints. Raises ``ConfigurationError`` if an URL is not valid."""
+    """Build the key ring, with static keys and endpoints.
+
+    Raises ``ConfigurationError`` if a URL is not valid, or a file of ``-auth.tls*`` cannot be used.
+    """
+    tls = settings.client_tls("auth")
+    if tls != ClientTLS():
+        TLSFiles(tls).context()
     return KeyRing(
         static=static,
         jwks_endpoints=settings.auth_jwks_endpoints,
@@ -79,8 +85,8 @@ def token_rules(settings: Settings) -> TokenRules:
         )
     grants = Grants.from_claims
     if settings.auth_policy:
-        name = shown("-auth.policy", settings.auth_policy)
-        grants = read_access_policy(read("-auth.policy", settings.auth_policy), name).grants
+        name, tls = shown("-auth.policy", settings.auth_policy), TLSFiles(settings.client_tls("auth"))
+        grants = read_access_policy(read("-auth.policy", settings.auth_policy, tls), name).grants
     return TokenRules(
         audiences=audiences,
         required=tuple(required),

@@ -39,6 +39,12 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
         "enable.auth",
     ),
     **_all("auth.keysRefreshInterval", "auth.jwksEndpoints", "auth.oidcDiscoveryEndpoints"),
+    **_all(
+        "auth.tlsCAFile auth.tlsCertFile auth.tlsKeyFile auth.tlsServerName",
+        "auth.jwksEndpoints=https:",
+        "auth.oidcDiscoveryEndpoints",
+        "auth.policy=https:",
+    ),
     **_tls("read"),
     **_tls("write"),
     **_all("write.checkLabelNames", "write.url"),
@@ -92,9 +98,10 @@ BELOW: Final[Mapping[str, str]] = {
 NEVER_EMPTY: Final = frozenset(
     _all(
         "auth.publicKeyFiles auth.publicKeys auth.jwksEndpoints auth.oidcDiscoveryEndpoints auth.issuer auth.audience "
-        "auth.requiredClaims read.tlsCAFile write.tlsCAFile datasource.tlsCAFile ratelimit.config ratelimit.storage "
-        "tlsCipherSuites tlsMinVersion mtlsCAFile http.header.hsts http.header.csp http.header.frameOptions "
-        "httpAuth.username httpAuth.password metricsAuthKey reloadAuthKey flagsAuthKey pprofAuthKey capture.filter"
+        "auth.requiredClaims auth.tlsCAFile read.tlsCAFile write.tlsCAFile datasource.tlsCAFile ratelimit.config "
+        "ratelimit.storage tlsCipherSuites tlsMinVersion mtlsCAFile http.header.hsts http.header.csp "
+        "http.header.frameOptions httpAuth.username httpAuth.password metricsAuthKey reloadAuthKey flagsAuthKey "
+        "pprofAuthKey capture.filter"
     )
 )
 """Flags whose empty value would switch a check off."""

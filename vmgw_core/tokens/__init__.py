@@ -7,7 +7,16 @@ reads tokens without a verified signature, and no decision uses it.
 from .claims import VM_ACCESS, AccessMode, VMAccessClaim
 from .grants import Grants
 from .keyring import Fetch, KeyRing
-from .keys import MIN_RSA_BITS, IssuerPattern, KeyDocumentError, KeySet, VerificationKey, keys_from_jwks, keys_from_pem
+from .keys import (
+    MIN_RSA_BITS,
+    IssuerPattern,
+    KeyDocumentError,
+    KeySet,
+    VerificationKey,
+    keys_from_jwks,
+    keys_from_pem,
+    told,
+)
 from .rules import ClaimPath, RequiredClaim, TokenRules
 from .selector import Matcher, Selector, SelectorError, parse_selector
 from .source import TokenSource, as_bearer
@@ -18,5 +27,5 @@ __all__ = [
     "MIN_RSA_BITS", "VM_ACCESS", "AccessMode", "ClaimPath", "Fetch", "Grants", "IssuerPattern", "KeyDocumentError",
     "KeyRing", "KeySet", "Matcher", "RequiredClaim", "Selector", "SelectorError", "Token", "TokenRules",
     "TokenSource", "TokenVerifier", "VMAccessClaim", "VerificationKey", "as_bearer", "keys_from_jwks",
-    "keys_from_pem", "parse_selector", "peek",
+    "keys_from_pem", "parse_selector", "peek", "told",
 ]  # fmt: skip

@@ -34,7 +34,7 @@ from .keys import MAX_DOCUMENT_BYTES, IssuerPattern, KeyDocumentError, KeySet, V
 LOST_AFTER: Final = 300.0
 """Seconds after which a fetch without a result counts as failed, so that a bug cannot stop all refreshes."""
 
-_ERROR_LENGTH: Final = 300
+_ERROR_LENGTH: Final = 2000
 _NOT_IN_URLS: Final = re.compile(r"[\x00-\x20\x7f-\x9f\\]")
 
 
@@ -112,7 +112,7 @@ class _Source:
         result = keys_from_jwks(document, f"{self.status.name} {self.status.url}", issuer)
         self.status = replace(self.status, skipped=result.skipped)
         if not result.keys:
-            raise KeyDocumentError(f"no usable key ({len(result.skipped)} skipped)")
+            raise KeyDocumentError(result.why_none())
         self.keys = result.keys
         self.status = replace(
             self.status,
