@@ -6,6 +6,7 @@ from vmgw_addons.capture import Capture, FlowReplay, ServerReplay
 from vmgw_addons.interactive import Explanation
 from vmgw_addons.lanes.fast import Backends, FastLane, Services
 from vmgw_addons.lanes.flow import ConnectionSeal, FlowKeepAlive, FlowLane, UpstreamConnections
+from vmgw_addons.lanes.flow.upstreams import gate
 from vmgw_addons.listener import Listener
 from vmgw_addons.observability import (
     AccessLogging,
@@ -43,7 +44,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
     keys = KeyRefresh(in_force, background)
     telemetry = Telemetry(in_force, cycles)
     connections = UpstreamConnections(in_force)
-    access_control = AccessControl(in_force, cycles, keys)
+    access_control = AccessControl(in_force, cycles, keys, gate)
     rate_limit = RateLimit(in_force, background, cycles)
     for collector in (
         StateMetrics(in_force, process, background, reloads, capture),

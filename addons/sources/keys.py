@@ -68,6 +68,7 @@ class KeyRefresh:
         if keyring.generation != before:
             self.in_force.use_keys()
             logger.info(f"{fetch.source}: refreshed, {len(keyring.keyset or ())} keys in use")
+        keyring.wake()
         self.wake.set()
 
     def note(self, keyring: KeyRing, source: str, cause: Cause) -> None:

@@ -5,7 +5,7 @@ The carrier reports what happened, one method per event. The cycle moves to the 
 that ends the request, if there is one. The states, in the manner of h11:
 
     HEAD ── authorize ──> AUTHORIZED ── enter ──> ENTERED ── count ──> COUNTED ── prepare ──┐
-                              └─ queue ─> QUEUED ─ granted ┘                                │
+      └──> CHECKING ─recheck─┘└─ queue ─> QUEUED ─ granted ┘                                │
               ┌──────────────────────┬─────────────────────┬────────────────────────────────┘
               v                      v                     v
             FORM ── form ─────> READY <── body ── METERED            (READY: ``upstream`` is complete)
@@ -33,14 +33,17 @@ from vmgw_core.errors import (
     BackendFailure,
     BackendTimeout,
     BackendUnreachable,
+    BadSignature,
     Cause,
     InternalError,
     Refusal,
     TooManyAtOnce,
+    UnknownKey,
 )
 from vmgw_core.http import RequestHead
 from vmgw_core.limits import Limiter
 from vmgw_core.rows import RowMeter, row_counter
+from vmgw_core.tokens import KeyRing
 
 from .admission import Body, Grant, Policy, admit, too_large
 from .rewriting import UpstreamRequest, moved, rewrite
@@ -50,6 +53,7 @@ class State(Enum):
     """How far a request has come."""
 
     HEAD = "head"  # nothing is decided yet
+    CHECKING = "checking"  # no key verifies its token, and keys are being fetched
     AUTHORIZED = "authorized"  # its route and token allow it
     QUEUED = "queued"  # it waits for a slot of the concurrency limit
     ENTERED = "entered"  # it has its slot
@@ -86,6 +90,8 @@ class Gateway:
     clock: Callable[[], float]
     limiter: Limiter | None = None
     concurrency: Concurrency | None = None
+    keys: KeyRing | None = None
+    """The keys that requests may wait for."""
     max_queue: float = 0.0
     backend_result: Callable[[Member, BackendFailure | None], None] = _ignore
     """Called when a request to a backend fails, and with None for the first one that does not fail after that."""
@@ -99,8 +105,8 @@ class Cycle:
     """One request. ``at`` is Unix time in seconds; the carrier chooses the clock of the other times."""
 
     __slots__ = (
-        "_has_slot", "_held", "_retried", "_tried", "_waiter", "asked", "at", "gateway", "grant", "head", "kept_form",
-        "member", "meter", "own_page", "refusal", "responding", "sent", "started", "state", "upstream",
+        "_has_slot", "_held", "_retried", "_tried", "_waiter", "asked", "at", "checked", "gateway", "grant", "head",
+        "kept_form", "member", "meter", "own_page", "refusal", "responding", "sent", "started", "state", "upstream",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, *, at: float, started: float) -> None:
@@ -111,6 +117,8 @@ class Cycle:
         """When the head was complete."""
         self.state = State.HEAD
         self.gateway: Gateway | None = None
+        self.checked = False
+        """Whether keys were fetched for it, or are being fetched."""
         self.own_page = False
         """Whether the gateway responds with a page of its own, without a decision."""
         self.grant: Grant | None = None
@@ -141,14 +149,48 @@ class Cycle:
 
     # --- the head --------------------------------------------------------------------------------------------------
 
-    def authorize(self, gateway: Gateway | None) -> None:
-        """Check the route and the token: HEAD to AUTHORIZED. ``gateway`` None: no configuration was accepted."""
+    def authorize(self, gateway: Gateway | None, waiter: Callable[[], None] | None = None) -> bool:
+        """Check the route and the token: HEAD to AUTHORIZED. ``gateway`` None: no configuration was accepted.
+
+        With ``waiter``: if no key verifies the token, and keys are about to be fetched, go to CHECKING and return
+        False. ``waiter`` is called when a fetch has ended; the carrier then calls ``recheck``.
+        """
         self._leave("authorize", State.HEAD)
+        self._waiter = waiter
+        return self._judge(gateway, self.at)
+
+    def recheck(self, gateway: Gateway | None, now: float, *, last: bool = False) -> bool:
+        """Check the token again: CHECKING to AUTHORIZED. Return False if another fetch must end first.
+
+        ``now`` is Unix time. ``last``: ``KEY_WAIT`` has passed, so a token that is still not verified is refused.
+        """
+        self._leave("recheck", State.CHECKING)
+        self._stop_waiting()
+        if last:
+            self._waiter = None
+        return self._judge(gateway, now)
+
+    def _judge(self, gateway: Gateway | None, now: float) -> bool:
         if gateway is None:
             raise InternalError("the gateway has no usable configuration")
         self.gateway = gateway
-        self.grant = admit(gateway.policy, self.head, self.at)
+        try:
+            self.grant = admit(gateway.policy, self.head, self.at)
+        except (UnknownKey, BadSignature):
+            if self._waiter is None or gateway.keys is None or not gateway.keys.wait(self._waiter, now):
+                raise
+            self.state, self.checked = State.CHECKING, True
+            return False
+        self._waiter = None
         self.state = State.AUTHORIZED
+        return True
+
+    def _stop_waiting(self) -> None:
+        """Do not wait for keys any longer."""
+        assert self.gateway is not None
+        assert self.gateway.keys is not None
+        assert self._waiter is not None
+        self.gateway.keys.give_up(self._waiter)
 
     def enter(self) -> bool:
         """Take a slot of the concurrency limit: AUTHORIZED to ENTERED. Return False if there is none."""
@@ -320,14 +362,18 @@ class Cycle:
         # A traceback would keep the carrier's frames alive as long as the cycle.
         refusal.__traceback__ = refusal.__context__ = refusal.__cause__ = None
         self.refusal = refusal
+        if self.state is State.CHECKING:
+            self._stop_waiting()
         if self.state is not State.ENDED:
             self.state = State.REFUSED
 
     def end(self) -> None:
         """Give back what the request holds: the client has its response, or has left."""
-        queued, self.state = self.state is State.QUEUED, State.ENDED
+        state, self.state = self.state, State.ENDED
         self._forsake()
-        if queued:
+        if state is State.CHECKING:
+            self._stop_waiting()
+        elif state is State.QUEUED:
             slots, tenant = self._limit()
             slots.give_up(tenant, self._granted)
         elif self._has_slot:

@@ -6,7 +6,7 @@ reads tokens without a verified signature, and no decision uses it.
 
 from .claims import VM_ACCESS, AccessMode, VMAccessClaim
 from .grants import Grants
-from .keyring import Fetch, KeyRing
+from .keyring import KEY_WAIT, Fetch, KeyRing
 from .keys import (
     MIN_RSA_BITS,
     IssuerPattern,
@@ -24,8 +24,8 @@ from .unverified import peek
 from .verifier import Token, TokenVerifier
 
 __all__ = [
-    "MIN_RSA_BITS", "VM_ACCESS", "AccessMode", "ClaimPath", "Fetch", "Grants", "IssuerPattern", "KeyDocumentError",
-    "KeyRing", "KeySet", "Matcher", "RequiredClaim", "Selector", "SelectorError", "Token", "TokenRules",
-    "TokenSource", "TokenVerifier", "VMAccessClaim", "VerificationKey", "as_bearer", "keys_from_jwks",
+    "KEY_WAIT", "MIN_RSA_BITS", "VM_ACCESS", "AccessMode", "ClaimPath", "Fetch", "Grants", "IssuerPattern",
+    "KeyDocumentError", "KeyRing", "KeySet", "Matcher", "RequiredClaim", "Selector", "SelectorError", "Token",
+    "TokenRules", "TokenSource", "TokenVerifier", "VMAccessClaim", "VerificationKey", "as_bearer", "keys_from_jwks",
     "keys_from_pem", "parse_selector", "peek", "told",
 ]  # fmt: skip

@@ -383,8 +383,9 @@ def test_an_unknown_key_brings_the_refresh_forward() -> None:
     assert ring.next_due(NOW + 100) == _REFRESH
 
 
-def test_an_unknown_key_soon_after_a_refresh_is_not_forgotten() -> None:
+def test_an_unknown_key_soon_after_another_is_not_forgotten() -> None:
     ring = _ring()
+    ring.unknown_key(NOW)
     _deliver(ring, keys.jwks(_ONE), NOW)
     ring.unknown_key(NOW + 1)
     assert ring.next_due(NOW + 1) == _PAUSE - 1
@@ -392,8 +393,18 @@ def test_an_unknown_key_soon_after_a_refresh_is_not_forgotten() -> None:
     assert len(ring.due(NOW + _PAUSE)) == 1
 
 
+def test_an_unknown_key_right_after_a_refresh_that_no_token_wanted_brings_the_next_at_once() -> None:
+    ring = _ring()
+    _deliver(ring, keys.jwks(_ONE), NOW)
+    ring.unknown_key(NOW + 1)
+    _deliver(ring, keys.jwks(_TWO), NOW + 1)
+    ring.unknown_key(NOW + 2)
+    assert ring.next_due(NOW + 2) == _PAUSE - 1
+
+
 def test_an_unknown_key_never_puts_a_refresh_off() -> None:
     ring = _ring(unknown_key_interval=1000)
+    ring.unknown_key(NOW)
     _deliver(ring, keys.jwks(_ONE), NOW)
     ring.unknown_key(NOW + 1)
     assert ring.next_due(NOW + 1) == _REFRESH - 1
@@ -433,6 +444,19 @@ def test_a_flood_of_unknown_keys_costs_one_refresh_an_interval(outcome: str) -> 
         assert all(later - earlier >= _PAUSE for earlier, later in itertools.pairwise(times))
 
 
+@pytest.mark.parametrize("retry", [_PAUSE, 3])
+def test_a_flood_that_follows_planned_fetches_costs_one_more(retry: float) -> None:
+    ring, starts = _ring(retry_interval=retry), 0
+    ring.failed(_only(ring.due(NOW)), "down", NOW)
+    for tenth in range(1, 600):
+        now = NOW + tenth / 10
+        ring.unknown_key(now)
+        for fetch in ring.due(now):
+            starts += 1
+            ring.failed(fetch, "down", now)
+    assert starts == (6 if retry == _PAUSE else 20)  # those that the outage itself plans, and no more
+
+
 # --- the clock -----------------------------------------------------------------------------------------------------
 
 
@@ -459,6 +483,7 @@ def test_a_clock_that_is_set_back_does_not_end_refreshing(
 
 def test_a_clock_that_is_set_back_does_not_end_early_refreshes() -> None:
     ring = _ring()
+    ring.unknown_key(NOW)
     _deliver(ring, keys.jwks(_ONE), NOW)
     ring.unknown_key(NOW - 86400)
     assert ring.next_due(NOW - 86400) == _PAUSE
