@@ -21,7 +21,7 @@ from vmgw_addons.observability import (
     WorkerMetrics,
 )
 from vmgw_addons.process import Configuration, Lifecycle
-from vmgw_addons.sources import KeyRefresh, LimitsReload, UsageExchange, UsageRefresh
+from vmgw_addons.sources import KeyRefresh, LimitsReload, PasswordChecks, UsageExchange, UsageRefresh
 from vmgw_addons.state import CaptureStatus, Cycles, InForce, Process, Reloads
 from vmgw_addons.steps import (
     AccessControl,
@@ -44,7 +44,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
     keys = KeyRefresh(in_force, background)
     telemetry = Telemetry(in_force, cycles)
     connections = UpstreamConnections(in_force)
-    access_control = AccessControl(in_force, cycles, keys, gate)
+    access_control = AccessControl(in_force, cycles, keys, PasswordChecks(background), gate)
     rate_limit = RateLimit(in_force, background, cycles)
     for collector in (
         StateMetrics(in_force, process, background, reloads, capture),
@@ -61,6 +61,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
     listener = Listener(in_force, process, background, fast, reloads["certificate"])
     lifecycle = Lifecycle(in_force, process, background, configuration, keys, listener, fast, calls)
     pages.reload_all = lifecycle.reload_everywhere
+    pages.begin = access_control.begin
     return [
         configuration,
         lifecycle,

@@ -257,10 +257,11 @@ def _certificate_ends(settings: Settings) -> dict[str, float]:
 
 
 def _endpoints(settings: Settings) -> tuple[object, ...]:
-    """Return the settings that the fetched keys depend on."""
+    """Return the settings that the key ring is built from, apart from static keys."""
     return (
         settings.auth_jwks_endpoints,
         settings.auth_oidc_discovery_endpoints,
         settings.auth_keys_refresh_interval,
         settings.auth_issuer,
+        bool(settings.auth_credentials_file),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from vmgw_addons.state import Configured, path_prefix
 from vmgw_core.access import read_access_policy
 from vmgw_core.backends import Backend, BackendGroup
 from vmgw_core.configuration import ClientTLS, Settings
+from vmgw_core.credentials import Credentials, read_credentials
 from vmgw_core.enforcement import Policy
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Limit, Limiter
@@ -54,6 +56,7 @@ def build_keyring(settings: Settings, static: Sequence[VerificationKey]) -> KeyR
         oidc_endpoints=settings.auth_oidc_discovery_endpoints,
         issuers=_issuers(settings),
         refresh_interval=settings.auth_keys_refresh_interval,
+        verifying=bool(settings.auth_credentials_file),  # without a key, nobody but these credentials may pass
     )
 
 
@@ -96,6 +99,15 @@ def token_rules(settings: Settings) -> TokenRules:
     )
 
 
+def _credentials(settings: Settings, rules: TokenRules) -> Credentials | None:
+    location = settings.auth_credentials_file
+    if not location:
+        return None
+    flag, tls = "-auth.credentialsFile", TLSFiles(settings.client_tls("auth"))
+    name = shown(flag, location)
+    return read_credentials(read(flag, location, tls), name, grants=rules.grants, seed=os.urandom(32))
+
+
 def build_policy(settings: Settings, keyring: KeyRing, before: Policy | None = None) -> Policy:
     """Build the policy. The state of the backends is taken over from the policy ``before``.
 
@@ -119,12 +131,16 @@ def build_policy(settings: Settings, keyring: KeyRing, before: Policy | None = N
     if settings.auth_issuer and auth and keyring.keyset is None:
         raise ConfigurationError("-auth.issuer needs keys: without keys, tokens are not verified")
     cache_bytes = settings.auth_token_cache_size
+    rules = token_rules(settings)
+    credentials = _credentials(settings, rules)
     return Policy(
-        verifier=TokenVerifier(keyring.keyset, rules=token_rules(settings), cache_bytes=cache_bytes),
+        verifier=TokenVerifier(keyring.keyset, rules=rules, cache_bytes=cache_bytes),
+        credentials=credentials,
         token_source=TokenSource(
             headers=tuple(dict.fromkeys(header.lower().encode() for header in settings.auth_http_header)),
             allow_without_prefix=settings.auth_http_header_allow_without_prefix,
             basic_user=settings.auth_basic_user or None,
+            machines=credentials is not None,
         ),
         cluster=cluster,
         read=read,
@@ -157,10 +173,12 @@ def describe_keys(configured: Configured) -> str:
     """Describe in one line what verifies tokens."""
     if configured.policy is not None and not configured.policy.auth:
         return "-enable.auth is not set: NO token is needed, anybody who can connect can use any tenant"
+    credentials = None if configured.policy is None else configured.policy.credentials
+    beside = "" if credentials is None else f", {len(credentials)} credentials"
     keyset = configured.keyring.keyset if configured.keyring is not None else None
     if keyset is None:
         return "0 keys loaded: token signatures are NOT verified, anybody can make a token"
-    return f"{len(keyset)} key{'' if len(keyset) == 1 else 's'} loaded"
+    return f"{len(keyset)} key{'' if len(keyset) == 1 else 's'}{beside} loaded"
 
 
 def _backends(flag: str, urls: Sequence[str], before: BackendGroup | None) -> BackendGroup | None:

@@ -11,9 +11,9 @@ from contextlib import suppress
 from mitmproxy.connection import Client
 from mitmproxy.http import HTTPFlow
 
-from vmgw_addons.sources import KeyRefresh
+from vmgw_addons.sources import KeyRefresh, PasswordChecks
 from vmgw_addons.state import Cycles, InForce, hide_token
-from vmgw_core.enforcement import Cycle, State, access_of
+from vmgw_core.enforcement import Cycle, Policy, State, access_of
 from vmgw_core.errors import BadSignature, Refusal, SignatureNotChecked, TokenRefused, UnknownKey
 from vmgw_core.http import Response, check_fields, refusal_response
 from vmgw_core.tokens import KEY_WAIT
@@ -27,18 +27,24 @@ class AccessControl:
     """Checks the token and what it allows, and refuses the request otherwise."""
 
     def __init__(
-        self, in_force: InForce, cycles: Cycles, keys: KeyRefresh, gate: Callable[[Client], asyncio.Event] | None = None
+        self,
+        in_force: InForce,
+        cycles: Cycles,
+        keys: KeyRefresh,
+        passwords: PasswordChecks,
+        gate: Callable[[Client], asyncio.Event] | None = None,
     ) -> None:
         """``gate`` returns the event of a client of the flow lane that must be set for reading from it."""
         self.in_force = in_force
         self.cycles = cycles
         self.keys = keys
+        self.passwords = passwords
         self.gate = gate
         self.checking: dict[HTTPFlow, Cycle] = {}
-        """The flows that wait for keys."""
+        """The flows that wait for keys or a password."""
 
     def requestheaders(self, flow: HTTPFlow) -> Awaitable[None] | None:
-        """Decide, or wait for keys: mitmproxy awaits what a hook returns."""
+        """Decide, or wait for keys or a password: mitmproxy awaits what a hook returns."""
         if flow.response is not None or not flow.live:
             return None
         cycle = self.cycles.of(flow)
@@ -57,7 +63,7 @@ class AccessControl:
         return None
 
     async def wait(self, flow: HTTPFlow, cycle: Cycle, fetched: asyncio.Event) -> None:
-        """Decide after keys were fetched, or after ``KEY_WAIT``. Until then, nothing is read from the client."""
+        """Decide after that is done, or after ``KEY_WAIT``. Until then, nothing is read from the client."""
         reading = asyncio.Event() if self.gate is None else self.gate(flow.client_conn)
         reading.clear()
         try:
@@ -82,15 +88,24 @@ class AccessControl:
             cycle.end()
 
     def authorize(self, cycle: Cycle, waiter: Callable[[], None]) -> bool:
-        """Decide on the head. Return False if keys are being fetched for it: see ``Cycle.authorize``."""
+        """Decide on the head. Return False if it must wait: see ``Cycle.authorize``."""
         if cycle.authorize(self.in_force.configured.gateway, waiter):
             return True
-        self.keys.wake.set()
+        self.begin(cycle.policy)
         return False
 
+    def begin(self, policy: Policy | None) -> None:
+        """Do what requests wait for: fetch keys, check passwords."""
+        self.keys.wake.set()
+        if policy is not None and policy.credentials is not None:
+            self.passwords.begin(policy.credentials)
+
     def recheck(self, cycle: Cycle, *, last: bool = False) -> bool:
-        """Decide again, with the keys in force now."""
-        return cycle.recheck(self.in_force.configured.gateway, time.time(), last=last)
+        """Decide again, with what is in force now. Return False if it must wait on."""
+        if cycle.recheck(self.in_force.configured.gateway, time.time(), last=last):
+            return True
+        self.begin(cycle.policy)
+        return False
 
     def refuse(self, cycle: Cycle, refusal: Refusal) -> Response:
         """Return the response to a refusal. Log it, and fetch keys if the token's key is not known."""

@@ -34,8 +34,8 @@ def _tls(side: str) -> dict[str, tuple[str, ...]]:
 NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     **_all(
         "auth.httpHeader auth.basicUser auth.httpHeaderAllowWithoutPrefix auth.publicKeyFiles auth.publicKeys "
-        "auth.jwksEndpoints auth.oidcDiscoveryEndpoints auth.issuer auth.policy auth.audience auth.requiredClaims "
-        "auth.leeway auth.maxTokenSize auth.tokenCacheSize logInvalidAuthTokens",
+        "auth.jwksEndpoints auth.oidcDiscoveryEndpoints auth.issuer auth.policy auth.credentialsFile auth.audience "
+        "auth.requiredClaims auth.leeway auth.maxTokenSize auth.tokenCacheSize logInvalidAuthTokens",
         "enable.auth",
     ),
     **_all("auth.keysRefreshInterval", "auth.jwksEndpoints", "auth.oidcDiscoveryEndpoints"),
@@ -44,6 +44,7 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
         "auth.jwksEndpoints=https:",
         "auth.oidcDiscoveryEndpoints",
         "auth.policy=https:",
+        "auth.credentialsFile=https:",
     ),
     **_tls("read"),
     **_tls("write"),

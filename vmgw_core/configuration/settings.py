@@ -18,7 +18,9 @@ from typing import Any, Final, Literal
 
 from .flag import ARRAY, BOOL, DURATION, FLOAT, INT, SIZE, STRING, Flag, Kind
 
-_PROVIDERS: Final = "-auth.jwksEndpoints, -auth.oidcDiscoveryEndpoints and the URL of -auth.policy"
+_PROVIDERS: Final = (
+    "-auth.jwksEndpoints, -auth.oidcDiscoveryEndpoints and the URLs of -auth.policy and -auth.credentialsFile"
+)
 _FROM_FILE: Final = "file:///path names a file that holds it, read again when it changes."
 _NO_LICENSE: Final = "this is open software, no license is needed"
 _NO_DATA: Final = "the gateway keeps no data files"
@@ -112,6 +114,9 @@ class Settings:
     auth_policy: str = _flag("auth.policy", STRING, "",
         "A file or URL that says which claims of a token grant which access, for identity providers that cannot issue "
         "the claim vm_access. See docs/identity.md.")
+    auth_credentials_file: str = _flag("auth.credentialsFile", STRING, "",
+        "A file or URL with API keys and Basic users, and what they may do, for machines without an identity provider. "
+        "See docs/identity.md.", secret=True)
     auth_leeway: float = _flag("auth.leeway", DURATION, "0s",
         "How far the clocks of issuer and gateway may differ when exp and nbf are checked.", least="0s")
     auth_max_token_size: int = _flag("auth.maxTokenSize", SIZE, "32KiB",

@@ -30,12 +30,14 @@ from typing import Final
 from vmgw_core.backends import Concurrency, Member
 from vmgw_core.base import Access, TenantID
 from vmgw_core.errors import (
+    Awaited,
     BackendFailure,
     BackendTimeout,
     BackendUnreachable,
     BadSignature,
     Cause,
     InternalError,
+    PasswordUnchecked,
     Refusal,
     TooManyAtOnce,
     UnknownKey,
@@ -53,7 +55,7 @@ class State(Enum):
     """How far a request has come."""
 
     HEAD = "head"  # nothing is decided yet
-    CHECKING = "checking"  # no key verifies its token, and keys are being fetched
+    CHECKING = "checking"  # its token or password is being checked: keys are fetched, or the password is hashed
     AUTHORIZED = "authorized"  # its route and token allow it
     QUEUED = "queued"  # it waits for a slot of the concurrency limit
     ENTERED = "entered"  # it has its slot
@@ -105,8 +107,9 @@ class Cycle:
     """One request. ``at`` is Unix time in seconds; the carrier chooses the clock of the other times."""
 
     __slots__ = (
-        "_has_slot", "_held", "_retried", "_tried", "_waiter", "asked", "at", "checked", "gateway", "grant", "head",
-        "kept_form", "member", "meter", "own_page", "refusal", "responding", "sent", "started", "state", "upstream",
+        "_awaited", "_has_slot", "_held", "_retried", "_tried", "_waiter", "asked", "at", "checked", "gateway", "grant",
+        "head", "kept_form", "member", "meter", "own_page", "refusal", "responding", "sent", "started", "state",
+        "upstream",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, *, at: float, started: float) -> None:
@@ -118,7 +121,7 @@ class Cycle:
         self.state = State.HEAD
         self.gateway: Gateway | None = None
         self.checked = False
-        """Whether keys were fetched for it, or are being fetched."""
+        """Whether it has waited for keys or a password, or does."""
         self.own_page = False
         """Whether the gateway responds with a page of its own, without a decision."""
         self.grant: Grant | None = None
@@ -135,6 +138,7 @@ class Cycle:
         """Bytes of the response's content that were sent to the client."""
         self.kept_form: bytes | None = None
         """The client's form, if the carrier keeps it to show or to capture it."""
+        self._awaited: Awaited | None = None
         self._held = 0
         self._has_slot = False
         self._retried = False
@@ -152,17 +156,18 @@ class Cycle:
     def authorize(self, gateway: Gateway | None, waiter: Callable[[], None] | None = None) -> bool:
         """Check the route and the token: HEAD to AUTHORIZED. ``gateway`` None: no configuration was accepted.
 
-        With ``waiter``: if no key verifies the token, and keys are about to be fetched, go to CHECKING and return
-        False. ``waiter`` is called when a fetch has ended; the carrier then calls ``recheck``.
+        With ``waiter``: if no key verifies the token, and keys are about to be fetched, or if a password must be
+        checked, go to CHECKING and return False. ``waiter`` is called when that is done; the carrier then calls
+        ``recheck``.
         """
         self._leave("authorize", State.HEAD)
         self._waiter = waiter
         return self._judge(gateway, self.at)
 
     def recheck(self, gateway: Gateway | None, now: float, *, last: bool = False) -> bool:
-        """Check the token again: CHECKING to AUTHORIZED. Return False if another fetch must end first.
+        """Check the token again: CHECKING to AUTHORIZED. Return False if there is more to wait for.
 
-        ``now`` is Unix time. ``last``: ``KEY_WAIT`` has passed, so a token that is still not verified is refused.
+        ``now`` is Unix time. ``last``: ``KEY_WAIT`` has passed, so what is still not verified is refused.
         """
         self._leave("recheck", State.CHECKING)
         self._stop_waiting()
@@ -176,21 +181,21 @@ class Cycle:
         self.gateway = gateway
         try:
             self.grant = admit(gateway.policy, self.head, self.at)
-        except (UnknownKey, BadSignature):
-            if self._waiter is None or gateway.keys is None or not gateway.keys.wait(self._waiter, now):
+        except (UnknownKey, BadSignature, PasswordUnchecked) as refusal:
+            awaited = refusal.attempt if isinstance(refusal, PasswordUnchecked) else gateway.keys
+            if self._waiter is None or awaited is None or not awaited.wait(self._waiter, now):
                 raise
-            self.state, self.checked = State.CHECKING, True
+            self.state, self.checked, self._awaited = State.CHECKING, True, awaited
             return False
         self._waiter = None
         self.state = State.AUTHORIZED
         return True
 
     def _stop_waiting(self) -> None:
-        """Do not wait for keys any longer."""
-        assert self.gateway is not None
-        assert self.gateway.keys is not None
+        """Do not wait for keys or a password any longer."""
+        assert self._awaited is not None
         assert self._waiter is not None
-        self.gateway.keys.give_up(self._waiter)
+        self._awaited.give_up(self._waiter)
 
     def enter(self) -> bool:
         """Take a slot of the concurrency limit: AUTHORIZED to ENTERED. Return False if there is none."""

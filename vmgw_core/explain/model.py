@@ -92,6 +92,8 @@ class TokenReport:
     claims: Mapping[str, object] | None = field(repr=False)
     verified: bool
     key: VerificationKey | None
+    credential: str | None = None
+    """The kind and name of the credential in ``-auth.credentialsFile``, if it is no token."""
 
     def as_json(self) -> dict[str, object]:
         """Return the header, claims and key of a token."""
@@ -100,6 +102,7 @@ class TokenReport:
             "claims": None if self.claims is None else dict(self.claims),
             "verified": self.verified,
             "key": self.key and key_as_json(self.key),
+            **({} if self.credential is None else {"credential": self.credential}),
         }
 
 

@@ -69,7 +69,8 @@ def name_of(redacted: str) -> str:
 
 def token_of(head: RequestHead, source: TokenSource) -> str | None:
     try:
-        return source.find(head.headers)
+        found = source.find(head.headers)
+        return found if isinstance(found, str) else None
     except (errors.MissingToken, errors.MalformedToken, errors.BadRequest):
         return None
 

@@ -19,13 +19,13 @@ from .keys import (
 )
 from .rules import ClaimPath, RequiredClaim, TokenRules
 from .selector import Matcher, Selector, SelectorError, parse_selector
-from .source import TokenSource, as_bearer
+from .source import BasicCredentials, TokenSource, as_bearer, is_api_key
 from .unverified import peek
 from .verifier import Token, TokenVerifier
 
 __all__ = [
-    "KEY_WAIT", "MIN_RSA_BITS", "VM_ACCESS", "AccessMode", "ClaimPath", "Fetch", "Grants", "IssuerPattern",
-    "KeyDocumentError", "KeyRing", "KeySet", "Matcher", "RequiredClaim", "Selector", "SelectorError", "Token",
-    "TokenRules", "TokenSource", "TokenVerifier", "VMAccessClaim", "VerificationKey", "as_bearer", "keys_from_jwks",
-    "keys_from_pem", "parse_selector", "peek", "told",
+    "KEY_WAIT", "MIN_RSA_BITS", "VM_ACCESS", "AccessMode", "BasicCredentials", "ClaimPath", "Fetch", "Grants",
+    "IssuerPattern", "KeyDocumentError", "KeyRing", "KeySet", "Matcher", "RequiredClaim", "Selector", "SelectorError",
+    "Token", "TokenRules", "TokenSource", "TokenVerifier", "VMAccessClaim", "VerificationKey", "as_bearer",
+    "is_api_key", "keys_from_jwks", "keys_from_pem", "parse_selector", "peek", "told",
 ]  # fmt: skip

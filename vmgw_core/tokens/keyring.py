@@ -167,7 +167,9 @@ class KeyRing:
         refresh_interval: float = 300,
         retry_interval: float = 10,
         unknown_key_interval: float = 10,
+        verifying: bool = False,
     ) -> None:
+        """``verifying``: verify signatures, so refuse every token, even if there are no keys and no endpoints."""
         for interval in (refresh_interval, retry_interval, unknown_key_interval):
             if not 0 < interval < math.inf:
                 raise ConfigurationError("the interval between fetches of keys must be longer than 0 seconds")
@@ -178,7 +180,7 @@ class KeyRing:
         endpoints = [(f"-auth.jwksEndpoints[{i}]", url, False) for i, url in enumerate(jwks_endpoints)]
         endpoints += [(f"-auth.oidcDiscoveryEndpoints[{i}]", url, True) for i, url in enumerate(oidc_endpoints)]
         self._sources = {name: _new_source(name, url, oidc) for name, url, oidc in endpoints}
-        self._verifying = bool(self._static or self._sources)
+        self._verifying = verifying or bool(self._static or self._sources)
         self._issuers = tuple(issuers)
         self._keyset = KeySet(self._static, self._issuers)
         self._waiters: dict[Callable[[], None], None] = {}

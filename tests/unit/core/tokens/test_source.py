@@ -120,6 +120,7 @@ def test_any_header_is_a_text_of_it_or_refused(values: list[bytes], allow: bool)
         return
     assert token
     [value] = values
+    assert isinstance(token, str)
     assert token in value.decode("latin-1") or value[:5].lower() == b"basic"
 
 
