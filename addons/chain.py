@@ -6,6 +6,7 @@ from vmgw_addons.capture import Capture, FlowReplay, ServerReplay
 from vmgw_addons.interactive import Explanation
 from vmgw_addons.lanes.fast import Backends, FastLane, Services
 from vmgw_addons.lanes.flow import ConnectionSeal, FlowKeepAlive, FlowLane, UpstreamConnections
+from vmgw_addons.lanes.flow.upstreams import gate
 from vmgw_addons.listener import Listener
 from vmgw_addons.login import LoginPages
 from vmgw_addons.observability import (
@@ -21,7 +22,7 @@ from vmgw_addons.observability import (
     WorkerMetrics,
 )
 from vmgw_addons.process import Configuration, Lifecycle
-from vmgw_addons.sources import KeyRefresh, LimitsReload, UsageExchange, UsageRefresh
+from vmgw_addons.sources import KeyRefresh, LimitsReload, PasswordChecks, UsageExchange, UsageRefresh
 from vmgw_addons.state import CaptureStatus, Cycles, InForce, Process, Reloads
 from vmgw_addons.steps import (
     AccessControl,
@@ -44,7 +45,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
     keys = KeyRefresh(in_force, background)
     telemetry = Telemetry(in_force, cycles)
     connections = UpstreamConnections(in_force)
-    access_control = AccessControl(in_force, cycles, keys)
+    access_control = AccessControl(in_force, cycles, keys, PasswordChecks(background), gate)
     rate_limit = RateLimit(in_force, background, cycles)
     for collector in (
         StateMetrics(in_force, process, background, reloads, capture),
@@ -62,6 +63,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
     listener = Listener(in_force, process, background, fast, reloads["certificate"])
     lifecycle = Lifecycle(in_force, process, background, configuration, keys, listener, fast, calls)
     pages.reload_all = lifecycle.reload_everywhere
+    pages.begin = access_control.begin
     return [
         configuration,
         lifecycle,

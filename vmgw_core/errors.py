@@ -7,8 +7,9 @@ password. It may hold text that the client sent, so escape it in logs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 
 class VmgwError(Exception):
@@ -46,6 +47,18 @@ class Cause(StrEnum):
     RESOURCES = "resources"
     """File descriptors, memory or ports are exhausted."""
     OTHER = "other"
+
+
+class Awaited(Protocol):
+    """Something that a decision may wait for: keys that are fetched, a password that is checked."""
+
+    def wait(self, waiter: Callable[[], None], now: float) -> bool:
+        """Call ``waiter`` when it is done. Return False if it will not be soon, or too many wait."""
+        ...
+
+    def give_up(self, waiter: Callable[[], None]) -> None:
+        """Do not call ``waiter``."""
+        ...
 
 
 class Refusal(VmgwError):
@@ -124,6 +137,10 @@ class WrongIssuer(UnknownKey, code="wrong_issuer"):
 
 class BadSignature(TokenRefused, code="bad_signature"):
     """No candidate key verifies the signature."""
+
+
+class UnknownCredentials(TokenRefused, code="unknown_credentials"):
+    """No such API key, no such user, or a wrong password: not told apart."""
 
 
 class TokenExpired(TokenRefused, code="expired"):
@@ -224,6 +241,15 @@ class RateLimited(Refusal, status=429, code="rate_limited"):
 
 class TooManyAtOnce(Refusal, status=429, code="too_many_at_once"):
     """A concurrency limit is reached (``-maxConcurrentRequests``, ``-maxConcurrentPerTenant``)."""
+
+
+class PasswordUnchecked(TooManyAtOnce, code="password_unchecked"):
+    """The password of a user could not be checked in time: too many others are being checked."""
+
+    def __init__(self, message: str, attempt: Awaited | None = None) -> None:
+        super().__init__(message)
+        self.attempt = attempt
+        """What a request may wait for."""
 
 
 class HeadTooLarge(Refusal, status=431, code="head_too_large"):

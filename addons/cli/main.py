@@ -32,6 +32,7 @@ from .waiting import waiting_for
 logger = logging.getLogger(__name__)
 
 _COMMANDS = {
+    "credentials": "Make API keys, and hashes of passwords.",
     "explain": "Explain what the gateway would do with a request, and why.",
     "policy": "Test what an access policy grants to the claims of a token.",
     "replay": "Replay captured requests: what would another policy change?",
@@ -44,8 +45,8 @@ _USAGE = """\
 vmgateway needs at least a backend, and a key to verify tokens with:
   vmgateway -enable.auth -auth.publicKeyFiles=public.pem \\
     -read.url=http://localhost:8428 -write.url=http://localhost:8428
-vmgateway -help lists all flags. vmgateway explain, policy, replay and token
--help tell about the other commands.
+vmgateway -help lists all flags. vmgateway credentials, explain, policy, replay
+and token -help tell about the other commands.
 """
 
 

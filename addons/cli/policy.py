@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vmgw_addons.outgoing import describe, download
+from vmgw_addons.outgoing import TLSFiles, describe, download
 from vmgw_addons.process import build_keyring, build_policy, read_static_keys
 from vmgw_core.configuration import Settings
 from vmgw_core.enforcement import Policy
@@ -38,7 +38,7 @@ def make_policy(settings: Settings, now: float, jwks_file: str | None = None) ->
         static += read_jwks(jwks_file)
         settings = replace(settings, auth_jwks_endpoints=(), auth_oidc_discovery_endpoints=())
     keyring = build_keyring(settings, static)
-    fetch_keys(keyring, now)
+    fetch_keys(keyring, now, TLSFiles(settings.client_tls("auth")))
     return build_policy(settings, keyring)
 
 
@@ -49,11 +49,11 @@ def read_jwks(path: str) -> list[VerificationKey]:
     except KeyDocumentError as error:
         raise ConfigurationError(f"--jwks-file {path}: {error}") from None
     if not result.keys:
-        raise ConfigurationError(f"--jwks-file {path}: no usable key{''.join(f'; {line}' for line in result.skipped)}")
+        raise ConfigurationError(f"--jwks-file {path}: {result.why_none()}")
     return list(result.keys)
 
 
-def fetch_keys(keyring: KeyRing, now: float) -> None:
+def fetch_keys(keyring: KeyRing, now: float, tls: TLSFiles) -> None:
     """Fetch the keys of all endpoints once. Raises ``ConfigurationError`` if one has no keys."""
     for _ in range(_MAX_FETCHES):  # OpenID Connect discovery takes two fetches
         fetches = keyring.due(now)
@@ -62,7 +62,7 @@ def fetch_keys(keyring: KeyRing, now: float) -> None:
         for fetch in fetches:
             try:
                 with waiting_for(f"fetching the keys of {fetch.source}"):
-                    document = download(fetch.url)
+                    document = download(fetch.url, tls)
             except Exception as error:  # whatever a library raises
                 keyring.failed(fetch, describe(error), now)
             else:

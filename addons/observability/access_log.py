@@ -60,6 +60,7 @@ class AccessLog:
             "client": head.client,
             "tenant": _tenant(grant, token),
             "subject": None if token is None or token.subject is None else shortened(token.subject, _LONGEST),
+            **({} if token is None or token.credential is None else {"credential": token.credential}),
             "access": "page" if cycle.own_page else None if route is None else route.access.value,
             "method": shortened(head.method, 20),
             "route": None if route is None else route.path,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -17,8 +19,10 @@ from vmgw_addons.state.page_access import page
 from vmgw_addons.steps import respond
 from vmgw_addons.support import Background, in_thread
 from vmgw_core.configuration import flags_page
-from vmgw_core.enforcement import TENANTS, tenants_page
+from vmgw_core.enforcement import TENANTS, Policy, awaited_by, tenants_page
+from vmgw_core.errors import Awaited
 from vmgw_core.http import CORS, Headers, RequestHead, Response
+from vmgw_core.tokens import KEY_WAIT
 
 from .metrics import Telemetry
 from .profiler import Profiler
@@ -63,6 +67,8 @@ class StatusPages:
         self.login: LoginPages | None = None
         self.reload_all: Callable[[], Awaitable[bool]] | None = None
         """The action of ``/-/reload``: returns whether all processes have reloaded."""
+        self.begin: Callable[[Policy], None] = lambda policy: None
+        """Begins what a token waits for: ``AccessControl.begin``."""
         self.open: dict[str, Callable[[str], Response]] = {
             "/": lambda query: page(200, _ROOT, _HTML, extra=CORS),
             "/health": lambda query: self.health(),
@@ -111,8 +117,7 @@ class StatusPages:
         if path in self.open:
             return self.open[path](query)
         if path == TENANTS and self.in_force.configured.policy is not None:
-            head = RequestHead(method=method, target=target, headers=headers, client="")
-            return tenants_page(self.in_force.configured.policy, head, time.time())
+            return self.tenants(RequestHead(method=method, target=target, headers=headers, client=""))
         if path not in self.guarded:
             return None
         if access is None:
@@ -151,6 +156,25 @@ class StatusPages:
         """Make ``response`` that of the flow, without its private headers: the lane adds them when it is sent."""
         self.cycles.of(flow).private_headers = response.private
         respond(flow, response)
+
+    def tenants(self, head: RequestHead) -> Response | Awaitable[Response] | None:
+        """Return the tenants of the token, after its key is fetched or its password is checked if that is needed."""
+        policy, keyring = self.in_force.configured.policy, self.in_force.configured.keyring
+        assert policy is not None
+        awaited = awaited_by(keyring, policy, head, time.time()) if policy.cluster else None
+        page = tenants_page(policy, head, time.time())
+        return page if awaited is None or page is None else self._tenants(awaited, policy, head)
+
+    async def _tenants(self, awaited: Awaited, policy: Policy, head: RequestHead) -> Response:
+        done = asyncio.Event()
+        if awaited.wait(done.set, time.time()):
+            self.begin(policy)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(done.wait(), KEY_WAIT)
+            awaited.give_up(done.set)
+        page = tenants_page(self.in_force.configured.policy or policy, head, time.time())
+        assert page is not None
+        return page
 
     # --- open to everybody -----------------------------------------------------------------------------------------
 

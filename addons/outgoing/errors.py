@@ -140,5 +140,6 @@ def _chain(error: BaseException) -> list[BaseException]:
     cause: object = error
     while isinstance(cause, BaseException) and len(causes) < 10:
         causes.append(cause)
-        cause = cause.__cause__ or cause.__context__ or getattr(cause, "reason", None)
+        wrapped = next((argument for argument in cause.args if isinstance(argument, BaseException)), None)
+        cause = cause.__cause__ or cause.__context__ or getattr(cause, "reason", None) or wrapped
     return causes

@@ -204,20 +204,25 @@ def send(
     *,
     deadline: float = DOWNLOAD_DEADLINE,
     largest: int = MAX_DOCUMENT,
+    tls: TLSFiles | None = None,
     **request: Any,  # noqa: ANN401
 ) -> bytes:
     """Like :func:`ask`, over a connection of its own."""
     try:
-        with bounded(requests.Session(), url, deadline=deadline, largest=largest) as session:
+        with bounded(requests.Session(), url, tls, deadline=deadline, largest=largest) as session:
             return ask(session, method, url, **request)
     except ConfigurationError as error:
         raise RequestFailed(str(error), Cause.FILE) from None
+    except RequestFailed as error:
+        if tls is None or error.cause is not Cause.CERTIFICATE:
+            raise
+        raise RequestFailed(f"{error} ({tls.described()})", error.cause) from None
 
 
-def download(url: str, *, deadline: float = DOWNLOAD_DEADLINE) -> bytes:
+def download(url: str, tls: TLSFiles | None = None, *, deadline: float = DOWNLOAD_DEADLINE) -> bytes:
     """Fetch a document of at most 1 MiB, uncompressed. Raises ``RequestFailed``."""
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-    return send("GET", url, headers=headers, deadline=deadline)
+    return send("GET", url, headers=headers, deadline=deadline, tls=tls)
 
 
 class Endpoint:

@@ -10,18 +10,19 @@ from vmgw_core.errors import ConfigurationError
 
 from .errors import RequestFailed, describe
 from .http import download
+from .tls_files import TLSFiles
 
 MAX_BYTES: Final = 1 << 20
 
 
-def read(flag: str, location: str) -> bytes:
+def read(flag: str, location: str, tls: TLSFiles | None = None) -> bytes:
     """Read at most ``MAX_BYTES`` and one more, so that a larger file is refused and not cut off.
 
     Blocks, up to 15 seconds for a URL. Raises ``ConfigurationError``, without credentials.
     """
     try:
         if is_url(location):
-            return download(location)
+            return download(location, tls)
         with Path(location).open("rb") as file:
             return file.read(MAX_BYTES + 1)
     except (RequestFailed, OSError, ValueError) as error:  # ValueError: a path with a NUL

@@ -27,6 +27,16 @@ class TLSFiles:
         """Return a value that changes when one of the files does."""
         return tuple(map(file_version, filter(None, (self.flags.ca_file, self.flags.cert_file, self.flags.key_file))))
 
+    def described(self) -> str:
+        """Return which flags set what: a hint for a certificate that one of the two sides refuses."""
+        files, side = self.flags, self.flags.side
+        trusted = f"-{side}.tlsCAFile {files.ca_file}" if files.ca_file else f"the system's, without -{side}.tlsCAFile"
+        parts = [f"authorities: {trusted}"]
+        if files.server_name:
+            parts.append(f"name: -{side}.tlsServerName {files.server_name}")
+        shown = f"-{side}.tlsCertFile {files.cert_file}" if files.cert_file else f"none, without -{side}.tlsCertFile"
+        return "; ".join([*parts, f"client certificate: {shown}"])
+
     def context(self, *variables: str) -> ssl.SSLContext:
         """Build the context.
 

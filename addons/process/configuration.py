@@ -253,7 +253,7 @@ def _named(options: set[str]) -> list[str]:
 def _certificate_ends(settings: Settings) -> dict[str, float]:
     """Return when the certificates that the gateway shows to servers expire, by flag. Blocks."""
     found = {}
-    for side in ("read", "write", "datasource"):
+    for side in ("auth", "read", "write", "datasource"):
         path = settings.client_tls(side).cert_file
         end = certificate_end(path) if path else None
         if end is not None:
@@ -262,10 +262,11 @@ def _certificate_ends(settings: Settings) -> dict[str, float]:
 
 
 def _endpoints(settings: Settings) -> tuple[object, ...]:
-    """Return the settings that the fetched keys depend on."""
+    """Return the settings that the key ring is built from, apart from static keys."""
     return (
         settings.auth_jwks_endpoints,
         settings.auth_oidc_discovery_endpoints,
         settings.auth_keys_refresh_interval,
         settings.auth_issuer,
+        bool(settings.auth_credentials_file),
     )

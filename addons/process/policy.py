@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from vmgw_addons.outgoing import read, shown
+from vmgw_addons.outgoing import TLSFiles, read, shown
 from vmgw_addons.state import Configured, path_prefix
 from vmgw_core.access import read_access_policy
 from vmgw_core.backends import Backend, BackendGroup
-from vmgw_core.configuration import Settings
+from vmgw_core.configuration import ClientTLS, Settings
+from vmgw_core.credentials import Credentials, read_credentials
 from vmgw_core.enforcement import Policy
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Limit, Limiter
@@ -42,13 +44,20 @@ def read_static_keys(settings: Settings) -> list[VerificationKey]:
 
 
 def build_keyring(settings: Settings, static: Sequence[VerificationKey]) -> KeyRing:
-    """Build the key ring, with static keys and endpoints. Raises ``ConfigurationError`` if an URL is not valid."""
+    """Build the key ring, with static keys and endpoints.
+
+    Raises ``ConfigurationError`` if a URL is not valid, or a file of ``-auth.tls*`` cannot be used.
+    """
+    tls = settings.client_tls("auth")
+    if tls != ClientTLS():
+        TLSFiles(tls).context()
     return KeyRing(
         static=static,
         jwks_endpoints=settings.auth_jwks_endpoints,
         oidc_endpoints=settings.auth_oidc_discovery_endpoints,
         issuers=_issuers(settings),
         refresh_interval=settings.auth_keys_refresh_interval,
+        verifying=bool(settings.auth_credentials_file),  # without a key, nobody but these credentials may pass
     )
 
 
@@ -80,8 +89,8 @@ def token_rules(settings: Settings) -> TokenRules:
         )
     grants = Grants.from_claims
     if settings.auth_policy:
-        name = shown("-auth.policy", settings.auth_policy)
-        grants = read_access_policy(read("-auth.policy", settings.auth_policy), name).grants
+        name, tls = shown("-auth.policy", settings.auth_policy), TLSFiles(settings.client_tls("auth"))
+        grants = read_access_policy(read("-auth.policy", settings.auth_policy, tls), name).grants
     return TokenRules(
         audiences=audiences,
         required=tuple(required),
@@ -89,6 +98,15 @@ def token_rules(settings: Settings) -> TokenRules:
         max_length=min(length, head),
         grants=grants,
     )
+
+
+def _credentials(settings: Settings, rules: TokenRules) -> Credentials | None:
+    location = settings.auth_credentials_file
+    if not location:
+        return None
+    flag, tls = "-auth.credentialsFile", TLSFiles(settings.client_tls("auth"))
+    name = shown(flag, location)
+    return read_credentials(read(flag, location, tls), name, grants=rules.grants, seed=os.urandom(32))
 
 
 def build_policy(settings: Settings, keyring: KeyRing, before: Policy | None = None) -> Policy:
@@ -115,13 +133,17 @@ def build_policy(settings: Settings, keyring: KeyRing, before: Policy | None = N
         raise ConfigurationError("-auth.issuer needs keys: without keys, tokens are not verified")
     cache_bytes = settings.auth_token_cache_size
     login = read_login(settings, keyring)
+    rules = token_rules(settings)
+    credentials = _credentials(settings, rules)
     return Policy(
-        verifier=TokenVerifier(keyring.keyset, rules=token_rules(settings), cache_bytes=cache_bytes),
+        verifier=TokenVerifier(keyring.keyset, rules=rules, cache_bytes=cache_bytes),
+        credentials=credentials,
         token_source=TokenSource(
             headers=tuple(dict.fromkeys(header.lower().encode() for header in settings.auth_http_header)),
             allow_without_prefix=settings.auth_http_header_allow_without_prefix,
             basic_user=settings.auth_basic_user or None,
             session=None if login is None else login.token,
+            machines=credentials is not None,
         ),
         login=login,
         cluster=cluster,
@@ -175,10 +197,12 @@ def describe_keys(configured: Configured) -> str:
     """Describe in one line what verifies tokens."""
     if configured.policy is not None and not configured.policy.auth:
         return "-enable.auth is not set: NO token is needed, anybody who can connect can use any tenant"
+    credentials = None if configured.policy is None else configured.policy.credentials
+    beside = "" if credentials is None else f", {len(credentials)} credentials"
     keyset = configured.keyring.keyset if configured.keyring is not None else None
     if keyset is None:
         return "0 keys loaded: token signatures are NOT verified, anybody can make a token"
-    return f"{len(keyset)} key{'' if len(keyset) == 1 else 's'} loaded"
+    return f"{len(keyset)} key{'' if len(keyset) == 1 else 's'}{beside} loaded"
 
 
 def _backends(flag: str, urls: Sequence[str], before: BackendGroup | None) -> BackendGroup | None:

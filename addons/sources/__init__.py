@@ -8,6 +8,7 @@ from __future__ import annotations
 from .file_exchange import FileExchange
 from .keys import KeyRefresh
 from .limit_reload import LimitsReload, read_in_thread
+from .passwords import PasswordChecks
 from .usage_exchange import UsageExchange, build_exchange
 from .usage_refresh import UsageRefresh
 
@@ -15,6 +16,7 @@ __all__ = [
     "FileExchange",
     "KeyRefresh",
     "LimitsReload",
+    "PasswordChecks",
     "UsageExchange",
     "UsageRefresh",
     "build_exchange",

@@ -7,11 +7,11 @@ import logging
 import time
 from contextlib import suppress
 
-from vmgw_addons.outgoing import download, failure_of
+from vmgw_addons.outgoing import TLSFiles, download, failure_of
 from vmgw_addons.state import InForce
 from vmgw_addons.support import Background, in_thread
 from vmgw_core.errors import Cause
-from vmgw_core.tokens import Fetch, KeyRing
+from vmgw_core.tokens import Fetch, KeyRing, told
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +55,9 @@ class KeyRefresh:
         if keyring is None:
             return
         before = keyring.generation
+        tls = TLSFiles(self.in_force.configured.settings.client_tls("auth"))
         try:
-            document = await in_thread(lambda: download(fetch.url), "key fetch")
+            document = await in_thread(lambda: download(fetch.url, tls), "key fetch")
         except Exception as error:  # refreshing goes on, whatever a library raises
             failure = failure_of(error)
             keyring.failed(fetch, failure.text, time.time())
@@ -67,6 +68,7 @@ class KeyRefresh:
         if keyring.generation != before:
             self.in_force.use_keys()
             logger.info(f"{fetch.source}: refreshed, {len(keyring.keyset or ())} keys in use")
+        keyring.wake()
         self.wake.set()
 
     def note(self, keyring: KeyRing, source: str, cause: Cause) -> None:
@@ -82,5 +84,5 @@ class KeyRefresh:
                 outage.succeeded(f"{source}: keys are fetched again")
             if status.skipped != self.skipped.get(source, ()):
                 self.skipped[source] = status.skipped
-                if status.skipped:
-                    logger.warning(f"{source}: skipped keys: {'; '.join(status.skipped)}")
+                if status.skipped and status.last_error is None:  # the error says it otherwise
+                    logger.warning(f"{source}: skipped keys: {told(status.skipped)}")

@@ -58,6 +58,7 @@ class Configured:
                 clock=time.monotonic,
                 limiter=self.limiter,
                 concurrency=self.concurrency,
+                keys=self.keyring,
                 max_queue=self.settings.max_queue_duration,
                 backend_result=self.note_backend,
             )

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
+from mitmproxy.connection import Client
 from mitmproxy.http import HTTPFlow
 
-from vmgw_addons.sources import KeyRefresh
+from vmgw_addons.sources import KeyRefresh, PasswordChecks
 from vmgw_addons.state import Cycles, InForce, hide_token
-from vmgw_core.enforcement import Cycle, State, answer
+from vmgw_core.enforcement import Cycle, Policy, State, answer
 from vmgw_core.errors import BadSignature, Refusal, SignatureNotChecked, TokenRefused, UnknownKey
 from vmgw_core.http import Response, check_fields
+from vmgw_core.tokens import KEY_WAIT
 
 from .flow_responses import respond
 
@@ -20,24 +26,86 @@ logger = logging.getLogger(__name__)
 class AccessControl:
     """Checks the token and what it allows, and refuses the request otherwise."""
 
-    def __init__(self, in_force: InForce, cycles: Cycles, keys: KeyRefresh) -> None:
+    def __init__(
+        self,
+        in_force: InForce,
+        cycles: Cycles,
+        keys: KeyRefresh,
+        passwords: PasswordChecks,
+        gate: Callable[[Client], asyncio.Event] | None = None,
+    ) -> None:
+        """``gate`` returns the event of a client of the flow lane that must be set for reading from it."""
         self.in_force = in_force
         self.cycles = cycles
         self.keys = keys
+        self.passwords = passwords
+        self.gate = gate
+        self.checking: dict[HTTPFlow, Cycle] = {}
+        """The flows that wait for keys or a password."""
 
-    def requestheaders(self, flow: HTTPFlow) -> None:
+    def requestheaders(self, flow: HTTPFlow) -> Awaitable[None] | None:
+        """Decide, or wait for keys or a password: mitmproxy awaits what a hook returns."""
         if flow.response is not None or not flow.live:
-            return
+            return None
         cycle = self.cycles.of(flow)
         if cycle.state is not State.HEAD:
-            return  # a replayed request
+            return None  # a replayed request
         hide_token(flow, self.in_force.configured.policy)
         try:
             # The check of HTTP/1.1 heads has not seen HTTP/2, nor what addons changed since.
             check_fields(cycle.head, self.in_force.configured.limits.head)
-            cycle.authorize(self.in_force.configured.gateway)
+            fetched = asyncio.Event()
+            if not self.authorize(cycle, fetched.set):
+                self.checking[flow] = cycle
+                return self.wait(flow, cycle, fetched)
         except Refusal as refusal:
             respond(flow, self.refuse(cycle, refusal))
+        return None
+
+    async def wait(self, flow: HTTPFlow, cycle: Cycle, fetched: asyncio.Event) -> None:
+        """Decide after that is done, or after ``KEY_WAIT``. Until then, nothing is read from the client."""
+        reading = asyncio.Event() if self.gate is None else self.gate(flow.client_conn)
+        reading.clear()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(KEY_WAIT):
+                    while cycle.state is State.CHECKING:
+                        await fetched.wait()
+                        fetched.clear()
+                        if cycle.state is State.CHECKING:
+                            self.recheck(cycle)
+            if cycle.state is State.CHECKING:
+                self.recheck(cycle, last=True)
+        except Refusal as refusal:
+            respond(flow, self.refuse(cycle, refusal))
+        finally:
+            reading.set()
+            self.checking.pop(flow, None)
+
+    def error(self, flow: HTTPFlow) -> None:
+        cycle = self.checking.pop(flow, None)
+        if cycle is not None:  # the client has left
+            cycle.end()
+
+    def authorize(self, cycle: Cycle, waiter: Callable[[], None]) -> bool:
+        """Decide on the head. Return False if it must wait: see ``Cycle.authorize``."""
+        if cycle.authorize(self.in_force.configured.gateway, waiter):
+            return True
+        self.begin(cycle.policy)
+        return False
+
+    def begin(self, policy: Policy | None) -> None:
+        """Do what requests wait for: fetch keys, check passwords."""
+        self.keys.wake.set()
+        if policy is not None and policy.credentials is not None:
+            self.passwords.begin(policy.credentials)
+
+    def recheck(self, cycle: Cycle, *, last: bool = False) -> bool:
+        """Decide again, with what is in force now. Return False if it must wait on."""
+        if cycle.recheck(self.in_force.configured.gateway, time.time(), last=last):
+            return True
+        self.begin(cycle.policy)
+        return False
 
     def refuse(self, cycle: Cycle, refusal: Refusal) -> Response:
         """Return the response to a refusal. Log it, and fetch keys if the token's key is not known."""
@@ -46,7 +114,7 @@ class AccessControl:
             logger.error(f"a request failed: {refusal.message}", exc_info=refusal.__cause__)
         cycle.refuse(refusal)
         tell_why = policy is not None and policy.tell_why
-        if isinstance(refusal, UnknownKey | BadSignature):
+        if isinstance(refusal, UnknownKey | BadSignature) and not cycle.checked:
             self.keys.unknown_key()
         if tell_why and isinstance(refusal, TokenRefused):
             # repr: the message may quote the client, and must not start another line.

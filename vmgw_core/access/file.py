@@ -62,7 +62,55 @@ def read_access_policy(text: str | bytes, name: str) -> AccessPolicy:
     return _File(name).read(text)
 
 
-class _File(YamlFile):
+class GrantFile(YamlFile):
+    """A file that has grants."""
+
+    def grant(self, node: yaml.Node, path: str, captured: set[str]) -> Template:
+        """Read a grant, and check what can be checked without a token."""
+        fields = dict(self.members(node, path, _GRANT))
+        if "claim" in fields:
+            if len(fields) > 1:
+                self.refuse(f"{path}.claim: that claim says everything, so nothing else may stand beside it", node)
+            try:
+                return Template(claim=ClaimPath.parse(self.text(fields["claim"], f"{path}.claim")))
+            except ValueError as error:
+                self.refuse(f"{path}.claim: {error}", node)
+        mode = self.choice(fields["mode"], f"{path}.mode", _Mode) if "mode" in fields else _Mode.FULL
+        template = Template(
+            tenant=self.scalar(fields["tenant"], f"{path}.tenant") if "tenant" in fields else "0:0",
+            labels=tuple(self.labels(fields["labels"], f"{path}.labels")) if "labels" in fields else (),
+            filters=tuple(self.filters(fields["filters"], f"{path}.filters")) if "filters" in fields else (),
+            mode=AccessMode[mode.name],
+        )
+        for name in template.placeholders():
+            if name not in captured:
+                self.refuse(f"{path}: no condition captures {{{name}}}; write (?P<{name}>...) in a matches", node)
+        try:
+            # A digit is good for every value.
+            template.fill(dict.fromkeys(captured, "1"), {}, path)
+        except InvalidClaims as error:
+            self.refuse(str(error), node)
+        return template
+
+    def labels(self, node: yaml.Node, path: str) -> list[tuple[str, str]]:
+        labels = []
+        for name, value in self.members(node, path, None):
+            if PLACEHOLDER.search(name):
+                self.refuse(f"{child(path, name)}: the name of a label has no placeholders", value)
+            labels.append((name, self.text(value, child(path, name))))
+        return labels
+
+    def filters(self, node: yaml.Node, path: str) -> list[Selector]:
+        filters = []
+        for index, item in enumerate(self.items(node, path, "a list of series selectors")):
+            try:
+                filters.append(parse_selector(self.text(item, f"{path}[{index}]")))
+            except SelectorError as error:
+                self.refuse(f"{path}[{index}]: not a series selector: {error}", item)
+        return filters
+
+
+class _File(GrantFile):
     def read(self, text: str | bytes) -> AccessPolicy:
         root = self.compose(self.decoded(text, MAX_BYTES))
         fields = dict(self.members(root, "", ("match", "default", "vm_access")))
@@ -150,55 +198,9 @@ class _File(YamlFile):
         except ValueError as error:
             self.refuse(f"{path}: not a regular expression: {error}", node)
 
-    # --- grants ----------------------------------------------------------------------------------------------------
-
     def default(self, node: yaml.Node) -> Template | None:
         if isinstance(node, yaml.MappingNode):
             return self.grant(node, "default", set())
         if self.scalar(node, "default") != "deny":
             self.refuse("default: expected deny or a grant", node)
         return None
-
-    def grant(self, node: yaml.Node, path: str, captured: set[str]) -> Template:
-        """Read a grant, and check what can be checked without a token."""
-        fields = dict(self.members(node, path, _GRANT))
-        if "claim" in fields:
-            if len(fields) > 1:
-                self.refuse(f"{path}.claim: that claim says everything, so nothing else may stand beside it", node)
-            try:
-                return Template(claim=ClaimPath.parse(self.text(fields["claim"], f"{path}.claim")))
-            except ValueError as error:
-                self.refuse(f"{path}.claim: {error}", node)
-        mode = self.choice(fields["mode"], f"{path}.mode", _Mode) if "mode" in fields else _Mode.FULL
-        template = Template(
-            tenant=self.scalar(fields["tenant"], f"{path}.tenant") if "tenant" in fields else "0:0",
-            labels=tuple(self.labels(fields["labels"], f"{path}.labels")) if "labels" in fields else (),
-            filters=tuple(self.filters(fields["filters"], f"{path}.filters")) if "filters" in fields else (),
-            mode=AccessMode[mode.name],
-        )
-        for name in template.placeholders():
-            if name not in captured:
-                self.refuse(f"{path}: no condition captures {{{name}}}; write (?P<{name}>...) in a matches", node)
-        try:
-            # A digit is good for every value.
-            template.fill(dict.fromkeys(captured, "1"), {}, path)
-        except InvalidClaims as error:
-            self.refuse(str(error), node)
-        return template
-
-    def labels(self, node: yaml.Node, path: str) -> list[tuple[str, str]]:
-        labels = []
-        for name, value in self.members(node, path, None):
-            if PLACEHOLDER.search(name):
-                self.refuse(f"{child(path, name)}: the name of a label has no placeholders", value)
-            labels.append((name, self.text(value, child(path, name))))
-        return labels
-
-    def filters(self, node: yaml.Node, path: str) -> list[Selector]:
-        filters = []
-        for index, item in enumerate(self.items(node, path, "a list of series selectors")):
-            try:
-                filters.append(parse_selector(self.text(item, f"{path}[{index}]")))
-            except SelectorError as error:
-                self.refuse(f"{path}[{index}]: not a series selector: {error}", item)
-        return filters

@@ -34,8 +34,8 @@ def _tls(side: str) -> dict[str, tuple[str, ...]]:
 NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     **_all(
         "auth.httpHeader auth.basicUser auth.httpHeaderAllowWithoutPrefix auth.publicKeyFiles auth.publicKeys "
-        "auth.jwksEndpoints auth.oidcDiscoveryEndpoints auth.issuer auth.policy auth.audience auth.requiredClaims "
-        "auth.leeway auth.maxTokenSize auth.tokenCacheSize logInvalidAuthTokens",
+        "auth.jwksEndpoints auth.oidcDiscoveryEndpoints auth.issuer auth.policy auth.credentialsFile auth.audience "
+        "auth.requiredClaims auth.leeway auth.maxTokenSize auth.tokenCacheSize logInvalidAuthTokens",
         "enable.auth",
     ),
     **_all("login.oidcIssuer", "enable.auth"),
@@ -44,6 +44,13 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
         "login.oidcIssuer",
     ),
     **_all("auth.keysRefreshInterval", "auth.jwksEndpoints", "auth.oidcDiscoveryEndpoints"),
+    **_all(
+        "auth.tlsCAFile auth.tlsCertFile auth.tlsKeyFile auth.tlsServerName",
+        "auth.jwksEndpoints=https:",
+        "auth.oidcDiscoveryEndpoints",
+        "auth.policy=https:",
+        "auth.credentialsFile=https:",
+    ),
     **_tls("read"),
     **_tls("write"),
     **_all("write.checkLabelNames", "write.url"),
@@ -97,10 +104,11 @@ BELOW: Final[Mapping[str, str]] = {
 NEVER_EMPTY: Final = frozenset(
     _all(
         "auth.publicKeyFiles auth.publicKeys auth.jwksEndpoints auth.oidcDiscoveryEndpoints auth.issuer auth.audience "
-        "auth.requiredClaims read.tlsCAFile write.tlsCAFile datasource.tlsCAFile ratelimit.config ratelimit.storage "
-        "tlsCipherSuites tlsMinVersion mtlsCAFile http.header.hsts http.header.csp http.header.frameOptions "
-        "httpAuth.username httpAuth.password login.oidcIssuer login.url login.clientID login.clientSecret "
-        "login.cookieKeyFile login.scopes metricsAuthKey reloadAuthKey flagsAuthKey pprofAuthKey capture.filter"
+        "auth.requiredClaims auth.tlsCAFile read.tlsCAFile write.tlsCAFile datasource.tlsCAFile ratelimit.config "
+        "ratelimit.storage tlsCipherSuites tlsMinVersion mtlsCAFile http.header.hsts http.header.csp "
+        "http.header.frameOptions httpAuth.username httpAuth.password metricsAuthKey reloadAuthKey flagsAuthKey "
+        "login.oidcIssuer login.url login.clientID login.clientSecret login.cookieKeyFile login.scopes pprofAuthKey "
+        "capture.filter"
     )
 )
 """Flags whose empty value would switch a check off."""

@@ -18,6 +18,9 @@ from typing import Any, Final, Literal
 
 from .flag import ARRAY, BOOL, DURATION, FLOAT, INT, SIZE, STRING, Flag, Kind
 
+_PROVIDERS: Final = (
+    "-auth.jwksEndpoints, -auth.oidcDiscoveryEndpoints and the URLs of -auth.policy and -auth.credentialsFile"
+)
 _FROM_FILE: Final = "file:///path names a file that holds it, read again when it changes."
 _NO_LICENSE: Final = "this is open software, no license is needed"
 _NO_DATA: Final = "the gateway keeps no data files"
@@ -91,6 +94,13 @@ class Settings:
         "URLs of JSON Web Key Sets with keys that verify tokens.")
     auth_oidc_discovery_endpoints: tuple[str, ...] = _flag("auth.oidcDiscoveryEndpoints", ARRAY, "",
         "URLs of OpenID Connect discovery documents. The keys they lead to verify only tokens of the issuer they name.")
+    auth_tls_ca_file: str = _flag("auth.tlsCAFile", STRING, "",
+        f"File with the CA certificates that verify {_PROVIDERS}, in place of those of the system.")
+    auth_tls_cert_file: str = _flag("auth.tlsCertFile", STRING, "",
+        f"File with the client certificate shown to {_PROVIDERS}.")
+    auth_tls_key_file: str = _flag("auth.tlsKeyFile", STRING, "", "File with the private key of -auth.tlsCertFile.")
+    auth_tls_server_name: str = _flag("auth.tlsServerName", STRING, "",
+        f"Server name asked for and verified at {_PROVIDERS}; by default the host of each URL.")
     auth_keys_refresh_interval: float = _flag("auth.keysRefreshInterval", DURATION, "5m",
         "How often the keys of -auth.jwksEndpoints and -auth.oidcDiscoveryEndpoints are fetched again.", least="1s")
     auth_issuer: tuple[str, ...] = _flag("auth.issuer", ARRAY, "",
@@ -104,6 +114,9 @@ class Settings:
     auth_policy: str = _flag("auth.policy", STRING, "",
         "A file or URL that says which claims of a token grant which access, for identity providers that cannot issue "
         "the claim vm_access. See docs/identity.md.")
+    auth_credentials_file: str = _flag("auth.credentialsFile", STRING, "",
+        "A file or URL with API keys and Basic users, and what they may do, for machines without an identity provider. "
+        "See docs/identity.md.", secret=True)
     auth_leeway: float = _flag("auth.leeway", DURATION, "0s",
         "How far the clocks of issuer and gateway may differ when exp and nbf are checked.", least="0s")
     auth_max_token_size: int = _flag("auth.maxTokenSize", SIZE, "32KiB",
@@ -417,7 +430,9 @@ class Settings:
         "Was the consent to a license agreement.", effect="this is open software, there is nothing to accept")
     # fmt: on
 
-    def client_tls(self, side: Literal["read", "write", "datasource"]) -> ClientTLS:
-        """The values of ``-<side>.tls*``."""
-        names = ("ca_file", "cert_file", "key_file", "server_name", "insecure_skip_verify")
+    def client_tls(self, side: Literal["auth", "read", "write", "datasource"]) -> ClientTLS:
+        """The values of ``-<side>.tls*``. Providers of keys are always verified."""
+        names = ["ca_file", "cert_file", "key_file", "server_name"]
+        if side != "auth":
+            names.append("insecure_skip_verify")
         return ClientTLS(side=side, **{name: getattr(self, f"{side}_tls_{name}") for name in names})

@@ -4,12 +4,24 @@ Every lane, ``explain`` and ``replay`` run a ``Cycle``. It calls ``admit``, whic
 ``rewrite``, which writes the upstream request with the token's tenant, labels and filters.
 """
 
-from .admission import TENANTS, Body, Grant, Policy, access_of, answer, identify, match_of, route_of, tenants_page
+from .admission import (
+    TENANTS,
+    Body,
+    Grant,
+    Policy,
+    access_of,
+    answer,
+    awaited_by,
+    identify,
+    match_of,
+    route_of,
+    tenants_page,
+)
 from .arguments import NAME_AS_IT_IS, TRACE_KEY
 from .cycle import Cycle, Gateway, State
 from .rewriting import UpstreamRequest, rewrite
 
 __all__ = [
     "NAME_AS_IT_IS", "TENANTS", "TRACE_KEY", "Body", "Cycle", "Gateway", "Grant", "Policy", "State", "UpstreamRequest",
-    "access_of", "answer", "identify", "match_of", "rewrite", "route_of", "tenants_page",
+    "access_of", "answer", "awaited_by", "identify", "match_of", "rewrite", "route_of", "tenants_page",
 ]  # fmt: skip

@@ -15,13 +15,17 @@ from typing import Final
 
 from vmgw_core.backends import BackendGroup
 from vmgw_core.base import Access, BoundedCache, Subject, TenantID, text_bytes
+from vmgw_core.credentials import Credentials
 from vmgw_core.errors import (
     AccessDenied,
+    Awaited,
+    BadSignature,
     BodyTooLarge,
     CrossSite,
     FiltersIgnored,
     KeysUnavailable,
     NotServed,
+    PasswordUnchecked,
     Refusal,
     TenantIgnored,
     TokenRefused,
@@ -40,7 +44,16 @@ from vmgw_core.routing import (
     match_route,
     upstream_path,
 )
-from vmgw_core.tokens import AccessMode, Grants, Token, TokenSource, TokenVerifier, VMAccessClaim
+from vmgw_core.tokens import (
+    AccessMode,
+    BasicCredentials,
+    Grants,
+    Token,
+    TokenSource,
+    TokenVerifier,
+    VMAccessClaim,
+    is_api_key,
+)
 
 from .alternatives import claim_for
 
@@ -88,6 +101,8 @@ class Policy:
     token_source: TokenSource = field(default_factory=TokenSource)
     login: Login | None = None
     """The login of browsers; None without ``-login.oidcIssuer``."""
+    credentials: Credentials | None = None
+    """API keys and Basic users (``-auth.credentialsFile``)."""
     admissions: BoundedCache[tuple[Grants | None, Match], Admission] = field(init=False, repr=False)
     """What was allowed before, by the token's grants."""
 
@@ -172,6 +187,20 @@ def identify(policy: Policy, head: RequestHead, now: float) -> Token | None:
         return _authenticate(policy, head, now) if policy.auth else None
     except Refusal:
         return None
+
+
+def awaited_by(keys: Awaited | None, policy: Policy, head: RequestHead, now: float) -> Awaited | None:
+    """Return what must be done before the token of ``head`` can be judged: keys are fetched, a password is checked."""
+    try:
+        if policy.auth:
+            _authenticate(policy, head, now)
+    except PasswordUnchecked as refusal:
+        return refusal.attempt
+    except (UnknownKey, BadSignature):
+        return keys
+    except Refusal:
+        pass
+    return None
 
 
 def tenants_page(policy: Policy, head: RequestHead, now: float) -> Response | None:
@@ -324,6 +353,12 @@ def _claim_of_path(match: Match) -> VMAccessClaim:
 
 def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
     text = _token_text(head, policy)
+    if policy.credentials is not None:
+        if isinstance(text, BasicCredentials):
+            return policy.credentials.of_user(text)
+        if is_api_key(text):
+            return policy.credentials.of_key(text)
+    assert isinstance(text, str)  # a source without credentials finds tokens only
     try:
         return policy.verifier.verify(text, now)
     except UnknownKey:
@@ -332,11 +367,13 @@ def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
         raise
 
 
-def _token_text(head: RequestHead, policy: Policy) -> str:
+def _token_text(head: RequestHead, policy: Policy) -> str | BasicCredentials:
     source = policy.token_source
     known = head.facts.token
     if known is not None and known[0] is source:
-        return known[1]
+        found = known[1]
+        assert isinstance(found, str | BasicCredentials)
+        return found
     text = source.find(head.headers)
     head.facts.token = (source, text)
     return text

@@ -5,7 +5,7 @@ The carrier reports what happened, one method per event. The cycle moves to the 
 that ends the request, if there is one. The states, in the manner of h11:
 
     HEAD ── authorize ──> AUTHORIZED ── enter ──> ENTERED ── count ──> COUNTED ── prepare ──┐
-                              └─ queue ─> QUEUED ─ granted ┘                                │
+      └──> CHECKING ─recheck─┘└─ queue ─> QUEUED ─ granted ┘                                │
               ┌──────────────────────┬─────────────────────┬────────────────────────────────┘
               v                      v                     v
             FORM ── form ─────> READY <── body ── METERED            (READY: ``upstream`` is complete)
@@ -30,17 +30,22 @@ from typing import Final
 from vmgw_core.backends import Concurrency, Member
 from vmgw_core.base import Access, TenantID
 from vmgw_core.errors import (
+    Awaited,
     BackendFailure,
     BackendTimeout,
     BackendUnreachable,
+    BadSignature,
     Cause,
     InternalError,
+    PasswordUnchecked,
     Refusal,
     TooManyAtOnce,
+    UnknownKey,
 )
 from vmgw_core.http import Headers, RequestHead
 from vmgw_core.limits import Limiter
 from vmgw_core.rows import RowMeter, row_counter
+from vmgw_core.tokens import KeyRing
 
 from .admission import Body, Grant, Policy, admit, too_large
 from .rewriting import UpstreamRequest, moved, rewrite
@@ -50,6 +55,7 @@ class State(Enum):
     """How far a request has come."""
 
     HEAD = "head"  # nothing is decided yet
+    CHECKING = "checking"  # its token or password is being checked: keys are fetched, or the password is hashed
     AUTHORIZED = "authorized"  # its route and token allow it
     QUEUED = "queued"  # it waits for a slot of the concurrency limit
     ENTERED = "entered"  # it has its slot
@@ -86,6 +92,8 @@ class Gateway:
     clock: Callable[[], float]
     limiter: Limiter | None = None
     concurrency: Concurrency | None = None
+    keys: KeyRing | None = None
+    """The keys that requests may wait for."""
     max_queue: float = 0.0
     backend_result: Callable[[Member, BackendFailure | None], None] = _ignore
     """Called when a request to a backend fails, and with None for the first one that does not fail after that."""
@@ -99,9 +107,9 @@ class Cycle:
     """One request. ``at`` is Unix time in seconds; the carrier chooses the clock of the other times."""
 
     __slots__ = (
-        "_has_slot", "_held", "_retried", "_tried", "_waiter", "asked", "at", "gateway", "grant", "head", "kept_form",
-        "member", "meter", "own_page", "private_headers", "refusal", "responding", "sent", "started",
-        "state", "upstream",
+        "_awaited", "_has_slot", "_held", "_retried", "_tried", "_waiter", "asked", "at", "checked", "gateway", "grant",
+        "head", "kept_form", "member", "meter", "own_page", "private_headers", "refusal", "responding", "sent",
+        "started", "state", "upstream",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, *, at: float, started: float) -> None:
@@ -112,6 +120,8 @@ class Cycle:
         """When the head was complete."""
         self.state = State.HEAD
         self.gateway: Gateway | None = None
+        self.checked = False
+        """Whether it has waited for keys or a password, or does."""
         self.own_page = False
         """Whether the gateway responds with a page of its own, without a decision."""
         self.private_headers: Headers = ()
@@ -130,6 +140,7 @@ class Cycle:
         """Bytes of the response's content that were sent to the client."""
         self.kept_form: bytes | None = None
         """The client's form, if the carrier keeps it to show or to capture it."""
+        self._awaited: Awaited | None = None
         self._held = 0
         self._has_slot = False
         self._retried = False
@@ -144,14 +155,49 @@ class Cycle:
 
     # --- the head --------------------------------------------------------------------------------------------------
 
-    def authorize(self, gateway: Gateway | None) -> None:
-        """Check the route and the token: HEAD to AUTHORIZED. ``gateway`` None: no configuration was accepted."""
+    def authorize(self, gateway: Gateway | None, waiter: Callable[[], None] | None = None) -> bool:
+        """Check the route and the token: HEAD to AUTHORIZED. ``gateway`` None: no configuration was accepted.
+
+        With ``waiter``: if no key verifies the token, and keys are about to be fetched, or if a password must be
+        checked, go to CHECKING and return False. ``waiter`` is called when that is done; the carrier then calls
+        ``recheck``.
+        """
         self._leave("authorize", State.HEAD)
+        self._waiter = waiter
+        return self._judge(gateway, self.at)
+
+    def recheck(self, gateway: Gateway | None, now: float, *, last: bool = False) -> bool:
+        """Check the token again: CHECKING to AUTHORIZED. Return False if there is more to wait for.
+
+        ``now`` is Unix time. ``last``: ``KEY_WAIT`` has passed, so what is still not verified is refused.
+        """
+        self._leave("recheck", State.CHECKING)
+        self._stop_waiting()
+        if last:
+            self._waiter = None
+        return self._judge(gateway, now)
+
+    def _judge(self, gateway: Gateway | None, now: float) -> bool:
         if gateway is None:
             raise InternalError("the gateway has no usable configuration")
         self.gateway = gateway
-        self.grant = admit(gateway.policy, self.head, self.at)
+        try:
+            self.grant = admit(gateway.policy, self.head, self.at)
+        except (UnknownKey, BadSignature, PasswordUnchecked) as refusal:
+            awaited = refusal.attempt if isinstance(refusal, PasswordUnchecked) else gateway.keys
+            if self._waiter is None or awaited is None or not awaited.wait(self._waiter, now):
+                raise
+            self.state, self.checked, self._awaited = State.CHECKING, True, awaited
+            return False
+        self._waiter = None
         self.state = State.AUTHORIZED
+        return True
+
+    def _stop_waiting(self) -> None:
+        """Do not wait for keys or a password any longer."""
+        assert self._awaited is not None
+        assert self._waiter is not None
+        self._awaited.give_up(self._waiter)
 
     def enter(self) -> bool:
         """Take a slot of the concurrency limit: AUTHORIZED to ENTERED. Return False if there is none."""
@@ -329,14 +375,18 @@ class Cycle:
         # A traceback would keep the carrier's frames alive as long as the cycle.
         refusal.__traceback__ = refusal.__context__ = refusal.__cause__ = None
         self.refusal = refusal
+        if self.state is State.CHECKING:
+            self._stop_waiting()
         if self.state is not State.ENDED:
             self.state = State.REFUSED
 
     def end(self) -> None:
         """Give back what the request holds: the client has its response, or has left."""
-        queued, self.state = self.state is State.QUEUED, State.ENDED
+        state, self.state = self.state, State.ENDED
         self._forsake()
-        if queued:
+        if state is State.CHECKING:
+            self._stop_waiting()
+        elif state is State.QUEUED:
             slots, tenant = self._limit()
             slots.give_up(tenant, self._granted)
         elif self._has_slot:

@@ -93,6 +93,8 @@ class TokenReport:
     verified: bool
     key: VerificationKey | None
     in_cookie: bool = False
+    credential: str | None = None
+    """The kind and name of the credential in ``-auth.credentialsFile``, if it is no token."""
 
     def as_json(self) -> dict[str, object]:
         """Return the header, claims and key of a token."""
@@ -102,6 +104,7 @@ class TokenReport:
             "verified": self.verified,
             "key": self.key and key_as_json(self.key),
             **({"place": "cookie"} if self.in_cookie else {}),
+            **({} if self.credential is None else {"credential": self.credential}),
         }
 
 

@@ -22,11 +22,11 @@ from vmgw_core.errors import BodyTooLarge, Refusal, UnsupportedBody
 from vmgw_core.http import RequestHead, read_form
 from vmgw_core.limits import Limiter, LimitType
 from vmgw_core.limits.model import Usage
-from vmgw_core.tokens import Token
+from vmgw_core.tokens import BasicCredentials, Token, is_api_key
 
 from .model import ArgumentsReport, Explanation, Pair, RefusalReport, Step, TokenReport, UpstreamReport, Verdict
 from .text import report_step
-from .token_report import judge_token, report_of
+from .token_report import credential_report, judge_token, report_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,11 @@ def explain(
     """
     cycle, usage = Cycle(head, at=now, started=now), None
     try:
-        cycle.authorize(Gateway(policy=policy, clock=lambda: now, limiter=limiter))
+        gateway = Gateway(policy=policy, clock=lambda: now, limiter=limiter)
+        if not cycle.authorize(gateway, lambda: None):
+            assert policy.credentials is not None
+            policy.credentials.check_all()
+            cycle.recheck(gateway, now, last=True)
         if limiter is not None and cycle.grant is not None:
             usage = usages(limiter, cycle.grant, now)
         cycle.enter()
@@ -165,9 +169,12 @@ def _token(policy: Policy, head: RequestHead, outcome: Outcome) -> tuple[Token |
         text = policy.token_source.find(head.headers)
     except Refusal:
         return None, None
+    token = None if outcome.grant is None else outcome.grant.token
+    if isinstance(text, BasicCredentials) or (policy.token_source.machines and is_api_key(text)):
+        return token, None if token is None else credential_report(token)
     in_cookie = policy.token_source.may_be_cookie(head.headers)
-    if outcome.grant is not None and outcome.grant.token is not None:
-        return outcome.grant.token, replace(report_of(text, outcome.grant.token.key), in_cookie=in_cookie)
+    if token is not None:
+        return token, replace(report_of(text, token.key), in_cookie=in_cookie)
     story = judge_token(policy.verifier, text, outcome.now)
     return story.token, replace(story.report, in_cookie=in_cookie)
 

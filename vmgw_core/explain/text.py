@@ -82,6 +82,8 @@ def _named(match: Match) -> str:
 def token_key(token: TokenReport) -> str:
     """Return the key that verified a token, in words."""
     key = token.key
+    if token.credential is not None:
+        return f"{printable(token.credential)}, as -auth.credentialsFile says"
     if key is None:
         return "NOT verified: no key is configured, so anybody can make such a token"
     kid = f"kid {printable(key.kid)}, " if key.kid is not None else ""
@@ -170,6 +172,9 @@ def _lines(story: Explanation) -> Iterator[str]:
 
 def token_lines(token: TokenReport, now: float | None) -> Iterator[str]:
     """Yield the header, claims and times of a token, after an empty line and a title."""
+    if token.credential is not None:
+        yield from ("", "Credential", f"  {printable(token.credential)}")
+        return
     yield from ("", "Token", *_json_lines("header", token.header), *_json_lines("claims", token.claims))
     yield from (f"  {line}" for line in times(token.claims or {}, now))
 

@@ -66,6 +66,12 @@ def report_of(text: str, key: VerificationKey | None = None) -> TokenReport:
     return TokenReport(header=seen.header, claims=seen.claims, verified=key is not None, key=key)
 
 
+def credential_report(token: Token) -> TokenReport:
+    """Return the report of a token that stands for a credential of ``-auth.credentialsFile``."""
+    name = f"{token.credential} {token.subject}"
+    return TokenReport(header=None, claims=None, verified=True, key=None, credential=name)
+
+
 def _open_lines(claims: Sequence[VMAccessClaim]) -> Iterator[str]:
     """Yield the number of routes that they open, and those that their labels or filters close."""
     routes = [route for route in ROUTES if route.single and not route.prefix]

@@ -52,7 +52,7 @@ class HeaderFacts:
         form_type = types[0].decode("latin-1") if len(types) == 1 else ""
         encoded = any(value.lower() != b"identity" for value in values_of(headers, b"content-encoding"))
         self.form_type = form_type if is_form(form_type) and not encoded else None
-        self.token: tuple[object, str] | None = None
+        self.token: tuple[object, object] | None = None
         self.forwarded: tuple[tuple[str, tuple[bytes, ...], str, bool, bool], Headers] | None = None
 
 

@@ -60,6 +60,14 @@ class Evidence:
     kid: str | None = None
     issuer: str | None = None
     """``kid`` and issuer of the key that verified it, for reports."""
+    credential: str | None = None
+    """The kind and name of the credential of ``-auth.credentialsFile``, if that was no token."""
+
+
+def of_credential(token: Token) -> Evidence:
+    """Return the evidence of a request with a credential of ``-auth.credentialsFile``."""
+    name = f"{token.credential} {token.subject}"
+    return Evidence(signature=Signature.VERIFIED, token=name_of(name), credential=name)
 
 
 def name_of(redacted: str) -> str:
@@ -69,7 +77,8 @@ def name_of(redacted: str) -> str:
 
 def token_of(head: RequestHead, source: TokenSource) -> str | None:
     try:
-        return source.find(head.headers)
+        found = source.find(head.headers)
+        return found if isinstance(found, str) else None
     except (errors.MissingToken, errors.MalformedToken, errors.BadRequest):
         return None
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from vmgw_core.enforcement import Cycle, Gateway, Grant, Policy, State, route_of
-from vmgw_core.errors import BadSignature, Refusal
+from vmgw_core.errors import BadSignature, Refusal, UnknownCredentials
 from vmgw_core.http import RequestHead, refusal_response
 from vmgw_core.limits import Limiter
 from vmgw_core.tokens.unverified import peek
@@ -21,6 +21,7 @@ from .record import ADMITTED, Captured, Outcome, Sent, sent_of
 from .redaction import redact_text
 
 _SIGNATURE: Final = "the signature of the token is not in the file"
+_CREDENTIAL: Final = "the credential is not in the file"
 _FORM: Final = "the form is not in the file"
 _ROWS: Final = "the number of rows of the body is not in the file"
 
@@ -61,9 +62,13 @@ class Judge:
         ``gateway``: the gateway for the next events, if it is not the judge's own.
         """
         self.tokens.evidence, self.tokens.doubtful = captured.evidence, False
+        if captured.evidence is not None and captured.evidence.credential is not None:
+            raise UnknownCredentials(_CREDENTIAL)
         cycle.authorize(gateway or self.gateway)
 
     def judge(self, captured: Captured) -> Verdict:
+        if captured.evidence is not None and captured.evidence.credential is not None and captured.outcome is not None:
+            return Verdict(outcome=captured.outcome, doubt=_CREDENTIAL)
         cycle, doubt = Cycle(captured.head, at=captured.at, started=captured.at), ""
         self._now = captured.at
         try:

@@ -178,6 +178,7 @@ def _evidence(value: object, path: str) -> Evidence:
         thumbprints=tuple(as_text(item, child(path, "thumbprints")) for item in thumbprints),
         kid=optional(fields, "kid", as_text, path),
         issuer=optional(fields, "issuer", as_text, path),
+        credential=optional(fields, "credential", as_text, path),
     )
 
 

@@ -13,7 +13,7 @@ from vmgw_core.enforcement import Body, Grant, Policy, rewrite
 from vmgw_core.errors import BackendTimeout, BackendUnreachable, CrossSite, InternalError, Refusal, RequestTimeout
 from vmgw_core.http import Headers, RequestHead
 
-from .evidence import Evidence, examine, found, token_of
+from .evidence import Evidence, examine, found, of_credential, token_of
 from .judge import admitted, refused
 from .record import Captured, Outcome, sent_of
 from .redaction import redact_form, redact_headers, redact_target
@@ -68,6 +68,8 @@ def _redact_form(headers: Headers, head: RequestHead, form: bytes) -> tuple[Head
 
 
 def _evidence(policy: Policy, head: RequestHead, redacted: RequestHead, grant: Grant | None) -> Evidence | None:
+    if grant is not None and grant.token is not None and grant.token.credential is not None:
+        return of_credential(grant.token)
     token = token_of(head, policy.token_source)
     kept = token_of(redacted, policy.token_source)
     if token is None or kept is None:

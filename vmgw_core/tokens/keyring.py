@@ -6,7 +6,8 @@
   again after ``retry_interval``.
 - A good document replaces all keys of its endpoint, so a revoked key is gone with the next refresh.
 - A token with an unknown key brings the next refresh forward, but not before ``unknown_key_interval`` after the start
-  of the last one. So a flood of such tokens costs each endpoint one refresh per interval.
+  of the last one that such a token wanted. So a flood of such tokens costs each endpoint one refresh per interval.
+- A request whose token no key verifies may wait for a fetch that ends soon: ``wait``. At most ``MAX_WAITING`` do.
 - Keys of a discovery document verify only tokens of its ``issuer``; all other keys verify only tokens of ``issuers``,
   if there are any.
 - A clock that is set back delays a refresh by at most one interval.
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urlsplit
@@ -34,7 +35,12 @@ from .keys import MAX_DOCUMENT_BYTES, IssuerPattern, KeyDocumentError, KeySet, V
 LOST_AFTER: Final = 300.0
 """Seconds after which a fetch without a result counts as failed, so that a bug cannot stop all refreshes."""
 
-_ERROR_LENGTH: Final = 300
+KEY_WAIT: Final = 2.0
+"""Seconds that a request may wait for the key of its token."""
+MAX_WAITING: Final = 32
+"""Requests that may wait at once."""
+
+_ERROR_LENGTH: Final = 2000
 _NOT_IN_URLS: Final = re.compile(r"[\x00-\x20\x7f-\x9f\\]")
 
 
@@ -84,11 +90,19 @@ class _Source:
     keys: tuple[VerificationKey, ...] = ()
     plan: _Timer = field(default_factory=_Timer)
     pause: _Timer = field(default_factory=_Timer)
-    """From the start of the last fetch; until it ends, an unknown key causes no other fetch."""
+    """From the start of the last fetch that an unknown key wanted; until it ends, another one causes no fetch."""
+    wanted: bool = False
+    """Whether an unknown key wants the next fetch."""
     flight: Fetch | None = None
     lost: _Timer = field(default_factory=_Timer)
     jwks: tuple[str, IssuerPattern] | None = None
     """The ``jwks_uri`` and ``issuer`` of the discovery document, for the second step."""
+
+    def is_expected(self, now: float) -> bool:
+        """Return whether its keys may come within ``KEY_WAIT``. A fetch that already takes longer is not counted on."""
+        if self.flight is None:
+            return self.plan.remaining(now) <= KEY_WAIT
+        return self.lost.remaining(now) > LOST_AFTER - KEY_WAIT
 
     def remaining(self, now: float) -> float:
         return (self.plan if self.flight is None else self.lost).remaining(now)
@@ -96,7 +110,8 @@ class _Source:
     def fetch(self, now: float, pause: float) -> Fetch:
         if self.flight is not None:
             self.fail("the fetch did not end", now, 0.0)
-        self.pause = _Timer(now, pause)
+        if self.wanted:
+            self.wanted, self.pause = False, _Timer(now, pause)
         url = self.url if self.jwks is None else self.jwks[0]
         self.flight = Fetch(url=url, source=self.status.name)
         self.lost = _Timer(now, LOST_AFTER)
@@ -112,7 +127,7 @@ class _Source:
         result = keys_from_jwks(document, f"{self.status.name} {self.status.url}", issuer)
         self.status = replace(self.status, skipped=result.skipped)
         if not result.keys:
-            raise KeyDocumentError(f"no usable key ({len(result.skipped)} skipped)")
+            raise KeyDocumentError(result.why_none())
         self.keys = result.keys
         self.status = replace(
             self.status,
@@ -128,7 +143,9 @@ class _Source:
         self.flight, self.jwks, self.plan = None, None, _Timer(now, retry)
 
     def hurry(self, now: float) -> None:
-        # The result of a running fetch replaces the plan.
+        if self.flight is not None:
+            return  # its result replaces the plan
+        self.wanted = True
         wait = self.pause.remaining(now)
         if wait < self.plan.remaining(now):
             self.plan = _Timer(now, wait)
@@ -150,7 +167,9 @@ class KeyRing:
         refresh_interval: float = 300,
         retry_interval: float = 10,
         unknown_key_interval: float = 10,
+        verifying: bool = False,
     ) -> None:
+        """``verifying``: verify signatures, so refuse every token, even if there are no keys and no endpoints."""
         for interval in (refresh_interval, retry_interval, unknown_key_interval):
             if not 0 < interval < math.inf:
                 raise ConfigurationError("the interval between fetches of keys must be longer than 0 seconds")
@@ -161,9 +180,10 @@ class KeyRing:
         endpoints = [(f"-auth.jwksEndpoints[{i}]", url, False) for i, url in enumerate(jwks_endpoints)]
         endpoints += [(f"-auth.oidcDiscoveryEndpoints[{i}]", url, True) for i, url in enumerate(oidc_endpoints)]
         self._sources = {name: _new_source(name, url, oidc) for name, url, oidc in endpoints}
-        self._verifying = bool(self._static or self._sources)
+        self._verifying = verifying or bool(self._static or self._sources)
         self._issuers = tuple(issuers)
         self._keyset = KeySet(self._static, self._issuers)
+        self._waiters: dict[Callable[[], None], None] = {}
         self.generation = 0
         """It grows when the keys change: drop what was verified before."""
 
@@ -222,6 +242,27 @@ class KeyRing:
         """Bring the refresh forward: no key may verify a token."""
         for source in self._sources.values():
             source.hurry(now)
+
+    def wait(self, waiter: Callable[[], None], now: float) -> bool:
+        """Bring the refresh forward, and call ``waiter`` after the next fetch has ended.
+
+        Return False if no fetch is expected to end soon, or too many wait already. Then ``waiter`` is not called.
+        """
+        self.unknown_key(now)
+        if len(self._waiters) >= MAX_WAITING or not any(each.is_expected(now) for each in self._sources.values()):
+            return False
+        self._waiters[waiter] = None
+        return True
+
+    def give_up(self, waiter: Callable[[], None]) -> None:
+        """Do not call ``waiter``, if it still waits."""
+        self._waiters.pop(waiter, None)
+
+    def wake(self) -> None:
+        """Call those that wait. Each may wait again. The caller has put the present keys in force."""
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters:
+            waiter()
 
     def _collect(self) -> None:
         keys = self._static + tuple(key for each in self._sources.values() for key in each.keys)

@@ -43,6 +43,10 @@ MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 16384
 """OpenSSL does not verify with larger ones."""
 
+_TOLD: Final = 8
+"""The most skipped keys that an error tells of."""
+_IDENTIFYING: Final = ("kid", "kty", "crv", "alg", "use")
+"""The members of a JWK that say which key it is, and hold no part of it."""
 _RSA_ALGORITHMS: Final = frozenset(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"))
 _EC_ALGORITHMS: Final = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 _CURVES: Final[dict[str, EllipticCurve]] = {"P-256": SECP256R1(), "P-384": SECP384R1(), "P-521": SECP521R1()}
@@ -109,6 +113,10 @@ class JWKSResult:
 
     keys: tuple[VerificationKey, ...]
     skipped: tuple[str, ...]
+
+    def why_none(self) -> str:
+        """Describe a set without a usable key: why each of the first ones is not used."""
+        return f"no usable key: {told(self.skipped) or 'the set is empty'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +204,7 @@ def keys_from_jwks(document: bytes, source: str, issuer: IssuerPattern | None = 
         try:
             keys.append(_jwk(as_object(member, "key"), source, issuer))
         except (FieldError, _Unusable) as error:
-            skipped.append(f"keys[{index}]{_kid_shown(member)}: {error}")
+            skipped.append(f"keys[{index}]{_identified(member)}: {error}")
     if len(members) > MAX_KEYS:
         skipped.append(f"keys[{MAX_KEYS}] and all after it: more than {MAX_KEYS} keys")
     return JWKSResult(keys=tuple(keys), skipped=tuple(skipped))
@@ -231,9 +239,18 @@ def _jwk(jwk: Mapping[str, object], source: str, issuer: IssuerPattern | None) -
     return _verification_key(public, kid=kid, alg=alg, issuer=issuer, source=source)
 
 
-def _kid_shown(member: object) -> str:
-    kid = member.get("kid") if isinstance(member, Mapping) else None
-    return f" (kid {quoted(kid, 64)})" if isinstance(kid, str) else ""
+def told(skipped: Sequence[str]) -> str:
+    """Return the first lines of ``skipped`` in one, and how many more there are."""
+    rest = len(skipped) - _TOLD
+    return "; ".join([*skipped[:_TOLD], *([f"and {rest} more"] if rest > 0 else [])])
+
+
+def _identified(member: object) -> str:
+    """Return which key of a set it is."""
+    jwk = member if isinstance(member, Mapping) else {}
+    found = ((name, jwk.get(name)) for name in _IDENTIFYING)
+    words = ", ".join(f"{name} {quoted(value, 64)}" for name, value in found if isinstance(value, str))
+    return f" ({words})" if words else ""
 
 
 def _verification_key(

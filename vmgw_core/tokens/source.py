@@ -9,15 +9,29 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from vmgw_core.errors import BadRequest, MalformedToken, MissingToken
 from vmgw_core.http import Headers
 
 _SCHEMES: Final = ("bearer", "token")
 _BASIC: Final = "basic"
+_API_KEY: Final = re.compile(r"vmgw_[A-Za-z0-9_-]{43}", re.ASCII)
+
+
+class BasicCredentials(NamedTuple):
+    """A user and a password (RFC 7617) that are no token."""
+
+    user: bytes
+    password: bytes
+
+
+def is_api_key(text: str) -> bool:
+    """Return whether ``text`` has the form of an API key: the prefix, and 32 bytes in base64url. No token has it."""
+    return _API_KEY.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +47,9 @@ class TokenSource:
     session: Callable[[Headers], str | None] | None = None
     """Returns the token of the login that a request's cookies hold; None without logins."""
 
+    machines: bool = False
+    """Whether API keys and Basic users are accepted (``-auth.credentialsFile``)."""
+
     def may_be_cookie(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
         """Whether the token, if there is one, is in a cookie, which a browser sends whoever asks for the request."""
         return self.session is not None and not any(name.lower() in self.headers for name, _ in headers)
@@ -44,8 +61,8 @@ class TokenSource:
         kept = tuple(field for field in headers if field[0].lower() != b"cookie")
         return (*kept, (self.headers[0], b"Bearer " + token.encode("latin-1")))
 
-    def find(self, headers: Sequence[tuple[bytes, bytes]]) -> str:
-        """Return the token in the headers of a request.
+    def find(self, headers: Sequence[tuple[bytes, bytes]]) -> str | BasicCredentials:
+        """Return the token or API key, or the Basic credentials of a user, in the headers of a request.
 
         Raises:
             MissingToken: there is none.
@@ -61,7 +78,7 @@ class TokenSource:
             if name.lower() in self.headers:
                 values.setdefault(name.lower(), []).append(value.decode("latin-1"))
         missing = MissingToken("missing token")
-        tokens = []
+        tokens: list[str | BasicCredentials] = []
         for name in self.headers:
             try:
                 tokens.append(self._read(values.get(name, ())))
@@ -74,7 +91,7 @@ class TokenSource:
             raise BadRequest("the request has different tokens in two headers")
         return tokens[0]
 
-    def _read(self, values: Sequence[str]) -> str:
+    def _read(self, values: Sequence[str]) -> str | BasicCredentials:
         """Return the token in the values of one header. Raises ``MissingToken`` and ``MalformedToken``."""
         if len(values) > 1:
             raise MalformedToken("the request has more than one header with a token")
@@ -87,9 +104,22 @@ class TokenSource:
             raise MissingToken("missing token")
         if scheme.lower() == _BASIC and (token := self._password(rest)) is not None:
             return token
+        if scheme.lower() == _BASIC and (user := self._user(rest)) is not None:
+            return user
+        if self.machines and is_api_key(value):
+            return value
         if not self.allow_without_prefix or space:
             raise MissingToken("missing `Bearer ` prefix of the token")
         return value
+
+    def _user(self, credentials: str) -> BasicCredentials | None:
+        """Return Basic credentials whose password cannot be a token, if there are users."""
+        try:
+            user, colon, password = base64.b64decode(credentials, validate=True).partition(b":")
+        except (binascii.Error, ValueError):
+            return None
+        found = self.machines and colon and password.count(b".") != 2
+        return BasicCredentials(user, password) if found else None
 
     def _password(self, credentials: str) -> str | None:
         """Return the password of Basic credentials if it can be a token of the right user."""

@@ -43,6 +43,8 @@ class Token:
     issuer: str | None
     key: VerificationKey | None
     """The key that verified it; ``None`` if signatures are not verified."""
+    credential: str | None = None
+    """``key`` or ``user`` if it stands for a credential of ``-auth.credentialsFile``; then ``subject`` is its name."""
 
 
 def _size(text: str, token: Token) -> int:

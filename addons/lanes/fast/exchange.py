@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from vmgw_core.enforcement import Body, Cycle, State, UpstreamRequest
 from vmgw_core.errors import BackendFailure, Cause, InternalError, Refusal
 from vmgw_core.http import Response
+from vmgw_core.tokens import KEY_WAIT
 
 from .connection import BackendConnection, HeaderLines, head_bytes
 from .response_head import Framing, ResponseHead
@@ -82,7 +83,7 @@ class Exchange:
         self.request_done = False
         self.response_status = 0
         self.chunking = False
-        self.timer: asyncio.TimerHandle | None = None  # while it is queued
+        self.timer: asyncio.TimerHandle | None = None  # while it is queued, or waits for keys
         self.over = False
         tapping = services.tapping
         self.tap = None if tapping is None else tapping()
@@ -101,15 +102,36 @@ class Exchange:
                 cycle.own_page = True
                 self._show(page)
                 return
-            cycle.authorize(services.in_force.configured.gateway)
-            if cycle.enter():
-                self._proceed()
-                return
-            cycle.queue(self.granted)
-            assert cycle.gateway is not None
-            self.timer = asyncio.get_running_loop().call_later(cycle.gateway.max_queue, self.expire)
+            if services.access_control.authorize(cycle, self.recheck):
+                self._enter()
+            else:
+                self.timer = asyncio.get_running_loop().call_later(KEY_WAIT, lambda: self.recheck(last=True))
         except Exception as error:
             self.failed(error)
+
+    def recheck(self, *, last: bool = False) -> None:
+        """Decide on the token again: keys were fetched, or ``last``, it has waited for as long as it may."""
+        try:
+            if not self.services.access_control.recheck(self.cycle, last=last):
+                return
+            assert self.timer is not None
+            self.timer.cancel()
+            self.timer = None
+            self._enter()
+        except Exception as error:
+            self.failed(error)
+        if not self.queued:
+            self.client.resume()
+
+    def _enter(self) -> None:
+        """Take a slot and go on, or wait for one."""
+        cycle = self.cycle
+        if cycle.enter():
+            self._proceed()
+            return
+        cycle.queue(self.granted)
+        assert cycle.gateway is not None
+        self.timer = asyncio.get_running_loop().call_later(cycle.gateway.max_queue, self.expire)
 
     def _proceed(self) -> None:
         """Count the request, which has its slot, and forward what is there of it."""
@@ -170,7 +192,7 @@ class Exchange:
 
     @property
     def queued(self) -> bool:
-        """Whether the request waits for a slot of the concurrency limit."""
+        """Whether the request waits: for keys, or for a slot of the concurrency limit."""
         return self.timer is not None
 
     def granted(self) -> None:

@@ -31,7 +31,7 @@ from vmgw_addons.observability.status_pages import StatusPages
 from vmgw_addons.observability.worker_calls import WorkerCalls
 from vmgw_addons.observability.worker_metrics import WorkerMetrics
 from vmgw_addons.process.configuration import Configuration
-from vmgw_addons.sources.keys import KeyRefresh
+from vmgw_addons.sources import KeyRefresh, PasswordChecks
 from vmgw_addons.state import Cycles, InForce, Process, Reloads
 from vmgw_addons.steps.access_control import AccessControl
 from vmgw_addons.support import Background
@@ -203,7 +203,9 @@ class Lane:
         self.telemetry = Telemetry(self.in_force, cycles)
         workers = WorkerMetrics(WorkerCalls(self.in_force, None), self.telemetry)
         pages = StatusPages(self.in_force, process, background, cycles, self.telemetry, workers)
-        control = AccessControl(self.in_force, cycles, KeyRefresh(self.in_force, background))
+        control = AccessControl(
+            self.in_force, cycles, KeyRefresh(self.in_force, background), PasswordChecks(background)
+        )
         self.services = Services(self.in_force, process, background, pages, control, self.telemetry)
         self.fast = FastLane(self.services)
         self.network = Backends(self.loop)

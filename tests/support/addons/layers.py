@@ -17,7 +17,7 @@ from tests.support.addons.fakes import mitmproxy_with
 from vmgw_addons.lanes.flow.lane import FlowLane
 from vmgw_addons.lanes.flow.layer import GatewayHttpLayer
 from vmgw_addons.lanes.flow.upstreams import UpstreamConnections
-from vmgw_addons.sources.keys import KeyRefresh
+from vmgw_addons.sources import KeyRefresh, PasswordChecks
 from vmgw_addons.state.wire_limits import DEAD_ADDRESS
 from vmgw_addons.steps.access_control import AccessControl
 from vmgw_addons.steps.forwarding import Forwarding
@@ -39,7 +39,9 @@ class FlowConnection:
         self.lane = FlowLane(in_force, cycles, UpstreamConnections(in_force))
         self.addons: list[Any] = [self.lane]
         if decide:
-            control = AccessControl(in_force, cycles, KeyRefresh(in_force, state.background))
+            control = AccessControl(
+                in_force, cycles, KeyRefresh(in_force, state.background), PasswordChecks(state.background)
+            )
             rate_limit = RateLimit(in_force, state.background, cycles)
             self.addons = [control, rate_limit, Forwarding(in_force, state.process, cycles), self.lane]
         with mitmproxy_with(Proxyserver()) as context:

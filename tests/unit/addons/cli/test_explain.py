@@ -294,7 +294,7 @@ def test_a_jwks_file(run: Run, tmp_path: Path) -> None:
     ran = run(endpoint, f"--jwks-file={good}", TIME, "--token", TOKEN, "--json", "GET /api/v1/query")
     assert ran.code == 0
     assert ran.document["token"]["key"]["kid"] == "first"
-    assert "no usable key; keys[0]" in run(f"--jwks-file={bad}", "GET /").err
+    assert "no usable key: keys[0]" in run(f"--jwks-file={bad}", "GET /").err
     assert run(f"--jwks-file={other}", "GET /").code == 2
 
 

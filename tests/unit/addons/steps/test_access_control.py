@@ -11,7 +11,7 @@ from mitmproxy.test import tflow, tutils
 
 from tests.support.addons.fakes import Lane
 from tests.support.core import keys
-from vmgw_addons.sources.keys import KeyRefresh
+from vmgw_addons.sources import KeyRefresh, PasswordChecks
 from vmgw_addons.state import Cycles, hide_token
 from vmgw_addons.steps.access_control import AccessControl
 from vmgw_addons.support import Background
@@ -69,7 +69,9 @@ def test_a_failure_of_the_library_in_the_flow_lane(failing: Lane, caplog: pytest
     headers = Headers(host="a", authorization=f"Bearer {TOKEN}")
     flow = tflow.tflow(req=tutils.treq(path=b"/api/v1/query?query=up", headers=headers, content=b""))
     cycles = Cycles()
-    AccessControl(failing.in_force, cycles, KeyRefresh(failing.in_force, Background())).requestheaders(flow)
+    background = Background()
+    keys_of = KeyRefresh(failing.in_force, background)
+    AccessControl(failing.in_force, cycles, keys_of, PasswordChecks(background)).requestheaders(flow)
     assert flow.response is not None
     assert (flow.response.status_code, flow.response.json()["error"]) == (500, MESSAGE)
     assert cycles[flow].grant is None

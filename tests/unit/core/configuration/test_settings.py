@@ -46,7 +46,15 @@ def test_the_tls_of_one_side(side: Literal["read", "write", "datasource"]) -> No
         side=side, ca_file="ca", cert_file="cert", key_file="key", server_name="name", insecure_skip_verify=True
     )
     assert (settings.client_tls(side), settings.client_tls(side).side) == (expected, side)
-    others: list[Literal["read", "write", "datasource"]] = ["read", "write", "datasource"]
+    others: list[Literal["auth", "read", "write", "datasource"]] = ["auth", "read", "write", "datasource"]
     for other in others:
         if other != side:
             assert settings.client_tls(other) == Settings().client_tls(side), "the name of the side is not compared"
+
+
+def test_the_tls_of_providers_is_always_verified() -> None:
+    flags = ("tlsCAFile=ca", "tlsCertFile=cert", "tlsKeyFile=key", "tlsServerName=name")
+    settings = parse([f"-auth.{flag}" for flag in flags], {}).settings
+    expected = ClientTLS(ca_file="ca", cert_file="cert", key_file="key", server_name="name")
+    assert (settings.client_tls("auth"), settings.client_tls("auth").side) == (expected, "auth")
+    assert "auth.tlsInsecureSkipVerify" not in {flag.name for flag in FLAGS}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -32,9 +33,11 @@ from vmgw_core.errors import (
     RateLimited,
     Refusal,
     TooManyAtOnce,
+    UnknownKey,
 )
 from vmgw_core.http.head import RequestHead
 from vmgw_core.limits.limiter import Limiter
+from vmgw_core.tokens.keyring import MAX_WAITING, KeyRing
 from vmgw_core.tokens.verifier import TokenVerifier
 
 NOW: Final = float(keys.NOW)
@@ -42,6 +45,9 @@ FIRST, SECOND = (Backend.parse(f"http://vm{number}:8428", "read.url") for number
 WRITE: Final = Backend.parse("http://vminsert:8480", "write.url")
 FORM: Final = (b"Content-Type", b"application/x-www-form-urlencoded")
 TOKEN: Final = keys.compact({"alg": "RS256"}, keys.claims(vm_access={"tenant_id": {"account_id": 7}}))
+KEY: Final = keys.ec_key()
+OTHER_KEY: Final = keys.ec_key(name="other")
+SIGNED: Final = keys.sign(keys.claims(), KEY, {"alg": "ES256", "kid": "new"})
 READER: Final = keys.compact({"alg": "RS256"}, keys.claims(vm_access={"mode": 1}))
 ROWS: Final = b"a 1\nb 2\n"
 
@@ -104,8 +110,24 @@ def full() -> Gateway:
     return gateway(concurrency=places, max_queue=1.0)
 
 
+def rotating() -> tuple[Gateway, KeyRing]:
+    """A gateway without keys, whose endpoint is due to be asked."""
+    ring = KeyRing(jwks_endpoints=["https://idp.example/jwks"])
+    by = gateway(keys=ring)
+    return replace(by, policy=replace(by.policy, verifier=TokenVerifier(ring.keyset))), ring
+
+
+def checking() -> Cycle:
+    """A cycle that waits for keys."""
+    made = cycle(token=SIGNED)
+    assert not made.authorize(rotating()[0], lambda: None)
+    return made
+
+
 def reach(state: State) -> Cycle:
     """A cycle in ``state``."""
+    if state is State.CHECKING:
+        return checking()
     made = write() if state is State.METERED else form() if state is State.FORM else cycle()
     if state in (State.METERED, State.FORM):
         return admit(made, metering())
@@ -132,6 +154,7 @@ def reach(state: State) -> Cycle:
 
 EVENTS: Final[dict[str, Callable[[Cycle], object]]] = {
     "authorize": lambda made: made.authorize(gateway()),
+    "recheck": lambda made: made.recheck(gateway(), NOW),
     "enter": Cycle.enter,
     "queue": lambda made: made.queue(lambda: None),
     "expire": Cycle.expire,
@@ -151,6 +174,7 @@ EVENTS: Final[dict[str, Callable[[Cycle], object]]] = {
 }
 AFTER: Final[dict[str, dict[State, State]]] = {
     "authorize": {State.HEAD: State.AUTHORIZED},
+    "recheck": {State.CHECKING: State.AUTHORIZED},
     "enter": {State.AUTHORIZED: State.ENTERED},
     "queue": {State.AUTHORIZED: State.REFUSED},  # without -maxQueueDuration nobody waits
     "expire": {State.QUEUED: State.REFUSED},
@@ -242,6 +266,104 @@ def test_a_token_without_access_is_refused() -> None:
     with pytest.raises(AccessDenied):
         made.authorize(gateway())
     assert made.state is State.REFUSED
+
+
+def fetched(by: Gateway, ring: KeyRing, *jwks: dict[str, Any], now: float = NOW) -> None:
+    """End the fetch that is due with these keys, and put them in force, as the addon does."""
+    [fetch] = ring.due(now)
+    ring.received(fetch, keys.jwks(*jwks), now)
+    by.policy.verifier.replace_keys(ring.keyset)
+    ring.wake()
+
+
+def test_a_request_waits_for_its_key_and_then_goes_on() -> None:
+    by, ring = rotating()
+    made, called = cycle(token=SIGNED), list[bool]()
+    assert not made.authorize(by, lambda: called.append(made.recheck(by, NOW)))
+    assert (made.state, made.checked, called) == (State.CHECKING, True, [])
+    fetched(by, ring, keys.jwk(KEY, kid="new"))
+    assert called == [True]
+    assert made.state is State.AUTHORIZED
+    ring.wake()
+    assert called == [True]
+
+
+def test_a_key_that_the_provider_does_not_have_either_is_refused_after_one_fetch() -> None:
+    by, ring = rotating()
+    made, refused = cycle(token=SIGNED), list[str]()
+
+    def recheck() -> None:
+        with pytest.raises(UnknownKey) as caught:
+            made.recheck(by, NOW)
+        refused.append(str(caught.value))
+
+    assert not made.authorize(by, recheck)
+    fetched(by, ring, keys.jwk(OTHER_KEY, kid="other"))
+    assert refused == ['`kid` is "new"; expected "other"']
+    assert made.state is State.REFUSED
+    # The next one comes too soon after that fetch to cause another.
+    with pytest.raises(UnknownKey):
+        cycle(token=SIGNED).authorize(by, lambda: pytest.fail("it does not wait"))
+    assert ring.due(NOW + 9) == ()
+
+
+def test_a_request_waits_for_all_fetches_that_may_bring_its_key() -> None:
+    ring = KeyRing(jwks_endpoints=["https://a.example/jwks", "https://b.example/jwks"])
+    by = gateway(keys=ring)
+    by = replace(by, policy=replace(by.policy, verifier=TokenVerifier(ring.keyset)))
+    made = cycle(token=SIGNED)
+    assert not made.authorize(by, lambda: None)
+    first, second = ring.due(NOW)
+    ring.failed(first, "down", NOW)
+    assert not made.recheck(by, NOW)
+    ring.received(second, keys.jwks(keys.jwk(KEY, kid="new")), NOW)
+    by.policy.verifier.replace_keys(ring.keyset)
+    assert made.recheck(by, NOW)
+
+
+def test_a_kid_that_now_names_another_key_is_waited_for_too() -> None:
+    ring = KeyRing(jwks_endpoints=["https://idp.example/jwks"])
+    by = gateway(keys=ring)
+    by = replace(by, policy=replace(by.policy, verifier=TokenVerifier(ring.keyset)))
+    fetched(by, ring, keys.jwk(OTHER_KEY, kid="new"), now=NOW - 60)
+    made = cycle(token=SIGNED)
+    assert not made.authorize(by, lambda: None)
+    fetched(by, ring, keys.jwk(KEY, kid="new"))
+    assert made.recheck(by, NOW)
+
+
+@pytest.mark.parametrize("leave", ["last", "end", "refuse"])
+def test_who_no_longer_waits_for_keys_is_not_called(leave: str) -> None:
+    by, ring = rotating()
+    made = cycle(token=SIGNED)
+    assert not made.authorize(by, lambda: pytest.fail("it no longer waits"))
+    if leave == "last":
+        with pytest.raises(UnknownKey):
+            made.recheck(by, NOW + 2, last=True)
+    elif leave == "refuse":
+        made.refuse(BadRequest("no"))
+        made.end()
+    else:
+        made.end()
+    ring.wake()
+
+
+def test_few_wait_at_once_and_nobody_for_keys_that_do_not_come() -> None:
+    by, _ = rotating()
+    waiting = [cycle(token=SIGNED) for _ in range(MAX_WAITING)]
+    for made in waiting:
+        assert not made.authorize(by, Mock())
+    late = cycle(token=SIGNED)
+    with pytest.raises(UnknownKey):
+        late.authorize(by, lambda: pytest.fail("it does not wait"))
+    assert (late.state, late.checked) == (State.REFUSED, False)
+    waiting[0].end()
+    assert not cycle(token=SIGNED).authorize(by, Mock())
+    for unwilling in (replace(by, keys=None), replace(by, keys=KeyRing())):
+        with pytest.raises(UnknownKey):
+            cycle(token=SIGNED).authorize(unwilling, lambda: None)
+    with pytest.raises(UnknownKey):
+        cycle(token=SIGNED).authorize(by)
 
 
 def test_a_request_waits_for_its_place_and_then_goes_on() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
@@ -231,22 +232,38 @@ def test_jwk_skips_one_and_keeps_the_others(jwk: object, reason: str) -> None:
     good = keys.jwk(keys.ec_key(), kid="good")
     result = keys_from_jwks(keys.jwks(jwk, good), "endpoint")
     assert [key.kid for key in result.keys] == ["good"]
-    assert result.skipped == (f"keys[0]: {reason}",)
+    (line,) = result.skipped
+    assert re.fullmatch(r"keys\[0\](?: \([a-z]+ \".*\"\))?: " + re.escape(reason), line)
 
 
 def test_a_kid_has_to_be_text() -> None:
     result = keys_from_jwks(keys.jwks(keys.jwk(keys.ec_key(), kid=7), keys.jwk(keys.ec_key(), kid=None)), "endpoint")
     assert result.keys == ()
     assert result.skipped == (
-        "keys[0]: kid: expected a string, got an integer",
-        "keys[1]: kid: expected a string, got null",
+        'keys[0] (kty "EC", crv "P-256"): kid: expected a string, got an integer',
+        'keys[1] (kty "EC", crv "P-256"): kid: expected a string, got null',
     )
+
+
+def test_a_set_without_a_usable_key_says_why_for_each_in_bounds() -> None:
+    symmetric = {"kty": "oct", "k": "c2VjcmV0", "kid": "s", "alg": "HS256", "use": "sig"}
+    result = keys_from_jwks(keys.jwks(symmetric, keys.jwk(keys.rsa_key(), use="enc", alg="RSA-OAEP")), "endpoint")
+    assert result.why_none() == (
+        'no usable key: keys[0] (kid "s", kty "oct", alg "HS256", use "sig"): its kty is neither RSA nor EC; '
+        'keys[1] (kty "RSA", alg "RSA-OAEP", use "enc"): its use is not sig'
+    )
+    assert "c2VjcmV0" not in result.why_none()
+    assert keys_from_jwks(keys.jwks(), "endpoint").why_none() == "no usable key: the set is empty"
+    many = keys_from_jwks(keys.jwks(*[{"kty": "x" * 900, "alg": "y" * 900}] * 300), "endpoint")
+    assert many.why_none().endswith("; and 249 more")
+    assert many.why_none().count("its kty is neither RSA nor EC") == 8
+    assert len(many.why_none()) < 2000
 
 
 def test_what_is_skipped_is_named_by_its_kid_in_one_line() -> None:
     jwk = keys.jwk(keys.rsa_key(), use="enc", kid="line\nbreak ä" + "x" * 100)
     (line,) = keys_from_jwks(keys.jwks(jwk), "endpoint").skipped
-    assert line == r'keys[0] (kid "line\nbreak \u00e4' + "x" * 46 + '..."): its use is not sig'
+    assert line == r'keys[0] (kid "line\nbreak \u00e4' + "x" * 46 + '...", kty "RSA", use "enc"): its use is not sig'
 
 
 @each(

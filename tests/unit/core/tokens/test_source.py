@@ -120,6 +120,7 @@ def test_any_header_is_a_text_of_it_or_refused(values: list[bytes], allow: bool)
         return
     assert token
     [value] = values
+    assert isinstance(token, str)
     assert token in value.decode("latin-1") or value[:5].lower() == b"basic"
 
 
@@ -132,7 +133,8 @@ def test_as_bearer() -> None:
 # --- the cookie of a login -------------------------------------------------------------------------------------------
 
 COOKIE = TokenSource(
-    headers=(b"authorization", b"dd-api-key"), session=lambda headers: dict(headers).get(b"cookie", b"").decode() or None
+    headers=(b"authorization", b"dd-api-key"),
+    session=lambda headers: dict(headers).get(b"cookie", b"").decode() or None,
 )
 
 
