@@ -357,10 +357,7 @@ def test_a_file_of_flags() -> None:
         ("-clusterMode\nsecret", "ci.flags, line 2: unexpected argument 2 after -clusterMode: "),
         ("-clusterMode\n\n-read.url", "ci.flags, line 3: flag -read.url: the value"),
         ("-clusterMode\n'a", "ci.flags, line 2: no closing quotation"),
-        (
-            "-ratelimit.config=%{NOWHERE}",
-            "ci.flags, line 1: flag -ratelimit.config: the environment variable NOWHERE is not set",
-        ),
+        ("-auth.leeway=%{NOWHERE}", "ci.flags, line 1: flag -auth.leeway: the environment variable NOWHERE is not"),
     ],
 )
 def test_errors_name_the_file_and_the_line(text: str, reason: str) -> None:
