@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 from weakref import WeakKeyDictionary
 
 from mitmproxy import ctx
@@ -127,15 +128,16 @@ class Capture:
         """Return a tap for a request of the fast lane, if it is one of the sample."""
         return FastTap(self.limit(), self.finish_fast) if self.samples() else None
 
-    def finish_fast(self, flow: HTTPFlow, cycle: Cycle, tap: FastTap) -> None:
-        """Complete the flow of a request of the fast lane: record the decision, redact, write."""
+    def finish_fast(self, tap: FastTap, cycle: Cycle, complete: bool) -> None:
+        """Write a request of the fast lane with the decision, without secrets."""
         policy = cycle.policy
-        if policy is None:
+        if policy is None or self.writer is None:
             return  # every request is refused
-        kept = _Kept(sampled=True, request=tap.request)
-        flow.metadata[METADATA_KEY] = self.record(policy, cycle, rows=rows_of(cycle, kept), sampled=True)
-        redact_flow(flow, policy.token_source.headers)
-        self.write(flow)
+        rows = rows_of(cycle, _Kept(sampled=True, request=tap.request))
+        metadata = {METADATA_KEY: self.record(policy, cycle, rows=rows, sampled=True)}
+        data = tap.flow(cycle, metadata, policy.token_source.headers, complete=complete)
+        if self.matches is None or self.matches(cast(HTTPFlow, HTTPFlow.from_state(tnetstring.loads(data)))):
+            self.writer.put(data, len(data), self.lose)
 
     def responseheaders(self, flow: HTTPFlow) -> None:
         kept = self.kept.get(flow)

@@ -7,6 +7,8 @@ from typing import Any
 
 from mitmproxy.http import Headers, HTTPFlow, Message
 
+from vmgw_core.http import Headers as Fields
+from vmgw_core.http import values_of
 from vmgw_core.replay import redact_body, redact_headers, redact_target
 
 
@@ -49,15 +51,28 @@ def redact_flow(flow: HTTPFlow, token_headers: Collection[bytes], *, response_is
 
 
 def _redact_message(message: Message, token_headers: Collection[bytes]) -> None:
-    content_type, coding = (message.headers.get(name, "") for name in ("content-type", "content-encoding"))
-    message.headers = Headers(redact_headers(message.headers.fields, token_headers))
+    fields, content = redact_message(message.headers.fields, message.raw_content, token_headers)
+    message.headers = Headers(fields)
     message.trailers = None
-    content = message.raw_content
-    if content:
-        message.data.content = redact_body(content, content_type, coding)
-        left = message.raw_content
-        if left is not None and len(left) != len(content) and "content-length" in message.headers:
-            message.headers["content-length"] = str(len(left))  # a replay's receiver would wait for the rest
+    message.data.content = content
+
+
+def redact_message(
+    fields: Fields, content: bytes | None, token_headers: Collection[bytes]
+) -> tuple[Fields, bytes | None]:
+    """Return the headers and the body of a message without secrets; no body if one cannot be removed."""
+    redacted = redact_headers(fields, token_headers)
+    if not content:
+        return redacted, content
+    left = redact_body(content, _value(fields, b"content-type"), _value(fields, b"content-encoding"))
+    if left is not None and len(left) != len(content):
+        length = str(len(left)).encode()  # a replay's receiver would wait for the rest
+        redacted = tuple((name, length if name.lower() == b"content-length" else value) for name, value in redacted)
+    return redacted, left
+
+
+def _value(fields: Fields, name: bytes) -> str:
+    return b", ".join(values_of(fields, name)).decode("utf-8", "surrogateescape")
 
 
 def bounded(state: dict[str, Any], limit: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from vmgw_addons.observability import StatusPages
 from vmgw_addons.process import limiter_for
 from vmgw_addons.sources.limit_file import load
 from vmgw_addons.state import WireLimits
+from vmgw_core.base import printable
 from vmgw_core.configuration import Settings
 from vmgw_core.enforcement import TENANTS, Policy
 from vmgw_core.errors import ConfigurationError, Refusal
@@ -55,7 +57,8 @@ Examples:
   vmgateway explain -auth.publicKeyFiles=public.pem < request.sh
 
 Without a request, a curl command line is read from standard input, as copied
-with a browser's "Copy as cURL".
+with a browser's "Copy as cURL" (the form for bash). Each of its requests is
+explained, up to 20; with --json they are then a list.
 
 Options:
   --token=TOKEN        the token; it is never printed
@@ -75,13 +78,16 @@ default unless -enable.rateLimit is set. Without -read.url and -write.url the
 backend is http://victoriametrics:8428. With -enable.rateLimit the limits are
 shown that the request would count against; their usage is zero.
 
-Exit code: 0 if the request is admitted, 1 if it is refused, 2 if the input is
-not valid.
+Exit code: 0 if the request is admitted, 1 if one is refused, 2 if the input
+is not valid.
 """
 
 _VALUES = ("token", "token-file", "H", "header", "d", "data", "time", "jwks-file")
 _CLIENT = "127.0.0.1"
 _READ = ("GET", "HEAD")
+_CURL = re.compile(r"(?:\s*#[^\n]*\n)*\s*(?:\$ )?(?=(?:\S*/)?curl(?:\s|\Z))")
+_FOR_CMD = re.compile(r"\s*(?:curl|\S*curl\.exe)\s(?:.*\^\s*(?:\n|\Z)|(?:-\S+\s+)*\^\")")
+_OTHER_COPIES = re.compile(r"\s*(?:(?:await )?fetch\(|Invoke-WebRequest\b|\$session\b)")
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -93,12 +99,18 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     settings = with_defaults(given.settings(environ))
     now = read_time(given.last("time"))
     policy = make_policy(settings, now, given.last("jwks-file"))
-    request = read_request(given, environ)
-    head = with_token(request, policy, find_token(given, environ))
+    requests = read_requests(given, environ)
+    token = find_token(given, environ)
     limiter = limiter_for(settings, load(settings) if settings.enable_rate_limit else None, None)
-    story = judge(settings, policy, limiter, head, request.body, now)
-    print(json.dumps(story.as_json(), indent=2) + "\n" if given.has("json") else explanation_text(story), end="")
-    return 1 if story.verdict is Verdict.REFUSED else 0
+    stories = [
+        judge(settings, policy, limiter, with_token(request, policy, token), request.body, now) for request in requests
+    ]
+    if given.has("json"):
+        documents = [story.as_json() for story in stories]
+        print(json.dumps(documents[0] if len(documents) == 1 else documents, indent=2))
+    else:
+        print("\n\n".join(explanation_text(story) for story in stories), end="")
+    return 1 if any(story.verdict is Verdict.REFUSED for story in stories) else 0
 
 
 def judge(
@@ -134,29 +146,39 @@ def bytes_of(head: RequestHead) -> bytes:
 # --- the request ---------------------------------------------------------------------------------------------------
 
 
-def read_request(given: Arguments, environ: Mapping[str, str]) -> CurlRequest:
-    """Read the request from the command line or from standard input. Raises ``ConfigurationError``."""
+def read_requests(given: Arguments, environ: Mapping[str, str]) -> Sequence[CurlRequest]:
+    """Read the requests from the command line or from standard input. Raises ``ConfigurationError``."""
     text = " ".join(given.positional)
-    if text in ("", "-"):
+    piped = text in ("", "-")
+    if piped:
         if sys.stdin.isatty():
             raise ConfigurationError("give a request such as 'GET /api/v1/query?query=up', or curl on standard input")
         text = sys.stdin.read()
-    words = text.split(maxsplit=1)
-    if words[:1] in (["curl"], ["$"]) or (words and words[0].endswith("/curl")):
-        return read_curl(text.removeprefix("$ "), environ, headers(given))
-    return plain_request(text.strip(), given)
-
-
-def read_curl(text: str, environ: Mapping[str, str], extra: Sequence[str]) -> CurlRequest:
-    """Parse a curl command line. Raises ``ConfigurationError``."""
-    if text.rstrip().endswith("^") or ' ^"' in text:
+    if _FOR_CMD.match(text):
         raise ConfigurationError('this is a command line for cmd.exe: choose "Copy as cURL (bash)"')
+    if _OTHER_COPIES.match(text):
+        raise ConfigurationError('this is code, not a request: choose "Copy as cURL (bash)"')
+    if curl := _CURL.match(text):
+        return read_curl(text[curl.end() :], environ, headers(given), piped=piped)
+    return [plain_request(text.strip(), given)]
+
+
+def read_curl(text: str, environ: Mapping[str, str], extra: Sequence[str], *, piped: bool) -> Sequence[CurlRequest]:
+    """Parse a curl command line; ``piped``: it came from standard input. Raises ``ConfigurationError``."""
+
+    def read(path: str) -> bytes:
+        if path != "-":
+            return Path(path).read_bytes()
+        if piped:
+            raise CurlError("standard input is the command line itself: name a file for the body")
+        return sys.stdin.buffer.read()
+
     try:
-        return parse_curl([*split_words(text, environ), *extra], lambda path: Path(path).read_bytes())
+        return parse_curl([*split_words(text, environ), *extra], read)
     except (CurlError, ShellError) as error:
         raise ConfigurationError(f"curl: {error}") from None
     except OSError as error:
-        raise ConfigurationError(f"curl: cannot read a file: {error.strerror}") from None
+        raise ConfigurationError(f"curl: cannot read {printable(str(error.filename), 200)}: {error.strerror}") from None
 
 
 def plain_request(text: str, given: Arguments) -> CurlRequest:
@@ -166,7 +188,7 @@ def plain_request(text: str, given: Arguments) -> CurlRequest:
     if method.startswith(("/", "http://", "https://")):
         method, target = "", text
     target = target.strip().removesuffix(" HTTP/1.1")
-    words = ["curl", "--path-as-is", "-X", method or ("GET" if body is None else "POST")]
+    words = ["curl", "--path-as-is", "--globoff", "-X", method or ("GET" if body is None else "POST")]
     words += headers(given)
     if body is not None:
         words += ["--data-raw", body]
@@ -175,14 +197,18 @@ def plain_request(text: str, given: Arguments) -> CurlRequest:
     if not target.startswith(("http://", "https://")) or not (method or "GET").isupper():
         raise ConfigurationError("expected a request such as 'GET /api/v1/query?query=up'")
     try:
-        return parse_curl([*words, target.replace(" ", "%20")], lambda path: b"")
+        return parse_curl([*words, target.replace(" ", "%20")], lambda path: Path(path).read_bytes())[0]
     except CurlError as error:
         raise ConfigurationError(f"the request: {error}") from None
+    except OSError as error:
+        raise ConfigurationError(f"-H: cannot read {printable(str(error.filename), 200)}: {error.strerror}") from None
 
 
 def headers(given: Arguments) -> list[str]:
     """Return the headers from options, as arguments of curl."""
     values = given.options.get("H", []) + given.options.get("header", [])
+    if any(":" not in value and not value.startswith("@") and not value.endswith(";") for value in values):
+        raise ConfigurationError("-H: the header has no colon")
     return [word for value in values for word in ("-H", value)]
 
 

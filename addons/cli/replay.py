@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TextIO
 
 from vmgw_addons.capture import Choice, choose, opened, read
 from vmgw_addons.sources import limit_file
-from vmgw_core.configuration import Settings, parse
+from vmgw_core.configuration import Settings, parse, read_flags_file
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Limiter
 from vmgw_core.replay import (
@@ -206,9 +205,12 @@ def _report(found: Arguments, tally: Tally, expectations: Sequence[Expectation])
 
 
 def _judge(flags: Sequence[str], file: str | None, environ: Mapping[str, str], *, trusting: bool) -> Judge:
-    lines = () if file is None else tuple(read_flags(_text(file, "flags"), file))
-    settings = parse(flags, environ, file=lines, folder="" if file is None else str(Path(file).parent)).settings
-    return Judge(make_policy(settings, time.time()), _limiter(settings), trusting=trusting)
+    of_file = None if file is None else read_flags_file(_text(file, "flags"), file, str(Path(file).parent))
+    try:
+        settings = parse(flags, environ, file=of_file).settings
+        return Judge(make_policy(settings, time.time()), _limiter(settings), trusting=trusting)
+    except ConfigurationError as error:
+        raise error if of_file is None else of_file.error(error) from None
 
 
 def _limiter(settings: Settings) -> Limiter | None:
@@ -219,15 +221,6 @@ def _limiter(settings: Settings) -> Limiter | None:
     if any(not limit.type.counted for limit in limits):
         print("limits of series are ignored: the files do not contain the datasource's usage", file=sys.stderr)
     return Limiter(limits, max_tenants=settings.ratelimit_max_tenants)
-
-
-def read_flags(text: str, name: str) -> Iterator[str]:
-    """Read flags from a file: one or more per line, quoted as in a shell. Raises ``ConfigurationError``."""
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            yield from shlex.split(line, comments=True)
-        except ValueError as error:
-            raise ConfigurationError(f"{name}:{number}: {str(error).lower()}") from None
 
 
 def _text(path: str, option: str) -> str:

@@ -5,6 +5,7 @@ The table feeds the command line, the environment, mitmproxy's options, the page
 
 from .command_line import help_text, parse, settings_from_options
 from .flag import Flag, Kind
+from .flags_file import FlagsFile, read_flags_file
 from .needs import check_given, check_needs
 from .page import flags_page
 from .settings import ClientTLS, Settings
@@ -12,6 +13,6 @@ from .table import BY_NAME, FLAGS, option_name
 from .values import parse_duration
 
 __all__ = [
-    "BY_NAME", "FLAGS", "ClientTLS", "Flag", "Kind", "Settings", "check_given", "check_needs",
-    "flags_page", "help_text", "option_name", "parse", "parse_duration", "settings_from_options",
+    "BY_NAME", "FLAGS", "ClientTLS", "Flag", "FlagsFile", "Kind", "Settings", "check_given", "check_needs",
+    "flags_page", "help_text", "option_name", "parse", "parse_duration", "read_flags_file", "settings_from_options",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ import difflib
 import posixpath
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
@@ -25,6 +25,7 @@ from vmgw_core.base import printable
 from vmgw_core.errors import ConfigurationError
 
 from .flag import Flag, Kind
+from .flags_file import FlagsFile
 from .needs import check_given
 from .settings import Settings
 from .table import BY_NAME, FLAGS, description, option_name, settings_of, variable_name
@@ -42,18 +43,16 @@ class CommandLine:
     """``-help`` was given; as in Go, nothing after it was read."""
 
 
-def parse(
-    argv: Sequence[str], environ: Mapping[str, str], *, file: Sequence[str] = (), folder: str = ""
-) -> CommandLine:
+def parse(argv: Sequence[str], environ: Mapping[str, str], *, file: FlagsFile | None = None) -> CommandLine:
     """Parse the arguments (without the program's name) and the environment. Raises `ConfigurationError`.
 
-    Args:
-        file: the arguments in a file of flags. A flag in ``argv`` replaces all values that it has there.
-        folder: the folder of that file: relative paths in it start there.
+    A flag in ``argv`` replaces all values that it has in the file of flags ``file``.
     """
     given, help_wanted = _given(argv, environ)
-    if file:
-        given = {name: _within(folder, name, value) for name, value in _given(file, environ)[0].items()} | given
+    on_command_line = frozenset(given)
+    if file is not None:
+        given = _given_in(file, environ) | given
+        file.lines = {name: line for name, line in file.lines.items() if name not in on_command_line}
     if given.get("envflag.enable") and not help_wanted:
         given |= _from_environment(environ, str(given.get("envflag.prefix", "")), but=frozenset(given))
     settings = settings_of(given)
@@ -62,7 +61,15 @@ def parse(
     return CommandLine(settings=settings, given=frozenset(given), help_wanted=help_wanted)
 
 
-def _given(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[str, Value], bool]:
+def _given_in(file: FlagsFile, environ: Mapping[str, str]) -> dict[str, Value]:
+    try:
+        given, _ = _given(file, environ)
+    except ConfigurationError as error:
+        raise file.error(error, reading=True) from None
+    return {name: _within(file.folder, name, value) for name, value in given.items()}
+
+
+def _given(argv: Iterable[str], environ: Mapping[str, str]) -> tuple[dict[str, Value], bool]:
     """Return the values by the names of their flags, and whether ``-help`` was given."""
     given: dict[str, Value] = {}
     help_wanted = False
@@ -115,7 +122,7 @@ _FLAG: Final = re.compile(r"--?([^-=][^=]*)(?:=(.*))?", re.DOTALL)
 _LOWER_NAMES: Final = {name.lower(): name for name in BY_NAME}
 
 
-def _flags(argv: Sequence[str]) -> Iterator[tuple[Flag | None, str]]:
+def _flags(argv: Iterable[str]) -> Iterator[tuple[Flag | None, str]]:
     """Yield each flag with the text of its value, in order; None for ``-help``, and then nothing."""
     arguments = enumerate(argv, start=1)
     latest: Flag | None = None

@@ -3,7 +3,8 @@
 Nothing here decides: a request runs through ``vmgw_core.enforcement``, and its steps are reported.
 """
 
-from .curl import CurlError, CurlRequest, parse_curl
+from .curl import CurlRequest, parse_curl
+from .curl_options import CurlError
 from .model import Explanation, Verdict, access_as_json
 from .request import Outcome, explain, own_page, usages
 from .shell_words import ShellError, split_words

@@ -1,53 +1,35 @@
-"""A parser of curl command lines, with the options that browsers, Grafana and documentation use.
+"""The requests that a curl command line sends, with the options that browsers, Grafana and documentation use.
 
-https://curl.se/docs/manpage.html. Unknown options that would change the request are refused, so that the explained
-request is the one that curl would send.
+Tests compare them with those of the real curl. What would change a request in a way that is not known here is refused.
 """
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, quote_plus, unquote
 
-from vmgw_core.base import printable
 from vmgw_core.http import URLENCODED, Headers
 
+from .curl_glob import GlobError, expand_url
+from .curl_options import CurlError, Operation, read_operations
+
 ReadFile = Callable[[str], bytes]
+"""Returns the content of a file; ``-`` is the standard input. May raise ``OSError``."""
 
-_SHORT: Final = {
-    "H": "header", "X": "request", "d": "data", "b": "cookie", "A": "user-agent", "e": "referer", "u": "user",
-    "G": "get", "I": "head", "F": "form", "T": "upload-file", "K": "config", "o": "output", "m": "max-time",
-    "x": "proxy", "w": "write-out", "E": "cert", "c": "cookie-jar", "s": "silent", "S": "show-error", "v": "verbose",
-    "i": "include", "k": "insecure", "L": "location", "f": "fail", "g": "globoff", "N": "no-buffer", "q": "disable",
-    "#": "progress-bar", "4": "ipv4", "6": "ipv6", "O": "remote-name", "D": "dump-header", "r": "range",
-}  # fmt: skip
-_USED: Final = frozenset((
-    "header", "request", "data", "data-ascii", "data-raw", "data-binary", "data-urlencode", "json", "cookie",
-    "user-agent", "referer", "user", "url", "range", "oauth2-bearer", "form", "form-string", "upload-file", "config",
-))  # fmt: skip
-_IGNORED: Final = frozenset((
-    "output", "max-time", "proxy", "write-out", "cert", "cookie-jar", "dump-header", "connect-timeout", "resolve",
-    "connect-to", "cacert", "capath", "key", "retry", "retry-delay", "noproxy", "interface", "ciphers",
-))  # fmt: skip
-_REFUSED: Final = {
-    "form": "multipart forms (-F) are not supported: use --data-urlencode",
-    "form-string": "multipart forms are not supported: use --data-urlencode",
-    "upload-file": "uploads (-T) are not supported: use --data-binary @FILE with -X PUT",
-    "config": "configuration files (-K) are not supported: give their options in the command line",
-}
-_SWITCHES: Final = frozenset((
-    "get", "head", "silent", "show-error", "verbose", "include", "insecure", "location", "fail", "globoff",
-    "no-buffer", "disable", "progress-bar", "ipv4", "ipv6", "remote-name", "compressed", "path-as-is", "http1.0",
-    "http1.1", "http2", "http2-prior-knowledge", "http3", "fail-with-body", "no-progress-meter", "no-keepalive",
-    "tlsv1.2", "tlsv1.3", "location-trusted", "tcp-nodelay",
-))  # fmt: skip
+MAX_REQUESTS: Final = 20
+"""The most requests of one command line."""
 
-
-class CurlError(ValueError):
-    """A command line without one clear request. The message names the option and no value."""
+_DATA: Final = ("data", "data-ascii", "data-raw", "data-binary", "data-urlencode", "json")
+_URL: Final = re.compile(r"(?i:(https?)://)?([^/?#]+)([^?#]*)(\?[^#]*)?")
+_NOT_IN_A_URL: Final = re.compile(r"[\x00-\x20\x7f]")
+_NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
+_PORTS: Final = {"http": ":80", "https": ":443"}
+_CONTINUE: Final = 1 << 20
+"""Bytes of a body for which curl waits for a 100 Continue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,152 +42,217 @@ class CurlRequest:
     body: bytes | None = field(repr=False)
 
 
-def parse_curl(words: Sequence[str], read_file: ReadFile) -> CurlRequest:
-    """Parse the command line ``words``, which begin with ``curl``.
+def parse_curl(words: Sequence[str], read_file: ReadFile) -> tuple[CurlRequest, ...]:
+    """Parse the command line ``words``, which begin with ``curl``, into the requests that it sends.
 
-    ``read_file``: returns the content of a file that ``@name`` names; may raise ``OSError``. Raises ``CurlError`` if
-    the command line is not curl's, or has an unsupported option.
+    Raises ``CurlError`` if the command line is not curl's, has an unsupported option, or sends no request or more than
+    ``MAX_REQUESTS``. What ``read_file`` raises is not caught.
     """
-    options: list[tuple[str, str]] = []
-    switches: set[str] = set()
-    urls: list[str] = []
-    for name, value in _options(words):
-        if name in _REFUSED:
-            raise CurlError(_REFUSED[name])
-        if name in _SWITCHES:
-            switches.add(name)
-        elif name == "url":
-            urls.append(value)
-        else:
-            options.append((name, value))
-    if len(urls) != 1:
-        raise CurlError(f"expected one URL, got {len(urls)}")
-    return _request(urls[0], options, switches, read_file)
+    requests: list[CurlRequest] = []
+    for operation in read_operations(words):
+        globbing = "globoff" not in operation.switches
+        if operation.urls or not requests:
+            requests += _requests(operation, globbing, MAX_REQUESTS - len(requests), read_file)
+    return tuple(requests)
 
 
-def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield each option by its long name, with its value; other arguments are a ``url``."""
-    rest = iter(words)
-    if next(rest, "").rpartition("/")[2] != "curl":
-        raise CurlError("the command line does not begin with curl")
-    for word in rest:
-        if word.startswith("--"):
-            yield _long(word[2:], rest)
-        elif word.startswith("-") and len(word) > 1:
-            yield from _cluster(word[1:], rest)
-        else:
-            yield "url", word
+def _requests(operation: Operation, globbing: bool, at_most: int, read_file: ReadFile) -> Iterator[CurlRequest]:
+    if not operation.urls:
+        raise CurlError("there is no URL")
+    try:
+        urls = [each for url in operation.urls for each in (expand_url(url, at_most) if globbing else [url])]
+    except GlobError as error:
+        raise CurlError(str(error)) from None
+    if len(urls) > at_most:
+        raise CurlError(f"the command line sends more than {MAX_REQUESTS} requests, which are not explained")
+    data = _body(operation, read_file)
+    uploads = operation.values("upload-file")
+    if uploads and (len(uploads) + len(operation.urls) > 2 or (globbing and re.search(r"[][{}]", uploads[0]))):
+        raise CurlError("several uploads (-T) are not supported: give one file and one URL")
+    if data is not None and "get" not in operation.switches and ("head" in operation.switches or uploads):
+        raise CurlError("curl refuses a body (-d) together with -I or -T")
+    headers = _given_headers(operation, read_file)
+    upload = None if not uploads else read_file("-" if uploads[0] == "." else uploads[0])
+    for url in urls:
+        yield _request(url, operation, headers, data, upload, read_file)
 
 
-def _long(name: str, rest: Iterator[str]) -> tuple[str, str]:
-    if name in _SWITCHES:
-        return name, ""
-    if name in _USED or name in _IGNORED:
-        return name, _following(f"--{name}", rest)
-    raise CurlError(f"the curl option --{printable(name, 40)} is not supported")
-
-
-def _cluster(letters: str, rest: Iterator[str]) -> Iterator[tuple[str, str]]:
-    """Split ``-sS`` and ``-XPOST``: the first option that takes a value gets the rest."""
-    for index, letter in enumerate(letters):
-        name = _SHORT.get(letter)
-        if name is None:
-            raise CurlError(f"the curl option -{letter} is not supported")
-        if name not in _SWITCHES:
-            yield name, letters[index + 1 :] or _following(f"-{letter}", rest)
-            return
-        yield name, ""
-
-
-def _following(option: str, rest: Iterator[str]) -> str:
-    value = next(rest, None)
-    if value is None:
-        raise CurlError(f"the value of {option} is missing")
-    return value
-
-
-def _request(url: str, options: Sequence[tuple[str, str]], switches: set[str], read_file: ReadFile) -> CurlRequest:
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+def _request(
+    url: str,
+    operation: Operation,
+    headers: Sequence[str],
+    data: bytes | None,
+    upload: bytes | None,
+    read_file: ReadFile,
+) -> CurlRequest:
+    """Make one request; ``data`` is that of ``-d`` and its siblings, ``upload`` that of ``-T``."""
+    if _NOT_IN_A_URL.search(url):
+        raise CurlError("the URL has a space or a control character: curl refuses it")
+    parts = _URL.match(url)
+    if parts is None or ("://" in url.partition("?")[0] and not parts[1]):
         raise CurlError("the URL is not an http or https URL")
-    host = parts.netloc.rpartition("@")[2]
-    path = parts.path if "path-as-is" in switches else _without_dots(parts.path)
-    query = parts.query
-    pieces = [piece for name, value in options if (piece := _data(name, value, read_file)) is not None]
-    body = b"&".join(pieces) if pieces else None
-    if any(name == "json" for name, _ in options):
-        body = b"".join(pieces)
-    method = "HEAD" if "head" in switches else "GET"
-    if "get" in switches and body is not None:
-        query = "&".join(filter(None, (query, body.decode("utf-8", "surrogateescape"))))
-        body = None
-    elif body is not None:
-        method = "POST"
-    method = next((value for name, value in reversed(options) if name == "request"), method)
-    target = (path or "/") + (f"?{query}" if query else "")
-    headers = _headers(host, parts.netloc, options, body)
-    return CurlRequest(method=method, target=target, headers=headers, body=body)
+    scheme, (userinfo, _, host) = (parts[1] or "http").lower(), parts[2].rpartition("@")
+    path, query = parts[3] or "/", parts[4] or ""
+    if not host.isascii():
+        raise CurlError("the host of the URL is not ASCII: write it in its xn-- form")
+    path = path if "path-as-is" in operation.switches else _without_dots(path)
+    if upload is not None and path.endswith("/"):
+        path += quote(_file_name(operation), safe="", errors="surrogateescape")
+    added = [_url_query(value, read_file) for value in operation.values("url-query")]
+    body, method = upload, "GET" if upload is None else "PUT"
+    if "get" in operation.switches:
+        added = [data] if data is not None else added
+    elif data is not None:
+        body, method = data, "POST"
+    if added:
+        text = b"&".join(added).decode("utf-8", "surrogateescape")
+        if _NOT_IN_A_URL.search(text):
+            raise CurlError("an argument of the URL (-G, --url-query) has a space or a control character: encode it")
+        query = (f"{query[1:]}&" if query[1:] else "") + text
+        query = query and f"?{query}"
+    if "head" in operation.switches:
+        method = "HEAD"
+    target = operation.last("request-target")
+    method = method if (own := operation.last("request")) is None else own
+    fields = _headers(host.removesuffix(":").removesuffix(_PORTS[scheme]), userinfo, operation, headers, body)
+    return CurlRequest(
+        method=method, target=_encoded(path) + query if target is None else target, headers=fields, body=body
+    )
 
 
-def _headers(host: str, netloc: str, options: Sequence[tuple[str, str]], body: bytes | None) -> Headers:
-    values = dict(options)
-    defaults = {"Host": host, "User-Agent": values.get("user-agent", "curl"), "Accept": "*/*"}
-    credentials = values.get("user") or unquote(netloc.rpartition("@")[0])
-    if credentials:
-        defaults["Authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
-    if "oauth2-bearer" in values:
-        defaults["Authorization"] = f"Bearer {values['oauth2-bearer']}"
-    if "cookie" in values:
-        defaults["Cookie"] = values["cookie"]
-    if "referer" in values:
-        defaults["Referer"] = values["referer"]
-    if "range" in values:
-        defaults["Range"] = f"bytes={values['range']}"
-    if "json" in values:
-        defaults |= {"Content-Type": "application/json", "Accept": "application/json"}
-    elif body is not None:
-        defaults["Content-Type"] = URLENCODED
-    own: list[tuple[str, str]] = []
-    for line in (value for name, value in options if name == "header"):
+def _encoded(path: str) -> str:
+    """Encode what is not ASCII, as curl does in a path and not in a query."""
+    return _NOT_ASCII.sub(lambda match: quote(match[0], errors="surrogateescape"), path)
+
+
+def _file_name(operation: Operation) -> str:
+    name = operation.values("upload-file")[0].rpartition("/")[2]
+    return "" if name in ("-", ".") else name
+
+
+# --- headers -------------------------------------------------------------------------------------------------------
+
+
+def _given_headers(operation: Operation, read_file: ReadFile) -> list[str]:
+    """Return the lines of ``-H``, in their order, those of files too."""
+    lines: list[str] = []
+    for value in operation.values("header"):
+        if value.startswith("@"):
+            text = read_file(value[1:]).decode("utf-8", "surrogateescape")
+            lines += filter(None, re.split(r"[\r\n]+", text))
+        else:
+            lines.append(value)
+    if operation.values("json"):
+        for name in ("Content-Type", "Accept"):
+            if not _is_given(name, lines):
+                lines.append(f"{name}: application/json")
+    return lines
+
+
+def _is_given(name: str, lines: Sequence[str]) -> bool:
+    """Whether a line is for the header: curl then leaves out its own."""
+    starts = (f"{name.lower()}:", f"{name.lower()};")
+    return any(line.lower().startswith(starts) for line in lines)
+
+
+def _headers(
+    host: str, userinfo: str, operation: Operation, lines: Sequence[str], body: bytes | None
+) -> tuple[tuple[bytes, bytes], ...]:
+    own = [("Host", host), *_own_headers(userinfo, operation)]
+    if body is not None:
+        stream = any(re.match(r"(?i)transfer-encoding:.*chunked", line) for line in lines)
+        upload = operation.values("upload-file")
+        if upload[:1] in (["-"], ["."]):
+            own.append(("Transfer-Encoding", "chunked"))
+        elif not stream:
+            own.append(("Content-Length", str(len(body))))
+        if not upload:
+            own.append(("Content-Type", URLENCODED))
+        if upload or len(body) > _CONTINUE:
+            own.append(("Expect", "100-continue"))
+    fields = [(name, value) for name, value in own if not _is_given(name, lines)]
+    hosts = 0
+    for line in lines:
         name, colon, value = line.partition(":")
-        if not colon:
-            name, colon, value = line.removesuffix(";"), ";" if line.endswith(";") else "", ""
-            if not colon:
-                raise CurlError("a header (-H) has no colon")
-        elif not value.strip():  # "Name:" removes a header, "Name;" sends it empty
-            defaults = {key: kept for key, kept in defaults.items() if key.lower() != name.strip().lower()}
+        if not colon and line.find(";") == len(line) - 1:  # "Name;" sends it empty
+            name = line[:-1]
+        elif not value.strip(" \t"):  # "Name:" removes a header; others are not sent
             continue
-        own.append((name.strip(), value.strip()))
-    given = {name.lower() for name, _ in own}
-    fields = [(name, value) for name, value in defaults.items() if name.lower() not in given] + own
-    if body is not None and "content-length" not in given and "transfer-encoding" not in given:
-        fields.append(("Content-Length", str(len(body))))
+        hosts += name.lower() == "host"
+        if name and (name.lower() != "host" or hosts == 1):
+            fields.append((name, value.strip(" \t")))
     return tuple(
         (name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape")) for name, value in fields
     )
 
 
-def _data(option: str, value: str, read_file: ReadFile) -> bytes | None:
-    """Return the bytes that a data option adds to the body; None for other options."""
-    raw = value.encode("utf-8", "surrogateescape")
-    if option == "data-raw":
-        return raw
-    if option in ("data", "data-ascii", "data-binary", "json"):
-        if not value.startswith("@"):
-            return raw
-        content = read_file(value[1:])
-        return content if option in ("data-binary", "json") else content.translate(None, b"\r\n\0")
-    if option != "data-urlencode":
-        return None
-    # name=content, =content, content, name@file, @file: the first of the two signs counts.
-    index = next((index for index, char in enumerate(value) if char in "=@"), None)
-    if index is None:
-        return quote(raw, safe="").encode()
-    name, content = value[:index], value[index + 1 :].encode("utf-8", "surrogateescape")
-    if value[index] == "@":
-        content = read_file(value[index + 1 :])
-    encoded = quote(content, safe="").encode()
-    return f"{name}=".encode() + encoded if name else encoded
+def _own_headers(userinfo: str, operation: Operation) -> Iterator[tuple[str, str]]:
+    """Yield the headers that curl makes of options and of the name and password in the URL."""
+    credentials, bearer = operation.last("user"), operation.last("oauth2-bearer")
+    if bearer is not None:
+        yield "Authorization", f"Bearer {bearer}"
+    elif credentials is not None or userinfo:
+        if credentials is None:
+            name, _, password = (unquote(part, errors="surrogateescape") for part in userinfo.partition(":"))
+            credentials = f"{name}:{password}"
+        elif ":" not in credentials:
+            raise CurlError("curl asks for the password of -u: give it as in -u NAME:PASSWORD")
+        encoded = credentials.encode("utf-8", "surrogateescape")
+        yield "Authorization", f"Basic {b64encode(encoded).decode()}"
+    agent = operation.last("user-agent")
+    if agent != "":
+        yield "User-Agent", "curl" if agent is None else agent
+    yield "Accept", "*/*"
+    if "compressed" in operation.switches:
+        yield "Accept-Encoding", "deflate, gzip, br, zstd"
+    if referer := (operation.last("referer") or "").removesuffix(";auto"):
+        yield "Referer", referer
+    if cookies := [value for value in operation.values("cookie") if value]:
+        if any("=" not in value or value.startswith("@") for value in cookies):
+            raise CurlError("files of cookies (-b FILE) are not read: give the cookies as in -b NAME=VALUE")
+        yield "Cookie", ";".join(cookies)
+    if (span := operation.last("range")) is not None:
+        if operation.values(*_DATA, "upload-file"):
+            raise CurlError("a range (-r) of a body is not supported")
+        yield "Range", f"bytes={span if '-' in span else f'{span}-'}"
+
+
+# --- bodies --------------------------------------------------------------------------------------------------------
+
+
+def _body(operation: Operation, read_file: ReadFile) -> bytes | None:
+    """Return what ``-d`` and its siblings make together; None if there are none of them."""
+    body: bytes | None = None
+    for option, value in operation.options:
+        if option in _DATA:
+            joined = b"" if body is None else body + (b"" if option == "json" else b"&")
+            body = joined + _data(option, value, read_file)
+    return body
+
+
+def _data(option: str, value: str, read_file: ReadFile) -> bytes:
+    """Return the bytes that a data option adds to the body."""
+    if option == "data-urlencode":
+        return _urlencoded(value, read_file)
+    if option == "data-raw" or not value.startswith("@"):
+        return value.encode("utf-8", "surrogateescape")
+    content = read_file(value[1:])
+    return content if option in ("data-binary", "json") else content.translate(None, b"\r\n\0")
+
+
+def _url_query(value: str, read_file: ReadFile) -> bytes:
+    return value[1:].encode("utf-8", "surrogateescape") if value.startswith("+") else _urlencoded(value, read_file)
+
+
+def _urlencoded(value: str, read_file: ReadFile) -> bytes:
+    """Encode one of ``content``, ``=content``, ``name=content``, ``@file`` and ``name@file``."""
+    sign = "=" if "=" in value else "@"
+    name, found, text = value.partition(sign)
+    if not found:
+        name, text = "", value
+    content = read_file(text) if found == "@" else text.encode("utf-8", "surrogateescape")
+    encoded = quote_plus(content)
+    return f"{name}={encoded}".encode("utf-8", "surrogateescape") if name else encoded.encode()
 
 
 def _without_dots(path: str) -> str:

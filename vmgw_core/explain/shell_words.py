@@ -1,4 +1,4 @@
-"""Splits a command line into words as a POSIX shell does.
+"""Splits a command line into words as bash does.
 
 ``shlex`` supports neither variables nor ``$'…'``, which browsers use for bodies with quotes or line breaks. Nothing is
 run: substitutions and lists of commands are refused, so every word means the same as in a shell.
@@ -10,12 +10,17 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-_BLANK: Final = " \t\n"
+_BLANKS: Final = re.compile(r"(?:[ \t]|\\\n)+")
+_END: Final = frozenset(" \t\n;&|<>()")
 _PLAIN: Final = re.compile(r"[^\s'\"\\$`;&|<>()]+")
+_BRACES: Final = re.compile(r"\{[^\s{}]*(?:,|\.\.)[^\s{}]*\}")
+_OUTPUT: Final = re.compile(r"(?:[0-9]*(?:>>|>\||>&|>)|&>>?)[ \t]*")
+_INPUT: Final = re.compile(r"[0-9]*<")
 _VARIABLE: Final = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 _ANSI_C: Final = re.compile(r"\$'((?:[^'\\]|\\.)*)'", re.DOTALL)
 _ESCAPE: Final = re.compile(
-    r"\\(?:x([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{1,4})|U([0-9A-Fa-f]{1,8})|([0-7]{1,3})|(.))", re.DOTALL
+    r"\\(?:x([0-9A-Fa-f]{1,2})|([0-7]{1,3})|u([0-9A-Fa-f]{1,4})|U([0-9A-Fa-f]{1,8})|c(.)|([abeEfnrtv\\'\"?]))",
+    re.DOTALL,
 )
 _LETTERS: Final = dict(zip("abeEfnrtv", "\a\b\x1b\x1b\f\n\r\t\v", strict=True))
 
@@ -34,26 +39,45 @@ def split_words(text: str, environ: Mapping[str, str]) -> list[str]:
 
 
 def _words(text: str, environ: Mapping[str, str]) -> Iterator[str]:
-    position, word = 0, None
+    position, started = 0, False
     while position < len(text):
         char = text[position]
-        if char in _BLANK:
-            if word is not None:
-                yield word
-            word, position = None, position + 1
-        elif text.startswith("\\\n", position):
-            position += 2
-        elif char in "|<>":
+        if blanks := _BLANKS.match(text, position):
+            position = blanks.end()
+        elif char == "#":
+            position = (text + "\n").index("\n", position)
+        elif char == "\n":
+            if started and text[position:].strip():
+                raise ShellError("a line ends the command: end it with a backslash, or quote the line break")
+            position += 1
+        elif output := _OUTPUT.match(text, position):
+            _, position = _word(text, output.end(), environ)
+        elif _INPUT.match(text, position):
+            raise ShellError("redirected input is not read: name the file in an option, as in -d @FILE")
+        elif char == "|":
             break
         elif char in ";&()":
             if text[position:].strip() == ";":
                 break
             raise ShellError(f"an unquoted {char} ends or groups commands in a shell: quote it")
         else:
-            piece, position = _piece(text, position, environ)
-            word = (word or "") + piece
-    if word is not None:
-        yield word
+            word, position = _word(text, position, environ)
+            started = True
+            yield word
+
+
+def _word(text: str, position: int, environ: Mapping[str, str]) -> tuple[str, int]:
+    """Return the word that begins here, and its end."""
+    if text.startswith("~", position):
+        raise ShellError("a ~ at the beginning of a word is not expanded: write the directory, or quote it")
+    word = ""
+    while position < len(text) and text[position] not in _END:
+        if text.startswith("\\\n", position):
+            position += 2
+            continue
+        piece, position = _piece(text, position, environ)
+        word += piece
+    return word, position
 
 
 def _piece(text: str, position: int, environ: Mapping[str, str]) -> tuple[str, int]:
@@ -66,13 +90,18 @@ def _piece(text: str, position: int, environ: Mapping[str, str]) -> tuple[str, i
         return text[position + 1 : end], end + 1
     if char == '"':
         return _double_quoted(text, position + 1, environ)
+    if text.startswith('$"', position):
+        return _double_quoted(text, position + 2, environ)
     if char == "\\":
         return text[position + 1 : position + 2], position + 2
     if char in "$`":
         quoted = _ANSI_C.match(text, position)
         return (_unescaped(quoted[1]), quoted.end()) if quoted else _expanded(text, position, environ)
     plain = _PLAIN.match(text, position)
-    assert plain is not None  # all other characters are handled above
+    if plain is None:  # a form feed, say: a blank of Python, and not of a shell
+        return char, position + 1
+    if _BRACES.search(plain[0]):
+        raise ShellError("a shell expands unquoted braces: quote the word")
     return plain[0], plain.end()
 
 
@@ -106,15 +135,20 @@ def _expanded(text: str, position: int, environ: Mapping[str, str]) -> tuple[str
 
 
 def _unescaped(text: str) -> str:
-    """Unescape the inside of ``$'…'`` as bash does."""
+    """Unescape the inside of ``$'…'`` as bash does in a locale of UTF-8. Other escapes stay as they are."""
 
     def one(match: re.Match[str]) -> str:
-        for group, base in ((1, 16), (2, 16), (3, 16), (4, 8)):
-            if match[group]:
-                number = int(match[group], base)
-                if number > 0x10FFFF:
-                    raise ShellError("an escape is not a valid character")
-                return chr(number)
-        return _LETTERS.get(match[5], match[5])
+        byte, octal, short, long, control, letter = match.groups()
+        if byte or octal:
+            return bytes([int(byte, 16) if byte else int(octal, 8) & 0xFF]).decode("latin-1")
+        if short or long:
+            number = int(short or long, 16)
+            if number > 0x10FFFF or 0xD800 <= number < 0xE000:
+                raise ShellError("an escape is not a valid character")
+            return chr(number).encode().decode("latin-1")
+        return chr(ord(control) & 0x1F) if control else _LETTERS.get(letter, letter)
 
-    return _ESCAPE.sub(one, text)
+    # Escapes may be single bytes of a character, so characters are bytes until all are undone.
+    found = text.encode("utf-8", "surrogateescape").decode("latin-1")
+    unescaped = _ESCAPE.sub(one, found).partition("\0")[0]  # bash ends a string there
+    return unescaped.encode("latin-1").decode("utf-8", "surrogateescape")

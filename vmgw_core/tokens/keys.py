@@ -155,24 +155,35 @@ def keys_from_pem(data: bytes | str, source: str) -> tuple[VerificationKey, ...]
     """Read the keys of PEM blocks: PUBLIC KEY, RSA PUBLIC KEY and CERTIFICATE.
 
     White space around and within blocks is ignored (environment variables and YAML fold lines), and so is one pair of
-    quotes or backquotes around the text. Raises ``ConfigurationError``.
+    quotes or backquotes around the text. Raises ``ConfigurationError``, which names the line of a block after the
+    first line.
     """
     try:
-        text = (data if isinstance(data, str) else data.decode("ascii")).strip()
+        whole = data if isinstance(data, str) else data.decode("ascii")
     except UnicodeDecodeError:
         raise ConfigurationError(f"{source}: expected PEM text, got binary data") from None
+    text = whole.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "`'\"":
         text = text[1:-1]
-    blocks = _PEM_BLOCK.findall(text)
-    for label in _PEM_BEGIN.findall(text):
-        if label.endswith("PRIVATE KEY"):
-            raise ConfigurationError(f"{source}: this is a private key; configure its public key")
+    before = whole.index(text)
+
+    def place(position: int) -> str:
+        line = whole.count("\n", 0, before + position) + 1
+        return source if line == 1 else f"{source}, line {line}"
+
+    blocks = list(_PEM_BLOCK.finditer(text))
+    for begin in _PEM_BEGIN.finditer(text):
+        if begin[1].endswith("PRIVATE KEY"):
+            raise ConfigurationError(f"{place(begin.start())}: this is a private key; configure its public key")
     if not blocks or len(blocks) != text.count("-----BEGIN"):
         raise ConfigurationError(f"{source}: expected PEM blocks, from -----BEGIN to -----END")
-    try:
-        return tuple(_pem_key(label, body, source) for label, body in blocks)
-    except _Unusable as error:
-        raise ConfigurationError(f"{source}: {error}") from None
+    keys = []
+    for block in blocks:
+        try:
+            keys.append(_pem_key(block[1], block[2], source))
+        except _Unusable as error:
+            raise ConfigurationError(f"{place(block.start())}: {error}") from None
+    return tuple(keys)
 
 
 def _pem_key(label: str, body: str, source: str) -> VerificationKey:

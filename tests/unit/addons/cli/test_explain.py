@@ -40,7 +40,7 @@ Run = Callable[..., Ran]
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     def call(*arguments: str, stdin: str = "", environ: Mapping[str, str] | None = None) -> Ran:
-        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
         code = main.main(["explain", *arguments], environ or {})
         out, err = capsys.readouterr()
         signature = TOKEN.rpartition(".")[2]
@@ -252,6 +252,24 @@ def test_a_file_that_curl_names(run: Run, key: str, tmp_path: Path) -> None:
     assert ran.document["arguments"]["form"]["before"] == [["query", "up"]]
 
 
+def test_each_request_of_a_command_line(run: Run, key: str) -> None:
+    stdin = "#!/bin/sh\ncurl 'http://x/api/v1/{labels,nothing}'\n"
+    ran = run(key, TIME, "--token", TOKEN, "--json", stdin=stdin)
+    assert [(each["request"]["path"], each["verdict"]) for each in ran.document] == [
+        ("/api/v1/labels", "admitted"),
+        ("/api/v1/nothing", "refused"),
+    ]
+    assert ran.code == 1
+    text = run(key, TIME, "--token", TOKEN, stdin=stdin).out
+    assert text.startswith("ADMITTED ")
+    assert "\n\n\nREFUSED " in text
+
+
+def test_a_body_from_standard_input(run: Run, key: str) -> None:
+    ran = run(key, TIME, "--token", TOKEN, "--json", "curl -d @- http://x/api/v1/query", stdin="query=up")
+    assert ran.document["arguments"]["form"]["before"] == [["query", "up"]]
+
+
 # --- input that cannot be used -------------------------------------------------------------------------------------
 
 
@@ -264,7 +282,12 @@ def test_a_file_that_curl_names(run: Run, key: str, tmp_path: Path) -> None:
         ([], "curl -F a=b http://x/", "curl: multipart forms"),
         ([], "curl 'http://x/", "curl: a single quote is not closed"),
         ([], 'curl ^"http://x/^" ^\n -H ^"A: b^"', "cmd.exe"),
-        ([], "curl -d @/nowhere http://x/", "curl: cannot read a file: No such file"),
+        ([], "curl -d @/nowhere http://x/", "curl: cannot read /nowhere: No such file"),
+        ([], "curl -d @- http://x/", "curl: standard input is the command line itself"),
+        ([], 'curl.exe ^"http://x/^" ^\r\n -H ^"A: b^"', "cmd.exe"),
+        ([], 'fetch("http://x/", {})', "this is code, not a request"),
+        ([], "Invoke-WebRequest -Uri x", "this is code, not a request"),
+        (["-H", "@/nowhere", "GET /"], "", "-H: cannot read /nowhere: No such file"),
         (["--tokken=secret", "GET /"], "", "unknown flag -tokken"),
         (["--token"], "", "--token: the value is missing"),
         (["-read.url"], "", "-read.url: the value is missing"),
@@ -273,7 +296,7 @@ def test_a_file_that_curl_names(run: Run, key: str, tmp_path: Path) -> None:
         (["--time=inf", "GET /"], "", "--time: expected Unix seconds"),
         (["-auth.publicKeyFiles=/nowhere", "GET /"], "", "-auth.publicKeyFiles: cannot read"),
         (["--jwks-file=/nowhere", "GET /"], "", "--jwks-file: cannot read"),
-        (["-H", "no colon", "GET /"], "", "a header (-H) has no colon"),
+        (["-H", "no colon", "GET /"], "", "-H: the header has no colon"),
         (["-auth.jwksEndpoints=http://127.0.0.1:1/keys", "GET /"], "", "-auth.jwksEndpoints[0]: cannot fetch keys"),
     ],
 )

@@ -247,7 +247,11 @@ def test_a_flags_file_that_cannot_be_read_names_its_line(tmp_path: Path, capsys:
     file = tmp_path / "flags"
     file.write_text("-enable.auth\n-read.url='http://x\n")
     assert main(["replay", str(FILE), "--flags", str(file)], {}) == 2
-    assert capsys.readouterr().err == f"vmgateway replay: {file}:2: no closing quotation\n"
+    assert capsys.readouterr().err == f"vmgateway replay: {file}, line 2: no closing quotation\n"
+    file.write_text("-enable.auth\n# keys\n-auth.publicKeyFiles=/nowhere\n")
+    assert main(["replay", str(FILE), "--flags", str(file)], {}) == 2
+    reason = "-auth.publicKeyFiles: cannot read /nowhere: No such file or directory"
+    assert capsys.readouterr().err == f"vmgateway replay: {file}, line 3: {reason}\n"
     file.write_bytes(b"\xff")
     assert main(["replay", str(FILE), "--flags", str(file)], {}) == 2
     assert capsys.readouterr().err == f"vmgateway replay: --flags: {file} is not UTF-8 text\n"

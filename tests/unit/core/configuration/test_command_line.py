@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.each import each
 from vmgw_core.configuration.command_line import CommandLine, parse
+from vmgw_core.configuration.flags_file import FlagsFile, read_flags_file
 from vmgw_core.configuration.settings import Settings
 from vmgw_core.configuration.table import FLAGS, value_of
 from vmgw_core.errors import ConfigurationError
@@ -339,8 +340,44 @@ def test_any_command_line_gives_settings_or_one_readable_line(argv: list[str], e
 # --- files of flags ------------------------------------------------------------------------------------------------
 
 
+def _file(text: str, folder: str = "") -> FlagsFile:
+    return read_flags_file(text, "ci.flags", folder)
+
+
+def test_a_file_of_flags() -> None:
+    text = "# of CI\n-auth.httpHeader='X-A' --clusterMode # two\n\n-read.url\nhttp://x:1\n"
+    assert list(_file(text)) == ["-auth.httpHeader=X-A", "--clusterMode", "-read.url", "http://x:1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("-clusterMode\n-tokken=secret", "ci.flags, line 2: unknown flag -tokken: -help lists all flags"),
+        ("\n-http.maxConnections=x\n-clusterMode", "ci.flags, line 2: flag -http.maxConnections: "),
+        ("-clusterMode\nsecret", "ci.flags, line 2: unexpected argument 2 after -clusterMode: "),
+        ("-clusterMode\n\n-read.url", "ci.flags, line 3: flag -read.url: the value"),
+        ("-clusterMode\n'a", "ci.flags, line 2: no closing quotation"),
+        ("-auth.leeway=%{NOWHERE}", "ci.flags, line 1: flag -auth.leeway: the environment variable NOWHERE is not"),
+    ],
+)
+def test_errors_name_the_file_and_the_line(text: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        parse([], {}, file=_file(text))
+    assert str(raised.value).startswith(reason)
+
+
+def test_later_errors_name_the_line_of_their_flag() -> None:
+    file = _file("-clusterMode\n--auth.publicKeyFiles=a\n-read.url=http://x")
+    parse(["-read.url=http://y"], {}, file=file)
+    assert str(file.error(ConfigurationError("-auth.publicKeyFiles: cannot read a"))) == (
+        "ci.flags, line 2: -auth.publicKeyFiles: cannot read a"
+    )
+    for reason in ("-read.url: of the command line", "-write.url: not set", "something else"):
+        assert str(file.error(ConfigurationError(reason))) == reason
+
+
 def test_a_flag_of_the_command_line_replaces_all_values_of_the_file() -> None:
-    file = ["-auth.publicKeyFiles=a,b", "-auth.publicKeyFiles=c", "-clusterMode"]
+    file = _file("-auth.publicKeyFiles=a,b\n-auth.publicKeyFiles=c -clusterMode")
     assert parse([], {}, file=file).settings.auth_public_key_files == ("a", "b", "c")
     parsed = parse(["-auth.publicKeyFiles=new"], {}, file=file)
     assert parsed.settings.auth_public_key_files == ("new",)
@@ -348,7 +385,7 @@ def test_a_flag_of_the_command_line_replaces_all_values_of_the_file() -> None:
 
 
 def test_a_file_may_ask_for_the_environment() -> None:
-    parsed = parse([], {"clusterMode": "true", "enable_auth": "true"}, file=["-envflag.enable", "-enable.auth=false"])
+    parsed = parse([], {"clusterMode": "true", "enable_auth": "true"}, file=_file("-envflag.enable -enable.auth=false"))
     assert (parsed.settings.cluster_mode, parsed.settings.enable_auth) == (True, False)
 
 
@@ -365,5 +402,4 @@ def test_a_file_may_ask_for_the_environment() -> None:
 )
 def test_relative_paths_of_a_file_start_at_its_folder(flag: str, value: str, expected: str) -> None:
     wanted = parse([f"-{flag}={expected}"], {}).settings
-    assert parse([], {}, file=[f"-{flag}={value}"], folder="x").settings == wanted
-    assert parse([f"-{flag}={value}"], {}, folder="x").settings == parse([f"-{flag}={value}"], {}).settings
+    assert parse([], {}, file=_file(f"-{flag}={value}", "x")).settings == wanted

@@ -109,11 +109,6 @@ def _broken(pem: str) -> str:
         pytest.param(b"\xff\xfe", "expected PEM text, got binary data", id="no text"),
         pytest.param(keys.private_pem(keys.rsa_key()), "this is a private key; configure its public key", id="private"),
         pytest.param(
-            _RSA_PEM + keys.private_pem(keys.ec_key()),
-            "this is a private key; configure its public key",
-            id="private beside public",
-        ),
-        pytest.param(
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n",
             "this is a private key; configure its public key",
             id="private, encrypted, cut",
@@ -121,7 +116,6 @@ def _broken(pem: str) -> str:
         pytest.param(_RSA_PEM[:-30], "expected PEM blocks, from -----BEGIN to -----END", id="cut"),
         pytest.param(_EC_PEM + _RSA_PEM[:-30], "expected PEM blocks, from -----BEGIN to -----END", id="second is cut"),
         pytest.param(_broken(_RSA_PEM), "cannot read the PEM block PUBLIC KEY", id="broken key"),
-        pytest.param(_EC_PEM + _broken(_RSA_PEM), "cannot read the PEM block PUBLIC KEY", id="second is broken"),
         pytest.param(
             _broken(keys.certificate(keys.rsa_key())),
             "cannot read the PEM block CERTIFICATE",
@@ -157,6 +151,23 @@ def test_pem_rejects(data: bytes | str, message: str) -> None:
     with pytest.raises(ConfigurationError) as error:
         keys_from_pem(data, "-auth.publicKeyFiles[0] public_key.pem")
     assert str(error.value) == f"-auth.publicKeyFiles[0] public_key.pem: {message}"
+
+
+@each(
+    ("data", "message"),
+    [
+        pytest.param(
+            _RSA_PEM + keys.private_pem(keys.ec_key()), "this is a private key; configure its public key", id="private"
+        ),
+        pytest.param(_RSA_PEM + _broken(_EC_PEM), "cannot read the PEM block PUBLIC KEY", id="broken"),
+    ],
+)
+def test_the_line_of_a_second_block_is_named(data: str, message: str) -> None:
+    line = _RSA_PEM.count("\n") + 1
+    for before in ("", "\n\n"):
+        with pytest.raises(ConfigurationError) as error:
+            keys_from_pem(before + data, "k.pem")
+        assert str(error.value) == f"k.pem, line {line + len(before)}: {message}"
 
 
 # --- JWK Set -------------------------------------------------------------------------------------------------------
