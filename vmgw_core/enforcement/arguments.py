@@ -170,6 +170,12 @@ def enforce(
     return "&".join((kept, *added) if kept else added), kept_form
 
 
+def narrowing(claim: VMAccessClaim) -> tuple[str, ...]:
+    """Return the arguments that limit any read to ``claim``, lists of labels included."""
+    enforcement = enforcement_of(claim)
+    return enforcement.narrowing + enforcement.filters + enforcement.matches
+
+
 def _kept(claim: VMAccessClaim, dropped: frozenset[str], arguments: str, place: str) -> str:
     """Return the client's raw arguments without keys that begin with an enforced name, in any spelling."""
     if _NOTHING_TO_DO.fullmatch(arguments) and arguments.count("&") < MAX_ARGUMENTS:

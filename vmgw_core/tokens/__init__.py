@@ -9,14 +9,15 @@ from .grants import Grants
 from .keyring import Fetch, KeyRing
 from .keys import MIN_RSA_BITS, IssuerPattern, KeyDocumentError, KeySet, VerificationKey, keys_from_jwks, keys_from_pem
 from .rules import ClaimPath, RequiredClaim, TokenRules
+from .selector import MAX_BYTES as MAX_SELECTOR
 from .selector import Matcher, Selector, SelectorError, parse_selector
 from .source import TokenSource, as_bearer
 from .unverified import peek
 from .verifier import Token, TokenVerifier
 
 __all__ = [
-    "MIN_RSA_BITS", "VM_ACCESS", "AccessMode", "ClaimPath", "Fetch", "Grants", "IssuerPattern", "KeyDocumentError",
-    "KeyRing", "KeySet", "Matcher", "RequiredClaim", "Selector", "SelectorError", "Token", "TokenRules",
-    "TokenSource", "TokenVerifier", "VMAccessClaim", "VerificationKey", "as_bearer", "keys_from_jwks",
+    "MAX_SELECTOR", "MIN_RSA_BITS", "VM_ACCESS", "AccessMode", "ClaimPath", "Fetch", "Grants", "IssuerPattern",
+    "KeyDocumentError", "KeyRing", "KeySet", "Matcher", "RequiredClaim", "Selector", "SelectorError", "Token",
+    "TokenRules", "TokenSource", "TokenVerifier", "VMAccessClaim", "VerificationKey", "as_bearer", "keys_from_jwks",
     "keys_from_pem", "parse_selector", "peek",
 ]  # fmt: skip
