@@ -18,8 +18,9 @@ from .rules import Shown, ShownGroup, chosen, rule_fields
 
 Arguments = Mapping[str, Sequence[str]]
 
-FORWARDED: Final = frozenset(("type", "datasource_type", "extended_states"))
-"""Arguments that choose by what the token may see of each of its rules."""
+FORWARDED: Final = frozenset(("datasource_type", "extended_states"))
+"""Arguments that choose by what the token may see of each of its rules, or that only change how a state is told."""
+_TYPES: Final = {"alert": "alerting", "record": "recording"}
 _STATE_NAMES: Final = {"noData": "nomatch", "normal": "inactive", "error": "unhealthy"}
 _TRUE: Final = ("1", "t", "T", "TRUE", "true", "True", "y", "yes")
 
@@ -32,6 +33,7 @@ class RuleChoice:
     files: frozenset[str]
     names: frozenset[str]
     states: frozenset[str]
+    type: str
     search: str
     labels: LabelChoice
 
@@ -44,6 +46,7 @@ class RuleChoice:
             (not self.groups or group_name in self.groups)
             and (not self.files or file in self.files)
             and (not self.names or name in self.names)
+            and (not self.type or rule.fields.get("type") == self.type)
             and (not self.states or rule.state in self.states)
             and self.labels.matches(rule.labels)
         )
@@ -57,12 +60,14 @@ def choice_of(arguments: Arguments, *, rules: bool) -> RuleChoice:
         FiltersIgnored: a ``match[]`` cannot be applied.
     """
     states = arguments.get("state") or arguments.get("filter") or ()
+    wanted = first(arguments, "type")
     named = {name for text in states for name in text.split(",") if name}
     return RuleChoice(
         groups=frozenset(arguments.get("rule_group[]", ())),
         files=frozenset(arguments.get("file[]", ())),
         names=frozenset(arguments.get("rule_name[]", ())) if rules else frozenset(),
         states=frozenset(_STATE_NAMES.get(name, name) for name in named) if rules else frozenset(),
+        type=_TYPES.get(wanted, wanted) if rules else "",
         search=first(arguments, "search").lower() if rules else "",
         labels=LabelChoice(arguments.get("match[]", ()) if rules else ()),
     )

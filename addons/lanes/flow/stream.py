@@ -235,10 +235,11 @@ class GatewayStream(EarlyResponses):
             assert self.flow.response is not None
             respond(self.flow, cycle.filtered(self.flow.response.status_code, self.flow.response.headers.fields))
         except Refusal as refusal:
-            if not isinstance(event, ResponseEndOfMessage):
-                yield from self.drop_backend()
             self.refuse(refusal)
         yield from self.send_response()
+        if not isinstance(event, ResponseEndOfMessage):
+            yield from self.drop_backend()
+            self.server_state = self.state_errored  # ignore what else comes from it
 
     def state_switched_protocols(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         """Fail the backend at the end of its 101: Upgrade is never forwarded, so nobody asked to switch protocols.
