@@ -83,7 +83,12 @@ class Filter:
     @property
     def binds(self) -> bool:
         """Whether the backend honours labels and filters at ``path``."""
-        return self.answer in (Answer.TSDB, Answer.SERIES_COUNT, Answer.INDEX, Answer.TAGS, Answer.TAG_VALUES)
+        return self.lists_labels or self.answer in (Answer.TSDB, Answer.SERIES_COUNT)
+
+    @property
+    def lists_labels(self) -> bool:
+        """Whether it asks for names or values of labels."""
+        return self.answer in (Answer.INDEX, Answer.TAGS, Answer.TAG_VALUES)
 
     def arguments(self, pairs: Sequence[str], enforced: Sequence[str]) -> str:
         """Return the query to send: those of the client's raw ``pairs`` that may be sent, and the ``enforced`` ones.
@@ -93,7 +98,7 @@ class Filter:
         """
         names = _FORWARDED.get(self.answer, frozenset())
         kept = [encode_pair(name, value) for name, value in map(_decoded, pairs) if name in names]
-        query = "&".join((*kept, *_ADDED.get(self.answer, ()), *(enforced if self.binds else ())))
+        query = "&".join((*kept, *_ADDED.get(self.answer, ()), *enforced))
         if sum(map(len, kept)) > _MAX_TARGET:
             raise BadRequest("the arguments are too long for this page")
         return query
@@ -136,6 +141,9 @@ class Filter:
             raise BadAnswer("the backend's answer does not have the form that is expected here") from None
 
     def _made(self, content: bytes, arguments: Arguments, names: frozenset[str]) -> Filtered:
+        if self.answer is Answer.ACTIVE_QUERIES:  # text in 1.79.5
+            empty = written({"status": "ok", "data": []})
+            return Filtered(status=200, body=empty, kind="empty", note=statistics.EMPTY)
         document = parse(content)
         if self.rules is not None:
             groups, total = self.rules.groups(document)

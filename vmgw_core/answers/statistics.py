@@ -51,8 +51,6 @@ def made(
             return {"status": "success", "data": [required(data, "totalSeries", as_integer)]}, "series of today"
         case Answer.TOP_QUERIES:
             return scalars(document, _TOP_SETTINGS) | {name: [] for name in _TOP if name in document}, EMPTY
-        case Answer.ACTIVE_QUERIES:
-            return {"status": "ok", "data": []}, EMPTY
         case Answer.METRIC_NAMES:
             return _metric_names(document, restricted=restricted)
         case _:

@@ -170,10 +170,11 @@ def enforce(
     return "&".join((kept, *added) if kept else added), kept_form
 
 
-def narrowing(claim: VMAccessClaim) -> tuple[str, ...]:
-    """Return the arguments that limit any read to ``claim``, lists of labels included."""
+def narrowing(claim: VMAccessClaim, *, lists_labels: bool) -> tuple[str, ...]:
+    """Return the arguments that limit a read to ``claim``. ``lists_labels``: a list of labels, without ``match[]``."""
     enforcement = enforcement_of(claim)
-    return enforcement.narrowing + enforcement.filters + enforcement.matches
+    found = enforcement.narrowing + enforcement.filters
+    return found + enforcement.matches if lists_labels else found
 
 
 def _kept(claim: VMAccessClaim, dropped: frozenset[str], arguments: str, place: str) -> str:

@@ -70,7 +70,8 @@ def _filtered(policy: Policy, grant: Grant, head: RequestHead, query: str, text:
     """Write the request for an answer that the gateway filters: it is whole, also for HEAD, and fits into a URL."""
     assert grant.filter is not None
     pairs = grant.pairs = (*split_pairs(query, "URL"), *split_pairs(text or "", "form"))
-    query = grant.filter.arguments(pairs, narrowing(grant.claim))
+    enforced = narrowing(grant.claim, lists_labels=grant.filter.lists_labels) if grant.filter.binds else ()
+    query = grant.filter.arguments(pairs, enforced)
     path = grant.backend.base + grant.path
     target = f"{path}?{query}" if query else path
     return UpstreamRequest(grant.backend, "GET", target, filtered_headers(policy, grant, head), None)
@@ -78,7 +79,7 @@ def _filtered(policy: Policy, grant: Grant, head: RequestHead, query: str, text:
 
 def names_request(policy: Policy, grant: Grant, head: RequestHead, path: str) -> UpstreamRequest:
     """Write the gateway's own request for the metric names that the token can see."""
-    query = "&".join(("start=0", *narrowing(grant.claim)))
+    query = "&".join(("start=0", *narrowing(grant.claim, lists_labels=True)))
     target = f"{grant.backend.base}{path}?{query}"
     return UpstreamRequest(grant.backend, "GET", target, filtered_headers(policy, grant, head), None)
 
