@@ -73,7 +73,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
         rate_limit,
         Forwarding(in_force, process, cycles),
         MetricNames(cycles, services.fetch),
-        ServerReplay(),
+        ServerReplay(cycles),
         connections,
         FlowLane(in_force, cycles, connections),
         fast,

@@ -260,13 +260,12 @@ def _filter(policy: Policy, grants: Grants | None, claim: VMAccessClaim, match: 
     by_tenant = policy.cluster and Restriction.TENANT in ignored
     if answer is None or not (by_tenant or (claim.restricted and ignored)):
         return None
+    tells_tenants = answer.lists_rules or answer is Answer.NOTIFIERS
+    if match.multitenant and (grants is None or not tells_tenants):
+        return None
     rules = None
     if answer.lists_rules:
-        if match.multitenant and grants is None:
-            return None
         rules = rule_filter(_readable(grants, claim, match), policy.rules_tenant if policy.cluster else None)
-    elif match.multitenant and answer is not Answer.NOTIFIERS:
-        return None
     return Filter(
         answer=answer,
         path=answer_path(answer, match, claim.tenant, cluster=policy.cluster),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from vmgw_addons.state import InForce
+from vmgw_core.answers import HeldBytes
 from vmgw_core.enforcement import UpstreamRequest
-from vmgw_core.errors import AnswerTooLarge, BackendTimeout, BackendUnreachable, Cause
+from vmgw_core.errors import AnswerTooLarge, BackendTimeout, BackendUnreachable, Cause, Overloaded
 from vmgw_core.http import Headers
 
 from .connection import HeaderLines, head_bytes
@@ -23,18 +24,22 @@ async def fetch(pool: Pool, in_force: InForce, request: UpstreamRequest) -> Fetc
     Raises:
         BackendFailure: there is no response within ``-backend.responseTimeout``.
         AnswerTooLarge: it is larger than ``-response.maxFilterBytes``.
+        Overloaded: the gateway holds as much as it may.
     """
-    settings = in_force.configured.settings
+    configured = in_force.configured
+    assert configured.policy is not None
+    held = configured.policy.held
     flag = request.backend.flag
     try:
-        async with asyncio.timeout(settings.backend_response_timeout):
+        async with asyncio.timeout(configured.settings.backend_response_timeout):
             connection = await pool.connect(request.backend)
-            receiver = _Response(flag, settings.response_max_filter_bytes)
+            receiver = _Response(flag, held)
             try:
                 connection.send(receiver, head_bytes(request, HeaderLines()), is_head=False)
                 return await receiver.response
             finally:
                 connection.abort()
+                held.give_back(len(receiver.body))
     except TimeoutError:
         raise BackendTimeout(f"-{flag}: the backend did not respond in time") from None
 
@@ -42,9 +47,9 @@ async def fetch(pool: Pool, in_force: InForce, request: UpstreamRequest) -> Fetc
 class _Response:
     """Collects a response."""
 
-    def __init__(self, flag: str, largest: int) -> None:
+    def __init__(self, flag: str, held: HeldBytes) -> None:
         self.flag = flag
-        self.largest = largest
+        self.held = held
         self.head: ResponseHead | None = None
         self.body = bytearray()
         self.response: asyncio.Future[Fetched] = asyncio.get_running_loop().create_future()
@@ -53,9 +58,10 @@ class _Response:
         self.head = head or self.head
         if self.response.done():
             return
-        if len(self.body) + len(content) > self.largest:
-            text = f"the backend's answer is larger than {self.largest} bytes (-response.maxFilterBytes)"
-            self.response.set_exception(AnswerTooLarge(text))
+        try:
+            self.held.take(len(self.body), len(content))
+        except (AnswerTooLarge, Overloaded) as refusal:
+            self.response.set_exception(refusal)
             return
         self.body += content
         if done and self.head is not None:

@@ -173,8 +173,8 @@ class Tenants:
     gateway: Gateway
     key: SigningKey
 
-    def client(self, *claim: int, **vm_access: object) -> Client:
-        return self.gateway.client(self.key.mint(tenant(*claim, **vm_access)))
+    def client(self, account_id: int, project_id: int, **vm_access: object) -> Client:
+        return self.gateway.client(self.key.mint(tenant(account_id, project_id, **vm_access)))
 
 
 @pytest.fixture(scope="module", params=["vmgateway", "mitmdump"])
