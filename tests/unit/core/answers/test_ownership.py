@@ -45,7 +45,9 @@ DEV = {"team": "dev"}
         pytest.param([claim(None, '{a="1"}', '{b="2"}')], {"b": "2"}, Belonging.OWN, id="filters are alternatives"),
         pytest.param([claim(DEV, '{a="1"}')], DEV, Belonging.NONE, id="labels and filters both bind"),
         pytest.param([claim(DEV, '{a="1"}')], {**DEV, "a": "1"}, Belonging.OWN, id="both match"),
-        pytest.param([claim(DEV), claim({"team": "ops"})], {"team": "ops"}, Belonging.OWN, id="grants are alternatives"),
+        pytest.param(
+            [claim(DEV), claim({"team": "ops"})], {"team": "ops"}, Belonging.OWN, id="grants are alternatives"
+        ),
         pytest.param(
             [claim(None, '{team!="ops"}'), claim({"a": "1"})], {"a": "1"}, Belonging.OWN, id="the best grant counts"
         ),

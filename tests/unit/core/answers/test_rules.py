@@ -336,8 +336,10 @@ def test_alerts_in_the_order_of_their_ids() -> None:
 def test_one_by_its_id(answer: Answer, arguments: dict[str, str], expected: tuple[str, str]) -> None:
     status, document, _ = asked(MANY, answer=answer, arguments=arguments)
     assert (status, document[expected[0]]) == (200, expected[1])
-    missing = asked(MANY, answer=answer, arguments={name: "x" for name in arguments})
-    assert missing == asked(MANY, answer=answer) == asked(MANY, claim({"team": "x"}), answer=answer, arguments=arguments)
+    missing = asked(MANY, answer=answer, arguments=dict.fromkeys(arguments, "x"))
+    assert (
+        missing == asked(MANY, answer=answer) == asked(MANY, claim({"team": "x"}), answer=answer, arguments=arguments)
+    )
     assert (missing[0], missing[1]["error"]) == (404, "not found")
 
 
