@@ -16,7 +16,7 @@ from vmgw_core.http import encode_pair
 from vmgw_core.routing import Answer
 from vmgw_core.tokens import VMAccessClaim
 
-SECRET: Final = "secret"
+FOREIGN: Final = "secret"
 
 
 def alert(team: str, *, state: str = "firing", **more: object) -> dict[str, object]:
@@ -34,7 +34,7 @@ def alert(team: str, *, state: str = "firing", **more: object) -> dict[str, obje
         "source": "http://vmalert/x",
         "restored": False,
         "stabilizing": True,
-        "unknown": SECRET,
+        "unknown": FOREIGN,
         **more,
     }
 
@@ -64,8 +64,8 @@ def rule(*alerts: object, labels: object = None, **more: object) -> dict[str, ob
         "file": "/rules/all.yml",
         "debug": True,
         "max_updates_entries": 20,
-        "updates": [{"curl": SECRET}],
-        "unknown": SECRET,
+        "updates": [{"curl": FOREIGN}],
+        "unknown": FOREIGN,
         **more,
     }
 
@@ -80,12 +80,12 @@ def group(*rules: object, **more: object) -> dict[str, object]:
         "id": "g",
         "file": "/rules/all.yml",
         "concurrency": 1,
-        "params": [SECRET],
-        "headers": [SECRET],
-        "notifier_headers": [SECRET],
-        "labels": {"all": SECRET},
+        "params": [FOREIGN],
+        "headers": [FOREIGN],
+        "notifier_headers": [FOREIGN],
+        "labels": {"all": FOREIGN},
         "states": {"firing": 10},
-        "unknown": SECRET,
+        "unknown": FOREIGN,
         **more,
     }
 
@@ -114,7 +114,7 @@ def asked(
         for value in ([values] if isinstance(values, str) else values)
     ]
     found = answer_filter.apply(200, (), body, pairs, largest=1 << 20, names=None)
-    assert SECRET not in found.body.decode()
+    assert FOREIGN not in found.body.decode()
     return found.status, json.loads(found.body), found.note
 
 
@@ -143,8 +143,8 @@ def test_an_own_rule_is_shown_with_every_known_member() -> None:
 
 
 def test_of_a_rule_of_all_only_the_own_alerts_are_shown() -> None:
-    shared = rule(alert("dev", state="pending"), alert(SECRET), query=SECRET, lastError=SECRET, file=SECRET)
-    _, document, note = asked(answered(group(shared, file=SECRET)))
+    shared = rule(alert("dev", state="pending"), alert(FOREIGN), query=FOREIGN, lastError=FOREIGN, file=FOREIGN)
+    _, document, note = asked(answered(group(shared, file=FOREIGN)))
     (shown,) = document["data"]["groups"]
     assert (shown["file"], shown["states"], note) == ("", {"pending": 1}, "1 of 1 rules shown")
     (found,) = shown["rules"]
@@ -177,13 +177,13 @@ def test_of_a_rule_of_all_only_the_own_alerts_are_shown() -> None:
 
 
 def test_of_a_rule_of_all_only_labels_that_the_own_alerts_have_are_shown() -> None:
-    shared = rule(alert("dev"), labels={"severity": "page", "team": "{{ secret }}", "owner": SECRET})
+    shared = rule(alert("dev"), labels={"severity": "page", "team": "{{ secret }}", "owner": FOREIGN})
     (found,) = rules_in(asked(answered(group(shared)))[1])
     assert found["labels"] == {"severity": "page"}
 
 
 def test_a_rule_that_lacks_the_label_is_shown_without_the_numbers_of_its_evaluation() -> None:
-    unlabelled = rule(alert("dev"), lastError=SECRET)
+    unlabelled = rule(alert("dev"), lastError=FOREIGN)
     (found,) = rules_in(asked(answered(group(unlabelled)), claim(None, '{team!="secret"}'))[1])
     assert (found["query"], found["annotations"]) == ("up == 0", {"summary": "of {{ $labels.team }}"})
     assert (found["lastError"], found["lastSamples"], found["lastSeriesFetched"], found["evaluationTime"]) == (
@@ -195,7 +195,7 @@ def test_a_rule_that_lacks_the_label_is_shown_without_the_numbers_of_its_evaluat
 
 
 def test_an_own_rule_with_an_alert_of_another_team_hides_its_numbers() -> None:
-    odd = rule(alert(SECRET), labels={"team": "dev"}, lastError=SECRET)
+    odd = rule(alert(FOREIGN), labels={"team": "dev"}, lastError=FOREIGN)
     (found,) = rules_in(asked(answered(group(odd)))[1])
     assert (found["state"], found["alerts"], found["lastError"]) == ("inactive", [], "")
 
@@ -217,28 +217,28 @@ def test_an_own_rule_with_an_alert_of_another_team_hides_its_numbers() -> None:
 )
 def test_the_state_is_that_of_the_own_alerts(state: str, alerts: list[str], expected: str) -> None:
     own = [alert("dev", state=each) for each in alerts]
-    foreign = alert(SECRET)
+    foreign = alert(FOREIGN)
     (found,) = rules_in(asked(answered(group(rule(*own, foreign, labels={"team": "dev"}, state=state))))[1])
     assert found["state"] == expected
 
 
 def test_recording_rules_and_members_of_older_releases() -> None:
     old = {"name": "a:b", "type": "recording", "labels": {"team": "dev"}, "query": "1", "health": "ok"}
-    _, document, _ = asked(answered({"name": "g", "rules": [old, {"name": SECRET, "type": "recording"}]}))
+    _, document, _ = asked(answered({"name": "g", "rules": [old, {"name": FOREIGN, "type": "recording"}]}))
     assert document["data"]["groups"] == [{"name": "g", "rules": [{"state": "", **old}]}]
 
 
 def test_nothing_remains_of_groups_without_own_rules() -> None:
     nothing = {"status": "success", "data": {"groups": []}}
-    for groups in ((), (group(),), (group(rule(alert(SECRET))),), ({"name": SECRET, "rules": None},)):
+    for groups in ((), (group(),), (group(rule(alert(FOREIGN))),), ({"name": FOREIGN, "rules": None},)):
         assert asked(answered(*groups))[1] == nothing
     assert asked(b'{"data":{"groups":null}}')[1] == nothing
 
 
 def test_the_tenant_of_the_group() -> None:
     body = answered(
-        group(rule(), tenant="1:5"), group(rule(name=SECRET), tenant="1:6"), group(rule(name=SECRET)),
-        group(rule(name=SECRET), tenant="x"),
+        group(rule(), tenant="1:5"), group(rule(name=FOREIGN), tenant="1:6"), group(rule(name=FOREIGN)),
+        group(rule(name=FOREIGN), tenant="x"),
     )  # fmt: skip
     _, document, _ = asked(body, claim(), tenants=RulesTenant())
     assert [each["tenant"] for each in document["data"]["groups"]] == ["1:5"]
@@ -257,7 +257,7 @@ MANY: Final = answered(
         name="one",
         file="/rules/one.yml",
     ),
-    group(rule(alert("dev", id="a2"), name="Shared", id="r3"), id="g2", name="two", file=f"/{SECRET}.yml"),
+    group(rule(alert("dev", id="a2"), name="Shared", id="r3"), id="g2", name="two", file=f"/{FOREIGN}.yml"),
     group(rule(labels={"team": "dev"}, name="Third", id="r4", state="unhealthy"), id="g3", name="three"),
 )
 
@@ -344,8 +344,8 @@ def test_one_by_its_id(answer: Answer, arguments: dict[str, str], expected: tupl
 
 
 def test_notifiers_without_addresses() -> None:
-    targets = [{"address": SECRET, "labels": {"a": SECRET}, "lastError": SECRET}]
-    body = json.dumps({"data": {"notifiers": [{"kind": "static", "targets": targets, "x": SECRET}]}}).encode()
+    targets = [{"address": FOREIGN, "labels": {"a": FOREIGN}, "lastError": FOREIGN}]
+    body = json.dumps({"data": {"notifiers": [{"kind": "static", "targets": targets, "x": FOREIGN}]}}).encode()
     assert _notifiers(body) == {
         "status": "success",
         "data": {
