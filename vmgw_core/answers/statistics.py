@@ -81,9 +81,10 @@ def _tsdb(document: Document) -> dict[str, object]:
 
 def _metric_names(document: Document, *, restricted: bool) -> tuple[dict[str, object], str]:
     """Return the names of the tenant, without totals: they are of all tenants."""
+    known = required(document, "records", as_list)
     records = [
-        scalars(record, ("metricName", "queryRequestsCount", "lastQueryRequestTimestamp"))
-        for record in ([] if restricted else objects_of(document, "records", "records"))
+        scalars(as_object(record, "records"), ("metricName", "queryRequestsCount", "lastQueryRequestTimestamp"))
+        for record in ([] if restricted else known)
     ]
     found: dict[str, object] = {
         "status": "success",

@@ -224,10 +224,16 @@ def test_what_ignores_filters_is_closed_to_a_restricted_token(client: Client, pa
     ],
 )
 def test_what_ignores_filters_is_limited_by_the_gateway(client: Client, path: str) -> None:
-    extra = ("", "extra_label=team=ops", "extra_filters[]={team=%22ops%22}", "match[]={team=%22ops%22}", "match[]=%7B%7D")
+    extra = (
+        "",
+        "extra_label=team=ops",
+        "extra_filters[]={team=%22ops%22}",
+        "match[]={team=%22ops%22}",
+        "match[]=%7B%7D",
+    )
     for arguments in extra:
         answer = client.get(f"{path}{'&' if '?' in path else '?'}{arguments}")
-        assert answer.status in (200, 400), (arguments, answer)
+        assert answer.status in (200, 400, 422), (arguments, answer)
         assert "ops" not in answer.text
         assert FOREIGN not in answer.text
 

@@ -228,6 +228,12 @@ def test_recording_rules_and_members_of_older_releases() -> None:
     assert document["data"]["groups"] == [{"name": "g", "rules": [{"state": "", **old}]}]
 
 
+def test_members_that_an_older_release_does_not_have_are_not_made_up() -> None:
+    _, document, _ = asked(answered({"rules": [{"alerts": [{"labels": {"team": "dev"}}]}]}))
+    own = {"labels": {"team": "dev"}, "annotations": {}}
+    assert document["data"]["groups"] == [{"rules": [{"state": "", "alerts": [own]}]}]
+
+
 def test_nothing_remains_of_groups_without_own_rules() -> None:
     nothing = {"status": "success", "data": {"groups": []}}
     for groups in ((), (group(),), (group(rule(alert(FOREIGN))),), ({"name": FOREIGN, "rules": None},)):
