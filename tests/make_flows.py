@@ -40,7 +40,7 @@ def capture(gateway: Gateway, key: SigningKey) -> None:
     dev.get("/api/v1/query", {"query": "up", "authKey": "hush"}, headers={"Cookie": "sid=hush"})
     dev.post("/api/v1/query", form={"query": "sum(up)", "password": "hush"})
     dev.post("/api/v1/import/prometheus", body="foo 1\n")
-    dev.get("/api/v1/series/count")
+    dev.get("/vmalert/static/a.js")
     other = gateway.client(key.sign({"exp": FOR_EVER, "vm_access": tenant(1, 5)}))
     other.get("/api/v1/labels")
     other.get("/nowhere")

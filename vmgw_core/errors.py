@@ -275,8 +275,16 @@ class BackendUnreachable(Refusal, status=502, code="backend_unreachable"):
         self.cause = cause
 
 
+class BadAnswer(Refusal, status=502, code="bad_answer"):
+    """The backend's answer must be limited to the token, and cannot be read."""
+
+
+class AnswerTooLarge(BadAnswer, code="answer_too_large"):
+    """The backend's answer must be limited to the token, and is larger than ``-response.maxFilterBytes``."""
+
+
 class Overloaded(Refusal, status=503, code="overloaded"):
-    """The gateway is at its limit of connections (``-http.maxConnections``)."""
+    """The gateway is at a limit of its own: connections (``-http.maxConnections``), or memory for answers."""
 
 
 class KeysUnavailable(Refusal, status=503, code="keys_unavailable"):

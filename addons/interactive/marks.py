@@ -40,7 +40,7 @@ class DecisionMarks:
     def __init__(self, in_force: InForce, cycles: Cycles) -> None:
         self.in_force = in_force
         self.cycles = cycles
-        self.shown: WeakKeyDictionary[HTTPFlow, tuple[Grant | None, UpstreamRequest | None, Refusal | None]] = (
+        self.shown: WeakKeyDictionary[HTTPFlow, tuple[Grant | None, UpstreamRequest | None, Refusal | None, str]] = (
             WeakKeyDictionary()
         )
         """The decision that each flow shows."""
@@ -55,7 +55,7 @@ class DecisionMarks:
         cycle = self.cycles.get(flow)
         if cycle is None:
             return
-        state = (cycle.grant, cycle.upstream, cycle.refusal)
+        state = (cycle.grant, cycle.upstream, cycle.refusal, cycle.answer_note)
         if self.shown.get(flow) == state:
             return
         now = time.time()
@@ -83,6 +83,7 @@ class DecisionMarks:
             refusal=cycle.refusal,
             form=cycle.kept_form,
             limits=limits,
+            answer=cycle.answer_note,
         )
 
 

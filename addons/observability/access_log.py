@@ -77,6 +77,8 @@ class AccessLog:
             "bytes": sent,
             "duration": round(time.perf_counter() - cycle.started, 6),
         }
+        if cycle.answer_note:
+            fields["answer"] = cycle.answer_note
         self.write(self.style.line(time.time(), "info", "access", "request", fields))
 
     def print(self, line: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from vmgw_addons.outgoing import TLSFiles, read, shown
 from vmgw_addons.state import Configured, path_prefix
 from vmgw_core.access import read_access_policy
+from vmgw_core.answers import HeldBytes, RulesTenant
 from vmgw_core.backends import Backend, BackendGroup
 from vmgw_core.configuration import ClientTLS, Settings
 from vmgw_core.credentials import Credentials, read_credentials
@@ -157,6 +158,8 @@ def build_policy(settings: Settings, keyring: KeyRing, before: Policy | None = N
         compression=not settings.http_disable_response_compression,
         check_label_names=settings.write_check_label_names,
         max_decoded=settings.ratelimit_max_decoded_size,
+        rules_tenant=_rules_tenant(settings),
+        held=HeldBytes(settings.response_max_filter_bytes),
     )
 
 
@@ -178,6 +181,13 @@ def read_login(settings: Settings, keyring: KeyRing) -> Login | None:
     except OSError as error:
         raise ConfigurationError(f"-login.cookieKeyFile: cannot read {path}: {error.strerror}") from None
     return build_login(settings, keys, path_prefix(settings))
+
+
+def _rules_tenant(settings: Settings) -> RulesTenant:
+    try:
+        return RulesTenant.parse(settings.vmalert_tenant)
+    except ValueError as error:
+        raise ConfigurationError(f"-vmalert.tenant: {error}") from None
 
 
 def limiter_for(settings: Settings, limits: tuple[Limit, ...] | None, old: Limiter | None) -> Limiter | None:

@@ -9,6 +9,7 @@ from .access_control import AccessControl
 from .concurrency import ConcurrencyLimit
 from .flow_responses import refuse, respond
 from .forwarding import Forwarding
+from .metric_names import MetricNames
 from .rate_limit import RateLimit
 from .request_options import RequestOptions
 from .response_headers import ResponseHeaders
@@ -19,6 +20,7 @@ __all__ = [
     "ConcurrencyLimit",
     "Decisions",
     "Forwarding",
+    "MetricNames",
     "RateLimit",
     "RequestOptions",
     "ResponseHeaders",

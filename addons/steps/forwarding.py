@@ -62,7 +62,7 @@ def apply(flow: HTTPFlow, cycle: Cycle) -> None:
     address(flow, upstream)
     if upstream.body is not None:
         request.data.content = upstream.body
-    elif cycle.grant.body is Body.NONE:
+    elif cycle.grant.body is not Body.STREAM:
         request.data.content = b""
     authorization = upstream.backend.authorization
     if flow.is_replay == "request" and authorization is not None:

@@ -20,12 +20,12 @@ class Expression(Protocol):
     def fullmatch(self, text: str, /) -> ExpressionMatch | None: ...
 
 
-def compile_expression(pattern: str) -> tuple[Expression, frozenset[str]]:
+def compile_expression(pattern: str, *, max_bytes: int = _MAX_BYTES) -> tuple[Expression, frozenset[str]]:
     """Compile an expression; also return the names of its groups. Raises ``ValueError``."""
     if re2 is None:  # pragma: no cover
         raise ValueError("the Python package google-re2 is not installed")
-    if len(pattern.encode()) > _MAX_BYTES:
-        raise ValueError(f"longer than {_MAX_BYTES} bytes")
+    if len(pattern.encode()) > max_bytes:
+        raise ValueError(f"longer than {max_bytes} bytes")
     options = re2.Options()
     options.log_errors = False
     try:

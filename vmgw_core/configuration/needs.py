@@ -54,6 +54,8 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     **_tls("read"),
     **_tls("write"),
     **_all("write.checkLabelNames", "write.url"),
+    **_all("vmalert.tenant", "clusterMode"),
+    **_all("response.maxFilterBytes", "read.url"),
     **_all("maxQueueDuration", "maxConcurrentRequests", "maxConcurrentPerTenant"),
     **_all(
         "ratelimit.config ratelimit.configCheckInterval ratelimit.maxTenants ratelimit.storage datasource.url",

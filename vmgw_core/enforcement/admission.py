@@ -13,6 +13,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Final
 
+from vmgw_core.answers import Filter, HeldBytes, RulesTenant, rule_filter
 from vmgw_core.backends import BackendGroup
 from vmgw_core.base import Access, BoundedCache, Subject, TenantID, text_bytes
 from vmgw_core.credentials import Credentials
@@ -36,9 +37,11 @@ from vmgw_core.errors import (
 from vmgw_core.http import CORS, RequestHead, Response, refusal_response
 from vmgw_core.login import Login, is_navigation, is_own_target, is_safe_method, may_use_session, redirect
 from vmgw_core.routing import (
+    Answer,
     Match,
     Restriction,
     Route,
+    answer_path,
     check_tenant,
     decode_path,
     match_route,
@@ -61,9 +64,14 @@ TENANTS: Final = "/admin/tenants"
 """The path of :func:`tenants_page`."""
 
 _ADMISSIONS_BYTES: Final = 4 << 20
+_VISIBLE_BYTES: Final = 16 << 20
 _ADMISSION_BYTES: Final = 800  # with its match, without texts and claims
 _LONG_PATH: Final = 1024
 """Characters of a path that is decoded anew each time."""
+
+
+VisibleKey = tuple[str, VMAccessClaim]
+"""The path of a request for metric names, and the claim that limits it."""
 
 
 class Body(Enum):
@@ -103,11 +111,18 @@ class Policy:
     """The login of browsers; None without ``-login.oidcIssuer``."""
     credentials: Credentials | None = None
     """API keys and Basic users (``-auth.credentialsFile``)."""
+    rules_tenant: RulesTenant = field(default_factory=RulesTenant)
+    """How the tenant of a rule is known in a cluster (``-vmalert.tenant``)."""
+    held: HeldBytes = field(default_factory=lambda: HeldBytes(32 << 20))
+    """The memory for answers that must be filtered (``-response.maxFilterBytes``)."""
+    visible: BoundedCache[VisibleKey, tuple[float, frozenset[str]]] = field(init=False, repr=False)
+    """The metric names that a claim can see, and until when that holds."""
     admissions: BoundedCache[tuple[Grants | None, Match], Admission] = field(init=False, repr=False)
     """What was allowed before, by the token's grants."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "admissions", BoundedCache(_ADMISSIONS_BYTES, _admission_bytes))
+        object.__setattr__(self, "visible", BoundedCache(_VISIBLE_BYTES, _visible_bytes))
 
     def backends(self, route: Route) -> BackendGroup | None:
         """Return the backends that serve ``route``."""
@@ -117,7 +132,7 @@ class Policy:
 class Admission:
     """What a claim allows on a path. Nothing else but the policy matters, so it is cached."""
 
-    __slots__ = ("backends", "claim", "match", "path", "subject", "tenants")
+    __slots__ = ("backends", "claim", "filter", "match", "path", "subject", "tenants")
 
     def __init__(
         self,
@@ -128,8 +143,10 @@ class Admission:
         subject: Subject,
         path: str,
         tenants: frozenset[TenantID] | None,
+        answer_filter: Filter | None = None,
     ) -> None:
         self.claim = claim
+        self.filter = answer_filter
         self.match = match
         self.backends = backends
         self.subject = subject
@@ -144,12 +161,15 @@ class Grant:
     """An admitted request: its access, route, backend and body. ``token`` is None without -enable.auth.
 
     ``backend`` is the first of its group; the cycle chooses another by load. ``path`` is the path below its URL.
+    ``filter`` limits the answer to the token, where the backend does not.
     """
 
-    __slots__ = ("backend", "backends", "body", "claim", "match", "path", "route", "subject", "tenants", "token")
+    __slots__ = ("backend", "backends", "body", "claim", "filter", "match", "pairs", "path", "route", "subject",
+                 "tenants", "token")  # fmt: skip
 
     def __init__(self, admission: Admission, token: Token | None, body: Body) -> None:
         self.claim = admission.claim
+        self.filter = admission.filter
         self.match = admission.match
         self.route = admission.match.route
         self.subject = admission.subject
@@ -159,6 +179,8 @@ class Grant:
         self.backend = admission.backends.first
         self.token = token
         self.body = body
+        self.pairs: tuple[str, ...] = ()
+        """The client's raw arguments, if the answer is filtered."""
 
 
 def access_of(policy: Policy, head: RequestHead) -> Access | None:
@@ -284,8 +306,10 @@ def _admission(policy: Policy, grants: Grants | None, match: Match) -> Admission
     """
     route = match.route
     claim = _claim_of_path(match) if grants is None else claim_for(grants, match, cluster=policy.cluster)
-    _check_restrictions(policy, claim, match, by_token=grants is not None)
     check_tenant(match, claim.tenant)
+    found = _filter(policy, grants, claim, match)
+    if found is None:
+        _check_restrictions(policy, claim, match, by_token=grants is not None)
     backends = policy.backends(route)
     if backends is None:
         raise NotServed(f"no -{'write' if route.inserts else 'read'}.url is configured")
@@ -293,17 +317,67 @@ def _admission(policy: Policy, grants: Grants | None, match: Match) -> Admission
         subject = Subject(None if match.multitenant else claim.tenant, ())
     else:
         subject = Subject(claim.tenant, grants.labels)
-    path = upstream_path(match, claim.tenant, cluster=policy.cluster)
+    path = upstream_path(match, claim.tenant, cluster=policy.cluster) if found is None else found.path
     tenants = None
     if grants is not None and match.multitenant and route.access is Access.WRITE:
         tenants = frozenset(each.tenant for each in grants.alternatives if each.mode.allows(Access.WRITE))
-    return Admission(claim=claim, match=match, backends=backends, subject=subject, path=path, tenants=tenants)
+    return Admission(
+        claim=claim,
+        match=match,
+        backends=backends,
+        subject=subject,
+        path=path,
+        tenants=tenants,
+        answer_filter=found,
+    )
+
+
+def _filter(policy: Policy, grants: Grants | None, claim: VMAccessClaim, match: Match) -> Filter | None:
+    """Return the filter of answers that the backend does not limit to ``claim``, or None.
+
+    None also if it limits them, or if nobody can: on paths for all tenants only rules tell of each tenant.
+
+    Raises:
+        FiltersIgnored: a filter of the token cannot be applied to rules.
+    """
+    answer, ignored = match.route.answer, match.route.ignored
+    by_tenant = policy.cluster and Restriction.TENANT in ignored
+    if answer is None or not (by_tenant or (claim.restricted and ignored)):
+        return None
+    tells_tenants = answer.lists_rules or answer is Answer.NOTIFIERS
+    if match.multitenant and (grants is None or not tells_tenants):
+        return None
+    rules = None
+    if answer.lists_rules:
+        rules = rule_filter(_readable(grants, claim, match), policy.rules_tenant if policy.cluster else None)
+    return Filter(
+        answer=answer,
+        path=answer_path(answer, match, claim.tenant, cluster=policy.cluster),
+        names_path=answer_path(Answer.INDEX, match, claim.tenant, cluster=policy.cluster)
+        if answer is Answer.METADATA
+        else None,
+        restricted=claim.restricted,
+        rules=rules,
+        tag=match.rest.rpartition("/")[2],
+    )
+
+
+def _readable(grants: Grants | None, claim: VMAccessClaim, match: Match) -> list[VMAccessClaim]:
+    """Return the alternatives of the token that allow reading what the path names: rules match one of them."""
+    if grants is None:
+        return [claim]
+    claims = [each for each in grants.alternatives if each.mode.allows(Access.READ)]
+    return claims if match.multitenant else [each for each in claims if each.tenant == claim.tenant]
 
 
 def _admission_bytes(key: tuple[Grants | None, Match], admission: Admission) -> int:
     grants, match = key
     texts = text_bytes(match.rest, admission.path)
-    return _ADMISSION_BYTES + texts + admission.claim.memory + (0 if grants is None else grants.memory)
+    return _ADMISSION_BYTES + texts + admission.claim.memory + (0 if grants is None else 3 * grants.memory)
+
+
+def _visible_bytes(key: VisibleKey, entry: tuple[float, frozenset[str]]) -> int:
+    return text_bytes(key[0], *entry[1]) + key[1].memory
 
 
 def _match(policy: Policy, head: RequestHead) -> Match:

@@ -38,7 +38,11 @@ def claim_for(grants: Grants, match: Match, *, cluster: bool) -> VMAccessClaim:
     if not claims:
         raise AccessDenied(f"the token gives no {access} access")
     if match.multitenant:
-        return _of_all_tenants(claims) if access is Access.READ else _of_all_written(claims)
+        if access is not Access.READ:
+            return _of_all_written(claims)
+        # Each grant is applied to rules by itself, whichever tenant is asked.
+        lists_rules = match.route.answer is not None and match.route.answer.lists_rules
+        return claims[0] if lists_rules else _of_all_tenants(claims)
     return _combined(_of_tenant(claims, match.tenant, cluster=cluster), access)
 
 

@@ -170,6 +170,13 @@ def enforce(
     return "&".join((kept, *added) if kept else added), kept_form
 
 
+def narrowing(claim: VMAccessClaim, *, lists_labels: bool) -> tuple[str, ...]:
+    """Return the arguments that limit a read to ``claim``. ``lists_labels``: a list of labels, without ``match[]``."""
+    enforcement = enforcement_of(claim)
+    found = enforcement.narrowing + enforcement.filters
+    return found + enforcement.matches if lists_labels else found
+
+
 def _kept(claim: VMAccessClaim, dropped: frozenset[str], arguments: str, place: str) -> str:
     """Return the client's raw arguments without keys that begin with an enforced name, in any spelling."""
     if _NOTHING_TO_DO.fullmatch(arguments) and arguments.count("&") < MAX_ARGUMENTS:

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from vmgw_core.answers import Filter, read_names
 from vmgw_core.backends import Concurrency, Member
 from vmgw_core.base import Access, TenantID
 from vmgw_core.errors import (
@@ -42,13 +43,13 @@ from vmgw_core.errors import (
     TooManyAtOnce,
     UnknownKey,
 )
-from vmgw_core.http import Headers, RequestHead
+from vmgw_core.http import CORS, Headers, RequestHead, Response
 from vmgw_core.limits import Limiter
 from vmgw_core.rows import RowMeter, row_counter
 from vmgw_core.tokens import KeyRing
 
 from .admission import Body, Grant, Policy, admit, too_large
-from .rewriting import UpstreamRequest, moved, rewrite
+from .rewriting import UpstreamRequest, moved, names_request, rewrite
 
 
 class State(Enum):
@@ -70,6 +71,10 @@ class State(Enum):
 
 
 _STREAMING: Final = (State.METERED, State.READY, State.ASKED, State.RESPONDING)
+
+
+_NAMES_SECONDS: Final = 30.0
+"""How long the metric names that a token can see are kept."""
 
 
 class WrongState(Exception):
@@ -107,9 +112,9 @@ class Cycle:
     """One request. ``at`` is Unix time in seconds; the carrier chooses the clock of the other times."""
 
     __slots__ = (
-        "_awaited", "_has_slot", "_held", "_retried", "_tried", "_waiter", "asked", "at", "checked", "gateway", "grant",
-        "head", "kept_form", "member", "meter", "own_page", "private_headers", "refusal", "responding", "sent",
-        "started", "state", "upstream",
+        "_answer", "_awaited", "_has_slot", "_held", "_names", "_retried", "_tried", "_waiter", "answer_note", "asked",
+        "at", "checked", "gateway", "grant", "head", "kept_form", "member", "meter", "own_page", "private_headers",
+        "refusal", "responding", "sent", "started", "state", "upstream",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, *, at: float, started: float) -> None:
@@ -138,9 +143,13 @@ class Cycle:
         """When the request was sent to the backend; 0 while no response is expected."""
         self.sent = 0
         """Bytes of the response's content that were sent to the client."""
+        self.answer_note = ""
+        """What was left out of an answer that was filtered, for the operator."""
         self.kept_form: bytes | None = None
         """The client's form, if the carrier keeps it to show or to capture it."""
         self._awaited: Awaited | None = None
+        self._answer = bytearray()
+        self._names: frozenset[str] | None = None
         self._held = 0
         self._has_slot = False
         self._retried = False
@@ -365,8 +374,69 @@ class Cycle:
         if member.failing:
             member.failing, member.up = False, True
             self._admitted()[0].backend_result(member, None)
-        self.responding = True
+        self.responding = self.filter is None
         self.state = State.RESPONDING
+
+    # --- an answer that is filtered ----------------------------------------------------------------------------------
+
+    @property
+    def filter(self) -> Filter | None:
+        """The filter of the answer. Then nothing of it goes to the client before :meth:`filtered`."""
+        return None if self.grant is None else self.grant.filter
+
+    def names_request(self, now: float) -> UpstreamRequest | None:
+        """Return a request of the gateway's own, without which the answer cannot be filtered, or None.
+
+        It asks for the metric names that the token can see; :meth:`names` takes the response. ``now`` is of any clock
+        that never goes back.
+        """
+        gateway, grant = self._admitted()
+        path = None if grant.filter is None else grant.filter.names_path
+        if path is None or self._names is not None:
+            return None
+        known = gateway.policy.visible.get((path, grant.claim))
+        if known is not None and now < known[0]:
+            self._names = known[1]
+            return None
+        return names_request(gateway.policy, grant, self.head, path)
+
+    def names(self, status: int, headers: Headers, body: bytes, now: float) -> None:
+        """Take the response to :meth:`names_request`. Raises ``BadAnswer`` if it has no names."""
+        gateway, grant = self._admitted()
+        assert grant.filter is not None
+        assert grant.filter.names_path is not None
+        self._names = read_names(status, headers, body, gateway.policy.held.largest)
+        gateway.policy.visible.put((grant.filter.names_path, grant.claim), (now + _NAMES_SECONDS, self._names))
+
+    def collect(self, content: bytes) -> None:
+        """Keep more of the backend's response, in state RESPONDING. Raises ``AnswerTooLarge`` and ``Overloaded``."""
+        self._leave("collect", State.RESPONDING)
+        gateway, _ = self._admitted()
+        gateway.policy.held.take(len(self._answer), len(content))
+        self._answer += content
+        self.state = State.RESPONDING
+
+    def filtered(self, status: int, headers: Headers) -> Response:
+        """Return the client's response, made of the backend's, which is complete. The state stays RESPONDING.
+
+        Raises:
+            Refusal: the response cannot be limited to the token.
+        """
+        self._leave("filtered", State.RESPONDING)
+        gateway, grant = self._admitted()
+        assert grant.filter is not None
+        body = bytes(self._answer)
+        largest = gateway.policy.held.largest
+        found = grant.filter.apply(status, headers, body, grant.pairs, largest=largest, names=self._names)
+        self.answer_note = found.note
+        self._drop_answer()
+        self.state = State.RESPONDING
+        return Response(status=found.status, headers=(*found.headers, *CORS), body=found.body)
+
+    def _drop_answer(self) -> None:
+        if self._answer:
+            self._admitted()[0].policy.held.give_back(len(self._answer))
+            self._answer = bytearray()
 
     # --- the end ---------------------------------------------------------------------------------------------------
 
@@ -377,12 +447,14 @@ class Cycle:
         self.refusal = refusal
         if self.state is State.CHECKING:
             self._stop_waiting()
+        self._drop_answer()
         if self.state is not State.ENDED:
             self.state = State.REFUSED
 
     def end(self) -> None:
         """Give back what the request holds: the client has its response, or has left."""
         state, self.state = self.state, State.ENDED
+        self._drop_answer()
         self._forsake()
         if state is State.CHECKING:
             self._stop_waiting()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from vmgw_core.backends import Backend
 from vmgw_core.base import Value
-from vmgw_core.http import URLENCODED, Headers, RequestHead, read_form
+from vmgw_core.http import URLENCODED, Headers, RequestHead, read_form, split_pairs
 
 from .admission import Body, Grant, Policy, form_type
-from .arguments import enforce
-from .upstream_headers import upstream_headers
+from .arguments import enforce, narrowing
+from .upstream_headers import filtered_headers, upstream_headers
 
 
 class UpstreamRequest(Value):
@@ -54,6 +54,8 @@ def rewrite(policy: Policy, grant: Grant, head: RequestHead, form: bytes | None)
         text = read_form(form_type(head), form or b"") if head.method == "POST" else ""
     all_tenants = grant.match.multitenant and grant.token is not None  # without tokens, nobody is held to a tenant
     query, text = enforce(grant.route, grant.claim, query, text, cluster=policy.cluster, multitenant=all_tenants)
+    if grant.filter is not None:
+        return _filtered(policy, grant, head, query, text)
     path = grant.backend.base + grant.path
     return UpstreamRequest(
         grant.backend,
@@ -62,6 +64,24 @@ def rewrite(policy: Policy, grant: Grant, head: RequestHead, form: bytes | None)
         upstream_headers(policy, grant, head),
         None if text is None else text.encode("ascii"),
     )
+
+
+def _filtered(policy: Policy, grant: Grant, head: RequestHead, query: str, text: str | None) -> UpstreamRequest:
+    """Write the request for an answer that the gateway filters: it is whole, also for HEAD, and fits into a URL."""
+    assert grant.filter is not None
+    pairs = grant.pairs = (*split_pairs(query, "URL"), *split_pairs(text or "", "form"))
+    enforced = narrowing(grant.claim, lists_labels=grant.filter.lists_labels) if grant.filter.binds else ()
+    query = grant.filter.arguments(pairs, enforced)
+    path = grant.backend.base + grant.path
+    target = f"{path}?{query}" if query else path
+    return UpstreamRequest(grant.backend, "GET", target, filtered_headers(policy, grant, head), None)
+
+
+def names_request(policy: Policy, grant: Grant, head: RequestHead, path: str) -> UpstreamRequest:
+    """Write the gateway's own request for the metric names that the token can see."""
+    query = "&".join(("start=0", *narrowing(grant.claim, lists_labels=True)))
+    target = f"{grant.backend.base}{path}?{query}"
+    return UpstreamRequest(grant.backend, "GET", target, filtered_headers(policy, grant, head), None)
 
 
 def moved(request: UpstreamRequest, backend: Backend) -> UpstreamRequest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from vmgw_core.answers import DROPPED_HEADERS
 from vmgw_core.base import is_credential_header
 from vmgw_core.http import Headers, RequestHead
 
@@ -33,6 +34,14 @@ def upstream_headers(policy: Policy, grant: Grant, head: RequestHead) -> Headers
     headers = _forward(head.headers, *key)
     head.facts.forwarded = (key, headers)
     return headers
+
+
+def filtered_headers(policy: Policy, grant: Grant, head: RequestHead) -> Headers:
+    """Return the headers for an answer that will be filtered: it must be whole, and is best not compressed."""
+    kept = tuple(
+        field for field in upstream_headers(policy, grant, head) if field[0].lower() not in DROPPED_HEADERS | _FRAMING
+    )
+    return (*kept, (b"Accept-Encoding", b"identity"))
 
 
 def _forward(

@@ -176,6 +176,11 @@ class Explanation:
     """None if no limits are enforced."""
     upstream: UpstreamReport | None = None
 
+    filtered: bool = False
+    """Whether the gateway limits the response to the token, because the backend does not."""
+    answer: str = ""
+    """What was left out of the response, if it is known."""
+
     @property
     def tenant(self) -> str | None:
         """The tenant of a valid token: ``1:5``, or ``multitenant``; with commas if there are several."""
@@ -202,6 +207,7 @@ class Explanation:
             },
             "limits": None if self.limits is None else [_limit(limit) for limit in self.limits],
             "upstream": self.upstream and self.upstream.as_json(),
+            "response": {"filtered": self.filtered, "shown": self.answer or None},
         }
 
 

@@ -42,6 +42,8 @@ class Outcome:
     """The client's form, if it was held."""
     limits: tuple[Usage, ...] | None = None
     """The limits that apply to the request; None if none are enforced."""
+    answer: str = ""
+    """What was left out of a filtered response."""
 
 
 def explain(
@@ -101,6 +103,8 @@ def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation
         form_arguments=form,
         limits=outcome.limits,
         upstream=None if upstream is None else _upstream(head, upstream),
+        filtered=grant is not None and grant.filter is not None,
+        answer=outcome.answer,
     )
     return replace(story, steps=tuple(filter(None, (report_step(story, step) for step in reached))))
 

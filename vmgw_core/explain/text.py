@@ -28,6 +28,7 @@ _FILTERS: Final = {
     Filters.OPEN: "the backend ignores labels and filters here, the token has none, and there is one tenant",
     Filters.NONE: "there is nothing to filter here",
 }
+_FILTERED: Final = "the backend ignores what limits the token here, so the gateway limits the response itself"
 _BODIES: Final = {"none": "no body", "stream": "streamed to the backend", "hold": "a form: read and rewritten"}
 
 
@@ -58,7 +59,7 @@ def _passed(story: Explanation, step: Step) -> str:
             modes = mode_words(*(claim.mode for claim in story.claims))
             return f"{'the token' if by_token else 'the path'} gives {modes} access"
         case Step.FILTERS:
-            return _FILTERS[route.filters]
+            return _FILTERED if story.filtered else _FILTERS[route.filters]
         case Step.TENANT:
             return f"{story.tenant}{_named(found) if by_token else ''}"
         case Step.BACKEND:
@@ -134,6 +135,8 @@ def summary(story: Explanation) -> str:
         words.append("waiting for the form")
     else:
         words.append(changes(story) or "unchanged")
+        if story.filtered:
+            words.append(f"response limited to the token{story.answer and ': '}{printable(story.answer)}")
     return " ".join(words)
 
 

@@ -80,7 +80,7 @@ def _open_lines(claims: Sequence[VMAccessClaim]) -> Iterator[str]:
         if allowing:
             paths = [route for route in routes if route.access is access]
             restricted = all(claim.restricted for claim in allowing)
-            closed = [route.path for route in paths if restricted and route.ignored]
+            closed = [route.path for route in paths if restricted and route.ignored and route.answer is None]
             yield f"  {access.value}: {len(paths) - len(closed)} of {len(paths)} paths"
             if closed:
                 yield f"    not {', '.join(closed)}: the backend ignores labels and filters there"

@@ -4,10 +4,10 @@ A path that is not in the table is refused.
 """
 
 from .path import decode_path
-from .routes import ROUTES, Filters, Match, Restriction, Route, match_route
-from .tenant_paths import check_tenant, tenant_labels, upstream_path
+from .routes import ROUTES, Answer, Filters, Match, Restriction, Route, match_route
+from .tenant_paths import answer_path, check_tenant, tenant_labels, upstream_path
 
 __all__ = [
-    "ROUTES", "Filters", "Match", "Restriction", "Route", "check_tenant", "decode_path", "match_route", "tenant_labels",
-    "upstream_path",
+    "ROUTES", "Answer", "Filters", "Match", "Restriction", "Route", "answer_path", "check_tenant", "decode_path",
+    "match_route", "tenant_labels", "upstream_path",
 ]  # fmt: skip

@@ -39,6 +39,64 @@ class Filters(Enum):
     NONE = "none"  # there is nothing to filter: a static page, a stub, a parser
 
 
+class Answer(Enum):
+    """What an answer has that the gateway can limit to a token, where the backend does not. The value is what to ask.
+
+    An empty value asks for the client's own path.
+    """
+
+    RULES = "/api/v1/rules"
+    ALERTS = "/api/v1/rules?alerts"
+    GROUP = "/api/v1/rules?group"
+    RULE = "/api/v1/rules?rule"
+    ALERT = "/api/v1/rules?alert"
+    NOTIFIERS = "/api/v1/notifiers"
+    METADATA = "/api/v1/metadata"
+    TSDB = "/api/v1/status/tsdb"
+    SERIES_COUNT = "/api/v1/status/tsdb?count"
+    TOP_QUERIES = "/api/v1/status/top_queries"
+    ACTIVE_QUERIES = "/api/v1/status/active_queries"
+    METRIC_NAMES = "/api/v1/status/metric_names_stats"
+    INDEX = "/api/v1/label/__name__/values"
+    TAGS = "/api/v1/labels"
+    TAG_VALUES = "/api/v1/label/<tag>/values"
+
+    @property
+    def path(self) -> str:
+        """The path to ask, as a single-node setup has it."""
+        return self.value.partition("?")[0]
+
+    @property
+    def lists_rules(self) -> bool:
+        """Whether it is made of rules, which tell to whom they belong."""
+        return self.path == Answer.RULES.path
+
+
+_ANSWERS: Final = {
+    "/api/v1/rules": Answer.RULES,
+    "/rules": Answer.RULES,
+    "/vmalert/api/v1/rules": Answer.RULES,
+    "/api/v1/alerts": Answer.ALERTS,
+    "/alerts": Answer.ALERTS,
+    "/vmalert/api/v1/alerts": Answer.ALERTS,
+    "/vmalert/api/v1/group": Answer.GROUP,
+    "/vmalert/api/v1/rule": Answer.RULE,
+    "/vmalert/api/v1/alert": Answer.ALERT,
+    "/api/v1/notifiers": Answer.NOTIFIERS,
+    "/notifiers": Answer.NOTIFIERS,
+    "/vmalert/api/v1/notifiers": Answer.NOTIFIERS,
+    "/api/v1/metadata": Answer.METADATA,
+    "/api/v1/status/tsdb": Answer.TSDB,
+    "/api/v1/series/count": Answer.SERIES_COUNT,
+    "/api/v1/status/top_queries": Answer.TOP_QUERIES,
+    "/api/v1/status/active_queries": Answer.ACTIVE_QUERIES,
+    "/api/v1/status/metric_names_stats": Answer.METRIC_NAMES,
+    "/metrics/index.json": Answer.INDEX,
+    "/metrics/index.json/": Answer.INDEX,
+    "/tags": Answer.TAGS,
+    "/tags/<tag_name>": Answer.TAG_VALUES,
+}
+
 _IGNORED: Final = {
     Filters.BIND: frozenset[Restriction](),
     Filters.LEAK: frozenset((Restriction.LABELS, Restriction.FILTERS)),
@@ -137,6 +195,8 @@ class Route:
     """The path in a cluster, as a template."""
     ignored: frozenset[Restriction] = field(init=False)
     """The restrictions that the backend ignores here: a token with one of them may not use the route."""
+    answer: Answer | None = field(init=False)
+    """What the gateway can limit to a token in the answer, if the backend ignores some of its restrictions."""
     binds_all_tenants: bool = field(init=False)
     """Whether a path for all tenants can be held to those of the token. Graphite has no such path.
 
@@ -163,6 +223,7 @@ class Route:
         derived = {
             "cluster_path": self.cluster_prefix + self.path.removeprefix(self.prefix),
             "ignored": _IGNORED[self.filters],
+            "answer": _ANSWERS.get(self.path.removeprefix(self.prefix)) if self.access is Access.READ else None,
             "binds_all_tenants": self.access is not Access.DELETE and not self.cluster_prefix.endswith("/graphite"),
             "writes_other_names": self.access is Access.WRITE
             and self.cluster_prefix.endswith("/influx")

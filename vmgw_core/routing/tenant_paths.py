@@ -6,7 +6,7 @@ from vmgw_core.base import TenantID, tenant_name
 from vmgw_core.errors import ForeignTenant
 
 from .path import encode_path
-from .routes import Match
+from .routes import Answer, Match
 
 
 def check_tenant(match: Match, tenant: TenantID) -> None:
@@ -28,3 +28,13 @@ def upstream_path(match: Match, tenant: TenantID, *, cluster: bool) -> str:
     name = tenant_name(None if match.multitenant else tenant)
     prefix = match.route.cluster_prefix.replace("<tenant>", name) if cluster else match.route.prefix
     return encode_path(prefix + match.rest)
+
+
+def answer_path(answer: Answer, match: Match, tenant: TenantID, *, cluster: bool) -> str:
+    """Return the path below a backend's URL to ask for what ``answer`` is made of."""
+    path = answer.path
+    if answer is Answer.TAG_VALUES:
+        tag = match.rest.rpartition("/")[2]
+        path = path.replace("<tag>", "__name__" if tag == "name" else tag)
+    prefix = f"/select/{tenant_name(tenant)}/prometheus" if cluster else ""
+    return encode_path(prefix + path)

@@ -67,7 +67,7 @@ class Exchange:
     """A request and its response. The client's connection feeds it, and is told when it is over."""
 
     __slots__ = (
-        "chunking", "client", "connecting", "connection", "cycle", "form", "keep_alive", "over", "queue",
+        "answer", "chunking", "client", "connecting", "connection", "cycle", "form", "keep_alive", "over", "queue",
         "request_done", "response_status", "services", "tap", "timer",
     )  # fmt: skip
 
@@ -76,6 +76,7 @@ class Exchange:
         self.client = client
         self.cycle = cycle
         self.keep_alive = keep_alive
+        self.answer: ResponseHead | None = None  # of a response that is filtered
         self.connection: BackendConnection | None = None
         self.connecting: asyncio.Future[None] | None = None
         self.form: bytearray | None = None
@@ -225,6 +226,12 @@ class Exchange:
         """Send the request over an idle connection, or over a new one: always, if ``fresh``."""
         cycle = self.cycle
         assert cycle.upstream is not None
+        names = cycle.names_request(time.monotonic())
+        if names is not None:
+            self.client.hold(True)
+            task = self.services.background.once("metric_names", self.look_up(names))
+            self.connecting = None if task.done() else task
+            return
         cycle.ask(time.perf_counter())
         connection = None if fresh else self.services.pool.take(cycle.upstream.backend)
         if connection is not None:
@@ -250,6 +257,20 @@ class Exchange:
                 self.unreachable(error)
             else:
                 self.failed(error)
+
+    async def look_up(self, request: UpstreamRequest) -> None:
+        """Ask for the metric names that the token can see, then send the client's request."""
+        try:
+            response = await self.services.fetch(request)
+            self.connecting = None
+            if not self.over:
+                self.client.hold(False)
+                self.cycle.names(*response, time.monotonic())
+                self.send()
+        except Exception as error:
+            self.connecting = None
+            self.client.hold(False)
+            self.failed(error)
 
     def unreachable(self, failure: BackendFailure) -> None:
         """No connection: ask another backend, or respond."""
@@ -310,6 +331,9 @@ class Exchange:
         if self.over:
             return
         try:
+            if self.cycle.filter is not None:
+                self._collect(head, content, done)
+                return
             data = b"" if head is None else self._response_head(head)
             if content:
                 self.cycle.sent += len(content)
@@ -327,6 +351,18 @@ class Exchange:
                 self.finish(self.response_status)
         except Exception as error:
             self.failed(error)
+
+    def _collect(self, head: ResponseHead | None, content: bytes, done: bool) -> None:
+        """Keep a response that is filtered, and respond once it is complete."""
+        if head is not None:
+            self.answer = head
+            self.cycle.responded(time.perf_counter())
+        if content:
+            self.cycle.collect(content)
+        if done:
+            assert self.answer is not None
+            self.connection = None
+            self._respond(self.cycle.filtered(self.answer.status, self.answer.headers))
 
     def _response_head(self, head: ResponseHead) -> bytes:
         """Return the response's head for the client, in a framing that the client understands."""

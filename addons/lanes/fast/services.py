@@ -12,10 +12,11 @@ from vmgw_addons.observability import StatusPages, Telemetry
 from vmgw_addons.state import InForce, Process, WireLimits
 from vmgw_addons.steps import AccessControl
 from vmgw_addons.support import Background
-from vmgw_core.enforcement import Cycle
+from vmgw_core.enforcement import Cycle, UpstreamRequest
 from vmgw_core.errors import Refusal
 from vmgw_core.http import Headers, Response, refusal_response
 
+from .fetch import Fetched, fetch
 from .pool import Pool
 from .request_head import FieldsCache
 from .response_head import ResponseHead
@@ -76,6 +77,10 @@ class Services:
     def limits(self) -> WireLimits:
         """The sizes and timeouts in force."""
         return self.in_force.configured.limits
+
+    async def fetch(self, request: UpstreamRequest) -> Fetched:
+        """Send a request of the gateway itself. Raises ``BackendFailure`` and ``AnswerTooLarge``."""
+        return await fetch(self.pool, self.in_force, request)
 
     def response_head(self, status: int, headers: Headers) -> bytes:
         """Return a response head without its end: the standard reason phrase, and the headers of every response."""

@@ -45,7 +45,7 @@ class FlowLane:
 
     def responseheaders(self, flow: HTTPFlow) -> None:
         cycle = self.cycles.get(flow)
-        if flow.response is not None and cycle is not None:
+        if flow.response is not None and cycle is not None and cycle.filter is None:
             if self.in_force.configured.access_log is None:
                 flow.response.stream = True
                 return

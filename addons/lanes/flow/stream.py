@@ -18,6 +18,7 @@ from vmgw_addons._mitmproxy import (
     RequestEndOfMessage,
     RequestHeaders,
     RequestProtocolError,
+    ResponseData,
     ResponseEndOfMessage,
     ResponseHeaders,
     ResponseProtocolError,
@@ -27,7 +28,7 @@ from vmgw_addons._mitmproxy import (
     layer,
 )
 from vmgw_addons.outgoing import SPEAKS_TLS, TLS_ALERT, failure_of_text
-from vmgw_addons.steps import forwarding
+from vmgw_addons.steps import forwarding, respond
 from vmgw_core.enforcement import State
 from vmgw_core.errors import BackendFailure, BackendTimeout, BackendUnreachable, Cause, InternalError, Refusal
 
@@ -214,6 +215,32 @@ class GatewayStream(EarlyResponses):
             self.cycle.responded(time.perf_counter())
         yield from super().state_wait_for_response_headers(event)
 
+    def start_response_stream(self) -> layer.CommandGenerator[None]:
+        """Hold a response that is filtered, whatever other addons ask for."""
+        if self.cycle is not None and self.cycle.filter is not None:
+            self.server_state = self.state_consume_response_body
+        else:
+            yield from super().start_response_stream()
+
+    def state_consume_response_body(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        cycle = self.cycle
+        if cycle is None or cycle.filter is None:
+            yield from super().state_consume_response_body(event)
+            return
+        try:
+            if isinstance(event, ResponseData):
+                cycle.collect(event.data)
+            if not isinstance(event, ResponseEndOfMessage):
+                return
+            assert self.flow.response is not None
+            respond(self.flow, cycle.filtered(self.flow.response.status_code, self.flow.response.headers.fields))
+        except Refusal as refusal:
+            self.refuse(refusal)
+        yield from self.send_response()
+        if not isinstance(event, ResponseEndOfMessage):
+            yield from self.drop_backend()
+            self.server_state = self.state_errored  # ignore what else comes from it
+
     def state_switched_protocols(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         """Fail the backend at the end of its 101: Upgrade is never forwarded, so nobody asked to switch protocols.
 
@@ -254,6 +281,9 @@ class GatewayStream(EarlyResponses):
             try:
                 self.cycle.lost("it closed the connection before the end of its response")
             except Refusal as refusal:
+                if self.cycle.filter is not None:
+                    yield from self.respond(refusal, ended=True)
+                    return
                 self.cycle.refuse(refusal)
         yield from super().handle_protocol_error(event)
 

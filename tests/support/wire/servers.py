@@ -6,7 +6,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -255,9 +255,9 @@ class Alerting(Server):
 
     name = "vmalert"
 
-    def __init__(self, rules: str, *, datasource_url: str) -> None:
+    def __init__(self, rules: str, *, datasource_url: str, flags: Sequence[str] = ()) -> None:
         self._rules = rules
-        super().__init__(f"-datasource.url={datasource_url}", "-evaluationInterval=1s")
+        super().__init__(f"-datasource.url={datasource_url}", "-evaluationInterval=1s", *flags)
 
     def command(self) -> list[str]:
         rules = self.directory / "rules.yaml"

@@ -23,6 +23,7 @@ OF_OTHERS: Final = {
 THEIRS: Final = frozenset({
     "opentsdbHTTPListenAddr", "promscrape.config", "relabelConfig", "remoteWrite.bearerTokenFile",
     "search.ignoreExtraFiltersAtLabelsAPI", "selfScrapeInterval", "sortLabels",
+    "vmalert.proxyURL",
 })  # fmt: skip
 """Flags of VictoriaMetrics, vmagent and vmalert that are spoken of."""
 

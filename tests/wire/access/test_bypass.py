@@ -191,31 +191,51 @@ def test_no_expression_escapes(client: Client, selector: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/api/v1/series/count",
-        "/api/v1/metadata",
-        "/api/v1/status/top_queries",
-        "/api/v1/status/active_queries",
-        "/api/v1/status/tsdb",
-        "/vmalert/api/v1/rules",
         "/prometheus/vmalert/groups",
-        "/api/v1/status/metric_names_stats",
+        "/vmalert/",
         "/metrics/find?query=*",
         "/metrics/find/?query=*",
         "/metrics/expand?query=*",
-        "/metrics/index.json",
-        "/tags",
-        "/tags/team",
-        "/api/v1/rules",
-        "/rules",
-        "/api/v1/alerts",
-        "/api/v1/notifiers",
-        "/prometheus/api/v1/series/count",
         "/graphite/metrics/find?query=*",
-        "/graphite/tags/team",
     ],
 )
 def test_what_ignores_filters_is_closed_to_a_restricted_token(client: Client, path: str) -> None:
     assert client.get(path).status == 403
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/series/count",
+        "/api/v1/metadata",
+        "/api/v1/status/top_queries",
+        "/api/v1/status/active_queries",
+        "/api/v1/status/tsdb?topN=1000",
+        "/vmalert/api/v1/rules",
+        "/metrics/index.json",
+        "/tags",
+        "/tags/team",
+        "/tags/host?filter=.*",
+        "/api/v1/rules",
+        "/rules",
+        "/api/v1/alerts",
+        "/prometheus/api/v1/series/count",
+        "/graphite/tags/team",
+    ],
+)
+def test_what_ignores_filters_is_limited_by_the_gateway(client: Client, path: str) -> None:
+    extra = (
+        "",
+        "extra_label=team=ops",
+        "extra_filters[]={team=%22ops%22}",
+        "match[]={team=%22ops%22}",
+        "match[]=%7B%7D",
+    )
+    for arguments in extra:
+        answer = client.get(f"{path}{'&' if '?' in path else '?'}{arguments}")
+        assert answer.status in (200, 400, 422), (arguments, answer)
+        assert "ops" not in answer.text
+        assert FOREIGN not in answer.text
 
 
 @pytest.mark.parametrize(

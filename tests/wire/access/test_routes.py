@@ -20,6 +20,28 @@ from tests.support.wire.upstream import RecordingUpstream
 TABLE = Path(__file__).parents[2] / "data" / "victoriametrics-routes.tsv"
 OWN_PAGES = ("/", "/admin/tenants", "/health", "/-/healthy", "/-/ready", "/-/reload", "/ping", "/metrics", "/flags")
 
+LIMITED = {
+    **dict.fromkeys(("rules", "alerts", "vmalert/api/v1/rules", "vmalert/api/v1/alerts"), "/api/v1/rules"),
+    **dict.fromkeys(("api/v1/rules", "api/v1/alerts", "vmalert/api/v1/group"), "/api/v1/rules"),
+    **dict.fromkeys(("vmalert/api/v1/rule", "vmalert/api/v1/alert"), "/api/v1/rules"),
+    **dict.fromkeys(("notifiers", "api/v1/notifiers", "vmalert/api/v1/notifiers"), "/api/v1/notifiers"),
+    **dict.fromkeys(("api/v1/status/tsdb", "api/v1/series/count"), "/api/v1/status/tsdb"),
+    **dict.fromkeys(("metrics/index.json", "metrics/index.json/"), "/api/v1/label/__name__/values"),
+    "api/v1/metadata": "/api/v1/label/__name__/values",  # these first, and then the metadata
+    "tags": "/api/v1/labels",
+    "tags/<tag_name>": "/api/v1/label/some/values",
+    "api/v1/status/top_queries": "/api/v1/status/top_queries",
+    "api/v1/status/active_queries": "/api/v1/status/active_queries",
+    "api/v1/status/metric_names_stats": "/api/v1/status/metric_names_stats",
+}
+"""What the gateway asks in place of what ignores filters, by the path without its first slash and prefix."""
+
+
+def limited(row: dict[str, str]) -> str | None:
+    """What is asked in place of a path whose responses the gateway limits itself, or None."""
+    return LIMITED.get(re.sub("^/(?:prometheus/|graphite/)?", "", row["incoming_path"]))
+
+
 with TABLE.open(newline="") as _file:
     ROWS = list(csv.DictReader(_file, delimiter="\t"))
 SERVED = [row for row in ROWS if row["access"] != "internal-never-expose"]
@@ -59,6 +81,10 @@ def test_a_route_leads_to_its_backend_path(
         if row["in_single"] == "no" and kind == "single":
             assert (answer.status, upstream.bytes_received) == (404, 0)
             continue
+        if row["honors_tenant"] == "no" and kind == "cluster" and (asked := limited(row)):
+            assert answer.status == 502  # the upstream has nothing that could be limited
+            assert [request.path for request in upstream.requests] == [f"/select/1:5/prometheus{asked}"]
+            continue
         if row["honors_tenant"] == "no" and kind == "cluster":
             assert (answer.status, upstream.bytes_received) == (403, 0)
             continue
@@ -92,6 +118,15 @@ def test_labels_and_filters_bind_or_close_a_route(
     method = row["methods"].split(",")[0]
     target = example(row["incoming_path"]) + '?extra_label=team=ops&extra_filters[]={env="dev"}&x=1&format=1:metric:m'
     answer = gateway.client(token).ask(method, target)
+    if row["honors_extra_label"] == "no" and (asked := limited(row)):
+        assert answer.status == (200 if asked.endswith("_queries") else 502)  # the upstream has nothing else to limit
+        [request] = upstream.requests
+        assert request.path == (f"/select/0:0/prometheus{asked}" if kind == "cluster" else asked)
+        bound = asked.startswith("/api/v1/label") or asked.endswith("/tsdb")
+        assert request.argument("extra_label") == (["team=dev"] if bound else [])
+        assert request.argument("extra_filters[]") == (['{env="prod"}'] if bound else [])
+        assert request.argument("x") == []
+        return
     if row["honors_extra_label"] == "no":
         assert (answer.status, upstream.bytes_received) == (403, 0)
         return

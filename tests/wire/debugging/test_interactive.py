@@ -73,7 +73,7 @@ def test_the_list_has_a_column_for_it(web: MitmWeb) -> None:
 
 
 def test_a_refused_flow_shows_the_rule(web: MitmWeb, client: Client, key: SigningKey) -> None:
-    assert client.get("/api/v1/metadata").status == 403
+    assert client.get("/metrics/find").status == 403
     assert web.client().get("/api/v1/query").status == 401
     assert web.client(key.mint(FULL, lifetime=-1)).get("/api/v1/query").status == 401
     comments = [flow["comment"] for flow in web.flows()]

@@ -5,10 +5,11 @@ from mitmproxy.test import tutils
 
 from tests.support.addons.configured import asked
 from vmgw_addons.capture.server_replay import ServerReplay
+from vmgw_addons.state import Cycles
 
 
 def test_a_captured_answer_never_takes_the_place_of_the_gateways_own() -> None:
-    replay, flow = ServerReplay(), asked()
+    replay, flow = ServerReplay(Cycles()), asked()
     own = flow.response = Response.make(401, b"no")
     replay.request(flow)
     flow.response, flow.is_replay = tutils.tresp(), "response"
@@ -18,7 +19,7 @@ def test_a_captured_answer_never_takes_the_place_of_the_gateways_own() -> None:
 
 
 def test_a_captured_answer_is_given_where_the_gateway_gave_none() -> None:
-    replay, flow = ServerReplay(), asked()
+    replay, flow = ServerReplay(Cycles()), asked()
     replay.request(flow)
     captured = flow.response = tutils.tresp()
     flow.is_replay = "response"
@@ -27,7 +28,7 @@ def test_a_captured_answer_is_given_where_the_gateway_gave_none() -> None:
 
 
 def test_a_captured_answer_without_its_body_is_502() -> None:
-    replay, flow = ServerReplay(), asked()
+    replay, flow = ServerReplay(Cycles()), asked()
     flow.response = tutils.tresp(content=None)
     flow.is_replay = "response"
     replay.responseheaders(flow)

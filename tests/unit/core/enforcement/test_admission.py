@@ -24,7 +24,7 @@ from vmgw_core.enforcement.admission import Body, Policy, access_of, admit, iden
 from vmgw_core.enforcement.rewriting import UpstreamRequest, moved, rewrite
 from vmgw_core.errors import Refusal
 from vmgw_core.http import Headers, RequestHead
-from vmgw_core.routing.routes import ROUTES, Filters, Restriction, Route
+from vmgw_core.routing.routes import ROUTES, Answer, Filters, Restriction, Route
 from vmgw_core.tokens.keys import KeySet, keys_from_pem
 from vmgw_core.tokens.source import TokenSource
 from vmgw_core.tokens.verifier import TokenVerifier
@@ -142,11 +142,11 @@ def test_a_route_that_ignores_filters_is_closed_to_a_token_that_has_some(route: 
     restricted = ((DEV, Restriction.LABELS), (DEV_FILTER, Restriction.FILTERS))
     for (token, restriction), method, policy in itertools.product(restricted, route.methods, _policies(route)):
         head = _head(method, _example(route), token=token)
-        if restriction in route.ignored:
+        if restriction in route.ignored and route.answer is None:
             with pytest.raises(errors.FiltersIgnored):
                 admit(policy, head, NOW)
         else:
-            admit(policy, head, NOW)
+            assert (admit(policy, head, NOW).filter is not None) is (restriction in route.ignored)
 
 
 @every_route
@@ -159,12 +159,16 @@ def test_a_route_that_ignores_tenants_is_closed_in_a_cluster(route: Route) -> No
     ]
     for method, (token, path) in itertools.product(route.methods, spelled):
         head = _head(method, path, token=token)
-        if Restriction.TENANT in route.ignored:
+        if Restriction.TENANT in route.ignored and route.answer is None:
             with pytest.raises(errors.TenantIgnored):
                 admit(CLUSTER, head, NOW)
             if path.startswith("/select/"):
                 with pytest.raises(errors.TenantIgnored):
                     admit(replace(CLUSTER, auth=False), head, NOW)
+        elif Restriction.TENANT in route.ignored:
+            assert admit(CLUSTER, head, NOW).filter is not None
+            if path.startswith("/select/"):
+                assert admit(replace(CLUSTER, auth=False), head, NOW).filter is not None
         elif not (token is DEV and route.ignored):
             assert admit(CLUSTER, head, NOW).route.filters is route.filters
 
@@ -190,7 +194,7 @@ def test_every_route_needs_its_backend(route: Route) -> None:
 
 QUERY = "/api/v1/query"
 FOREIGN = "/select/1:6/prometheus/api/v1/query"
-LEAKING = "/api/v1/series/count"
+LEAKING = "/metrics/find"
 
 
 @each(
@@ -300,10 +304,10 @@ LEAKING = "/api/v1/series/count"
             errors.UnknownRoute,
             id="deleting from all tenants",
         ),
-        pytest.param(CLUSTER, _head("GET", "/api/v1/rules"), errors.TenantIgnored, id="the rules of all tenants"),
+        pytest.param(CLUSTER, _head("GET", "/vmalert/groups"), errors.TenantIgnored, id="the rules of all tenants"),
         pytest.param(
             CLUSTER,
-            _head("GET", "/api/v1/status/metric_names_stats", token=TENANT),
+            _head("GET", "/select/multitenant/prometheus/api/v1/status/metric_names_stats", token=TENANT),
             errors.TenantIgnored,
             id="statistics of all tenants",
         ),
@@ -967,6 +971,13 @@ def test_a_path_for_all_tenants_is_held_to_the_tokens_or_refused(route: Route) -
             grant = admit(CLUSTER, head, NOW)
             assert grant.path.startswith("/insert/multitenant/")
             assert grant.tenants == frozenset({TenantID(1, 5)})
+            continue
+        shown = route.answer is not None and (route.answer.lists_rules or route.answer is Answer.NOTIFIERS)
+        if shown:
+            assert admit(CLUSTER, head, NOW).filter is not None
+            assert _send(CLUSTER, head).target.startswith("/base/select/1:5/prometheus/api/v1/")
+            with pytest.raises(errors.TenantIgnored):
+                admit(replace(CLUSTER, auth=False), head, NOW)
             continue
         if route.filters in (Filters.LEAK, Filters.OPEN) or "/graphite" in path:
             with pytest.raises((errors.TenantIgnored, errors.FiltersIgnored)):

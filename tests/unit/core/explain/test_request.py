@@ -147,6 +147,7 @@ def test_an_admitted_request_tells_every_step() -> None:
             "url": "http://vmselect:8481/base/select/1:5/prometheus/api/v1/query?query=up&extra_label=team%3Ddev",
             "dropped_headers": ["cookie", "authorization"],
         },
+        "response": {"filtered": False, "shown": None},
     }
 
 
@@ -245,7 +246,7 @@ REFUSED: Final = [
     pytest.param(_head("/api/v1/query", DEV[:-8] + "AAAAAAAA"), None, "token", "bad_signature", 401, id="signature"),
     pytest.param(_head("/api/v1/query", _token(exp=1)), None, "token", "expired", 401, id="expired"),
     pytest.param(_head("/api/v1/query", WRITER), None, "mode", "access_denied", 403, id="mode"),
-    pytest.param(_head("/api/v1/metadata"), None, "filters", "filters_ignored", 403, id="filters"),
+    pytest.param(_head("/metrics/find"), None, "filters", "filters_ignored", 403, id="filters"),
     pytest.param(_head("/select/2/prometheus/api/v1/query"), None, "tenant", "foreign_tenant", 403, id="tenant"),
     pytest.param(
         _form("/api/v1/query", b"{}", content_type=b"application/json"),
@@ -456,7 +457,7 @@ def test_a_trace_that_was_removed_and_a_name_that_was_rewritten_are_told() -> No
     assert "  ok  arguments  nothing added, nothing removed\n" in text
 
 
-@pytest.mark.parametrize("path", ["/api/v1/rules", "/vmalert/api/v1/rules", "/insert/multitenant/influx/write"])
+@pytest.mark.parametrize("path", ["/vmalert/groups", "/vmalert/", "/insert/multitenant/influx/write"])
 def test_what_ignores_the_tenant_is_refused_where_filters_are_judged(path: str) -> None:
     method = "POST" if path.endswith("write") else "GET"
     story = explain(POLICY, _head(path, ANYBODY, method=method), None, NOW)

@@ -26,7 +26,7 @@ def test_a_good_token() -> None:
     text = story.as_text()
     assert text.startswith("GOOD  verified with public.pem (EC, thumbprint ")
     assert "It grants\n  tenant 0:0, mode read\n  label  team=dev\n  read: " in text
-    assert "    not /api/v1/series/count, /api/v1/metadata, " in text
+    assert "    not /vmalert/, /vmalert/groups, " in text
     assert text.endswith("\n  write: no\n  delete: no\n")
     assert SIGNATURE not in text + repr(story)
 

@@ -55,6 +55,8 @@ PROMISED: dict[type[Refusal], tuple[int, str, str]] = {
     errors.InternalError: (500, "internal_error", "internal"),
     errors.SignatureNotChecked: (500, "signature_not_checked", "internal"),
     errors.BackendUnreachable: (502, "backend_unreachable", "unavailable"),
+    errors.BadAnswer: (502, "bad_answer", "unavailable"),
+    errors.AnswerTooLarge: (502, "answer_too_large", "unavailable"),
     errors.KeysUnavailable: (503, "keys_unavailable", "unavailable"),
     errors.Overloaded: (503, "overloaded", "unavailable"),
     errors.UsageUnknown: (503, "usage_unknown", "unavailable"),
@@ -109,7 +111,7 @@ def test_the_answer_to_a_refusal(cls: type[Refusal]) -> None:
         expected = {b"Allow": b"GET, POST"}
     elif cls is RateLimited:
         expected = {b"Retry-After": b"17"}
-    elif status in (429, 502, 503):
+    elif status in (429, 502, 503) and not issubclass(cls, errors.BadAnswer):
         expected = {b"Retry-After": b"5"}
     assert headers == expected
 
