@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Callable, Sequence
 from secrets import token_hex
 from typing import Any, Final
@@ -134,7 +135,7 @@ class RedisAccounts:
         self._script = client.register_script(SCRIPT)
         self._base = base
         self._epoch = ""
-        self._waiting: list[tuple[Sequence[Want], Done]] = []
+        self._waiting: deque[tuple[Sequence[Want], Done]] = deque()
         self._task: asyncio.Task[None] | None = None
 
     def ask(self, wants: Sequence[Want], done: Done) -> None:
@@ -149,28 +150,36 @@ class RedisAccounts:
             await asyncio.wait([self._task])
 
     async def _work(self) -> None:
-        while self._waiting:
-            batch: list[tuple[Sequence[Want], Done]] = []
-            number = 0
-            while self._waiting and (not batch or number + len(self._waiting[0][0]) <= _MAX_WANTS):
-                batch.append(self._waiting.pop(0))
-                number += len(batch[-1][0])
-            replies: list[Reply] | None = None
-            try:
-                async with asyncio.timeout(DEADLINE):
-                    replies = await self._call([want for wants, _ in batch for want in wants])
-                self.failure = None
-            except (RequestFailed, TimeoutError) as error:
-                self.failure = error if isinstance(error, RequestFailed) else RequestFailed("no response in time")
-            finally:
-                if not self._waiting:
-                    self._task = None
-                for wants, done in batch:
-                    if replies is None:
-                        done(None)
-                    else:
-                        done(replies[: len(wants)])
-                        del replies[: len(wants)]
+        try:
+            while self._waiting:
+                await self._send(self._batch())
+        finally:
+            self._task = None
+
+    def _batch(self) -> list[tuple[Sequence[Want], Done]]:
+        """Take as many questions as go into one call, at least one."""
+        batch = [self._waiting.popleft()]
+        number = len(batch[0][0])
+        while self._waiting and number + len(self._waiting[0][0]) <= _MAX_WANTS:
+            batch.append(self._waiting.popleft())
+            number += len(batch[-1][0])
+        return batch
+
+    async def _send(self, batch: Sequence[tuple[Sequence[Want], Done]]) -> None:
+        replies: list[Reply] | None = None
+        try:
+            async with asyncio.timeout(DEADLINE):
+                replies = await self._call([want for wants, _ in batch for want in wants])
+            self.failure = None
+        except RequestFailed as error:
+            self.failure = error
+        except TimeoutError:
+            self.failure = RequestFailed(f"no response within {DEADLINE} seconds", Cause.TIMEOUT)
+        finally:
+            begin = 0
+            for wants, done in batch:
+                done(None if replies is None else replies[begin : begin + len(wants)])
+                begin += len(wants)
 
     async def _call(self, wants: Sequence[Want]) -> list[Reply]:
         keys = [f"{self._base}epoch", *(f"{self._base}account:{want.key}" for want in wants)]

@@ -84,8 +84,8 @@ class UsageExchange:
             limiter.accounts_lost()
             with suppress(RequestFailed, TimeoutError):
                 async with asyncio.timeout(_LAST_DEADLINE):
-                    await self.tell(used.accounts, limiter)
                     await used.swap(limiter.local_counts(now), now)
+                    await self.tell(used.accounts, limiter)
         await used.close()
 
     async def exchange(self, used: Exchange, limiter: Limiter) -> float:

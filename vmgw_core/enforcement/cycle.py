@@ -223,7 +223,7 @@ class Cycle:
     def counted(self) -> None:
         """Take the answer of the other processes: COUNTING to COUNTED."""
         self._leave("counted", State.COUNTING)
-        self._raise_failure()
+        self._take_answer("counted", State.COUNTING)
         self._set_up_meter()
         self.state = State.COUNTED
 
@@ -276,14 +276,17 @@ class Cycle:
         if self.meter is None:
             self.state = state
             return content
+        if self.meter.waits:
+            raise WrongState(f"body in state {state.value}, before other processes have answered")
         self._waiter, self._ending = waiter, end
         return self._metered(state, self.meter.finish(content) if end else self.meter.feed(content))
 
     def resumed(self) -> bytes:
         """Take the answer of the other processes; return the bytes to forward now, as :meth:`body`."""
         state = self._leave("resumed", *_STREAMING)
-        self._raise_failure()
-        assert self.meter is not None
+        if self.meter is None or not self.meter.waits:
+            raise WrongState(f"resumed in state {state.value}")
+        self._take_answer("resumed", state)
         return self._metered(state, self.meter.resume())
 
     def _metered(self, state: State, passed: bytes) -> bytes:
@@ -441,12 +444,15 @@ class Cycle:
         else:
             gateway.ask(question.wants, answered)
         at_once = False
-        if not self.awaiting:
-            self._raise_failure()
-        return not self.awaiting
+        if self.awaiting:
+            return False
+        self._take_answer("ask", self.state)
+        return True
 
-    def _raise_failure(self) -> None:
-        """Raise what came of a question, if that was not an answer."""
+    def _take_answer(self, event: str, state: State) -> None:
+        """Raise what came of a question, if the request may not pass."""
+        if self.awaiting:
+            raise WrongState(f"{event} in state {state.value}, before other processes have answered")
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure

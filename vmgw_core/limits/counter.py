@@ -57,8 +57,20 @@ class Counter:
     """The usage of one limit by one tenant, or by all tenants together."""
 
     __slots__ = (
-        "_admitted_since", "_share", "_generation", "_measurement", "_near", "_peers", "_warned_at", "above", "key",
-        "lease", "limit", "tenant", "typical", "window",
+        "_admitted_since",
+        "_generation",
+        "_measurement",
+        "_near",
+        "_peers",
+        "_share",
+        "_warned_at",
+        "above",
+        "key",
+        "lease",
+        "limit",
+        "tenant",
+        "typical",
+        "window",
     )  # fmt: skip
 
     def __init__(
@@ -169,8 +181,8 @@ class Counter:
         lease = self.lease
         return lease is not None and not self.covers(need, now) and lease.is_refused(need, client, now)
 
-    def want(self, need: int, client: str, spent: Spent = ()) -> Want:
-        """Return what to ask of the account."""
+    def want(self, need: int, client: str, spent: Spent = (), *, renew: bool = True) -> Want:
+        """Return what to ask of the account; ``renew``: and more for the lease."""
         assert self.lease is not None
         assert self._peers is not None
         extra, returned = self.lease.ask(self.limit.value, self._peers.alive + 1)
@@ -179,7 +191,7 @@ class Counter:
             seconds=self.limit.resolution.seconds,
             limit=self.limit.value,
             need=need,
-            extra=extra,
+            extra=extra if renew else 0,
             client=client,
             returned=returned,
             spent=spent,
@@ -189,9 +201,9 @@ class Counter:
         """Return what the account should be told or asked though no request waits for it."""
         if self.lease is None:
             return None
-        spent = self.lease.spent(now)
-        if self.lease.has_returns(now) or spent or self.lease.is_low():
-            return self.want(0, "", spent)
+        spent, is_low = self.lease.spent(now), self.lease.is_low()
+        if self.lease.has_returns(now) or spent or is_low:
+            return self.want(0, "", spent, renew=is_low)
         return None
 
     def account_lost(self) -> None:

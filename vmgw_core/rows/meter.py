@@ -35,11 +35,16 @@ class RowMeter:
         self._unread = 0  # bytes at the end of _held that are not counted yet
         self._passed = 0
         self._taken = 0
-        self._waiting = 0  # bytes that pass once their rows are counted
+        self._waiting: int | None = None  # bytes that pass once their rows are counted
 
     @property
     def rows(self) -> int:
         return self._counter.rows
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing passes until :meth:`resume`."""
+        return self._waiting is not None
 
     def feed(self, data: bytes) -> bytes:
         """Count the next bytes of the body; return those to forward now, if any.
@@ -80,7 +85,8 @@ class RowMeter:
 
     def resume(self) -> bytes:
         """Return what waited until its rows were counted."""
-        size, self._waiting = self._waiting, 0
+        size, self._waiting = self._waiting, None
+        assert size is not None
         return self._release(size)
 
     def _release(self, size: int) -> bytes:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from copy import deepcopy
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.core.limiters import MULTITENANT, A, B, admitted, limit, refused, rows_refused
-from tests.unit.core.limits.test_limiter_windows import GAPS, most_in_any_window
-from vmgw_core.base.tenants import Access, Subject, TenantID
-from vmgw_core.errors import RateLimited, UsageUnknown
+from tests.support.core.limiters import MULTITENANT, A, B, admitted, limit, refused
+from tests.unit.core.limits.test_limiter_windows import GAPS
+from vmgw_core.base.tenants import Access, Subject
+from vmgw_core.errors import UsageUnknown
 from vmgw_core.limits.limiter import Limiter
 from vmgw_core.limits.model import LimitType, Resolution
 
