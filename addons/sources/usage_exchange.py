@@ -137,7 +137,7 @@ class UsageExchange:
             if not told and limiter.asks:
                 return
             replies = await _replies(accounts, notice.wants)
-            limiter.noticed(notice, replies)
+            limiter.noticed(notice, replies, time.monotonic())
             if replies is None:
                 return
         limiter.accounts_found()

@@ -70,7 +70,7 @@ class RateLimit:
             with refusing(flow, cycle):
                 cycle.counted()
 
-    async def rows_asked(self, flow: HTTPFlow, answered: asyncio.Event) -> None:
+    async def rows_asked(self, answered: asyncio.Event) -> None:
         """Wait for other processes before more of a body passes."""
         await answered.wait()
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from vmgw_core.base import TenantID
 
-from .account import Spent, Want
+from .account import Reply, Spent, Want
 from .lease import Lease
 from .model import Limit, LimitType, label_text
 from .sliding_window import SlidingWindow
@@ -51,6 +51,8 @@ class Peers:
     alive: int = 0
     reachable: bool = False
     """Whether the accounts can be asked."""
+    at: float = float("-inf")
+    """When the counts were learned."""
 
 
 class Counter:
@@ -197,6 +199,12 @@ class Counter:
             spent=spent,
         )
 
+    def take(self, reply: Reply, need: int, unused: int, sent: float, now: float) -> None:
+        """Take the reply to a question: ``need`` units for a request, of which ``unused`` go to the lease."""
+        assert self.lease is not None
+        used_here = self.window.count(now) + (need - unused if reply.granted else 0)
+        self.lease.take(reply, reply.extra + unused, sent, used_here, now)
+
     def overdue(self, now: float) -> Want | None:
         """Return what the account should be told or asked though no request waits for it."""
         if self.lease is None:
@@ -232,7 +240,10 @@ class Counter:
         assert peers is not None
         if self._share is None:
             own = self.window.count(now)
-            left = max(0, self.limit.value - peers.counts.get(self.key, 0) - own)
+            others = peers.counts.get(self.key, 0)
+            if self.lease is not None and self.lease.heard > peers.at:
+                others = max(others, self.lease.others)
+            left = max(0, self.limit.value - others - own)
             self._share = own + max(left // (peers.alive + 1), min(left, 1))
         return self._share
 

@@ -23,7 +23,10 @@ MAX_REFUSED: Final = 64
 class Lease:
     """Units in hand, units to give back, and units that the account still has to be told of."""
 
-    __slots__ = ("_owed", "_part", "_refused", "_returned", "_size", "_until", "_used", "asking", "units", "used")
+    __slots__ = (
+        "_owed", "_part", "_refused", "_returned", "_size", "_until", "_used", "asking", "heard", "others",
+        "units", "used",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.units = 0
@@ -31,6 +34,10 @@ class Lease:
         """How many questions are on their way."""
         self.used = 0
         """Units that all processes had taken, as of the last reply."""
+        self.others = 0
+        """Those of the other processes."""
+        self.heard = float("-inf")
+        """When the last reply came."""
         self._part = 0
         self._until = float("-inf")
         self._size = 1
@@ -85,10 +92,11 @@ class Lease:
 
     # --- replies ---------------------------------------------------------------------------------------------------
 
-    def take(self, reply: Reply, units: int, sent: float) -> None:
+    def take(self, reply: Reply, units: int, sent: float, used_here: int, now: float) -> None:
         """Put ``units`` of the reply to a question of the moment ``sent`` in hand."""
         self.asking -= 1
-        self.used = reply.used
+        self.used, self.heard = reply.used, now
+        self.others = max(0, reply.used - used_here - units)
         if units:
             self.give_back()
             self.units = units

@@ -145,7 +145,7 @@ class Limiter:
         for counter, reply in zip(question.shared, replies, strict=True):
             assert counter.lease is not None
             unused = need if reply.granted and not passes else 0
-            counter.lease.take(reply, reply.extra + unused, question.sent)
+            counter.take(reply, need, unused, question.sent, now)
             if not reply.granted:
                 counter.lease.refuse(reply, need, client, now)
         if not passes:
@@ -279,8 +279,9 @@ class Limiter:
     def learn_peers(self, counts: Mapping[str, int], alive: int, now: float) -> None:
         """Store the sums of what peers published and how many are alive."""
         self.local_counts(now)
-        assert self._counters.peers is not None
-        self._counters.peers.counts, self._counters.peers.alive = counts, alive
+        peers = self._counters.peers
+        assert peers is not None
+        peers.counts, peers.alive, peers.at = counts, alive, self._clock(now)
 
     @property
     def asks(self) -> bool:
@@ -294,7 +295,7 @@ class Limiter:
         due = list(islice(overdue, most))
         return Notice(wants=tuple(want for _, want in due), counters=tuple(counter for counter, _ in due), sent=now)
 
-    def noticed(self, notice: Notice, replies: Sequence[Reply] | None) -> None:
+    def noticed(self, notice: Notice, replies: Sequence[Reply] | None, now: float) -> None:
         """Take the replies; None: the accounts could not be told."""
         if replies is None:
             self.accounts_lost()
@@ -303,9 +304,9 @@ class Limiter:
                 counter.lease.asking -= 1
                 counter.lease.untold(want.spent, notice.sent, counter.window.seconds)
             return
+        now = self._clock(now)
         for counter, reply in zip(notice.counters, replies, strict=True):
-            assert counter.lease is not None
-            counter.lease.take(reply, reply.extra, notice.sent)
+            counter.take(reply, 0, 0, notice.sent, now)
 
     def accounts_found(self) -> None:
         """Ask the accounts from now on. Call it after they were told what was used without asking."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from mitmproxy.connection import ConnectionState
 from mitmproxy.flow import Error
-from mitmproxy.http import HTTPFlow
 from mitmproxy.proxy.context import Context
 
 from vmgw_addons._mitmproxy import (
@@ -48,7 +47,6 @@ _DECIDED: Final = frozenset((State.FORM, State.METERED, State.READY, State.ASKED
 class RowsAskedHook(commands.StartHook):
     """Other processes, which share a limit, are asked before more of a body passes."""
 
-    flow: HTTPFlow
     answered: asyncio.Event
 
 
@@ -67,7 +65,6 @@ class GatewayStream(EarlyResponses):
         """Whether a meter counts the body. The backend is connected when the meter releases the first byte."""
         return self.cycle is not None and self.cycle.meter is not None
 
-    @property
     def is_over(self) -> bool:
         """Whether the client has its response."""
         return self.cycle is not None and self.cycle.state is State.ENDED
@@ -156,7 +153,7 @@ class GatewayStream(EarlyResponses):
         cycle = self.cycle
         assert cycle is not None
         ended = isinstance(event, RequestEndOfMessage)
-        if self.is_over:
+        if self.is_over():
             yield from self.discard(event)
             return None
         if not ended and not isinstance(event, RequestData):
@@ -167,8 +164,8 @@ class GatewayStream(EarlyResponses):
             released = cycle.body(content, end=ended, waiter=answered.set)
             if not cycle.awaiting:
                 return released
-            yield RowsAskedHook(self.flow, answered)
-            if not self.is_over:
+            yield RowsAskedHook(answered)
+            if not self.is_over():
                 return cycle.resumed()
             yield from self.discard(event)
         except Refusal as refusal:

@@ -84,14 +84,14 @@ class World:
                 process.limiter.accounts_lost(emptied=True)
             if process.connected:
                 process.epoch = self.epoch
-            self._deliver(lambda: process.alive and done(replies))
+            self._deliver(lambda: done(replies) if process.alive else None)
 
         self._deliver(arrive)
 
-    def _deliver(self, event: Callable[[], object]) -> None:
+    def _deliver(self, event: Callable[[], None]) -> None:
         delay = self.delay()
         if delay:
-            self.later(delay, event)  # type: ignore[arg-type]
+            self.later(delay, event)
         else:
             event()
 
@@ -114,7 +114,7 @@ class World:
             return
 
         def done(replies: Sequence[Reply] | None) -> None:
-            process.limiter.noticed(notice, replies)
+            process.limiter.noticed(notice, replies, self.now)
             if replies is not None:
                 process.limiter.accounts_found()
 
