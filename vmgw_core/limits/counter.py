@@ -106,7 +106,7 @@ class Counter:
             return False
         return self._measurement is None or self._measured(now) + need <= self.limit.value
 
-    def add(self, count: int, now: float, *, granted: bool = False) -> None:
+    def add(self, count: int, now: float, granted: bool = False) -> None:
         """Count; ``granted``: the account was asked for exactly this, so it is not taken from the lease."""
         self.window.add(count, now)
         self._admitted_since += count

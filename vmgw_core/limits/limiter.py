@@ -112,7 +112,7 @@ class Limiter:
         if access is Access.READ:
             return self._pass(subject, entry, plan.reads, 1, now, client)
         self._check(subject, entry, plan.writes, 1, now, client)
-        self._warn(plan.series, now)
+        self._count(plan.series, 0, now)
         return None
 
     def take_rows(self, subject: Subject, rows: int, now: float, client: str = "") -> Question | None:
@@ -178,13 +178,14 @@ class Limiter:
         self, subject: Subject, entry: Tenant, counters: tuple[Counter, ...], need: int, now: float, client: str
     ) -> None:
         """Keep the tenant if ``need`` more fit all counters; raise if not."""
+        shared = self._counters.peers is not None
         for counter in counters:
             if self.stale_after is not None and counter.age(now) > self.stale_after:
                 raise UsageUnknown(
                     f"the usage of {counter.limit.type.noun} is unknown: the datasource has not responded for "
                     f"{self.stale_after:g} seconds (-ratelimit.failClosed)"
                 )
-            if not counter.fits(need, now) or counter.turned_away(need, client, now):
+            if not counter.fits(need, now) or (shared and counter.turned_away(need, client, now)):
                 raise self._refused(subject, entry, counters, now, client)
         if entry.counters:
             self._keep(subject, entry, now)
@@ -193,11 +194,8 @@ class Limiter:
         self, counters: tuple[Counter, ...], count: int, now: float, *, granted: tuple[Counter, ...] = ()
     ) -> None:
         for counter in counters:
-            counter.add(count, now, granted=counter in granted)
-        self._warn(counters, now)
-
-    def _warn(self, counters: tuple[Counter, ...], now: float) -> None:
-        for counter in counters:
+            if count:
+                counter.add(count, now, counter in granted)
             if counter.crossed(now):
                 self.warnings.append(_usage(counter, now))
 

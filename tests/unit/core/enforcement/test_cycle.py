@@ -296,10 +296,14 @@ def test_a_query_passes_once_other_processes_have_answered(at_once: bool) -> Non
 def test_a_query_is_refused_if_they_have_used_the_limit_up(at_once: bool) -> None:
     accounts = Accounts(granted=False, at_once=at_once)
     made = entered(cycle(), sharing(accounts))
-    with pytest.raises(RateLimited, match="has used 10 of 10 queries per minute") as caught:
+
+    def count() -> None:
         if not made.count(1.0, lambda: None):
             accounts.answer()
             made.counted()
+
+    with pytest.raises(RateLimited, match="has used 10 of 10 queries per minute") as caught:
+        count()
     assert caught.value.retry_after == 10
     assert made.state is State.REFUSED
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -29,7 +30,7 @@ def test_a_lone_client_gets_its_whole_limit_at_once_at_one_process(number: int, 
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("value", LIMITS)
 def test_a_lone_client_gets_nearly_its_whole_limit_at_once_whichever_process_it_meets(number: int, value: int) -> None:
-    world, choose = World(number, limit(value=value)), random.Random(value * number)
+    world, choose = World(number, limit(value=value)), random.Random(value * number)  # noqa: S311
     passed = sum(world.refused(choose.randrange(number)) is None for _ in range(2 * value))
     assert value - value // 20 <= passed <= value
     world.run(1)  # what was not used comes back
@@ -46,7 +47,7 @@ def test_processes_that_hold_a_lease_of_everything_left_keep_a_fortieth_from_the
 
 @pytest.mark.parametrize("delay", [0.0, 0.03])
 def test_all_processes_are_flooded_and_the_sum_stays_within_the_limit(delay: float) -> None:
-    choose = random.Random(1)
+    choose = random.Random(1)  # noqa: S311
     world = World(4, limit(value=100), delay=lambda: choose.random() * delay)
     outcomes: list[RateLimited | None] = []
     for _ in range(6 * 140):
@@ -100,7 +101,7 @@ def test_a_client_that_waits_is_not_starved_by_those_that_do_not(number: int) ->
         world.run(0.1, ticking=False)
     assert most_in_any_window(world.passed, 60) <= 10
     assert polite >= 2, "once in each window that the others have used up"
-    assert (False, False) not in list(zip(waits, waits[1:], strict=False)), "each time that it has waited"
+    assert (False, False) not in list(pairwise(waits)), "each time that it has waited"
 
 
 def test_a_place_in_the_queue_is_given_up_when_its_client_does_not_come() -> None:
@@ -323,7 +324,7 @@ def test_whatever_happens_the_sum_stays_within_the_limit(
     number: int, value: int, seed: int, steps: list[tuple[str, int, float]]
 ) -> None:
     """Only a process that is cut off alone may use its share beyond it."""
-    choose = random.Random(seed)
+    choose = random.Random(seed)  # noqa: S311
     world = World(number, limit(value=value), delay=lambda: choose.choice((0.0, 0.002, 0.04)))
     outcomes: list[RateLimited | None] = []
     cut_off = False
