@@ -143,6 +143,9 @@ def overshoot(seconds: float) -> None:
 
 
 if __name__ == "__main__":
+    from tests import bench_limits_shared  # it uses this module
+
     costs()
     verdicts()
     overshoot(float(sys.argv[1]))
+    bench_limits_shared.main(float(sys.argv[1]))

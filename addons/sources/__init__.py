@@ -1,6 +1,6 @@
 """What the gateway fetches or exchanges in the background: keys, limits, usage, and the counts of other replicas.
 
-No request waits for any of it.
+No request waits for any of it, but for the accounts of limits that processes share: see :mod:`.redis_accounts`.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ from vmgw_core.base import FieldError, as_integer, as_object, child, load_object
 from vmgw_core.errors import Cause
 from vmgw_core.limits import MAX_REPLICAS, PeerCounts
 
+from .worker_accounts import WorkerAccounts
+
 _MAX_FILE: Final = 64 << 20  # bytes
 _HEARTBEAT: Final = 1.0  # seconds
 _KEPT: Final = 4500.0  # seconds: a count is valid for a window and a quarter
@@ -46,6 +48,7 @@ class FileExchange:
     name = "the workers' directory"
 
     def __init__(self, directory: Path, slot: int) -> None:
+        self.accounts = WorkerAccounts(directory)
         self.peers = PeerCounts()
         self.spent = 0.0
         self._directory = directory
@@ -74,6 +77,7 @@ class FileExchange:
 
     async def close(self) -> None:
         """Keep the file: its counts still count."""
+        self.accounts.close()
 
     def _write(self, counts: dict[str, int], now: float) -> None:
         if self._written is not None and self._written[0] == counts and now - self._written[1] < _HEARTBEAT:

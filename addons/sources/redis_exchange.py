@@ -16,9 +16,11 @@ from typing import Any, Final
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from vmgw_addons.outgoing import Failure, RequestFailed, failure_of
+from vmgw_addons.outgoing import RequestFailed
 from vmgw_core.errors import Cause, ConfigurationError
 from vmgw_core.limits import LocalCounts, PeerCounts
+
+from .redis_accounts import RedisAccounts, reason_of
 
 TIMEOUT: Final = 2.0
 """Seconds for a connection, and for an exchange."""
@@ -105,6 +107,7 @@ class RedisExchange:
             raise ConfigurationError("-ratelimit.storage: expected a URL such as redis://host:6379/0") from None
         self._script = self._client.register_script(SCRIPT)
         base = f"{{{prefix}}}:"
+        self.accounts = RedisAccounts(self._client, base)
         self._keys = [f"{base}replicas", f"{base}{self._id}:counts", f"{base}{self._id}:times", base]
 
     async def swap(self, counts: Mapping[str, int], now: float) -> bool:
@@ -116,7 +119,7 @@ class RedisExchange:
         try:
             reply = await self._script(keys=self._keys, args=arguments)
         except (RedisError, OSError, TimeoutError) as error:
-            raise RequestFailed(*_reason(error)) from None
+            raise RequestFailed(*reason_of(error)) from None
         begun = time.thread_time()
         self._local.published(changes, now)
         self._published = len(counts)
@@ -128,6 +131,7 @@ class RedisExchange:
             self.spent += time.thread_time() - begun
 
     async def close(self) -> None:
+        await self.accounts.close()
         await self._client.aclose()
 
     def _take(self, reply: Any, now: float) -> bool:  # noqa: ANN401
@@ -148,11 +152,3 @@ class RedisExchange:
         if lost:
             self._local.forget()
         return bool(lost) or read >= _MAX_COUNTERS
-
-
-def _reason(error: BaseException) -> Failure:
-    """Describe an error; of the server's only the code (``NOAUTH``), since its message may quote what was sent."""
-    if isinstance(error, redis.exceptions.ResponseError):
-        code = str(error).partition(" ")[0]
-        return Failure(code if code.isupper() and code.isalpha() else type(error).__name__, Cause.STATUS)
-    return failure_of(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -14,10 +14,10 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from vmgw_addons.outgoing import RequestFailed, failure_of
-from vmgw_addons.state import Exchange, InForce, Worker
+from vmgw_addons.state import Accounts, Exchange, InForce, Worker
 from vmgw_addons.support import Background
 from vmgw_core.configuration import Settings
-from vmgw_core.limits import RESERVED, Limiter
+from vmgw_core.limits import Limiter, Reply, Want
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ INTERVAL: Final = 0.1
 _IDLE: Final = 1.0  # seconds between two checks whether there is something to exchange
 _DEADLINE: Final = 5.0  # seconds for an exchange
 _LAST_DEADLINE: Final = 1.0  # seconds for the last one
+_WANTS: Final = 200  # what the accounts are told at once
 _SHARE: Final = 20  # exchanges take at most one part in 20 of the event loop's time
 _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
@@ -76,13 +77,15 @@ class UsageExchange:
         return await self.exchange(self.used, limiter)
 
     async def leave(self, used: Exchange) -> None:
-        """Publish the final counts, without reservations, and close the exchange."""
+        """Publish the final counts, give back what was taken and not used, and close the exchange."""
         limiter = self.in_force.configured.limiter
         if limiter is not None and limiter.limits and self.outage.reason is None:
             now = time.monotonic()
-            counts = {key: count for key, count in limiter.local_counts(now).items() if not key.endswith(RESERVED)}
+            limiter.accounts_lost()
             with suppress(RequestFailed, TimeoutError):
-                await asyncio.wait_for(used.swap(counts, now), _LAST_DEADLINE)
+                async with asyncio.timeout(_LAST_DEADLINE):
+                    await used.swap(limiter.local_counts(now), now)
+                    await self.tell(used.accounts, limiter)
         await used.close()
 
     async def exchange(self, used: Exchange, limiter: Limiter) -> float:
@@ -97,24 +100,59 @@ class UsageExchange:
             reason = str(error) or f"no response within {_DEADLINE:.0f} seconds"
             cause = failure_of(error).cause
             self.outage.failed(f"cannot exchange counts with other replicas: {used.name}: {reason}", cause)
-            # Known counts stay for their window, and peers keep their share: they may still be alive.
-            begun = time.thread_time()
-            totals, _ = used.peers.totals(time.monotonic())
+            # Peers keep their share, for they may still be alive: so what they had counted stays known.
+            limiter.accounts_lost()
+            return INTERVAL
         except Exception:
             self.outage.failed("the exchange of counts failed")
             raise
-        else:
-            self.duration.observe(time.monotonic() - started)
-            self.outage.succeeded("counts are exchanged with other replicas again")
-            if more:  # do not act on half of the counts
-                return 0.01
-            begun = time.thread_time()
-            totals, self.alive = used.peers.totals(time.monotonic())
+        self.duration.observe(time.monotonic() - started)
+        if more:  # do not act on half of the counts
+            return 0.01
+        begun = time.thread_time()
+        totals, self.alive = used.peers.totals(time.monotonic())
         worker = self.worker
         peers = self.alive if worker is None else max(self.alive, worker.count - 1)  # some may not have started yet
         limiter.learn_peers(totals, peers, time.monotonic())
+        await self.tell(used.accounts, limiter)
+        if used.accounts.failure is None:
+            self.outage.succeeded("counts are exchanged with other replicas again")
+        else:
+            self.outage.failed(
+                f"cannot share limits with other replicas: {used.name}: {used.accounts.failure}",
+                used.accounts.failure.cause,
+            )
         busy += time.thread_time() - begun + used.spent
         return max(started + INTERVAL - time.monotonic(), busy * _SHARE, 0.001)
+
+    async def tell(self, accounts: Accounts, limiter: Limiter) -> None:
+        """Tell the accounts what they do not know, give back what is not used, and renew what is used up soon."""
+        if accounts.emptied:
+            accounts.emptied = False
+            limiter.accounts_lost(emptied=True)
+        told = _WANTS
+        while told == _WANTS:
+            notice = limiter.notice(time.monotonic(), _WANTS)
+            told = len(notice.wants)
+            if not told and limiter.asks:
+                return
+            replies = await _replies(accounts, notice.wants)
+            limiter.noticed(notice, replies, time.monotonic())
+            if replies is None:
+                return
+        limiter.accounts_found()
+
+
+async def _replies(accounts: Accounts, wants: Sequence[Want]) -> Sequence[Reply] | None:
+    """Wait for the replies of the accounts; None if there are none in time."""
+    answered: asyncio.Future[Sequence[Reply] | None] = asyncio.get_running_loop().create_future()
+
+    def done(replies: Sequence[Reply] | None) -> None:
+        if not answered.done():  # the caller may have given up
+            answered.set_result(replies)
+
+    accounts.ask(wants, done)
+    return await answered
 
 
 def build_exchange(settings: Settings, before: Settings | None = None, old: Exchange | None = None) -> Exchange | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .counts import CaptureStatus, Reloads
 from .cycles import Cycles, head_of, hide_token
-from .exchange import Exchange
+from .exchange import Accounts, Exchange
 from .in_force import Configured, InForce
 from .page_access import PageAccess, header_edit, path_prefix
 from .process import Process, Worker
@@ -16,6 +16,7 @@ from .wire_limits import DEAD_ADDRESS, DEAD_TARGET, WireLimits
 __all__ = [
     "DEAD_ADDRESS",
     "DEAD_TARGET",
+    "Accounts",
     "CaptureStatus",
     "Configured",
     "Cycles",

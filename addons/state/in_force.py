@@ -61,6 +61,7 @@ class Configured:
                 keys=self.keyring,
                 max_queue=self.settings.max_queue_duration,
                 backend_result=self.note_backend,
+                ask=None if self.exchange is None else self.exchange.accounts.ask,
             )
         object.__setattr__(self, "gateway", gateway)
         object.__setattr__(self, "limits", WireLimits.of(self.settings))

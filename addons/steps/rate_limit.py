@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from mitmproxy.http import HTTPFlow
 
 from vmgw_addons.state import Cycles, InForce
 from vmgw_addons.support import Background
-from vmgw_core.enforcement import State
+from vmgw_core.enforcement import Cycle, State
 from vmgw_core.errors import InternalError, Refusal
 from vmgw_core.limits import LimitType, Resolution
 
@@ -21,6 +24,19 @@ logger = logging.getLogger(__name__)
 
 _MAX_LINES: Final = 10  # log lines a second
 _MAX_NEAR: Final = 100_000  # entries
+
+
+@contextmanager
+def refusing(flow: HTTPFlow, cycle: Cycle) -> Iterator[None]:
+    """Respond with the refusal that the request was not counted for."""
+    try:
+        yield
+    except Refusal as refusal:
+        refuse(flow, cycle, refusal)
+    except Exception:
+        # mitmproxy would log the exception and continue with the flow.
+        logger.exception("a request could not be counted")
+        refuse(flow, cycle, InternalError("the request could not be counted"))
 
 
 class RateLimit:
@@ -36,18 +52,27 @@ class RateLimit:
     def running(self) -> None:
         self.background.repeat("limit_report", self.step)
 
-    def requestheaders(self, flow: HTTPFlow) -> None:
+    def requestheaders(self, flow: HTTPFlow) -> Awaitable[None] | None:
+        """Count the request, or wait until other processes allow it: mitmproxy awaits what a hook returns."""
         cycle = self.cycles.get(flow)
         if flow.response is not None or cycle is None or cycle.state is not State.ENTERED:
-            return
-        try:
-            cycle.count(time.monotonic())
-        except Refusal as refusal:
-            refuse(flow, cycle, refusal)
-        except Exception:
-            # mitmproxy would log the exception and continue with the flow.
-            logger.exception("a request could not be counted")
-            refuse(flow, cycle, InternalError("the request could not be counted"))
+            return None
+        answered = asyncio.Event()
+        with refusing(flow, cycle):
+            if not cycle.count(time.monotonic(), answered.set):
+                return self.wait(flow, cycle, answered)
+        return None
+
+    async def wait(self, flow: HTTPFlow, cycle: Cycle, answered: asyncio.Event) -> None:
+        """Wait for other processes, which share the limit."""
+        await answered.wait()
+        if cycle.state is State.COUNTING:  # else the client has left
+            with refusing(flow, cycle):
+                cycle.counted()
+
+    async def rows_asked(self, answered: asyncio.Event) -> None:
+        """Wait for other processes before more of a body passes."""
+        await answered.wait()
 
     async def step(self) -> float:
         """Report once a second."""

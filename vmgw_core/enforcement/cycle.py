@@ -5,7 +5,7 @@ The carrier reports what happened, one method per event. The cycle moves to the 
 that ends the request, if there is one. The states, in the manner of h11:
 
     HEAD ── authorize ──> AUTHORIZED ── enter ──> ENTERED ── count ──> COUNTED ── prepare ──┐
-      └──> CHECKING ─recheck─┘└─ queue ─> QUEUED ─ granted ┘                                │
+      └──> CHECKING ─recheck─┘└─ queue ─> QUEUED ─ granted ┘ └─> COUNTING ─ counted ┘       │
               ┌──────────────────────┬─────────────────────┬────────────────────────────────┘
               v                      v                     v
             FORM ── form ─────> READY <── body ── METERED            (READY: ``upstream`` is complete)
@@ -18,11 +18,13 @@ that ends the request, if there is one. The states, in the manner of h11:
   backend's response, and the carrier must cut the connection instead.
 - An event in a state that does not allow it is a defect: the cycle is then refused, and ``WrongState`` is raised.
 - ``end`` is allowed in every state, any number of times.
+- If processes share a limit, ``count`` and ``body`` may have to ask for room first (``awaiting``). The carrier reports
+  nothing but ``end`` until its waiter is called, and then goes on with ``counted`` or ``resumed``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -44,7 +46,7 @@ from vmgw_core.errors import (
     UnknownKey,
 )
 from vmgw_core.http import CORS, Headers, RequestHead, Response
-from vmgw_core.limits import Limiter
+from vmgw_core.limits import Limiter, Question, Reply, Want
 from vmgw_core.rows import RowMeter, row_counter
 from vmgw_core.tokens import KeyRing
 
@@ -60,6 +62,7 @@ class State(Enum):
     AUTHORIZED = "authorized"  # its route and token allow it
     QUEUED = "queued"  # it waits for a slot of the concurrency limit
     ENTERED = "entered"  # it has its slot
+    COUNTING = "counting"  # other processes share its limits, and are being asked
     COUNTED = "counted"  # the rate limits of its tenant allow it
     FORM = "form"  # its form is being read, to be rewritten
     METERED = "metered"  # its body goes through the meter, which has not passed a byte on yet
@@ -79,6 +82,10 @@ _NAMES_SECONDS: Final = 30.0
 
 class WrongState(Exception):
     """A carrier reported an event that the state does not allow: a defect."""
+
+
+Ask = Callable[[Sequence[Want], Callable[[Sequence[Reply] | None], None]], None]
+"""Asks, and calls its second argument with the replies, at once or later; with None if nobody replies in time."""
 
 
 def _ignore(member: Member, failure: BackendFailure | None) -> None:
@@ -102,6 +109,8 @@ class Gateway:
     max_queue: float = 0.0
     backend_result: Callable[[Member, BackendFailure | None], None] = _ignore
     """Called when a request to a backend fails, and with None for the first one that does not fail after that."""
+    ask: Ask | None = None
+    """Asks the accounts that processes share; None if they share none."""
 
     @property
     def counts_rows(self) -> bool:
@@ -112,9 +121,9 @@ class Cycle:
     """One request. ``at`` is Unix time in seconds; the carrier chooses the clock of the other times."""
 
     __slots__ = (
-        "_answer", "_awaited", "_has_slot", "_held", "_names", "_retried", "_tried", "_waiter", "answer_note", "asked",
-        "at", "checked", "gateway", "grant", "head", "kept_form", "member", "meter", "own_page", "private_headers",
-        "refusal", "responding", "sent", "started", "state", "upstream",
+        "_answer", "_awaited", "_ending", "_failure", "_has_slot", "_held", "_names", "_retried", "_tried", "_waiter",
+        "answer_note", "asked", "at", "awaiting", "checked", "gateway", "grant", "head", "kept_form", "member", "meter",
+        "own_page", "private_headers", "refusal", "responding", "sent", "started", "state", "upstream",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, *, at: float, started: float) -> None:
@@ -150,6 +159,10 @@ class Cycle:
         self._awaited: Awaited | None = None
         self._answer = bytearray()
         self._names: frozenset[str] | None = None
+        self.awaiting = False
+        """Whether other processes, which share a limit, are being asked."""
+        self._failure: Exception | None = None
+        self._ending = False
         self._held = 0
         self._has_slot = False
         self._retried = False
@@ -246,13 +259,34 @@ class Cycle:
         self.state = State.ENTERED
         self._waiter()
 
-    def count(self, now: float) -> None:
-        """Apply the rate limits at ``now`` of their clock, and set up the meter of a write: ENTERED to COUNTED."""
+    def count(self, now: float, waiter: Callable[[], None] | None = None) -> bool:
+        """Apply the rate limits at ``now`` of their clock: ENTERED to COUNTED.
+
+        Return False if other processes have to be asked: ENTERED to COUNTING. ``waiter`` is called when they have
+        answered.
+        """
         self._leave("count", State.ENTERED)
         gateway, grant = self._admitted()
         limiter = gateway.limiter
         if limiter is not None:
-            limiter.admit(grant.subject, grant.route.access, now)
+            question = limiter.admit(grant.subject, grant.route.access, now, self.head.client)
+            if question is not None and not self._ask(question, waiter):
+                self.state = State.COUNTING
+                return False
+        self._set_up_meter()
+        self.state = State.COUNTED
+        return True
+
+    def counted(self) -> None:
+        """Take the answer of the other processes: COUNTING to COUNTED."""
+        self._leave("counted", State.COUNTING)
+        self._take_answer("counted", State.COUNTING)
+        self._set_up_meter()
+        self.state = State.COUNTED
+
+    def _set_up_meter(self) -> None:
+        """Set up the meter of a write."""
+        gateway, grant = self._admitted()
         policy = gateway.policy
         if grant.route.access is Access.WRITE and (
             policy.check_label_names or gateway.counts_rows or grant.tenants is not None
@@ -266,7 +300,6 @@ class Cycle:
             )
             if counter is not None and grant.body is not Body.NONE:
                 self.meter = RowMeter(counter, self._take)
-        self.state = State.COUNTED
 
     def prepare(self) -> None:
         """Write the upstream request: COUNTED to READY, or to FORM or METERED if the body decides."""
@@ -296,16 +329,32 @@ class Cycle:
         self._rewrite(form)
         self.state = State.READY
 
-    def body(self, content: bytes, *, end: bool) -> bytes:
-        """Meter more of a streamed body; return the bytes to forward now. METERED to READY with the first of them."""
+    def body(self, content: bytes, *, end: bool, waiter: Callable[[], None] | None = None) -> bytes:
+        """Meter more of a streamed body; return the bytes to forward now. METERED to READY with the first of them.
+
+        If other processes have to be asked, the cycle is ``awaiting`` then, and ``waiter`` is called when they have
+        answered.
+        """
         state = self._leave("body", *_STREAMING)
         if self.meter is None:
             self.state = state
             return content
-        passed = self.meter.feed(content)
-        if end:
-            passed += self.meter.finish()
-        self.state = State.READY if state is State.METERED and (passed or end) else state
+        if self.meter.waits:
+            raise WrongState(f"body in state {state.value}, before other processes have answered")
+        self._waiter, self._ending = waiter, end
+        return self._metered(state, self.meter.finish(content) if end else self.meter.feed(content))
+
+    def resumed(self) -> bytes:
+        """Take the answer of the other processes; return the bytes to forward now, as :meth:`body`."""
+        state = self._leave("resumed", *_STREAMING)
+        if self.meter is None or not self.meter.waits:
+            raise WrongState(f"resumed in state {state.value}")
+        self._take_answer("resumed", state)
+        return self._metered(state, self.meter.resume())
+
+    def _metered(self, state: State, passed: bytes) -> bytes:
+        ready = state is State.METERED and not self.awaiting and (passed or self._ending)
+        self.state = State.READY if ready else state
         return passed
 
     def rows(self, rows: int) -> None:
@@ -492,11 +541,51 @@ class Cycle:
         assert self.grant is not None
         return self.gateway, self.grant
 
-    def _take(self, rows: int) -> None:
-        """Count rows that are about to be forwarded. Raises ``Refusal``: they exceed a limit."""
+    def _take(self, rows: int) -> bool:
+        """Count rows that are about to be forwarded; return True if other processes have to answer first.
+
+        Raises ``Refusal``: they exceed a limit.
+        """
         gateway, grant = self._admitted()
-        if gateway.limiter is not None and gateway.counts_rows:
-            gateway.limiter.take_rows(grant.subject, rows, gateway.clock())
+        if gateway.limiter is None or not gateway.counts_rows:
+            return False
+        question = gateway.limiter.take_rows(grant.subject, rows, gateway.clock(), self.head.client)
+        return question is not None and not self._ask(question, self._waiter)
+
+    def _ask(self, question: Question, waiter: Callable[[], None] | None) -> bool:
+        """Ask other processes; return False if ``waiter`` is called with their answer. Raises ``Refusal``."""
+        gateway, _ = self._admitted()
+        limiter = gateway.limiter
+        assert limiter is not None
+        at_once = True
+
+        def answered(replies: Sequence[Reply] | None) -> None:
+            self.awaiting = False
+            try:
+                limiter.answer(question, replies, gateway.clock())
+            except Exception as error:
+                self._failure = error
+            if not at_once and waiter is not None:
+                waiter()
+
+        self.awaiting = True
+        if gateway.ask is None:
+            answered(None)
+        else:
+            gateway.ask(question.wants, answered)
+        at_once = False
+        if self.awaiting:
+            return False
+        self._take_answer("ask", self.state)
+        return True
+
+    def _take_answer(self, event: str, state: State) -> None:
+        """Raise what came of a question, if the request may not pass."""
+        if self.awaiting:
+            raise WrongState(f"{event} in state {state.value}, before other processes have answered")
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def _limit(self) -> tuple[Concurrency, TenantID | None]:
         """Return the concurrency limit, and whom the request counts for."""

@@ -1,19 +1,21 @@
 """Rate limits: sliding windows, counters, and usage that a datasource measures.
 
-``limiter`` decides, ``config`` reads the file of limits, and ``replicas`` sums the counts of other gateways.
+``limiter`` decides, and ``config`` reads the file of limits. ``account`` and ``lease`` share a limit among processes,
+and ``replicas`` sums the counts of other gateways.
 """
 
+from .account import ACCOUNT_SLACK, GRACE_SECONDS, GRAINS, LEASE_SECONDS, MAX_CLAIMS, Account, Reply, Want
 from .config import MAX_BYTES, check_measurable, read_limits
-from .counter import RESERVED
 from .datasource_query import Snapshot, UsagePlan, parse_labels
-from .limiter import OTHER, Limiter
+from .limiter import OTHER, Limiter, Notice, Question
 from .model import Limit, LimitType, Resolution
 from .own_requests import OwnRequests
 from .replicas import MAX_REPLICAS, LocalCounts, PeerCounts
 from .tenant_series import Ask, TenantSeries
 
 __all__ = [
-    "MAX_BYTES", "MAX_REPLICAS", "OTHER", "RESERVED", "Ask", "Limit", "LimitType", "Limiter", "LocalCounts",
-    "OwnRequests", "PeerCounts", "Resolution", "Snapshot", "TenantSeries", "UsagePlan", "check_measurable",
-    "parse_labels", "read_limits",
+    "ACCOUNT_SLACK", "GRACE_SECONDS", "GRAINS", "LEASE_SECONDS", "MAX_BYTES", "MAX_CLAIMS", "MAX_REPLICAS",
+    "OTHER", "Account", "Ask", "Limit", "LimitType", "Limiter", "LocalCounts", "Notice", "OwnRequests",
+    "PeerCounts", "Question", "Reply", "Resolution", "Snapshot", "TenantSeries", "UsagePlan", "Want",
+    "check_measurable", "parse_labels", "read_limits",
 ]  # fmt: skip

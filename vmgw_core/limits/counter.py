@@ -2,8 +2,9 @@
 
 - The local window is exact, but does not see requests that other replicas served.
 - The datasource sees all of them, as of its last scrape; what was admitted here since is added to its number.
-- Peers publish what they counted *and what they may still count* before they publish again. A replica publishes its
-  share before it uses it, and takes no more than the peers have left: see :meth:`Counter.publish`.
+- Processes that share limits take what they use from an account of all of them: see :mod:`.account` and
+  :mod:`.lease`. Peers publish what they counted too. That is for people to see, and for the time when the account
+  cannot be asked.
 """
 
 from __future__ import annotations
@@ -14,14 +15,13 @@ from typing import Final
 
 from vmgw_core.base import TenantID
 
+from .account import Reply, Spent, Want
+from .lease import Lease
 from .model import Limit, LimitType, label_text
 from .sliding_window import SlidingWindow
 
-RESERVED: Final = "+"
-"""Suffix of a counter's key: the share that a replica may use before the next exchange."""
 NEAR: Final = 0.8
 """A warning is logged when usage reaches this share of the limit."""
-_LATE: Final = 2.0  # seconds that a client may come back late: until then a share is kept for it
 
 
 @dataclass(slots=True)
@@ -47,26 +47,32 @@ class Peers:
     """The counts of the other replicas, as of the last exchange."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
-    """By counter key; the key with ``RESERVED`` holds what may still be counted."""
+    """By counter key."""
     alive: int = 0
-    at: float = 0.0
-    interval: float = 0.0
-
-    def take(self, counts: Mapping[str, int], alive: int, now: float) -> None:
-        self.counts, self.alive = counts, alive
-        self.interval, self.at = now - self.at, now
-
-    def claimed(self, key: str) -> int:
-        """Return what peers have used of a limit or may use before the next exchange."""
-        return self.counts.get(key, 0) + self.counts.get(key + RESERVED, 0)
+    reachable: bool = False
+    """Whether the accounts can be asked."""
+    at: float = float("-inf")
+    """When the counts were learned."""
 
 
 class Counter:
     """The usage of one limit by one tenant, or by all tenants together."""
 
     __slots__ = (
-        "_admitted_since", "_awaited_until", "_cap", "_generation", "_measurement", "_near", "_peers", "_published",
-        "_settled", "_wanted", "_warned_at", "above", "key", "limit", "tenant", "typical", "window",
+        "_admitted_since",
+        "_generation",
+        "_measurement",
+        "_near",
+        "_peers",
+        "_share",
+        "_warned_at",
+        "above",
+        "key",
+        "lease",
+        "limit",
+        "tenant",
+        "typical",
+        "window",
     )  # fmt: skip
 
     def __init__(
@@ -84,23 +90,31 @@ class Counter:
         self._generation = 0
         self._admitted_since = 0
         self._peers = peers
-        self._published: int | None = None
-        self._cap: int | None = None
-        self._settled = False  # whether peers know this counter
+        self._share: int | None = None
+        self.lease = None if peers is None else Lease()
+        """What this process has taken of a limit that it shares."""
         self.typical = 1
         """How much the last request asked for."""
-        self._wanted = 0
-        self._awaited_until = float("-inf")
 
     def fits(self, need: int, now: float) -> bool:
-        counted = self.window.count(now) + need
-        if counted > self.limit.value or (self._peers is not None and counted > self.cap(now)):
+        """Whether ``need`` more fit, as far as is known here: an account decides on its own."""
+        peers = self._peers
+        if peers is None:
+            if self.window.count(now) + need > self.limit.value:
+                return False
+        elif not peers.reachable and self.window.count(now) + need > self.share(now):
             return False
         return self._measurement is None or self._measured(now) + need <= self.limit.value
 
-    def add(self, count: int, now: float) -> None:
+    def add(self, count: int, now: float, granted: bool = False) -> None:
+        """Count; ``granted``: the account was asked for exactly this, so it is not taken from the lease."""
         self.window.add(count, now)
         self._admitted_since += count
+        if self.lease is not None and not granted:
+            if self.reachable:
+                self.lease.use(count)
+            else:
+                self.lease.owe_more(count, now, self.window.seconds)
 
     def crossed(self, now: float) -> bool:
         """Return whether the usage has just come near the limit, at most once per window.
@@ -124,14 +138,14 @@ class Counter:
             counted += self._peers.counts.get(self.key, 0)
         return counted if self._measurement is None else max(counted, self._measured(now))
 
-    def wait(self, need: int, now: float) -> float:
+    def wait(self, need: int, now: float, client: str = "") -> float:
         """Return the seconds until ``need`` more fit if nothing else is counted meanwhile; 0 if they fit now."""
-        cap = self.cap(now)
-        wait = self.window.wait(self.window.count(now) + need - cap, now)
-        if self._peers is not None and (wait > 0 or need > cap):
-            # By then everything that peers counted has left their windows. It takes one exchange of theirs and one of
-            # this replica until that is known here.
-            wait = (wait if need <= cap else self.window.seconds) + 2 * self._peers.interval
+        if self.lease is not None and self.reachable:
+            wait = max(0.0, self.lease.due(client) - now)
+        else:
+            most = self.limit.value if self._peers is None else self.share(now)
+            excess = self.window.count(now) + need - most
+            wait = self.window.seconds if excess > self.window.total else self.window.wait(excess, now)
         if self._measurement is not None and self._measured(now) + need > self.limit.value:
             if self.limit.type is LimitType.ACTIVE_SERIES:
                 wait = max(wait, self.window.seconds)  # when series end is unknown
@@ -157,66 +171,81 @@ class Counter:
         value = measurement.values.get(None if self.limit.total else self.tenant, 0)
         return value + self._admitted_since
 
-    @property
-    def shared(self) -> bool:
-        """Whether peers and this replica exchange its counts."""
-        return self._peers is not None
+    # --- shared with other processes -------------------------------------------------------------------------------
 
-    def cap(self, now: float) -> int:
-        """Return how much the local window may hold so that all replicas together stay within the limit."""
-        peers = self._peers
-        if peers is None:
-            return self.limit.value
-        if self._cap is None:  # new: each peer leaves this much of what is left
-            self._cap = self._share(peers, peers.claimed(self.key), now)
-        return self._cap
+    def covers(self, need: int, now: float) -> bool:
+        """Whether ``need`` more may be used without asking the account that all processes share."""
+        lease = self.lease
+        return lease is None or not self.reachable or lease.covers(need, now)
 
-    def _share(self, peers: Peers, others: int, now: float) -> int:
-        own = self.window.count(now)
-        left = max(0, self.limit.value - others - own)
-        return own + max(left // (peers.alive + 1), min(left, 1))
+    def turned_away(self, need: int, client: str, now: float) -> bool:
+        """Whether the account has refused ``need`` lately, and there is no need to ask again."""
+        lease = self.lease
+        return lease is not None and not self.covers(need, now) and lease.is_refused(need, client, now)
 
-    def await_retry(self, need: int, wait: float, now: float) -> None:
-        """Keep a share for a client that was told to retry ``need`` in ``wait`` seconds."""
+    def want(self, need: int, client: str, spent: Spent = (), *, renew: bool = True) -> Want:
+        """Return what to ask of the account; ``renew``: and more for the lease."""
+        assert self.lease is not None
         assert self._peers is not None
-        if now >= self._awaited_until:
-            self._wanted = 0
-        self._awaited_until = max(self._awaited_until, now + wait + 2 * self._peers.interval + _LATE)
-        if need > max(1, self.limit.value // (self._peers.alive + 1)):  # more than a share could ever be
-            self._wanted = max(self._wanted, need)
+        extra, returned = self.lease.ask(self.limit.value, self._peers.alive + 1)
+        return Want(
+            key=self.key,
+            seconds=self.limit.resolution.seconds,
+            limit=self.limit.value,
+            need=need,
+            extra=extra if renew else 0,
+            client=client,
+            returned=returned,
+            spent=spent,
+        )
 
-    def publish(self, now: float) -> int | None:
-        """Return how much may be counted here, beyond the window, before the next exchange; None: publish nothing.
+    def take(self, reply: Reply, need: int, unused: int, sent: float, now: float) -> None:
+        """Take the reply to a question: ``need`` units for a request, of which ``unused`` go to the lease."""
+        assert self.lease is not None
+        used_here = self.window.count(now) + (need - unused if reply.granted else 0)
+        self.lease.take(reply, reply.extra + unused, sent, used_here, now)
 
-        The caps of all replicas together do not exceed the limit. A replica publishes a cap before it raises its own
-        to it, and takes no more than the published caps of its peers leave, so the second of two sees the first. A new
-        counter has a share at once, of at least 1, and raises it only after its peers have published theirs. So n
-        replicas may admit n - 1 too much at first.
+    def overdue(self, now: float) -> Want | None:
+        """Return what the account should be told or asked though no request waits for it."""
+        if self.lease is None:
+            return None
+        spent, is_low = self.lease.spent(now), self.lease.is_low()
+        if self.lease.has_returns(now) or spent or is_low:
+            return self.want(0, "", spent, renew=is_low)
+        return None
+
+    def account_lost(self) -> None:
+        """Note that the account has forgotten what this process has taken, and must be told again."""
+        if self.lease is not None:
+            self.lease.drop()
+            self.lease.owe(self.window, anew=True)
+
+    def restart_share(self) -> None:
+        """Forget the lease and the share: the account can be asked again, or not any more."""
+        self._share = None
+        if self.lease is not None:
+            self.lease.give_back()
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the account can be asked."""
+        return self._peers is not None and self._peers.reachable
+
+    def share(self, now: float) -> int:
+        """Return how much the local window may hold while the account cannot be asked.
+
+        It is what this process had used then, and an equal part of what was left when it last heard of the others.
         """
         peers = self._peers
         assert peers is not None
-        own = self.window.count(now)
-        awaited = now < self._awaited_until
-        if not own and not awaited:  # start anew: keep no share that nobody needs
-            self._published, self._cap, self._settled = None, None, False
-            return None
-        counted = peers.counts.get(self.key, 0)
-        share = self._share(peers, counted, now)
-        if awaited:
-            share = max(share, min(own + self._wanted, self.limit.value - counted))
-        self._published = share
-        self._cap = min(self.cap(now), share)
-        return share - own
-
-    def exchanged(self, now: float) -> None:
-        """Raise the cap after an exchange that followed :meth:`publish`."""
-        assert self._peers is not None
-        if self._published is None:
-            return
-        if self._settled:
-            left = self.limit.value - self._peers.claimed(self.key)
-            self._cap = min(self._published, max(self.cap(now), left))
-        self._settled = True
+        if self._share is None:
+            own = self.window.count(now)
+            others = peers.counts.get(self.key, 0)
+            if self.lease is not None and self.lease.heard > peers.at:
+                others = max(others, self.lease.others)
+            left = max(0, self.limit.value - others - own)
+            self._share = own + max(left // (peers.alive + 1), min(left, 1))
+        return self._share
 
 
 def counter_key(limit: Limit, tenant: TenantID | None) -> str:

@@ -86,6 +86,11 @@ class Counters:
         counter = Counter(limit, tenant, measurement, self.peers if limit.type.counted else None)
         if old is not None:
             counter.window = old.window
+            if counter.lease is not None and old.lease is not None:
+                counter.lease = old.lease
+                counter.lease.forget_refusals()
+            else:
+                counter.account_lost()  # it has not heard of what was counted before
         return counter
 
     def find(self, subject: Subject) -> tuple[Tenant, Plan]:

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from vmgw_core.base import Access, Subject, TenantID, tenant_name
 from vmgw_core.errors import BodyTooLarge, RateLimited, UsageUnknown
 
-from .counter import RESERVED, Counter, Peers
+from .account import Reply, Want
+from .counter import Counter, Peers
 from .counters import Counters, Tenant
 from .model import Limit, LimitType, Resolution, Usage
 
@@ -27,6 +30,31 @@ OTHER: Final = "other"
 
 _LONGEST_WINDOW: Final = float(Resolution.HOUR.seconds)
 _SLACK: Final = 1e-5  # seconds that float arithmetic may lose
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a request asks of the accounts that processes share, before it may pass."""
+
+    wants: tuple[Want, ...]
+    subject: Subject
+    entry: Tenant
+    counters: tuple[Counter, ...]
+    """All that must have room."""
+    shared: tuple[Counter, ...]
+    """Those of ``wants``."""
+    need: int
+    client: str
+    sent: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """What the accounts are told or asked though no request waits for it."""
+
+    wants: tuple[Want, ...]
+    counters: tuple[Counter, ...]
+    sent: float
 
 
 class Limiter:
@@ -66,30 +94,32 @@ class Limiter:
         self.counts_rows = self._counters.set.counts_rows
         """Whether a limit needs the rows of bodies to be counted."""
 
-    def admit(self, subject: Subject, access: Access, now: float) -> None:
+    def admit(self, subject: Subject, access: Access, now: float, client: str = "") -> Question | None:
         """Count a request that is about to pass.
 
         A read counts as one query. A write is refused if a limit on rows or series is already reached;
         :meth:`take_rows` counts its rows. A delete is neither, so no limit applies. Raises ``RateLimited`` if a limit
         is reached or there are too many tenants, and ``UsageUnknown`` if the datasource's numbers are older than
         ``stale_after``; then nothing was counted.
+
+        Returns a question if other processes share a limit and must be asked: nothing was counted yet, and
+        :meth:`answer` decides. ``client`` is whom a place in the queue is kept for.
         """
         if access is Access.DELETE:
-            return
+            return None
         now = self._clock(now)
         entry, plan = self._counters.find(subject)
         if access is Access.READ:
-            self._check(subject, entry, plan.reads, 1, now)
-            self._count(plan.reads, 1, now)
-        else:
-            self._check(subject, entry, plan.writes, 1, now)
-            self._count(plan.series, 0, now)
+            return self._pass(subject, entry, plan.reads, 1, now, client)
+        self._check(subject, entry, plan.writes, 1, now, client)
+        self._count(plan.series, 0, now)
+        return None
 
-    def take_rows(self, subject: Subject, rows: int, now: float) -> None:
+    def take_rows(self, subject: Subject, rows: int, now: float, client: str = "") -> Question | None:
         """Count rows that are about to be forwarded. Raises as :meth:`admit`, and ``BodyTooLarge`` if they are more
-        than a whole limit allows."""
+        than a whole limit allows. Returns what :meth:`admit` returns."""
         if rows <= 0:
-            return
+            return None
         now = self._clock(now)
         entry, plan = self._counters.find(subject)
         for counter in plan.rows:
@@ -98,42 +128,90 @@ class Limiter:
                 at_most = f"{limit.value} per {limit.resolution}"
                 raise BodyTooLarge(f"the body has {rows} rows and the limit is {at_most}: send smaller bodies")
             counter.typical = rows
-        self._check(subject, entry, plan.rows, rows, now)
-        self._count(plan.rows, rows, now)
+        return self._pass(subject, entry, plan.rows, rows, now, client)
 
-    def _check(self, subject: Subject, entry: Tenant, counters: tuple[Counter, ...], need: int, now: float) -> None:
+    def answer(self, question: Question, replies: Sequence[Reply] | None, now: float) -> None:
+        """Count the request, or raise ``RateLimited``; ``replies`` None: the accounts could not be asked."""
+        now = self._clock(now)
+        need, client = question.need, question.client
+        if replies is None:
+            self.accounts_lost()
+            for counter in question.shared:
+                assert counter.lease is not None
+                counter.lease.asking -= 1
+            self._pass(question.subject, question.entry, question.counters, need, now, client)
+            return
+        passes = all(reply.granted for reply in replies) and all(c.fits(need, now) for c in question.counters)
+        for counter, reply in zip(question.shared, replies, strict=True):
+            assert counter.lease is not None
+            unused = need if reply.granted and not passes else 0
+            counter.take(reply, need, unused, question.sent, now)
+            if not reply.granted:
+                counter.lease.refuse(reply, need, client, now)
+        if not passes:
+            raise self._refused(question.subject, question.entry, question.counters, now, client)
+        self._count(question.counters, need, now, granted=question.shared)
+
+    def _pass(
+        self, subject: Subject, entry: Tenant, counters: tuple[Counter, ...], need: int, now: float, client: str
+    ) -> Question | None:
+        """Count ``need``, or return what to ask first; raise if there is no room."""
+        self._check(subject, entry, counters, need, now, client)
+        if self._counters.peers is not None:
+            shared = tuple(counter for counter in counters if not counter.covers(need, now))
+            if shared:
+                wants = tuple(counter.want(need, client) for counter in shared)
+                return Question(
+                    wants=wants,
+                    subject=subject,
+                    entry=entry,
+                    counters=counters,
+                    shared=shared,
+                    need=need,
+                    client=client,
+                    sent=now,
+                )
+        self._count(counters, need, now)
+        return None
+
+    def _check(
+        self, subject: Subject, entry: Tenant, counters: tuple[Counter, ...], need: int, now: float, client: str
+    ) -> None:
         """Keep the tenant if ``need`` more fit all counters; raise if not."""
+        shared = self._counters.peers is not None
         for counter in counters:
             if self.stale_after is not None and counter.age(now) > self.stale_after:
                 raise UsageUnknown(
                     f"the usage of {counter.limit.type.noun} is unknown: the datasource has not responded for "
                     f"{self.stale_after:g} seconds (-ratelimit.failClosed)"
                 )
-            if not counter.fits(need, now):
-                raise self._refused(subject, entry, counters, now)
+            if not counter.fits(need, now) or (shared and counter.turned_away(need, client, now)):
+                raise self._refused(subject, entry, counters, now, client)
         if entry.counters:
             self._keep(subject, entry, now)
 
-    def _count(self, counters: tuple[Counter, ...], count: int, now: float) -> None:
+    def _count(
+        self, counters: tuple[Counter, ...], count: int, now: float, *, granted: tuple[Counter, ...] = ()
+    ) -> None:
         for counter in counters:
             if count:
-                counter.add(count, now)
+                counter.add(count, now, counter in granted)
             if counter.crossed(now):
                 self.warnings.append(_usage(counter, now))
 
-    def _refused(self, subject: Subject, entry: Tenant, counters: tuple[Counter, ...], now: float) -> RateLimited:
+    def _refused(
+        self, subject: Subject, entry: Tenant, counters: tuple[Counter, ...], now: float, client: str
+    ) -> RateLimited:
         """Return the refusal for the limit that takes longest to have room again."""
-        waits = [(counter.wait(counter.typical, now), counter) for counter in counters]
+        waits = [(counter.wait(counter.typical, now, client), counter) for counter in counters]
         wait, slowest = max(waits, key=lambda pair: pair[0])
-        if self._counters.peers is not None:
-            for own, counter in waits:
-                if counter.shared:
-                    counter.await_retry(counter.typical, own, now)
-            if entry.counters:  # its share must be there when the client retries
-                self._keep(subject, entry, now)
         self._reject(slowest.limit, subject.tenant)
-        usage = slowest.limit.described(slowest.usage(now), slowest.tenant)
-        return RateLimited(f"request was rate limited: {usage}", _whole_seconds(wait))
+        used = slowest.usage(now)
+        if slowest.lease is not None and slowest.reachable:
+            used = max(used, slowest.lease.used)
+        return RateLimited(
+            f"request was rate limited: {slowest.limit.described(used, slowest.tenant)}", _whole_seconds(wait)
+        )
 
     def _reject(self, limit: Limit | None, tenant: TenantID | None) -> None:
         name = tenant_name(tenant)
@@ -185,32 +263,66 @@ class Limiter:
             if measurement is not None:
                 measurement.take(group, as_of, now)
 
+    # --- shared with other processes -------------------------------------------------------------------------------
+
     def local_counts(self, now: float) -> dict[str, int]:
-        """Return the counts to publish: by counter key, and under ``key+`` what may still be counted before the next
-        exchange. Both can be summed alike."""
+        """Return the counts to publish, by counter key. From the first call on, limits are shared."""
         now = self._clock(now)
         if self._counters.peers is None:
-            self._counters.peers = Peers(at=now)
+            self._counters.peers = Peers()
             self._counters.rebuild()
-        published: dict[str, int] = {}
-        for counter in self._counters:
-            if counter.shared and (reserved := counter.publish(now)) is not None:
-                if own := counter.window.total:
-                    published[counter.key] = own
-                if reserved:
-                    published[counter.key + RESERVED] = reserved
-        return published
+        counters = (counter for counter in self._counters if counter.lease is not None)
+        return {counter.key: own for counter in counters if (own := counter.window.count(now))}
 
     def learn_peers(self, counts: Mapping[str, int], alive: int, now: float) -> None:
-        """Store the sums of what peers published and how many are alive. Call it after :meth:`local_counts`."""
+        """Store the sums of what peers published and how many are alive."""
+        self.local_counts(now)
+        peers = self._counters.peers
+        assert peers is not None
+        peers.counts, peers.alive, peers.at = counts, alive, self._clock(now)
+
+    @property
+    def asks(self) -> bool:
+        """Whether the accounts that processes share can be asked."""
+        return self._counters.peers is not None and self._counters.peers.reachable
+
+    def notice(self, now: float, most: int) -> Notice:
+        """Return what the accounts should be told now, of ``most`` counters. Call :meth:`noticed` with the replies."""
         now = self._clock(now)
-        if self._counters.peers is None:
-            self.local_counts(now)
-        assert self._counters.peers is not None
-        self._counters.peers.take(counts, alive, now)
-        for counter in self._counters:
-            if counter.shared:
-                counter.exchanged(now)
+        overdue = ((counter, want) for counter in self._counters if (want := counter.overdue(now)) is not None)
+        due = list(islice(overdue, most))
+        return Notice(wants=tuple(want for _, want in due), counters=tuple(counter for counter, _ in due), sent=now)
+
+    def noticed(self, notice: Notice, replies: Sequence[Reply] | None, now: float) -> None:
+        """Take the replies; None: the accounts could not be told."""
+        if replies is None:
+            self.accounts_lost()
+            for counter, want in zip(notice.counters, notice.wants, strict=True):
+                assert counter.lease is not None
+                counter.lease.asking -= 1
+                counter.lease.untold(want.spent, notice.sent, counter.window.seconds)
+            return
+        now = self._clock(now)
+        for counter, reply in zip(notice.counters, replies, strict=True):
+            counter.take(reply, 0, 0, notice.sent, now)
+
+    def accounts_found(self) -> None:
+        """Ask the accounts from now on. Call it after they were told what was used without asking."""
+        self._reach(True)
+
+    def accounts_lost(self, *, emptied: bool = False) -> None:
+        """Keep to this process' share until :meth:`accounts_found`; ``emptied``: they have forgotten everything."""
+        self._reach(False)
+        if emptied:
+            for counter in self._counters:
+                counter.account_lost()
+
+    def _reach(self, reachable: bool) -> None:
+        peers = self._counters.peers
+        if peers is not None and peers.reachable is not reachable:
+            peers.reachable = reachable
+            for counter in self._counters:
+                counter.restart_share()
 
     def status(self, now: float) -> Iterator[Usage]:
         """Yield the totals, then the limits of every kept tenant, the most recently admitted first."""

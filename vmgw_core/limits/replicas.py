@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from .counter import RESERVED
 from .model import Resolution
 
 MAX_REPLICAS: Final = 1024
@@ -116,11 +115,5 @@ class PeerCounts:
 
 
 def window_of(key: str) -> float:
-    """Return the window of a counter in seconds, by its key (``queries/minute/1:5``); the longest for an unknown key.
-
-    A reserved share (``queries/hour/1:5+``) ends with its replica, so it holds for the minute: an hour would keep all
-    peers from using it.
-    """
-    if key.endswith(RESERVED):
-        return float(Resolution.MINUTE.seconds)
+    """Return the window of a counter in seconds, by its key (``queries/minute/1:5``); the longest if unknown."""
     return _SECONDS.get("".join(key.split("/", 2)[1:2]), float(Resolution.HOUR.seconds))

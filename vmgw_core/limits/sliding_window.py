@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterator
 from typing import Final
 
 EXACT: Final = 1000
@@ -64,6 +65,11 @@ class SlidingWindow:
     def since(self, moment: float) -> int:
         """Return how much was counted at ``moment`` or later, including all of a run that began before it."""
         return sum(self._counts[bisect_left(self._moments, moment, self._head) :])
+
+    def runs(self, moment: float) -> Iterator[tuple[float, int]]:
+        """Yield the moments and counts of what was counted at ``moment`` or later."""
+        for index in range(bisect_left(self._moments, moment, self._head), len(self._moments)):
+            yield self._moments[index], self._counts[index]
 
     def wait(self, excess: int, now: float) -> float:
         """Return the seconds until ``excess``, or at most everything, has left the window."""

@@ -26,18 +26,25 @@ bytes(8 << 20)
 class RowMeter:
     """Meters one body. Do not use it after an exception."""
 
-    def __init__(self, counter: RowCounter, take: Callable[[int], None]) -> None:
-        """``take`` counts rows before they are forwarded, or raises."""
+    def __init__(self, counter: RowCounter, take: Callable[[int], bool | None]) -> None:
+        """``take`` counts rows before they are forwarded, or raises. If it returns True, they wait for
+        :meth:`resume`."""
         self._counter = counter
         self._take = take
         self._held = bytearray()
         self._unread = 0  # bytes at the end of _held that are not counted yet
         self._passed = 0
         self._taken = 0
+        self._waiting: int | None = None  # bytes that pass once their rows are counted
 
     @property
     def rows(self) -> int:
         return self._counter.rows
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing passes until :meth:`resume`."""
+        return self._waiting is not None
 
     def feed(self, data: bytes) -> bytes:
         """Count the next bytes of the body; return those to forward now, if any.
@@ -53,8 +60,10 @@ class RowMeter:
             return b""
         return self._pass(min(self._counter.settled - self._passed, len(self._held) - 1))
 
-    def finish(self) -> bytes:
-        """End the body; return the rest of it. Raises as :meth:`feed`."""
+    def finish(self, data: bytes = b"") -> bytes:
+        """End the body with ``data``; return the rest of it. Raises as :meth:`feed`."""
+        self._held += data
+        self._unread += len(data)
         self._read()
         self._counter.finish()
         return self._pass(len(self._held))
@@ -68,8 +77,19 @@ class RowMeter:
         """Take the counted rows, and return the first ``size`` bytes held."""
         rows = self._counter.rows
         if rows > self._taken:
-            self._take(rows - self._taken)
-            self._taken = rows
+            more, self._taken = rows - self._taken, rows
+            if self._take(more):
+                self._waiting = size
+                return b""
+        return self._release(size)
+
+    def resume(self) -> bytes:
+        """Return what waited until its rows were counted."""
+        size, self._waiting = self._waiting, None
+        assert size is not None
+        return self._release(size)
+
+    def _release(self, size: int) -> bytes:
         if size <= 0:
             return b""
         data = bytes(memoryview(self._held)[:size])

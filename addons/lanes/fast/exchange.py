@@ -136,8 +136,12 @@ class Exchange:
 
     def _proceed(self) -> None:
         """Count the request, which has its slot, and forward what is there of it."""
+        if self.cycle.count(time.monotonic(), self.counted):
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Forward what is there of the request, which is counted."""
         cycle = self.cycle
-        cycle.count(time.monotonic())
         cycle.prepare()
         assert cycle.grant is not None
         self.request_done = cycle.grant.body is Body.NONE
@@ -158,7 +162,11 @@ class Exchange:
             if self.tap is not None:
                 self.tap.sent(content)
             if self.form is None:
-                self._forward(cycle.body(content, end=done))
+                content = cycle.body(content, end=done, waiter=self.body_counted)
+                if cycle.awaiting:
+                    self.client.hold(True)
+                else:
+                    self._forward(content)
                 return
             cycle.hold(len(content))
             self.form += content
@@ -189,12 +197,34 @@ class Exchange:
             if self.cycle.state is State.READY:
                 self.send()
 
-    # --- the queue for a slot --------------------------------------------------------------------------------------
+    # --- the queue for a slot, and limits that processes share ----------------------------------------------------
 
     @property
     def queued(self) -> bool:
-        """Whether the request waits: for keys, or for a slot of the concurrency limit."""
-        return self.timer is not None
+        """Whether the request waits: for keys, a slot of the concurrency limit, or an answer of other processes."""
+        return self.timer is not None or self.cycle.awaiting
+
+    def counted(self) -> None:
+        """The other processes have answered. Go on, or respond with the refusal."""
+        if self.over:
+            return
+        try:
+            self.cycle.counted()
+            self._prepare()
+        except Exception as error:
+            self.failed(error)
+        self.client.resume()
+
+    def body_counted(self) -> None:
+        """The other processes have answered. Forward the piece of the body that waited, or refuse the rest."""
+        if self.over:
+            return
+        self.client.hold(False)
+        try:
+            self._forward(self.cycle.resumed())
+        except Exception as error:
+            self.failed(error)
+        self.client.resume()
 
     def granted(self) -> None:
         """The request has a slot. Go on once whoever gave it up has done the rest of its work."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mitmproxy.connection import ConnectionState
@@ -42,6 +44,13 @@ _NO_DECISION: Final = "no decision was taken on this request"
 _DECIDED: Final = frozenset((State.FORM, State.METERED, State.READY, State.ASKED, State.RESPONDING, State.ENDED))
 
 
+@dataclass
+class RowsAskedHook(commands.StartHook):
+    """Other processes, which share a limit, are asked before more of a body passes."""
+
+    answered: asyncio.Event
+
+
 class GatewayStream(EarlyResponses):
     """Sends nothing to a backend without a complete decision, and a refusal as soon as the head is judged."""
 
@@ -56,6 +65,10 @@ class GatewayStream(EarlyResponses):
     def metered(self) -> bool:
         """Whether a meter counts the body. The backend is connected when the meter releases the first byte."""
         return self.cycle is not None and self.cycle.meter is not None
+
+    def is_over(self) -> bool:
+        """Whether the client has its response."""
+        return self.cycle is not None and self.cycle.state is State.ENDED
 
     # --- the request -----------------------------------------------------------------------------------------------
 
@@ -141,19 +154,30 @@ class GatewayStream(EarlyResponses):
         cycle = self.cycle
         assert cycle is not None
         ended = isinstance(event, RequestEndOfMessage)
-        if cycle.state is State.ENDED:
-            # The client has its response. Discard the rest of the body; the backend never gets its end.
-            yield from self.drop_backend()
-            yield from self.linger()
-            yield from self.state_discard(event)
+        if self.is_over():
+            yield from self.discard(event)
             return None
+        if not ended and not isinstance(event, RequestData):
+            return b""
+        answered = asyncio.Event()
         try:
-            if isinstance(event, RequestData):
-                return cycle.body(event.data, end=False)
-            return cycle.body(b"", end=True) if ended else b""
+            content = event.data if isinstance(event, RequestData) else b""
+            released = cycle.body(content, end=ended, waiter=answered.set)
+            if not cycle.awaiting:
+                return released
+            yield RowsAskedHook(answered)
+            if not self.is_over():
+                return cycle.resumed()
+            yield from self.discard(event)
         except Refusal as refusal:
             yield from self.cut_off(refusal, ended=ended)
         return None
+
+    def discard(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        """Discard the rest of the body: the client has its response. The backend never gets the end of the body."""
+        yield from self.drop_backend()
+        yield from self.linger()
+        yield from self.state_discard(event)
 
     def cut_off(self, refusal: Refusal, *, ended: bool) -> layer.CommandGenerator[None]:
         """Refuse the rest of the body, and close the connection of a backend that has a part of it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from prometheus_client import CollectorRegistry
 
@@ -15,7 +15,8 @@ from vmgw_addons.state.exchange import Exchange
 from vmgw_addons.support import Background
 from vmgw_core.base.tenants import Access, Subject, TenantID
 from vmgw_core.errors import RateLimited
-from vmgw_core.limits.limiter import Limiter
+from vmgw_core.limits.account import Reply
+from vmgw_core.limits.limiter import Limiter, Question
 from vmgw_core.limits.model import Limit, LimitType, Resolution
 
 KEY = "queries/minute/1:5"
@@ -33,14 +34,21 @@ class Replica:
         self.in_force = InForce(Configured(limiter=self.limiter, exchange=exchange))
         self.addon = UsageExchange(self.in_force, Background(), None, CollectorRegistry())
 
-    def admit(self, requests: int) -> int:
-        """How many of them were admitted."""
+    async def admit(self, requests: int, client: str = "192.0.2.1") -> int:
+        """How many of them were admitted, one after the other."""
         for number in range(requests):
             try:
-                self.limiter.admit(Subject(TENANT), Access.READ, time.monotonic())
+                question = self.limiter.admit(Subject(TENANT), Access.READ, time.monotonic(), client)
+                if question is not None:
+                    await self.ask(question)
             except RateLimited:
                 return number
         return requests
+
+    async def ask(self, question: Question) -> None:
+        answered: asyncio.Future[Sequence[Reply] | None] = asyncio.get_running_loop().create_future()
+        self.exchange.accounts.ask(question.wants, answered.set_result)
+        self.limiter.answer(question, await answered, time.monotonic())
 
     async def step(self) -> float:
         return await self.addon.exchange(self.exchange, self.limiter)

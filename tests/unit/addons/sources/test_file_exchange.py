@@ -18,7 +18,7 @@ from vmgw_addons.sources.file_exchange import FileExchange
 
 def test_a_worker_that_takes_the_place_of_another_keeps_its_file(tmp_path: Path) -> None:
     async def work(one: Replica, two: Replica) -> None:
-        one.admit(60)
+        await one.admit(60)
         await one.step()
         await two.step()
         assert two.others()[KEY] == 60
@@ -55,7 +55,7 @@ def test_old_files_are_tidied_up(tmp_path: Path) -> None:
         await one.step()
         await one.step()
         assert not old.exists()
-        assert len(list(tmp_path.iterdir())) == 1
+        assert len(list(tmp_path.glob("0-*"))) == 1
 
     run(work, FileExchange(tmp_path, 0))
 
@@ -64,7 +64,7 @@ def test_a_directory_that_is_gone(tmp_path: Path) -> None:
     async def work(one: Replica) -> None:
         await one.step()
         assert (one.addon.outage.reason or "").endswith("No such file or directory")
-        assert one.admit(5) == 5
+        assert await one.admit(5) == 5
 
     run(work, FileExchange(tmp_path / "gone", 0))
 
@@ -83,13 +83,13 @@ def test_a_disk_that_hangs_holds_up_one_thread_and_no_count(tmp_path: Path) -> N
     fifo = tmp_path / "1-hangs.json"
 
     async def work(one: Replica, two: Replica) -> None:
-        two.admit(60)
+        await two.admit(60)
         await two.step()
         os.mkfifo(fifo)
         exchanges = [asyncio.ensure_future(one.step()) for _ in range(3)]
         while not threads():
             await asyncio.sleep(0)
-        assert one.admit(5) == 5
+        assert await one.admit(5) == 5
         for exchange in exchanges[:2]:
             exchange.cancel()  # as its deadline does
         await asyncio.wait(exchanges[:2])

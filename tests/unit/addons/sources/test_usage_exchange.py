@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -16,10 +16,24 @@ from vmgw_addons.sources.usage_exchange import build_exchange
 from vmgw_addons.state import Configured
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError
-from vmgw_core.limits.counter import RESERVED
+from vmgw_core.limits.account import Reply, Want
 from vmgw_core.limits.replicas import PeerCounts
 
 SETTINGS = Settings()
+
+
+class Grants:
+    """Accounts that grant all that is asked, and nothing beyond."""
+
+    def __init__(self) -> None:
+        self.emptied = False
+        self.failure: RequestFailed | None = None
+        self.asked: list[Want] = []
+
+    def ask(self, wants: Sequence[Want], done: Callable[[Sequence[Reply] | None], None]) -> None:
+        self.asked += wants
+        reply = Reply(granted=True, extra=0, part=0, wait=0.0, used=0)
+        done(None if self.failure is not None else [reply for _ in wants])
 
 
 class Store:
@@ -28,6 +42,7 @@ class Store:
     name = "the test's store"
 
     def __init__(self, heard: int = 0, error: BaseException | None = None, *, more: bool = False) -> None:
+        self.accounts = Grants()
         self.peers = PeerCounts()
         self.spent = 0.0
         self.heard, self.error, self.more = heard, error, more
@@ -46,16 +61,16 @@ class Store:
         self.closed += 1
 
 
-def test_own_counts_are_told_and_those_of_others_are_held_to() -> None:
+def test_own_counts_are_told_and_those_of_others_are_known() -> None:
     store = Store(heard=60)
 
     async def work(replica: Replica) -> None:
         await replica.step()  # as at the start, before anything is admitted
         assert replica.addon.alive == 1
-        assert 0 < replica.admit(100) <= 40
-        counted = replica.limiter.local_counts(time.monotonic())[KEY]
+        assert await replica.admit(5) == 5
         assert 0 < await replica.step() <= 1
-        assert store.told[-1][KEY] == counted
+        assert store.told[-1][KEY] == 5
+        assert [usage.usage for usage in replica.limiter.status(time.monotonic())] == [65]
 
     run(work, store)
     assert store.closed == 1
@@ -79,7 +94,7 @@ def test_an_outage_is_told_once_and_counts_go_on(
         for _ in range(2):
             await replica.step()
         assert replica.addon.outage.failures == 2
-        assert replica.admit(5) == 5
+        assert await replica.admit(5) == 5
 
     run(work, Store(error=error))
     assert len(caplog.messages) == 1
@@ -95,16 +110,49 @@ def test_a_bug_is_an_outage_and_not_hidden() -> None:
     run(work, Store(error=ZeroDivisionError()))
 
 
-def test_who_leaves_lets_go_of_what_was_set_aside() -> None:
+def test_who_leaves_tells_what_it_has_counted() -> None:
     store = Store()
 
     async def work(replica: Replica) -> None:
-        replica.admit(3)
+        await replica.admit(3)
         await replica.addon.leave(store)
 
     run(work, store)
-    assert store.told[-1][KEY] == 3
-    assert not any(key.endswith(RESERVED) for key in store.told[-1])
+    assert store.told[-1] == {KEY: 3}
+    assert [[count for _, count in want.spent] for want in store.accounts.asked] == [[1, 1, 1]]
+
+
+def test_accounts_that_cannot_be_asked_are_an_outage_and_the_share_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    store = Store(heard=60)
+
+    async def work(replica: Replica) -> None:
+        await replica.step()
+        store.accounts.failure = RequestFailed("no response in time")
+        assert await replica.admit(100) == 20, "half of what is left"
+        await replica.step()
+        assert (replica.addon.outage.reason or "").endswith("the test's store: no response in time")
+        store.accounts.failure = None
+        await replica.step()
+        assert replica.addon.outage.reason is None
+        assert sum(count for _, count in store.accounts.asked[-1].spent) == 20
+
+    run(work, store)
+    assert caplog.messages[-1] == "counts are exchanged with other replicas again"
+
+
+def test_accounts_that_were_emptied_are_told_everything_again() -> None:
+    store = Store()
+
+    async def work(replica: Replica) -> None:
+        await replica.step()
+        assert await replica.admit(5) == 5
+        store.accounts.emptied = True
+        await replica.step()
+        assert not store.accounts.emptied
+        assert sum(count for _, count in store.accounts.asked[-1].spent) == 5
+
+    run(work, store)
 
 
 def test_a_reload_may_replace_the_store() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 from unittest.mock import Mock
@@ -36,7 +36,9 @@ from vmgw_core.errors import (
     UnknownKey,
 )
 from vmgw_core.http.head import RequestHead
+from vmgw_core.limits.account import Reply, Want
 from vmgw_core.limits.limiter import Limiter
+from vmgw_core.limits.model import Limit
 from vmgw_core.tokens.keyring import MAX_WAITING, KeyRing
 from vmgw_core.tokens.verifier import TokenVerifier
 
@@ -82,6 +84,34 @@ def form() -> Cycle:
 
 def write() -> Cycle:
     return cycle("POST", "/api/v1/import/prometheus", (b"Transfer-Encoding", b"chunked"))
+
+
+class Accounts:
+    """What other processes share: it answers when a test says so, or at once."""
+
+    def __init__(self, *, granted: bool = True, at_once: bool = False) -> None:
+        self.granted, self.at_once = granted, at_once
+        self.asked: list[tuple[Sequence[Want], Callable[[Sequence[Reply] | None], None]]] = []
+
+    def ask(self, wants: Sequence[Want], done: Callable[[Sequence[Reply] | None], None]) -> None:
+        self.asked.append((wants, done))
+        if self.at_once:
+            self.answer()
+
+    def answer(self) -> None:
+        wants, done = self.asked[-1]
+        done([Reply(granted=self.granted, extra=0, part=0, wait=9.0, used=want.limit) for want in wants])
+
+
+def shared(rule: Limit) -> Limiter:
+    limiter = Limiter([rule])
+    limiter.learn_peers({}, 1, 0.0)
+    limiter.accounts_found()
+    return limiter
+
+
+def sharing(accounts: Accounts, limit_type: str = "queries") -> Gateway:
+    return gateway(limiter=shared(limit(limit_type, 10)), ask=accounts.ask)
 
 
 def admit(made: Cycle, by: Gateway) -> Cycle:
@@ -136,7 +166,7 @@ def reach(state: State) -> Cycle:
     elif state is State.REFUSED:
         made.refuse(BadRequest("no"))
     elif state is not State.HEAD:
-        by = full() if state is State.QUEUED else gateway()
+        by = {State.QUEUED: full(), State.COUNTING: sharing(Accounts())}.get(state, gateway())
         for wanted, event in (
             (State.AUTHORIZED, lambda: made.authorize(by)),
             (State.QUEUED, lambda: made.queue(lambda: None)) if state is State.QUEUED else (State.ENTERED, made.enter),
@@ -146,7 +176,7 @@ def reach(state: State) -> Cycle:
             (State.RESPONDING, lambda: made.responded(2.0)),
         ):
             event()
-            if wanted is state:
+            if state in (wanted, made.state):
                 break
     assert made.state is state
     return made
@@ -159,6 +189,8 @@ EVENTS: Final[dict[str, Callable[[Cycle], object]]] = {
     "queue": lambda made: made.queue(lambda: None),
     "expire": Cycle.expire,
     "count": lambda made: made.count(1.0),
+    "counted": Cycle.counted,
+    "resumed": Cycle.resumed,
     "prepare": Cycle.prepare,
     "hold": lambda made: made.hold(1),
     "form": lambda made: made.form(b"query=up"),
@@ -179,6 +211,8 @@ AFTER: Final[dict[str, dict[State, State]]] = {
     "queue": {State.AUTHORIZED: State.REFUSED},  # without -maxQueueDuration nobody waits
     "expire": {State.QUEUED: State.REFUSED},
     "count": {State.ENTERED: State.COUNTED},
+    "counted": {},  # nobody has answered
+    "resumed": {},  # nobody was asked
     "prepare": {State.COUNTED: State.READY},
     "hold": {State.FORM: State.FORM},
     "form": {State.FORM: State.READY},
@@ -199,6 +233,13 @@ AFTER: Final[dict[str, dict[State, State]]] = {
 }
 
 
+def expected_error(event: str, state: State) -> str:
+    if event == "form":
+        return state.value
+    early = event == "counted" and state is State.COUNTING
+    return f"^{event} in state {state.value}{', before other processes have answered' if early else ''}$"
+
+
 @each("event", EVENTS)
 @pytest.mark.parametrize("state", State)
 def test_every_event_in_every_state(state: State, event: str) -> None:
@@ -207,7 +248,7 @@ def test_every_event_in_every_state(state: State, event: str) -> None:
         made.gateway = replace(made.gateway, concurrency=Concurrency(1, 0))
     expected = AFTER[event].get(state)
     if expected is None:
-        with pytest.raises(WrongState, match=f"^{event} in state {state.value}$" if event != "form" else state.value):
+        with pytest.raises(WrongState, match=expected_error(event, state)):
             EVENTS[event](made)
         assert made.state is (State.ENDED if state is State.ENDED else State.REFUSED)
         return
@@ -249,6 +290,129 @@ def test_whatever_happens_nothing_stays_taken_and_nothing_unauthorized_is_sent(
     for group in (by.policy.read, by.policy.write):
         assert group is not None
         assert [member.load for member in group.members] == [0] * len(group.members)
+
+
+# --- limits that processes share -----------------------------------------------------------------------------------
+
+
+def entered(made: Cycle, by: Gateway) -> Cycle:
+    made.authorize(by)
+    assert made.enter()
+    return made
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_query_passes_once_other_processes_have_answered(at_once: bool) -> None:
+    accounts, called = Accounts(at_once=at_once), []
+    made = entered(cycle(), sharing(accounts))
+    assert made.count(1.0, lambda: called.append(made.awaiting)) is at_once
+    if not at_once:
+        assert (made.state, made.awaiting) == (State.COUNTING, True)
+        accounts.answer()
+        assert called == [False]
+        made.counted()
+    assert [want.client for want in accounts.asked[0][0]] == ["192.0.2.1"]
+    made.prepare()
+    assert made.state is State.READY
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_query_is_refused_if_they_have_used_the_limit_up(at_once: bool) -> None:
+    accounts = Accounts(granted=False, at_once=at_once)
+    made = entered(cycle(), sharing(accounts))
+
+    def count() -> None:
+        if not made.count(1.0, lambda: None):
+            accounts.answer()
+            made.counted()
+
+    with pytest.raises(RateLimited, match="has used 10 of 10 queries per minute") as caught:
+        count()
+    assert caught.value.retry_after == 10
+    assert made.state is State.REFUSED
+
+
+def test_a_query_does_not_pass_before_they_have_answered() -> None:
+    made = entered(cycle(), sharing(Accounts()))
+    assert not made.count(1.0)
+    with pytest.raises(WrongState, match="counted in state counting, before other processes have answered"):
+        made.counted()
+    assert made.state is State.REFUSED
+
+
+def test_a_client_that_leaves_meanwhile() -> None:
+    accounts = Accounts()
+    made = entered(cycle(), sharing(accounts))
+    assert not made.count(1.0)
+    made.end()
+    accounts.answer()
+    assert made.state is State.ENDED
+
+
+def test_without_somebody_to_ask_the_share_decides() -> None:
+    made = entered(cycle(), replace(sharing(Accounts()), ask=None))
+    assert made.count(1.0)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_a_body_passes_once_its_rows_are_granted(at_once: bool, pieces: int) -> None:
+    accounts, called = Accounts(at_once=at_once), []
+    made = entered(write(), sharing(accounts, "rows_inserted"))
+    assert made.count(1.0)
+    made.prepare()
+    begin = ROWS if pieces == 2 else b""
+    assert made.body(begin, end=False) == b""
+    rest = ROWS[: 2 // pieces * 4]
+    passed = made.body(rest, end=True, waiter=lambda: called.append(made.awaiting))
+    if not at_once:
+        assert (passed, made.state) == (b"", State.METERED)
+        accounts.answer()
+        assert called == [False]
+        passed = made.resumed()
+    assert passed == begin + rest
+    assert made.state is State.READY
+    assert [want.need for want in accounts.asked[0][0]] == [(begin + rest).count(b"\n")]
+
+
+def test_a_large_body_waits_in_its_middle_and_goes_on() -> None:
+    accounts = Accounts()
+    made = entered(write(), replace(sharing(accounts, "rows_inserted"), limiter=shared(limit("rows_inserted", 10**6))))
+    made.count(1.0)
+    made.prepare()
+    piece = ROWS * 100_000
+    assert made.body(piece * 2, end=False) == b""
+    accounts.answer()
+    passed = made.resumed()
+    assert 1 << 20 < len(passed) < 2 * len(piece)
+    assert made.state is State.READY
+    assert made.body(piece, end=True) == b""
+    accounts.answer()
+    assert passed + made.resumed() == piece * 3
+    assert made.state is State.READY
+
+
+def test_a_body_is_refused_if_its_rows_are_not_granted() -> None:
+    accounts = Accounts(granted=False)
+    made = entered(write(), sharing(accounts, "rows_inserted"))
+    made.count(1.0)
+    made.prepare()
+    assert made.body(ROWS, end=True) == b""
+    accounts.answer()
+    with pytest.raises(RateLimited):
+        made.resumed()
+    assert made.state is State.REFUSED
+
+
+@pytest.mark.parametrize("event", ["resumed", "body"])
+def test_a_body_does_not_pass_before_its_rows_are_granted(event: str) -> None:
+    made = entered(write(), sharing(Accounts(), "rows_inserted"))
+    made.count(1.0)
+    made.prepare()
+    assert made.body(ROWS, end=True) == b""
+    with pytest.raises(WrongState, match=f"{event} in state metered, before other processes have answered"):
+        EVENTS[event](made)
+    assert made.state is State.REFUSED
 
 
 # --- the head ------------------------------------------------------------------------------------------------------

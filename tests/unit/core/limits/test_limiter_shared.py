@@ -1,18 +1,15 @@
-"""limits with what others know: a datasource that answers late, and replicas that share a limit."""
+"""limits with what a datasource knows that answers late; test_sharing.py has replicas."""
 
 from __future__ import annotations
-
-from collections import Counter
-from copy import deepcopy
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.core.limiters import MULTITENANT, A, B, admitted, limit, refused, rows_refused
-from tests.unit.core.limits.test_limiter_windows import GAPS, most_in_any_window
-from vmgw_core.base.tenants import Access, Subject, TenantID
-from vmgw_core.errors import RateLimited, UsageUnknown
+from tests.support.core.limiters import MULTITENANT, A, B, admitted, limit, refused
+from tests.unit.core.limits.test_limiter_windows import GAPS
+from vmgw_core.base.tenants import Access, Subject
+from vmgw_core.errors import UsageUnknown
 from vmgw_core.limits.limiter import Limiter
 from vmgw_core.limits.model import LimitType, Resolution
 
@@ -256,165 +253,3 @@ def test_retry_after_is_true_with_a_datasource(elsewhere: int, every: int, gaps:
             value = sum(moment - every - 60 < event for event in events)
             limiter.learn({(*QUERIES, TENANT): value}, moment - every, moment)
         assert refused(limiter, later) is None
-
-
-# --- replicas ------------------------------------------------------------------------------------------------------
-
-
-class Replicas:
-    """Limiters that exchange their numbers through one place, as over a server."""
-
-    def __init__(self, number: int, *limits: object) -> None:
-        self.limiters = [Limiter(limits) for _ in range(number)]  # type: ignore[arg-type]
-        self.published: list[dict[str, int]] = [{} for _ in range(number)]
-        for _ in range(2):
-            self.round(0)
-
-    def exchange(self, index: int, now: float) -> None:
-        self.published[index] = self.limiters[index].local_counts(now)
-        others: Counter[str] = Counter()
-        for other, published in enumerate(self.published):
-            if other != index:
-                others.update(published)
-        self.limiters[index].learn_peers(others, len(self.limiters) - 1, now)
-
-    def round(self, now: float) -> None:
-        for index in range(len(self.limiters)):
-            self.exchange(index, now)
-
-
-@pytest.mark.parametrize("number", [1, 2, 3, 5])
-def test_a_burst_at_all_replicas_at_once_stays_within_the_limit(number: int) -> None:
-    replicas = Replicas(number, limit(value=200))
-    passed = 0
-    for second in range(10):
-        for limiter in replicas.limiters:
-            passed += admitted(limiter, 200, second)
-            replicas.round(second)
-    assert 200 - number <= passed <= 200 + number - 1
-    assert sum(admitted(limiter, 5, 59.9) for limiter in replicas.limiters) == 0
-
-
-def test_a_tenant_that_only_one_replica_sees_gets_its_whole_limit() -> None:
-    replicas = Replicas(2, limit(value=100))
-    passed = 0
-    for second in range(15):
-        passed += admitted(replicas.limiters[0], 1000, second)
-        replicas.round(second)
-    assert passed == 100
-
-
-def test_a_limit_of_one_is_a_limit_and_not_a_wall() -> None:
-    replicas = Replicas(2, limit(value=1))
-    assert admitted(replicas.limiters[0], 5, 0) == 1
-    replicas.round(1)
-    assert admitted(replicas.limiters[1], 5, 2) == 0
-    for second in range(2, 80):
-        replicas.round(second)
-    assert admitted(replicas.limiters[1], 5, 80) == 1
-
-
-def test_usage_is_that_of_all_replicas_and_not_their_shares() -> None:
-    replicas = Replicas(2, limit(value=100))
-    admitted(replicas.limiters[0], 3, 0)
-    admitted(replicas.limiters[1], 4, 0)
-    replicas.round(1)
-    replicas.round(2)
-    for limiter in replicas.limiters:
-        assert [usage.usage for usage in limiter.status(2)] == [7]
-
-
-def test_rows_that_are_more_than_a_share_get_through_in_time() -> None:
-    replicas = Replicas(2, limit("rows_inserted", 1000))
-    first = replicas.limiters[0]
-    refusal = rows_refused(first, 800, 0)
-    assert isinstance(refusal, RateLimited)
-    assert refusal.retry_after >= 60
-    for second in range(1, refusal.retry_after + 1):
-        replicas.round(second)
-    assert rows_refused(first, 800, refusal.retry_after) is None
-    assert rows_refused(replicas.limiters[1], 300, refusal.retry_after) is not None
-
-
-def test_series_have_no_part_in_the_exchange_and_totals_keep_no_tenant() -> None:
-    limiter = Limiter([limit(value=2, total=True), limit("active_series", 5, total=True)], measured=True)
-    limiter.learn_peers({}, 1, 0)
-    limiter.learn({(*ACTIVE, None): 5}, 0, 0)
-    assert admitted(limiter, 3, 1) == 1
-    assert refused(limiter, 1, A, WRITE) is not None
-    assert limiter.tenants == 0
-    assert limiter.local_counts(2) == {"queries/minute/total": 1, "queries/minute/total+": 1}
-
-
-def test_without_exchange_a_replica_keeps_its_share() -> None:
-    replicas = Replicas(2, limit(value=100))
-    for limiter in replicas.limiters:
-        assert admitted(limiter, 10, 0) == 10
-    for second in range(5):
-        replicas.round(second)
-    passed = [admitted(limiter, 1000, 5) for limiter in replicas.limiters]
-    assert 90 <= 20 + sum(passed) <= 100
-    again = [admitted(limiter, 1000, 200) for limiter in replicas.limiters]
-    assert sum(again) <= 100
-
-
-def test_a_tenant_that_comes_between_the_two_halves_of_an_exchange_takes_part_in_the_next() -> None:
-    limiter = Limiter([limit(value=10)])
-    limiter.local_counts(0)
-    assert admitted(limiter, 3, 0) == 3
-    limiter.learn_peers({}, 1, 0)
-    assert admitted(limiter, 10, 0) == 7  # alone before, so the whole limit was its share
-    assert limiter.local_counts(1) == {"queries/minute/1:0": 10}
-
-
-def test_others_may_be_learnt_first() -> None:
-    limiter = Limiter([limit(value=10), limit("new_series", 5, total=True)])
-    limiter.learn_peers({"queries/minute/1:0": 4, "queries/minute/1:0+": 2}, 1, 0)
-    assert admitted(limiter, 10, 1) == 2  # half of what is left
-    assert limiter.local_counts(1) == {"queries/minute/1:0": 2, "queries/minute/1:0+": 2}
-
-
-@given(
-    st.integers(2, 3), st.integers(1, 12), st.lists(st.tuples(st.integers(0, 4), GAPS, st.integers(1, 9)), max_size=80)
-)
-def test_replicas_that_take_turns_never_exceed_the_limit_by_more_than_their_number(
-    number: int, value: int, steps: list[tuple[int, int, int]]
-) -> None:
-    replicas, now, turn = Replicas(number, limit(value=value)), 0.0, 0
-    passed: list[float] = []
-    for index, gap, queries in steps:
-        now += gap / 1024
-        if index >= number:
-            replicas.exchange(turn, now)
-            turn = (turn + 1) % number
-        else:
-            passed += [now] * admitted(replicas.limiters[index], queries, now)
-    assert most_in_any_window(passed, 60) <= value + number - 1
-
-
-@given(st.integers(1, 12), st.lists(st.tuples(st.integers(0, 1), st.integers(0, 40)), max_size=12))
-def test_nobody_is_locked_out_by_replicas_that_are_idle(value: int, steps: list[tuple[int, int]]) -> None:
-    """They exchange their numbers every second. What is set aside for those who were told to wait is given up again
-    when they do not come, which is a window and some exchanges later."""
-    replicas, now = Replicas(2, limit(value=value)), 1
-    replicas.round(now)
-    for index, gap in steps:
-        for _ in range(gap):
-            now += 1
-            replicas.round(now)
-        refusal = refused(replicas.limiters[index], now + 0.5)
-        if refusal is not None:
-            later = deepcopy(replicas)
-            wait = 60 + 15
-            for second in range(1, wait + 1):
-                later.round(now + second)
-            assert refused(later.limiters[index], now + 0.5 + wait) is None
-
-
-def test_tenants_are_told_apart_in_what_is_exchanged() -> None:
-    limiter = Limiter([limit(value=10, resolution="hour"), limit("rows_inserted", 50, total=True)])
-    for number in (3, 4):
-        admitted(limiter, number, 0, Subject(TenantID(number, 7)))
-    rows_refused(limiter, 5, 0)
-    counts = {key: count for key, count in limiter.local_counts(0).items() if not key.endswith("+")}
-    assert counts == {"queries/hour/3:7": 3, "queries/hour/4:7": 4, "rows_inserted/minute/total": 5}

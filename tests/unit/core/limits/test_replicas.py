@@ -18,8 +18,6 @@ HOURLY = "queries/hour/1:5"
     ("key", "seconds"),
     [
         (KEY, 60),
-        (KEY + "+", 60),
-        (HOURLY + "+", 60),
         (HOURLY, 3600),
         ('queries/minute/0:0/{team="a/hour/b"}', 60),
         ("queries/day/1:5", 3600),

@@ -1,0 +1,180 @@
+"""The accounts in a real Redis: its script has the rules of the core, and it may fail at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.addons.replicas import KEY, Replica, run
+from tests.support.wire.servers import Redis
+from vmgw_addons.sources.redis_accounts import SCRIPT, _read, _written
+from vmgw_addons.sources.redis_exchange import RedisExchange
+from vmgw_core.limits.account import MAX_CLAIMS, Account, Reply, Want
+
+WANT = st.tuples(
+    st.sampled_from([0.0, 0.001, 0.07, 0.5, 3.2, 20.0, 61.0, -0.5]),  # seconds that pass before it
+    st.integers(0, 12),  # needed
+    st.integers(0, 9),  # more
+    st.sampled_from(["a", "b", "c", ""]),  # for whom
+    st.integers(0, 4),  # of the last reply that are given back
+    st.lists(st.tuples(st.sampled_from([-1.0, 0.0, 0.25, 30.0, 60.25, 61.0]), st.integers(1, 5)), max_size=3),
+)
+
+
+@pytest.fixture
+def own_redis() -> Iterator[Redis]:
+    with Redis() as server:
+        yield server
+
+
+def as_written(account: Account, store: redis.Redis, key: str) -> None:
+    """The script's account has the same parts and the same queue."""
+    known = store.eval("return cjson.encode(cmsgpack.unpack(redis.call('GET', KEYS[1])))", 1, key)
+
+    parts, claims = json.loads(known)
+    assert dict(zip(parts[::2], parts[1::2], strict=True)) == account.parts
+    assert [claims[at] for at in range(0, len(claims), 3)] == list(account.claims)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.integers(1, 40), st.lists(WANT, max_size=40))
+def test_the_script_and_the_core_give_the_same_replies(
+    redis_server: Redis,
+    metric: str,
+    limit: int,
+    steps: Sequence[tuple[float, int, int, str, int, list[tuple[float, int]]]],
+) -> None:
+    store = redis_server.connect()
+    script = store.register_script(SCRIPT.replace("redis.call('TIME')", "{tonumber(ARGV[4]), 0}"))
+    keys = [f"{{{metric}}}:epoch", f"{{{metric}}}:account"]
+    store.delete(*keys)
+    account, now, last = Account(), 1_750_000_000.0, Reply(granted=True, extra=0, part=0, wait=0.0, used=0)
+    for gap, need, extra, client, returned, spent in steps:
+        now += gap
+        want = Want(
+            key=KEY,
+            seconds=60,
+            limit=limit,
+            need=min(need, limit),
+            extra=extra,
+            client=client if need else "",
+            returned=((last.part, returned),) if returned else (),
+            spent=tuple(spent),
+        )
+        expected = account.take(want, now)
+
+        _, reply = script(keys=keys, args=["", "first", json.dumps([_written(want)]), repr(now)])
+        last = _read(reply)
+        assert (last.granted, last.extra, last.part, last.used) == (
+            expected.granted,
+            expected.extra,
+            expected.part,
+            expected.used,
+        )
+        assert last.wait == pytest.approx(expected.wait, abs=0.002)
+        as_written(account, store, keys[1])
+
+
+def test_the_queue_of_the_script_is_bounded(redis_server: Redis, metric: str) -> None:
+    store = redis_server.connect()
+    script = store.register_script(SCRIPT)
+    keys = [f"{{{metric}}}:epoch", f"{{{metric}}}:account"]
+
+    def ask(need: int, client: str) -> Reply:
+        want = Want(key=KEY, seconds=60, limit=1000, need=need, client=client)
+        return _read(script(keys=keys, args=["", "e", json.dumps([_written(want)])])[1])
+
+    assert ask(1000, "first").granted
+    for number in range(MAX_CLAIMS + 20):
+        assert not ask(1, f"client {number}").granted
+    claims = json.loads(store.eval("return cjson.encode(cmsgpack.unpack(redis.call('GET', KEYS[1]))[2])", 1, keys[1]))
+    assert len(claims) == 3 * MAX_CLAIMS
+    assert 60 < store.ttl(keys[1]) <= 70
+
+
+# --- failures ------------------------------------------------------------------------------------------------------
+
+
+def test_redis_is_killed_and_comes_back_empty(own_redis: Redis) -> None:
+    """Nobody gets more than the limit, and who has room gets it at once."""
+
+    async def work(one: Replica, two: Replica) -> None:
+        for replica in (one, two, one, two):
+            await replica.step()
+        assert await one.admit(40) == 40
+        for replica in (one, two):
+            await replica.step()
+        own_redis.kill()
+        begin = time.monotonic()
+        passed = [await one.admit(100), await two.admit(100)]
+        assert passed == [30, 30]
+        assert time.monotonic() - begin < 10
+        own_redis.start()
+        for replica in (one, two):
+            await replica.until(lambda replica=replica: replica.limiter.asks)  # type: ignore[misc]
+        await one.step()
+        assert await one.admit(5) + await two.admit(5) == 0, "what was used before and meanwhile counts"
+
+    run(work, RedisExchange(own_redis.url, "p"), RedisExchange(own_redis.url, "p"))
+
+
+def test_redis_loses_everything_between_two_questions(redis_server: Redis, metric: str) -> None:
+    async def work(one: Replica, two: Replica) -> None:
+        for replica in (one, two, one, two):
+            await replica.step()
+        assert await one.admit(60) == 60
+        for replica in (one, two):
+            await replica.step()
+        store = redis_server.connect()
+        store.delete(*store.scan_iter(f"{{{metric}}}:*"))
+        assert await one.admit(5) == 5
+        assert await two.admit(5) == 5
+        for replica in (one, two, one, two):
+            await replica.until(lambda replica=replica: replica.limiter.asks)  # type: ignore[misc]
+            await replica.step()
+        assert await two.admit(100) + await one.admit(100) == 30
+
+    run(work, RedisExchange(redis_server.url, metric), RedisExchange(redis_server.url, metric))
+
+
+def test_a_redis_that_does_not_answer_delays_a_request_for_a_moment_only(own_redis: Redis) -> None:
+    async def work(one: Replica) -> None:
+        await one.step()
+        assert await one.admit(1) == 1
+        own_redis.signal(signal.SIGSTOP)
+        try:
+            assert await asyncio.wait_for(one.admit(200), 5) == 99
+            assert str(one.exchange.accounts.failure) == "no response within 0.25 seconds"
+        finally:
+            own_redis.signal(signal.SIGCONT)
+        await one.until(lambda: one.limiter.asks)
+
+    run(work, RedisExchange(own_redis.url, "p"))
+
+
+def test_many_questions_at_once_go_together(redis_server: Redis, metric: str) -> None:
+    async def work(one: Replica, two: Replica) -> None:
+        for replica in (one, two):
+            await replica.step()
+        passed = await asyncio.gather(*(replica.admit(1) for replica in (one, two) for _ in range(300)))
+        assert 95 <= sum(passed) <= 100
+
+    run(work, RedisExchange(redis_server.url, metric), RedisExchange(redis_server.url, metric))
+
+
+def test_what_somebody_else_wrote_there_is_an_outage(redis_server: Redis, metric: str) -> None:
+    async def work(one: Replica) -> None:
+        await one.step()
+        redis_server.connect().set(f"{{{metric}}}:account:{KEY}", "nonsense")
+        assert await one.admit(5) == 5, "the share goes on"
+        assert one.exchange.accounts.failure is not None
+
+    run(work, RedisExchange(redis_server.url, metric))

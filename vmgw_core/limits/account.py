@@ -1,0 +1,142 @@
+"""The account of one limit that several processes share: what they have taken of it, and who is waiting.
+
+A process takes from the account before it admits a request: what the request needs, and a few units more to use
+without asking (a *lease*). The rules:
+
+- What was taken counts for a window and ``LEASE_SECONDS``, because a process uses a lease within ``LEASE_SECONDS``.
+  So no unit leaves the account before it has left its window, even if the process that took it dies.
+- What a process does not use it gives back.
+- Whoever is refused keeps a place in a queue until it may come back, and a moment longer. Nobody passes those who were
+  refused before, so a client that waits is not starved by one that does not.
+
+Moments are seconds of the clock of whoever keeps the accounts. ``addons/sources/redis_accounts.py`` has the same rules
+as a script; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Final
+
+GRAINS: Final = 1000
+"""Parts of a window. What is taken within one of them leaves the account at the end of that part."""
+LEASE_SECONDS: Final = 0.5
+"""How long a process may use what it took."""
+GRACE_SECONDS: Final = 3.0
+"""How late a client may come back without losing its place. ``Retry-After`` is in whole seconds."""
+ACCOUNT_SLACK: Final = 10
+"""Seconds after the last window until nothing in an account counts any more, with room to spare."""
+MAX_CLAIMS: Final = 64
+"""Places in the queue of one account."""
+
+
+Spent = tuple[tuple[float, int], ...]
+"""Units that were used without asking: how many seconds ago, and how many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Want:
+    """What a process asks of one account."""
+
+    key: str
+    seconds: int
+    """The window."""
+    limit: int
+    need: int = 0
+    """Units for a request; 0 if none is waiting for the reply."""
+    extra: int = 0
+    """At most so many units more, for the lease."""
+    client: str = ""
+    """Who needs them: its place in the queue."""
+    returned: tuple[tuple[int, int], ...] = ()
+    """Units that were not used: the part of the window that they were taken in, and how many."""
+    spent: Spent = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    granted: bool
+    extra: int
+    part: int
+    """The part of the window that the units were taken in."""
+    wait: float
+    """Seconds until the need fits; 0 if it was granted."""
+    used: int
+    """Units that are taken now."""
+
+
+@dataclass(slots=True)
+class Account:
+    """Units taken by part of the window, and the queue: for each client its need, and until when its place is kept."""
+
+    parts: dict[int, int] = field(default_factory=dict)
+    claims: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, text: str) -> Account:
+        parts, claims = json.loads(text)
+        return cls(dict(parts), {client: (need, until) for client, need, until in claims})
+
+    def dump(self) -> str:
+        claims = [(client, need, until) for client, (need, until) in self.claims.items()]
+        return json.dumps([list(self.parts.items()), claims], separators=(",", ":"))
+
+    def take(self, want: Want, now: float) -> Reply:
+        grain, life = want.seconds / GRAINS, want.seconds + LEASE_SECONDS
+        part = int(now / grain)
+        self._expire(now, part, grain, life)
+        for taken, number in want.returned:
+            if (left := self.parts.pop(taken, 0) - number) > 0:
+                self.parts[taken] = left
+        for age, number in want.spent:
+            if age < life:
+                self._add(int((now - max(age, 0.0)) / grain), number)
+        used = sum(self.parts.values())
+        ahead = self._ahead(want.client)
+        if used + ahead + want.need > want.limit:
+            due = self._due(used + ahead + want.need - want.limit, now, grain, life)
+            self._queue(want, ahead, due)
+            return Reply(granted=False, extra=0, part=part, wait=due - now, used=used)
+        if want.need:
+            self.claims.pop(want.client, None)
+        claimed = sum(need for need, _ in self.claims.values())
+        extra = max(0, min(want.extra, want.limit - used - want.need - claimed))
+        if want.need + extra:
+            self._add(part, want.need + extra)
+        return Reply(granted=True, extra=extra, part=part, wait=0.0, used=used + want.need + extra)
+
+    def _expire(self, now: float, part: int, grain: float, life: float) -> None:
+        parts, self.parts = self.parts, {}
+        for taken, number in parts.items():
+            if (taken + 1) * grain + life > now:
+                self._add(min(taken, part), number)  # no clock is ahead of its own
+        self.claims = {client: claim for client, claim in self.claims.items() if claim[1] > now}
+
+    def _add(self, part: int, number: int) -> None:
+        self.parts[part] = self.parts.get(part, 0) + number
+
+    def _ahead(self, client: str) -> int:
+        """Return what those need who were refused before this client."""
+        ahead = 0
+        for other, (need, _) in self.claims.items():
+            if other == client:
+                break
+            ahead += need
+        return ahead
+
+    def _due(self, excess: int, now: float, grain: float, life: float) -> float:
+        """Return when ``excess`` units will have left."""
+        for part in sorted(self.parts):
+            excess -= self.parts[part]
+            if excess <= 0:
+                return (part + 1) * grain + life
+        return now + life
+
+    def _queue(self, want: Want, ahead: int, due: float) -> None:
+        """Give the client a place, or keep it, unless the queue is full or longer than a whole limit."""
+        known = want.client in self.claims
+        if want.need and ahead + want.need <= want.limit and (known or len(self.claims) < MAX_CLAIMS):
+            self.claims[want.client] = (want.need, due + GRACE_SECONDS)
+        else:
+            self.claims.pop(want.client, None)
