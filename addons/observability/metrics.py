@@ -171,12 +171,13 @@ class StateMetrics(Collector):
             ["task"],
             (([task], number) for task, number in self.background.errors.items()),
         )
-        if configured.access_log is not None:
-            yield CounterMetricFamily(
-                "vmgateway_access_log_lost_lines",
-                "Lines of the access log that could not be written",
-                value=configured.access_log.lost,
-            )
+        for log, name in ((configured.access_log, "access"), (configured.query_log, "query")):
+            if log is not None:
+                yield CounterMetricFamily(
+                    f"vmgateway_{name}_log_lost_lines",
+                    f"Lines of the {name} log that could not be written",
+                    value=log.lost,
+                )
         if self.process.log is not None:
             yield CounterMetricFamily(
                 "vmgateway_log_lost_lines",

@@ -38,7 +38,7 @@ from vmgw_core.errors import (
     Refusal,
     TooManyAtOnce,
 )
-from vmgw_core.http import RequestHead
+from vmgw_core.http import RequestHead, SeriesFetched
 from vmgw_core.limits import Limiter
 from vmgw_core.rows import RowMeter, row_counter
 
@@ -100,7 +100,8 @@ class Cycle:
 
     __slots__ = (
         "_has_slot", "_held", "_retried", "_tried", "_waiter", "asked", "at", "gateway", "grant", "head", "kept_form",
-        "member", "meter", "own_page", "refusal", "responding", "sent", "started", "state", "upstream",
+        "member", "meter", "own_page", "received", "refusal", "responding", "sent", "series", "started", "state",
+        "upstream",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, *, at: float, started: float) -> None:
@@ -123,8 +124,12 @@ class Cycle:
         """The chosen backend, with its load and counters."""
         self.asked = 0.0
         """When the request was sent to the backend; 0 while no response is expected."""
+        self.received = 0
+        """Bytes of the request's content that came from the client."""
         self.sent = 0
         """Bytes of the response's content that were sent to the client."""
+        self.series: SeriesFetched | None = None
+        """Reads the number of series from the response, if a query log wants it."""
         self.kept_form: bytes | None = None
         """The client's form, if the carrier keeps it to show or to capture it."""
         self._held = 0
@@ -221,6 +226,7 @@ class Cycle:
         self._leave("hold", State.FORM)
         gateway, _ = self._admitted()
         self._held += size
+        self.received += size
         if self._held > gateway.policy.max_form_size:
             raise too_large(gateway.policy)
         self.state = State.FORM
@@ -235,6 +241,7 @@ class Cycle:
     def body(self, content: bytes, *, end: bool) -> bytes:
         """Meter more of a streamed body; return the bytes to forward now. METERED to READY with the first of them."""
         state = self._leave("body", *_STREAMING)
+        self.received += len(content)
         if self.meter is None:
             self.state = state
             return content
