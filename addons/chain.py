@@ -15,6 +15,7 @@ from vmgw_addons.observability import (
     ConcurrencyMetrics,
     LimitMetrics,
     PushMetrics,
+    QueryLogging,
     StateMetrics,
     StatusPages,
     Telemetry,
@@ -91,6 +92,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
         telemetry,
         calls,
         AccessLogging(in_force, cycles),
+        QueryLogging(in_force),
         PushMetrics(in_force, background, telemetry, workers),
         Capture(in_force, cycles, capture, services.tap_with),
         Decisions(cycles, ConnectionSeal(connections)),  # after all that set how a body streams

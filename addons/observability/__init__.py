@@ -7,6 +7,7 @@ from .backend_metrics import BackendMetrics, ConcurrencyMetrics
 from .limit_metrics import LimitMetrics
 from .metrics import StateMetrics, Telemetry
 from .push_metrics import PushMetrics, PushTarget
+from .query_log import QueryLog, QueryLogging, check_query_log
 from .status_pages import StatusPages
 from .worker_calls import WorkerCalls
 from .worker_metrics import WorkerMetrics
@@ -19,9 +20,12 @@ __all__ = [
     "LimitMetrics",
     "PushMetrics",
     "PushTarget",
+    "QueryLog",
+    "QueryLogging",
     "StateMetrics",
     "StatusPages",
     "Telemetry",
     "WorkerCalls",
     "WorkerMetrics",
+    "check_query_log",
 ]

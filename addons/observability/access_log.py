@@ -15,13 +15,15 @@ from mitmproxy.http import HTTPFlow
 
 from vmgw_addons.state import Cycles, InForce
 from vmgw_addons.support import LogStyle, ThreadWriter, shortened
-from vmgw_core.enforcement import Cycle, Grant, identify, route_of
+from vmgw_core.enforcement import Cycle, Grant, Policy, identify, route_of
 from vmgw_core.errors import KeysUnavailable, TokenRefused
+from vmgw_core.routing import Route
 from vmgw_core.tokens import Token
 
-_LONGEST: Final = 200  # characters of a value that a client or a token chose
-# Hide a token that a client has put into the path by mistake.
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_=+-]{8,}\.[A-Za-z0-9_=+-]{8,}\.[A-Za-z0-9_=+-]*")
+LONGEST: Final = 200
+"""Characters of a value that a client or a token chose."""
+# Hide a token that a client has put into the path by mistake. Each character is read once, however long the path is.
+_TOKEN: Final = re.compile(r"(?<![A-Za-z0-9_=+-])[A-Za-z0-9_=+-]{8,}+\.[A-Za-z0-9_=+-]{8,}+\.[A-Za-z0-9_=+-]*+")
 
 
 class AccessLog:
@@ -49,17 +51,11 @@ class AccessLog:
     def finished(self, cycle: Cycle, status: int | None, sent: int) -> None:
         """Log a request that has ended; see ``RequestLog``."""
         head, grant, refusal = cycle.head, cycle.grant, cycle.refusal
-        policy = self.in_force.configured.policy
-        route = grant.route if grant is not None else None
-        token = grant.token if grant is not None else None
-        if grant is None and not cycle.own_page and policy is not None:
-            route = route_of(policy, head)
-            if not isinstance(refusal, TokenRefused | KeysUnavailable):
-                token = identify(policy, head, time.time())
+        route, token = parties(self.in_force.configured.policy, cycle)
         fields: dict[str, object] = {
             "client": head.client,
-            "tenant": _tenant(grant, token),
-            "subject": None if token is None or token.subject is None else shortened(token.subject, _LONGEST),
+            "tenant": tenant_of(grant, token),
+            "subject": None if token is None or token.subject is None else shortened(token.subject, LONGEST),
             **({} if token is None or token.credential is None else {"credential": token.credential}),
             "access": "page" if cycle.own_page else None if route is None else route.access.value,
             "method": shortened(head.method, 20),
@@ -69,7 +65,7 @@ class AccessLog:
             fields["entries"] = ",".join(token.grants.sources)
         if route is None:
             path = head.target.partition("?")[0]
-            fields["path"] = shortened(_TOKEN.sub("<token>", path), _LONGEST)
+            fields["path"] = shortened(_TOKEN.sub("<token>", path), LONGEST)
         fields |= {
             "verdict": "refused" if cycle.own_page and status == 401 else cycle.verdict(status),
             "reason": None if refusal is None else refusal.code,
@@ -99,24 +95,40 @@ class AccessLog:
 
 
 class AccessLogging:
-    """Logs each request of the flow lane in one line (-accessLog)."""
+    """Logs each request of the flow lane (-accessLog, -queryLog)."""
 
     def __init__(self, in_force: InForce, cycles: Cycles) -> None:
         self.in_force = in_force
         self.cycles = cycles
 
     def response(self, flow: HTTPFlow) -> None:
-        log, cycle = self.in_force.configured.access_log, self.cycles.get(flow)
-        if log is not None and cycle is not None and flow.response is not None:
-            log.finished(cycle, flow.response.status_code, cycle.sent or len(flow.response.raw_content or b""))
+        cycle = self.cycles.get(flow)
+        if cycle is not None and flow.response is not None:
+            self.finished(cycle, flow.response.status_code)
 
     def error(self, flow: HTTPFlow) -> None:
-        log, cycle = self.in_force.configured.access_log, self.cycles.get(flow)
-        if log is not None and cycle is not None:
-            log.finished(cycle, flow.response.status_code if flow.response is not None else None, cycle.sent)
+        cycle = self.cycles.get(flow)
+        if cycle is not None:
+            self.finished(cycle, flow.response.status_code if flow.response is not None else None)
+
+    def finished(self, cycle: Cycle, status: int | None) -> None:
+        """Write to all logs."""
+        for log in self.in_force.configured.request_logs:
+            log.finished(cycle, status, cycle.sent)
 
 
-def _tenant(grant: Grant | None, token: Token | None) -> str | None:
+def parties(policy: Policy | None, cycle: Cycle) -> tuple[Route | None, Token | None]:
+    """Return the route and the token of a request that has ended, also of one that was refused; for reports."""
+    grant = cycle.grant
+    if grant is not None:
+        return grant.route, grant.token
+    if cycle.own_page or policy is None:
+        return None, None
+    known = not isinstance(cycle.refusal, TokenRefused | KeysUnavailable)
+    return route_of(policy, cycle.head), identify(policy, cycle.head, time.time()) if known else None
+
+
+def tenant_of(grant: Grant | None, token: Token | None) -> str | None:
     """Return the tenant of an admitted request, or all tenants of the token."""
     if token is None:
         return None

@@ -25,6 +25,7 @@ from vmgw_core.errors import Refusal, TokenRefused
 from vmgw_core.tokens import KeyRing
 
 from .families import counter, gauge
+from .tenant_metrics import Traffic, tenant_families
 
 _OTHER = "other"
 
@@ -40,6 +41,8 @@ class Telemetry:
         self.refusals: defaultdict[str, int] = defaultdict(int)
         self.auth_rejects: defaultdict[str, int] = defaultdict(int)
         self.durations: defaultdict[str, Durations] = defaultdict(Durations)
+        self.traffic: defaultdict[tuple[str, str], Traffic] = defaultdict(Traffic)
+        """By tenant and access."""
         self.tenants: set[str] = set()
         self.registry = CollectorRegistry()
         self.registry.register(self)
@@ -61,15 +64,17 @@ class Telemetry:
         """Count a finished request. ``status`` is None if the client or the backend closed the connection."""
         grant, refusal = cycle.grant, cycle.refusal
         access, tenant = "none", "none"
+        seconds = time.perf_counter() - cycle.started
         if grant is not None:
             access = grant.route.access.value
             tenant = self.tenant_label(tenant_name(grant.subject.tenant))
+            self.traffic[tenant, access].add(status, seconds, cycle.received, cycle.sent)
         if refusal is not None:
             self.refusals[refusal.code] += 1
             if isinstance(refusal, TokenRefused):
                 self.auth_rejects[refusal.code] += 1
         self.requests[access, cycle.verdict(status), tenant] += 1
-        self.durations[access].add(time.perf_counter() - cycle.started)
+        self.durations[access].add(seconds)
 
     def malformed(self, refusal: Refusal) -> None:
         """Count an invalid request, which has no cycle."""
@@ -105,6 +110,7 @@ class Telemetry:
         for access, each in self.durations.items():
             durations.add_metric([access], each.cumulative(), each.sum)
         yield durations
+        yield from tenant_families(self.traffic)
 
     def exposition(self) -> tuple[bytes, str]:
         """Return the page and its content type."""
@@ -171,12 +177,13 @@ class StateMetrics(Collector):
             ["task"],
             (([task], number) for task, number in self.background.errors.items()),
         )
-        if configured.access_log is not None:
-            yield CounterMetricFamily(
-                "vmgateway_access_log_lost_lines",
-                "Lines of the access log that could not be written",
-                value=configured.access_log.lost,
-            )
+        for log, name in ((configured.access_log, "access"), (configured.query_log, "query")):
+            if log is not None:
+                yield CounterMetricFamily(
+                    f"vmgateway_{name}_log_lost_lines",
+                    f"Lines of the {name} log that could not be written",
+                    value=log.lost,
+                )
         if self.process.log is not None:
             yield CounterMetricFamily(
                 "vmgateway_log_lost_lines",

@@ -13,7 +13,7 @@ from mitmproxy.exceptions import OptionsError
 
 from vmgw_addons._mitmproxy import keep_script
 from vmgw_addons.capture import check_capture
-from vmgw_addons.observability import AccessLog
+from vmgw_addons.observability import AccessLog, QueryLog, check_query_log
 from vmgw_addons.outgoing import build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
 from vmgw_addons.sources import build_exchange, limit_file, read_in_thread
@@ -169,6 +169,7 @@ class Configuration:
         keyring = build_keyring(settings, static)
         policy = build_policy(settings, keyring, before.policy)
         check_capture(settings)
+        check_query_log(settings)
         check_needs(settings)
         style = LogStyle.from_settings(settings)
         if limits is None and settings.enable_rate_limit:
@@ -181,6 +182,7 @@ class Configuration:
             page_access=PageAccess.from_settings(settings, before.outages),
             header_edit=header_edit(settings),
             access_log=AccessLog(self.in_force, style, self.process.log) if settings.access_log else None,
+            query_log=self.query_log(settings, style),
             datasource=build_datasource(settings, before.settings, before.datasource),
             exchange=build_exchange(settings, before.settings, before.exchange),
             login_secret=(
@@ -191,6 +193,15 @@ class Configuration:
             outages=before.outages,
         )
         return _Read(configured, static, _certificate_ends(settings), limits)
+
+    def query_log(self, settings: Settings, style: LogStyle) -> QueryLog | None:
+        """Return the log of ``-queryLog``: the present one, unless its place changes."""
+        if not settings.query_log:
+            return None
+        before = self.in_force.configured
+        if isinstance(before.query_log, QueryLog) and before.settings.query_log == settings.query_log:
+            return before.query_log
+        return QueryLog(self.in_force, settings.query_log, style, self.process.log)
 
     def use(self, found: _Read) -> None:
         """Put the result of :meth:`read` in force."""
@@ -206,6 +217,8 @@ class Configuration:
         self.in_force.configured = replace(found.configured, keyring=keyring, limiter=limiter, concurrency=concurrency)
         self.in_force.certificate_ends.update(found.certificate_ends)
         self.in_force.use_keys()
+        if before.query_log is not None and before.query_log is not found.configured.query_log:
+            before.query_log.close()
         if concurrency is not None:
             for waiter in concurrency.resize(total, of_tenant):
                 waiter()

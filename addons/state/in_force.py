@@ -19,7 +19,7 @@ from vmgw_core.tokens import KeyRing
 
 from .exchange import Exchange
 from .page_access import PageAccess
-from .request_log import RequestLog
+from .request_log import RequestLog, ResponseLog
 from .wire_limits import WireLimits
 
 logger = logging.getLogger(__name__)
@@ -40,12 +40,16 @@ class Configured:
     page_access: PageAccess | None = None
     header_edit: HeaderEdit = field(default_factory=HeaderEdit)
     access_log: RequestLog | None = None
+    query_log: ResponseLog | None = None
+    """Stays the same object over reloads."""
     datasource: Datasource | None = None
     exchange: Exchange | None = None
     login_secret: Secret | None = None
     """The client's secret at the identity provider; None without a login."""
     outages: Outages = field(default_factory=Outages)
     """Stays the same object over reloads."""
+    request_logs: tuple[RequestLog, ...] = field(init=False)
+    """All logs that are told of each request."""
     limits: WireLimits = field(init=False)
     gateway: Gateway | None = field(init=False)
     """What decides on the next request; None without a policy."""
@@ -64,6 +68,8 @@ class Configured:
                 ask=None if self.exchange is None else self.exchange.accounts.ask,
             )
         object.__setattr__(self, "gateway", gateway)
+        logs = tuple(log for log in (self.access_log, self.query_log) if log is not None)
+        object.__setattr__(self, "request_logs", logs)
         object.__setattr__(self, "limits", WireLimits.of(self.settings))
 
     @property

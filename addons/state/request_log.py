@@ -1,10 +1,11 @@
-"""The interface of the access log."""
+"""The interfaces of the access log and the query log."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 from vmgw_core.enforcement import Cycle
+from vmgw_core.http import Headers
 
 
 class RequestLog(Protocol):
@@ -20,3 +21,13 @@ class RequestLog(Protocol):
             status: of the response; None if the client or the backend broke off before there was one.
             sent: bytes of the response's content that were passed on to the client.
         """
+
+
+class ResponseLog(RequestLog, Protocol):
+    """Also reads responses while they pass. ``QueryLog`` implements it."""
+
+    def watch(self, cycle: Cycle, status: int, headers: Headers) -> None:
+        """Prepare ``cycle`` to read the content of the response that begins with this head."""
+
+    def close(self) -> None:
+        """Write what is queued."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .certificates import certificate_end
 from .descriptors import raise_limit
 from .files import file_version
+from .line_file import LineFile
 from .log_format import LogStyle, logging_in_thread, set_up_logging, set_up_logging_beside, shortened
 from .outages import Outage, Outages
 from .secrets import Secret
@@ -13,6 +14,7 @@ from .thread_writer import ThreadWriter
 
 __all__ = [
     "Background",
+    "LineFile",
     "LogStyle",
     "OneThread",
     "Outage",

@@ -89,18 +89,19 @@ class LogStyle:
         if fields:
             message = " ".join(filter(None, (message, *(f"{name}={_shown(fields[name])}" for name in fields))))
         # Without timestamps VictoriaMetrics leaves the column out.
-        head = f"{self._moment(created)}\t{level}" if self.timestamps else level
+        head = f"{self.moment(created)}\t{level}" if self.timestamps else level
         return f"{head}\t{caller}\t{one_line(message)}"
 
     def _json(self, created: float, level: str, caller: str, message: str, fields: Mapping[str, object]) -> str:
         document: dict[str, object] = {}
         if self.timestamps:
-            document[self.names["ts"]] = self._moment(created)
+            document[self.names["ts"]] = self.moment(created)
         document |= {self.names["level"]: level, self.names["caller"]: caller, self.names["msg"]: message}
         document |= {name: value for name, value in fields.items() if name not in document}
         return _json_of(document)
 
-    def _moment(self, created: float) -> str:
+    def moment(self, created: float) -> str:
+        """Format a timestamp in ``timezone``."""
         second = math.floor(created)
         text, zone = _second(second, self.timezone)
         return f"{text}.{int((created - second) * 1000):03d}{zone}"

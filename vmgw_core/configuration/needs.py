@@ -91,6 +91,7 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
         "pushmetrics.interval pushmetrics.extraLabel pushmetrics.header pushmetrics.disableCompression",
         "pushmetrics.url",
     ),
+    **_all("queryLog.minDuration", "queryLog"),
     **_all("loggerJSONFields", "loggerFormat=json"),
     **_all("capture.filter capture.sampleRate capture.maxFileSize capture.keepFiles", "capture.file"),
     **_all("envflag.prefix", "envflag.enable"),

@@ -376,6 +376,11 @@ class Settings:
 
     access_log: bool = _flag("accessLog", BOOL, "false",
         "Log every request in one line: client, request, verdict and response, but never the token.", group="Logging")
+    query_log: str = _flag("queryLog", STRING, "",
+        "Log every read of series as a line of JSON: who asked, the query, its duration and size. The value is a file, "
+        "stdout or stderr. A file that is renamed or removed is begun anew.")
+    query_log_min_duration: float = _flag("queryLog.minDuration", DURATION, "0s",
+        "Log only reads that took at least as long.", least="0s")
     logger_format: str = _flag("loggerFormat", STRING, "default", "How log lines look: default, or json.")
     logger_level: str = _flag("loggerLevel", STRING, "INFO",
         "The least level logged: INFO, WARN, ERROR, FATAL or PANIC. The access log does not depend on it.")

@@ -45,7 +45,7 @@ from vmgw_core.errors import (
     TooManyAtOnce,
     UnknownKey,
 )
-from vmgw_core.http import CORS, Headers, RequestHead, Response
+from vmgw_core.http import CORS, Headers, RequestHead, Response, SeriesFetched
 from vmgw_core.limits import Limiter, Question, Reply, Want
 from vmgw_core.rows import RowMeter, row_counter
 from vmgw_core.tokens import KeyRing
@@ -123,7 +123,8 @@ class Cycle:
     __slots__ = (
         "_answer", "_awaited", "_ending", "_failure", "_has_slot", "_held", "_names", "_retried", "_tried", "_waiter",
         "answer_note", "asked", "at", "awaiting", "checked", "gateway", "grant", "head", "kept_form", "member", "meter",
-        "own_page", "private_headers", "refusal", "responding", "sent", "started", "state", "upstream",
+        "own_page", "private_headers", "received", "refusal", "responding", "sent", "series", "started", "state",
+        "upstream",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, *, at: float, started: float) -> None:
@@ -150,10 +151,14 @@ class Cycle:
         """The chosen backend, with its load and counters."""
         self.asked = 0.0
         """When the request was sent to the backend; 0 while no response is expected."""
+        self.received = 0
+        """Bytes of the request's content that came from the client."""
         self.sent = 0
         """Bytes of the response's content that were sent to the client."""
         self.answer_note = ""
         """What was left out of an answer that was filtered, for the operator."""
+        self.series: SeriesFetched | None = None
+        """Reads the number of series from the response, if a query log wants it."""
         self.kept_form: bytes | None = None
         """The client's form, if the carrier keeps it to show or to capture it."""
         self._awaited: Awaited | None = None
@@ -318,6 +323,7 @@ class Cycle:
         self._leave("hold", State.FORM)
         gateway, _ = self._admitted()
         self._held += size
+        self.received += size
         if self._held > gateway.policy.max_form_size:
             raise too_large(gateway.policy)
         self.state = State.FORM
@@ -336,6 +342,7 @@ class Cycle:
         answered.
         """
         state = self._leave("body", *_STREAMING)
+        self.received += len(content)
         if self.meter is None:
             self.state = state
             return content

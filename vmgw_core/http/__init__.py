@@ -27,6 +27,7 @@ from .head import (
 )
 from .headers import Headers, facts_of, values_of
 from .responses import CORS, HeaderEdit, Response, refusal_response
+from .series_fetched import SeriesFetched
 
 __all__ = [
     "CORS",
@@ -43,6 +44,7 @@ __all__ = [
     "Plain",
     "RequestHead",
     "Response",
+    "SeriesFetched",
     "Sink",
     "SnappyBlock",
     "ZstdBlock",

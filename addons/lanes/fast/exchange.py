@@ -367,6 +367,8 @@ class Exchange:
             data = b"" if head is None else self._response_head(head)
             if content:
                 self.cycle.sent += len(content)
+                if self.cycle.series is not None:
+                    self.cycle.series.feed(content)
                 if self.tap is not None:
                     self.tap.received(content)
                 data += b"%x\r\n%b\r\n" % (len(content), content) if self.chunking else content
@@ -400,6 +402,9 @@ class Exchange:
         if self.tap is not None:
             self.tap.responded(head.status, head.headers)
         self.cycle.responded(time.perf_counter())
+        query_log = self.services.in_force.configured.query_log
+        if query_log is not None:
+            query_log.watch(self.cycle, head.status, head.headers)
         client = self.client
         if not self.request_done or self.services.process.draining or client.retiring():
             self.keep_alive = False

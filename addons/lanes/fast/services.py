@@ -115,9 +115,8 @@ class Services:
         try:
             if not cycle.own_page:
                 self.telemetry.count(cycle, status)
-            access_log = self.in_force.configured.access_log
-            if access_log is not None:
-                access_log.finished(cycle, status, cycle.sent)
+            for log in self.in_force.configured.request_logs:
+                log.finished(cycle, status, cycle.sent)
         except Exception as error:
             logger.error(f"a request could not be counted or logged: {type(error).__name__}")
 

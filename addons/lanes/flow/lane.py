@@ -45,16 +45,26 @@ class FlowLane:
 
     def responseheaders(self, flow: HTTPFlow) -> None:
         cycle = self.cycles.get(flow)
-        if flow.response is not None and cycle is not None and cycle.filter is None:
-            if self.in_force.configured.access_log is None:
-                flow.response.stream = True
-                return
+        if flow.response is None or cycle is None or cycle.filter is not None:
+            return
+        query_log = self.in_force.configured.query_log
+        if query_log is not None:
+            query_log.watch(cycle, flow.response.status_code, flow.response.headers.fields)
+        series = cycle.series
 
-            def count(data: bytes) -> bytes:
-                cycle.sent += len(data)
-                return data
+        def count(data: bytes) -> bytes:
+            cycle.sent += len(data)
+            if series is not None:
+                series.feed(data)
+            return data
 
-            flow.response.stream = count
+        flow.response.stream = count
+
+    def response(self, flow: HTTPFlow) -> None:
+        """Note the size of a response of the gateway itself."""
+        cycle = self.cycles.get(flow)
+        if cycle is not None and flow.response is not None and not cycle.sent:
+            cycle.sent = len(flow.response.raw_content or b"")
 
     def client_disconnected(self, client: Client) -> None:
         """Close the socket: mitmproxy 12 leaks it when it closes a client that is still sending."""

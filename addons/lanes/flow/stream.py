@@ -116,6 +116,8 @@ class GatewayStream(EarlyResponses):
     def state_stream_request_body(self, event: HttpEvent) -> layer.CommandGenerator[None]:
         if not self.metered:
             self.flow.request.stream = self.stream
+            if self.cycle is not None and isinstance(event, RequestData):
+                self.cycle.received += len(event.data)
             yield from super().state_stream_request_body(event)
             return
         released = yield from self.released(event)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from vmgw_addons.observability.metrics import Telemetry
+from vmgw_addons.observability.tenant_metrics import Traffic
 from vmgw_addons.state import Configured, Cycles, InForce
 from vmgw_core.configuration import Settings
 from vmgw_core.enforcement.cycle import Cycle
@@ -36,3 +37,11 @@ def test_refusals_are_counted_by_reason_and_outcome() -> None:
     assert 'vmgateway_refusals_total{reason="unknown_route"} 1.0' in text
     assert 'vmgateway_requests_total{access="none",outcome="refused",tenant="none"} 2.0' in text
     assert 'vmgateway_requests_total{access="none",outcome="failed",tenant="none"} 2.0' in text
+
+
+def test_traffic_counts_errors_by_class_and_what_was_broken_off() -> None:
+    traffic = Traffic()
+    for status in (200, 204, 404, 429, 500, None):
+        traffic.add(status, 0.5, 10, 100)
+    assert (traffic.requests, traffic.seconds, traffic.received, traffic.sent) == (6, 3.0, 60, 600)
+    assert dict(traffic.errors) == {"4xx": 2, "5xx": 1, "aborted": 1}
