@@ -162,20 +162,22 @@ def test_tokens_that_are_refused(start: Start, provider: Scripted, upstream: Rec
     gateway = start()
     other = SigningKey.generate("ES256", kid="k")
     none = "eyJhbGciOiJub25lIn0." + provider.id_token().split(".")[1] + "."
-    for number, (claims, tokens, status, text) in enumerate((
-        ({"nonce": "another"}, {}, 400, "its nonce does not match"),
-        ({"nonce": None}, {}, 400, "its nonce does not match"),
-        ({"iss": "https://evil.example"}, {}, 403, "gives no access here"),
-        ({"aud": "other"}, {}, 400, "for another client"),
-        ({"exp": int(time.time()) - 5}, {}, 400, "has expired"),
-        ({"vm_access": {"tenant_id": "x"}}, {}, 403, "gives no access here"),
-        ({}, {"id_token": other.mint(FULL, iss=provider.url, sub="ann", aud="web")}, 403, "gives no access here"),
-        ({}, {"id_token": none}, 403, "gives no access here"),
-        ({}, {"id_token": None}, 502, "id_token: expected a string"),
-        ({}, {"refresh_token": "r" * 30000}, 502, "too large for cookies"),
-        ({}, {"error": "invalid_grant", "error_description": "the-secret"}, 400, "gave no token: invalid_grant"),
-        ({}, {"error": "<b>the-secret</b>"}, 502, "gave no token: unknown error"),
-    )):
+    for number, (claims, tokens, status, text) in enumerate(
+        (
+            ({"nonce": "another"}, {}, 400, "its nonce does not match"),
+            ({"nonce": None}, {}, 400, "its nonce does not match"),
+            ({"iss": "https://evil.example"}, {}, 403, "gives no access here"),
+            ({"aud": "other"}, {}, 400, "for another client"),
+            ({"exp": int(time.time()) - 5}, {}, 400, "has expired"),
+            ({"vm_access": {"tenant_id": "x"}}, {}, 403, "gives no access here"),
+            ({}, {"id_token": other.mint(FULL, iss=provider.url, sub="ann", aud="web")}, 403, "gives no access here"),
+            ({}, {"id_token": none}, 403, "gives no access here"),
+            ({}, {"id_token": None}, 502, "id_token: expected a string"),
+            ({}, {"refresh_token": "r" * 30000}, 502, "too large for cookies"),
+            ({}, {"error": "invalid_grant", "error_description": "the-secret"}, 400, "gave no token: invalid_grant"),
+            ({}, {"error": "<b>the-secret</b>"}, 502, "gave no token: unknown error"),
+        )
+    ):
         provider.claims, provider.tokens = claims, tokens
         browser = Browser()
         asked = begin(gateway, provider, browser)
@@ -244,7 +246,12 @@ def test_cookies_that_are_refused(start: Start, provider: Scripted, upstream: Re
         assert status({**first, name: second[name]}) == 401
         assert status({key: kept for key, kept in first.items() if key != name}) == 401
         assert status(first, f"; {name}={value}") == 401
-    assert status({"vmgateway-session.0": "5." + "A" * 3800, **{f"vmgateway-session.{n}": "A" * 3800 for n in range(1, 5)}}) == 401
+    assert (
+        status(
+            {"vmgateway-session.0": "5." + "A" * 3800, **{f"vmgateway-session.{n}": "A" * 3800 for n in range(1, 5)}}
+        )
+        == 401
+    )
     assert status({"vmgateway-session.0": "1." + "A" * 50000}) == 401
     assert status({f"vmgateway-session.{n}": "" for n in range(900)}) == 401
     assert upstream.requests == []
@@ -273,7 +280,9 @@ def test_what_other_sites_may_not_do(start: Start, provider: Scripted, upstream:
         ("POST", WRITE, {"Origin": gateway.url}, 200),
     ):
         upstream.forget()
-        answer = browser.ask(gateway.url + path, method, headers={"Accept": "*/*", **headers}, body="m=1" if method != "GET" else None)
+        answer = browser.ask(
+            gateway.url + path, method, headers={"Accept": "*/*", **headers}, body="m=1" if method != "GET" else None
+        )
         assert answer.status == status, (method, path, headers)
         assert len(upstream.requests) == (status == 200)
     assert gateway.metric("vmgateway_refusals_total", reason="cross_site") == 10
@@ -290,19 +299,25 @@ def test_a_header_wins_over_a_cookie(start: Start, provider: Scripted, upstream:
     answer = browser.ask(gateway.url + QUERY, headers={"Authorization": f"Bearer {mine}"})
     assert answer.status == 200
     assert upstream.requests[-1].argument("extra_label") == ["team=mine"]
+    assert answer.header("cache-control") is None
     assert browser.ask(gateway.url + QUERY, headers={"Authorization": "Bearer bad"}).status == 401
-    assert browser.ask(gateway.url + WRITE, "POST", headers={"Authorization": f"Bearer {mine}"}, body="m 1").status == 200
+    assert (
+        browser.ask(gateway.url + WRITE, "POST", headers={"Authorization": f"Bearer {mine}"}, body="m 1").status == 200
+    )
 
 
-def test_a_provider_that_is_down_delays_a_renewal(start: Start, provider: Scripted, upstream: RecordingUpstream) -> None:
+def test_a_provider_that_is_down_delays_a_renewal(
+    start: Start, provider: Scripted, upstream: RecordingUpstream
+) -> None:
     gateway, browser = start(), Browser()
-    provider.tokens["refresh_token"] = "r"
+    provider.tokens["refresh_token"] = "r"  # noqa: S105
     provider.claims["exp"] = int(time.time()) + 3
     log_in(gateway, provider, browser)
     provider.status = 503
     provider.tokens = {"error": "temporarily_unavailable"}
     renewed = gateway.wait_until(
-        lambda: (found := browser.ask(gateway.url + QUERY, headers=FETCH)).status == 307 and found, what="tries to renew"
+        lambda: (found := browser.ask(gateway.url + QUERY, headers=FETCH)).status == 307 and found,
+        what="tries to renew",
     )
     assert renewed.header("location") == QUERY
     assert [form["grant_type"] for form in provider.forms] == ["authorization_code", "refresh_token"]
@@ -310,9 +325,37 @@ def test_a_provider_that_is_down_delays_a_renewal(start: Start, provider: Script
     assert len(provider.forms) == 2, "the next attempt is later"
 
 
+def test_a_provider_that_is_down_when_a_token_has_ended(
+    start: Start, provider: Scripted, upstream: RecordingUpstream
+) -> None:
+    gateway, browser = start("-auth.leeway=3s"), Browser()
+    provider.tokens["refresh_token"] = "r"  # noqa: S105
+    provider.claims["exp"] = int(time.time()) - 1  # good for two seconds more
+    log_in(gateway, provider, browser)
+    stale = dict(browser.cookies[gateway.port])
+    provider.status = 503
+
+    def ended() -> bool:
+        browser.cookies[gateway.port] = dict(stale)
+        return browser.ask(gateway.url + QUERY, headers=FETCH).status == 503
+
+    gateway.wait_until(ended, what="cannot renew")
+    assert browser.cookies[gateway.port] == stale, "the session is not lost"
+    assert browser.ask(f"{gateway.url}/vmui/").status == 503
+    assert upstream.requests == []
+    provider.status = 200
+    provider.claims["exp"] = int(time.time()) + 600
+    gateway.wait_until(lambda: browser.ask(gateway.url + QUERY, headers=FETCH).status == 307, what="renews it")
+    assert browser.ask(gateway.url + QUERY, headers=FETCH).status == 200
+
+
 def test_access_tokens(start: Start, provider: Scripted, upstream: RecordingUpstream) -> None:
-    gateway = start("-login.tokenType=access", "-login.arguments=audience=metrics", "-login.scopes=openid,offline_access")
-    provider.tokens["access_token"] = provider.key.mint({"tenant_id": {}, "extra_labels": {"by": "access"}}, iss=provider.url)
+    gateway = start(
+        "-login.tokenType=access", "-login.arguments=audience=metrics", "-login.scopes=openid,offline_access"
+    )
+    provider.tokens["access_token"] = provider.key.mint(
+        {"tenant_id": {}, "extra_labels": {"by": "access"}}, iss=provider.url
+    )
     browser = Browser()
     asked = begin(gateway, provider, browser)
     assert (asked["audience"], asked["scope"]) == ("metrics", "openid offline_access")
@@ -323,7 +366,11 @@ def test_access_tokens(start: Start, provider: Scripted, upstream: RecordingUpst
 
 def test_other_methods_and_no_login(start: Start, provider: Scripted, upstream: RecordingUpstream) -> None:
     gateway = start()
-    for method, path, allow in (("HEAD", "/-/login", "GET"), ("POST", "/-/callback", "GET"), ("PUT", "/-/logout", "GET, POST")):
+    for method, path, allow in (
+        ("HEAD", "/-/login", "GET"),
+        ("POST", "/-/callback", "GET"),
+        ("PUT", "/-/logout", "GET, POST"),
+    ):
         answer = gateway.client().ask(method, path)
         assert (answer.status, answer.header("allow")) == (405, allow)
 

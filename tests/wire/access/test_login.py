@@ -89,6 +89,7 @@ def test_a_login_from_the_page_to_the_logout(start: Start, provider: OidcProvide
     assert len(arguments["state"]) == len(arguments["nonce"]) == len(arguments["code_challenge"]) == 43
     answer = browser.ask(gateway.url + QUERY, headers=FETCH)
     assert answer.status == 200
+    assert answer.header("cache-control") == shown.header("cache-control") == "private, no-cache"
     (page, query) = upstream.requests
     assert page.target == "/vmui/?x=1"
     assert query.argument("extra_label") == ["team=dev"]

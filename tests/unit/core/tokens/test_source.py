@@ -132,7 +132,8 @@ def test_as_bearer() -> None:
 # --- the cookie of a login -------------------------------------------------------------------------------------------
 
 COOKIE = TokenSource(
-    headers=(b"authorization", b"dd-api-key"), session=lambda headers: dict(headers).get(b"cookie", b"").decode() or None
+    headers=(b"authorization", b"dd-api-key"),
+    session=lambda headers: dict(headers).get(b"cookie", b"").decode() or None,
 )
 
 
