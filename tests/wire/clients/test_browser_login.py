@@ -12,7 +12,7 @@ import pytest
 from tests.support.wire.chromium import Chromium
 from tests.support.wire.logins import cookie_key, key_file
 from tests.support.wire.processes import Gateway, Program, free_port
-from tests.support.wire.servers import OidcProvider, VictoriaMetrics
+from tests.support.wire.servers import OidcProvider, Server, VictoriaMetrics
 from tests.support.wire.tokens import team
 from tests.support.wire.waiting import eventually
 from tests.wire.clients.test_browser import BACKEND, VMUI, Nginx
@@ -41,7 +41,7 @@ def status(browser: Chromium, path: str, **options: object) -> int:
 
 
 def start_login(
-    start_gateway: StartGateway, provider: OidcProvider, backend: Nginx, keys: Path, port: int, program: Program
+    start_gateway: StartGateway, provider: OidcProvider, backend: Server, keys: Path, port: int, program: Program
 ) -> Gateway:
     gateway = start_gateway(
         "-enable.auth",
@@ -123,6 +123,31 @@ def test_from_the_login_to_the_logout(
         assert not any(name.startswith("vmgateway-") for name in browser.cookies())
         browser.open(f"{gateway.url}/health")
         assert status(browser, f"/api/v1/query?query={metric}") == 401
+
+
+def test_the_page_of_a_release_that_has_vmui(
+    start_gateway: StartGateway,
+    victoria_metrics: VictoriaMetrics,
+    browser: Chromium,
+    metric: str,
+    program: Program,
+    tmp_path: Path,
+) -> None:
+    if victoria_metrics.client.get("/vmui/").status != 200:
+        pytest.skip("this release comes without vmui: name another in VICTORIA_METRICS")
+    now = int(time.time())
+    samples = (f'{metric}{{team="{name}"}} 1 {(now - 15 * number) * 1000}' for name in "ab" for number in range(20))
+    victoria_metrics.import_prometheus("".join(f"{line}\n" for line in samples))
+    port = free_port()
+    client = {"vm_access": team("a"), "redirect_uris": [f"http://127.0.0.1:{port}/-/callback"]}
+    with OidcProvider({}, {"web": client}) as provider:
+        keys = key_file(tmp_path / "keys", cookie_key())
+        gateway = start_login(start_gateway, provider, victoria_metrics, keys, port, program)
+        browser.open(f"{gateway.url}/vmui/#/?g0.expr={metric}&g0.tab=2")
+        cells = "Array.from(document.querySelectorAll('td'), cell => cell.innerText.trim())"
+        browser.wait_for(f"location.pathname === '/vmui/' && {cells}.includes({json.dumps(metric)})")
+        assert "a" in browser.evaluate(cells)
+        assert "b" not in browser.evaluate(cells), "the series of the other team"
 
 
 def test_a_stolen_cookie_after_the_key_was_replaced(

@@ -10,7 +10,7 @@ import pytest
 from tests.support.core import keys
 from tests.support.core.logins import NONCE, ORIGIN, id_token, jar, login, sent, session, verifier
 from vmgw_core.backends import Backend, BackendGroup
-from vmgw_core.enforcement import Policy, answer, rewrite, tenants_page
+from vmgw_core.enforcement import Cycle, Gateway, Policy, answer, rewrite, tenants_page
 from vmgw_core.enforcement.admission import admit, identify
 from vmgw_core.errors import CrossSite, MissingToken, Refusal, TokenExpired
 from vmgw_core.explain import explain
@@ -148,6 +148,14 @@ def test_who_is_led_to_a_login(target: str, headers: Headers, location: bytes | 
     assert answer(replace(POLICY, login=None), head(target, headers), refusal).status == 401
     assert answer(None, head(target, headers), refusal).status == 401
     assert answer(POLICY, head(target, headers), CrossSite("x")).status == 403
+
+
+def test_responses_to_a_session_are_private() -> None:
+    for headers, private in ((COOKIES, True), (((b"Authorization", b"x"), *COOKIES), False)):
+        cycle = Cycle(head(headers=headers), at=NOW, started=NOW)
+        assert not cycle.is_private
+        cycle.gateway = Gateway(policy=POLICY, clock=lambda: NOW)
+        assert cycle.is_private is private
 
 
 def test_an_explanation_tells_of_the_cookie() -> None:
