@@ -85,7 +85,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
         Explanation(in_force, process, cycles, lifecycle),
         keys,
         Backends(in_force, background),
-        ResponseHeaders(in_force),
+        ResponseHeaders(in_force, cycles),
         LimitsReload(in_force, background, reloads["limits"]),
         UsageRefresh(in_force, background, telemetry.registry),
         UsageExchange(in_force, background, process.worker, telemetry.registry),

@@ -45,7 +45,7 @@ _ROOT: Final = b"""<!DOCTYPE html>
 class StatusPages:
     """Serves ``/``, ``/health``, ``/-/…``, ``/ping``, ``/metrics``, ``/flags`` and ``/debug/pprof``.
 
-    ``login`` has the pages of the login, which it shows too. ``OPTIONS``, which asks for the CORS headers, is served for every path.
+    ``OPTIONS``, which asks for the CORS headers, is served for every path. ``login`` has the pages of the login.
     """
 
     def __init__(

@@ -1,24 +1,32 @@
 """Response headers of the flow lane: ``-http.header.*`` and ``-http.disableCORS``.
 
-Headers that name the backend's machine are always removed.
+Headers that name the backend's machine are always removed. What the session of a login has brought is not for caches.
 """
 
 from __future__ import annotations
 
 from mitmproxy.http import Headers, HTTPFlow
 
-from vmgw_addons.state import InForce
+from vmgw_addons.state import Cycles, InForce
+from vmgw_core.http import NOT_SHARED
 
 
 class ResponseHeaders:
     """Adds headers to every response, and removes some of backends' headers."""
 
-    def __init__(self, in_force: InForce) -> None:
+    def __init__(self, in_force: InForce, cycles: Cycles) -> None:
         self.in_force = in_force
+        self.cycles = cycles
 
     def responseheaders(self, flow: HTTPFlow) -> None:
-        edit = self.in_force.configured.header_edit
-        if flow.response is not None:
-            flow.response.headers = Headers(edit.apply(flow.response.headers.fields))
+        self.response(flow)
+        cycle = self.cycles.get(flow)
+        if flow.response is not None and cycle is not None and cycle.responding and cycle.is_private:
+            name, value = NOT_SHARED
+            flow.response.headers.add(name.decode(), value.decode())
 
-    response = responseheaders  # for the gateway's own responses; it changes nothing in a response edited before
+    def response(self, flow: HTTPFlow) -> None:
+        """Edit the gateway's own responses too. This changes nothing in a response edited before."""
+        if flow.response is not None:
+            edit = self.in_force.configured.header_edit
+            flow.response.headers = Headers(edit.apply(flow.response.headers.fields))

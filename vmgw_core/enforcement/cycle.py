@@ -178,6 +178,12 @@ class Cycle:
     def policy(self) -> Policy | None:
         return None if self.gateway is None else self.gateway.policy
 
+    @property
+    def is_private(self) -> bool:
+        """Whether the token was that of a login: caches keep responses to cookies, but not to ``Authorization``."""
+        policy = self.policy
+        return policy is not None and policy.token_source.may_be_cookie(self.head.headers)
+
     # Each event first sets the state to REFUSED, so that an exception ends the request.
 
     # --- the head --------------------------------------------------------------------------------------------------

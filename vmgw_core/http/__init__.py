@@ -26,13 +26,14 @@ from .head import (
     skip_empty_lines,
 )
 from .headers import Headers, facts_of, values_of
-from .responses import CORS, HeaderEdit, Response, refusal_response
+from .responses import CORS, NOT_SHARED, HeaderEdit, Response, refusal_response
 from .series_fetched import SeriesFetched
 
 __all__ = [
     "CORS",
     "MAX_ARGUMENTS",
     "MULTIPART",
+    "NOT_SHARED",
     "URLENCODED",
     "BodyReader",
     "ChunkedReader",

@@ -51,6 +51,9 @@ CORS: Final = (
 ``-http.disableCORS`` removes them (https://developer.mozilla.org/en-US/docs/Web/HTTP/CORS).
 """
 
+NOT_SHARED: Final = (b"Cache-Control", b"private, no-cache")
+"""Added to responses of backends that must not be given to somebody else, nor to the same browser after a logout."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:

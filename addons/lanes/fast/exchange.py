@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from vmgw_core.enforcement import Body, Cycle, State, UpstreamRequest
 from vmgw_core.errors import BackendFailure, Cause, InternalError, Refusal
-from vmgw_core.http import Response
+from vmgw_core.http import NOT_SHARED, Response
 from vmgw_core.tokens import KEY_WAIT
 
 from .connection import BackendConnection, HeaderLines, head_bytes
@@ -410,6 +410,8 @@ class Exchange:
             self.keep_alive = False
         client.sending()
         written = self.services.backend_head(head)
+        if self.cycle.is_private:
+            written += b"%b: %b\r\n" % NOT_SHARED
         if head.framing is Framing.CHUNKED or head.framing is Framing.CLOSE:
             if client.old:
                 self.keep_alive = False

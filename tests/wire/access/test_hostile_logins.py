@@ -162,22 +162,21 @@ def test_tokens_that_are_refused(start: Start, provider: Scripted, upstream: Rec
     gateway = start()
     other = SigningKey.generate("ES256", kid="k")
     none = "eyJhbGciOiJub25lIn0." + provider.id_token().split(".")[1] + "."
-    for number, (claims, tokens, status, text) in enumerate(
-        (
-            ({"nonce": "another"}, {}, 400, "its nonce does not match"),
-            ({"nonce": None}, {}, 400, "its nonce does not match"),
-            ({"iss": "https://evil.example"}, {}, 403, "gives no access here"),
-            ({"aud": "other"}, {}, 400, "for another client"),
-            ({"exp": int(time.time()) - 5}, {}, 400, "has expired"),
-            ({"vm_access": {"tenant_id": "x"}}, {}, 403, "gives no access here"),
-            ({}, {"id_token": other.mint(FULL, iss=provider.url, sub="ann", aud="web")}, 403, "gives no access here"),
-            ({}, {"id_token": none}, 403, "gives no access here"),
-            ({}, {"id_token": None}, 502, "id_token: expected a string"),
-            ({}, {"refresh_token": "r" * 30000}, 502, "too large for cookies"),
-            ({}, {"error": "invalid_grant", "error_description": "the-secret"}, 400, "gave no token: invalid_grant"),
-            ({}, {"error": "<b>the-secret</b>"}, 502, "gave no token: unknown error"),
-        )
-    ):
+    cases: list[tuple[dict[str, Any], dict[str, Any], int, str]] = [
+        ({"nonce": "another"}, {}, 400, "its nonce does not match"),
+        ({"nonce": None}, {}, 400, "its nonce does not match"),
+        ({"iss": "https://evil.example"}, {}, 403, "gives no access here"),
+        ({"aud": "other"}, {}, 400, "for another client"),
+        ({"exp": int(time.time()) - 5}, {}, 400, "has expired"),
+        ({"vm_access": {"tenant_id": "x"}}, {}, 403, "gives no access here"),
+        ({}, {"id_token": other.mint(FULL, iss=provider.url, sub="ann", aud="web")}, 403, "gives no access here"),
+        ({}, {"id_token": none}, 403, "gives no access here"),
+        ({}, {"id_token": None}, 502, "id_token: expected a string"),
+        ({}, {"refresh_token": "r" * 30000}, 502, "too large for cookies"),
+        ({}, {"error": "invalid_grant", "error_description": "the-secret"}, 400, "gave no token: invalid_grant"),
+        ({}, {"error": "<b>the-secret</b>"}, 502, "gave no token: unknown error"),
+    ]
+    for number, (claims, tokens, status, text) in enumerate(cases):
         provider.claims, provider.tokens = claims, tokens
         browser = Browser()
         asked = begin(gateway, provider, browser)
@@ -211,7 +210,8 @@ def test_redirects_stay_at_home(start: Start, provider: Scripted) -> None:
     gateway = start()
     for to in (
         "//evil.example", "/%5cevil.example", "/\\evil.example", "https://evil.example/", "/%252fevil.example",
-        "%2f%2fevil.example", "/%09/evil.example", "javascript:alert(1)", "/%0d%0aSet-Cookie:x=y", "", "/..//evil.example",
+        "%2f%2fevil.example", "/%09/evil.example", "javascript:alert(1)", "/%0d%0aSet-Cookie:x=y", "",
+        "/..//evil.example",
     ):  # fmt: skip
         answer = gateway.client().get(f"/-/login?to={to}", headers=PAGE)
         assert answer.status == 400, to
@@ -299,6 +299,7 @@ def test_a_header_wins_over_a_cookie(start: Start, provider: Scripted, upstream:
     answer = browser.ask(gateway.url + QUERY, headers={"Authorization": f"Bearer {mine}"})
     assert answer.status == 200
     assert upstream.requests[-1].argument("extra_label") == ["team=mine"]
+    assert answer.header("cache-control") is None
     assert browser.ask(gateway.url + QUERY, headers={"Authorization": "Bearer bad"}).status == 401
     assert (
         browser.ask(gateway.url + WRITE, "POST", headers={"Authorization": f"Bearer {mine}"}, body="m 1").status == 200
@@ -309,19 +310,42 @@ def test_a_provider_that_is_down_delays_a_renewal(
     start: Start, provider: Scripted, upstream: RecordingUpstream
 ) -> None:
     gateway, browser = start(), Browser()
-    provider.tokens["refresh_token"] = "r"
+    provider.tokens["refresh_token"] = "r"  # noqa: S105
     provider.claims["exp"] = int(time.time()) + 3
     log_in(gateway, provider, browser)
     provider.status = 503
     provider.tokens = {"error": "temporarily_unavailable"}
-    renewed = gateway.wait_until(
-        lambda: (found := browser.ask(gateway.url + QUERY, headers=FETCH)).status == 307 and found,
-        what="tries to renew",
+    gateway.wait_until(
+        lambda: browser.ask(gateway.url + QUERY, headers=FETCH).header("location") == QUERY, what="tries to renew"
     )
-    assert renewed.header("location") == QUERY
     assert [form["grant_type"] for form in provider.forms] == ["authorization_code", "refresh_token"]
     assert browser.ask(gateway.url + QUERY, headers=FETCH).status in (200, 401), "it is good until its token ends"
     assert len(provider.forms) == 2, "the next attempt is later"
+
+
+def test_a_provider_that_is_down_when_a_token_has_ended(
+    start: Start, provider: Scripted, upstream: RecordingUpstream
+) -> None:
+    gateway, browser = start("-auth.leeway=3s"), Browser()
+    provider.tokens["refresh_token"] = "r"  # noqa: S105
+    provider.claims["exp"] = int(time.time()) - 1  # good for two seconds more
+    log_in(gateway, provider, browser)
+    stale = dict(browser.cookies[gateway.port])
+    provider.status = 503
+
+    def ended() -> bool:
+        browser.cookies[gateway.port] = dict(stale)
+        return browser.ask(gateway.url + QUERY, headers=FETCH).status == 503
+
+    gateway.wait_until(ended, what="cannot renew")
+    upstream.forget()
+    assert browser.cookies[gateway.port] == stale, "the session is not lost"
+    assert browser.ask(f"{gateway.url}/vmui/").status == 503
+    assert upstream.requests == []
+    provider.status = 200
+    provider.claims["exp"] = int(time.time()) + 600
+    gateway.wait_until(lambda: browser.ask(gateway.url + QUERY, headers=FETCH).status == 307, what="renews it")
+    assert browser.ask(gateway.url + QUERY, headers=FETCH).status == 200
 
 
 def test_access_tokens(start: Start, provider: Scripted, upstream: RecordingUpstream) -> None:

@@ -31,7 +31,7 @@ def ports() -> list[int]:
 @pytest.fixture(scope="module")
 def provider(ports: list[int]) -> Iterator[OidcProvider]:
     uris = [f"http://127.0.0.1:{port}{prefix}/-/callback" for port in ports for prefix in ("", "/metrics")]
-    logins = {
+    logins: dict[str, dict[str, object]] = {
         "web": {"vm_access": team("dev"), "redirect_uris": uris},
         "short": {"vm_access": team("dev"), "redirect_uris": uris, "lifetime": LIFETIME},
     }
@@ -40,6 +40,20 @@ def provider(ports: list[int]) -> Iterator[OidcProvider]:
 
 
 Start = Callable[..., Gateway]
+
+
+def login_flags(provider: OidcProvider, backend: str, port: int, keys: Path, client: str = "web") -> list[str]:
+    return [
+        "-enable.auth",
+        f"-read.url={backend}",
+        f"-write.url={backend}",
+        f"-auth.oidcDiscoveryEndpoints={provider.discovery_url}",
+        f"-login.oidcIssuer={provider.issuer}",
+        f"-login.url=http://127.0.0.1:{port}",
+        f"-login.clientID={client}",
+        f"-login.clientSecret={provider.secret(client)}",
+        f"-login.cookieKeyFile={keys}",
+    ]
 
 
 @pytest.fixture
@@ -57,20 +71,9 @@ def start(
         *flags: str, client: str = "web", keys: Path | None = None, number: int = 0, of: OidcProvider = provider
     ) -> Gateway:
         port = ports[number]
-        gateway = start_gateway(
-            "-enable.auth",
-            f"-read.url={upstream.url}",
-            f"-write.url={upstream.url}",
-            f"-auth.oidcDiscoveryEndpoints={of.discovery_url}",
-            f"-login.oidcIssuer={of.issuer}",
-            f"-login.url=http://127.0.0.1:{port}",
-            f"-login.clientID={client}",
-            f"-login.clientSecret={of.secret(client)}",
-            f"-login.cookieKeyFile={keys or key_file(tmp_path / 'keys', cookie_key())}",
-            *flags,
-            port=port,
-            program=program,
-        )
+        file = keys or key_file(tmp_path / "keys", cookie_key())
+        own = login_flags(of, upstream.url, port, file, client)
+        gateway = start_gateway(*own, *flags, port=port, program=program)
         gateway.wait_until(lambda: gateway.metric("vmgateway_keys_loaded") > 0, what="has the keys of the provider")
         return gateway
 
@@ -89,6 +92,7 @@ def test_a_login_from_the_page_to_the_logout(start: Start, provider: OidcProvide
     assert len(arguments["state"]) == len(arguments["nonce"]) == len(arguments["code_challenge"]) == 43
     answer = browser.ask(gateway.url + QUERY, headers=FETCH)
     assert answer.status == 200
+    assert answer.header("cache-control") == shown.header("cache-control") == "private, no-cache"
     (page, query) = upstream.requests
     assert page.target == "/vmui/?x=1"
     assert query.argument("extra_label") == ["team=dev"]
@@ -225,6 +229,68 @@ def test_replicas_share_a_session(start: Start, upstream: RecordingUpstream, tmp
     browser.cookies[second.port] = dict(browser.cookies[first.port])
     assert browser.ask(second.url + QUERY, headers=FETCH).status == 200
     assert upstream.requests[-1].argument("extra_label") == ["team=dev"]
+
+
+@pytest.mark.parametrize("program", ["vmgateway"], indirect=True)
+def test_workers_share_a_session(start: Start, upstream: RecordingUpstream) -> None:
+    gateway, browser = start("-workers=2"), Browser()
+    assert browser.open(f"{gateway.url}/vmui/").status == 200
+    for _ in range(20):  # each over a connection of its own
+        assert browser.ask(gateway.url + QUERY, headers=FETCH).status == 200
+    assert {each.path for each in upstream.requests} == {"/vmui/", "/api/v1/query"}
+
+
+class BelowPrefix(Gateway):
+    """All its paths begin with /metrics."""
+
+    def is_ready(self) -> bool:
+        return self.client().get("/metrics/-/ready").status == 200
+
+
+def test_below_a_prefix(
+    provider: OidcProvider, upstream: RecordingUpstream, ports: list[int], program: Program, tmp_path: Path
+) -> None:
+    port = ports[0]
+    flags = login_flags(provider, upstream.url, port, key_file(tmp_path / "keys", cookie_key()))
+    with BelowPrefix(*flags, "-http.pathPrefix=/metrics", port=port, program=program) as gateway:
+        browser = Browser()
+        assert browser.open(f"{gateway.url}/metrics/vmui/").status == 200
+        assert upstream.requests[-1].path == "/vmui/"
+        assert browser.ask(f"{gateway.url}/-/login").status == 404
+        assert browser.ask(f"{gateway.url}/metrics/-/login?to=/vmui/").status == 400
+
+
+class Saving(Gateway):
+    """mitmdump that saves all flows."""
+
+    @property
+    def file(self) -> Path:
+        return self.directory / "flows"
+
+    def command(self) -> list[str]:
+        return [*super().command(), "-w", str(self.file)]
+
+
+def test_mitmdump_saves_no_session(
+    provider: OidcProvider, upstream: RecordingUpstream, ports: list[int], tmp_path: Path
+) -> None:
+    port = ports[0]
+    flags = login_flags(provider, upstream.url, port, key_file(tmp_path / "keys", cookie_key()))
+    with Saving(*flags, port=port, program="mitmdump") as gateway:
+        gateway.wait_until(lambda: gateway.metric("vmgateway_keys_loaded") > 0, what="has the keys of the provider")
+        browser = Browser()
+        assert browser.open(f"{gateway.url}/vmui/").status == 200
+        session = browser.cookies[port]["vmgateway-session.0"]
+        browser.open(f"{gateway.url}/-/logout", "POST", headers={**FETCH, "Origin": gateway.url})
+        assert browser.cookies[port] == {}
+        gateway.stop()
+        saved = gateway.file.read_bytes()
+    assert b"/-/callback" in saved
+    urls = " ".join(browser.visited)
+    for secret in (session, *re.findall(r"[?&](?:code|id_token_hint)=([^&]+)", urls)):
+        assert secret.rpartition(".")[2][:40].encode() not in saved
+    assert b"vmgateway-session" not in saved
+    assert b"vmgateway-login" not in saved
 
 
 def test_a_refusal_of_the_user_is_told(start: Start, ports: list[int], upstream: RecordingUpstream) -> None:

@@ -47,7 +47,7 @@ def test_headers_of_flags_are_in_every_answer_and_no_backend_names_its_machine()
     state, flow = configured(**{"http.header.hsts": "max-age=1", "http.disableCORS": "true"}), asked()
     flow.response = tutils.tresp()
     flow.response.headers.update({"X-Server-Hostname": "db-1", "Access-Control-Allow-Origin": "*", "X-Kept": "1"})
-    addon = ResponseHeaders(state.in_force)
+    addon = ResponseHeaders(state.in_force, state.cycles)
     addon.responseheaders(flow)
     addon.response(flow)
     assert flow.response.headers.get_all("Strict-Transport-Security") == ["max-age=1"]

@@ -101,7 +101,7 @@ def test_tokens_that_are_too_large() -> None:
 
 
 def test_nothing_shows_a_secret() -> None:
-    shown = repr((session(id_token="hint"), pending(), LOGIN))
+    shown = repr((session(id_token="hint"), pending(), LOGIN))  # noqa: S106
     for secret in (session().token, "'r'", "hint", "the-nonce", "v" * 64, "s" * 43):
         assert secret not in shown
 
@@ -272,8 +272,8 @@ def test_keys_are_needed() -> None:
 def test_a_refresh() -> None:
     newer = id_token(exp=keys.NOW + 1200, nonce=None)
     found = LOGIN.accept({"id_token": newer, "refresh_token": "s"}, verifier(), session(), NOW)
-    assert found == session(token=newer, refresh_token="s", refresh_at=NOW + 1140)
-    assert LOGIN.accept({"id_token": newer}, verifier(), session(), NOW).refresh_token == "r"
+    assert found == session(token=newer, refresh_token="s", refresh_at=NOW + 1140)  # noqa: S106
+    assert LOGIN.accept({"id_token": newer}, verifier(), session(), NOW).refresh_token == "r"  # noqa: S105
     with pytest.raises(LoginFailed, match="of another user"):
         LOGIN.accept({"id_token": id_token(sub="bob")}, verifier(), session(), NOW)
     with pytest.raises(LoginFailed, match="no ID token"):
@@ -283,7 +283,7 @@ def test_a_refresh() -> None:
 
 
 def test_a_refresh_of_an_access_token() -> None:
-    one, before = login(access_token=True), session(id_token="the hint")
+    one, before = login(access_token=True), session(id_token="the hint")  # noqa: S106
     access = keys.sign(keys.claims(exp=keys.NOW + 300), keys.ec_key())
     found = one.accept({"access_token": access}, verifier(), before, NOW)
     assert (found.token, found.id_token, found.refresh_token) == (access, "the hint", "r")

@@ -43,7 +43,7 @@ def test_all_that_is_read() -> None:
 
 def test_http_on_loopback() -> None:
     assert (
-        read_provider(document("http://127.0.0.1:1"), "http://127.0.0.1:1").token_endpoint == "http://127.0.0.1:1/token"
+        read_provider(document("http://127.0.0.1:1"), "http://127.0.0.1:1").token_endpoint == "http://127.0.0.1:1/token"  # noqa: S105
     )
 
 
@@ -53,10 +53,10 @@ def test_http_on_loopback() -> None:
         (b"<html>", "not valid JSON"),
         (b"{}", "issuer: missing"),
         (document(token_endpoint=1), "expected a string"),
-        (document(token_endpoint_auth_methods_supported="post"), "expected a list"),
+        (document(token_endpoint_auth_methods_supported="post"), "expected a list"),  # noqa: S106
         (document("https://evil.example"), "its issuer is not the one in -login.oidcIssuer"),
         (document(ISSUER + "/"), "its issuer is not the one in -login.oidcIssuer"),
-        (document(token_endpoint="http://sso.example/token"), "an endpoint is not an https URL"),
+        (document(token_endpoint="http://sso.example/token"), "an endpoint is not an https URL"),  # noqa: S106
         (document(authorization_endpoint="javascript:alert(1)"), "an endpoint is not an https URL"),
         (document(end_session_endpoint="/end"), "an endpoint is not an https URL"),
         (document(revocation_endpoint="https:///x"), "an endpoint is not an https URL"),
