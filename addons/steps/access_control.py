@@ -14,13 +14,24 @@ from mitmproxy.http import HTTPFlow
 from vmgw_addons.sources import KeyRefresh, PasswordChecks
 from vmgw_addons.state import Cycles, InForce, hide_token
 from vmgw_core.enforcement import Cycle, Policy, State, answer
-from vmgw_core.errors import BadSignature, Refusal, SignatureNotChecked, TokenRefused, UnknownKey
+from vmgw_core.errors import (
+    BadSignature,
+    PasswordUnchecked,
+    Refusal,
+    SignatureNotChecked,
+    TokenRefused,
+    UnknownKey,
+)
 from vmgw_core.http import Response, check_fields
 from vmgw_core.tokens import KEY_WAIT
 
 from .flow_responses import respond
 
 logger = logging.getLogger(__name__)
+
+
+def _nobody() -> None:
+    """Wait for nothing."""
 
 
 class AccessControl:
@@ -32,7 +43,7 @@ class AccessControl:
         cycles: Cycles,
         keys: KeyRefresh,
         passwords: PasswordChecks,
-        gate: Callable[[Client], asyncio.Event] | None = None,
+        gate: Callable[[Client], asyncio.Event] = lambda client: asyncio.Event(),
     ) -> None:
         """``gate`` returns the event of a client of the flow lane that must be set for reading from it."""
         self.in_force = in_force
@@ -54,24 +65,26 @@ class AccessControl:
         try:
             # The check of HTTP/1.1 heads has not seen HTTP/2, nor what addons changed since.
             check_fields(cycle.head, self.in_force.configured.limits.head)
-            fetched = asyncio.Event()
-            if not self.authorize(cycle, fetched.set):
+            done = asyncio.Event()
+            http2 = flow.client_conn.alpn == b"h2"
+            # HTTP/2 streams share a connection, so one that waits must not hold up its connection, nor fill memory.
+            waiter = None if http2 and cycle.head.has_body else done.set
+            if not self.authorize(cycle, waiter):
                 self.checking[flow] = cycle
-                return self.wait(flow, cycle, fetched)
+                return self.wait(flow, cycle, done, asyncio.Event() if http2 else self.gate(flow.client_conn))
         except Refusal as refusal:
             respond(flow, self.refuse(cycle, refusal))
         return None
 
-    async def wait(self, flow: HTTPFlow, cycle: Cycle, fetched: asyncio.Event) -> None:
-        """Decide after that is done, or after ``KEY_WAIT``. Until then, nothing is read from the client."""
-        reading = asyncio.Event() if self.gate is None else self.gate(flow.client_conn)
+    async def wait(self, flow: HTTPFlow, cycle: Cycle, done: asyncio.Event, reading: asyncio.Event) -> None:
+        """Decide after that is done, or after ``KEY_WAIT``. Until then ``reading`` is cleared."""
         reading.clear()
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(KEY_WAIT):
                     while cycle.state is State.CHECKING:
-                        await fetched.wait()
-                        fetched.clear()
+                        await done.wait()
+                        done.clear()
                         if cycle.state is State.CHECKING:
                             self.recheck(cycle)
             if cycle.state is State.CHECKING:
@@ -87,8 +100,8 @@ class AccessControl:
         if cycle is not None:  # the client has left
             cycle.end()
 
-    def authorize(self, cycle: Cycle, waiter: Callable[[], None]) -> bool:
-        """Decide on the head. Return False if it must wait: see ``Cycle.authorize``."""
+    def authorize(self, cycle: Cycle, waiter: Callable[[], None] | None) -> bool:
+        """Decide on the head. Return False if it must wait: see ``Cycle.authorize``. ``waiter`` None: it cannot."""
         if cycle.authorize(self.in_force.configured.gateway, waiter):
             return True
         self.begin(cycle.policy)
@@ -108,7 +121,7 @@ class AccessControl:
         return False
 
     def refuse(self, cycle: Cycle, refusal: Refusal) -> Response:
-        """Return the response to a refusal. Log it, and fetch keys if the token's key is not known."""
+        """Return the response to a refusal. Log it, and fetch the key or check the password that is not known yet."""
         policy = cycle.policy
         if isinstance(refusal, SignatureNotChecked):  # the cycle drops its cause
             logger.error(f"a request failed: {refusal.message}", exc_info=refusal.__cause__)
@@ -116,6 +129,9 @@ class AccessControl:
         tell_why = policy is not None and policy.tell_why
         if isinstance(refusal, UnknownKey | BadSignature) and not cycle.checked:
             self.keys.unknown_key()
+        if isinstance(refusal, PasswordUnchecked) and refusal.attempt is not None and not cycle.checked:
+            refusal.attempt.wait(_nobody, time.time())  # so that the next request need not wait
+            self.begin(policy)
         if tell_why and isinstance(refusal, TokenRefused):
             # repr: the message may quote the client, and must not start another line.
             logger.warning(f"token refused: {refusal.code}: {refusal.message!r}, client {cycle.head.client}")

@@ -15,7 +15,7 @@ from typing import Final, Self
 MAX_PASSWORD: Final = 1024
 """Bytes of the longest password."""
 
-_LOG_N: Final = 15  # 32 MiB, and some 60 ms
+_LOG_N: Final = 15  # 32 MiB, and some 0.1 s
 _BLOCK: Final = 8
 _SIZE: Final = 32
 _LEAST_SALT: Final = 16
@@ -60,7 +60,7 @@ class PasswordHash:
         return PasswordHash(log_n=self.log_n, p=self.p, salt=seed[:_SIZE], digest=b"")
 
     def matches(self, password: bytes) -> bool:
-        """Compute the hash of ``password``, and compare in constant time. Takes 60 milliseconds or more."""
+        """Compute the hash of ``password``, and compare in constant time. Takes 0.1 seconds or more."""
         return hmac.compare_digest(_scrypt(password, self.salt, self.log_n, self.p), self.digest)
 
     def __str__(self) -> str:

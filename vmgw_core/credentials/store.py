@@ -21,7 +21,7 @@ from vmgw_core.tokens import BasicCredentials, Token
 
 from .passwords import PasswordHash, check_password
 
-MAX_ATTEMPTS: Final = 32
+MAX_ATTEMPTS: Final = 16
 """Passwords that may wait to be checked."""
 MAX_WAITING: Final = 256
 """Requests that may wait for one password."""

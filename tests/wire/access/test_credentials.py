@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.wire.certificates import Authority
 from tests.support.wire.processes import Gateway, Program, run_command, vmgateway_command
 from tests.support.wire.raw import RawClient
+from tests.support.wire.tls import TLSGateway, needs_http2
 from tests.support.wire.tokens import SPEC_READ, SigningKey, team
 from tests.support.wire.upstream import RecordingUpstream, Reply
 from tests.support.wire.waiting import HANGS
@@ -398,3 +400,39 @@ def test_a_capture_holds_no_secret(start: Callable[..., Gateway], files: Files, 
     data = capture.read_bytes()
     for secret in (API_KEY, DIGEST, "secret", basic("jörg", "secret")["Authorization"][6:]):
         assert secret.encode() not in data
+
+
+@needs_http2
+def test_streams_of_one_connection_wait_for_their_passwords(
+    files: Files, upstream: RecordingUpstream, authority: Authority
+) -> None:
+    certificate = authority.issue("localhost")
+    tls = ("-tls", f"-tlsCertFile={certificate.cert}", f"-tlsKeyFile={certificate.key}", "-http.enableHTTP2")
+    with TLSGateway(*files.flags, f"-read.url={upstream.url}", f"-write.url={upstream.url}", *tls) as gateway:
+        url = f"https://localhost:{gateway.port}"
+        curl = [
+            "curl",
+            "-sS",
+            "--http2",
+            "--cacert",
+            str(authority.cert),
+            "-Z",
+            "-w",
+            "%{http_version} %{http_code}\\n",
+        ]
+        right, wrong = (f"{url}{PATH}?number={number}" for number in (1, 2))
+        command = [*curl, "-u", "jörg:secret", right, "-o", "/dev/null", "--next", "-sS", "--http2"]
+        command += ["--cacert", str(authority.cert), "-w", "%{http_version} %{http_code}\\n"]
+        command += ["-u", "jörg:wrong", wrong, "-o", "/dev/null"]
+        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=HANGS).stdout
+        assert sorted(told.splitlines()) == ["2 200", "2 401"]
+        assert [request.argument("number") for request in upstream.requests] == [["1"]]
+        # A body would fill memory or hold up the connection: it is told to come back, and is known by then.
+        upload = [*curl, "-u", f"grafana:{PASSWORD}", "--data-binary", "m 1", f"{url}{WRITE}", "-o", "/dev/null"]
+
+        def uploaded() -> str:
+            return subprocess.run(upload, capture_output=True, text=True, check=True, timeout=HANGS).stdout
+
+        assert uploaded() == "2 429\n"
+        gateway.wait_until(lambda: uploaded() == "2 200\n", what="has checked the password")
+        assert upstream.requests[-1].body == b"m 1"

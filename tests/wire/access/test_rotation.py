@@ -97,6 +97,20 @@ def test_a_body_that_arrives_meanwhile_is_kept(
     assert upstream.requests[0].body == rows
 
 
+def test_an_upload_is_not_read_while_its_key_is_awaited(start: Callable[..., Gateway], provider: Provider) -> None:
+    gateway = start(f"-auth.jwksEndpoints={provider.server.url}")
+    new = provider.rotate()
+    provider.gate = threading.Event()
+    memory = gateway.rss()
+    with RawClient(gateway.port, timeout=0.3) as client:
+        head = f"POST /api/v1/import/prometheus HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {new.mint()}\r\n"
+        client.send(f"{head}Content-Length: {1 << 30}\r\n\r\n".encode())
+        sent = client.send_until_refused(b"x" * 65536, 256 << 20)
+    assert sent < 64 << 20
+    assert gateway.rss() - memory < 24 << 20
+    provider.gate.set()
+
+
 @pytest.mark.parametrize("hangs", [False, True], ids=["has no such key", "hangs"])
 def test_unknown_keys_are_refused_in_time_and_cause_no_more_fetches(
     start: Callable[..., Gateway], provider: Provider, upstream: RecordingUpstream, hangs: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,22 @@ SECTIONS: Final = {
     for section in re.split(r"^#+ ", DOCUMENT, flags=re.MULTILINE)
     if "```text" in section
 }
+
+
+def test_the_file_of_credentials(tmp_path: Path) -> None:
+    [text] = re.findall(r"```yaml credentials\n(.*?)```", DOCUMENT, re.DOTALL)
+    credentials, policy = tmp_path / "credentials.yaml", tmp_path / "policy.yaml"
+    credentials.write_text(text)
+    policy.write_text(SECTIONS["Access by claims"]["yaml policy"])
+    flags = ("-clusterMode", f"-auth.credentialsFile={credentials}", f"-auth.policy={policy}")
+    by_key = "--token=vmgw_KUSmLGqat4CM-RsrnHpbdJIpRbzMheRwC5b66QiiJkQ"
+    done = run_command("explain", *flags, by_key, "POST /insert/1:0/prometheus/api/v1/import/prometheus")
+    assert "key vmagent-eu, as -auth.credentialsFile says" in done.stdout
+    assert "label  region=eu" in done.stdout
+    basic = "Authorization: Basic " + base64.b64encode(b"grafana:correct horse battery staple").decode()
+    done = run_command("explain", *flags, "-H", basic, "GET /select/1:0/prometheus/api/v1/labels")
+    assert "user grafana, as -auth.credentialsFile says" in done.stdout
+    assert "by -auth.policy: teams\n  tenant 1:0, mode read\n  label  team=web\n" in done.stdout
 
 
 def test_there_is_one_for_each_provider() -> None:

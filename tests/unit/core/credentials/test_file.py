@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import textwrap
+from contextlib import suppress
 from hashlib import sha256
 from unittest.mock import Mock
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.each import each
 from vmgw_core.access import read_access_policy
@@ -143,3 +146,11 @@ def test_a_file_that_is_not_valid(text: str, message: str) -> None:
         read(textwrap.dedent(text))
     assert str(caught.value).startswith(f"file{message}" if message.startswith(":") else f"file, line {message}")
     assert HASH[-20:] not in str(caught.value)
+
+
+@given(
+    st.binary(max_size=200) | st.text(max_size=200) | st.sampled_from([FILE[:cut] for cut in range(0, len(FILE), 7)])
+)
+def test_any_bytes_are_credentials_or_an_error(text: bytes | str) -> None:
+    with suppress(ConfigurationError):
+        assert read_credentials(text, "file", grants=read_access_policy(POLICY, "p").grants, seed=bytes(32)) is not None
