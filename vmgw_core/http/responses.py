@@ -44,9 +44,12 @@ _DROPPED_BY_WRITERS: Final = {400: 403, 409: 403, 415: 403}
 CORS: Final = (
     (b"Access-Control-Allow-Origin", b"*"),
     (b"Access-Control-Allow-Methods", b"*"),
-    (b"Access-Control-Allow-Headers", b"*"),
+    (b"Access-Control-Allow-Headers", b"*, Authorization"),
 )
 """Headers that let pages of other origins read a response, without credentials, as VictoriaMetrics sends them.
+
+VictoriaMetrics needs no ``Authorization``, which the star does not stand for
+(https://fetch.spec.whatwg.org/#cors-non-wildcard-request-header-name).
 
 ``-http.disableCORS`` removes them (https://developer.mozilla.org/en-US/docs/Web/HTTP/CORS).
 """

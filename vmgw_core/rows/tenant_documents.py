@@ -81,19 +81,25 @@ def datadog_v2_rows(data: bytes, _: Tenants) -> Iterator[Row]:
 def opentelemetry_rows(data: bytes, tenants: Tenants) -> Iterator[Row]:
     """Read the points of an OpenTelemetry message, whose metadata is always for 0:0.
 
-    Settings of vminsert leave out attributes of resources or scopes. The row is then for 0:0, which the token must
-    grant anyhow, unless one of the two labels is left out. So both must be at the same place.
+    A setting of vminsert leaves out attributes of resources. The row is then for 0:0, which the token must grant
+    anyhow, unless only one of the two labels is left out. So both must be at the same place. v1.150 writes
+    ``scope.attributes.`` before the names of a scope's attributes, so they may not name a tenant.
     """
     _check_size(data)
     for encoded in parse(_CLASSES, "ExportMetricsServiceRequest", data).resource_metrics:
         resource = parse(_CLASSES, "ResourceMetrics", encoded)
         for scope_metrics in resource.scope_metrics:
             scope = parse(_CLASSES, "ScopeMetrics", scope_metrics)
-            outer = [_attributes(_only(resource.resource)), _attributes(_only(scope.scope))]
+            if _attributes(_only(scope.scope)):
+                raise unclear("an attribute of a scope names a tenant")
+            outer = _attributes(_only(resource.resource))
             for metric in scope.metrics:
                 tenants.check_default("metadata of OpenTelemetry")
                 for point in _points(metric):
-                    yield _together(*outer, _attributes(point))
+                    inner = _attributes(point)
+                    if outer and inner:
+                        raise unclear("vm_account_id and vm_project_id must both be in the resource or in the point")
+                    yield outer or inner
 
 
 _KINDS: Final = {
@@ -136,13 +142,6 @@ def _text(value: Any) -> bytes | None:  # noqa: ANN401
     texts = [*value.text, *(str(number).encode() for number in value.integer)]
     others = (value.truth, value.double, value.list, value.map, value.bytes)
     return texts[0] if len(texts) == 1 and not any(others) else None
-
-
-def _together(*places: Labels) -> Labels:
-    filled = [labels for labels in places if labels]
-    if len(filled) > 1:
-        raise unclear("vm_account_id and vm_project_id must be at one place: the resource, the scope or the point")
-    return filled[0] if filled else []
 
 
 # --- JSON documents --------------------------------------------------------------------------------------------------

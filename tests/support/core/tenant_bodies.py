@@ -60,7 +60,8 @@ def influx(pairs: Pairs) -> bytes:
 
 def an_object(pairs: Pairs) -> str:
     """A JSON object, with all its keys."""
-    return "{%s}" % ",".join(f"{json.dumps(name)}:{json.dumps(value)}" for name, value in pairs)
+    members = ",".join(f"{json.dumps(name)}:{json.dumps(value)}" for name, value in pairs)
+    return f"{{{members}}}"
 
 
 def json_line(pairs: Pairs) -> bytes:
@@ -76,7 +77,7 @@ def native(pairs: Pairs) -> bytes:
     start = varint(2 * TIME * 1000)  # in zigzag
     # One row: first and last timestamp, first value, number, scale, two types (constant), precision, no further data.
     block = start + start + varint(2) + varint(1) + varint(0) + b"\x03\x03\x40" + b"\x00\x00"
-    return struct.pack(">QQ", 1 << 63, (1 << 63) + 2 * TIME * 1000) + sized(name) + sized(block)
+    return struct.pack(">QQ", 0, 2 * TIME * 1000) + sized(name) + sized(block)
 
 
 def csv_target(pairs: Pairs) -> str:
@@ -144,10 +145,6 @@ def of_resources(pairs: Pairs) -> bytes:
     return telemetry(texts(1, pairs), b"", b"")
 
 
-def of_scopes(pairs: Pairs) -> bytes:
-    return telemetry(b"", texts(3, pairs), b"")
-
-
 def opentsdb(pairs: Pairs) -> bytes:
     return f'{{"metric":"m","timestamp":{TIME},"value":1,"tags":{an_object(pairs)}}}'.encode()
 
@@ -189,7 +186,6 @@ PROTOCOLS: Final = (
     Protocol(name="DataDog sketches", target="datadog/api/beta/sketches", write=sketch),
     Protocol(name="OpenTelemetry points", target="opentelemetry/v1/metrics", write=of_points, default=True),
     Protocol(name="OpenTelemetry resources", target="opentelemetry/api/v1/push", write=of_resources, default=True),
-    Protocol(name="OpenTelemetry scopes", target="opentelemetry/v1/metrics", write=of_scopes, default=True),
     Protocol(name="OpenTSDB", target="opentsdb/api/put", write=opentsdb, served=False),
     Protocol(name="New Relic", target="newrelic/infra/v2/metrics/events/bulk", write=new_relic),
     Protocol(

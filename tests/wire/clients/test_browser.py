@@ -22,7 +22,7 @@ from tests.support.wire.deployment import DEPLOYMENT, TEMPORARY
 from tests.support.wire.processes import REPOSITORY, Gateway, find_program
 from tests.support.wire.servers import Server, VictoriaMetrics
 from tests.support.wire.tokens import SigningKey, team, tenant
-from tests.support.wire.upstream import RecordingUpstream
+from tests.support.wire.upstream import RecordingUpstream, Reply
 from tests.support.wire.waiting import HANGS
 from tests.wire.conftest import StartGateway
 
@@ -166,3 +166,72 @@ def test_what_comes_of_each_request_of_vmui(
                 assert received.body == (body.removesuffix(b"&trace=1") if client is filtered or prefix else body)
                 bound = "extra_label=team%3Ddev" in received.target
                 assert bound is (client is filtered and "/api/v1/" in path), path
+
+
+OTHER_ORIGIN: Final = """<!DOCTYPE html><pre id=out>pending</pre><script>
+async function ask(path, options) {
+    try {
+        const answer = await fetch("GATEWAY" + path, options);
+        return answer.status + " " + (await answer.text()).slice(0, 80);
+    } catch (error) { return "blocked"; }
+}
+(async () => {
+    const own = {Authorization: "Bearer TOKEN"}, form = {"Content-Type": "application/x-www-form-urlencoded"};
+    const answers = [
+        await ask("/api/v1/query?query=1", {headers: own}),
+        await ask("/api/v1/query", {method: "POST", headers: {...own, ...form}, body: "query=2"}),
+        await ask("/api/v1/import/prometheus", {method: "PUT", headers: own, body: "m 1"}),
+        await ask("/api/v1/query?query=1", {headers: {Authorization: "Bearer x"}}),
+        await ask("/tags/tagSeries", {method: "POST", headers: own}),
+        await ask("/api/v1/query?query=3", {headers: own}),
+        await ask("/api/v1/query?query=1", {headers: own, credentials: "include"}),
+    ];
+    document.getElementById("out").textContent = answers.join("|");
+})();
+</script>"""
+"""A page that asks the gateway from another origin, where a token needs a preflight."""
+
+
+@pytest.mark.parametrize("lane", ["fast", "flow"])
+@pytest.mark.parametrize("cors", [True, False], ids=["CORS", "no CORS"])
+def test_a_page_of_another_origin_reads_answers_and_errors(
+    start_gateway: StartGateway,
+    upstream: RecordingUpstream,
+    key: SigningKey,
+    key_file: Path,
+    tmp_path: Path,
+    lane: str,
+    *,
+    cors: bool,
+) -> None:
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("limits: [{type: queries, value: 2}]")
+    urls = (f"-read.url={upstream.url}", f"-write.url={upstream.url}", f"-auth.publicKeyFiles={key_file}")
+    flags = (
+        "-enable.rateLimit",
+        f"-ratelimit.config={limits}",
+        f"-lane={lane}",
+        *(() if cors else ("-http.disableCORS",)),
+    )
+    gateway = start_gateway("-enable.auth", *urls, *flags)
+    html = OTHER_ORIGIN.replace("GATEWAY", gateway.url).replace("TOKEN", key.mint(team("dev")))
+    allowed = (("Access-Control-Allow-Origin", "*"),)  # as VictoriaMetrics sends it
+    upstream.responder = lambda request: (
+        Reply(headers=(("Content-Type", "text/html"),), body=html.encode())
+        if request.path == "/page"
+        else Reply(headers=(("Content-Type", "application/json"), *allowed), body=b"fine")
+    )
+    shown = page(f"{upstream.url}/page", tmp_path / "browser")
+    (text,) = re.findall(r"<pre[^>]*>([^<]*)</pre>", shown)
+    answers = text.split("|")
+    received = [request for request in upstream.requests if request.path not in ("/page", "/favicon.ico")]
+    if not cors:
+        assert answers == ["blocked"] * 7
+        assert received == [], "no request passes without a preflight"
+        return
+    assert answers[:3] == ["200 fine"] * 3
+    assert [answer.partition(" ")[0] for answer in answers[3:6]] == ["401", "403", "429"]
+    assert all('"status":"error"' in answer for answer in answers[3:6])
+    assert answers[6] == "blocked", "no page of another origin uses the credentials of its reader"
+    assert [request.method for request in received] == ["GET", "POST", "PUT"]
+    assert all("extra_label=team%3Ddev" in request.target for request in received)

@@ -182,7 +182,7 @@ def test_cors_is_what_victoriametrics_sends() -> None:
     assert {name.decode(): value for name, value in CORS} == {
         "Access-Control-Allow-Origin": b"*",
         "Access-Control-Allow-Methods": b"*",
-        "Access-Control-Allow-Headers": b"*",
+        "Access-Control-Allow-Headers": b"*, Authorization",
     }
 
 

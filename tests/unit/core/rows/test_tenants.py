@@ -163,8 +163,9 @@ def deep(depth: int) -> bytes:
         pytest.param(CSV + "?format=1:metric:m,2:label:vm_account_id", b'1,"7', id="an open quote"),
         pytest.param(OTLP, telemetry(texts(1, [(ACCOUNT, "7")]), b"", texts(7, [(PROJECT, "9")])), id="two places"),
         pytest.param(
-            OTLP, telemetry(texts(1, [(ACCOUNT, "7")]), texts(3, [(ACCOUNT, "7")]), b""), id="two places, the same"
+            OTLP, telemetry(texts(1, [(ACCOUNT, "7")]), b"", texts(7, [(ACCOUNT, "7")])), id="two places, the same"
         ),
+        pytest.param(OTLP, telemetry(b"", texts(3, [(ACCOUNT, "7")]), b""), id="a scope"),
         pytest.param(OTLP, telemetry(b"", b"", attribute(7, ACCOUNT, item(1, b"7"), item(1, b"8"))), id="two values"),
         pytest.param(
             OTLP,
