@@ -5,9 +5,10 @@ Making the objects, copying their state and writing it takes five times as long.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Mapping
 from functools import cache
-from uuid import uuid4
+from typing import Any, Final
 
 from mitmproxy import connection
 from mitmproxy.http import Headers, HTTPFlow, Request
@@ -15,24 +16,39 @@ from mitmproxy.http import Headers, HTTPFlow, Request
 
 def netstring(value: object) -> bytes:
     """Write plain data as mitmproxy's ``tnetstring.dumps`` does. Raises ``TypeError`` for other objects."""
-    if isinstance(value, bytes):
-        return b"%d:%b," % (len(value), value)
-    if isinstance(value, str):
-        text = value.encode()
-        return b"%d:%b;" % (len(text), text)
-    if value is None:
-        return b"0:~"
-    if isinstance(value, bool):
-        return b"4:true!" if value else b"5:false!"
-    if isinstance(value, int | float):
-        number = repr(value).encode()
-        return b"%d:%b%b" % (len(number), number, b"#" if isinstance(value, int) else b"^")
-    if isinstance(value, list | tuple):
-        items = b"".join(map(netstring, value))
-        return b"%d:%b]" % (len(items), items)
-    if isinstance(value, dict):
-        return _object(_members(value))
-    raise TypeError(f"cannot write a value of type {type(value).__name__}")
+    kind = type(value)
+    write = _WRITERS.get(kind)
+    if write is None:
+        raise TypeError(f"cannot write a value of type {kind.__name__}")
+    return write(value)
+
+
+def _text(value: str) -> bytes:
+    data = value.encode()
+    return b"%d:%b;" % (len(data), data)
+
+
+def _number(value: float) -> bytes:
+    data = repr(value).encode()
+    return b"%d:%b%b" % (len(data), data, b"^" if isinstance(value, float) else b"#")
+
+
+def _items(values: list[object] | tuple[object, ...]) -> bytes:
+    items = b"".join(map(netstring, values))
+    return b"%d:%b]" % (len(items), items)
+
+
+_WRITERS: Final[dict[type, Callable[[Any], bytes]]] = {
+    bytes: lambda value: b"%d:%b," % (len(value), value),
+    str: _text,
+    type(None): lambda _: b"0:~",
+    bool: lambda value: b"4:true!" if value else b"5:false!",
+    int: _number,
+    float: _number,
+    list: _items,
+    tuple: _items,
+    dict: lambda value: _object(_members(value)),
+}
 
 
 def flow_netstring(
@@ -49,16 +65,16 @@ def flow_netstring(
     return _object(
         flow,
         _members({
-            "id": str(uuid4()),
+            "id": _identity(),
             "timestamp_created": at,
             "request": dict(request),
             "response": None if response is None else dict(response),
             "metadata": dict(metadata),
         }),
         netstring("client_conn"),
-        _object(client_conn, _members({"id": str(uuid4()), "peername": client, "timestamp_start": at})),
+        _object(client_conn, _members({"id": _identity(), "peername": client, "timestamp_start": at})),
         netstring("server_conn"),
-        _object(server_conn, _members({"id": str(uuid4()), "address": server})),
+        _object(server_conn, _members({"id": _identity(), "address": server})),
     )  # fmt: skip
 
 
@@ -79,8 +95,13 @@ def _constant() -> tuple[bytes, bytes, bytes]:
     return _members(state), _members(client_conn), _members(server_conn)
 
 
+def _identity() -> str:
+    """Return text that no other flow or connection has."""
+    return f"{random.getrandbits(128):032x}"
+
+
 def _members(values: Mapping[str, object]) -> bytes:
-    return b"".join(netstring(part) for pair in values.items() for part in pair)
+    return b"".join([netstring(part) for pair in values.items() for part in pair])
 
 
 def _object(*members: bytes) -> bytes:

@@ -33,6 +33,7 @@ from .tap import FastTap
 logger = logging.getLogger(__name__)
 
 _MAX_WAITING = 64 << 20  # bytes of queued flows
+_PAUSE = 0.2  # seconds in which flows are written together
 
 
 def check_capture(settings: Settings) -> None:
@@ -97,7 +98,7 @@ class Capture:
             self.matches = read_filter(settings)
             size = settings.capture_max_file_size
             self.file = CaptureFile(settings.capture_file, size, self.status, keep=settings.capture_keep_files)
-            self.writer = ThreadWriter(self.file.write, "capture", _MAX_WAITING)
+            self.writer = ThreadWriter(self.file.write, "capture", _MAX_WAITING, pause=_PAUSE)
             if self.tap_with is not None:
                 self.tap_with(self.tap)
 

@@ -19,10 +19,13 @@ class ThreadWriter(Generic[T]):
     Args:
         write: writes one item. It may block; if it raises, the item is lost.
         most: the size of the queue, in the unit of the sizes given to :meth:`put`.
+        pause: seconds that the last item in the queue waits for more, since waking the thread costs more than a write.
     """
 
-    def __init__(self, write: Callable[[T], None], name: str, most: int) -> None:
+    def __init__(self, write: Callable[[T], None], name: str, most: int, *, pause: float = 0.0) -> None:
         self._write = write
+        self._pause = pause
+        self._ending = threading.Event()
         self._most = most
         self.lost = 0
         """Items that were not written."""
@@ -49,11 +52,14 @@ class ThreadWriter(Generic[T]):
             if not self._closed:
                 self._closed = True
                 self._queue.put(None)
+                self._ending.set()
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         while (taken := self._queue.get()) is not None:
+            if self._pause and self._queue.empty():
+                self._ending.wait(self._pause)
             item, size, lost = taken
             try:
                 self._write(item)

@@ -8,6 +8,7 @@ Cloudflare and Google.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 # Names are compared in lower case without punctuation: authKey, auth_key and Auth-Key are equal.
@@ -20,6 +21,8 @@ _SECRET_ENDINGS: Final = (
 _SECRET_NAMES: Final = frozenset(("p", "pass", "sig", "auth", "sid", "code"))
 """``p`` is how InfluxDB's clients send the password."""
 _NO_SECRET: Final = frozenset(("accesscontrolallowcredentials",))
+
+_LONGEST_CACHED: Final = 64  # characters
 
 _IDENTITY_HEADERS: Final = frozenset((
     "cfaccessauthenticateduseremail", "clientcert", "clientcertchain", "dpop", "remoteemail", "remotegroups",
@@ -37,6 +40,11 @@ _IDENTITY_PREFIXES: Final = (
 
 def is_secret_name(name: str) -> bool:
     """Return whether a header, an argument or a JSON member of this name holds a secret."""
+    return _is_secret_name(name) if len(name) <= _LONGEST_CACHED else _is_secret_name.__wrapped__(name)
+
+
+@lru_cache(maxsize=4096)
+def _is_secret_name(name: str) -> bool:
     folded = _folded(name)
     return (folded.endswith(_SECRET_ENDINGS) or folded in _SECRET_NAMES) and folded not in _NO_SECRET
 

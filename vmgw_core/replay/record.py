@@ -6,9 +6,9 @@ It is plain data in the metadata of a mitmproxy flow, under ``METADATA_KEY``. Fi
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 from vmgw_core.base import FieldError, as_integer, as_list, as_number, as_object, as_text, child, optional, required
 from vmgw_core.base.strict_json import kind
@@ -99,7 +99,8 @@ def _digest(data: bytes) -> str:
 def to_metadata(captured: Captured) -> dict[str, object]:
     """Return ``captured`` as plain data: text, bytes, numbers, lists and mappings."""
     head, outcome = captured.head, captured.outcome
-    evidence = captured.evidence and asdict(captured.evidence, dict_factory=_given)
+    evidence = captured.evidence and _given(captured.evidence)
+    sent = outcome and outcome.sent
     return {
         "version": VERSION,
         "at": captured.at,
@@ -111,15 +112,17 @@ def to_metadata(captured: Captured) -> dict[str, object]:
         "rows": captured.rows,
         "sample": captured.sample,
         **({} if captured.token_in is None else {"token_in": captured.token_in}),
-        "evidence": evidence and evidence | {"signature": evidence["signature"].value},
-        "outcome": outcome and asdict(outcome, dict_factory=_given),
+        "evidence": evidence and evidence | {"signature": str(evidence["signature"])},
+        "outcome": outcome and _given(outcome) | ({"sent": _given(sent)} if sent else {}),
     }
 
 
-def _given(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the fields of a dataclass that are given, with lists for tuples."""
-    found = {name: list(value) if isinstance(value, tuple) else value for name, value in pairs}
-    return {name: value for name, value in found.items() if value not in (None, [])}
+def _given(value: Evidence | Outcome | Sent) -> dict[str, object]:
+    """Return the fields that are given, with lists for tuples. ``asdict`` would take ten times as long."""
+    found = ((field.name, getattr(value, field.name)) for field in fields(value))
+    return {
+        name: list(item) if isinstance(item, tuple) else item for name, item in found if item is not None and item != ()
+    }
 
 
 def from_metadata(value: object) -> Captured | None:

@@ -51,7 +51,7 @@ def test_a_flow_is_what_mitmproxy_would_save(answered: bool) -> None:
     )
     state = HTTPFlow.from_state(tnetstring.loads(written)).get_state()
     for one in (state, expected):
-        assert len(one.pop("id")) == len(one["client_conn"].pop("id")) == len(one["server_conn"].pop("id")) == 36
+        assert len({one.pop("id"), one["client_conn"].pop("id"), one["server_conn"].pop("id")}) == 3
     assert state.pop("timestamp_created") == 1.5
     del expected["timestamp_created"]
     assert state == expected
