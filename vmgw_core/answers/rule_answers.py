@@ -10,9 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vmgw_core.base import as_object
-
-from .document import Document, objects_of, scalars, text_of
+from .document import Document, an_object, objects_of, scalars, text_of
 from .ownership import LabelChoice
 from .rules import Shown, ShownGroup, chosen, rule_fields
 
@@ -133,7 +131,7 @@ def alert_answer(groups: Sequence[ShownGroup], arguments: Arguments) -> dict[str
 
 def notifiers_answer(document: Document) -> dict[str, object]:
     """Return the notifiers without addresses, labels and errors. Raises ``FieldError``."""
-    notifiers = objects_of(as_object(document.get("data"), "data"), "notifiers", "data.notifiers")
+    notifiers = objects_of(an_object(document.get("data"), "data"), "notifiers", "data.notifiers")
     hidden = [
         scalars(notifier, ("kind",))
         | {

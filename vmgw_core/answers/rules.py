@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from vmgw_core.base import TenantID, as_object
+from vmgw_core.base import TenantID
 from vmgw_core.tokens import VMAccessClaim
 
-from .document import Document, labels_of, objects_of, scalars, text_of
+from .document import Document, an_object, labels_of, objects_of, scalars, text_of
 from .ownership import Belonging, Ownership, RulesTenant, ownership_of
 
 _GROUP: Final = ("name", "interval", "lastEvaluation", "type", "id", "concurrency", "eval_offset", "eval_delay",
@@ -88,7 +88,7 @@ class RuleFilter:
         Raises:
             FieldError: the answer does not have the expected form.
         """
-        groups = objects_of(as_object(document.get("data"), "data"), "groups", "data.groups")
+        groups = objects_of(an_object(document.get("data"), "data"), "groups", "data.groups")
         found = []
         total = 0
         for group in groups:
@@ -153,7 +153,7 @@ def _alert(alert: Document, labels: dict[str, str], *, defined: bool) -> dict[st
 
 
 def _annotations(fields: Document) -> dict[str, str]:
-    return labels_of({"labels": fields.get("annotations")}, "annotations")
+    return labels_of(fields, "annotations", "annotations")
 
 
 def _kept_or_blank(fields: Document, names: Sequence[str], *, keep: bool) -> dict[str, object]:

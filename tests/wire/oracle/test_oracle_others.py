@@ -164,8 +164,8 @@ def test_the_alerts_of_others_are_not_shown(world: World, lane: str, page: str) 
             paths += [f"/select/1:5/prometheus{page}", f"/select/multitenant/prometheus{page}"]
         for path in paths:
             answer = world.get(lane, token, path)
-            assert answer.status in (200, 403, 404), (token, path, answer)
-            own = token == "labels" and not world.backend.cluster  # in a cluster no rule has a tenant here
+            assert answer.status in (200, 400, 403, 404), (token, path, answer)
+            own = token in ("labels",) and not world.backend.cluster  # in a cluster no rule has a tenant here
             if own and page in ("/api/v1/rules", "/vmalert/api/v1/alerts"):
                 assert b"dev" in answer.body, (path, answer)
             assert not answer.shows
