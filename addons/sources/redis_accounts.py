@@ -102,7 +102,7 @@ local function take(key, seconds, limit, need, extra, client, returned, spent)
         if need > 0 and ahead + need <= limit and (place or #claims < 3 * {MAX_CLAIMS}) then
             place = place or #claims + 1
             claims[place], claims[place + 1], claims[place + 2] = client, need, due + {GRACE_SECONDS}
-        else
+        elseif need > 0 then
             leave()
         end
         reply = {{0, 0, part, math.ceil((due - now) * 1000), used}}

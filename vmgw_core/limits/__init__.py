@@ -4,12 +4,13 @@
 and ``replicas`` sums the counts of other gateways.
 """
 
-from .account import ACCOUNT_SLACK, GRACE_SECONDS, GRAINS, LEASE_SECONDS, MAX_CLAIMS, Account, Reply, Want
+from .account import ACCOUNT_SLACK, GRAINS, LEASE_SECONDS, Account, Reply, Want
 from .config import MAX_BYTES, check_measurable, read_limits
 from .datasource_query import Snapshot, UsagePlan, parse_labels
 from .limiter import OTHER, Limiter, Notice, Question
 from .model import Limit, LimitType, Resolution
 from .own_requests import OwnRequests
+from .queue import GRACE_SECONDS, MAX_CLAIMS
 from .replicas import MAX_REPLICAS, LocalCounts, PeerCounts
 from .tenant_series import Ask, TenantSeries
 

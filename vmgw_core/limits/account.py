@@ -6,8 +6,7 @@ without asking (a *lease*). The rules:
 - What was taken counts for a window and ``LEASE_SECONDS``, because a process uses a lease within ``LEASE_SECONDS``.
   So no unit leaves the account before it has left its window, even if the process that took it dies.
 - What a process does not use it gives back.
-- Whoever is refused keeps a place in a queue until it may come back, and a moment longer. Nobody passes those who were
-  refused before, so a client that waits is not starved by one that does not.
+- Whoever is refused keeps a place in a queue: see :mod:`.queue`.
 
 Moments are seconds of the clock of whoever keeps the accounts. ``addons/sources/redis_accounts.py`` has the same rules
 as a script; a test compares the two.
@@ -19,16 +18,14 @@ import json
 from dataclasses import dataclass, field
 from typing import Final
 
+from .queue import Queue
+
 GRAINS: Final = 1000
 """Parts of a window. What is taken within one of them leaves the account at the end of that part."""
 LEASE_SECONDS: Final = 0.5
 """How long a process may use what it took."""
-GRACE_SECONDS: Final = 3.0
-"""How late a client may come back without losing its place. ``Retry-After`` is in whole seconds."""
 ACCOUNT_SLACK: Final = 10
 """Seconds after the last window until nothing in an account counts any more, with room to spare."""
-MAX_CLAIMS: Final = 64
-"""Places in the queue of one account."""
 
 
 Spent = tuple[tuple[float, int], ...]
@@ -68,18 +65,18 @@ class Reply:
 
 @dataclass(slots=True)
 class Account:
-    """Units taken by part of the window, and the queue: for each client its need, and until when its place is kept."""
+    """Units taken by part of the window, and the queue."""
 
     parts: dict[int, int] = field(default_factory=dict)
-    claims: dict[str, tuple[int, float]] = field(default_factory=dict)
+    queue: Queue = field(default_factory=Queue)
 
     @classmethod
     def load(cls, text: str) -> Account:
         parts, claims = json.loads(text)
-        return cls(dict(parts), {client: (need, until) for client, need, until in claims})
+        return cls(dict(parts), Queue({client: (need, until) for client, need, until in claims}))
 
     def dump(self) -> str:
-        claims = [(client, need, until) for client, (need, until) in self.claims.items()]
+        claims = [(client, need, until) for client, (need, until) in self.queue.claims.items()]
         return json.dumps([list(self.parts.items()), claims], separators=(",", ":"))
 
     def take(self, want: Want, now: float) -> Reply:
@@ -93,15 +90,15 @@ class Account:
             if age < life:
                 self._add(int((now - max(age, 0.0)) / grain), number)
         used = sum(self.parts.values())
-        ahead = self._ahead(want.client)
+        ahead = self.queue.ahead(want.client)
         if used + ahead + want.need > want.limit:
             due = self._due(used + ahead + want.need - want.limit, now, grain, life)
-            self._queue(want, ahead, due)
+            if want.need:
+                self.queue.keep(want.client, want.need, due, want.limit)
             return Reply(granted=False, extra=0, part=part, wait=due - now, used=used)
         if want.need:
-            self.claims.pop(want.client, None)
-        claimed = sum(need for need, _ in self.claims.values())
-        extra = max(0, min(want.extra, want.limit - used - want.need - claimed))
+            self.queue.leave(want.client)
+        extra = max(0, min(want.extra, want.limit - used - want.need - self.queue.claimed))
         if want.need + extra:
             self._add(part, want.need + extra)
         return Reply(granted=True, extra=extra, part=part, wait=0.0, used=used + want.need + extra)
@@ -111,19 +108,10 @@ class Account:
         for taken, number in parts.items():
             if (taken + 1) * grain + life > now:
                 self._add(min(taken, part), number)  # no clock is ahead of its own
-        self.claims = {client: claim for client, claim in self.claims.items() if claim[1] > now}
+        self.queue.expire(now)
 
     def _add(self, part: int, number: int) -> None:
         self.parts[part] = self.parts.get(part, 0) + number
-
-    def _ahead(self, client: str) -> int:
-        """Return what those need who were refused before this client."""
-        ahead = 0
-        for other, (need, _) in self.claims.items():
-            if other == client:
-                break
-            ahead += need
-        return ahead
 
     def _due(self, excess: int, now: float, grain: float, life: float) -> float:
         """Return when ``excess`` units will have left."""
@@ -132,11 +120,3 @@ class Account:
             if excess <= 0:
                 return (part + 1) * grain + life
         return now + life
-
-    def _queue(self, want: Want, ahead: int, due: float) -> None:
-        """Give the client a place, or keep it, unless the queue is full or longer than a whole limit."""
-        known = want.client in self.claims
-        if want.need and ahead + want.need <= want.limit and (known or len(self.claims) < MAX_CLAIMS):
-            self.claims[want.client] = (want.need, due + GRACE_SECONDS)
-        else:
-            self.claims.pop(want.client, None)

@@ -18,6 +18,7 @@ from vmgw_core.base import TenantID
 from .account import Reply, Spent, Want
 from .lease import Lease
 from .model import Limit, LimitType, label_text
+from .queue import Queue
 from .sliding_window import SlidingWindow
 
 NEAR: Final = 0.8
@@ -59,20 +60,8 @@ class Counter:
     """The usage of one limit by one tenant, or by all tenants together."""
 
     __slots__ = (
-        "_admitted_since",
-        "_generation",
-        "_measurement",
-        "_near",
-        "_peers",
-        "_share",
-        "_warned_at",
-        "above",
-        "key",
-        "lease",
-        "limit",
-        "tenant",
-        "typical",
-        "window",
+        "_admitted_since", "_generation", "_measurement", "_near", "_peers", "_share", "_warned_at", "above", "key",
+        "lease", "limit", "queue", "tenant", "typical", "window",
     )  # fmt: skip
 
     def __init__(
@@ -93,23 +82,44 @@ class Counter:
         self._share: int | None = None
         self.lease = None if peers is None else Lease()
         """What this process has taken of a limit that it shares."""
+        self.queue: Queue | None = None
+        """Who was refused lately; None if nobody was, and if an account has the queue."""
         self.typical = 1
         """How much the last request asked for."""
 
-    def fits(self, need: int, now: float) -> bool:
+    def fits(self, need: int, now: float, client: str = "") -> bool:
         """Whether ``need`` more fit, as far as is known here: an account decides on its own."""
         peers = self._peers
         if peers is None:
-            if self.window.count(now) + need > self.limit.value:
+            counted = self.window.count(now) + need
+            if counted > self.limit.value or (self.queue is not None and not self._passes(counted, now, client)):
                 return False
         elif not peers.reachable and self.window.count(now) + need > self.share(now):
             return False
         return self._measurement is None or self._measured(now) + need <= self.limit.value
 
-    def add(self, count: int, now: float, granted: bool = False) -> None:
+    def _passes(self, counted: int, now: float, client: str) -> bool:
+        """Whether there is room beside what those need who were refused before."""
+        assert self.queue is not None
+        self.queue.expire(now)
+        if not self.queue.claims:
+            self.queue = None
+            return True
+        return counted + self.queue.ahead(client) <= self.limit.value
+
+    def turn_away(self, need: int, now: float, client: str) -> None:
+        """Keep a place for a client that was refused, if this limit has no room for it."""
+        if self._peers is None and not self.fits(need, now, client):
+            if self.queue is None:
+                self.queue = Queue()
+            self.queue.keep(client, need, now + self.wait(need, now, client), self.limit.value)
+
+    def add(self, count: int, now: float, client: str, granted: bool) -> None:
         """Count; ``granted``: the account was asked for exactly this, so it is not taken from the lease."""
         self.window.add(count, now)
         self._admitted_since += count
+        if self.queue is not None:
+            self.queue.leave(client)
         if self.lease is not None and not granted:
             if self.reachable:
                 self.lease.use(count)
@@ -144,7 +154,8 @@ class Counter:
             wait = max(0.0, self.lease.due(client) - now)
         else:
             most = self.limit.value if self._peers is None else self.share(now)
-            excess = self.window.count(now) + need - most
+            ahead = 0 if self.queue is None else self.queue.ahead(client)
+            excess = self.window.count(now) + ahead + need - most
             wait = self.window.seconds if excess > self.window.total else self.window.wait(excess, now)
         if self._measurement is not None and self._measured(now) + need > self.limit.value:
             if self.limit.type is LimitType.ACTIVE_SERIES:

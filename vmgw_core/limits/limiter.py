@@ -112,7 +112,7 @@ class Limiter:
         if access is Access.READ:
             return self._pass(subject, entry, plan.reads, 1, now, client)
         self._check(subject, entry, plan.writes, 1, now, client)
-        self._count(plan.series, 0, now)
+        self._count(plan.series, 0, now, client)
         return None
 
     def take_rows(self, subject: Subject, rows: int, now: float, client: str = "") -> Question | None:
@@ -149,8 +149,8 @@ class Limiter:
             if not reply.granted:
                 counter.lease.refuse(reply, need, client, now)
         if not passes:
-            raise self._refused(question.subject, question.entry, question.counters, now, client)
-        self._count(question.counters, need, now, granted=question.shared)
+            raise self._refused(question.subject, question.counters, now, client)
+        self._count(question.counters, need, now, client, question.shared)
 
     def _pass(
         self, subject: Subject, entry: Tenant, counters: tuple[Counter, ...], need: int, now: float, client: str
@@ -171,7 +171,7 @@ class Limiter:
                     client=client,
                     sent=now,
                 )
-        self._count(counters, need, now)
+        self._count(counters, need, now, client)
         return None
 
     def _check(
@@ -185,23 +185,28 @@ class Limiter:
                     f"the usage of {counter.limit.type.noun} is unknown: the datasource has not responded for "
                     f"{self.stale_after:g} seconds (-ratelimit.failClosed)"
                 )
-            if not counter.fits(need, now) or (shared and counter.turned_away(need, client, now)):
-                raise self._refused(subject, entry, counters, now, client)
+            if not counter.fits(need, now, client) or (shared and counter.turned_away(need, client, now)):
+                raise self._turned_away(subject, counters, now, client)
         if entry.counters:
             self._keep(subject, entry, now)
 
     def _count(
-        self, counters: tuple[Counter, ...], count: int, now: float, *, granted: tuple[Counter, ...] = ()
+        self, counters: tuple[Counter, ...], count: int, now: float, client: str, granted: tuple[Counter, ...] = ()
     ) -> None:
         for counter in counters:
             if count:
-                counter.add(count, now, counter in granted)
+                counter.add(count, now, client, counter in granted)
             if counter.crossed(now):
                 self.warnings.append(_usage(counter, now))
 
-    def _refused(
-        self, subject: Subject, entry: Tenant, counters: tuple[Counter, ...], now: float, client: str
-    ) -> RateLimited:
+    def _turned_away(self, subject: Subject, counters: tuple[Counter, ...], now: float, client: str) -> RateLimited:
+        """Return the refusal, and keep a place in the queue."""
+        refusal = self._refused(subject, counters, now, client)
+        for counter in counters:
+            counter.turn_away(counter.typical, now, client)
+        return refusal
+
+    def _refused(self, subject: Subject, counters: tuple[Counter, ...], now: float, client: str) -> RateLimited:
         """Return the refusal for the limit that takes longest to have room again."""
         waits = [(counter.wait(counter.typical, now, client), counter) for counter in counters]
         wait, slowest = max(waits, key=lambda pair: pair[0])

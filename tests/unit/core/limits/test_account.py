@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.core.limits.test_limiter_windows import most_in_any_window
-from vmgw_core.limits.account import GRACE_SECONDS, LEASE_SECONDS, Account, Want
+from vmgw_core.limits.account import LEASE_SECONDS, Account, Want
 from vmgw_core.limits.lease import PARTS, Lease
+from vmgw_core.limits.queue import GRACE_SECONDS, Queue
 
 
 def want(
@@ -39,7 +40,7 @@ def test_the_extra_leaves_room_for_those_who_wait() -> None:
     account = Account()
     account.take(want(8), 100.0)
     assert not account.take(want(4, "other"), 100.0).granted
-    account = Account(account.parts, {"other": (1, 200.0)})
+    account = Account(account.parts, Queue({"other": (1, 200.0)}))
     assert account.take(want(0, "", extra=100), 101.0).extra == 1
 
 
@@ -64,7 +65,7 @@ def test_more_than_the_limit_may_have_been_used() -> None:
     account = Account()
     reply = account.take(want(0, "", extra=5, spent=((0.0, 15),)), 100.0)
     assert (reply.granted, reply.extra, reply.used) == (False, 0, 15)
-    assert account.claims == {}
+    assert account.queue.claims == {}
 
 
 def test_a_place_is_kept_until_its_client_may_come_and_a_little_longer() -> None:
@@ -93,7 +94,7 @@ def test_the_queue_is_at_most_as_long_as_the_limit() -> None:
     assert not account.take(want(10, "second"), 100.0).granted
     reply = account.take(want(1, "third"), 100.0)
     assert (reply.granted, reply.wait) == (False, 60 + LEASE_SECONDS)
-    assert list(account.claims) == ["second"]
+    assert list(account.queue.claims) == ["second"]
 
 
 def test_a_clock_that_is_set_back_keeps_nothing_for_longer_than_a_window() -> None:

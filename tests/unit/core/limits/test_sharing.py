@@ -298,7 +298,7 @@ def test_many_clients_are_refused_in_bounded_memory() -> None:
     world.admitted(0, 10)
     for number in range(200):
         assert world.refused(0, f"client {number}") is not None
-    assert len(world.accounts["queries/minute/1:0"].claims) == 10
+    assert len(world.accounts["queries/minute/1:0"].queue.claims) == 10
 
 
 def test_tenants_are_told_apart() -> None:
@@ -368,3 +368,30 @@ def test_a_client_that_waits_always_gets_through(number: int, value: int, steps:
     if refusal is not None:
         world.run(refusal.retry_after)
         assert world.refused(number - 1) is None
+
+
+# --- one process alone -----------------------------------------------------------------------------------------------
+
+
+def alone(limiter: Limiter, now: float, client: str) -> RateLimited | None:
+    try:
+        assert limiter.admit(A, Access.READ, now, client) is None
+    except RateLimited as refusal:
+        return refusal
+    return None
+
+
+def test_one_process_has_the_same_queue() -> None:
+    limiter = Limiter([limit(value=2)])
+    assert alone(limiter, 0.0, "impatient") is None
+    assert alone(limiter, 30.0, "impatient") is None
+    first, second = alone(limiter, 31.0, "polite"), alone(limiter, 31.0, "other")
+    assert first is not None
+    assert second is not None
+    assert (first.retry_after, second.retry_after) == (30, 60), "each is told its own time"
+    assert alone(limiter, 60.0, "impatient") is not None
+    assert alone(limiter, 60.5, "impatient") is not None
+    assert alone(limiter, 61.0, "polite") is None
+    assert alone(limiter, 91.0, "impatient") is not None
+    assert alone(limiter, 91.0, "other") is None
+    assert alone(limiter, 130.0, "anybody") is None, "whoever has not come back has lost its place"
