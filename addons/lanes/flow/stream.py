@@ -44,7 +44,7 @@ _NO_DECISION: Final = "no decision was taken on this request"
 _DECIDED: Final = frozenset((State.FORM, State.METERED, State.READY, State.ASKED, State.RESPONDING, State.ENDED))
 
 
-@dataclass
+@dataclass(repr=False)
 class RowsAskedHook(commands.StartHook):
     """Other processes, which share a limit, are asked before more of a body passes."""
 

@@ -27,6 +27,7 @@ ALONE: Final = frozenset(
         "maxConcurrentRequests",
         "maxConcurrentPerTenant",
         "lane",
+        "queryLog",
         "workers",
         "httpListenAddr",
         "enableTCP6",
