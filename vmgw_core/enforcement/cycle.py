@@ -193,7 +193,7 @@ class Cycle:
         self._leave("count", State.ENTERED)
         gateway, grant = self._admitted()
         limiter = gateway.limiter
-        if limiter is not None:
+        if limiter is not None and not grant.route.is_file:
             limiter.admit(grant.subject, grant.route.access, now)
         policy = gateway.policy
         if grant.route.access is Access.WRITE and (

@@ -135,6 +135,8 @@ class Route:
 
     Reads are held by labels, writes by a check of the tenants that their rows name.
     """
+    is_file: bool = field(init=False)
+    """Whether it is a file of a page, as vmui loads a dozen of them: it counts for no limit of queries."""
     writes_other_names: bool = field(init=False)
     """Whether the backend ignores ``extra_label=__name__=…`` here: InfluxDB makes metric names of its fields."""
     evaluates: bool = field(init=False)
@@ -155,6 +157,9 @@ class Route:
             "cluster_path": self.cluster_prefix + self.path.removeprefix(self.prefix),
             "ignored": _IGNORED[self.filters],
             "binds_all_tenants": self.access is not Access.DELETE and not self.cluster_prefix.endswith("/graphite"),
+            "is_file": self.methods == ("GET", "HEAD")
+            and self.filters is Filters.NONE
+            and not self.cluster_prefix.endswith("/graphite"),
             "writes_other_names": self.access is Access.WRITE
             and self.cluster_prefix.endswith("/influx")
             and self.filters is Filters.BIND,
