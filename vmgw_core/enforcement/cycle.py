@@ -279,7 +279,7 @@ class Cycle:
         self._leave("count", State.ENTERED)
         gateway, grant = self._admitted()
         limiter = gateway.limiter
-        if limiter is not None:
+        if limiter is not None and not grant.route.is_file:
             question = limiter.admit(grant.subject, grant.route.access, now, self.head.client)
             if question is not None and not self._ask(question, waiter):
                 self.state = State.COUNTING

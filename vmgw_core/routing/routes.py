@@ -202,6 +202,8 @@ class Route:
 
     Reads are held by labels, writes by a check of the tenants that their rows name.
     """
+    is_file: bool = field(init=False)
+    """Whether it is a file of a page, as vmui loads a dozen of them: it counts for no limit of queries."""
     writes_other_names: bool = field(init=False)
     """Whether the backend ignores ``extra_label=__name__=…`` here: InfluxDB makes metric names of its fields."""
     evaluates: bool = field(init=False)
@@ -225,6 +227,9 @@ class Route:
             "ignored": _IGNORED[self.filters],
             "answer": _ANSWERS.get(self.path.removeprefix(self.prefix)) if self.access is Access.READ else None,
             "binds_all_tenants": self.access is not Access.DELETE and not self.cluster_prefix.endswith("/graphite"),
+            "is_file": self.methods == ("GET", "HEAD")
+            and self.filters is Filters.NONE
+            and not self.cluster_prefix.endswith("/graphite"),
             "writes_other_names": self.access is Access.WRITE
             and self.cluster_prefix.endswith("/influx")
             and self.filters is Filters.BIND,

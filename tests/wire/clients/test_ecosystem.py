@@ -63,12 +63,16 @@ def replace(text: str, replaced: dict[str, str]) -> str:
 
 
 def test_prometheus_writes_and_scrapes_through_the_gateway(
-    gateway: Gateway, victoria_metrics: VictoriaMetrics, token_file: Path, metric: str, tmp_path: Path
+    gateway: Gateway, victoria_metrics: VictoriaMetrics, key: SigningKey, metric: str, tmp_path: Path
 ) -> None:
     text = (DEPLOYMENT / "prometheus" / "prometheus.yml").read_text()
+    reads, writes = tmp_path / "read.token", tmp_path / "write.token"
+    reads.write_text(key.mint(team(metric, mode=1)))
+    writes.write_text(key.mint(team(metric, mode=2)))
     replaced = {
         EXAMPLE: gateway.url.removeprefix("http://"),
-        "/etc/prometheus/vmgateway.token": str(token_file),
+        "/etc/prometheus/vmgateway-read.token": str(reads),
+        "/etc/prometheus/vmgateway.token": str(writes),
         "retry_on_http_429: true": "retry_on_http_429: true\n      batch_send_deadline: 200ms",
         "15s": "1s",
     }

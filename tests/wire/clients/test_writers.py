@@ -144,8 +144,17 @@ def test_the_pushgateway_client_pushes_and_deletes(
     push_to_gateway(base, job="batch", registry=registry, grouping_key=grouping, handler=handler)
     pushadd_to_gateway(base, job="batch", registry=registry, handler=handler)
     delete_from_gateway(base, job="batch", handler=handler)
+    push_to_gateway(base, job="a/b", registry=registry, handler=handler)
+    delete_from_gateway(base, job="a/b", handler=handler)
     path = "/api/v1/import/prometheus/metrics/job/batch"
     received = [(request.method, request.target.partition("?")[0]) for request in upstream.requests]
-    assert received == [("PUT", f"{path}/instance@base64/YS9i"), ("POST", path), ("DELETE", path)]
+    encoded = "/api/v1/import/prometheus/metrics/job@base64/YS9i"
+    assert received == [
+        ("PUT", f"{path}/instance@base64/YS9i"),
+        ("POST", path),
+        ("DELETE", path),
+        ("PUT", encoded),
+        ("DELETE", encoded),
+    ]
     assert all(b'{kind="a"} 7.0' in request.body for request in upstream.requests[:2])
     assert all("extra_label=team%3Ddev" in request.target for request in upstream.requests[:2])

@@ -109,6 +109,18 @@ def test_reads_beyond_the_limit_are_refused_tenant_by_tenant(
 
 
 @pytest.mark.smoke
+@pytest.mark.parametrize("asset", ["/vmui/", "/vmui/assets/index.js", "/graph/manifest.json", "/favicon.ico"])
+def test_the_files_of_a_page_are_no_queries(
+    start: Callable[..., Gateway], upstream: RecordingUpstream, key: SigningKey, asset: str
+) -> None:
+    gateway = start()
+    token = key.mint(tenant(1, 5))
+    assert statuses(gateway, token, 10, asset) == [200] * 10
+    assert statuses(gateway, token, 3) == [200, 200, 429]
+    assert statuses(gateway, token, 1, asset) == [200], "the page loads while its queries are refused"
+    assert len(upstream.requests) == 13
+
+
 def test_a_token_with_labels_has_a_limit_of_its_own(
     start: Callable[..., Gateway], upstream: RecordingUpstream, key: SigningKey
 ) -> None:

@@ -457,7 +457,7 @@ def test_a_trace_that_was_removed_and_a_name_that_was_rewritten_are_told() -> No
     assert "  ok  arguments  nothing added, nothing removed\n" in text
 
 
-@pytest.mark.parametrize("path", ["/vmalert/groups", "/vmalert/"])
+@pytest.mark.parametrize("path", ["/vmalert/groups", "/vmalert/", "/select/multitenant/graphite/render"])
 def test_what_ignores_the_tenant_is_refused_where_filters_are_judged(path: str) -> None:
     story = explain(POLICY, _head(path, ANYBODY), None, NOW)
     assert story.refusal is not None

@@ -634,3 +634,11 @@ def test_every_refusal_of_the_table_is_for_a_client() -> None:
     with pytest.raises(UnknownRoute, match=r"^the gateway does not serve this path$"):
         match_route("/config", "GET", cluster=False)
     assert issubclass(UnknownRoute, Refusal)
+
+
+def test_the_files_of_pages_evaluate_nothing() -> None:
+    files = {route.path for route in ROUTES if route.is_file}
+    ui = ("/vmui", "/vmui/", "/vmui/config.json", "/vmui/timezone", "/vmui/custom-dashboards", "/vmui/<asset...>",
+          "/graph", "/graph/", "/graph/<asset...>", "/static/<asset...>")  # fmt: skip
+    expected = {prefix + path for path in ui for prefix in ("", "/prometheus")}
+    assert files == expected | {"/favicon.ico", "/<any...>/favicon.ico"}
