@@ -24,7 +24,7 @@ from vmgw_core.explain.request import own_page
 from vmgw_core.explain.text import summary
 from vmgw_core.http.head import RequestHead
 
-PARTS = ("content_views", "commands", "marks", "kept_bodies", "focus_line", "body_text")
+PARTS = ("content_views", "commands", "marks", "kept_bodies", "focus_line", "body_text", "refusal_lines")
 
 
 def test_the_launcher_loads_nothing_of_it() -> None:
