@@ -1,4 +1,4 @@
-"""Explanation: shows decisions in mitmproxy and mitmweb."""
+"""Explanation: shows decisions in mitmproxy's programs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 class Explanation:
     """In mitmproxy and mitmweb: decisions next to flows, commands, bodies that stay visible, and views of them.
+
+    In mitmdump: reasons of refusals, and the views.
 
     Its parts are only loaded in these programs, so that they cost nothing elsewhere.
     """
@@ -45,6 +47,11 @@ class Explanation:
                 from .focus_line import FocusLine
 
                 self.addons.append(FocusLine())
+        elif type(loader.master).__name__ == "DumpMaster":
+            from .content_views import ContentViews
+            from .refusal_lines import RefusalLines
+
+            self.addons = [RefusalLines(self.cycles), ContentViews()]
 
 
 def is_interactive(master: Master) -> bool:

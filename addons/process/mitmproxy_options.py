@@ -150,6 +150,7 @@ def set_up(options: Options, settings: Settings, *, offline: bool) -> None:
     """Give mitmproxy's reverse mode a dead target: only a decision leads to a backend."""
     changes: dict[str, object] = {"connection_strategy": "lazy"}
     changes["keep_host_header"] = True  # the record has the client's; a decision writes the backend's
+    changes["showhost"] = True  # a refused flow has no backend: show the host that the client asked
     if not offline:  # flows from a file would get the mode's address
         changes["mode"] = [f"reverse:{DEAD_TARGET}"]
     # The gateway has its own access control, and does not serve the certificate page mitm.it.

@@ -118,7 +118,7 @@ def to_metadata(captured: Captured) -> dict[str, object]:
 
 
 def _given(value: Evidence | Outcome | Sent) -> dict[str, object]:
-    """Return the fields that are given, with lists for tuples. ``asdict`` would take ten times as long."""
+    """Return the fields that are given, with lists for tuples. Unlike ``asdict``, it copies nothing else."""
     found = ((field.name, getattr(value, field.name)) for field in fields(value))
     return {
         name: list(item) if isinstance(item, tuple) else item for name, item in found if item is not None and item != ()

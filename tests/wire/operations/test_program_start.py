@@ -83,5 +83,5 @@ def test_the_launcher_does_not_import_what_shows_flows() -> None:
     program = "import sys, vmgw_addons.cli.main; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "vmgw_addons.interactive.explanation" in ran.stdout.split()
-    parts = ("content_views", "commands", "marks", "kept_bodies", "focus_line", "body_text")
+    parts = ("content_views", "commands", "marks", "kept_bodies", "focus_line", "body_text", "refusal_lines")
     assert not {f"vmgw_addons.interactive.{part}" for part in parts} & set(ran.stdout.split())

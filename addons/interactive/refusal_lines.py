@@ -1,0 +1,27 @@
+"""Lines of mitmdump that tell why a request was refused: mitmdump itself prints only the status."""
+
+from __future__ import annotations
+
+import logging
+
+from mitmproxy import ctx
+from mitmproxy.http import HTTPFlow
+
+from vmgw_addons.state import Cycles
+from vmgw_core.base import printable
+
+logger = logging.getLogger(__name__)
+
+
+class RefusalLines:
+    """Prints a line for each refused request, before mitmdump's own. No line has a token."""
+
+    def __init__(self, cycles: Cycles) -> None:
+        self.cycles = cycles
+
+    def response(self, flow: HTTPFlow) -> None:
+        cycle = self.cycles.get(flow)
+        if cycle is None or cycle.refusal is None or ctx.options.flow_detail == 0:
+            return
+        reason = f"refused, {cycle.refusal.code}: {printable(cycle.refusal.message)}"
+        logger.info(reason, extra={"client": flow.client_conn.peername})
