@@ -38,6 +38,7 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
         "auth.requiredClaims auth.leeway auth.maxTokenSize auth.tokenCacheSize logInvalidAuthTokens",
         "enable.auth",
     ),
+    **_all("auth.mtlsClaims", "mtls"),
     **_all("auth.keysRefreshInterval", "auth.jwksEndpoints", "auth.oidcDiscoveryEndpoints"),
     **_all(
         "auth.tlsCAFile auth.tlsCertFile auth.tlsKeyFile auth.tlsServerName",

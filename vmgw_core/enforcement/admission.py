@@ -15,7 +15,7 @@ from typing import Final
 
 from vmgw_core.backends import BackendGroup
 from vmgw_core.base import Access, BoundedCache, Subject, TenantID, text_bytes
-from vmgw_core.credentials import Credentials
+from vmgw_core.credentials import Certificate, Credentials
 from vmgw_core.errors import (
     AccessDenied,
     Awaited,
@@ -50,6 +50,7 @@ from vmgw_core.tokens import (
     TokenVerifier,
     VMAccessClaim,
     is_api_key,
+    judge_times,
 )
 
 from .alternatives import claim_for
@@ -98,6 +99,8 @@ class Policy:
     token_source: TokenSource = field(default_factory=TokenSource)
     credentials: Credentials | None = None
     """API keys and Basic users (``-auth.credentialsFile``)."""
+    certificates: bool = False
+    """Whether a client's certificate counts if a request has no other credential (``-auth.mtlsClaims``)."""
     admissions: BoundedCache[tuple[Grants | None, Match], Admission] = field(init=False, repr=False)
     """What was allowed before, by the token's grants."""
 
@@ -299,6 +302,9 @@ def _claim_of_path(match: Match) -> VMAccessClaim:
 
 
 def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
+    certificate = head.certificate
+    if policy.certificates and isinstance(certificate, Certificate) and policy.token_source.has_none(head.headers):
+        return _token_of(certificate, policy, now)
     text = _token_text(head, policy)
     if policy.credentials is not None:
         if isinstance(text, BasicCredentials):
@@ -312,6 +318,20 @@ def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
         if policy.keys_awaited:
             raise KeysUnavailable("no keys to verify tokens could be fetched so far") from None
         raise
+
+
+def _token_of(certificate: Certificate, policy: Policy, now: float) -> Token:
+    token = Token(
+        grants=policy.verifier.rules.grants(certificate.claims()),
+        expires_at=certificate.expires_at,
+        not_before=None,
+        subject=certificate.name,
+        issuer=None,
+        key=None,
+        credential="certificate",
+    )
+    judge_times(token, now)
+    return token
 
 
 def _token_text(head: RequestHead, policy: Policy) -> str | BasicCredentials:
