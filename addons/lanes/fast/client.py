@@ -62,9 +62,8 @@ class FastClient(asyncio.Protocol):
 
     __slots__ = (
         "_advancing", "_buffer", "_clients", "_full", "_heads", "_held", "_held_since", "_paused", "_seen", "_services",
-        "_stuck", "_stuck_since", "address", "body", "certificate", "deadline", "discarded", "exchange", "flow", "fresh_until",
-        "half_closed",
-        "lines", "old", "peer", "retire_at", "transport", "waiting", "write_paused",
+        "_stuck", "_stuck_since", "address", "body", "certificate", "deadline", "discarded", "exchange", "flow",
+        "fresh_until", "half_closed", "lines", "old", "peer", "retire_at", "transport", "waiting", "write_paused",
     )  # fmt: skip
 
     def __init__(
