@@ -62,7 +62,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
     pages.login = LoginPages(in_force, background, keys)
     services = Services(in_force, process, background, pages, access_control, telemetry)
     fast = FastLane(services)
-    listener = Listener(in_force, process, background, fast, reloads["certificate"])
+    listener = Listener(in_force, process, background, fast, reloads["certificate"], cycles)
     lifecycle = Lifecycle(in_force, process, background, configuration, keys, listener, fast, calls)
     pages.reload_all = lifecycle.reload_everywhere
     pages.begin = access_control.begin

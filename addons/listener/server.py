@@ -17,8 +17,8 @@ from mitmproxy.proxy.mode_specs import ReverseMode
 
 from vmgw_addons._mitmproxy import ProxyConnectionHandler, ServerInstance, proxyserver
 from vmgw_addons.lanes.fast import LINGER_BYTES, LINGER_SECONDS, MOST_TURNED_AWAY, FastLane
-from vmgw_addons.state import DEAD_TARGET, InForce, Process, Reloads
-from vmgw_addons.support import Background, in_thread, raise_limit
+from vmgw_addons.state import DEAD_TARGET, Cycles, InForce, Process, Reloads
+from vmgw_addons.support import Background, certificate_of, in_thread, raise_limit
 from vmgw_core import __version__
 from vmgw_core.base import quoted
 from vmgw_core.errors import Cause, ConfigurationError, Overloaded
@@ -55,13 +55,20 @@ class Listener:
     """
 
     def __init__(
-        self, in_force: InForce, process: Process, background: Background, fast: FastLane, certificate_reloads: Reloads
+        self,
+        in_force: InForce,
+        process: Process,
+        background: Background,
+        fast: FastLane,
+        certificate_reloads: Reloads,
+        cycles: Cycles,
     ) -> None:
         self.in_force = in_force
         self.process = process
         self.background = background
         self.fast = fast
         self.certificate_reloads = certificate_reloads
+        self.cycles = cycles
         self.server: asyncio.AbstractServer | None = None
         self.sockets: list[socket.socket] = []
         self.inherited: list[socket.socket] = []
@@ -253,6 +260,9 @@ class Listener:
             if client is not None and peer:
                 context.client.peername = (client, *peer[1:])
             tls = writer.get_extra_info("ssl_object")
+            certificate = certificate_of(tls)
+            if certificate is not None:
+                self.cycles.certificates[context.client] = certificate
             if tls is not None and tls.selected_alpn_protocol() == "h2":
                 context.client.alpn = b"h2"
             with self.mode.manager.register_connection(context.client.id, handler):

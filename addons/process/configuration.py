@@ -281,5 +281,5 @@ def _endpoints(settings: Settings) -> tuple[object, ...]:
         settings.auth_oidc_discovery_endpoints,
         settings.auth_keys_refresh_interval,
         settings.auth_issuer,
-        bool(settings.auth_credentials_file),
+        bool(settings.auth_credentials_file or settings.auth_mtls_claims),
     )

@@ -12,7 +12,7 @@ from vmgw_core.access import read_access_policy
 from vmgw_core.answers import HeldBytes, RulesTenant
 from vmgw_core.backends import Backend, BackendGroup
 from vmgw_core.configuration import ClientTLS, Settings
-from vmgw_core.credentials import Credentials, read_credentials
+from vmgw_core.credentials import MTLS, Credentials, read_credentials
 from vmgw_core.enforcement import Policy
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Limit, Limiter
@@ -58,7 +58,9 @@ def build_keyring(settings: Settings, static: Sequence[VerificationKey]) -> KeyR
         oidc_endpoints=settings.auth_oidc_discovery_endpoints,
         issuers=_issuers(settings),
         refresh_interval=settings.auth_keys_refresh_interval,
-        verifying=bool(settings.auth_credentials_file),  # without a key, nobody but these credentials may pass
+        verifying=bool(
+            settings.auth_credentials_file or settings.auth_mtls_claims
+        ),  # without a key, nobody but these credentials may pass
     )
 
 
@@ -88,6 +90,10 @@ def token_rules(settings: Settings) -> TokenRules:
         raise ConfigurationError(
             "-auth.maxTokenSize: must not exceed -http.maxHeadSize, since the token is in the head"
         )
+    if settings.auth_mtls_claims and not (settings.auth_policy and settings.enable_auth):
+        raise ConfigurationError(
+            "-auth.mtlsClaims needs -enable.auth and -auth.policy, which says what a certificate grants"
+        )
     grants = Grants.from_claims
     if settings.auth_policy:
         name, tls = shown("-auth.policy", settings.auth_policy), TLSFiles(settings.client_tls("auth"))
@@ -95,6 +101,7 @@ def token_rules(settings: Settings) -> TokenRules:
     return TokenRules(
         audiences=audiences,
         required=tuple(required),
+        reserved=MTLS if settings.auth_mtls_claims else "",
         leeway=int(leeway),
         max_length=min(length, head),
         grants=grants,
@@ -139,6 +146,7 @@ def build_policy(settings: Settings, keyring: KeyRing, before: Policy | None = N
     return Policy(
         verifier=TokenVerifier(keyring.keyset, rules=rules, cache_bytes=cache_bytes),
         credentials=credentials,
+        certificates=settings.auth_mtls_claims,
         token_source=TokenSource(
             headers=tuple(dict.fromkeys(header.lower().encode() for header in settings.auth_http_header)),
             allow_without_prefix=settings.auth_http_header_allow_without_prefix,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from weakref import WeakKeyDictionary
 
+from mitmproxy.connection import Client
 from mitmproxy.http import HTTPFlow
 
 from vmgw_core.base import is_credential_header
+from vmgw_core.credentials import Certificate
 from vmgw_core.enforcement import Cycle, Policy
 from vmgw_core.http import RequestHead
 
@@ -15,11 +17,18 @@ from vmgw_core.http import RequestHead
 class Cycles(WeakKeyDictionary[HTTPFlow, Cycle]):
     """The cycle of each flow. It is not in the flow's metadata, since mitmproxy saves that to files."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.certificates: WeakKeyDictionary[Client, Certificate] = WeakKeyDictionary()
+        """The verified certificate of each client that has one."""
+
     def of(self, flow: HTTPFlow) -> Cycle:
         """Return the cycle of ``flow``; begin it if there is none."""
         cycle = self.get(flow)
         if cycle is None:
-            cycle = self[flow] = Cycle(head_of(flow), at=time.time(), started=time.perf_counter())
+            head = head_of(flow)
+            head.certificate = self.certificates.get(flow.client_conn)
+            cycle = self[flow] = Cycle(head, at=time.time(), started=time.perf_counter())
         return cycle
 
 

@@ -8,6 +8,7 @@ from .files import file_version
 from .line_file import LineFile
 from .log_format import LogStyle, logging_in_thread, set_up_logging, set_up_logging_beside, shortened
 from .outages import Outage, Outages
+from .peer import certificate_of
 from .secrets import Secret
 from .tasks import Background, OneThread, in_thread
 from .thread_writer import ThreadWriter
@@ -22,6 +23,7 @@ __all__ = [
     "Secret",
     "ThreadWriter",
     "certificate_end",
+    "certificate_of",
     "file_version",
     "in_thread",
     "logging_in_thread",

@@ -43,6 +43,7 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
         "login.url login.clientID login.clientSecret login.cookieKeyFile login.scopes login.arguments login.tokenType",
         "login.oidcIssuer",
     ),
+    **_all("auth.mtlsClaims", "mtls"),
     **_all("auth.keysRefreshInterval", "auth.jwksEndpoints", "auth.oidcDiscoveryEndpoints"),
     **_all(
         "auth.tlsCAFile auth.tlsCertFile auth.tlsKeyFile auth.tlsServerName",

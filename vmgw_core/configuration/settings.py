@@ -117,6 +117,9 @@ class Settings:
     auth_credentials_file: str = _flag("auth.credentialsFile", STRING, "",
         "A file or URL with API keys and Basic users, and what they may do, for machines without an identity provider. "
         "See docs/identity.md.", secret=True)
+    auth_mtls_claims: bool = _flag("auth.mtlsClaims", BOOL, "false",
+        "Let -auth.policy judge the certificate of a client, by the claims mtls.common_name, mtls.dns and mtls.uri, if "
+        "a request has no other credential. See docs/identity.md.")
     auth_leeway: float = _flag("auth.leeway", DURATION, "0s",
         "How far the clocks of issuer and gateway may differ when exp and nbf are checked.", least="0s")
     auth_max_token_size: int = _flag("auth.maxTokenSize", SIZE, "32KiB",

@@ -4,8 +4,9 @@
 check, so the caller runs each :class:`Attempt` in a thread.
 """
 
+from .certificates import MTLS, Certificate
 from .file import read_credentials
 from .passwords import PasswordHash
 from .store import Attempt, Credentials
 
-__all__ = ["Attempt", "Credentials", "PasswordHash", "read_credentials"]
+__all__ = ["MTLS", "Attempt", "Certificate", "Credentials", "PasswordHash", "read_credentials"]

@@ -16,7 +16,7 @@ from typing import Final
 from vmgw_core.answers import Filter, HeldBytes, RulesTenant, rule_filter
 from vmgw_core.backends import BackendGroup
 from vmgw_core.base import Access, BoundedCache, Subject, TenantID, text_bytes
-from vmgw_core.credentials import Credentials
+from vmgw_core.credentials import Certificate, Credentials
 from vmgw_core.errors import (
     AccessDenied,
     Awaited,
@@ -56,6 +56,7 @@ from vmgw_core.tokens import (
     TokenVerifier,
     VMAccessClaim,
     is_api_key,
+    judge_times,
 )
 
 from .alternatives import claim_for
@@ -117,6 +118,8 @@ class Policy:
     """The memory for answers that must be filtered (``-response.maxFilterBytes``)."""
     visible: BoundedCache[VisibleKey, tuple[float, frozenset[str]]] = field(init=False, repr=False)
     """The metric names that a claim can see, and until when that holds."""
+    certificates: bool = False
+    """Whether a client's certificate counts if a request has no other credential (``-auth.mtlsClaims``)."""
     admissions: BoundedCache[tuple[Grants | None, Match], Admission] = field(init=False, repr=False)
     """What was allowed before, by the token's grants."""
 
@@ -426,6 +429,9 @@ def _claim_of_path(match: Match) -> VMAccessClaim:
 
 
 def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
+    certificate = head.certificate
+    if policy.certificates and isinstance(certificate, Certificate) and policy.token_source.has_none(head.headers):
+        return _token_of(certificate, policy, now)
     text = _token_text(head, policy)
     if policy.credentials is not None:
         if isinstance(text, BasicCredentials):
@@ -439,6 +445,20 @@ def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
         if policy.keys_awaited:
             raise KeysUnavailable("no keys to verify tokens could be fetched so far") from None
         raise
+
+
+def _token_of(certificate: Certificate, policy: Policy, now: float) -> Token:
+    token = Token(
+        grants=policy.verifier.rules.grants(certificate.claims()),
+        expires_at=certificate.expires_at,
+        not_before=None,
+        subject=certificate.name,
+        issuer=None,
+        key=None,
+        credential="certificate",
+    )
+    judge_times(token, now)
+    return token
 
 
 def _token_text(head: RequestHead, policy: Policy) -> str | BasicCredentials:

@@ -169,11 +169,11 @@ def _token(policy: Policy, head: RequestHead, outcome: Outcome) -> tuple[Token |
     """Return the token if it is valid, and its report in any case."""
     if not policy.auth:
         return None, None
+    token = None if outcome.grant is None else outcome.grant.token
     try:
         text = policy.token_source.find(head.headers)
     except Refusal:
-        return None, None
-    token = None if outcome.grant is None else outcome.grant.token
+        return token, None if token is None else credential_report(token)
     if isinstance(text, BasicCredentials) or (policy.token_source.machines and is_api_key(text)):
         return token, None if token is None else credential_report(token)
     in_cookie = policy.token_source.may_be_cookie(head.headers)

@@ -84,7 +84,8 @@ def token_key(token: TokenReport) -> str:
     """Return the key that verified a token, in words."""
     key = token.key
     if token.credential is not None:
-        return f"{printable(token.credential)}, as -auth.credentialsFile says"
+        flag = "-auth.policy" if token.credential.startswith("certificate ") else "-auth.credentialsFile"
+        return f"{printable(token.credential)}, as {flag} says"
     if key is None:
         return "NOT verified: no key is configured, so anybody can make such a token"
     kid = f"kid {printable(key.kid)}, " if key.kid is not None else ""

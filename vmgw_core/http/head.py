@@ -55,15 +55,17 @@ _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*+chunked[ ]*+\r\n")
 class RequestHead(Value):
     """The parts of a request that decisions need.
 
+    ``certificate`` is what the client's verified certificate says (``-mtls``), for the policy to judge.
     ``target`` is the origin-form target as sent; ``client`` the address of the peer, without its port. ``facts`` is
     what follows from the headers.
     """
 
-    __slots__ = ("client", "facts", "headers", "method", "target")
+    __slots__ = ("certificate", "client", "facts", "headers", "method", "target")
 
     def __init__(
         self, method: str, target: str, headers: Headers, client: str, facts: HeaderFacts | None = None
     ) -> None:
+        self.certificate: object = None
         self.method = method
         self.target = target
         self.headers = headers
@@ -72,7 +74,9 @@ class RequestHead(Value):
 
     def with_headers(self, headers: Headers) -> RequestHead:
         """Return the same head with other headers."""
-        return RequestHead(method=self.method, target=self.target, headers=headers, client=self.client)
+        head = RequestHead(method=self.method, target=self.target, headers=headers, client=self.client)
+        head.certificate = self.certificate
+        return head
 
     def fields(self) -> tuple[str, str, Headers, str]:
         return self.method, self.target, self.headers, self.client

@@ -22,11 +22,11 @@ from .selector import MAX_BYTES as MAX_SELECTOR
 from .selector import Matcher, Selector, SelectorError, parse_selector
 from .source import BasicCredentials, TokenSource, as_bearer, is_api_key
 from .unverified import peek
-from .verifier import Token, TokenVerifier
+from .verifier import Token, TokenVerifier, judge_times
 
 __all__ = [
     "KEY_WAIT", "MAX_SELECTOR", "MIN_RSA_BITS", "VM_ACCESS", "AccessMode", "BasicCredentials", "ClaimPath", "Fetch",
     "Grants", "IssuerPattern", "KeyDocumentError", "KeyRing", "KeySet", "Matcher", "RequiredClaim", "Selector",
     "SelectorError", "Token", "TokenRules", "TokenSource", "TokenVerifier", "VMAccessClaim", "VerificationKey",
-    "as_bearer", "is_api_key", "keys_from_jwks", "keys_from_pem", "parse_selector", "peek", "told",
+    "as_bearer", "is_api_key", "judge_times", "keys_from_jwks", "keys_from_pem", "parse_selector", "peek", "told",
 ]  # fmt: skip

@@ -117,6 +117,8 @@ class TokenRules:
     """Claims that must all match."""
     leeway: int = 0
     """Seconds by which the clocks of issuer and gateway may differ."""
+    reserved: str = ""
+    """A claim that no token may have."""
     max_length: int = DEFAULT_MAX_LENGTH
     """Characters of the longest token that is read."""
     grants: Callable[[Mapping[str, object]], Grants] = Grants.from_claims
@@ -124,6 +126,8 @@ class TokenRules:
 
     def check(self, claims: Mapping[str, object]) -> None:
         """Raises ``WrongAudience`` and ``ClaimMismatch``."""
+        if self.reserved and self.reserved in claims:
+            raise ClaimMismatch(f"`{self.reserved}` is for certificates (-auth.mtlsClaims), so no token may have it")
         if self.audiences:
             self._check_audience(claims)
         for required in self.required:

@@ -91,6 +91,10 @@ class TokenSource:
             raise BadRequest("the request has different tokens in two headers")
         return tokens[0]
 
+    def has_none(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Return whether none of the headers that may hold a token has a value."""
+        return not any(name.lower() in self.headers and value.strip() for name, value in headers)
+
     def _read(self, values: Sequence[str]) -> str | BasicCredentials:
         """Return the token in the values of one header. Raises ``MissingToken`` and ``MalformedToken``."""
         if len(values) > 1:

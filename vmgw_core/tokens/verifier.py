@@ -44,7 +44,8 @@ class Token:
     key: VerificationKey | None
     """The key that verified it; ``None`` if signatures are not verified."""
     credential: str | None = None
-    """``key`` or ``user`` if it stands for a credential of ``-auth.credentialsFile``; then ``subject`` is its name."""
+    """``key`` or ``user`` if it stands for a credential of ``-auth.credentialsFile``, ``certificate`` for one of
+    ``-auth.mtlsClaims``; then ``subject`` is its name."""
 
 
 def _size(text: str, token: Token) -> int:

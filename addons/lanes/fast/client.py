@@ -15,6 +15,8 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final, Protocol, cast
 
+from vmgw_addons.support import certificate_of
+from vmgw_core.credentials import Certificate
 from vmgw_core.enforcement import Cycle
 from vmgw_core.errors import BadRequest, Refusal, RequestTimeout
 from vmgw_core.http import BodyReader, ChunkedReader, LengthReader, RequestHead, find_head, skip_empty_lines
@@ -60,9 +62,8 @@ class FastClient(asyncio.Protocol):
 
     __slots__ = (
         "_advancing", "_buffer", "_clients", "_full", "_heads", "_held", "_held_since", "_paused", "_seen", "_services",
-        "_stuck", "_stuck_since", "address", "body", "deadline", "discarded", "exchange", "flow", "fresh_until",
-        "half_closed",
-        "lines", "old", "peer", "retire_at", "transport", "waiting", "write_paused",
+        "_stuck", "_stuck_since", "address", "body", "certificate", "deadline", "discarded", "exchange", "flow",
+        "fresh_until", "half_closed", "lines", "old", "peer", "retire_at", "transport", "waiting", "write_paused",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +80,7 @@ class FastClient(asyncio.Protocol):
         self.lines = HeaderLines()
         self.transport: asyncio.Transport | None = None
         self.peer = "unknown"
+        self.certificate: Certificate | None = None
         self.exchange: Exchange | None = None
         self.body: BodyReader | None = None
         self.waiting = Waiting.IDLE
@@ -106,6 +108,7 @@ class FastClient(asyncio.Protocol):
             self.transport.set_protocol(protocol)
             protocol.connection_made(self.transport)
             return
+        self.certificate = certificate_of(tls)
         peer = transport.get_extra_info("peername")
         self.peer = self.address or (peer[0] if peer else "unknown")
         self.fresh_until = self._services.now() + FRESH_SECONDS
@@ -190,6 +193,7 @@ class FastClient(asyncio.Protocol):
                     self._wait(Waiting.HEAD, limits.head_timeout)
                 return False
             head = self._heads.read(received[:end], limits.head, self.peer)
+            head.certificate = self.certificate
             self._buffer, self._seen = received[end:], 0
             self._begin(head)
         except Refusal as refusal:

@@ -61,6 +61,6 @@ def test_an_unknown_command_is_one_line_that_does_not_repeat_it(
 ) -> None:
     assert main([argument, "-enable.auth"], {}) == 2
     assert capsys.readouterr().err == (
-        "vmgateway: argument 1 is neither a flag nor one of the commands "
-        f"credentials, explain, policy, replay, token: {hint}\n"
+        "vmgateway: argument 1 is neither a flag nor one of the commands credentials, explain, policy, replay, token: "
+        f"{hint}\n"
     )

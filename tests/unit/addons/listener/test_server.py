@@ -10,7 +10,7 @@ from tests.support.wire.processes import free_port
 from tests.support.wire.waiting import HANGS
 from vmgw_addons import chain
 from vmgw_addons.listener.server import Listener, parse_listen_address
-from vmgw_addons.state import Reloads
+from vmgw_addons.state import Cycles, Reloads
 from vmgw_core.errors import ConfigurationError
 
 
@@ -52,7 +52,7 @@ class GreetingListener(Listener):
 def test_a_connection_that_comes_as_the_listener_closes_is_taken_or_closed(turns: int) -> None:
     async def scenario() -> bytes:
         known = next(addon for addon in chain.build() if isinstance(addon, Listener))
-        listener = GreetingListener(known.in_force, known.process, known.background, known.fast, Reloads())
+        listener = GreetingListener(known.in_force, known.process, known.background, known.fast, Reloads(), Cycles())
         port = free_port()
         await listener.listen("127.0.0.1", port)
         with socket.create_connection(("127.0.0.1", port)) as client:
