@@ -18,6 +18,8 @@ that ends the request, if there is one. The states, in the manner of h11:
   backend's response, and the carrier must cut the connection instead.
 - An event in a state that does not allow it is a defect: the cycle is then refused, and ``WrongState`` is raised.
 - ``end`` is allowed in every state, any number of times.
+- If the cycle has a ``filter``, the carrier gives it the backend's response with ``collect``, in state RESPONDING, and
+  sends the client what ``filtered`` returns. Until then ``responding`` is not set, so a refusal can still be sent.
 """
 
 from __future__ import annotations
