@@ -14,7 +14,7 @@ from vmgw_addons.state import Cycles, InForce, head_of
 from vmgw_addons.steps import respond
 from vmgw_core.base import FieldError
 from vmgw_core.enforcement import Body, Cycle, access_of
-from vmgw_core.errors import BadSignature, Refusal
+from vmgw_core.errors import BadSignature, FiltersIgnored, Refusal
 from vmgw_core.http import RequestHead, refusal_response
 from vmgw_core.limits import Limiter
 from vmgw_core.replay import METADATA_KEY, Captured, Judge, Tally, from_metadata, report_text
@@ -68,6 +68,8 @@ class FlowReplay:
             judge.authorize(cycle, captured, replace(gateway, policy=judge.policy))
             if judge.tokens.doubtful:
                 raise BadSignature("the signature of the token is not in the file")
+            if cycle.filter is not None:  # mitmproxy's own layer carries what it sends again
+                raise FiltersIgnored("its response would not be limited to the token")
             if cycle.grant is not None and cycle.grant.body is Body.STREAM:
                 cycle.head = with_length(head, flow.request.raw_content or b"")
         except Refusal as refusal:

@@ -166,6 +166,7 @@ def build_policy(settings: Settings, keyring: KeyRing, before: Policy | None = N
         compression=not settings.http_disable_response_compression,
         check_label_names=settings.write_check_label_names,
         max_decoded=settings.ratelimit_max_decoded_size,
+        filters_responses=True,
         rules_tenant=_rules_tenant(settings),
         held=HeldBytes(settings.response_max_filter_bytes),
     )

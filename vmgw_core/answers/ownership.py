@@ -93,15 +93,15 @@ class Ownership:
         return self._best(labels, tenant, templates=False) is not Belonging.NONE
 
     def _best(self, labels: Mapping[str, str], tenant: TenantID | None, *, templates: bool) -> Belonging:
-        return max(
-            (
-                _matched(group, labels, templates=templates)
-                for grant in self._grants
-                if grant.tenant is None or grant.tenant == tenant
-                for group in grant.groups
-            ),
-            default=Belonging.NONE,
-        )
+        best = Belonging.NONE
+        for grant in self._grants:
+            if grant.tenant is None or grant.tenant == tenant:
+                for group in grant.groups:
+                    found = _matched(group, labels, templates=templates)
+                    if found is Belonging.OWN:
+                        return found
+                    best = max(best, found)
+        return best
 
 
 def _matched(tests: Sequence[_Test], labels: Mapping[str, str], *, templates: bool) -> Belonging:

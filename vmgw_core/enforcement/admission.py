@@ -67,6 +67,8 @@ TENANTS: Final = "/admin/tenants"
 _ADMISSIONS_BYTES: Final = 4 << 20
 _VISIBLE_BYTES: Final = 16 << 20
 _ADMISSION_BYTES: Final = 800  # with its match, without texts and claims
+_COMPILED: Final = 32
+"""Bytes that a compiled expression takes for each of its text."""
 _LONG_PATH: Final = 1024
 """Characters of a path that is decoded anew each time."""
 
@@ -112,6 +114,11 @@ class Policy:
     """The login of browsers; None without ``-login.oidcIssuer``."""
     credentials: Credentials | None = None
     """API keys and Basic users (``-auth.credentialsFile``)."""
+    filters_responses: bool = False
+    """Whether the carrier passes responses through ``Cycle.collect`` and ``filtered`` where the cycle has a filter.
+
+    Without that, a page that the backend does not limit to the token is refused.
+    """
     rules_tenant: RulesTenant = field(default_factory=RulesTenant)
     """How the tenant of a rule is known in a cluster (``-vmalert.tenant``)."""
     held: HeldBytes = field(default_factory=lambda: HeldBytes(32 << 20))
@@ -345,7 +352,7 @@ def _filter(policy: Policy, grants: Grants | None, claim: VMAccessClaim, match: 
     """
     answer, ignored = match.route.answer, match.route.ignored
     by_tenant = policy.cluster and Restriction.TENANT in ignored
-    if answer is None or not (by_tenant or (claim.restricted and ignored)):
+    if answer is None or not policy.filters_responses or not (by_tenant or (claim.restricted and ignored)):
         return None
     tells_tenants = answer.lists_rules or answer is Answer.NOTIFIERS
     if match.multitenant and (grants is None or not tells_tenants):
@@ -376,7 +383,9 @@ def _readable(grants: Grants | None, claim: VMAccessClaim, match: Match) -> list
 def _admission_bytes(key: tuple[Grants | None, Match], admission: Admission) -> int:
     grants, match = key
     texts = text_bytes(match.rest, admission.path)
-    return _ADMISSION_BYTES + texts + admission.claim.memory + (0 if grants is None else 3 * grants.memory)
+    compiled = admission.filter is not None and admission.filter.rules is not None
+    own = 0 if grants is None else grants.memory * (_COMPILED if compiled else 1)
+    return _ADMISSION_BYTES + texts + admission.claim.memory + own
 
 
 def _visible_bytes(key: VisibleKey, entry: tuple[float, frozenset[str]]) -> int:

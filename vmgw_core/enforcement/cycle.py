@@ -20,6 +20,8 @@ that ends the request, if there is one. The states, in the manner of h11:
 - ``end`` is allowed in every state, any number of times.
 - If processes share a limit, ``count`` and ``body`` may have to ask for room first (``awaiting``). The carrier reports
   nothing but ``end`` until its waiter is called, and then goes on with ``counted`` or ``resumed``.
+- If the cycle has a ``filter``, the carrier gives it the backend's response with ``collect``, in state RESPONDING, and
+  sends the client what ``filtered`` returns. Until then ``responding`` is not set, so a refusal can still be sent.
 """
 
 from __future__ import annotations

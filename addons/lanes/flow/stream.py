@@ -253,6 +253,8 @@ class GatewayStream(EarlyResponses):
         if cycle is None or cycle.filter is None:
             yield from super().state_consume_response_body(event)
             return
+        if cycle.state is State.ENDED:
+            return  # the client has left
         try:
             if isinstance(event, ResponseData):
                 cycle.collect(event.data)

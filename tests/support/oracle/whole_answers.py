@@ -54,6 +54,26 @@ OF_ITS_OWN: Final = (
         "The same, as a date. All data is of 2020.",
     ),
     Kind(
+        b'"source":"LINK"',
+        re.compile(rb'"source":"http://[\w.-]+:\d+/vmalert/(?:api/v1/)?alert\?group_id=\d+(?:\\u0026|&)alert_id=\d+"'),
+        "The link to an alert that is the token's own: the host and port of the vmalert of each test.",
+    ),
+    Kind(
+        b'"id":"HASH"',
+        re.compile(rb'"(?:id|group_id|rule_id)":"\d{10,20}"'),
+        "The number of a group, rule or alert: a hash of its file too, and each vmalert has a file of its own.",
+    ),
+    Kind(
+        b'"file":"FILE"',
+        re.compile(rb'"file":"/[\w/.-]+/rules\.yaml"'),
+        "The file of the token's own rules: each vmalert has one of its own.",
+    ),
+    Kind(
+        b'"evaluationTime":0',
+        re.compile(rb'"evaluationTime":\d+(?:\.\d+)?(?:e-\d+)?'),
+        "How long a rule that is the token's own took.",
+    ),
+    Kind(
         b"127.0.0.1:PORT",
         re.compile(rb"127\.0\.0\.1:\d{4,5}"),
         "Ports of the gateway's connection and of the backend in errors: each test server has its own.",
@@ -73,6 +93,7 @@ HEADERS: Final = frozenset((
     "cache-control", "connection", "content-disposition", "content-encoding", "content-length", "content-type", "date",
     "keep-alive", "last-modified", "location", "retry-after", "transfer-encoding", "vary", "www-authenticate",
     "x-content-type-options", "accept-ranges", "content-range", "trailer", "etag", "proxy-authenticate", "server",
+    "x-vmgateway-answer",
 ))  # fmt: skip
 """What an answer may have; another one is a finding. X-Server-Hostname is not here: it names the backend's machine.
 

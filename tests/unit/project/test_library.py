@@ -237,7 +237,7 @@ def test_a_write_streams(front: asgi.Front, upstream: RecordingUpstream, framing
 
 REFUSED: Final = [
     pytest.param("/api/v1/query?query=up", (), "GET", b"", 401, id="no-token"),
-    pytest.param("/vmalert/groups", (BEARER,), "GET", b"", 403, id="page-that-ignores-labels"),
+    pytest.param("/api/v1/status/tsdb", (BEARER,), "GET", b"", 403, id="page-that-ignores-labels"),
     pytest.param("/unknown", (BEARER,), "GET", b"", 404, id="unknown-path"),
     pytest.param("/api/v1/query", (BEARER, (b"x", b"1\r\ny: 2")), "GET", b"", 400, id="line-break-in-a-header"),
     pytest.param("/api/v1/query", (BEARER, (b"content-length", b"1"), CHUNKED), "POST", b"x", 400, id="two-framings"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.support.wire.raw import RawClient, head
 from tests.support.wire.servers import Alerting, Server, VictoriaMetrics
 from tests.support.wire.tokens import SigningKey, team, tenant
 from tests.support.wire.upstream import RecordingUpstream, Reply
-from tests.support.wire.waiting import eventually
+from tests.support.wire.waiting import HANGS, eventually
 from tests.wire.conftest import StartGateway
 
 RULES = """
@@ -346,6 +347,30 @@ def test_an_error_of_the_backend_keeps_its_status_alone(
     answer = gateway.client(key.mint(team("dev"))).get("/api/v1/rules")
     assert (answer.status, answer.json()["status"], answer.header("X-Rules")) == (503, "error", None)
     assert "secret" not in answer.text
+
+
+def test_a_client_that_leaves_meanwhile_leaves_nothing_behind(
+    start_gateway: StartGateway, upstream: RecordingUpstream, key: SigningKey, key_file: Path, program: Program
+) -> None:
+    began, left = threading.Event(), threading.Event()
+
+    def body() -> Iterator[bytes]:
+        yield json.dumps(GROUPS).encode()[:50]
+        began.set()
+        left.wait(HANGS)
+        yield json.dumps(GROUPS).encode()[50:]
+
+    upstream.responder = lambda _: Reply(body=body())
+    gateway = start(start_gateway, upstream, key_file, program=program)
+    with RawClient(gateway.port) as client:
+        client.send(head("GET", "/api/v1/rules", key.mint(team("dev"))))
+        assert began.wait(HANGS)
+        client.reset()
+    eventually(lambda: gateway.metric("vmgateway_requests_total", outcome="failed") == 1)
+    left.set()
+    upstream.responder = lambda _: Reply(body=json.dumps(GROUPS).encode())
+    answer = gateway.client(key.mint(team("dev"))).get("/api/v1/rules")
+    assert list(rules_of(answer.json())) == ["a"]
 
 
 def test_two_requests_on_one_connection_do_not_mix(

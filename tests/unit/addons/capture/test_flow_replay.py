@@ -6,10 +6,12 @@ from mitmproxy.http import HTTPFlow
 
 from tests.support.addons.configured import TOKEN, GatewayState, asked, configured
 from tests.support.core import keys
+from tests.support.core.captured import captured, head, policy
 from vmgw_addons.capture.flow_replay import FlowReplay, captured_of, with_length
 from vmgw_addons.state import head_of
 from vmgw_core.http.head import RequestHead
 from vmgw_core.replay import METADATA_KEY
+from vmgw_core.replay.record import to_metadata
 
 
 def read(path: str, token: str = TOKEN) -> HTTPFlow:
@@ -64,3 +66,15 @@ def test_the_length_is_that_of_what_is_left_of_a_body() -> None:
         method="POST", target="/", headers=((b"Content-Length", b"100"), (b"X-A", b"1")), client="127.0.0.1"
     )
     assert with_length(head, b"abc").headers == ((b"Content-Length", b"3"), (b"X-A", b"1"))
+
+
+def test_what_the_gateway_would_limit_is_not_sent_again() -> None:
+    state = configured()
+    request = head("/api/v1/rules", vm_access={"extra_labels": {"team": "dev"}})
+    flow = asked("/api/v1/rules")
+    flow.is_replay = "request"
+    flow.metadata[METADATA_KEY] = to_metadata(captured(request, policy(filters_responses=True)))
+    replaying(state).requestheaders(flow)
+    assert flow.response is not None
+    assert flow.response.status_code == 403
+    assert b"would not be limited to the token" in (flow.response.content or b"")

@@ -3,7 +3,8 @@ from __future__ import annotations
 from mitmproxy.http import Response
 from mitmproxy.test import tutils
 
-from tests.support.addons.configured import asked
+from tests.support.addons.configured import asked, authorized, configured
+from tests.support.core import keys
 from vmgw_addons.capture.server_replay import ServerReplay
 from vmgw_addons.state import Cycles
 
@@ -35,3 +36,16 @@ def test_a_captured_answer_without_its_body_is_502() -> None:
     assert flow.response is not None
     assert flow.response.status_code == 502
     assert b"raise -capture.maxBodySize" in (flow.response.content or b"")
+
+
+def test_a_captured_answer_is_not_given_where_the_gateway_would_limit_it() -> None:
+    """The request that is compared with captured ones does not name the token's labels."""
+    state, token = configured(), keys.compact({"alg": "RS256"}, keys.claims(vm_access={"extra_labels": {"a": "b"}}))
+    replay, flow = ServerReplay(state.cycles), asked("/api/v1/rules", token=token)
+    authorized(state, flow)
+    replay.request(flow)
+    flow.response, flow.is_replay = tutils.tresp(content=b"secret"), "response"
+    replay.responseheaders(flow)
+    assert flow.response is not None
+    assert flow.response.status_code == 502
+    assert b"limited to the token" in (flow.response.content or b"")

@@ -39,6 +39,7 @@ SINGLE: Final = Policy(
     cluster=False,
     read=BackendGroup((READ,)),
     write=BackendGroup((WRITE,)),
+    filters_responses=True,
     max_form_size=1000,
     tell_why=False,
 )

@@ -60,6 +60,7 @@ def gateway(*backends: Backend, **parts: Any) -> Gateway:  # noqa: ANN401
         cluster=False,
         read=BackendGroup(backends or (FIRST,)),
         write=BackendGroup((WRITE,)),
+        filters_responses=True,
         max_form_size=100,
         tell_why=False,
         check_label_names=False,

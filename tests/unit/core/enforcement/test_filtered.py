@@ -160,6 +160,14 @@ def test_a_token_without_restrictions_gets_what_the_backend_sends() -> None:
     assert ready("/api/v1/status/tsdb", clustered(), token=token()).filter is None
 
 
+@each("path", ["/api/v1/rules", "/api/v1/metadata", "/api/v1/status/tsdb", "/tags"])
+def test_a_carrier_that_filters_nothing_gets_no_response_to_filter(path: str) -> None:
+    by = gateway()
+    by = replace(by, policy=replace(by.policy, filters_responses=False))
+    with pytest.raises(FiltersIgnored):
+        ready(path, by)
+
+
 def test_an_expression_that_cannot_be_applied_to_rules_is_refused() -> None:
     with pytest.raises(FiltersIgnored, match="regular expression"):
         ready("/api/v1/rules", token=token(extra_filters=[r'{a=~"(?<!b)c"}']))

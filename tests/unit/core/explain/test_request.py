@@ -35,6 +35,7 @@ POLICY: Final = Policy(
     cluster=True,
     read=BackendGroup((Backend.parse("http://reader:hunter2@vmselect:8481/base", "read.url"),)),
     write=BackendGroup((Backend.parse("https://vminsert", "write.url"),)),
+    filters_responses=True,
     max_form_size=100,
     tell_why=False,
 )
