@@ -88,8 +88,11 @@ class Counter:
         """How much the last request asked for."""
 
     def fits(self, need: int, now: float, client: str = "") -> bool:
-        """Whether ``need`` more fit, as far as is known here: an account decides on its own."""
-        peers = self._peers
+        """Whether ``need`` more fit, as far as is known here: an account decides on its own.
+
+        More than the whole limit fits if nothing else is counted.
+        """
+        need, peers = min(need, self.limit.value), self._peers
         if peers is None:
             counted = self.window.count(now) + need
             if counted > self.limit.value or (self.queue is not None and not self._passes(counted, now, client)):
@@ -109,6 +112,7 @@ class Counter:
 
     def turn_away(self, need: int, now: float, client: str) -> None:
         """Keep a place for a client that was refused, if this limit has no room for it."""
+        need = min(need, self.limit.value)
         if self._peers is None and not self.fits(need, now, client):
             if self.queue is None:
                 self.queue = Queue()
@@ -150,6 +154,7 @@ class Counter:
 
     def wait(self, need: int, now: float, client: str = "") -> float:
         """Return the seconds until ``need`` more fit if nothing else is counted meanwhile; 0 if they fit now."""
+        need = min(need, self.limit.value)
         if self.lease is not None and self.reachable:
             wait = max(0.0, self.lease.due(client) - now)
         else:

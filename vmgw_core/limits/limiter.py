@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Final
 
 from vmgw_core.base import Access, Subject, TenantID, tenant_name
-from vmgw_core.errors import BodyTooLarge, RateLimited, UsageUnknown
+from vmgw_core.errors import RateLimited, TooManyRows, UsageUnknown
 
 from .account import Reply, Want
 from .counter import Counter, Peers
@@ -70,6 +70,7 @@ class Limiter:
         max_tenants: int = 10_000,
         measured: bool = False,
         stale_after: float | None = None,
+        refuse_oversized: bool = False,
     ) -> None:
         """Of ``limits`` no two have the same tenant, scope and slot. ``measured``: whether a datasource is queried and
         :meth:`learn` is called; then requests under measured limits are refused if its data is older than
@@ -77,6 +78,7 @@ class Limiter:
         self.max_tenants = max_tenants
         self.measured = measured
         self.stale_after = stale_after
+        self.refuse_oversized = refuse_oversized
         self.warnings: deque[Usage] = deque(maxlen=1000)
         """Usages that came near their limit since this was last emptied."""
         self.rejects: dict[tuple[LimitType | None, Resolution | None, str], int] = {}
@@ -116,17 +118,20 @@ class Limiter:
         return None
 
     def take_rows(self, subject: Subject, rows: int, now: float, client: str = "") -> Question | None:
-        """Count rows that are about to be forwarded. Raises as :meth:`admit`, and ``BodyTooLarge`` if they are more
-        than a whole limit allows. Returns what :meth:`admit` returns."""
+        """Count rows that are about to be forwarded. Raises as :meth:`admit`, and returns what it returns.
+
+        Rows that are more than a whole limit pass if nothing else is in its window, and then all of them count; with
+        ``refuse_oversized`` they raise ``TooManyRows``.
+        """
         if rows <= 0:
             return None
         now = self._clock(now)
         entry, plan = self._counters.find(subject)
         for counter in plan.rows:
             limit = counter.limit
-            if rows > limit.value:
+            if rows > limit.value and self.refuse_oversized:
                 at_most = f"{limit.value} per {limit.resolution}"
-                raise BodyTooLarge(f"the body has {rows} rows and the limit is {at_most}: send smaller bodies")
+                raise TooManyRows(f"the body has {rows} rows and the limit is {at_most}: send smaller bodies")
             counter.typical = rows
         return self._pass(subject, entry, plan.rows, rows, now, client)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vmgw_core.base.tenants import Access, Labels, Subject, TenantID
-from vmgw_core.errors import BodyTooLarge, RateLimited
+from vmgw_core.errors import RateLimited, TooManyRows
 from vmgw_core.limits.limiter import Limiter
 from vmgw_core.limits.model import Limit, LimitType, Resolution
 
@@ -38,10 +38,10 @@ def refused(limiter: Limiter, now: float, subject: Subject = A, access: Access =
     return None
 
 
-def rows_refused(limiter: Limiter, rows: int, now: float, subject: Subject = A) -> RateLimited | BodyTooLarge | None:
+def rows_refused(limiter: Limiter, rows: int, now: float, subject: Subject = A) -> RateLimited | TooManyRows | None:
     try:
         limiter.take_rows(subject, rows, now)
-    except (RateLimited, BodyTooLarge) as refusal:
+    except (RateLimited, TooManyRows) as refusal:
         return refusal
     return None
 

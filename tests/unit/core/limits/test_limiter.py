@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.core.limiters import MULTITENANT, A, B, C, admitted, limit, refused, rows_refused
 from vmgw_core.base.tenants import Access, Subject, TenantID
-from vmgw_core.errors import BodyTooLarge, RateLimited
+from vmgw_core.errors import RateLimited, TooManyRows
 from vmgw_core.limits.counters import MAX_PLANS
 from vmgw_core.limits.limit_set import MAX_MATCHES, LimitSet
 from vmgw_core.limits.limiter import OTHER, Limiter
@@ -124,11 +124,29 @@ def test_rows_count_all_or_nothing() -> None:
     assert admitted(limiter, 1, 60) == 1  # rows are no queries
 
 
-def test_rows_that_could_never_fit_are_too_large() -> None:
-    limiter = Limiter([limit("rows_inserted", 100, "hour")])
+def test_more_rows_than_a_whole_limit_pass_if_nothing_else_is_counted() -> None:
+    limiter = Limiter([limit("rows_inserted", 100), limit("rows_inserted", 500, "hour")])
+    assert rows_refused(limiter, 10, 0) is None
+    refusal = rows_refused(limiter, 250, 1)
+    assert isinstance(refusal, RateLimited)
+    assert refusal.retry_after == 60
+    assert rows_refused(limiter, 250, 60) is None
+    next_one = rows_refused(limiter, 1, 61)
+    assert isinstance(next_one, RateLimited)
+    assert str(next_one).endswith("has used 250 of 100 rows inserted per minute")
+    assert next_one.retry_after == 60
+    assert rows_refused(limiter, 250, 120) is not None, "the hour has 260 of its 500"
+    assert rows_refused(limiter, 240, 120) is None
+
+
+def test_more_rows_than_a_whole_limit_are_refused_if_the_flag_says_so() -> None:
+    limiter = Limiter([limit("rows_inserted", 100, "hour")], refuse_oversized=True)
     refusal = rows_refused(limiter, 101, 0)
-    assert isinstance(refusal, BodyTooLarge)
-    assert str(refusal) == "the body has 101 rows and the limit is 100 per hour: send smaller bodies"
+    assert isinstance(refusal, TooManyRows)
+    assert (refusal.status, str(refusal)) == (
+        400,
+        "the body has 101 rows and the limit is 100 per hour: send smaller bodies",
+    )
     assert rows_refused(limiter, 100, 0) is None
 
 
