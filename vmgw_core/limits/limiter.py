@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
@@ -27,6 +27,9 @@ from .model import Limit, LimitType, Resolution, Usage
 
 OTHER: Final = "other"
 """The name under which the refusals of further tenants are counted, beyond ``max_tenants``."""
+
+Refusals = dict[tuple[LimitType | None, Resolution | None, str], int]
+"""The number of refusals by limit and tenant."""
 
 _LONGEST_WINDOW: Final = float(Resolution.HOUR.seconds)
 _SLACK: Final = 1e-5  # seconds that float arithmetic may lose
@@ -81,8 +84,10 @@ class Limiter:
         self.refuse_oversized = refuse_oversized
         self.warnings: deque[Usage] = deque(maxlen=1000)
         """Usages that came near their limit since this was last emptied."""
-        self.rejects: dict[tuple[LimitType | None, Resolution | None, str], int] = {}
-        """Refusals by limit and tenant; type None: there was no room for another tenant."""
+        self.rejects: Refusals = {}
+        """Type None: there was no room for another tenant."""
+        self.observed: Refusals = {}
+        """What limits in ``mode: observe`` would have refused."""
         self._rejected: set[str] = set()
         self._now = float("-inf")
         self._offset = 0.0
@@ -129,7 +134,7 @@ class Limiter:
         entry, plan = self._counters.find(subject)
         for counter in plan.rows:
             limit = counter.limit
-            if rows > limit.value and self.refuse_oversized:
+            if rows > limit.value and self.refuse_oversized and not limit.observe:
                 at_most = f"{limit.value} per {limit.resolution}"
                 raise TooManyRows(f"the body has {rows} rows and the limit is {at_most}: send smaller bodies")
             counter.typical = rows
@@ -199,10 +204,20 @@ class Limiter:
         self, counters: tuple[Counter, ...], count: int, now: float, client: str, granted: tuple[Counter, ...] = ()
     ) -> None:
         for counter in counters:
+            if counter.observe:
+                self._observe(counter, count or 1, now)
             if count:
                 counter.add(count, now, client, counter in granted)
             if counter.crossed(now):
                 self.warnings.append(_usage(counter, now))
+
+    def _observe(self, counter: Counter, count: int, now: float) -> None:
+        """Note a request that a limit would have refused if it did not only observe."""
+        exceeded, first = counter.exceeded(count, now)
+        if exceeded:
+            self._note(self.observed, counter.limit, counter.tenant)
+        if first:
+            self.warnings.append(replace(_usage(counter, now), over=True))
 
     def _turned_away(self, subject: Subject, counters: tuple[Counter, ...], now: float, client: str) -> RateLimited:
         """Return the refusal, and keep a place in the queue."""
@@ -213,7 +228,7 @@ class Limiter:
 
     def _refused(self, subject: Subject, counters: tuple[Counter, ...], now: float, client: str) -> RateLimited:
         """Return the refusal for the limit that takes longest to have room again."""
-        waits = [(counter.wait(counter.typical, now, client), counter) for counter in counters]
+        waits = [(each.wait(each.typical, now, client), each) for each in counters if not each.observe]
         wait, slowest = max(waits, key=lambda pair: pair[0])
         self._reject(slowest.limit, subject.tenant)
         used = slowest.usage(now)
@@ -224,13 +239,16 @@ class Limiter:
         )
 
     def _reject(self, limit: Limit | None, tenant: TenantID | None) -> None:
+        self._note(self.rejects, limit, tenant)
+
+    def _note(self, numbers: Refusals, limit: Limit | None, tenant: TenantID | None) -> None:
         name = tenant_name(tenant)
         if name not in self._rejected:
             if len(self._rejected) >= self.max_tenants:
                 name = OTHER
             self._rejected.add(name)
         key = (limit.type, limit.resolution, name) if limit is not None else (None, None, name)
-        self.rejects[key] = self.rejects.get(key, 0) + 1
+        numbers[key] = numbers.get(key, 0) + 1
 
     def _keep(self, subject: Subject, entry: Tenant, now: float) -> None:
         wait = self._counters.keep(subject, entry, now, self.max_tenants)
@@ -281,7 +299,7 @@ class Limiter:
         if self._counters.peers is None:
             self._counters.peers = Peers()
             self._counters.rebuild()
-        counters = (counter for counter in self._counters if counter.lease is not None)
+        counters = (counter for counter in self._counters if counter.limit.type.counted)
         return {counter.key: own for counter in counters if (own := counter.window.count(now))}
 
     def learn_peers(self, counts: Mapping[str, int], alive: int, now: float) -> None:

@@ -18,6 +18,7 @@ def limit(
     tenant: TenantID | None = None,
     total: bool = False,
     labels: Labels = (),
+    observe: bool = False,
 ) -> Limit:
     return Limit(
         type=LimitType(limit_type),
@@ -26,6 +27,7 @@ def limit(
         tenant=tenant,
         total=total,
         labels=labels,
+        observe=observe,
     )
 
 

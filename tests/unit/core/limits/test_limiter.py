@@ -407,3 +407,44 @@ def test_a_refused_request_counts_nowhere() -> None:
     assert [usage.usage for usage in limiter.status(0)] == [3, 3]
     with pytest.raises(RateLimited):
         limiter.admit(A, READ, 0)
+
+
+# --- mode: observe ---------------------------------------------------------------------------------------------------
+
+
+def test_a_limit_that_observes_refuses_nothing_and_tells_once_a_window() -> None:
+    limiter = Limiter([limit(value=3, observe=True), limit(value=100, resolution="hour")])
+    assert admitted(limiter, 8, 0) == 8
+    assert limiter.observed == {(LimitType.QUERIES, Resolution.MINUTE, "1:0"): 5}
+    assert limiter.rejects == {}
+    told = [(usage.over, usage.limit.described(usage.usage, usage.tenant)) for usage in limiter.warnings]
+    assert told == [
+        (False, "tenant 1:0 has used 3 of 3 queries per minute (mode: observe)"),
+        (True, "tenant 1:0 has used 3 of 3 queries per minute (mode: observe)"),
+    ]
+    limiter.warnings.clear()
+    assert admitted(limiter, 5, 70) == 5
+    assert [usage.over for usage in limiter.warnings] == [False, True]
+
+
+def test_a_limit_that_enforces_is_named_in_the_refusal_though_another_observes() -> None:
+    limiter = Limiter([limit(value=1, observe=True, resolution="hour"), limit(value=2)])
+    assert admitted(limiter, 5, 0) == 2
+    refusal = refused(limiter, 1)
+    assert str(refusal) == "request was rate limited: tenant 1:0 has used 2 of 2 queries per minute"
+    assert refusal is not None
+    assert refusal.retry_after == 60
+
+
+def test_rows_and_series_are_observed_too() -> None:
+    rows = limit("rows_inserted", 10, observe=True)
+    limiter = Limiter([rows, limit("active_series", 5, observe=True)], measured=True, stale_after=30)
+    limiter.refuse_oversized = True
+    assert refused(limiter, 0, A, WRITE) is None, "though nothing is known of series"
+    limiter.learn({(LimitType.ACTIVE_SERIES, Resolution.MINUTE, A.tenant): 5}, 0, 0)
+    assert refused(limiter, 1, A, WRITE) is None
+    assert rows_refused(limiter, 50, 1) is None
+    assert limiter.observed == {
+        (LimitType.ACTIVE_SERIES, Resolution.MINUTE, "1:0"): 1,
+        (LimitType.ROWS_INSERTED, Resolution.MINUTE, "1:0"): 1,
+    }

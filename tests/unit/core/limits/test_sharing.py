@@ -370,6 +370,15 @@ def test_a_client_that_waits_always_gets_through(number: int, value: int, steps:
         assert world.refused(number - 1) is None
 
 
+def test_a_limit_that_observes_sees_what_other_processes_count_and_asks_nobody() -> None:
+    world = World(2, limit(value=10, observe=True))
+    assert world.admitted(0, 8) == 8
+    world.run(0.3)
+    assert world.admitted(1, 8) == 8
+    assert world.accounts == {}
+    assert list(world.processes[1].limiter.observed.values()) == [6]
+
+
 # --- one process alone -----------------------------------------------------------------------------------------------
 
 
