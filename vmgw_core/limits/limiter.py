@@ -14,7 +14,6 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Final
 
 from vmgw_core.base import Access, Subject, TenantID, tenant_name
@@ -32,6 +31,8 @@ Refusals = dict[tuple[LimitType | None, Resolution | None, str], int]
 """The number of refusals by limit and tenant."""
 
 _LONGEST_WINDOW: Final = float(Resolution.HOUR.seconds)
+_NOTICE_SIZE: Final = 200
+"""Accounts and moments told at once: those who ask meanwhile have to wait."""
 _SLACK: Final = 1e-5  # seconds that float arithmetic may lose
 
 
@@ -58,6 +59,8 @@ class Notice:
     wants: tuple[Want, ...]
     counters: tuple[Counter, ...]
     sent: float
+    more: bool
+    """Whether there may be more to tell."""
 
 
 class Limiter:
@@ -314,12 +317,24 @@ class Limiter:
         """Whether the accounts that processes share can be asked."""
         return self._counters.peers is not None and self._counters.peers.reachable
 
-    def notice(self, now: float, most: int) -> Notice:
-        """Return what the accounts should be told now, of ``most`` counters. Call :meth:`noticed` with the replies."""
+    def notice(self, now: float) -> Notice:
+        """Return some of what the accounts should be told now. Call :meth:`noticed` with the replies."""
         now = self._clock(now)
-        overdue = ((counter, want) for counter in self._counters if (want := counter.overdue(now)) is not None)
-        due = list(islice(overdue, most))
-        return Notice(wants=tuple(want for _, want in due), counters=tuple(counter for counter, _ in due), sent=now)
+        due: list[tuple[Counter, Want]] = []
+        size = 0
+        for counter in self._counters:
+            if size >= _NOTICE_SIZE:
+                break
+            want = counter.overdue(now)
+            if want is not None:
+                due.append((counter, want))
+                size += 1 + len(want.spent)
+        return Notice(
+            wants=tuple(want for _, want in due),
+            counters=tuple(counter for counter, _ in due),
+            sent=now,
+            more=size >= _NOTICE_SIZE,
+        )
 
     def noticed(self, notice: Notice, replies: Sequence[Reply] | None, now: float) -> None:
         """Take the replies; None: the accounts could not be told."""

@@ -100,7 +100,8 @@ limits:
             id="labels, sorted",
         ),
         pytest.param(
-            "limits: [{type: queries, value: 1, mode: observe}, {type: queries, value: 1, account_id: 1, mode: enforce}]",
+            "limits: [{type: queries, value: 1, mode: observe}, "
+            "{type: queries, value: 1, account_id: 1, mode: enforce}]",
             (limit("queries", 1, observe=True), limit("queries", 1, tenant=TenantID(1, 0))),
             id="modes",
         ),
