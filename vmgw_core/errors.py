@@ -111,6 +111,10 @@ class BadLabels(BadBody, code="bad_labels"):
     """
 
 
+class TooManyRows(BadBody, code="too_many_rows"):
+    """A write with more rows than a whole limit, with ``-ratelimit.refuseOversized``."""
+
+
 class TokenRefused(Refusal, status=401, code="invalid_token"):
     """A token that does not authenticate. The client gets the message only with ``-logInvalidAuthTokens``."""
 

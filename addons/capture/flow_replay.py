@@ -39,7 +39,9 @@ class FlowReplay:
         keys = None if policy is None else policy.verifier.keys
         if policy is not None and self.judged_by != (policy, keys):
             limiter = self.in_force.configured.limiter
-            self.judge = Judge(policy, None if limiter is None else Limiter(limiter.limits))
+            self.judge = Judge(
+                policy, None if limiter is None else Limiter(limiter.limits, refuse_oversized=limiter.refuse_oversized)
+            )
             self.judged_by = (policy, keys)
         return self.judge if policy is not None else None
 

@@ -220,7 +220,9 @@ def _limiter(settings: Settings) -> Limiter | None:
     limits = limit_file.load(settings)
     if any(not limit.type.counted for limit in limits):
         print("limits of series are ignored: the files do not contain the datasource's usage", file=sys.stderr)
-    return Limiter(limits, max_tenants=settings.ratelimit_max_tenants)
+    return Limiter(
+        limits, max_tenants=settings.ratelimit_max_tenants, refuse_oversized=settings.ratelimit_refuse_oversized
+    )
 
 
 def _text(path: str, option: str) -> str:

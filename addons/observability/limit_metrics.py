@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from vmgw_addons.state import InForce, Reloads
 from vmgw_addons.steps import RateLimit
 from vmgw_core.base import tenant_name
-from vmgw_core.limits import OTHER, Limiter
+from vmgw_core.limits import OTHER, Limiter, LimitType, Resolution
 from vmgw_core.limits.model import label_text
 
 from .families import counter, gauge
@@ -49,7 +49,10 @@ class LimitMetrics(Collector):
         limiter = self.in_force.configured.limiter
         if limiter is not None:
             yield from self.usages(limiter)
-            yield self.rejects(limiter)
+            yield self.refusals("vmgateway_ratelimit_rejects", "Requests and rows refused by a limit", limiter.rejects)
+            yield self.refusals(
+                "vmgateway_ratelimit_observed", "What limits in mode observe would have refused", limiter.observed
+            )
             yield self.warnings()
 
     def usages(self, limiter: Limiter) -> Iterator[Metric]:
@@ -75,15 +78,17 @@ class LimitMetrics(Collector):
             "vmgateway_ratelimit_tenants", "Tenants whose usage the limiter keeps", value=limiter.tenants
         )
 
-    def rejects(self, limiter: Limiter) -> Metric:
+    def refusals(
+        self, name: str, text: str, numbers: Mapping[tuple[LimitType | None, Resolution | None, str], int]
+    ) -> Metric:
         """Refusals. Those of tenants without a name are added up."""
         totals: Counter[tuple[str, str, str]] = Counter()
-        for (limit_type, resolution, tenant), number in limiter.rejects.items():
-            name = OTHER if tenant == OTHER else self.tenant_label(tenant)
-            totals[limit_type.value if limit_type else _TENANTS_FULL, resolution.value if resolution else "", name] += (
-                number
-            )
-        return counter("vmgateway_ratelimit_rejects", "Requests and rows refused by a limit", _LABELS, totals.items())
+        for (limit_type, resolution, tenant), number in numbers.items():
+            label = OTHER if tenant == OTHER else self.tenant_label(tenant)
+            totals[
+                limit_type.value if limit_type else _TENANTS_FULL, resolution.value if resolution else "", label
+            ] += number
+        return counter(name, text, _LABELS, totals.items())
 
     def warnings(self) -> Metric:
         """How often usage came near a limit."""

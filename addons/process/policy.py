@@ -208,6 +208,7 @@ def limiter_for(settings: Settings, limits: tuple[Limit, ...] | None, old: Limit
     limiter.measured = bool(settings.datasource_url)
     closed = limiter.measured and settings.ratelimit_fail_closed
     limiter.stale_after = settings.ratelimit_max_usage_age if closed else None
+    limiter.refuse_oversized = settings.ratelimit_refuse_oversized
     limiter.replace(limits)
     return limiter
 

@@ -88,7 +88,8 @@ local function take(key, seconds, limit, need, extra, client, returned, spent)
     end
 
     local reply
-    local excess = used + ahead + need - limit
+    local fits = math.min(need, limit)  -- more than the limit fits if nothing else is counted
+    local excess = used + ahead + fits - limit
     if excess > 0 then
         local due = now + life
         local left = excess
@@ -99,9 +100,9 @@ local function take(key, seconds, limit, need, extra, client, returned, spent)
                 break
             end
         end
-        if need > 0 and ahead + need <= limit and (place or #claims < 3 * {MAX_CLAIMS}) then
+        if need > 0 and ahead + fits <= limit and (place or #claims < 3 * {MAX_CLAIMS}) then
             place = place or #claims + 1
-            claims[place], claims[place + 1], claims[place + 2] = client, need, due + {GRACE_SECONDS}
+            claims[place], claims[place + 1], claims[place + 2] = client, fits, due + {GRACE_SECONDS}
         elseif need > 0 then
             leave()
         end

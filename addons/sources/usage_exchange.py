@@ -26,7 +26,6 @@ INTERVAL: Final = 0.1
 _IDLE: Final = 1.0  # seconds between two checks whether there is something to exchange
 _DEADLINE: Final = 5.0  # seconds for an exchange
 _LAST_DEADLINE: Final = 1.0  # seconds for the last one
-_WANTS: Final = 200  # what the accounts are told at once
 _SHARE: Final = 20  # exchanges take at most one part in 20 of the event loop's time
 _BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
@@ -130,16 +129,16 @@ class UsageExchange:
         if accounts.emptied:
             accounts.emptied = False
             limiter.accounts_lost(emptied=True)
-        told = _WANTS
-        while told == _WANTS:
-            notice = limiter.notice(time.monotonic(), _WANTS)
-            told = len(notice.wants)
-            if not told and limiter.asks:
+        more = True
+        while more:
+            notice = limiter.notice(time.monotonic())
+            if not notice.wants and limiter.asks:
                 return
             replies = await _replies(accounts, notice.wants)
             limiter.noticed(notice, replies, time.monotonic())
             if replies is None:
                 return
+            more = notice.more
         limiter.accounts_found()
 
 

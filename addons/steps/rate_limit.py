@@ -89,9 +89,10 @@ class RateLimit:
         for number, usage in enumerate(usages):
             name = usage.limit.scope(usage.tenant)
             key = (usage.limit.type, usage.limit.resolution, name)
-            if key in self.near or len(self.near) < _MAX_NEAR:
+            if not usage.over and (key in self.near or len(self.near) < _MAX_NEAR):
                 self.near[key] += 1
             if number < _MAX_LINES:
-                logger.warning(f"near a limit: {usage.limit.described(usage.usage, usage.tenant)}")
+                where = "beyond" if usage.over else "near"
+                logger.warning(f"{where} a limit: {usage.limit.described(usage.usage, usage.tenant)}")
         if len(usages) > _MAX_LINES:
             logger.warning(f"near a limit: {len(usages) - _MAX_LINES} more")

@@ -212,6 +212,9 @@ class Settings:
         "With -write.checkLabelNames, or where rows are limited: a write that can only be read whole (remote write, "
         "OpenTelemetry, DataDog, New Relic, OpenTSDB, snappy, a line of JSON) and is larger, as sent or decoded, is "
         "answered 413.", least="1MiB")
+    ratelimit_refuse_oversized: bool = _flag("ratelimit.refuseOversized", BOOL, "false",
+        "Answer 400 to a write with more rows than a whole limit, so that vmagent and Prometheus drop it. By default "
+        "it passes if nothing else was counted in the window, and the next writes wait.")
     ratelimit_extra_labels: tuple[str, ...] = _flag("ratelimit.extraLabels", ARRAY, "",
         "Labels, as name=value, that the metrics asked for at -datasource.url must have: which of several clusters in "
         "one datasource is meant.")

@@ -136,7 +136,7 @@ _STEP_OF: Final = (
     ((errors.FiltersIgnored, errors.TenantIgnored), Step.FILTERS),
     (errors.ForeignTenant, Step.TENANT),
     (errors.NotServed, Step.BACKEND),
-    ((errors.RateLimited, errors.UsageUnknown), Step.LIMITS),
+    ((errors.RateLimited, errors.UsageUnknown, errors.TooManyRows), Step.LIMITS),
     ((errors.BackendUnreachable, errors.BackendTimeout), Step.UPSTREAM),
 )
 

@@ -90,11 +90,12 @@ class Account:
             if age < life:
                 self._add(int((now - max(age, 0.0)) / grain), number)
         used = sum(self.parts.values())
-        ahead = self.queue.ahead(want.client)
-        if used + ahead + want.need > want.limit:
-            due = self._due(used + ahead + want.need - want.limit, now, grain, life)
-            if want.need:
-                self.queue.keep(want.client, want.need, due, want.limit)
+        need = min(want.need, want.limit)  # more than the limit fits if nothing else is counted
+        excess = used + self.queue.ahead(want.client) + need - want.limit
+        if excess > 0:
+            due = self._due(excess, now, grain, life)
+            if need:
+                self.queue.keep(want.client, need, due, want.limit)
             return Reply(granted=False, extra=0, part=part, wait=due - now, used=used)
         if want.need:
             self.queue.leave(want.client)

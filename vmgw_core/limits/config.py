@@ -1,8 +1,8 @@
 """The file of ``-ratelimit.config``: YAML text -> limits.
 
 The specification, "Rate Limiter", defines the form. Unknown keys are refused, and the error names the file, the line
-and the key. Beyond the specification are ``scope: total``, for the sum over all tenants, and ``labels``, for tokens
-that carry those ``extra_labels``::
+and the key. Beyond the specification are ``scope: total``, for the sum over all tenants, ``labels``, for tokens that
+carry those ``extra_labels``, and ``mode: observe``, for a limit that refuses nothing::
 
     limits:
       - type: queries            # queries, rows_inserted, new_series or active_series
@@ -12,6 +12,7 @@ that carry those ``extra_labels``::
         project_id: 5
       - {type: rows_inserted, value: 1000000, scope: total}
       - {type: queries, value: 100, labels: {team: dev}}
+      - {type: queries, value: 500, resolution: hour, mode: observe}
 """
 
 from __future__ import annotations
@@ -33,12 +34,17 @@ MAX_LABELLED: Final = 1000
 """The most limits with labels: each is compared with the labels of every token."""
 MAX_LABELS: Final = 16
 
-_KEYS: Final = ("type", "value", "resolution", "account_id", "project_id", "scope", "labels")
+_KEYS: Final = ("type", "value", "resolution", "account_id", "project_id", "scope", "labels", "mode")
 
 
 class _Scope(StrEnum):
     TENANT = "tenant"
     TOTAL = "total"
+
+
+class _Mode(StrEnum):
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
 
 
 def read_limits(text: str | bytes, name: str) -> tuple[Limit, ...]:
@@ -87,12 +93,14 @@ class _File(YamlFile):
                 self.refuse(f"{path}.{key}: missing", node)
         limit_type = self.choice(fields["type"], f"{path}.type", LimitType)
         value = self.integer(fields["value"], f"{path}.value", 1, MAX_VALUE)
-        resolution, scope = Resolution.MINUTE, _Scope.TENANT
+        resolution, scope, mode = Resolution.MINUTE, _Scope.TENANT, _Mode.ENFORCE
         labels: Labels = ()
         if "resolution" in fields:
             resolution = self.choice(fields["resolution"], f"{path}.resolution", Resolution)
         if "scope" in fields:
             scope = self.choice(fields["scope"], f"{path}.scope", _Scope)
+        if "mode" in fields:
+            mode = self.choice(fields["mode"], f"{path}.mode", _Mode)
         if "labels" in fields:
             labels = self.labels(fields["labels"], f"{path}.labels")
             if not limit_type.counted:
@@ -109,6 +117,7 @@ class _File(YamlFile):
             tenant=tenant,
             total=scope is _Scope.TOTAL,
             labels=labels,
+            observe=mode is _Mode.OBSERVE,
         )
 
     def tenant(self, fields: dict[str, yaml.Node], path: str) -> TenantID | None:

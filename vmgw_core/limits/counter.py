@@ -60,8 +60,8 @@ class Counter:
     """The usage of one limit by one tenant, or by all tenants together."""
 
     __slots__ = (
-        "_admitted_since", "_generation", "_measurement", "_near", "_peers", "_share", "_warned_at", "above", "key",
-        "lease", "limit", "queue", "tenant", "typical", "window",
+        "_admitted_since", "_exceeded_at", "_generation", "_measurement", "_near", "_peers", "_share", "_warned_at",
+        "above", "key", "lease", "limit", "observe", "queue", "tenant", "typical", "window",
     )  # fmt: skip
 
     def __init__(
@@ -74,13 +74,15 @@ class Counter:
         self.above = False
         """Whether the usage was above ``NEAR`` of the limit when something was last counted."""
         self._near = NEAR * limit.value
-        self._warned_at = float("-inf")
+        self._warned_at = self._exceeded_at = float("-inf")
         self._measurement = measurement
         self._generation = 0
         self._admitted_since = 0
         self._peers = peers
         self._share: int | None = None
-        self.lease = None if peers is None else Lease()
+        self.observe = limit.observe
+        """Whether it refuses nothing."""
+        self.lease = None if peers is None or limit.observe else Lease()
         """What this process has taken of a limit that it shares."""
         self.queue: Queue | None = None
         """Who was refused lately; None if nobody was, and if an account has the queue."""
@@ -88,8 +90,13 @@ class Counter:
         """How much the last request asked for."""
 
     def fits(self, need: int, now: float, client: str = "") -> bool:
-        """Whether ``need`` more fit, as far as is known here: an account decides on its own."""
-        peers = self._peers
+        """Whether ``need`` more fit, as far as is known here: an account decides on its own.
+
+        More than the whole limit fits if nothing else is counted.
+        """
+        if self.observe:
+            return True
+        need, peers = min(need, self.limit.value), self._peers
         if peers is None:
             counted = self.window.count(now) + need
             if counted > self.limit.value or (self.queue is not None and not self._passes(counted, now, client)):
@@ -107,8 +114,18 @@ class Counter:
             return True
         return counted + self.queue.ahead(client) <= self.limit.value
 
+    def exceeded(self, count: int, now: float) -> tuple[bool, bool]:
+        """Return whether ``count`` more are beyond a limit that only observes, and whether that is to be logged."""
+        if self.usage(now) + count <= self.limit.value:
+            return False, False
+        first = now - self._exceeded_at >= self.window.seconds
+        if first:
+            self._exceeded_at = now
+        return True, first
+
     def turn_away(self, need: int, now: float, client: str) -> None:
         """Keep a place for a client that was refused, if this limit has no room for it."""
+        need = min(need, self.limit.value)
         if self._peers is None and not self.fits(need, now, client):
             if self.queue is None:
                 self.queue = Queue()
@@ -150,6 +167,7 @@ class Counter:
 
     def wait(self, need: int, now: float, client: str = "") -> float:
         """Return the seconds until ``need`` more fit if nothing else is counted meanwhile; 0 if they fit now."""
+        need = min(need, self.limit.value)
         if self.lease is not None and self.reachable:
             wait = max(0.0, self.lease.due(client) - now)
         else:
@@ -166,8 +184,8 @@ class Counter:
         return wait
 
     def age(self, now: float) -> float:
-        """Return the seconds since the datasource's number was scraped; 0 if no datasource measures this limit."""
-        return 0.0 if self._measurement is None else now - self._measurement.as_of
+        """Return the seconds since the datasource's number was scraped; 0 if that does not matter for this limit."""
+        return 0.0 if self._measurement is None or self.observe else now - self._measurement.as_of
 
     def _measured(self, now: float) -> int:
         """Return the datasource's number plus what was admitted since; 0 once it is older than the window."""

@@ -13,12 +13,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from typing import Final
 
 from vmgw_core.base import Access, Subject, TenantID, tenant_name
-from vmgw_core.errors import BodyTooLarge, RateLimited, UsageUnknown
+from vmgw_core.errors import RateLimited, TooManyRows, UsageUnknown
 
 from .account import Reply, Want
 from .counter import Counter, Peers
@@ -28,7 +27,12 @@ from .model import Limit, LimitType, Resolution, Usage
 OTHER: Final = "other"
 """The name under which the refusals of further tenants are counted, beyond ``max_tenants``."""
 
+Refusals = dict[tuple[LimitType | None, Resolution | None, str], int]
+"""The number of refusals by limit and tenant."""
+
 _LONGEST_WINDOW: Final = float(Resolution.HOUR.seconds)
+_NOTICE_SIZE: Final = 200
+"""Accounts and moments told at once: those who ask meanwhile have to wait."""
 _SLACK: Final = 1e-5  # seconds that float arithmetic may lose
 
 
@@ -55,6 +59,8 @@ class Notice:
     wants: tuple[Want, ...]
     counters: tuple[Counter, ...]
     sent: float
+    more: bool
+    """Whether there may be more to tell."""
 
 
 class Limiter:
@@ -70,6 +76,7 @@ class Limiter:
         max_tenants: int = 10_000,
         measured: bool = False,
         stale_after: float | None = None,
+        refuse_oversized: bool = False,
     ) -> None:
         """Of ``limits`` no two have the same tenant, scope and slot. ``measured``: whether a datasource is queried and
         :meth:`learn` is called; then requests under measured limits are refused if its data is older than
@@ -77,10 +84,13 @@ class Limiter:
         self.max_tenants = max_tenants
         self.measured = measured
         self.stale_after = stale_after
+        self.refuse_oversized = refuse_oversized
         self.warnings: deque[Usage] = deque(maxlen=1000)
         """Usages that came near their limit since this was last emptied."""
-        self.rejects: dict[tuple[LimitType | None, Resolution | None, str], int] = {}
-        """Refusals by limit and tenant; type None: there was no room for another tenant."""
+        self.rejects: Refusals = {}
+        """Type None: there was no room for another tenant."""
+        self.observed: Refusals = {}
+        """What limits in ``mode: observe`` would have refused."""
         self._rejected: set[str] = set()
         self._now = float("-inf")
         self._offset = 0.0
@@ -116,17 +126,20 @@ class Limiter:
         return None
 
     def take_rows(self, subject: Subject, rows: int, now: float, client: str = "") -> Question | None:
-        """Count rows that are about to be forwarded. Raises as :meth:`admit`, and ``BodyTooLarge`` if they are more
-        than a whole limit allows. Returns what :meth:`admit` returns."""
+        """Count rows that are about to be forwarded. Raises as :meth:`admit`, and returns what it returns.
+
+        Rows that are more than a whole limit pass if nothing else is in its window, and then all of them count; with
+        ``refuse_oversized`` they raise ``TooManyRows``.
+        """
         if rows <= 0:
             return None
         now = self._clock(now)
         entry, plan = self._counters.find(subject)
         for counter in plan.rows:
             limit = counter.limit
-            if rows > limit.value:
+            if rows > limit.value and self.refuse_oversized and not limit.observe:
                 at_most = f"{limit.value} per {limit.resolution}"
-                raise BodyTooLarge(f"the body has {rows} rows and the limit is {at_most}: send smaller bodies")
+                raise TooManyRows(f"the body has {rows} rows and the limit is {at_most}: send smaller bodies")
             counter.typical = rows
         return self._pass(subject, entry, plan.rows, rows, now, client)
 
@@ -194,10 +207,20 @@ class Limiter:
         self, counters: tuple[Counter, ...], count: int, now: float, client: str, granted: tuple[Counter, ...] = ()
     ) -> None:
         for counter in counters:
+            if counter.observe:
+                self._observe(counter, count or 1, now)
             if count:
                 counter.add(count, now, client, counter in granted)
             if counter.crossed(now):
                 self.warnings.append(_usage(counter, now))
+
+    def _observe(self, counter: Counter, count: int, now: float) -> None:
+        """Note a request that a limit would have refused if it did not only observe."""
+        exceeded, first = counter.exceeded(count, now)
+        if exceeded:
+            self._note(self.observed, counter.limit, counter.tenant)
+        if first:
+            self.warnings.append(replace(_usage(counter, now), over=True))
 
     def _turned_away(self, subject: Subject, counters: tuple[Counter, ...], now: float, client: str) -> RateLimited:
         """Return the refusal, and keep a place in the queue."""
@@ -208,7 +231,7 @@ class Limiter:
 
     def _refused(self, subject: Subject, counters: tuple[Counter, ...], now: float, client: str) -> RateLimited:
         """Return the refusal for the limit that takes longest to have room again."""
-        waits = [(counter.wait(counter.typical, now, client), counter) for counter in counters]
+        waits = [(each.wait(each.typical, now, client), each) for each in counters if not each.observe]
         wait, slowest = max(waits, key=lambda pair: pair[0])
         self._reject(slowest.limit, subject.tenant)
         used = slowest.usage(now)
@@ -219,13 +242,16 @@ class Limiter:
         )
 
     def _reject(self, limit: Limit | None, tenant: TenantID | None) -> None:
+        self._note(self.rejects, limit, tenant)
+
+    def _note(self, numbers: Refusals, limit: Limit | None, tenant: TenantID | None) -> None:
         name = tenant_name(tenant)
         if name not in self._rejected:
             if len(self._rejected) >= self.max_tenants:
                 name = OTHER
             self._rejected.add(name)
         key = (limit.type, limit.resolution, name) if limit is not None else (None, None, name)
-        self.rejects[key] = self.rejects.get(key, 0) + 1
+        numbers[key] = numbers.get(key, 0) + 1
 
     def _keep(self, subject: Subject, entry: Tenant, now: float) -> None:
         wait = self._counters.keep(subject, entry, now, self.max_tenants)
@@ -276,7 +302,7 @@ class Limiter:
         if self._counters.peers is None:
             self._counters.peers = Peers()
             self._counters.rebuild()
-        counters = (counter for counter in self._counters if counter.lease is not None)
+        counters = (counter for counter in self._counters if counter.limit.type.counted)
         return {counter.key: own for counter in counters if (own := counter.window.count(now))}
 
     def learn_peers(self, counts: Mapping[str, int], alive: int, now: float) -> None:
@@ -291,12 +317,24 @@ class Limiter:
         """Whether the accounts that processes share can be asked."""
         return self._counters.peers is not None and self._counters.peers.reachable
 
-    def notice(self, now: float, most: int) -> Notice:
-        """Return what the accounts should be told now, of ``most`` counters. Call :meth:`noticed` with the replies."""
+    def notice(self, now: float) -> Notice:
+        """Return some of what the accounts should be told now. Call :meth:`noticed` with the replies."""
         now = self._clock(now)
-        overdue = ((counter, want) for counter in self._counters if (want := counter.overdue(now)) is not None)
-        due = list(islice(overdue, most))
-        return Notice(wants=tuple(want for _, want in due), counters=tuple(counter for counter, _ in due), sent=now)
+        due: list[tuple[Counter, Want]] = []
+        size = 0
+        for counter in self._counters:
+            if size >= _NOTICE_SIZE:
+                break
+            want = counter.overdue(now)
+            if want is not None:
+                due.append((counter, want))
+                size += 1 + len(want.spent)
+        return Notice(
+            wants=tuple(want for _, want in due),
+            counters=tuple(counter for counter, _ in due),
+            sent=now,
+            more=size >= _NOTICE_SIZE,
+        )
 
     def noticed(self, notice: Notice, replies: Sequence[Reply] | None, now: float) -> None:
         """Take the replies; None: the accounts could not be told."""

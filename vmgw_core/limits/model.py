@@ -60,6 +60,8 @@ class Limit:
     tenant: TenantID | None
     total: bool
     labels: Labels
+    observe: bool = False
+    """Whether it refuses nothing: what goes beyond it is only counted and logged."""
 
     @property
     def slot(self) -> tuple[LimitType, Resolution, Labels]:
@@ -77,8 +79,10 @@ class Limit:
             who += f", tokens with {label_text(self.labels)},"
         verb = "have" if self.total or self.labels else "has"
         if self.type is LimitType.ACTIVE_SERIES:
-            return f"{who} {verb} {usage} of {self.value} active series"
-        return f"{who} {verb} used {usage} of {self.value} {self.type.noun} per {self.resolution}"
+            text = f"{who} {verb} {usage} of {self.value} active series"
+        else:
+            text = f"{who} {verb} used {usage} of {self.value} {self.type.noun} per {self.resolution}"
+        return f"{text} (mode: observe)" if self.observe else text
 
 
 def label_text(labels: Labels) -> str:
@@ -95,3 +99,5 @@ class Usage:
     usage: int
     key: str
     """The name of the counter, the same in every replica: ``queries/minute/1:5``."""
+    over: bool = False
+    """Whether it is told because a limit that only observes was exceeded."""

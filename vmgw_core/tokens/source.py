@@ -91,8 +91,10 @@ class TokenSource:
             raise BadRequest("the request has different tokens in two headers")
         return tokens[0]
 
-    def has_none(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-        """Return whether none of the headers that may hold a token has a value."""
+    def has_none(self, headers: Headers) -> bool:
+        """Return whether none of the headers that may hold a token has a value, and no cookie holds a login."""
+        if self.session is not None and self.session(headers) is not None:
+            return False
         return not any(name.lower() in self.headers and value.strip() for name, value in headers)
 
     def _read(self, values: Sequence[str]) -> str | BasicCredentials:

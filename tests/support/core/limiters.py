@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vmgw_core.base.tenants import Access, Labels, Subject, TenantID
-from vmgw_core.errors import BodyTooLarge, RateLimited
+from vmgw_core.errors import RateLimited, TooManyRows
 from vmgw_core.limits.limiter import Limiter
 from vmgw_core.limits.model import Limit, LimitType, Resolution
 
@@ -18,6 +18,7 @@ def limit(
     tenant: TenantID | None = None,
     total: bool = False,
     labels: Labels = (),
+    observe: bool = False,
 ) -> Limit:
     return Limit(
         type=LimitType(limit_type),
@@ -26,6 +27,7 @@ def limit(
         tenant=tenant,
         total=total,
         labels=labels,
+        observe=observe,
     )
 
 
@@ -38,10 +40,10 @@ def refused(limiter: Limiter, now: float, subject: Subject = A, access: Access =
     return None
 
 
-def rows_refused(limiter: Limiter, rows: int, now: float, subject: Subject = A) -> RateLimited | BodyTooLarge | None:
+def rows_refused(limiter: Limiter, rows: int, now: float, subject: Subject = A) -> RateLimited | TooManyRows | None:
     try:
         limiter.take_rows(subject, rows, now)
-    except (RateLimited, BodyTooLarge) as refusal:
+    except (RateLimited, TooManyRows) as refusal:
         return refusal
     return None
 

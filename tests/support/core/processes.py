@@ -109,7 +109,7 @@ class World:
             if other is not process:
                 others.update(other.published)
         process.limiter.learn_peers(others, len(self.processes) - 1, self.now)
-        notice = process.limiter.notice(self.now, 1000)
+        notice = process.limiter.notice(self.now)
         if not notice.wants and process.limiter.asks:
             return
 

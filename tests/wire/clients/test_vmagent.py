@@ -134,3 +134,75 @@ def test_vmagent_backs_off_where_rows_are_limited_and_loses_nothing(
         gateway.signal(signal.SIGHUP)
         eventually(lambda: len(victoria_metrics.series(metric)) == 3 * BATCH, what="the rest arrives")
         assert dropped(vmagent) == 0
+
+
+# --- limits on rows --------------------------------------------------------------------------------------------------
+
+
+def limited(tmp_path: Path, upstream: RecordingUpstream, key_file: Path) -> list[str]:
+    """Flags for a limit of fewer rows than a batch has."""
+    file = tmp_path / "limits.yaml"
+    file.write_text("limits: [{type: rows_inserted, value: 6}]")
+    return [
+        "-enable.auth",
+        f"-write.url={upstream.url}",
+        f"-auth.publicKeyFiles={key_file}",
+        "-enable.rateLimit",
+        f"-ratelimit.config={file}",
+    ]
+
+
+def written(upstream: RecordingUpstream) -> int:
+    """How many requests to write have arrived whole."""
+    return sum(request.complete and request.path == "/api/v1/write" for request in upstream.requests)
+
+
+@pytest.mark.parametrize("lane", ["fast", "flow"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_block_of_more_rows_than_a_whole_limit_passes_and_the_next_waits(
+    start_gateway: StartGateway, key: SigningKey, key_file: Path, tmp_path: Path, lane: str, workers: int
+) -> None:
+    with RecordingUpstream(lambda _: Reply(status=204)) as upstream:
+        flags = limited(tmp_path, upstream, key_file)
+        gateway = start_gateway(*flags, f"-lane={lane}", f"-workers={workers}")
+        with Vmagent(f"{gateway.url}/api/v1/write", key.mint()) as vmagent:
+            vmagent.push(lines("m", 0))
+            eventually(lambda: written(upstream) == 1, what="the first block arrives")
+            vmagent.push("m 1\n")
+            eventually(lambda: gateway.metric("vmgateway_refusals_total", reason="rate_limited"), what="the next waits")
+            assert (written(upstream), dropped(vmagent)) == (1, 0)
+
+
+def test_a_block_of_more_rows_than_a_whole_limit_is_dropped_if_the_flag_says_so(
+    start_gateway: StartGateway, key: SigningKey, key_file: Path, tmp_path: Path
+) -> None:
+    with RecordingUpstream(lambda _: Reply(status=204)) as upstream:
+        gateway = start_gateway(*limited(tmp_path, upstream, key_file), "-ratelimit.refuseOversized")
+        with Vmagent(f"{gateway.url}/api/v1/write", key.mint()) as vmagent:
+            vmagent.push(lines("m", 0))
+            eventually(lambda: dropped(vmagent) == 1, what="it drops the block")
+            vmagent.push("m 1\n")
+            eventually(lambda: written(upstream) == 1, what="the next block arrives")
+        assert gateway.metric("vmgateway_refusals_total", reason="too_many_rows") >= 1  # newer ones repack it once
+
+
+@pytest.mark.parametrize("lane", ["fast", "flow"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_corrupted_block_is_answered_400_as_without_the_gateway(
+    start_gateway: StartGateway,
+    victoria_metrics: VictoriaMetrics,
+    key: SigningKey,
+    key_file: Path,
+    tmp_path: Path,
+    lane: str,
+    shared: bool,
+) -> None:
+    corrupted = b"\xff" * 100
+    headers = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
+    assert victoria_metrics.client.post("/api/v1/write", body=corrupted, headers=headers).status == 400
+    with RecordingUpstream(lambda _: Reply(status=204)) as upstream:
+        flags = limited(tmp_path, upstream, key_file)
+        gateway = start_gateway(*flags, f"-lane={lane}", f"-workers={2 if shared else 1}")
+        answer = gateway.client(key.mint()).post("/api/v1/write", body=corrupted, headers=headers)
+        assert answer.status == 400
+        assert written(upstream) == 0

@@ -319,3 +319,17 @@ def test_a_start_with_a_bad_file_fails_with_its_line(file: Path) -> None:
     error = "limits[0].value: expected an integer of 1 to 9007199254740992 in decimal notation, got text"
     said = f"vmgateway: -ratelimit.config {file}, line 3: {error}\n"
     assert (result.returncode, result.stdout, result.stderr) == (2, "", said)
+
+
+@pytest.mark.parametrize("lane", ["fast", "flow"])
+def test_a_limit_that_observes_lets_everything_through_and_tells(
+    start_gateway: StartGateway, upstream: RecordingUpstream, key: SigningKey, key_file: Path, file: Path, lane: str
+) -> None:
+    file.write_text("limits: [{type: queries, value: 3, mode: observe}]")
+    flags = ("-enable.auth", f"-auth.publicKeyFiles={key_file}", "-clusterMode", f"-read.url={upstream.url}")
+    gateway = start_gateway(*flags, "-enable.rateLimit", f"-ratelimit.config={file}", f"-lane={lane}")
+    assert statuses(gateway, key.mint(tenant(1, 5)), 8) == [200] * 8
+    assert len(upstream.requests) == 8
+    labels = {"type": "queries", "resolution": "minute", "tenant": "1:5"}
+    assert gateway.metric("vmgateway_ratelimit_observed_total", **labels) == 5
+    gateway.wait_for_log(r"beyond a limit: tenant 1:5 has used 3 of 3 queries per minute \(mode: observe\)")

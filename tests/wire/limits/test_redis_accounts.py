@@ -64,7 +64,7 @@ def test_the_script_and_the_core_give_the_same_replies(
             key=KEY,
             seconds=60,
             limit=limit,
-            need=min(need, limit),
+            need=need,
             extra=extra,
             client=client if need else "",
             returned=((last.part, returned),) if returned else (),

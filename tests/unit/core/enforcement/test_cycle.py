@@ -33,6 +33,7 @@ from vmgw_core.errors import (
     RateLimited,
     Refusal,
     TooManyAtOnce,
+    TooManyRows,
     UnknownKey,
 )
 from vmgw_core.http.head import RequestHead
@@ -637,8 +638,9 @@ def test_no_backend_is_asked_before_the_meter_lets_a_byte_out() -> None:
 
 
 def test_rows_beyond_the_limit_let_nothing_out() -> None:
-    made = admit(write(), metering(1))
-    with pytest.raises(BodyTooLarge):
+    by = gateway(limiter=Limiter([limit("rows_inserted", 1)], refuse_oversized=True))
+    made = admit(write(), by)
+    with pytest.raises(TooManyRows):
         made.body(ROWS, end=True)
     assert made.state is State.REFUSED
 

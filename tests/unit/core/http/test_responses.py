@@ -18,6 +18,7 @@ PROMISED: dict[type[Refusal], tuple[int, str, str]] = {
     errors.AmbiguousPath: (400, "ambiguous_path", "bad_data"),
     errors.BadBody: (400, "bad_body", "bad_data"),
     errors.BadLabels: (400, "bad_labels", "bad_data"),
+    errors.TooManyRows: (400, "too_many_rows", "bad_data"),
     errors.UnsupportedProtocol: (415, "unsupported_protocol", "bad_data"),
     errors.MalformedHead: (400, "malformed_head", "bad_data"),
     errors.CostlyQuery: (400, "costly_query", "bad_data"),
@@ -63,7 +64,7 @@ PROMISED: dict[type[Refusal], tuple[int, str, str]] = {
     errors.BackendTimeout: (504, "backend_timeout", "timeout"),
 }
 DROPPED_BY_WRITERS = (400, 409, 415)
-FINAL = (errors.BadBody, errors.BadLabels, errors.UnsupportedProtocol)
+FINAL = (errors.BadBody, errors.BadLabels, errors.TooManyRows, errors.UnsupportedProtocol)
 """No repetition mends these."""
 
 

@@ -125,6 +125,17 @@ def test_an_account_is_the_same_after_it_was_written_and_read(steps: list[tuple[
     assert most_in_any_window(granted, 60) <= 10
 
 
+def test_more_than_the_whole_limit_passes_if_nothing_else_is_counted() -> None:
+    account = Account()
+    assert account.take(want(1), 100.0).granted
+    refused = account.take(want(25, "large"), 101.0)
+    assert not refused.granted
+    assert not account.take(want(1), 102.0).granted, "the room is kept for the large one"
+    reply = account.take(want(25, "large", extra=5), 101.0 + refused.wait)
+    assert (reply.granted, reply.extra, reply.used) == (True, 0, 25)
+    assert not account.take(want(1), 170.0).granted
+
+
 # --- the lease -----------------------------------------------------------------------------------------------------
 
 

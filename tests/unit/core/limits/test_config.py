@@ -99,6 +99,12 @@ limits:
             (limit("queries", 1, labels=(("env", "no"), ("team", "dev"))), limit("queries", 2)),
             id="labels, sorted",
         ),
+        pytest.param(
+            "limits: [{type: queries, value: 1, mode: observe}, "
+            "{type: queries, value: 1, account_id: 1, mode: enforce}]",
+            (limit("queries", 1, observe=True), limit("queries", 1, tenant=TenantID(1, 0))),
+            id="modes",
+        ),
         pytest.param("\ufefflimits: []", (), id="a byte order mark"),
         pytest.param("--- # first\nlimits: []\n...\n", (), id="one document, marked"),
     ],
@@ -138,6 +144,16 @@ _A = "- {type: queries, value: 1}"
         pytest.param("limits:\n- queries", ", line 2: limits[0]: expected keys and values, got text", id="a text"),
         pytest.param("limits:\n- value: 1", ", line 2: limits[0].type: missing", id="no type"),
         pytest.param("limits:\n- type: queries", ", line 2: limits[0].value: missing", id="no value"),
+        pytest.param(
+            "limits:\n- type: queries\n  value: 1\n  mode: watch",
+            ', line 4: limits[0].mode: expected enforce or observe, got "watch"',
+            id="another mode",
+        ),
+        pytest.param(
+            "limits:\n- {type: queries, value: 1}\n- {type: queries, value: 2, mode: observe}",
+            ", line 3: limits[1]: this limit repeats the one in line 2",
+            id="the same limit in another mode",
+        ),
         pytest.param(
             "limits:\n- type: queries\n  value: 1\n  values: 1",
             ", line 4: limits[0].values: unknown key; known are type, value, resolution, account_id, project_id, "

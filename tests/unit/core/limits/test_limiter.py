@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.core.limiters import MULTITENANT, A, B, C, admitted, limit, refused, rows_refused
 from vmgw_core.base.tenants import Access, Subject, TenantID
-from vmgw_core.errors import BodyTooLarge, RateLimited
+from vmgw_core.errors import RateLimited, TooManyRows
 from vmgw_core.limits.counters import MAX_PLANS
 from vmgw_core.limits.limit_set import MAX_MATCHES, LimitSet
 from vmgw_core.limits.limiter import OTHER, Limiter
@@ -124,11 +124,29 @@ def test_rows_count_all_or_nothing() -> None:
     assert admitted(limiter, 1, 60) == 1  # rows are no queries
 
 
-def test_rows_that_could_never_fit_are_too_large() -> None:
-    limiter = Limiter([limit("rows_inserted", 100, "hour")])
+def test_more_rows_than_a_whole_limit_pass_if_nothing_else_is_counted() -> None:
+    limiter = Limiter([limit("rows_inserted", 100), limit("rows_inserted", 500, "hour")])
+    assert rows_refused(limiter, 10, 0) is None
+    refusal = rows_refused(limiter, 250, 1)
+    assert isinstance(refusal, RateLimited)
+    assert refusal.retry_after == 60
+    assert rows_refused(limiter, 250, 60) is None
+    next_one = rows_refused(limiter, 1, 61)
+    assert isinstance(next_one, RateLimited)
+    assert str(next_one).endswith("has used 250 of 100 rows inserted per minute")
+    assert next_one.retry_after == 60
+    assert rows_refused(limiter, 250, 120) is not None, "the hour has 260 of its 500"
+    assert rows_refused(limiter, 240, 120) is None
+
+
+def test_more_rows_than_a_whole_limit_are_refused_if_the_flag_says_so() -> None:
+    limiter = Limiter([limit("rows_inserted", 100, "hour")], refuse_oversized=True)
     refusal = rows_refused(limiter, 101, 0)
-    assert isinstance(refusal, BodyTooLarge)
-    assert str(refusal) == "the body has 101 rows and the limit is 100 per hour: send smaller bodies"
+    assert isinstance(refusal, TooManyRows)
+    assert (refusal.status, str(refusal)) == (
+        400,
+        "the body has 101 rows and the limit is 100 per hour: send smaller bodies",
+    )
     assert rows_refused(limiter, 100, 0) is None
 
 
@@ -389,3 +407,44 @@ def test_a_refused_request_counts_nowhere() -> None:
     assert [usage.usage for usage in limiter.status(0)] == [3, 3]
     with pytest.raises(RateLimited):
         limiter.admit(A, READ, 0)
+
+
+# --- mode: observe ---------------------------------------------------------------------------------------------------
+
+
+def test_a_limit_that_observes_refuses_nothing_and_tells_once_a_window() -> None:
+    limiter = Limiter([limit(value=3, observe=True), limit(value=100, resolution="hour")])
+    assert admitted(limiter, 8, 0) == 8
+    assert limiter.observed == {(LimitType.QUERIES, Resolution.MINUTE, "1:0"): 5}
+    assert limiter.rejects == {}
+    told = [(usage.over, usage.limit.described(usage.usage, usage.tenant)) for usage in limiter.warnings]
+    assert told == [
+        (False, "tenant 1:0 has used 3 of 3 queries per minute (mode: observe)"),
+        (True, "tenant 1:0 has used 3 of 3 queries per minute (mode: observe)"),
+    ]
+    limiter.warnings.clear()
+    assert admitted(limiter, 5, 70) == 5
+    assert [usage.over for usage in limiter.warnings] == [False, True]
+
+
+def test_a_limit_that_enforces_is_named_in_the_refusal_though_another_observes() -> None:
+    limiter = Limiter([limit(value=1, observe=True, resolution="hour"), limit(value=2)])
+    assert admitted(limiter, 5, 0) == 2
+    refusal = refused(limiter, 1)
+    assert str(refusal) == "request was rate limited: tenant 1:0 has used 2 of 2 queries per minute"
+    assert refusal is not None
+    assert refusal.retry_after == 60
+
+
+def test_rows_and_series_are_observed_too() -> None:
+    rows = limit("rows_inserted", 10, observe=True)
+    limiter = Limiter([rows, limit("active_series", 5, observe=True)], measured=True, stale_after=30)
+    limiter.refuse_oversized = True
+    assert refused(limiter, 0, A, WRITE) is None, "though nothing is known of series"
+    limiter.learn({(LimitType.ACTIVE_SERIES, Resolution.MINUTE, A.tenant): 5}, 0, 0)
+    assert refused(limiter, 1, A, WRITE) is None
+    assert rows_refused(limiter, 50, 1) is None
+    assert limiter.observed == {
+        (LimitType.ACTIVE_SERIES, Resolution.MINUTE, "1:0"): 1,
+        (LimitType.ROWS_INSERTED, Resolution.MINUTE, "1:0"): 1,
+    }

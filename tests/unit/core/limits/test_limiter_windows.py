@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.core.limiters import A, B, limit, refused, rows_refused
 from vmgw_core.base.tenants import Access, Subject
-from vmgw_core.errors import BodyTooLarge
+from vmgw_core.errors import TooManyRows
 from vmgw_core.limits.limiter import Limiter
 
 LIMITS = (limit(value=5), limit(value=9, resolution="hour"), limit(value=7, total=True))
@@ -92,14 +92,17 @@ def test_who_waits_as_long_as_told_gets_through_and_not_much_later_than_needed(
 
 @given(st.lists(st.tuples(GAPS, st.integers(1, 120)), max_size=60))
 def test_rows_keep_to_their_limits_and_wait_as_long_as_they_are_told(writes: list[tuple[int, int]]) -> None:
-    limiter, now = Limiter([limit("rows_inserted", 100), limit("rows_inserted", 150, "hour")]), 0.0
+    limiter, now = (
+        Limiter([limit("rows_inserted", 100), limit("rows_inserted", 150, "hour")], refuse_oversized=True),
+        0.0,
+    )
     passed: list[tuple[float, int]] = []
     for gap, rows in writes:
         now += gap / 1024
         refusal = rows_refused(limiter, rows, now)
         if refusal is None:
             passed.append((now, rows))
-        elif isinstance(refusal, BodyTooLarge):
+        elif isinstance(refusal, TooManyRows):
             assert rows > 100
         else:
             later = now + refusal.retry_after

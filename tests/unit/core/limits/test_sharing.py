@@ -267,18 +267,34 @@ def test_what_was_counted_before_limits_are_shared_is_told() -> None:
     for _ in range(4):
         assert limiter.admit(A, Access.READ, 0) is None
     assert limiter.local_counts(1) == {"queries/minute/1:0": 4}
-    notice = limiter.notice(1, 10)
+    notice = limiter.notice(1)
     assert [want.spent for want in notice.wants] == [((1.0, 4),)]
     limiter.noticed(notice, None, 1)
-    assert limiter.notice(2, 10).wants[0].spent == ((2.0, 4),), "again, for it did not arrive"
-    assert limiter.notice(3, 10).wants == ()
+    assert limiter.notice(2).wants[0].spent == ((2.0, 4),), "again, for it did not arrive"
+    assert limiter.notice(3).wants == ()
+
+
+def test_much_that_was_used_without_asking_is_told_in_parts() -> None:
+    limiter = Limiter([limit(value=10_000)])
+    subjects = [Subject(TenantID(number)) for number in range(10)]
+    for number in range(1500):
+        limiter.admit(subjects[number % 10], Access.READ, number / 100)
+    limiter.local_counts(15)
+    told, more = 0, True
+    while more:
+        notice = limiter.notice(15)
+        parts = [len(want.spent) for want in notice.wants]
+        assert sum(parts[:-1]) < 200
+        told += sum(count for want in notice.wants for _, count in want.spent)
+        more = notice.more
+    assert told == 1500
 
 
 def test_what_was_used_without_asking_is_forgotten_when_it_has_left_the_window() -> None:
     limiter = Limiter([limit(value=10)])
     limiter.admit(A, Access.READ, 0)
     limiter.local_counts(1)
-    assert limiter.notice(62, 10).wants == ()
+    assert limiter.notice(62).wants == ()
 
 
 def test_series_and_tenants_of_totals_have_no_account() -> None:
@@ -286,7 +302,7 @@ def test_series_and_tenants_of_totals_have_no_account() -> None:
     limiter.learn_peers({}, 1, 0)
     limiter.accounts_found()
     limiter.accounts_lost(emptied=True)
-    assert limiter.notice(0, 10).wants == ()
+    assert limiter.notice(0).wants == ()
     assert limiter.admit(A, Access.WRITE, 0) is None
     assert limiter.admit(A, Access.READ, 0) is None
     assert limiter.tenants == 0
@@ -368,6 +384,15 @@ def test_a_client_that_waits_always_gets_through(number: int, value: int, steps:
     if refusal is not None:
         world.run(refusal.retry_after)
         assert world.refused(number - 1) is None
+
+
+def test_a_limit_that_observes_sees_what_other_processes_count_and_asks_nobody() -> None:
+    world = World(2, limit(value=10, observe=True))
+    assert world.admitted(0, 8) == 8
+    world.run(0.3)
+    assert world.admitted(1, 8) == 8
+    assert world.accounts == {}
+    assert list(world.processes[1].limiter.observed.values()) == [6]
 
 
 # --- one process alone -----------------------------------------------------------------------------------------------
