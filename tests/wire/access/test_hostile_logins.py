@@ -323,6 +323,18 @@ def test_a_provider_that_is_down_delays_a_renewal(
     assert len(provider.forms) == 2, "the next attempt is later"
 
 
+def test_a_session_without_a_refresh_token_ends(start: Start, provider: Scripted, upstream: RecordingUpstream) -> None:
+    gateway, browser = start(), Browser()
+    provider.claims["exp"] = int(time.time()) + 2
+    log_in(gateway, provider, browser)
+    gateway.wait_until(lambda: browser.ask(gateway.url + QUERY, headers=FETCH).status == 401, what="has ended")
+    upstream.forget()
+    assert browser.ask(f"{gateway.url}/vmui/").header("location") == "/-/login?to=/vmui/"
+    assert browser.ask(gateway.url + WRITE, "POST", headers=FETCH, body="m 1").status == 401
+    assert upstream.requests == []
+    assert len(provider.forms) == 1
+
+
 def test_a_provider_that_is_down_when_a_token_has_ended(
     start: Start, provider: Scripted, upstream: RecordingUpstream
 ) -> None:
