@@ -33,6 +33,8 @@ class Scripted:
     claims: dict[str, Any] = field(default_factory=dict)
     tokens: dict[str, Any] = field(default_factory=dict)
     status: int = 200
+    raw: bytes | None = None
+    """What a request for tokens gets instead of JSON."""
     asked: list[ReceivedRequest] = field(default_factory=list)
 
     @property
@@ -51,7 +53,7 @@ class Scripted:
         if request.path == "/token":
             self.asked.append(request)
             answer = {"token_type": "Bearer", "access_token": "opaque", "id_token": self.id_token(), **self.tokens}
-            return Reply(status=self.status, body=json.dumps(answer).encode())
+            return Reply(status=self.status, body=json.dumps(answer).encode() if self.raw is None else self.raw)
         document = {
             "issuer": self.url,
             "jwks_uri": f"{self.url}/jwks",
@@ -185,6 +187,17 @@ def test_tokens_that_are_refused(start: Start, provider: Scripted, upstream: Rec
         assert "the-secret" not in answer.text
         assert not any("session" in name for name in browser.cookies[gateway.port])
         assert browser.ask(gateway.url + QUERY, headers=FETCH).status == 401
+    assert upstream.connections == []
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"null", b"5", b'"x"', b"<html>", b"\xff", b'{"error":[1]}', b"[[1]]"])
+def test_answers_that_are_none(start: Start, provider: Scripted, upstream: RecordingUpstream, raw: bytes) -> None:
+    gateway, browser = start(), Browser()
+    provider.raw = raw
+    asked = begin(gateway, provider, browser)
+    answer = come_back(gateway, browser, code="c", state=asked["state"])
+    assert (answer.status, "The identity provider" in answer.text) == (502, True)
+    assert browser.cookies[gateway.port] == {}
     assert upstream.connections == []
 
 
