@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 import pytest
 
 from tests.support.wire.logins import FETCH, PAGE, Browser, cookie_key, key_file
-from tests.support.wire.processes import Gateway, Program, free_port, run_vmgateway
+from tests.support.wire.processes import Gateway, Program, free_port, run_command, run_vmgateway
 from tests.support.wire.tokens import FULL, SigningKey
 from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
 from tests.wire.conftest import StartGateway
@@ -397,6 +397,23 @@ def test_other_methods_and_no_login(start: Start, provider: Scripted, upstream: 
     ):
         answer = gateway.client().ask(method, path)
         assert (answer.status, answer.header("allow")) == (405, allow)
+
+
+@pytest.mark.parametrize("program", ["vmgateway"], indirect=True)
+def test_an_explanation_names_the_cookie(start: Start, provider: Scripted) -> None:
+    gateway, browser = start(), Browser()
+    log_in(gateway, provider, browser)
+    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies[gateway.port].items())
+    told = run_command("explain", *gateway.flags, "-H", f"Cookie: {cookies}", f"GET {QUERY}")
+    assert told.returncode == 0, told
+    assert ", from the cookie of a login" in told.stdout
+    assert cookies[30:70] not in told.stdout
+    assert '"place": "cookie"' in run_command(
+        "explain", *gateway.flags, "--json", "-H", f"Cookie: {cookies}", f"GET {QUERY}"
+    ).stdout  # fmt: skip
+    foreign = run_command("explain", *gateway.flags, "-H", f"Cookie: {cookies}", f"POST {WRITE}")
+    assert (foreign.returncode, "a page of another site" in foreign.stdout) == (1, True)
+    assert "a page of the gateway itself" in run_command("explain", *gateway.flags, "GET /-/login").stdout
 
 
 def test_without_a_login_nothing_is_there(
