@@ -21,6 +21,8 @@ from vmgw_core.login import DISCOVERY, Login, PendingLogin, Provider, error_code
 
 _USED: Final = "invalid_grant"  # RFC 6749, section 5.2: a code or a refresh token that is not valid any more
 
+_NO_ANSWER: Final = "the identity provider's response is not that of a token endpoint"
+
 
 def fetch_provider(login: Login) -> Provider:
     """Fetch the discovery document of the provider."""
@@ -50,7 +52,7 @@ def authorization_url(login: Login, provider: Provider, pending: PendingLogin) -
 
 def exchange(login: Login, secret: Secret, provider: Provider, code: str, verifier: str) -> dict[str, Any]:
     """Exchange an authorization code for tokens."""
-    answer: dict[str, Any] = _asked(
+    return _asked_for_tokens(
         login,
         secret,
         provider,
@@ -63,12 +65,11 @@ def exchange(login: Login, secret: Secret, provider: Provider, code: str, verifi
             allow_redirects=False,
         ),
     )
-    return answer
 
 
 def refresh(login: Login, secret: Secret, provider: Provider, refresh_token: str) -> dict[str, Any]:
     """Exchange a refresh token for new tokens."""
-    answer: dict[str, Any] = _asked(
+    return _asked_for_tokens(
         login,
         secret,
         provider,
@@ -76,7 +77,6 @@ def refresh(login: Login, secret: Secret, provider: Provider, refresh_token: str
             provider.token_endpoint, refresh_token=refresh_token, allow_redirects=False
         ),
     )
-    return answer
 
 
 def revoke(login: Login, secret: Secret, provider: Provider, refresh_token: str) -> None:
@@ -104,7 +104,16 @@ def logout_url(login: Login, provider: Provider, id_token: str | None) -> str | 
     return f"{provider.end_session_endpoint}{mark}{urlencode(arguments)}"
 
 
-def _asked(login: Login, secret: Secret, provider: Provider, ask: Callable[[OAuth2Session], Any]) -> Any:  # noqa: ANN401
+def _asked_for_tokens(
+    login: Login, secret: Secret, provider: Provider, ask: Callable[[OAuth2Session], object]
+) -> dict[str, Any]:
+    answer = _asked(login, secret, provider, ask)
+    if not isinstance(answer, dict):
+        raise LoginFailed(_NO_ANSWER, status=502)
+    return answer
+
+
+def _asked(login: Login, secret: Secret, provider: Provider, ask: Callable[[OAuth2Session], object]) -> object:
     secret.refresh()
     method = "client_secret_post" if provider.secret_in_form else "client_secret_basic"
     if not secret:
@@ -125,8 +134,8 @@ def _asked(login: Login, secret: Secret, provider: Provider, ask: Callable[[OAut
         ) from None
     except (OSError, RequestFailed, ConfigurationError) as error:
         raise _unreachable(error) from None
-    except (KeyError, TypeError, ValueError):
-        raise LoginFailed("the identity provider's response is not that of a token endpoint", status=502) from None
+    except (AttributeError, LookupError, TypeError, ValueError):  # of a response of another form
+        raise LoginFailed(_NO_ANSWER, status=502) from None
 
 
 def _unreachable(error: Exception) -> LoginFailed:

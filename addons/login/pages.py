@@ -19,7 +19,7 @@ from vmgw_addons.sources import KeyRefresh
 from vmgw_addons.state import InForce
 from vmgw_addons.support import Background, Secret, in_thread
 from vmgw_core.enforcement import Policy
-from vmgw_core.errors import BadSignature, LoginFailed, MethodNotAllowed, Refusal, UnknownKey
+from vmgw_core.errors import BadSignature, LoginFailed, MethodNotAllowed, Refusal, UnknownKey, WrongIssuer
 from vmgw_core.http import Headers, Response, refusal_response
 from vmgw_core.login import (
     CALLBACK,
@@ -163,8 +163,10 @@ class LoginPages:
     def no_access(self, refusal: Refusal) -> LoginFailed:
         """Return what people read if the token they got would be refused."""
         policy = self.in_force.configured.policy
-        told = refusal.message if policy is not None and policy.tell_why else "its token gives no access here"
         logger.warning(f"login refused: {refusal.code}: {refusal.message!r}")
+        if isinstance(refusal, UnknownKey) and not isinstance(refusal, WrongIssuer):
+            return LoginFailed("the key of your token is not known yet; please try again", status=503)
+        told = refusal.message if policy is not None and policy.tell_why else "its token gives no access here"
         return LoginFailed(f"You are logged in at the identity provider, but {told}", status=403)
 
     def failed(self, login: Login, error: LoginFailed, cookies: Headers = ()) -> Response:

@@ -56,9 +56,13 @@ class Shared(Generic[T]):
             future.set_exception(error)
             future.exception()  # it is no defect if nobody waits any more
             kept = self._failure_kept
-        except BaseException:
-            future.cancel()
+        except Exception:
+            future.set_exception(LoginFailed("the gateway failed at this login", status=500))
+            future.exception()
             self._calls.pop(key, None)
+            raise
+        except BaseException:  # the end of the gateway
+            future.cancel()
             raise
         if key in self._calls:
             self._calls[key] = future, self._clock() + kept

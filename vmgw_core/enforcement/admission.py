@@ -243,6 +243,8 @@ def tenants_page(policy: Policy, head: RequestHead, now: float) -> Response | No
     if not (policy.cluster and policy.auth):
         return None
     try:
+        if policy.login is not None:
+            _check_site(policy, policy.login, head, safe=True)
         claims = _authenticate(policy, head, now).grants.alternatives
         tenants = dict.fromkeys(str(claim.tenant) for claim in claims if claim.mode.allows(Access.READ))
         if not tenants:
@@ -265,7 +267,8 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
     """
     match = _match(policy, head)
     if policy.login is not None:
-        _check_site(policy, policy.login, head, match.route)
+        safe = is_safe_method(head.method) and match.route.access is Access.READ
+        _check_site(policy, policy.login, head, safe=safe)
     token = _authenticate(policy, head, now) if policy.auth else None
     key = (None if token is None else token.grants, match)
     admission = policy.admissions.get(key)
@@ -275,13 +278,14 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
     return Grant(admission, token, _body(policy, match.route, head))
 
 
-def _check_site(policy: Policy, login: Login, head: RequestHead, route: Route) -> None:
+def _check_site(policy: Policy, login: Login, head: RequestHead, *, safe: bool) -> None:
     """Refuse a request that another site has a browser send, if its token would be that of a login.
+
+    ``safe``: whether the request changes nothing.
 
     Raises:
         CrossSite: it comes from a page of another site, or nothing says where from, though it may change something.
     """
-    safe = is_safe_method(head.method) and route.access is Access.READ
     if (
         policy.token_source.may_be_cookie(head.headers)
         and not may_use_session(head.headers, login.origin, safe=safe)

@@ -16,6 +16,8 @@ from vmgw_core.http import Headers
 PIECE_BYTES: Final = 3800
 """Characters of one cookie's value."""
 MAX_PIECES: Final = 5
+MAX_LENGTH: Final = MAX_PIECES * PIECE_BYTES
+"""Characters of a text that is split."""
 
 _COOKIE: Final = b"cookie"
 
@@ -71,11 +73,10 @@ def names_of_pieces(name: str) -> list[str]:
     return [f"{name}.{number}" for number in range(MAX_PIECES)]
 
 
-def split(name: str, text: str) -> list[tuple[str, str]] | None:
-    """Return the cookies that hold ``text``; None if there would be too many."""
+def split(name: str, text: str) -> list[tuple[str, str]]:
+    """Return the cookies that hold ``text``, which has at most ``MAX_LENGTH`` characters."""
     pieces = [text[start : start + PIECE_BYTES] for start in range(0, len(text), PIECE_BYTES)] or [""]
-    if len(pieces) > MAX_PIECES:
-        return None
+    assert len(pieces) <= MAX_PIECES
     pieces[0] = f"{len(pieces)}.{pieces[0]}"
     return [(f"{name}.{number}", piece) for number, piece in enumerate(pieces)]
 

@@ -21,10 +21,10 @@ from vmgw_core.http import Headers
 from vmgw_core.tokens import TokenVerifier
 
 from .contents import PendingLogin, Session
-from .cookies import CookieStyle, join, names_of_pieces, split
+from .cookies import MAX_LENGTH, CookieStyle, join, names_of_pieces, split
 from .id_token import check_id_token
 from .provider import Provider
-from .sealing import CookieKeys, Purpose
+from .sealing import CookieKeys, Purpose, sealed_length
 
 LOGIN: Final = "/-/login"
 CALLBACK: Final = "/-/callback"
@@ -98,16 +98,15 @@ class Login:
 
         Raises ``LoginFailed`` if its tokens do not fit in cookies.
         """
-        for each in (session, replace(session, id_token=None)):
-            sealed = self.keys.seal(Purpose.SESSION, each.to_bytes(), nonce)
-            cookies = split(self.cookies.session, sealed)
-            if cookies is not None:
-                break
-        else:
+        content = session.to_bytes()
+        if sealed_length(content) > MAX_LENGTH:  # the logout does without a hint
+            content = replace(session, id_token=None).to_bytes()
+        if sealed_length(content) > MAX_LENGTH:
             raise LoginFailed(
                 "the tokens of the identity provider are too large for cookies: ask for fewer scopes or claims",
                 status=502,
             )
+        cookies = split(self.cookies.session, self.keys.seal(Purpose.SESSION, content, nonce))
         names = {name for name, _ in cookies}
         old = [name for name in self._session_cookies(headers) if name not in names]
         return (*(self.cookies.set(name, value) for name, value in cookies), *self.cookies.drop(old))

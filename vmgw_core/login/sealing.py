@@ -29,6 +29,7 @@ MAX_KEYS: Final = 8
 
 _FLAG: Final = "-login.cookieKeyFile"
 _KEY_BYTES: Final = 32
+_TAG_BYTES: Final = 16
 _TO_URL_ALPHABET: Final = str.maketrans("+/", "-_")
 
 
@@ -92,6 +93,11 @@ class CookieKeys:
             except InvalidTag:
                 continue
         return None
+
+
+def sealed_length(content: bytes) -> int:
+    """Return the number of characters of ``content`` when it is sealed."""
+    return -(-(NONCE_BYTES + len(content) + _TAG_BYTES) * 4 // 3)
 
 
 def _cipher(key: bytes, purpose: Purpose) -> AESGCM:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 import pytest
 
 from tests.support.wire.logins import FETCH, PAGE, Browser, cookie_key, key_file
-from tests.support.wire.processes import Gateway, Program, free_port, run_vmgateway
+from tests.support.wire.processes import Gateway, Program, free_port, run_command, run_vmgateway
 from tests.support.wire.tokens import FULL, SigningKey
 from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
 from tests.wire.conftest import StartGateway
@@ -33,6 +33,8 @@ class Scripted:
     claims: dict[str, Any] = field(default_factory=dict)
     tokens: dict[str, Any] = field(default_factory=dict)
     status: int = 200
+    raw: bytes | None = None
+    """What a request for tokens gets instead of JSON."""
     asked: list[ReceivedRequest] = field(default_factory=list)
 
     @property
@@ -51,7 +53,7 @@ class Scripted:
         if request.path == "/token":
             self.asked.append(request)
             answer = {"token_type": "Bearer", "access_token": "opaque", "id_token": self.id_token(), **self.tokens}
-            return Reply(status=self.status, body=json.dumps(answer).encode())
+            return Reply(status=self.status, body=json.dumps(answer).encode() if self.raw is None else self.raw)
         document = {
             "issuer": self.url,
             "jwks_uri": f"{self.url}/jwks",
@@ -185,6 +187,17 @@ def test_tokens_that_are_refused(start: Start, provider: Scripted, upstream: Rec
         assert "the-secret" not in answer.text
         assert not any("session" in name for name in browser.cookies[gateway.port])
         assert browser.ask(gateway.url + QUERY, headers=FETCH).status == 401
+    assert upstream.connections == []
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"null", b"5", b'"x"', b"<html>", b"\xff", b'{"error":[1]}', b"[[1]]"])
+def test_answers_that_are_none(start: Start, provider: Scripted, upstream: RecordingUpstream, raw: bytes) -> None:
+    gateway, browser = start(), Browser()
+    provider.raw = raw
+    asked = begin(gateway, provider, browser)
+    answer = come_back(gateway, browser, code="c", state=asked["state"])
+    assert (answer.status, "The identity provider" in answer.text) == (502, True)
+    assert browser.cookies[gateway.port] == {}
     assert upstream.connections == []
 
 
@@ -323,6 +336,18 @@ def test_a_provider_that_is_down_delays_a_renewal(
     assert len(provider.forms) == 2, "the next attempt is later"
 
 
+def test_a_session_without_a_refresh_token_ends(start: Start, provider: Scripted, upstream: RecordingUpstream) -> None:
+    gateway, browser = start(), Browser()
+    provider.claims["exp"] = int(time.time()) + 2
+    log_in(gateway, provider, browser)
+    gateway.wait_until(lambda: browser.ask(gateway.url + QUERY, headers=FETCH).status == 401, what="has ended")
+    upstream.forget()
+    assert browser.ask(f"{gateway.url}/vmui/").header("location") == "/-/login?to=/vmui/"
+    assert browser.ask(gateway.url + WRITE, "POST", headers=FETCH, body="m 1").status == 401
+    assert upstream.requests == []
+    assert len(provider.forms) == 1
+
+
 def test_a_provider_that_is_down_when_a_token_has_ended(
     start: Start, provider: Scripted, upstream: RecordingUpstream
 ) -> None:
@@ -372,6 +397,23 @@ def test_other_methods_and_no_login(start: Start, provider: Scripted, upstream: 
     ):
         answer = gateway.client().ask(method, path)
         assert (answer.status, answer.header("allow")) == (405, allow)
+
+
+@pytest.mark.parametrize("program", ["vmgateway"], indirect=True)
+def test_an_explanation_names_the_cookie(start: Start, provider: Scripted) -> None:
+    gateway, browser = start(), Browser()
+    log_in(gateway, provider, browser)
+    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies[gateway.port].items())
+    told = run_command("explain", *gateway.flags, "-H", f"Cookie: {cookies}", f"GET {QUERY}")
+    assert told.returncode == 0, told
+    assert ", from the cookie of a login" in told.stdout
+    assert cookies[30:70] not in told.stdout
+    assert '"place": "cookie"' in run_command(
+        "explain", *gateway.flags, "--json", "-H", f"Cookie: {cookies}", f"GET {QUERY}"
+    ).stdout  # fmt: skip
+    foreign = run_command("explain", *gateway.flags, "-H", f"Cookie: {cookies}", f"POST {WRITE}")
+    assert (foreign.returncode, "a page of another site" in foreign.stdout) == (1, True)
+    assert "a page of the gateway itself" in run_command("explain", *gateway.flags, "GET /-/login").stdout
 
 
 def test_without_a_login_nothing_is_there(

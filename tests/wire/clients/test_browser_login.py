@@ -143,11 +143,13 @@ def test_the_page_of_a_release_that_has_vmui(
     with OidcProvider({}, {"web": client}) as provider:
         keys = key_file(tmp_path / "keys", cookie_key())
         gateway = start_login(start_gateway, provider, victoria_metrics, keys, port, program)
-        browser.open(f"{gateway.url}/vmui/#/?g0.expr={metric}&g0.tab=2")
-        cells = "Array.from(document.querySelectorAll('td'), cell => cell.innerText.trim())"
-        browser.wait_for(f"location.pathname === '/vmui/' && {cells}.includes({json.dumps(metric)})")
-        assert "a" in browser.evaluate(cells)
-        assert "b" not in browser.evaluate(cells), "the series of the other team"
+        browser.open(f"{gateway.url}/vmui/#/?g0.expr={metric}&g0.tab=1")
+        words = "document.body.innerText.split(/\\s+/)"
+        browser.wait_for(f"location.pathname === '/vmui/' && {words}.includes({json.dumps(metric)})")
+        shown = browser.evaluate(words)
+        row = shown.index(metric)
+        assert shown[row : row + 3] == [metric, "a", "1"]
+        assert shown.count(metric) == 1, "the series of the other team is not there"
 
 
 def test_a_stolen_cookie_after_the_key_was_replaced(

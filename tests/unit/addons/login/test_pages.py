@@ -17,7 +17,7 @@ from vmgw_addons.login.pages import MOST_REQUESTS, arguments_of
 from vmgw_addons.sources import KeyRefresh
 from vmgw_core.backends import Backend, BackendGroup
 from vmgw_core.enforcement import Policy
-from vmgw_core.errors import LoginFailed
+from vmgw_core.errors import LoginFailed, TokenExpired, UnknownKey, WrongIssuer
 from vmgw_core.http import Headers, Response
 from vmgw_core.login import PendingLogin, Provider
 from vmgw_core.tokens import TokenSource
@@ -109,6 +109,18 @@ def test_a_logout_page(pages: LoginPages) -> None:
 def test_arguments_that_are_refused(query: str) -> None:
     with pytest.raises(LoginFailed):
         arguments_of(query)
+
+
+def test_why_a_token_gives_no_access(pages: LoginPages) -> None:
+    unknown = pages.no_access(UnknownKey("secret"))
+    assert (unknown.status, str(unknown)) == (503, "the key of your token is not known yet; please try again")
+    for refusal in (WrongIssuer("secret"), TokenExpired("secret")):
+        refused = pages.no_access(refusal)
+        assert (refused.status, "secret" in str(refused)) == (403, False)
+    policy = pages.in_force.configured.policy
+    assert policy is not None
+    pages.in_force.configured = replace(pages.in_force.configured, policy=replace(policy, tell_why=True))
+    assert "the reason" in str(pages.no_access(TokenExpired("the reason"))), "with -logInvalidAuthTokens"
 
 
 def test_the_urls_of_the_provider() -> None:

@@ -77,7 +77,7 @@ def test_a_defect_is_not_kept(caplog: pytest.LogCaptureFixture) -> None:
     async def test(shared: Shared[int], calls: Calls, now: list[float]) -> None:
         calls.gate.set()
         calls.error = RuntimeError("a defect")
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(LoginFailed, match=r"^the gateway failed at this login$"):
             await shared.get("a", calls.work)
         calls.error = None
         assert await shared.get("a", calls.work) == 2

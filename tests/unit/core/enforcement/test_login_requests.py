@@ -67,6 +67,9 @@ def test_the_tenants_of_a_login() -> None:
     page = tenants_page(POLICY, head("/admin/tenants", COOKIES), NOW)
     assert page is not None
     assert json.loads(page.body)["data"] == ["1:0"]
+    foreign = tenants_page(POLICY, head("/admin/tenants", (*COOKIES, (b"Sec-Fetch-Site", b"same-site"))), NOW)
+    assert foreign is not None
+    assert foreign.status == 403
 
 
 @pytest.mark.parametrize("value", [b"", b"Bearer ", b"Bearer bad", b"Basic eDp5"])

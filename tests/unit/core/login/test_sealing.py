@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.core.logins import NONCE, cookie_keys
 from vmgw_core.errors import ConfigurationError
-from vmgw_core.login.sealing import CookieKeys, Purpose
+from vmgw_core.login.sealing import CookieKeys, Purpose, sealed_length
 
 KEYS = cookie_keys()
 SEALED = KEYS.seal(Purpose.SESSION, b"content", NONCE)
@@ -24,6 +24,11 @@ def test_what_is_sealed_is_opened() -> None:
     assert KEYS.open(Purpose.SESSION, SEALED) == b"content"
     assert "content" not in SEALED
     assert b"content" not in base64.urlsafe_b64decode(SEALED + "=" * (-len(SEALED) % 4))
+
+
+@pytest.mark.parametrize("size", range(8))
+def test_how_long_a_sealed_text_is(size: int) -> None:
+    assert len(KEYS.seal(Purpose.LOGIN, b"x" * size, NONCE)) == sealed_length(b"x" * size)
 
 
 def test_a_purpose_is_not_another() -> None:
