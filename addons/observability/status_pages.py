@@ -21,11 +21,11 @@ from vmgw_core.http import CORS, Headers, RequestHead, Response
 
 from .metrics import Telemetry
 from .profiler import Profiler
+from .state_pages import HTML, ME, StatePages
 from .worker_metrics import WorkerMetrics
 
 _MAX_SECONDS: Final = 120
 _DEFAULT_SECONDS: Final = "30"
-_HTML: Final = b"text/html; charset=utf-8"
 _INDEX: Final = b"""<!DOCTYPE html>
 <title>vmgateway: profiles</title>
 <p><a href="profile?seconds=30">profile?seconds=30</a>: 30 seconds of this process, in pprof's format.</p>
@@ -33,7 +33,8 @@ _INDEX: Final = b"""<!DOCTYPE html>
 """
 _ROOT: Final = b"""<!DOCTYPE html>
 <title>vmgateway</title>
-<p>vmgateway: <a href="vmui/">vmui</a>, <a href="metrics">metrics</a>, <a href="flags">flags</a></p>
+<p>vmgateway: <a href="vmui/">vmui</a>, <a href="metrics">metrics</a>, <a href="flags">flags</a>,
+<a href="-/status">status</a>, <a href="-/me">what your token grants</a></p>
 """
 
 
@@ -59,10 +60,11 @@ class StatusPages:
         self.telemetry = telemetry
         self.workers = workers
         self.profiler = Profiler()
+        self.state = StatePages(in_force, process, background, telemetry, workers.calls)
         self.reload_all: Callable[[], Awaitable[bool]] | None = None
         """The action of ``/-/reload``: returns whether all processes have reloaded."""
         self.open: dict[str, Callable[[str], Response]] = {
-            "/": lambda query: page(200, _ROOT, _HTML, extra=CORS),
+            "/": lambda query: page(200, _ROOT, HTML, extra=CORS),
             "/health": lambda query: self.health(),
             "/-/healthy": lambda query: self.health(),
             "/-/ready": lambda query: self.ready(),
@@ -71,6 +73,7 @@ class StatusPages:
         self.guarded: dict[str, tuple[str, Callable[[str], Response | Awaitable[Response]]]] = {
             "/metrics": ("metricsAuthKey", self.metrics),
             "/flags": ("flagsAuthKey", self.flags),
+            "/-/status": ("flagsAuthKey", self.status),
             "/-/reload": ("reloadAuthKey", self.reload),
             "/debug/pprof": ("pprofAuthKey", self.profiles),
             "/debug/pprof/": ("pprofAuthKey", self.profiles),
@@ -107,6 +110,9 @@ class StatusPages:
         if path == TENANTS and self.in_force.configured.policy is not None:
             head = RequestHead(method=method, target=target, headers=headers, client="")
             return tenants_page(self.in_force.configured.policy, head, time.time())
+        policy = self.in_force.configured.policy
+        if path == ME and policy is not None and policy.auth:
+            return self.state.own_access(policy, RequestHead(method=method, target=target, headers=headers, client=""))
         if path not in self.guarded:
             return None
         if access is None:
@@ -185,9 +191,13 @@ class StatusPages:
         """Return every flag with its value, without secrets."""
         return page(200, flags_page(self.in_force.configured.settings).encode("utf-8", "replace"))
 
+    def status(self, query: str) -> Response | Awaitable[Response]:
+        """Return the state of all processes of the gateway."""
+        return self.state.status() if self.process.worker is None else self.state.status_of_all()
+
     def profiles(self, query: str) -> Response:
         """Return the index page of profiles."""
-        return page(200, _INDEX, _HTML)
+        return page(200, _INDEX, HTML)
 
     def profile(self, query: str) -> Response | Awaitable[Response]:
         """Take a profile over the argument ``seconds``."""

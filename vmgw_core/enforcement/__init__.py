@@ -4,7 +4,7 @@ Every lane, ``explain`` and ``replay`` run a ``Cycle``. It calls ``admit``, whic
 ``rewrite``, which writes the upstream request with the token's tenant, labels and filters.
 """
 
-from .admission import TENANTS, Body, Grant, Policy, access_of, identify, match_of, route_of, tenants_page
+from .admission import TENANTS, Body, Grant, Policy, access_of, authenticate, identify, match_of, route_of, tenants_page
 from .arguments import NAME_AS_IT_IS, TRACE_KEY
 from .cycle import Cycle, Gateway, State
 from .query import Query, reads_data
@@ -12,5 +12,6 @@ from .rewriting import UpstreamRequest, rewrite
 
 __all__ = [
     "NAME_AS_IT_IS", "TENANTS", "TRACE_KEY", "Body", "Cycle", "Gateway", "Grant", "Policy", "Query", "State",
-    "UpstreamRequest", "access_of", "identify", "match_of", "reads_data", "rewrite", "route_of", "tenants_page",
+    "UpstreamRequest", "access_of", "authenticate", "identify", "match_of", "reads_data", "rewrite", "route_of",
+    "tenants_page",
 ]  # fmt: skip

@@ -159,6 +159,11 @@ def identify(policy: Policy, head: RequestHead, now: float) -> Token | None:
         return None
 
 
+def authenticate(policy: Policy, head: RequestHead, now: float) -> tuple[Token, str]:
+    """Return the valid token of ``head``, and its text; for pages of the gateway itself. Raises ``Refusal``."""
+    return _authenticate(policy, head, now), _token_text(head, policy)
+
+
 def tenants_page(policy: Policy, head: RequestHead, now: float) -> Response | None:
     """Return ``/admin/tenants`` of a cluster with the tenants of the token alone: vmui's list of tenants.
 
