@@ -14,11 +14,12 @@ _LONGEST: Final = 1000  # characters of a cell
 _STYLE: Final = """
 :root{color-scheme:light dark;--line:#ccc;--bad:#b3261e;--good:#1b6e2d;--soft:#666}
 @media (prefers-color-scheme:dark){:root{--line:#444;--bad:#ff8a80;--good:#7bd88f;--soft:#aaa}}
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem}
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:84rem;padding:0 1rem}
 h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}
 table{border-collapse:collapse;width:100%}
 th,td{border-bottom:1px solid var(--line);padding:.3rem .6rem .3rem 0;text-align:left;vertical-align:top;
 overflow-wrap:anywhere}
+th{white-space:nowrap}td{min-width:5.5rem}
 code{font-size:.9em}meter{width:8rem}.bad{color:var(--bad)}.good{color:var(--good)}.soft{color:var(--soft)}
 """
 _HASH: Final = b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()

@@ -93,11 +93,11 @@ class OwnAccess:
         )
 
 
-def _claim_row(claim: VMAccessClaim) -> tuple[str, str, str, str]:
+def _claim_row(claim: VMAccessClaim) -> tuple[str, str, str | None, str | None]:
     mode = access_as_json((claim,), ())
     assert mode is not None
     labels = ", ".join(f"{name}={value}" for name, value in claim.labels)
-    return str(claim.tenant), str(mode["mode"]), labels or "all", " or ".join(claim.filters) or "all"
+    return str(claim.tenant), str(mode["mode"]), labels or None, " or ".join(claim.filters) or None
 
 
 def _limit(usage: Usage) -> dict[str, object]:

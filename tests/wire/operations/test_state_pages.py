@@ -120,7 +120,7 @@ def test_me_tells_what_a_token_grants_and_its_own_refusals_alone(
     page = alice.get("/-/me", headers=HTML)
     assert page.header("Content-Type") == "text/html; charset=utf-8"
     assert page.header("Cache-Control") == "no-store"
-    assert "<td>1:5</td><td>read</td><td>team=dev</td><td>all</td>" in page.text
+    assert "<td>1:5</td><td>read</td><td>team=dev</td><td>-</td>" in page.text
     assert "POST /api/v1/import" in page.text
     assert "nowhere" not in page.text
     assert alice.ask("HEAD", "/-/me").body == b""

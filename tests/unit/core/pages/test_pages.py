@@ -70,7 +70,7 @@ def test_a_state_in_full() -> None:
         "all tenants together",
         "<td>active series</td><td>tenant 1:5, tokens with {team=&quot;&lt;a&gt;&quot;}</td>",
         "<td>many</td><td>9</td></tr><tr><td>few</td><td>1</td>",
-        "<td>192.0.2.7</td><td>1:5</td><td>eve</td><td><code>GET /a&#x27;b</code></td><td>429</td>"
+        "<td>192.0.2.7</td><td>1:5</td><td>eve</td><td><code>GET /a&#x27;b</code></td><td>429</td><td>rate_limited: ",
         "<td>rate_limited: &lt;b&gt;</td>",
         "vmgateway explain --token-file=token &#x27;GET /a&#x27;&quot;&#x27;&quot;&#x27;b&#x27;",
         "<td>redis</td><td>4</td><td><span class=bad>no answer</span></td>",
@@ -133,7 +133,7 @@ def test_own_access_as_html() -> None:
     for part in (
         "<td>Subject</td><td>al&lt;b&gt;ice</td>",
         "not verified: the gateway has no keys",
-        "<td>1:5</td><td>read</td><td>team=&lt;dev&gt;</td><td>all</td>",
+        "<td>1:5</td><td>read</td><td>team=&lt;dev&gt;</td><td>-</td>",
         "7 of 100",
         "<td>all tenants together</td><td>limit 100</td>",
         "<code>GET /a&#x27;b</code></td><td>429</td><td>rate_limited: &lt;b&gt;</td>",
