@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from vmgw_addons import chain
-from vmgw_addons.observability import StatusPages
+from vmgw_addons.observability import ME, StatusPages
 from vmgw_addons.process import limiter_for
 from vmgw_addons.sources.limit_file import load
 from vmgw_addons.state import WireLimits
@@ -127,9 +127,9 @@ def judge(
     pages = next(addon for addon in chain.build() if isinstance(addon, StatusPages))
     path = head.target.partition("?")[0]
     own = path.startswith(f"{policy.path_prefix}/") and path.removeprefix(policy.path_prefix)
-    tenants = own == TENANTS and policy.cluster and policy.auth
+    by_token = policy.auth and (own == ME or (own == TENANTS and policy.cluster))
     login = policy.login is not None and own in LOGIN_PAGES
-    if (head.method in _READ and (own in pages.open or own in pages.guarded or tenants or login)) or (
+    if (head.method in _READ and (own in pages.open or own in pages.guarded or by_token or login)) or (
         own and head.method == "OPTIONS"
     ):
         return own_page(head, now)

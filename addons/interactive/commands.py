@@ -9,8 +9,8 @@ from typing import TypeVar
 from mitmproxy import command, flow
 from mitmproxy.exceptions import CommandError
 
-from vmgw_addons.process import Lifecycle, describe_keys
-from vmgw_addons.state import InForce
+from vmgw_addons.process import Lifecycle
+from vmgw_addons.state import InForce, describe_keys
 from vmgw_core.base import printable
 from vmgw_core.explain import judge_token, limit_line, moment
 

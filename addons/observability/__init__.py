@@ -8,11 +8,13 @@ from .limit_metrics import LimitMetrics
 from .metrics import StateMetrics, Telemetry
 from .push_metrics import PushMetrics, PushTarget
 from .query_log import QueryLog, QueryLogging, check_query_log
+from .state_pages import ME
 from .status_pages import StatusPages
 from .worker_calls import WorkerCalls
 from .worker_metrics import WorkerMetrics
 
 __all__ = [
+    "ME",
     "AccessLog",
     "AccessLogging",
     "BackendMetrics",

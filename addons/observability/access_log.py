@@ -17,6 +17,7 @@ from vmgw_addons.state import Cycles, InForce
 from vmgw_addons.support import LogStyle, ThreadWriter, shortened
 from vmgw_core.enforcement import Cycle, Grant, Policy, identify, route_of
 from vmgw_core.errors import KeysUnavailable, TokenRefused
+from vmgw_core.http import RequestHead
 from vmgw_core.routing import Route
 from vmgw_core.tokens import Token
 
@@ -64,8 +65,7 @@ class AccessLog:
         if token is not None and token.grants.sources:
             fields["entries"] = ",".join(token.grants.sources)
         if route is None:
-            path = head.target.partition("?")[0]
-            fields["path"] = shortened(_TOKEN.sub("<token>", path), LONGEST)
+            fields["path"] = shown_path(head)
         fields |= {
             "verdict": "refused" if cycle.own_page and status == 401 else cycle.verdict(status),
             "reason": None if refusal is None else refusal.code,
@@ -115,6 +115,11 @@ class AccessLogging:
         """Write to all logs."""
         for log in self.in_force.configured.request_logs:
             log.finished(cycle, status, cycle.sent)
+
+
+def shown_path(head: RequestHead) -> str:
+    """Return the path of a request, shortened, without arguments and without a token."""
+    return shortened(_TOKEN.sub("<token>", head.target.partition("?")[0]), LONGEST)
 
 
 def parties(policy: Policy | None, cycle: Cycle) -> tuple[Route | None, Token | None]:

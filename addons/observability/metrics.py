@@ -22,8 +22,10 @@ from vmgw_core.backends import Durations
 from vmgw_core.base import tenant_name
 from vmgw_core.enforcement import Cycle
 from vmgw_core.errors import Refusal, TokenRefused
+from vmgw_core.pages import Decision, Decisions, holder
 from vmgw_core.tokens import KeyRing
 
+from .access_log import parties, shown_path, tenant_of
 from .families import counter, gauge
 from .tenant_metrics import Traffic, tenant_families
 
@@ -44,6 +46,8 @@ class Telemetry:
         self.traffic: defaultdict[tuple[str, str], Traffic] = defaultdict(Traffic)
         """By tenant and access."""
         self.tenants: set[str] = set()
+        self.decisions = Decisions()
+        """The last refusals."""
         self.registry = CollectorRegistry()
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
@@ -73,8 +77,29 @@ class Telemetry:
             self.refusals[refusal.code] += 1
             if isinstance(refusal, TokenRefused):
                 self.auth_rejects[refusal.code] += 1
+            self.note(cycle, refusal, status)
         self.requests[access, cycle.verdict(status), tenant] += 1
         self.durations[access].add(seconds)
+
+    def note(self, cycle: Cycle, refusal: Refusal, status: int | None) -> None:
+        """Keep a refusal for the pages that tell of the last ones."""
+        head, policy = cycle.head, self.in_force.configured.policy
+        _, token = parties(policy, cycle)
+        of = None
+        if token is not None and policy is not None:
+            of = holder(token, None if token.credential is not None else policy.token_source.find(head.headers))
+        decision = Decision(
+            at=time.time(),
+            method=head.method,
+            path=shown_path(head),
+            status=status or refusal.status,
+            code=refusal.code,
+            message=refusal.message,
+            client=head.client,
+            tenant=tenant_of(cycle.grant, token),
+            subject=None if token is None else token.subject,
+        )
+        self.decisions.note(decision, of)
 
     def malformed(self, refusal: Refusal) -> None:
         """Count an invalid request, which has no cycle."""

@@ -26,11 +26,11 @@ from vmgw_core.tokens import KEY_WAIT
 
 from .metrics import Telemetry
 from .profiler import Profiler
+from .state_pages import HTML, ME, StatePages
 from .worker_metrics import WorkerMetrics
 
 _MAX_SECONDS: Final = 120
 _DEFAULT_SECONDS: Final = "30"
-_HTML: Final = b"text/html; charset=utf-8"
 _INDEX: Final = b"""<!DOCTYPE html>
 <title>vmgateway: profiles</title>
 <p><a href="profile?seconds=30">profile?seconds=30</a>: 30 seconds of this process, in pprof's format.</p>
@@ -38,7 +38,8 @@ _INDEX: Final = b"""<!DOCTYPE html>
 """
 _ROOT: Final = b"""<!DOCTYPE html>
 <title>vmgateway</title>
-<p>vmgateway: <a href="vmui/">vmui</a>, <a href="metrics">metrics</a>, <a href="flags">flags</a></p>
+<p>vmgateway: <a href="vmui/">vmui</a>, <a href="metrics">metrics</a>, <a href="flags">flags</a>,
+<a href="-/status">status</a>, <a href="-/me">what your token grants</a></p>
 """
 
 
@@ -65,12 +66,13 @@ class StatusPages:
         self.workers = workers
         self.profiler = Profiler()
         self.login: LoginPages | None = None
+        self.state = StatePages(in_force, process, background, telemetry, workers.calls)
         self.reload_all: Callable[[], Awaitable[bool]] | None = None
         """The action of ``/-/reload``: returns whether all processes have reloaded."""
         self.begin: Callable[[Policy], None] = lambda policy: None
         """Begins what a token waits for: ``AccessControl.begin``."""
         self.open: dict[str, Callable[[str], Response]] = {
-            "/": lambda query: page(200, _ROOT, _HTML, extra=CORS),
+            "/": lambda query: page(200, _ROOT, HTML, extra=CORS),
             "/health": lambda query: self.health(),
             "/-/healthy": lambda query: self.health(),
             "/-/ready": lambda query: self.ready(),
@@ -79,6 +81,7 @@ class StatusPages:
         self.guarded: dict[str, tuple[str, Callable[[str], Response | Awaitable[Response]]]] = {
             "/metrics": ("metricsAuthKey", self.metrics),
             "/flags": ("flagsAuthKey", self.flags),
+            "/-/status": ("flagsAuthKey", self.status),
             "/-/reload": ("reloadAuthKey", self.reload),
             "/debug/pprof": ("pprofAuthKey", self.profiles),
             "/debug/pprof/": ("pprofAuthKey", self.profiles),
@@ -116,8 +119,10 @@ class StatusPages:
             return None
         if path in self.open:
             return self.open[path](query)
-        if path == TENANTS and self.in_force.configured.policy is not None:
-            return self.tenants(RequestHead(method=method, target=target, headers=headers, client=""))
+        policy = self.in_force.configured.policy
+        if policy is not None and policy.auth and (path == ME or (path == TENANTS and policy.cluster)):
+            head = RequestHead(method=method, target=target, headers=headers, client="")
+            return self.judged(head, self.state.own_access if path == ME else self.tenants)
         if path not in self.guarded:
             return None
         if access is None:
@@ -157,23 +162,30 @@ class StatusPages:
         self.cycles.of(flow).private_headers = response.private
         respond(flow, response)
 
-    def tenants(self, head: RequestHead) -> Response | Awaitable[Response] | None:
-        """Return the tenants of the token, after its key is fetched or its password is checked if that is needed."""
+    def judged(
+        self, head: RequestHead, respond: Callable[[Policy, RequestHead], Response]
+    ) -> Response | Awaitable[Response]:
+        """Respond by the token of ``head``, after its key is fetched or its password is checked if that is needed."""
         policy, keyring = self.in_force.configured.policy, self.in_force.configured.keyring
         assert policy is not None
-        awaited = awaited_by(keyring, policy, head, time.time()) if policy.cluster else None
-        page = tenants_page(policy, head, time.time())
-        return page if awaited is None or page is None else self._tenants(awaited, policy, head)
+        awaited = awaited_by(keyring, policy, head, time.time())
+        return respond(policy, head) if awaited is None else self._judged_later(awaited, policy, head, respond)
 
-    async def _tenants(self, awaited: Awaited, policy: Policy, head: RequestHead) -> Response:
+    async def _judged_later(
+        self, awaited: Awaited, policy: Policy, head: RequestHead, respond: Callable[[Policy, RequestHead], Response]
+    ) -> Response:
         done = asyncio.Event()
         if awaited.wait(done.set, time.time()):
             self.begin(policy)
             with suppress(TimeoutError):
                 await asyncio.wait_for(done.wait(), KEY_WAIT)
             awaited.give_up(done.set)
-        page = tenants_page(self.in_force.configured.policy or policy, head, time.time())
-        assert page is not None
+        return respond(self.in_force.configured.policy or policy, head)
+
+    def tenants(self, policy: Policy, head: RequestHead) -> Response:
+        """Return the tenants of the token."""
+        page = tenants_page(policy, head, time.time())
+        assert page is not None  # there is one in a cluster, which never changes
         return page
 
     # --- open to everybody -----------------------------------------------------------------------------------------
@@ -220,9 +232,13 @@ class StatusPages:
         """Return every flag with its value, without secrets."""
         return page(200, flags_page(self.in_force.configured.settings).encode("utf-8", "replace"))
 
+    def status(self, query: str) -> Response | Awaitable[Response]:
+        """Return the state of all processes of the gateway."""
+        return self.state.status() if self.process.worker is None else self.state.status_of_all()
+
     def profiles(self, query: str) -> Response:
         """Return the index page of profiles."""
-        return page(200, _INDEX, _HTML)
+        return page(200, _INDEX, HTML)
 
     def profile(self, query: str) -> Response | Awaitable[Response]:
         """Take a profile over the argument ``seconds``."""

@@ -59,7 +59,7 @@ class WorkerCalls:
         return {slot: answer for slot, answer in zip(others, answers, strict=True) if answer}
 
     async def _call(self, worker: Worker, slot: int, name: str, seconds: float) -> bytes:
-        outage = self.in_force.outages.of(f"worker {slot}", logger, "/metrics and /-/reload leave it out")
+        outage = self.in_force.outages.of(f"worker {slot}", logger, "/metrics, /-/status and /-/reload leave it out")
         try:
             async with asyncio.timeout(seconds):
                 reader, writer = await asyncio.open_unix_connection(_socket(worker, slot))

@@ -17,7 +17,7 @@ from vmgw_addons.observability import AccessLog, QueryLog, check_query_log
 from vmgw_addons.outgoing import build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
 from vmgw_addons.sources import build_exchange, limit_file, read_in_thread
-from vmgw_addons.state import Configured, InForce, PageAccess, Process, Reloads, header_edit
+from vmgw_addons.state import Configured, InForce, PageAccess, Process, Reloads, describe_keys, header_edit
 from vmgw_addons.support import LogStyle, Secret, certificate_end, in_thread, set_up_logging_beside
 from vmgw_core.backends import Concurrency
 from vmgw_core.configuration import FLAGS, Settings, check_given, check_needs, option_name, settings_from_options
@@ -38,7 +38,7 @@ from .mitmproxy_options import (
     set_up,
 )
 from .options import OPTION_TYPES, check_unknown, convert_deferred, default_of
-from .policy import build_keyring, build_policy, describe_keys, limiter_for, read_static_keys
+from .policy import build_keyring, build_policy, limiter_for, read_static_keys
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vmgw_addons.outgoing import TLSFiles, read, shown
-from vmgw_addons.state import Configured, path_prefix
+from vmgw_addons.state import path_prefix
 from vmgw_core.access import read_access_policy
 from vmgw_core.answers import HeldBytes, RulesTenant
 from vmgw_core.backends import Backend, BackendGroup
@@ -211,18 +211,6 @@ def limiter_for(settings: Settings, limits: tuple[Limit, ...] | None, old: Limit
     limiter.refuse_oversized = settings.ratelimit_refuse_oversized
     limiter.replace(limits)
     return limiter
-
-
-def describe_keys(configured: Configured) -> str:
-    """Describe in one line what verifies tokens."""
-    if configured.policy is not None and not configured.policy.auth:
-        return "-enable.auth is not set: NO token is needed, anybody who can connect can use any tenant"
-    credentials = None if configured.policy is None else configured.policy.credentials
-    beside = "" if credentials is None else f", {len(credentials)} credentials"
-    keyset = configured.keyring.keyset if configured.keyring is not None else None
-    if keyset is None:
-        return "0 keys loaded: token signatures are NOT verified, anybody can make a token"
-    return f"{len(keyset)} key{'' if len(keyset) == 1 else 's'}{beside} loaded"
 
 
 def _backends(flag: str, urls: Sequence[str], before: BackendGroup | None) -> BackendGroup | None:

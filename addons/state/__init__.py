@@ -8,7 +8,7 @@ from __future__ import annotations
 from .counts import CaptureStatus, Reloads
 from .cycles import Cycles, head_of, hide_token
 from .exchange import Accounts, Exchange
-from .in_force import Configured, InForce
+from .in_force import Configured, InForce, describe_keys
 from .page_access import PageAccess, header_edit, path_prefix
 from .process import Process, Worker
 from .wire_limits import DEAD_ADDRESS, DEAD_TARGET, WireLimits
@@ -27,6 +27,7 @@ __all__ = [
     "Reloads",
     "WireLimits",
     "Worker",
+    "describe_keys",
     "head_of",
     "header_edit",
     "hide_token",

@@ -113,3 +113,15 @@ class InForce:
             policy.verifier.replace_keys(keyring.keyset)
             policy = replace(policy, keys_awaited=policy.auth and keyring.waiting)
             self.configured = replace(self.configured, policy=policy)
+
+
+def describe_keys(configured: Configured) -> str:
+    """Describe in one line what verifies tokens."""
+    if configured.policy is not None and not configured.policy.auth:
+        return "-enable.auth is not set: NO token is needed, anybody who can connect can use any tenant"
+    credentials = None if configured.policy is None else configured.policy.credentials
+    beside = "" if credentials is None else f", {len(credentials)} credentials"
+    keyset = configured.keyring.keyset if configured.keyring is not None else None
+    if keyset is None:
+        return "0 keys loaded: token signatures are NOT verified, anybody can make a token"
+    return f"{len(keyset)} key{'' if len(keyset) == 1 else 's'}{beside} loaded"

@@ -66,6 +66,10 @@ class PageAccess:
         for secret in (self.password, *self.keys.values()):
             secret.refresh()
 
+    def guards(self, flag: str) -> bool:
+        """Whether the page with this key is closed to strangers."""
+        return bool(self.keys[flag]) or bool(self.username)
+
     def refuse(self, flag: str, query: str, headers: Headers) -> Response | None:
         """Return the response that refuses a page, or None if access is granted. ``flag`` names the page's key."""
         key = self.keys[flag]

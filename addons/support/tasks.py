@@ -9,10 +9,13 @@ import asyncio
 import logging
 import random
 import threading
+import time
+import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
+from pathlib import Path
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -43,6 +46,8 @@ class Background:
         self.jitter = jitter
         self.errors: Counter[str] = Counter()
         """Unexpected exceptions, by the name of the task."""
+        self.last: dict[str, tuple[float, str]] = {}
+        """When a task last failed (Unix time), and how, without the exception's text, which may have a secret."""
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop only holds weak references
 
     async def close(self) -> None:
@@ -92,7 +97,15 @@ class Background:
 
     def _failed(self, name: str, error: BaseException, consequence: str) -> None:
         self.errors[name] += 1
+        self.last[name] = time.time(), _where(error)
         logger.error(f"background task {name} failed, {consequence}", exc_info=error)
+
+
+def _where(error: BaseException) -> str:
+    """Return the type of an exception, and the line that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return type(error).__name__ + place
 
 
 async def in_thread(function: Callable[[], T], name: str) -> T:

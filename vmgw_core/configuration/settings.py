@@ -355,13 +355,14 @@ class Settings:
         "Remove the Access-Control-* headers from all responses, so that no page of another origin can read them.")
 
     http_auth_username: str = _flag("httpAuth.username", STRING, "",
-        "User name for /metrics, /flags and /debug/pprof (Basic auth). Empty: they are open.", group="Own pages")
+        "User name for /metrics, /flags, /-/status and /debug/pprof (Basic auth). Empty: they are "
+        "open.", group="Own pages")
     http_auth_password: str = _flag("httpAuth.password", STRING, "",
         "Password for -httpAuth.username. "
         f"{_FROM_FILE}", secret=True)
     metrics_auth_key: str = _key("metricsAuthKey", "/metrics")
     reload_auth_key: str = _key("reloadAuthKey", "/-/reload")
-    flags_auth_key: str = _key("flagsAuthKey", "/flags")
+    flags_auth_key: str = _key("flagsAuthKey", "/flags and /-/status")
     pprof_auth_key: str = _key("pprofAuthKey", "/debug/pprof")
 
     metrics_max_tenants: int = _flag("metrics.maxTenants", INT, "1000",

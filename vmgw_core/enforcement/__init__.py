@@ -11,6 +11,7 @@ from .admission import (
     Policy,
     access_of,
     answer,
+    authenticate,
     awaited_by,
     identify,
     match_of,
@@ -24,6 +25,7 @@ from .rewriting import UpstreamRequest, rewrite
 
 __all__ = [
     "NAME_AS_IT_IS", "TENANTS", "TRACE_KEY", "Body", "Cycle", "Gateway", "Grant", "Policy", "Query", "State",
-    "UpstreamRequest", "access_of", "answer", "awaited_by", "identify", "match_of", "reads_data", "rewrite", "route_of",
+    "UpstreamRequest", "access_of", "answer", "authenticate", "awaited_by", "identify", "match_of", "reads_data",
+    "rewrite", "route_of",
     "tenants_page",
 ]  # fmt: skip

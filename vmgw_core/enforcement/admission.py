@@ -235,6 +235,12 @@ def awaited_by(keys: Awaited | None, policy: Policy, head: RequestHead, now: flo
     return None
 
 
+def authenticate(policy: Policy, head: RequestHead, now: float) -> tuple[Token, object]:
+    """Return the valid token of ``head``, and what was sent of it; for the gateway's own pages. Raises ``Refusal``."""
+    token = _authenticate(policy, head, now)
+    return token, None if token.credential is not None else _token_text(head, policy)
+
+
 def tenants_page(policy: Policy, head: RequestHead, now: float) -> Response | None:
     """Return ``/admin/tenants`` of a cluster with the tenants of the token alone: vmui's list of tenants.
 

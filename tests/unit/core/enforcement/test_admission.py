@@ -20,7 +20,17 @@ from vmgw_core import errors
 from vmgw_core.backends.backend import Backend
 from vmgw_core.backends.balancer import BackendGroup
 from vmgw_core.base.tenants import Access, Subject, TenantID
-from vmgw_core.enforcement.admission import Body, Policy, access_of, admit, identify, route_of, tenants_page, too_large
+from vmgw_core.enforcement.admission import (
+    Body,
+    Policy,
+    access_of,
+    admit,
+    authenticate,
+    identify,
+    route_of,
+    tenants_page,
+    too_large,
+)
 from vmgw_core.enforcement.rewriting import UpstreamRequest, moved, rewrite
 from vmgw_core.errors import Refusal
 from vmgw_core.http import Headers, RequestHead
@@ -1011,6 +1021,16 @@ def test_label_names_of_all_tenants_get_a_match_of_the_tokens_tenant() -> None:
     sent = _send(CLUSTER, _head("GET", "/select/multitenant/prometheus/api/v1/labels", token=TENANT))
     values = go_query.parse_query(sent.target.partition("?")[2])
     assert go_query.named(values, "match[]") == ['{vm_account_id="1",vm_project_id="5"}']
+
+
+# --- pages of the gateway itself ------------------------------------------------------------------------------------
+
+
+def test_a_page_gets_the_token_and_its_text() -> None:
+    token, text = authenticate(CLUSTER, _head("GET", "/-/me", token=TENANT), NOW)
+    assert (token.grants.tenants, text) == ((TenantID(1, 5),), TENANT)
+    with pytest.raises(errors.MissingToken):
+        authenticate(CLUSTER, _head("GET", "/-/me", token=None), NOW)
 
 
 # --- /admin/tenants -------------------------------------------------------------------------------------------------

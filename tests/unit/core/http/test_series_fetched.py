@@ -60,6 +60,7 @@ HEADS: list[tuple[int, Headers, bool]] = [
     (200, (JSON, (b"Content-Encoding", b"gzip, gzip")), False),
     (200, ((b"Content-Type", b"text/html"),), False),
     (200, (), False),
+    (200, ((b"Server", b"a"), JSON), True),
     (422, (JSON,), False),
 ]
 
