@@ -74,7 +74,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
         pages,
         FlowReplay(in_force, cycles),
         access_control,
-        ConcurrencyLimit(cycles),
+        ConcurrencyLimit(cycles, gate),
         rate_limit,
         Forwarding(in_force, process, cycles),
         MetricNames(cycles, services.fetch),

@@ -190,7 +190,7 @@ class Settings:
         "The most concurrent requests of one tenant in each process. Zero is no limit.", least="0")
     max_queue_duration: float = _flag("maxQueueDuration", DURATION, "10s",
         "How long a request waits at -maxConcurrentRequests or -maxConcurrentPerTenant; then it gets 429. Over HTTP/2 "
-        "and with -lane=flow none waits.")
+        "requests with a body do not wait.")
 
     enable_rate_limit: bool = _flag("enable.rateLimit", BOOL, "false",
         "Apply the limits of -ratelimit.config. Without -enable.auth this needs -clusterMode: clients then name their "

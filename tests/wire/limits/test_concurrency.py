@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.support.wire.certificates import Authority
 from tests.support.wire.client import Answer, Client
 from tests.support.wire.processes import Gateway
 from tests.support.wire.raw import RawClient, head
+from tests.support.wire.tls import TLSGateway, needs_http2
 from tests.support.wire.tokens import SigningKey, tenant
 from tests.support.wire.upstream import RecordingUpstream, Reply
 from tests.support.wire.waiting import HANGS, eventually, holds
@@ -130,13 +133,15 @@ def test_clients_that_leave_give_their_places_back(
         eventually(lambda: gateway.metric("vmgateway_backend_concurrent_requests") == 0)
 
 
+@pytest.mark.parametrize("lane", ["fast", "flow"])
 def test_who_waits_takes_no_memory_with_its_body(
-    start_gateway: StartGateway, upstream: RecordingUpstream, key: SigningKey, key_file: Path
+    start_gateway: StartGateway, upstream: RecordingUpstream, key: SigningKey, key_file: Path, lane: str
 ) -> None:
     """What a client sends meanwhile waits in the kernel."""
     gate = threading.Event()
     upstream.responder = lambda _: Reply(gate=gate)
-    gateway = start(start_gateway, upstream, key_file, "-maxConcurrentRequests=1", "-maxQueueDuration=1m")
+    flags = ("-maxConcurrentRequests=1", "-maxQueueDuration=1m", f"-lane={lane}")
+    gateway = start(start_gateway, upstream, key_file, *flags)
     size = 64 << 20
     with ThreadPoolExecutor(4) as pool:
         held = in_background(pool, gateway.client(key.mint()), "GET", "/api/v1/labels")
@@ -149,3 +154,32 @@ def test_who_waits_takes_no_memory_with_its_body(
         gate.set()
         assert [answer.result(HANGS).status for answer in (held, *writes)] == [200] * 3
     assert sorted(request.body_size for request in upstream.requests) == [0, size, size]
+
+
+@needs_http2
+def test_a_body_over_http2_does_not_wait(
+    upstream: RecordingUpstream, key: SigningKey, key_file: Path, authority: Authority
+) -> None:
+    gate = threading.Event()
+    upstream.responder = lambda request: Reply(gate=gate if "labels" in request.path else None)
+    certificate = authority.issue("localhost")
+    urls = (f"-read.url={upstream.url}", f"-write.url={upstream.url}")
+    flags = ("-enable.auth", f"-auth.publicKeyFiles={key_file}", "-maxConcurrentRequests=1", "-maxQueueDuration=1m")
+    tls = ("-tls", f"-tlsCertFile={certificate.cert}", f"-tlsKeyFile={certificate.key}", "-http.enableHTTP2")
+    with TLSGateway(*urls, *flags, *tls) as gateway, ThreadPoolExecutor(2) as pool:
+        url = f"https://localhost:{gateway.port}"
+        bearer = f"Authorization: Bearer {key.mint()}"
+
+        def ask(*arguments: str) -> str:
+            form = "%{http_version} %{http_code}"
+            command = ["curl", "-sS", "--http2", "--cacert", str(authority.cert), "-H", bearer, "-o", "/dev/null"]
+            command += ["-w", form, *arguments]
+            return subprocess.run(command, capture_output=True, text=True, timeout=HANGS, check=True).stdout
+
+        held = pool.submit(ask, f"{url}/api/v1/labels")
+        eventually(lambda: upstream.requests)
+        assert ask("--data-binary", "m 1", url + WRITE) == "2 429"
+        waiting = pool.submit(ask, f"{url}/api/v1/query?query=up")
+        holds(lambda: not waiting.done(), during=0.3)
+        gate.set()
+        assert [held.result(HANGS), waiting.result(HANGS)] == ["2 200", "2 200"]
