@@ -16,9 +16,10 @@ from vmgw_addons.state.page_access import page
 from vmgw_addons.steps import respond
 from vmgw_addons.support import Background, in_thread
 from vmgw_core.configuration import flags_page
-from vmgw_core.enforcement import TENANTS, tenants_page
+from vmgw_core.enforcement import TENANTS, Policy, tenants_page
 from vmgw_core.http import CORS, Headers, RequestHead, Response
 
+from .explain_page import EXPLAIN, answer
 from .metrics import Telemetry
 from .profiler import Profiler
 from .state_pages import HTML, ME, StatePages
@@ -113,6 +114,9 @@ class StatusPages:
         policy = self.in_force.configured.policy
         if path == ME and policy is not None and policy.auth:
             return self.state.own_access(policy, RequestHead(method=method, target=target, headers=headers, client=""))
+        if path == EXPLAIN and access is not None:
+            refusal = access.refuse("flagsAuthKey", query, headers)
+            return refusal or answer(self.in_force.configured, headers, self.serves)
         if path not in self.guarded:
             return None
         if access is None:
@@ -121,6 +125,15 @@ class StatusPages:
         if content == self.profile and method == "HEAD":
             content = self.profiles  # do not take a profile that is not sent
         return access.refuse(flag, query, headers) or content(query)
+
+    def serves(self, policy: Policy, head: RequestHead) -> bool:
+        """Whether a request gets a page of the gateway itself."""
+        path = head.target.partition("?")[0]
+        own = path.startswith(f"{policy.path_prefix}/") and path.removeprefix(policy.path_prefix)
+        by_token = policy.auth and (own == ME or (own == TENANTS and policy.cluster))
+        if head.method in ("GET", "HEAD"):
+            return own in self.open or own in self.guarded or own == EXPLAIN or by_token
+        return bool(own) and head.method == "OPTIONS"
 
     def requestheaders(self, flow: HTTPFlow) -> Awaitable[None] | None:
         """Respond in the flow lane. mitmproxy awaits what a hook returns."""

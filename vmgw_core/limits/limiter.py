@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from vmgw_core.base import Access, Subject, TenantID, tenant_name
-from vmgw_core.errors import BodyTooLarge, RateLimited, UsageUnknown
+from vmgw_core.errors import BodyTooLarge, RateLimited, Refusal, UsageUnknown
 
 from .counter import RESERVED, Counter, Peers
 from .counters import Counters, Tenant
@@ -85,6 +85,20 @@ class Limiter:
             self._check(subject, entry, plan.writes, 1, now)
             self._count(plan.series, 0, now)
 
+    def judge(self, subject: Subject, access: Access, now: float) -> Refusal | None:
+        """Return the refusal that :meth:`admit` would raise for a limit now. Nothing is counted or kept."""
+        if access is Access.DELETE:
+            return None
+        now = self._clock(now)
+        _, plan = self._counters.find(subject)
+        counters = plan.reads if access is Access.READ else plan.writes
+        for counter in counters:
+            if self._is_stale(counter, now):
+                return self._usage_unknown(counter)
+            if not counter.fits(1, now):
+                return _rate_limited(_waits(counters, now), now)[0]
+        return None
+
     def take_rows(self, subject: Subject, rows: int, now: float) -> None:
         """Count rows that are about to be forwarded. Raises as :meth:`admit`, and ``BodyTooLarge`` if they are more
         than a whole limit allows."""
@@ -104,15 +118,21 @@ class Limiter:
     def _check(self, subject: Subject, entry: Tenant, counters: tuple[Counter, ...], need: int, now: float) -> None:
         """Keep the tenant if ``need`` more fit all counters; raise if not."""
         for counter in counters:
-            if self.stale_after is not None and counter.age(now) > self.stale_after:
-                raise UsageUnknown(
-                    f"the usage of {counter.limit.type.noun} is unknown: the datasource has not responded for "
-                    f"{self.stale_after:g} seconds (-ratelimit.failClosed)"
-                )
+            if self._is_stale(counter, now):
+                raise self._usage_unknown(counter)
             if not counter.fits(need, now):
                 raise self._refused(subject, entry, counters, now)
         if entry.counters:
             self._keep(subject, entry, now)
+
+    def _is_stale(self, counter: Counter, now: float) -> bool:
+        return self.stale_after is not None and counter.age(now) > self.stale_after
+
+    def _usage_unknown(self, counter: Counter) -> UsageUnknown:
+        return UsageUnknown(
+            f"the usage of {counter.limit.type.noun} is unknown: the datasource has not responded for "
+            f"{self.stale_after:g} seconds (-ratelimit.failClosed)"
+        )
 
     def _count(self, counters: tuple[Counter, ...], count: int, now: float) -> None:
         for counter in counters:
@@ -123,8 +143,8 @@ class Limiter:
 
     def _refused(self, subject: Subject, entry: Tenant, counters: tuple[Counter, ...], now: float) -> RateLimited:
         """Return the refusal for the limit that takes longest to have room again."""
-        waits = [(counter.wait(counter.typical, now), counter) for counter in counters]
-        wait, slowest = max(waits, key=lambda pair: pair[0])
+        waits = _waits(counters, now)
+        refusal, slowest = _rate_limited(waits, now)
         if self._counters.peers is not None:
             for own, counter in waits:
                 if counter.shared:
@@ -132,8 +152,7 @@ class Limiter:
             if entry.counters:  # its share must be there when the client retries
                 self._keep(subject, entry, now)
         self._reject(slowest.limit, subject.tenant)
-        usage = slowest.limit.described(slowest.usage(now), slowest.tenant)
-        return RateLimited(f"request was rate limited: {usage}", _whole_seconds(wait))
+        return refusal
 
     def _reject(self, limit: Limit | None, tenant: TenantID | None) -> None:
         name = tenant_name(tenant)
@@ -236,6 +255,18 @@ class Limiter:
 
 def _usage(counter: Counter, now: float) -> Usage:
     return Usage(limit=counter.limit, tenant=counter.tenant, usage=counter.usage(now), key=counter.key)
+
+
+def _waits(counters: Iterable[Counter], now: float) -> list[tuple[float, Counter]]:
+    """Return how long each counter takes to have room again."""
+    return [(counter.wait(counter.typical, now), counter) for counter in counters]
+
+
+def _rate_limited(waits: Iterable[tuple[float, Counter]], now: float) -> tuple[RateLimited, Counter]:
+    """Return the refusal for the limit that takes longest to have room again, and its counter."""
+    wait, slowest = max(waits, key=lambda pair: pair[0])
+    usage = slowest.limit.described(slowest.usage(now), slowest.tenant)
+    return RateLimited(f"request was rate limited: {usage}", _whole_seconds(wait)), slowest
 
 
 def _whole_seconds(wait: float) -> int:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.core.limiters import MULTITENANT, A, B, C, admitted, limit, refused, rows_refused
 from vmgw_core.base.tenants import Access, Subject, TenantID
-from vmgw_core.errors import BodyTooLarge, RateLimited
+from vmgw_core.errors import BodyTooLarge, RateLimited, UsageUnknown
 from vmgw_core.limits.counters import MAX_PLANS
 from vmgw_core.limits.limit_set import MAX_MATCHES, LimitSet
 from vmgw_core.limits.limiter import OTHER, Limiter
@@ -389,3 +389,29 @@ def test_a_refused_request_counts_nowhere() -> None:
     assert [usage.usage for usage in limiter.status(0)] == [3, 3]
     with pytest.raises(RateLimited):
         limiter.admit(A, READ, 0)
+
+
+# --- a judgement without a count -----------------------------------------------------------------------------------
+
+
+def test_a_judgement_says_what_the_next_request_would_be_told_and_counts_nothing() -> None:
+    limiter = Limiter([limit(value=2), limit("rows_inserted", 10)])
+    for _ in range(5):
+        assert limiter.judge(A, READ, 0) is None
+    assert limiter.tenants == 0
+    assert admitted(limiter, 5, 0, A) == 2
+    judged = limiter.judge(A, READ, 0)
+    rejects = dict(limiter.rejects)
+    with pytest.raises(RateLimited) as told:
+        limiter.admit(A, READ, 0)
+    assert isinstance(judged, RateLimited)
+    assert (str(judged), judged.retry_after) == (str(told.value), told.value.retry_after)
+    assert sum(limiter.rejects.values()) == sum(rejects.values()) + 1, "the judgement is no refusal"
+    assert limiter.judge(A, WRITE, 0) is None
+    assert limiter.judge(A, DELETE, 0) is None
+    assert limiter.judge(A, READ, 60) is None
+
+
+def test_a_judgement_without_known_usage() -> None:
+    limiter = Limiter([limit(value=2)], measured=True, stale_after=10)
+    assert isinstance(limiter.judge(A, READ, 0), UsageUnknown)
