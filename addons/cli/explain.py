@@ -67,7 +67,7 @@ Options:
                        and counts, and counts nothing. It needs -flagsAuthKey or
                        -httpAuth.username there
   --auth-key-file=FILE a file with the gateway's -flagsAuthKey, or set
-                       VMGATEWAY_AUTH_KEY. Credentials of -httpAuth.* go into URL
+                       VMGATEWAY_AUTH_KEY. Those of -httpAuth.* go into URL
   --json               print JSON; docs/debugging.md lists its keys
 
 All flags of the gateway are accepted (vmgateway -help). -enable.auth is the
