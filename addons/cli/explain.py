@@ -11,35 +11,28 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from vmgw_addons import chain
-from vmgw_addons.observability import ME, StatusPages
+from vmgw_addons.observability import StatusPages
+from vmgw_addons.observability.explain_page import EXPLAIN, judge, with_token
+from vmgw_addons.outgoing import RequestFailed, send
 from vmgw_addons.process import limiter_for
 from vmgw_addons.sources.limit_file import load
-from vmgw_addons.state import WireLimits
 from vmgw_core.base import printable
-from vmgw_core.configuration import Settings
-from vmgw_core.enforcement import TENANTS, Policy
-from vmgw_core.errors import ConfigurationError, Refusal
+from vmgw_core.errors import ConfigurationError
 from vmgw_core.explain import (
     CurlError,
     CurlRequest,
-    Explanation,
-    Outcome,
     ShellError,
     Verdict,
-    explain,
     explanation_text,
-    own_page,
     parse_curl,
     split_words,
 )
-from vmgw_core.explain.request import describe
-from vmgw_core.http import Headers, RequestHead, check_head, find_head
-from vmgw_core.limits import Limiter
-from vmgw_core.login import LOGIN_PAGES
+from vmgw_core.explain.remote import QUESTION, Question
 
-from .arguments import Arguments, find_token, read_arguments
+from .arguments import Arguments, find_token, read_arguments, read_file
 from .policy import make_policy, with_defaults
 
 HELP = """\
@@ -71,6 +64,12 @@ Options:
   --jwks-file=FILE     use this JSON Web Key Set instead of fetching those of
                        -auth.jwksEndpoints and -auth.oidcDiscoveryEndpoints.
                        The issuer is then not checked
+  --url=URL            ask the gateway at this address instead, such as
+                       http://gateway:8431: it answers with its own flags, keys
+                       and counts, and counts nothing. It needs -flagsAuthKey or
+                       -httpAuth.username there
+  --auth-key-file=FILE a file with the gateway's -flagsAuthKey, or set
+                       VMGATEWAY_AUTH_KEY. Those of -httpAuth.* go into URL
   --json               print JSON; docs/debugging.md lists its keys
 
 All flags of the gateway are accepted (vmgateway -help). -enable.auth is the
@@ -82,9 +81,10 @@ Exit code: 0 if the request is admitted, 1 if one is refused, 2 if the input
 is not valid.
 """
 
-_VALUES = ("token", "token-file", "H", "header", "d", "data", "time", "jwks-file")
-_CLIENT = "127.0.0.1"
-_READ = ("GET", "HEAD")
+_VALUES = (
+    "token", "token-file", "H", "header", "d", "data", "time", "jwks-file", "url", "auth-key-file",
+)  # fmt: skip
+_KEY_VARIABLE = "VMGATEWAY_AUTH_KEY"
 _CURL = re.compile(r"(?:\s*#[^\n]*\n)*\s*(?:\$ )?(?=(?:\S*/)?curl(?:\s|\Z))")
 _FOR_CMD = re.compile(r"\s*(?:curl|\S*curl\.exe)\s(?:.*\^\s*(?:\n|\Z)|(?:-\S+\s+)*\^\")")
 _OTHER_COPIES = re.compile(r"\s*(?:(?:await )?fetch\(|Invoke-WebRequest\b|\$session\b)")
@@ -96,51 +96,74 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     if given.help_wanted:
         print(HELP, end="")
         return 0
+    if (url := given.last("url")) is not None:
+        return ask_gateway(given, environ, url)
     settings = with_defaults(given.settings(environ))
     now = read_time(given.last("time"))
     policy = make_policy(settings, now, given.last("jwks-file"))
     requests = read_requests(given, environ)
     token = find_token(given, environ)
     limiter = limiter_for(settings, load(settings) if settings.enable_rate_limit else None, None)
-    stories = [
-        judge(settings, policy, limiter, with_token(request, policy, token), request.body, now) for request in requests
-    ]
-    if given.has("json"):
-        documents = [story.as_json() for story in stories]
+    pages = next(addon for addon in chain.build() if isinstance(addon, StatusPages))
+    stories = []
+    for request in requests:
+        head = with_token(request.method, request.target, request.headers, policy, token)
+        stories.append(judge(settings, policy, limiter, head, request.body, now, pages.serves))
+    return show(
+        [story.as_json() for story in stories],
+        [explanation_text(story) for story in stories],
+        [story.verdict for story in stories],
+        as_json=given.has("json"),
+    )
+
+
+def show(documents: Sequence[object], texts: Sequence[str], verdicts: Sequence[Verdict], *, as_json: bool) -> int:
+    """Print explanations; return the exit code."""
+    if as_json:
         print(json.dumps(documents[0] if len(documents) == 1 else documents, indent=2))
     else:
-        print("\n\n".join(explanation_text(story) for story in stories), end="")
-    return 1 if any(story.verdict is Verdict.REFUSED for story in stories) else 0
+        print("\n\n".join(texts), end="")
+    return 1 if Verdict.REFUSED in verdicts else 0
 
 
-def judge(
-    settings: Settings, policy: Policy, limiter: Limiter | None, head: RequestHead, body: bytes | None, now: float
-) -> Explanation:
-    """Check the head as a lane does, and explain the request."""
-    limits = WireLimits.of(settings).head
-    received = bytes_of(head)
+def ask_gateway(given: Arguments, environ: Mapping[str, str], url: str) -> int:
+    """Let a running gateway explain the request. Returns the exit code. Raises ``ConfigurationError``."""
+    if given.flags or given.has("jwks-file"):
+        needless = given.flags[0] if given.flags else "--jwks-file"
+        raise ConfigurationError(f"--url: the gateway has flags and keys of its own, so leave out {needless}")
+    time_text = given.last("time")
+    at = None if time_text is None else read_time(time_text)
+    token = find_token(given, environ)
+    path = given.last("auth-key-file")
+    key = environ.get(_KEY_VARIABLE, "") if path is None else read_file("--auth-key-file", path).decode().strip()
+    address = url.rstrip("/") + EXPLAIN + ("?authKey=" + quote(key, safe="") if key else "")
+    answers = []
+    for request in read_requests(given, environ):
+        question = Question(
+            method=request.method,
+            target=request.target,
+            headers=request.headers,
+            body=request.body,
+            token=token,
+            time=at,
+        )
+        answers.append(_ask(address, question, key))
+    documents, texts, verdicts = zip(*answers, strict=True)
+    return show(documents, texts, verdicts, as_json=given.has("json"))
+
+
+def _ask(address: str, question: Question, key: str) -> tuple[object, str, Verdict]:
+    """Return the explanation of one request, as JSON and as text, and its verdict. Raises ``ConfigurationError``."""
     try:
-        find_head(received, limits.size)
-        check_head(received, limits)
-    except Refusal as refusal:
-        return describe(policy, head, Outcome(now=now, refusal=refusal))
-    pages = next(addon for addon in chain.build() if isinstance(addon, StatusPages))
-    path = head.target.partition("?")[0]
-    own = path.startswith(f"{policy.path_prefix}/") and path.removeprefix(policy.path_prefix)
-    by_token = policy.auth and (own == ME or (own == TENANTS and policy.cluster))
-    login = policy.login is not None and own in LOGIN_PAGES
-    if (head.method in _READ and (own in pages.open or own in pages.guarded or by_token or login)) or (
-        own and head.method == "OPTIONS"
-    ):
-        return own_page(head, now)
-    return explain(policy, head, body, now, limiter=limiter)
-
-
-def bytes_of(head: RequestHead) -> bytes:
-    """Return the head as sent in HTTP/1.1."""
-    lines = [f"{head.method} {head.target} HTTP/1.1".encode("utf-8", "surrogateescape")]
-    lines += [name + b": " + value for name, value in head.headers]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+        answer = json.loads(send("GET", address, headers={QUESTION.decode(): question.encoded()}))
+        return answer["explanation"], str(answer["text"]), Verdict(answer["verdict"])
+    except RequestFailed as error:
+        told = printable(error.body.decode("utf-8", "replace").strip())
+        if key and key in told:  # another server may quote the URL
+            told = ""
+        raise ConfigurationError(f"--url: {error}{f': {told}' if told else ''}") from None
+    except (ValueError, KeyError, TypeError):
+        raise ConfigurationError("--url: the response is not an explanation") from None
 
 
 # --- the request ---------------------------------------------------------------------------------------------------
@@ -210,16 +233,6 @@ def headers(given: Arguments) -> list[str]:
     if any(":" not in value and not value.startswith("@") and not value.endswith(";") for value in values):
         raise ConfigurationError("-H: the header has no colon")
     return [word for value in values for word in ("-H", value)]
-
-
-def with_token(request: CurlRequest, policy: Policy, token: str | None) -> RequestHead:
-    """Make the head of ``request``, with ``token``, if there is one, instead of the request's own."""
-    fields: Headers = request.headers
-    if token is not None:
-        names = policy.token_source.headers
-        fields = tuple(pair for pair in fields if pair[0].lower() not in names)
-        fields += ((names[0], b"Bearer " + token.encode("utf-8", "surrogateescape")),)
-    return RequestHead(method=request.method, target=request.target, headers=fields, client=_CLIENT)
 
 
 def read_time(text: str | None) -> float:

@@ -83,7 +83,7 @@ class Telemetry:
 
     def note(self, cycle: Cycle, refusal: Refusal, status: int | None) -> None:
         """Keep a refusal for the pages that tell of the last ones."""
-        head, policy = cycle.head, self.in_force.configured.policy
+        head, policy = cycle.head, cycle.policy  # which may not be in force any more
         _, token = parties(policy, cycle)
         of = None
         if token is not None and policy is not None:

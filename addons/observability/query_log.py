@@ -13,10 +13,12 @@ from typing import Final
 
 from vmgw_addons.state import InForce
 from vmgw_addons.support import LineFile, LogStyle, ThreadWriter, shortened
+from vmgw_core.base import tenant_name
 from vmgw_core.configuration import Settings
 from vmgw_core.enforcement import Cycle, Query, reads_data
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.http import Headers, SeriesFetched
+from vmgw_core.tokens import Token
 
 from .access_log import LONGEST, parties, tenant_of
 
@@ -69,7 +71,7 @@ class QueryLog:
         fields: dict[str, object] = {
             "ts": self.style.moment(time.time()),
             "client": cycle.head.client,
-            "tenant": tenant_of(cycle.grant, token),
+            "tenant": _tenant(cycle, token),
             "subject": None if token is None or token.subject is None else shortened(token.subject, LONGEST),
             "route": route.path,
             "query": asked.query,
@@ -114,6 +116,12 @@ class QueryLog:
         written = self.own is None or self.own.close()
         if written and self.file is not None:
             self.file.close()
+
+
+def _tenant(cycle: Cycle, token: Token | None) -> str | None:
+    """Return the tenant; without -enable.auth it is that of the path."""
+    grant = cycle.grant
+    return tenant_of(grant, token) if grant is None or token is not None else tenant_name(grant.subject.tenant)
 
 
 def check_query_log(settings: Settings) -> None:

@@ -22,8 +22,10 @@ from vmgw_core.configuration import flags_page
 from vmgw_core.enforcement import TENANTS, Policy, awaited_by, tenants_page
 from vmgw_core.errors import Awaited
 from vmgw_core.http import CORS, Headers, RequestHead, Response
+from vmgw_core.login import LOGIN_PAGES
 from vmgw_core.tokens import KEY_WAIT
 
+from .explain_page import EXPLAIN, answer
 from .metrics import Telemetry
 from .profiler import Profiler
 from .state_pages import HTML, ME, StatePages
@@ -123,6 +125,9 @@ class StatusPages:
         if policy is not None and policy.auth and (path == ME or (path == TENANTS and policy.cluster)):
             head = RequestHead(method=method, target=target, headers=headers, client="")
             return self.judged(head, self.state.own_access if path == ME else self.tenants)
+        if path == EXPLAIN and access is not None:
+            refusal = access.refuse("flagsAuthKey", query, headers)
+            return refusal or answer(self.in_force.configured, headers, self.serves)
         if path not in self.guarded:
             return None
         if access is None:
@@ -131,6 +136,16 @@ class StatusPages:
         if content == self.profile and method == "HEAD":
             content = self.profiles  # do not take a profile that is not sent
         return access.refuse(flag, query, headers) or content(query)
+
+    def serves(self, policy: Policy, head: RequestHead) -> bool:
+        """Whether a request gets a page of the gateway itself."""
+        path = head.target.partition("?")[0]
+        own = path.startswith(f"{policy.path_prefix}/") and path.removeprefix(policy.path_prefix)
+        by_token = policy.auth and (own == ME or (own == TENANTS and policy.cluster))
+        login = policy.login is not None and own in LOGIN_PAGES
+        if head.method in ("GET", "HEAD"):
+            return own in self.open or own in self.guarded or own == EXPLAIN or by_token or login
+        return bool(own) and head.method == "OPTIONS"
 
     def requestheaders(self, flow: HTTPFlow) -> Awaitable[None] | None:
         """Respond in the flow lane. mitmproxy awaits what a hook returns."""

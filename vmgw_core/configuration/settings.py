@@ -362,7 +362,7 @@ class Settings:
         f"{_FROM_FILE}", secret=True)
     metrics_auth_key: str = _key("metricsAuthKey", "/metrics")
     reload_auth_key: str = _key("reloadAuthKey", "/-/reload")
-    flags_auth_key: str = _key("flagsAuthKey", "/flags and /-/status")
+    flags_auth_key: str = _key("flagsAuthKey", "/flags, /-/status and /-/explain")
     pprof_auth_key: str = _key("pprofAuthKey", "/debug/pprof")
 
     metrics_max_tenants: int = _flag("metrics.maxTenants", INT, "1000",

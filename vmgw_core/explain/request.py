@@ -47,23 +47,36 @@ class Outcome:
 
 
 def explain(
-    policy: Policy, head: RequestHead, form: bytes | None, now: float, *, limiter: Limiter | None = None
+    policy: Policy,
+    head: RequestHead,
+    form: bytes | None,
+    now: float,
+    *,
+    limiter: Limiter | None = None,
+    live: float | None = None,
 ) -> Explanation:
     """Decide on a request at the Unix time ``now``, and explain the decision.
 
     ``form`` is the body; only a form on a read or delete route is read. The request is counted in ``limiter`` at
-    ``now``, but not the rows of its body.
+    ``now``, but not the rows of its body. ``live`` is the time of the clock of a limiter that is in use: then the
+    request is judged by the counts of that moment, and not counted.
     """
     cycle, usage = Cycle(head, at=now, started=now), None
     try:
-        gateway = Gateway(policy=policy, clock=lambda: now, limiter=limiter)
-        if not cycle.authorize(gateway, lambda: None):
+        gateway = Gateway(policy=policy, clock=lambda: now, limiter=limiter if live is None else None)
+        if live is not None:
+            cycle.authorize(gateway)  # it waits for nothing, as a password takes long to check
+        elif not cycle.authorize(gateway, lambda: None):
             assert policy.credentials is not None
             policy.credentials.check_all()
             cycle.recheck(gateway, now, last=True)
         if limiter is not None and cycle.grant is not None:
-            usage = usages(limiter, cycle.grant, now)
+            usage = usages(limiter, cycle.grant, now if live is None else live)
         cycle.enter()
+        if limiter is not None and live is not None and cycle.grant is not None:
+            refusal = limiter.judge(cycle.grant.subject, cycle.grant.route.access, live)
+            if refusal is not None:
+                raise refusal
         cycle.count(now)
         cycle.prepare()
         if cycle.state is State.FORM:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from vmgw_core.base import Access, Subject, TenantID, tenant_name
-from vmgw_core.errors import RateLimited, TooManyRows, UsageUnknown
+from vmgw_core.errors import RateLimited, Refusal, TooManyRows, UsageUnknown
 
 from .account import Reply, Want
 from .counter import Counter, Peers
@@ -125,6 +125,20 @@ class Limiter:
         self._count(plan.series, 0, now, client)
         return None
 
+    def judge(self, subject: Subject, access: Access, now: float) -> Refusal | None:
+        """Return the refusal that :meth:`admit` would raise for a limit now. Nothing is counted or kept."""
+        if access is Access.DELETE:
+            return None
+        now = self._clock(now)
+        _, plan = self._counters.find(subject)
+        counters = plan.reads if access is Access.READ else plan.writes
+        for counter in counters:
+            if self._is_stale(counter, now):
+                return self._usage_unknown(counter)
+            if self._is_full(counter, 1, now, ""):
+                return _slowest(counters, now, "")[0]
+        return None
+
     def take_rows(self, subject: Subject, rows: int, now: float, client: str = "") -> Question | None:
         """Count rows that are about to be forwarded. Raises as :meth:`admit`, and returns what it returns.
 
@@ -191,17 +205,26 @@ class Limiter:
         self, subject: Subject, entry: Tenant, counters: tuple[Counter, ...], need: int, now: float, client: str
     ) -> None:
         """Keep the tenant if ``need`` more fit all counters; raise if not."""
-        shared = self._counters.peers is not None
         for counter in counters:
-            if self.stale_after is not None and counter.age(now) > self.stale_after:
-                raise UsageUnknown(
-                    f"the usage of {counter.limit.type.noun} is unknown: the datasource has not responded for "
-                    f"{self.stale_after:g} seconds (-ratelimit.failClosed)"
-                )
-            if not counter.fits(need, now, client) or (shared and counter.turned_away(need, client, now)):
+            if self._is_stale(counter, now):
+                raise self._usage_unknown(counter)
+            if self._is_full(counter, need, now, client):
                 raise self._turned_away(subject, counters, now, client)
         if entry.counters:
             self._keep(subject, entry, now)
+
+    def _is_full(self, counter: Counter, need: int, now: float, client: str) -> bool:
+        shared = self._counters.peers is not None
+        return not counter.fits(need, now, client) or (shared and counter.turned_away(need, client, now))
+
+    def _is_stale(self, counter: Counter, now: float) -> bool:
+        return self.stale_after is not None and counter.age(now) > self.stale_after
+
+    def _usage_unknown(self, counter: Counter) -> UsageUnknown:
+        return UsageUnknown(
+            f"the usage of {counter.limit.type.noun} is unknown: the datasource has not responded for "
+            f"{self.stale_after:g} seconds (-ratelimit.failClosed)"
+        )
 
     def _count(
         self, counters: tuple[Counter, ...], count: int, now: float, client: str, granted: tuple[Counter, ...] = ()
@@ -231,15 +254,9 @@ class Limiter:
 
     def _refused(self, subject: Subject, counters: tuple[Counter, ...], now: float, client: str) -> RateLimited:
         """Return the refusal for the limit that takes longest to have room again."""
-        waits = [(each.wait(each.typical, now, client), each) for each in counters if not each.observe]
-        wait, slowest = max(waits, key=lambda pair: pair[0])
+        refusal, slowest = _slowest(counters, now, client)
         self._reject(slowest.limit, subject.tenant)
-        used = slowest.usage(now)
-        if slowest.lease is not None and slowest.reachable:
-            used = max(used, slowest.lease.used)
-        return RateLimited(
-            f"request was rate limited: {slowest.limit.described(used, slowest.tenant)}", _whole_seconds(wait)
-        )
+        return refusal
 
     def _reject(self, limit: Limit | None, tenant: TenantID | None) -> None:
         self._note(self.rejects, limit, tenant)
@@ -391,6 +408,17 @@ class Limiter:
 
 def _usage(counter: Counter, now: float) -> Usage:
     return Usage(limit=counter.limit, tenant=counter.tenant, usage=counter.usage(now), key=counter.key)
+
+
+def _slowest(counters: Iterable[Counter], now: float, client: str) -> tuple[RateLimited, Counter]:
+    """Return the refusal for the limit that takes longest to have room again, and its counter."""
+    waits = [(each.wait(each.typical, now, client), each) for each in counters if not each.observe]
+    wait, slowest = max(waits, key=lambda pair: pair[0])
+    used = slowest.usage(now)
+    if slowest.lease is not None and slowest.reachable:
+        used = max(used, slowest.lease.used)
+    text = f"request was rate limited: {slowest.limit.described(used, slowest.tenant)}"
+    return RateLimited(text, _whole_seconds(wait)), slowest
 
 
 def _whole_seconds(wait: float) -> int:

@@ -108,6 +108,34 @@ def test_a_folder_that_is_not_there_stops_the_start(key_file: Path, tmp_path: Pa
 
 
 @LANES
+def test_without_tokens_the_tenant_is_that_of_the_path(
+    start_gateway: StartGateway, upstream: RecordingUpstream, tmp_path: Path, lane: str
+) -> None:
+    limits, file = tmp_path / "limits.yaml", tmp_path / "queries.json"
+    limits.write_text("limits: [{type: queries, value: 9}]")
+    flags = ("-clusterMode", "-enable.rateLimit", f"-ratelimit.config={limits}", f"-queryLog={file}", f"-lane={lane}")
+    gateway = start_gateway(f"-read.url={upstream.url}", *flags)
+    assert gateway.client().get("/select/1:5/prometheus/api/v1/query?query=up").status == 200
+    (line,) = logged(gateway, file, 1)
+    assert (line["tenant"], line["subject"], line["query"]) == ("1:5", None, "up")
+
+
+@LANES
+def test_a_capture_beside_it_changes_nothing(
+    start_gateway: StartGateway, upstream: RecordingUpstream, key: SigningKey, key_file: Path, tmp_path: Path, lane: str
+) -> None:
+    upstream.responder = lambda _: Reply(body=iter([ANSWER[:50], ANSWER[50:]]))
+    file = tmp_path / "queries.json"
+    more = (f"-queryLog={file}", f"-capture.file={tmp_path / 'flows'}", f"-lane={lane}")
+    gateway = start_gateway(*auth_flags(upstream.url, key_file), *more)
+    assert gateway.client(key.mint(tenant(1, 5))).get("/api/v1/query?query=up").body == ANSWER
+    (line,) = logged(gateway, file, 1)
+    assert (line["bytes"], line["seriesFetched"]) == (len(ANSWER), 7)
+    assert gateway.metric("vmgateway_tenant_sent_bytes_total", tenant="1:5") == len(ANSWER)
+    assert gateway.metric("vmgateway_captured_flows_total") == 1
+
+
+@LANES
 def test_series_of_victoria_metrics(
     start_gateway: StartGateway,
     victoria_metrics: VictoriaMetrics,

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+from tests.support.wire.tokens import tenant
+from tests.unit.addons.observability.test_access_log import KEY, POLICY
 from vmgw_addons.observability.metrics import Telemetry
 from vmgw_addons.observability.tenant_metrics import Traffic
 from vmgw_addons.state import Configured, Cycles, InForce
 from vmgw_core.configuration import Settings
-from vmgw_core.enforcement.cycle import Cycle
+from vmgw_core.enforcement.cycle import Cycle, Gateway
 from vmgw_core.errors import BackendUnreachable, Refusal, TokenExpired, UnknownRoute
 from vmgw_core.http.head import RequestHead
+from vmgw_core.pages import holder
+from vmgw_core.tokens import TokenSource
 
 
 def telemetry() -> Telemetry:
@@ -45,3 +51,32 @@ def test_traffic_counts_errors_by_class_and_what_was_broken_off() -> None:
         traffic.add(status, 0.5, 10, 100)
     assert (traffic.requests, traffic.seconds, traffic.received, traffic.sent) == (6, 3.0, 60, 600)
     assert dict(traffic.errors) == {"4xx": 2, "5xx": 1, "aborted": 1}
+
+
+def test_a_refusal_under_a_policy_that_is_no_longer_in_force_is_its_holders() -> None:
+    page = telemetry()
+    policy = replace(POLICY, token_source=TokenSource(headers=(b"x-token",)))
+    text = KEY.mint(tenant(1, 5), sub="alice")
+    made = Cycle(
+        RequestHead(
+            method="GET", target="/api/v1/query", headers=((b"X-Token", f"Bearer {text}".encode()),), client="a"
+        ),
+        at=0.0,
+        started=0.0,
+    )
+    made.authorize(Gateway(policy=policy, clock=lambda: 0.0))
+    made.refuse(BackendUnreachable("x"))
+    page.count(made, 502)
+    assert made.grant is not None
+    assert made.grant.token is not None
+    for found in (page.decisions.last(), page.decisions.of(holder(made.grant.token, text))):
+        assert [(each.tenant, each.subject, each.status, each.path) for each in found] == [
+            ("1:5", "alice", 502, "/api/v1/query")
+        ]
+
+
+def test_a_refused_token_is_nobodys() -> None:
+    page = telemetry()
+    page.count(cycle(TokenExpired("x")), 401)
+    (found,) = page.decisions.last()
+    assert (found.tenant, found.subject, found.status) == (None, None, 401)

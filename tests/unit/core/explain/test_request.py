@@ -621,3 +621,18 @@ def test_several_grants_and_the_entries_that_gave_them() -> None:
         ],
     }  # fmt: skip
     assert "  tenant 1:5, mode read\n  label  team=dev\n  tenant 2:0, mode full\n" in explanation_text(refused)
+
+
+def test_a_limiter_in_use_is_asked_and_counts_nothing() -> None:
+    limiter, live = _limiter(1), 5.0
+    stories = [explain(POLICY, _head("/api/v1/query"), None, NOW, limiter=limiter, live=live) for _ in range(3)]
+    assert [story.verdict for story in stories] == [Verdict.ADMITTED] * 3
+    admitted = admit(POLICY, _head("/api/v1/query"), NOW)
+    limiter.admit(admitted.subject, admitted.route.access, live)
+    story = explain(POLICY, _head("/api/v1/query"), None, NOW, limiter=limiter, live=live)
+    assert story.refusal is not None
+    assert story.refusal.code == "rate_limited"
+    assert story.limits is not None
+    assert [usage.usage for usage in story.limits] == [1]
+    assert limiter.rejects == {}
+    assert explain(POLICY, _head("/api/v1/query"), None, NOW, limiter=limiter, live=live + 60).refusal is None

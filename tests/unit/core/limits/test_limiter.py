@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.core.limiters import MULTITENANT, A, B, C, admitted, limit, refused, rows_refused
 from vmgw_core.base.tenants import Access, Subject, TenantID
-from vmgw_core.errors import RateLimited, TooManyRows
+from vmgw_core.errors import RateLimited, TooManyRows, UsageUnknown
 from vmgw_core.limits.counters import MAX_PLANS
 from vmgw_core.limits.limit_set import MAX_MATCHES, LimitSet
 from vmgw_core.limits.limiter import OTHER, Limiter
@@ -448,3 +448,29 @@ def test_rows_and_series_are_observed_too() -> None:
         (LimitType.ACTIVE_SERIES, Resolution.MINUTE, "1:0"): 1,
         (LimitType.ROWS_INSERTED, Resolution.MINUTE, "1:0"): 1,
     }
+
+
+# --- a judgement without a count -----------------------------------------------------------------------------------
+
+
+def test_a_judgement_says_what_the_next_request_would_be_told_and_counts_nothing() -> None:
+    limiter = Limiter([limit(value=2), limit("rows_inserted", 10)])
+    for _ in range(5):
+        assert limiter.judge(A, READ, 0) is None
+    assert limiter.tenants == 0
+    assert admitted(limiter, 5, 0, A) == 2
+    judged = limiter.judge(A, READ, 0)
+    rejects = dict(limiter.rejects)
+    with pytest.raises(RateLimited) as told:
+        limiter.admit(A, READ, 0)
+    assert isinstance(judged, RateLimited)
+    assert (str(judged), judged.retry_after) == (str(told.value), told.value.retry_after)
+    assert sum(limiter.rejects.values()) == sum(rejects.values()) + 1, "the judgement is no refusal"
+    assert limiter.judge(A, WRITE, 0) is None
+    assert limiter.judge(A, DELETE, 0) is None
+    assert limiter.judge(A, READ, 60) is None
+
+
+def test_a_judgement_without_known_usage() -> None:
+    limiter = Limiter([limit(value=2)], measured=True, stale_after=10)
+    assert isinstance(limiter.judge(A, READ, 0), UsageUnknown)
