@@ -74,6 +74,11 @@ OF_ITS_OWN: Final = (
         "How long a rule that is the token's own took.",
     ),
     Kind(
+        b'"requestsCount":0',
+        re.compile(rb'"(?:requests|queryRequests)Count":\d+'),
+        "How often a metric name of the own tenant was asked for. The oracle itself asks one of the backends more often.",
+    ),
+    Kind(
         b"127.0.0.1:PORT",
         re.compile(rb"127\.0\.0\.1:\d{4,5}"),
         "Ports of the gateway's connection and of the backend in errors: each test server has its own.",
