@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -53,7 +54,5 @@ def test_anything_else_is_refused(value: bytes) -> None:
 @given(st.binary())
 def test_any_bytes_give_a_question_or_a_refusal(data: bytes) -> None:
     for value in (data, b64encode(data)):
-        try:
+        with suppress(BadRequest):
             Question.decode(value)
-        except BadRequest:
-            pass
