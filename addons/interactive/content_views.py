@@ -4,7 +4,7 @@ mitmproxy 12 has a new interface for views (``Contentview``); mitmproxy 11 only 
 written once, as a function, and wrapped for the interface at hand.
 
 mitmproxy does not know snappy, and titles such bodies "[cannot decode]". So its function that shows a message gets a
-copy whose body is decoded. The message itself stays as it is: what is saved, exported and sent again is the client's body.
+copy whose body is decoded. The message itself stays as it is: what is saved, exported and sent again is the client's.
 """
 
 from __future__ import annotations
