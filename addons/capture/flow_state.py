@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from mitmproxy import connection
@@ -100,8 +100,12 @@ def _identity() -> str:
     return f"{random.getrandbits(128):032x}"
 
 
+_name = lru_cache(maxsize=256)(_text)
+"""Writes the name of a member. Their number is fixed: the names in a capture are the gateway's and mitmproxy's."""
+
+
 def _members(values: Mapping[str, object]) -> bytes:
-    return b"".join([netstring(part) for pair in values.items() for part in pair])
+    return b"".join([_name(name) + netstring(value) for name, value in values.items()])
 
 
 def _object(*members: bytes) -> bytes:

@@ -2,6 +2,9 @@
 
 mitmproxy 12 has a new interface for views (``Contentview``); mitmproxy 11 only has the old one (``View``). Each view is
 written once, as a function, and wrapped for the interface at hand.
+
+mitmproxy does not know snappy, and titles such bodies "[cannot decode]". So its function that shows a message gets a
+copy whose body is decoded. The message itself stays as it is: what is saved, exported and sent again is the client's.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import Any, Final
 
 from mitmproxy import contentviews
 from mitmproxy.flow import Flow
+from mitmproxy.http import Message, Request
 
 from vmgw_core.explain import unverified_lines
 
@@ -20,6 +24,8 @@ from .marks import story_lines
 
 IS_NEW: Final = hasattr(contentviews, "Contentview")
 """mitmproxy 12 or later."""
+_SHOW: Final = "prettify_message" if IS_NEW else "get_message_content_view"
+"""The function of ``contentviews`` by which all of mitmproxy's programs show a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +100,42 @@ VIEWS: Final = (
 
 
 class ContentViews:
-    """Registers the views."""
+    """Registers the views, and shows bodies in snappy decoded."""
 
     def __init__(self) -> None:
         self.views: list[Any] = [NewView(view) if IS_NEW else _old_view(view) for view in VIEWS]
+        self.show: Callable[..., Any] = vars(contentviews)[_SHOW]
 
     def load(self, loader: object) -> None:
         for view in self.views:
             contentviews.add(view)
+        vars(contentviews)[_SHOW] = self.show_decoded
+
+    def show_decoded(self, *arguments: object, **options: object) -> Any:  # noqa: ANN401
+        """Show a message as mitmproxy does, with its body decoded if that is in snappy."""
+        return self.show(*map(_without_snappy, arguments), **options)
 
     def done(self) -> None:
         """Remove the views: mitmproxy 11 refuses a second view of the same name when the script is loaded again."""
+        vars(contentviews)[_SHOW] = self.show
         for view in [] if IS_NEW else self.views:
             vars(contentviews)["remove"](view)
+
+
+def _without_snappy(argument: object) -> object:
+    """Return a copy of a message in snappy, with its body decoded; anything else as it is."""
+    if not isinstance(argument, Message) or argument.raw_content is None:
+        return argument
+    if argument.headers.get("content-encoding", "").strip().lower() != "snappy":
+        return argument
+    try:
+        decoded = decompress(argument.raw_content, "snappy")
+    except ValueError:
+        return argument  # "[cannot decode]" is true then
+    message = argument.copy()
+    del message.headers["content-encoding"]
+    message.data.content = decoded
+    return message
 
 
 def _about(content_type: str | None, message: object, flow: Flow | None) -> About:
@@ -116,7 +145,7 @@ def _about(content_type: str | None, message: object, flow: Flow | None) -> Abou
         content_type=(content_type or headers.get("content-type", "")).lower(),
         encoding=headers.get("content-encoding", ""),
         path=str(getattr(request, "path", "")).partition("?")[0],
-        is_request=message is not None and message is request,
+        is_request=isinstance(message, Request),
         flow=flow,
     )
 

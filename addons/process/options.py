@@ -90,7 +90,10 @@ def _converted(flag: Flag, value: object) -> object:
             return value
         case Kind.ARRAY if isinstance(value, str):
             return [value]
-        case Kind.ARRAY if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
+        case Kind.ARRAY if isinstance(value, list | tuple):
+            for part in value:
+                if not isinstance(part, str):
+                    raise ValueError(f"expected {flag.kind.expected}, one is of type {type(part).__name__}")
             return list(value)
         case Kind.BOOL | Kind.STRING if isinstance(value, str):
             return _parsed(flag, value)

@@ -6,14 +6,18 @@ http://www.softwareishard.com/blog/har-12-spec/
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from base64 import b64decode
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 from urllib.parse import urlencode, urlsplit
 
-from vmgw_core.base import FieldError, as_list, as_object, as_text, child, optional, required
-from vmgw_core.http import URLENCODED, RequestHead
+from vmgw_core.base import FieldError, as_list, as_object, as_text, child, required
+from vmgw_core.http import URLENCODED, RequestHead, values_of
 
 from .record import Captured
+
+T = TypeVar("T")
 
 
 def entries(document: bytes) -> Sequence[object]:
@@ -33,7 +37,7 @@ def captured(entry: object) -> Captured | None:
     """
     fields = as_object(entry, "entry")
     request = required(fields, "request", as_object, "entry")
-    url = required(request, "url", as_text, "request")
+    url = required(request, "url", _text, "request")
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -46,10 +50,13 @@ def captured(entry: object) -> Captured | None:
         for index, item in enumerate(required(request, "headers", as_list, "request"))
         if not (pair := _header(item, child("request.headers", index)))[0].startswith(b":")
     )
-    data = optional(request, "postData", as_object, "request")
-    form = None if data is None else _form(data)
-    if not any(name.lower() == b"host" for name, _ in headers):
-        headers = ((b"Host", parts.netloc.rpartition("@")[2].encode()), *headers)
+    data = _given(request, "postData", as_object, "request")
+    form = None if data is None else _form(data, b"".join(values_of(headers, b"content-length")))
+    if not values_of(headers, b"host"):
+        headers = ((b"Host", _bytes(parts.netloc.rpartition("@")[2])), *headers)
+    if not values_of(headers, b"cookie") and (cookies := request.get("cookies")):
+        pairs = _pairs(cookies, "request.cookies")
+        headers += ((b"Cookie", _bytes("; ".join(f"{name}={value}" for name, value in pairs))),)
     if form is not None and not any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in headers):
         headers += ((b"Content-Length", str(len(form)).encode()),)  # HTTP/2 needs no length, but a decision does
     return Captured(
@@ -64,26 +71,55 @@ def captured(entry: object) -> Captured | None:
     )
 
 
-def _form(data: Mapping[str, object]) -> bytes | None:
-    """Return the body, or the form of the fields that some programs write instead; None for those of a multipart."""
-    text = as_text(data.get("text", ""), "request.postData.text")
+def _form(data: Mapping[str, object], announced: bytes) -> bytes | None:
+    """Return the body, or the form of the fields that some programs write instead.
+
+    It is None if the file does not have it, as for bodies that streamed through mitmproxy, and for multipart forms.
+    ``announced`` is the length in the headers.
+    """
+    text = _given(data, "text", _text, "request.postData")
+    if text and data.get("encoding") == "base64":
+        try:
+            return b64decode(text, validate=True)
+        except ValueError:
+            raise FieldError("request.postData.text", "expected base64") from None
     if text or not data.get("params"):
-        return text.encode()
-    if as_text(data.get("mimeType", URLENCODED), "request.postData.mimeType").partition(";")[0].strip() != URLENCODED:
+        return None if text is None or (not text and announced.strip(b"0")) else _bytes(text)
+    mime_type = _given(data, "mimeType", _text, "request.postData") or URLENCODED
+    if mime_type.partition(";")[0].strip().lower() != URLENCODED:
         return None
-    path = "request.postData.params"
-    fields = [as_object(item, path) for item in as_list(data["params"], path)]
-    return urlencode(
-        [
-            (required(field, "name", as_text, path), as_text(field.get("value", ""), child(path, "value")))
-            for field in fields
-        ]
-    ).encode()
+    return urlencode(_pairs(data["params"], "request.postData.params"), errors="surrogateescape").encode()
+
+
+def _pairs(value: object, path: str) -> list[tuple[str, str]]:
+    """Read a list of names and values; a value may be missing."""
+    fields = [as_object(item, path) for item in as_list(value, path)]
+    return [(required(field, "name", _text, path), _given(field, "value", _text, path) or "") for field in fields]
 
 
 def _header(item: object, path: str) -> tuple[bytes, bytes]:
     field = as_object(item, path)
-    return required(field, "name", as_text, path).encode(), required(field, "value", as_text, path).encode()
+    return _bytes(required(field, "name", _text, path)), _bytes(required(field, "value", _text, path))
+
+
+def _given(fields: Mapping[str, object], name: str, read: Callable[[object, str], T], path: str) -> T | None:
+    """Return an optional value. Some programs write null for a value that they do not have."""
+    return None if fields.get(name) is None else read(fields[name], child(path, name))
+
+
+def _text(value: object, path: str) -> str:
+    """Read text. mitmproxy writes bytes that are not UTF-8 as lone surrogates, as Python's ``surrogateescape`` does."""
+    if not isinstance(value, str):
+        return as_text(value, path)
+    try:
+        _bytes(value)
+    except UnicodeEncodeError:
+        raise FieldError(path, "expected text, got a string with a lone surrogate") from None
+    return value
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _time(value: object, path: str) -> float:

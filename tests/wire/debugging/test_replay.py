@@ -12,8 +12,9 @@ from typing import Final
 
 import pytest
 
-from tests.support.wire.processes import REPOSITORY, run_command, vmgateway_command
-from tests.support.wire.tokens import SigningKey
+from tests.support.wire.client import Client
+from tests.support.wire.processes import REPOSITORY, Process, free_port, run_command, vmgateway_command
+from tests.support.wire.tokens import FULL, SigningKey
 from tests.support.wire.upstream import RecordingUpstream, Reply
 from tests.support.wire.waiting import HANGS
 from tests.wire.conftest import StartGateway
@@ -89,6 +90,46 @@ def test_a_terminal_shows_progress(tmp_path: Path) -> None:
     assert "% " in shown
     assert " flows" in shown
     assert shown.endswith("\r\x1b[K"), "the line is gone at the end"
+
+
+class PlainMitmdump(Process):
+    """mitmdump without the gateway, that saves a HAR file at its end. Bodies of more than 30 bytes stream."""
+
+    name = "mitmdump"
+
+    def __init__(self, url: str, har: Path) -> None:
+        self.url, self.har, self.port = url, har, free_port()
+        super().__init__()
+
+    def command(self) -> list[str]:
+        mode = f"reverse:{self.url}@127.0.0.1:{self.port}"
+        options = ["--set", f"confdir={self.directory}", "--set", "stream_large_bodies=30"]
+        return [str(MITMDUMP), "-q", "--mode", mode, *options, "--set", f"hardump={self.har}"]
+
+    def is_ready(self) -> bool:
+        return Client(self.port).get("/ready").status == 200
+
+
+def test_har_of_mitmproxy(upstream: RecordingUpstream, key: SigningKey, key_file: Path, tmp_path: Path) -> None:
+    """In it, bodies that streamed are null, and bytes that are not UTF-8 are lone surrogates."""
+    har = tmp_path / "a.har"
+    with PlainMitmdump(upstream.url, har) as plain:
+        client = Client(plain.port, token=key.mint(FULL))
+        client.get("/api/v1/query?query=up", headers={"Cookie": "a=b", "X-Name": "\xff"})
+        client.post("/api/v1/query", form={"query": "up"})
+        client.post("/api/v1/query", form={"query": "up" * 50})
+        json_type = {"Content-Type": "application/json; charset=utf-8"}
+        client.post("/api/v1/import", body=b"\xc3\x28", headers=json_type)
+        plain.stop()
+    requests = [entry["request"] for entry in json.loads(har.read_text())["log"]["entries"]]
+    assert "\udcff" in [header["value"] for header in requests[1]["headers"]]
+    assert requests[3]["postData"]["text"] is None
+    done = replay(har, "-enable.auth", f"-auth.publicKeyFiles={key_file}", *BACKENDS, "--list=9", "--host=127.0.0.1")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert ["/api/v1/import", "0:0", "1", "1", "0", "0"] in rows
+    assert ["/api/v1/query", "0:0", "3", "3", "0", "1"] in rows
+    assert "1 verdicts are in doubt: the form is not in the file\n" in done.stdout
 
 
 # --- mitmdump ---------------------------------------------------------------------------------------------------------

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import cramjam
 import pytest
 from mitmproxy.version import VERSION
 
+from tests.support.addons import bodies
 from tests.support.wire.client import Answer, Client
 from tests.support.wire.processes import REPOSITORY, free_port
 from tests.support.wire.programs import Mitmdump, options, run_until_end
@@ -227,3 +229,16 @@ def test_lines_of_mitmdump_show_the_host_and_the_reason(with_options: With) -> N
     gateway.wait_for_log(rf"GET {backend}/api/v1/query")
     assert gateway.log().count("refused, ") == 1
     assert with_options.token.rpartition(".")[2] not in gateway.log()
+
+
+@pytest.mark.parametrize("detail", [3, 4])
+def test_lines_of_mitmdump_show_what_is_in_a_remote_write(with_options: With, detail: int) -> None:
+    gateway = with_options.start("--set", f"flow_detail={detail}")
+    body = bytes(cramjam.snappy.compress_raw(bodies.WRITE_REQUEST))
+    headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"}
+    answer = Client(with_options.port, token=with_options.token).post("/api/v1/write", body=body, headers=headers)
+    assert answer.status == 200
+    gateway.wait_for_log(r'up\{job="shop"\} 1 @ 2023-11-14T22:13:20Z')
+    assert "cannot decode" not in gateway.log()
+    [request] = with_options.upstream.requests
+    assert (request.body, request.header("Content-Encoding")) == (body, ["snappy"])

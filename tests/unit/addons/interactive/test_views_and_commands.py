@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 
+import cramjam
 import pytest
 from mitmproxy import contentviews
 from mitmproxy.addons.view import View
 from mitmproxy.exceptions import CommandError
+from mitmproxy.http import Headers, HTTPFlow, Message
 from mitmproxy.tools.console import signals
 
 from tests.support.addons.bodies import series
@@ -75,6 +78,49 @@ def test_the_views_are_registered() -> None:
         assert {view.name.lower() for view in VIEWS} <= {name.lower() for name in known}
     finally:
         views.done()
+
+
+def shown(message: Message, flow: HTTPFlow) -> tuple[str, str]:
+    """The title of a body in mitmproxy, and the body."""
+    if IS_NEW:
+        result = contentviews.prettify_message(message, flow)
+        return f"{result.view_name} {result.description}".strip(), result.text
+    title, lines, _ = vars(contentviews)["get_message_content_view"]("auto", message, flow)
+    return title, "\n".join("".join(text for _, text in line) for line in lines)
+
+
+LINE = b'{"metric":{"__name__":"m"},"values":[1],"timestamps":[1000]}'
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "body", "title", "text"),
+    [
+        ("/api/v1/write", "application/x-protobuf", series({"__name__": "m"}, [(1.5, 1000)]), "Remote write", "m 1.5"),
+        ("/api/v1/import", "", LINE, "JSON lines", "m 1 @"),
+        ("/api/v1/import/prometheus", "text/plain", b"m 1.5", "Raw", "m 1.5"),
+    ],
+    ids=["remote write", "JSON lines", "text"],
+)
+def test_bodies_in_snappy_are_shown_decoded(path: str, content_type: str, body: bytes, title: str, text: str) -> None:
+    compressed = bytes(cramjam.snappy.compress_raw(body))
+    flow = asked()
+    flow.request.path = path
+    flow.request.headers = Headers([(b"Content-Type", content_type.encode()), (b"Content-Encoding", b"snappy")])
+    flow.request.raw_content = compressed
+    views = ContentViews()
+    views.load(None)
+    with mitmproxy_with(View()), ExitStack() as stack:
+        stack.callback(views.done)
+        found = shown(flow.request, flow)
+        assert found[0] == title
+        assert text in found[1]
+        assert flow.request.raw_content == compressed
+        assert flow.request.headers["content-encoding"] == "snappy"
+        flow.request.raw_content = b"\xff" * 20
+        assert "[cannot decode]" in shown(flow.request, flow)[0]
+        flow.request.raw_content = compressed
+        stack.close()
+        assert "[cannot decode]" in shown(flow.request, flow)[0]  # it is mitmproxy's own function again
 
 
 def test_the_flow_in_focus_is_told_once_and_again_when_it_changes() -> None:

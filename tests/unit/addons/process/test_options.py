@@ -67,6 +67,7 @@ def test_accepts(options: Options, name: str, value: object) -> None:
         (given(vmgw_workers=True), "expected an integer such as 10, got a value of type bool"),
         (given(vmgw_workers=1.5), "expected an integer"),
         (given(vmgw_workers=None), "got a value of type NoneType"),
+        (given(vmgw_read_url=["http://a", 1]), "expected a list of strings, one is of type int"),
         (given(vmgw_read_url={"a": 1}), "expected a list of strings, got a value of type dict"),
         (given(vmgw_read_url=[1]), "expected a list of strings"),
         (given(vmgw_lane=1), "expected a string, got a value of type int"),

@@ -47,6 +47,55 @@ def test_fields_without_a_text_become_the_form() -> None:
     assert captured(entry(method="POST", postData=data | {"mimeType": "multipart/form-data"})).form is None
 
 
+LONG = [{"name": "content-length", "value": "8"}]
+NONE = [{"name": "Content-Length", "value": "0"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "headers", "form"),
+    [({}, LONG, None), ({}, [], None), ({"text": None}, LONG, None), ({"text": None}, [], None),
+     ({"text": ""}, LONG, None), ({"text": ""}, NONE, b""), ({"text": ""}, [], b"")],
+)  # fmt: skip
+def test_a_body_that_the_file_does_not_have(text: dict[str, Any], headers: list[Any], form: bytes | None) -> None:
+    data = {"mimeType": None, "params": [], **text}
+    assert captured(entry(method="POST", headers=headers, postData=data)).form == form
+
+
+def test_null_is_no_body() -> None:
+    assert captured(entry(method="POST", postData=None)).form is None
+
+
+def test_a_body_in_base64() -> None:
+    assert captured(entry(method="POST", postData={"text": "cXVlcnk9dXA=", "encoding": "base64"})).form == b"query=up"
+    assert captured(entry(method="POST", postData={"text": "", "encoding": "base64"})).form == b""
+    with pytest.raises(FieldError, match="base64"):
+        captured(entry(method="POST", postData={"text": "%", "encoding": "base64"}))
+
+
+def test_bytes_that_are_not_utf_8_stay() -> None:
+    """As mitmproxy writes them."""
+    made = captured(
+        entry(
+            url="http://g/api/v1/query?query=\udcff",
+            headers=[{"name": "X-A", "value": "\udcff"}],
+            postData={"text": "\udcfe"},
+        )
+    )
+    assert made.head.target == "/api/v1/query?query=\udcff"
+    assert (b"X-A", b"\xff") in made.head.headers
+    assert made.form == b"\xfe"
+    fields = {"params": [{"name": "query", "value": "\udcfe"}]}
+    assert captured(entry(method="POST", postData=fields)).form == b"query=%FE"
+
+
+def test_cookies_become_a_header_if_there_is_none() -> None:
+    cookies = [{"name": "a", "value": "b"}, {"name": "c", "value": "d"}]
+    assert captured(entry(cookies=cookies)).head.values(b"cookie") == [b"a=b; c=d"]
+    headers = [{"name": "cookie", "value": "e=f"}]
+    assert captured(entry(cookies=cookies, headers=headers)).head.values(b"cookie") == [b"e=f"]
+    assert captured(entry(cookies=[])).head.values(b"cookie") == []
+
+
 def test_a_document() -> None:
     document = json.dumps({"log": {"entries": [entry()]}}).encode()
     assert len(entries(document)) == 1
@@ -98,6 +147,8 @@ def test_a_time_without_a_zone_is_utc() -> None:
         (entry(headers=[{"name": "a"}]), "request.headers"),
         (entry(method=None), "request.method"),
         (entry(postData={"text": 1}), "postData"),
+        (entry(postData={"text": "\ud800"}), "postData.text: expected text"),
+        (entry(cookies=[{"value": "a"}]), "cookies"),
         ({**entry(), "startedDateTime": "yesterday"}, "startedDateTime"),
     ],
 )
