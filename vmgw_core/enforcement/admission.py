@@ -237,6 +237,8 @@ def awaited_by(keys: Awaited | None, policy: Policy, head: RequestHead, now: flo
 
 def authenticate(policy: Policy, head: RequestHead, now: float) -> tuple[Token, object]:
     """Return the valid token of ``head``, and what was sent of it; for the gateway's own pages. Raises ``Refusal``."""
+    if policy.login is not None:
+        _check_site(policy, policy.login, head, safe=True)
     token = _authenticate(policy, head, now)
     return token, None if token.credential is not None else _token_text(head, policy)
 
@@ -249,17 +251,16 @@ def tenants_page(policy: Policy, head: RequestHead, now: float) -> Response | No
     if not (policy.cluster and policy.auth):
         return None
     try:
-        if policy.login is not None:
-            _check_site(policy, policy.login, head, safe=True)
-        claims = _authenticate(policy, head, now).grants.alternatives
+        claims = authenticate(policy, head, now)[0].grants.alternatives
         tenants = dict.fromkeys(str(claim.tenant) for claim in claims if claim.mode.allows(Access.READ))
         if not tenants:
             raise AccessDenied("the token gives no read access")
     except Refusal as refusal:
         return refusal_response(refusal, access=Access.READ, tell_why=policy.tell_why)
     body = json.dumps({"status": "success", "data": list(tenants)}, separators=(",", ":")).encode()
+    headers = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"))
     length = (b"Content-Length", str(len(body)).encode())
-    return Response(status=200, headers=((b"Content-Type", b"application/json"), length, *CORS), body=body)
+    return Response(status=200, headers=(*headers, length, *CORS), body=body)
 
 
 def admit(policy: Policy, head: RequestHead, now: float) -> Grant:

@@ -11,7 +11,7 @@ from tests.support.core import keys
 from tests.support.core.logins import NONCE, ORIGIN, id_token, jar, login, sent, session, verifier
 from vmgw_core.backends import Backend, BackendGroup
 from vmgw_core.enforcement import Cycle, Gateway, Policy, answer, rewrite, tenants_page
-from vmgw_core.enforcement.admission import admit, identify
+from vmgw_core.enforcement.admission import admit, authenticate, identify
 from vmgw_core.errors import CrossSite, MissingToken, Refusal, TokenExpired
 from vmgw_core.explain import explain
 from vmgw_core.http import Headers, RequestHead
@@ -70,6 +70,14 @@ def test_the_tenants_of_a_login() -> None:
     foreign = tenants_page(POLICY, head("/admin/tenants", (*COOKIES, (b"Sec-Fetch-Site", b"same-site"))), NOW)
     assert foreign is not None
     assert foreign.status == 403
+
+
+def test_a_page_of_the_gateway_itself_is_not_for_other_sites() -> None:
+    foreign = (*COOKIES, (b"Sec-Fetch-Site", b"cross-site"), (b"Sec-Fetch-Mode", b"no-cors"))
+    with pytest.raises(CrossSite):
+        authenticate(POLICY, head("/-/me", foreign), NOW)
+    for headers in (COOKIES, (*COOKIES, *OWN), (*foreign[:-1], (b"Sec-Fetch-Mode", b"navigate"))):
+        assert authenticate(POLICY, head("/-/me", headers), NOW)[1] == TOKEN
 
 
 @pytest.mark.parametrize("value", [b"", b"Bearer ", b"Bearer bad", b"Basic eDp5"])
