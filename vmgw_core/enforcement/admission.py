@@ -35,7 +35,7 @@ from vmgw_core.errors import (
     UnsupportedBody,
 )
 from vmgw_core.http import CORS, RequestHead, Response, refusal_response
-from vmgw_core.login import Login, is_navigation, is_own_target, is_safe_method, may_use_session, redirect
+from vmgw_core.login import Login, is_foreign, is_navigation, is_own_target, is_safe_method, may_use_session, redirect
 from vmgw_core.routing import (
     Answer,
     Match,
@@ -273,9 +273,11 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
         Refusal: the subclass says why the request is not allowed.
     """
     match = _match(policy, head)
+    safe = is_safe_method(head.method) and match.route.access is Access.READ
     if policy.login is not None:
-        safe = is_safe_method(head.method) and match.route.access is Access.READ
         _check_site(policy, policy.login, head, safe=safe)
+    if _certificate(policy, head) is not None and is_foreign(head.headers, safe=safe):
+        raise CrossSite("a page of another site sent this request")
     token = _authenticate(policy, head, now) if policy.auth else None
     key = (None if token is None else token.grants, match)
     admission = policy.admissions.get(key)
@@ -449,8 +451,8 @@ def _claim_of_path(match: Match) -> VMAccessClaim:
 
 
 def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
-    certificate = head.certificate
-    if policy.certificates and isinstance(certificate, Certificate) and policy.token_source.has_none(head.headers):
+    certificate = _certificate(policy, head)
+    if certificate is not None:
         return _token_of(certificate, policy, now)
     text = _token_text(head, policy)
     if policy.credentials is not None:
@@ -465,6 +467,13 @@ def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
         if policy.keys_awaited:
             raise KeysUnavailable("no keys to verify tokens could be fetched so far") from None
         raise
+
+
+def _certificate(policy: Policy, head: RequestHead) -> Certificate | None:
+    """Return the certificate of the client if the request has no other credential."""
+    found = head.certificate
+    counts = policy.certificates and isinstance(found, Certificate) and policy.token_source.has_none(head.headers)
+    return found if counts and isinstance(found, Certificate) else None
 
 
 def _token_of(certificate: Certificate, policy: Policy, now: float) -> Token:
