@@ -30,7 +30,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 from typing import Final
 
 from vmgw_core.answers import Filter, Filtered, read_names
@@ -497,17 +496,12 @@ class Cycle:
         """
         self._leave("filtering", State.RESPONDING)
         gateway, grant = self._admitted()
-        assert grant.filter is not None
+        by, answer, pairs, names = grant.filter, self._answer, grant.pairs, self._names
+        assert by is not None
+        largest = gateway.policy.held.largest
         self.state = State.RESPONDING
-        return partial(
-            grant.filter.apply,
-            status,
-            headers,
-            bytes(self._answer),
-            grant.pairs,
-            largest=gateway.policy.held.largest,
-            names=self._names,
-        )
+        # Those that wait for the thread have no copy of the answer yet.
+        return lambda: by.apply(status, headers, bytes(answer), pairs, largest=largest, names=names)
 
     def filtered(self, found: Filtered) -> Response:
         """Return the client's response with what :meth:`filtering` made. The state stays RESPONDING."""
