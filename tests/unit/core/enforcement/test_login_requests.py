@@ -10,6 +10,7 @@ import pytest
 from tests.support.core import keys
 from tests.support.core.logins import NONCE, ORIGIN, id_token, jar, login, sent, session, verifier
 from vmgw_core.backends import Backend, BackendGroup
+from vmgw_core.credentials import Certificate
 from vmgw_core.enforcement import Cycle, Gateway, Policy, answer, rewrite, tenants_page
 from vmgw_core.enforcement.admission import admit, authenticate, identify
 from vmgw_core.errors import CrossSite, MissingToken, Refusal, TokenExpired
@@ -207,3 +208,11 @@ def test_a_record_of_another_site_holds_no_decision() -> None:
     assert captured.outcome is None
     nobody = record(POLICY, head(), at=NOW, grant=None, refusal=MissingToken("x"), form=None)
     assert nobody.token_in is None
+
+
+def test_a_login_comes_before_the_certificate_of_the_browser() -> None:
+    request = head(headers=(*COOKIES, *OWN))
+    request.certificate = Certificate(common_names=("agent",), dns=(), uris=(), expires_at=NOW + 1)
+    token = admit(replace(POLICY, certificates=True), request, NOW).token
+    assert token is not None
+    assert (token.subject, token.credential) == ("ann", None)
