@@ -27,6 +27,7 @@ from vmgw_addons.sources import KeyRefresh, LimitsReload, PasswordChecks, UsageE
 from vmgw_addons.state import CaptureStatus, Cycles, InForce, Process, Reloads
 from vmgw_addons.steps import (
     AccessControl,
+    AnswerFilter,
     ConcurrencyLimit,
     Decisions,
     Forwarding,
@@ -78,6 +79,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
         rate_limit,
         Forwarding(in_force, process, cycles),
         MetricNames(cycles, services.fetch),
+        AnswerFilter(services.filters),
         ServerReplay(cycles),
         connections,
         FlowLane(in_force, cycles, connections),

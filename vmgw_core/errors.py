@@ -192,7 +192,7 @@ class ForeignTenant(Forbidden, code="foreign_tenant"):
 
 
 class CrossSite(Forbidden, code="cross_site"):
-    """A page of another site sent the request, or may have, and the token is in a cookie."""
+    """A page of another site sent the request, or may have, and its browser has added the cookie or certificate."""
 
 
 class NotServed(Forbidden, code="not_served"):

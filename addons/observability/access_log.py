@@ -19,7 +19,7 @@ from vmgw_core.enforcement import Cycle, Grant, Policy, identify, route_of
 from vmgw_core.errors import KeysUnavailable, TokenRefused
 from vmgw_core.http import RequestHead
 from vmgw_core.routing import Route
-from vmgw_core.tokens import Token
+from vmgw_core.tokens import Token, without_api_keys
 
 LONGEST: Final = 200
 """Characters of a value that a client or a token chose."""
@@ -119,7 +119,8 @@ class AccessLogging:
 
 def shown_path(head: RequestHead) -> str:
     """Return the path of a request, shortened, without arguments and without a token."""
-    return shortened(_TOKEN.sub("<token>", head.target.partition("?")[0]), LONGEST)
+    path = _TOKEN.sub("<token>", head.target.partition("?")[0])
+    return shortened(without_api_keys(path, "<token>"), LONGEST)
 
 
 def parties(policy: Policy | None, cycle: Cycle) -> tuple[Route | None, Token | None]:

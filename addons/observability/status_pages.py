@@ -192,9 +192,11 @@ class StatusPages:
         done = asyncio.Event()
         if awaited.wait(done.set, time.time()):
             self.begin(policy)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(done.wait(), KEY_WAIT)
-            awaited.give_up(done.set)
+            try:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(done.wait(), KEY_WAIT)
+            finally:  # also if the client leaves
+                awaited.give_up(done.set)
         return respond(self.in_force.configured.policy or policy, head)
 
     def tenants(self, policy: Policy, head: RequestHead) -> Response:

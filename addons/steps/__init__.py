@@ -6,6 +6,7 @@ In the flow lane their hooks run. The fast lane calls the functions behind the h
 from __future__ import annotations
 
 from .access_control import AccessControl
+from .answer_filter import AnswerFilter, Filtering
 from .concurrency import ConcurrencyLimit
 from .flow_responses import refuse, respond
 from .forwarding import Forwarding
@@ -17,8 +18,10 @@ from .seal import Decisions
 
 __all__ = [
     "AccessControl",
+    "AnswerFilter",
     "ConcurrencyLimit",
     "Decisions",
+    "Filtering",
     "Forwarding",
     "MetricNames",
     "RateLimit",

@@ -35,7 +35,7 @@ from vmgw_core.errors import (
     UnsupportedBody,
 )
 from vmgw_core.http import CORS, RequestHead, Response, refusal_response
-from vmgw_core.login import Login, is_navigation, is_own_target, is_safe_method, may_use_session, redirect
+from vmgw_core.login import Login, is_foreign, is_navigation, is_own_target, is_safe_method, may_use_session, redirect
 from vmgw_core.routing import (
     Answer,
     Match,
@@ -237,6 +237,8 @@ def awaited_by(keys: Awaited | None, policy: Policy, head: RequestHead, now: flo
 
 def authenticate(policy: Policy, head: RequestHead, now: float) -> tuple[Token, object]:
     """Return the valid token of ``head``, and what was sent of it; for the gateway's own pages. Raises ``Refusal``."""
+    if policy.login is not None:
+        _check_site(policy, policy.login, head, safe=True)
     token = _authenticate(policy, head, now)
     return token, None if token.credential is not None else _token_text(head, policy)
 
@@ -249,17 +251,16 @@ def tenants_page(policy: Policy, head: RequestHead, now: float) -> Response | No
     if not (policy.cluster and policy.auth):
         return None
     try:
-        if policy.login is not None:
-            _check_site(policy, policy.login, head, safe=True)
-        claims = _authenticate(policy, head, now).grants.alternatives
+        claims = authenticate(policy, head, now)[0].grants.alternatives
         tenants = dict.fromkeys(str(claim.tenant) for claim in claims if claim.mode.allows(Access.READ))
         if not tenants:
             raise AccessDenied("the token gives no read access")
     except Refusal as refusal:
         return refusal_response(refusal, access=Access.READ, tell_why=policy.tell_why)
     body = json.dumps({"status": "success", "data": list(tenants)}, separators=(",", ":")).encode()
+    headers = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"))
     length = (b"Content-Length", str(len(body)).encode())
-    return Response(status=200, headers=((b"Content-Type", b"application/json"), length, *CORS), body=body)
+    return Response(status=200, headers=(*headers, length, *CORS), body=body)
 
 
 def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
@@ -272,9 +273,11 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
         Refusal: the subclass says why the request is not allowed.
     """
     match = _match(policy, head)
+    safe = is_safe_method(head.method) and match.route.access is Access.READ
     if policy.login is not None:
-        safe = is_safe_method(head.method) and match.route.access is Access.READ
         _check_site(policy, policy.login, head, safe=safe)
+    if _certificate(policy, head) is not None and is_foreign(head.headers, safe=safe):
+        raise CrossSite("a page of another site sent this request")
     token = _authenticate(policy, head, now) if policy.auth else None
     key = (None if token is None else token.grants, match)
     admission = policy.admissions.get(key)
@@ -448,8 +451,8 @@ def _claim_of_path(match: Match) -> VMAccessClaim:
 
 
 def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
-    certificate = head.certificate
-    if policy.certificates and isinstance(certificate, Certificate) and policy.token_source.has_none(head.headers):
+    certificate = _certificate(policy, head)
+    if certificate is not None:
         return _token_of(certificate, policy, now)
     text = _token_text(head, policy)
     if policy.credentials is not None:
@@ -464,6 +467,13 @@ def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
         if policy.keys_awaited:
             raise KeysUnavailable("no keys to verify tokens could be fetched so far") from None
         raise
+
+
+def _certificate(policy: Policy, head: RequestHead) -> Certificate | None:
+    """Return the certificate of the client if the request has no other credential."""
+    found = head.certificate
+    counts = policy.certificates and isinstance(found, Certificate) and policy.token_source.has_none(head.headers)
+    return found if counts and isinstance(found, Certificate) else None
 
 
 def _token_of(certificate: Certificate, policy: Policy, now: float) -> Token:

@@ -21,7 +21,8 @@ that ends the request, if there is one. The states, in the manner of h11:
 - If processes share a limit, ``count`` and ``body`` may have to ask for room first (``awaiting``). The carrier reports
   nothing but ``end`` until its waiter is called, and then goes on with ``counted`` or ``resumed``.
 - If the cycle has a ``filter``, the carrier gives it the backend's response with ``collect``, in state RESPONDING, and
-  sends the client what ``filtered`` returns. Until then ``responding`` is not set, so a refusal can still be sent.
+  sends the client what ``filtered`` returns of what ``filtering`` has made. Until then ``responding`` is not set, so a
+  refusal can still be sent.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from vmgw_core.answers import Filter, read_names
+from vmgw_core.answers import Filter, Filtered, read_names
 from vmgw_core.backends import Concurrency, Member
 from vmgw_core.base import Access, TenantID
 from vmgw_core.errors import (
@@ -47,7 +48,7 @@ from vmgw_core.errors import (
     TooManyAtOnce,
     UnknownKey,
 )
-from vmgw_core.http import CORS, Headers, RequestHead, Response, SeriesFetched
+from vmgw_core.http import CORS, Headers, RequestHead, Response, SeriesFetched, values_of
 from vmgw_core.limits import Limiter, Question, Reply, Want
 from vmgw_core.rows import RowMeter, row_counter
 from vmgw_core.tokens import KeyRing
@@ -80,6 +81,10 @@ _STREAMING: Final = (State.METERED, State.READY, State.ASKED, State.RESPONDING)
 
 _NAMES_SECONDS: Final = 30.0
 """How long the metric names that a token can see are kept."""
+
+
+_FILTERED_AT_ONCE: Final = 64 << 10
+"""Bytes of an answer that takes a few milliseconds to filter."""
 
 
 class WrongState(Exception):
@@ -480,18 +485,27 @@ class Cycle:
         self._answer += content
         self.state = State.RESPONDING
 
-    def filtered(self, status: int, headers: Headers) -> Response:
-        """Return the client's response, made of the backend's, which is complete. The state stays RESPONDING.
+    def filters_long(self, headers: Headers) -> bool:
+        """Whether the complete answer of the backend is so large that :meth:`filtering` is for a thread."""
+        return len(self._answer) > _FILTERED_AT_ONCE or bool(values_of(headers, b"content-encoding"))
 
-        Raises:
-            Refusal: the response cannot be limited to the token.
+    def filtering(self, status: int, headers: Headers) -> Callable[[], Filtered]:
+        """Return what makes the client's answer of the backend's, which is complete. The state stays RESPONDING.
+
+        It changes nothing, so a thread may call it. It raises ``Refusal`` if the answer cannot be limited to the token.
         """
-        self._leave("filtered", State.RESPONDING)
+        self._leave("filtering", State.RESPONDING)
         gateway, grant = self._admitted()
-        assert grant.filter is not None
-        body = bytes(self._answer)
+        by, answer, pairs, names = grant.filter, self._answer, grant.pairs, self._names
+        assert by is not None
         largest = gateway.policy.held.largest
-        found = grant.filter.apply(status, headers, body, grant.pairs, largest=largest, names=self._names)
+        self.state = State.RESPONDING
+        # Those that wait for the thread have no copy of the answer yet.
+        return lambda: by.apply(status, headers, bytes(answer), pairs, largest=largest, names=names)
+
+    def filtered(self, found: Filtered) -> Response:
+        """Return the client's response with what :meth:`filtering` made. The state stays RESPONDING."""
+        self._leave("filtered", State.RESPONDING)
         self.answer_note = found.note
         self._drop_answer()
         self.state = State.RESPONDING

@@ -10,6 +10,7 @@ from urllib.parse import unquote_plus
 
 from vmgw_core.base import Access
 from vmgw_core.routing import Filters, Route
+from vmgw_core.tokens import without_api_keys
 
 from .cycle import Cycle
 
@@ -77,5 +78,5 @@ def _pairs(arguments: str) -> Iterator[tuple[str, str]]:
 def _decoded(raw: str, longest: int) -> str:
     """Decode a value, cut after ``longest`` characters, without a token that is in it."""
     text = unquote_plus(raw[: 12 * longest], errors="replace")
-    text = _TOKEN.sub("<token>", text)[:longest]
+    text = without_api_keys(_TOKEN.sub("<token>", text), "<token>")[:longest]
     return text.encode("utf-8", "replace").decode()

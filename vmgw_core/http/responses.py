@@ -102,7 +102,8 @@ def refusal_response(refusal: Refusal, *, access: Access | None = None, tell_why
     if access is Access.WRITE and not refusal.final:
         status = _DROPPED_BY_WRITERS.get(status, status)
     text = refusal.message
-    headers: list[tuple[bytes, bytes]] = [(b"Content-Type", b"application/json"), *CORS]
+    # No cache may give it to somebody else: by the token, the same request may be allowed.
+    headers = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"), *CORS]
     if isinstance(refusal, TokenRefused):
         # RFC 6750, section 3: the challenge; section 3.1: no error code if no token was sent.
         headers.append((b"WWW-Authenticate", b"Bearer"))

@@ -40,6 +40,18 @@ def may_use_session(headers: Headers, origin: str, *, safe: bool) -> bool:
     return origins == [origin.encode("ascii")] if origins else safe
 
 
+def is_foreign(headers: Headers, *, safe: bool) -> bool:
+    """Whether a browser says that a page of another site sent the request, which may use the browser's certificate.
+
+    Clients that are no browsers say nothing. An ``Origin`` without ``Host``, as over HTTP/2, is another site's.
+    ``safe``: as for :func:`may_use_session`.
+    """
+    if values_of(headers, b"sec-fetch-site"):
+        return not may_use_session(headers, "", safe=safe)
+    origins = values_of(headers, b"origin")
+    return bool(origins) and not safe and origins != [b"https://" + host for host in values_of(headers, b"host")]
+
+
 def is_navigation(method: str, headers: Headers) -> bool:
     """Whether a browser is about to show the response as a page, so that it can be led to a login."""
     mode = values_of(headers, b"sec-fetch-mode")

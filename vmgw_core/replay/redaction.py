@@ -24,7 +24,7 @@ from urllib.parse import quote, unquote, unquote_plus
 from vmgw_core.base import is_secret_name
 from vmgw_core.errors import BodyTooLarge, Refusal
 from vmgw_core.http import MULTIPART, URLENCODED, Headers, decoder, read_form
-from vmgw_core.tokens import as_bearer
+from vmgw_core.tokens import as_bearer, without_api_keys
 
 from .kept import KEPT_ARGUMENTS, KEPT_HEADERS, KEPT_MEMBERS, LABELS
 
@@ -57,8 +57,9 @@ _BINARY: Final = re.compile(r"[\x00-\x08\x0e-\x1f]")
 
 
 def redact_text(text: str) -> str:
-    """Redact a text: signatures of tokens, credentials after a scheme, passwords in URLs, named members."""
+    """Redact a text: signatures of tokens, API keys, credentials after a scheme, passwords in URLs, named members."""
     # Most texts are short and have no secret: ask for the least that each pattern needs before it is tried.
+    text = without_api_keys(text, MARKER)
     if "%" in text or text.count(".") > 1:
         text = _RUN.sub(lambda match: _without_signatures(match[0]), text)
     if "@" in text and ":" in text:

@@ -20,7 +20,7 @@ from .keys import (
 from .rules import ClaimPath, RequiredClaim, TokenRules
 from .selector import MAX_BYTES as MAX_SELECTOR
 from .selector import Matcher, Selector, SelectorError, parse_selector
-from .source import BasicCredentials, TokenSource, as_bearer, is_api_key
+from .source import BasicCredentials, TokenSource, as_bearer, is_api_key, without_api_keys
 from .unverified import peek
 from .verifier import Token, TokenVerifier, judge_times
 
@@ -29,4 +29,5 @@ __all__ = [
     "Grants", "IssuerPattern", "KeyDocumentError", "KeyRing", "KeySet", "Matcher", "RequiredClaim", "Selector",
     "SelectorError", "Token", "TokenRules", "TokenSource", "TokenVerifier", "VMAccessClaim", "VerificationKey",
     "as_bearer", "is_api_key", "judge_times", "keys_from_jwks", "keys_from_pem", "parse_selector", "peek", "told",
+    "without_api_keys",
 ]  # fmt: skip

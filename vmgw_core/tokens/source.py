@@ -19,7 +19,9 @@ from vmgw_core.http import Headers
 
 _SCHEMES: Final = ("bearer", "token")
 _BASIC: Final = "basic"
-_API_KEY: Final = re.compile(r"vmgw_[A-Za-z0-9_-]{43}", re.ASCII)
+_KEY_START: Final = "vmgw_"
+_API_KEY: Final = re.compile(_KEY_START + r"[A-Za-z0-9_-]{43}", re.ASCII)
+_KEY_IN_TEXT: Final = re.compile(_KEY_START + r"[A-Za-z0-9_-]{43,}+", re.ASCII)
 
 
 class BasicCredentials(NamedTuple):
@@ -32,6 +34,11 @@ class BasicCredentials(NamedTuple):
 def is_api_key(text: str) -> bool:
     """Return whether ``text`` has the form of an API key: the prefix, and 32 bytes in base64url. No token has it."""
     return _API_KEY.fullmatch(text) is not None
+
+
+def without_api_keys(text: str, marker: str) -> str:
+    """Return ``text`` with ``marker`` in place of each API key that is in it."""
+    return _KEY_IN_TEXT.sub(marker, text) if _KEY_START in text else text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

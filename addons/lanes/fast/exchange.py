@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
+from vmgw_core.answers import Filtered
 from vmgw_core.enforcement import Body, Cycle, State, UpstreamRequest
 from vmgw_core.errors import BackendFailure, Cause, InternalError, Refusal
 from vmgw_core.http import NOT_SHARED, Response
@@ -394,7 +395,22 @@ class Exchange:
         if done:
             assert self.answer is not None
             self.connection = None
-            self._respond(self.cycle.filtered(self.answer.status, self.answer.headers))
+            make = self.cycle.filtering(self.answer.status, self.answer.headers)
+            if self.cycle.filters_long(self.answer.headers):
+                self.client.hold(True)
+                self.connecting = self.services.background.once("answer_filter", self._filter(make))
+            else:
+                self._respond(self.cycle.filtered(make()))
+
+    async def _filter(self, make: Callable[[], Filtered]) -> None:
+        """Make a large answer in a thread, and respond."""
+        try:
+            found = await self.services.filters.call(make)
+            self.connecting = None
+            self._respond(self.cycle.filtered(found))
+        except Exception as error:
+            self.connecting = None
+            self.failed(error)
 
     def _response_head(self, head: ResponseHead) -> bytes:
         """Return the response's head for the client, in a framing that the client understands."""

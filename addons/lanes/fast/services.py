@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from vmgw_addons.observability import StatusPages, Telemetry
 from vmgw_addons.state import InForce, Process, WireLimits
 from vmgw_addons.steps import AccessControl
-from vmgw_addons.support import Background
+from vmgw_addons.support import Background, OneThread
 from vmgw_core.enforcement import Cycle, UpstreamRequest
 from vmgw_core.errors import Refusal
 from vmgw_core.http import Headers, Response, refusal_response
@@ -64,6 +64,8 @@ class Services:
         self.access_control = access_control
         self.telemetry = telemetry
         self.pool = Pool(in_force)
+        self.filters = OneThread("answer filter")
+        """Makes large answers that are limited to a token, one at a time."""
         self.fields = FieldsCache()
         self.tapping: Callable[[], Tap | None] | None = None
         """Returns a tap if the next request is to be captured. None without ``-capture.file``."""

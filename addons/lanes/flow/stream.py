@@ -30,7 +30,7 @@ from vmgw_addons._mitmproxy import (
     layer,
 )
 from vmgw_addons.outgoing import SPEAKS_TLS, TLS_ALERT, failure_of_text
-from vmgw_addons.steps import forwarding, respond
+from vmgw_addons.steps import Filtering, forwarding, respond
 from vmgw_core.enforcement import State
 from vmgw_core.errors import BackendFailure, BackendTimeout, BackendUnreachable, Cause, InternalError, Refusal
 
@@ -49,6 +49,13 @@ class RowsAskedHook(commands.StartHook):
     """Other processes, which share a limit, are asked before more of a body passes."""
 
     answered: asyncio.Event
+
+
+@dataclass(repr=False)
+class AnswerCollectedHook(commands.StartHook):
+    """A large answer, which must be limited to a token, is complete."""
+
+    filtering: Filtering
 
 
 class GatewayStream(EarlyResponses):
@@ -261,7 +268,17 @@ class GatewayStream(EarlyResponses):
             if not isinstance(event, ResponseEndOfMessage):
                 return
             assert self.flow.response is not None
-            respond(self.flow, cycle.filtered(self.flow.response.status_code, self.flow.response.headers.fields))
+            headers = self.flow.response.headers.fields
+            make = cycle.filtering(self.flow.response.status_code, headers)
+            if not cycle.filters_long(headers):
+                found = make()
+            else:
+                filtering = Filtering(make)
+                yield AnswerCollectedHook(filtering)
+                if self.is_over():
+                    return  # the client has left
+                found = filtering.result()
+            respond(self.flow, cycle.filtered(found))
         except Refusal as refusal:
             self.refuse(refusal)
         yield from self.send_response()

@@ -276,7 +276,7 @@ def pieces(body: bytes) -> Iterable[bytes]:
     return [body[:10], body[10:]]
 
 
-@pytest.mark.parametrize("form", ["plain", "chunked", "gzip", "closed"])
+@pytest.mark.parametrize("form", ["plain", "chunked", "gzip", "closed", "large"])
 def test_the_framing_and_coding_of_the_backend_do_not_matter(
     start_gateway: StartGateway,
     upstream: RecordingUpstream,
@@ -291,6 +291,7 @@ def test_the_framing_and_coding_of_the_backend_do_not_matter(
         "chunked": Reply(headers=JSON, body=pieces(body)),
         "gzip": Reply(headers=(*JSON, ("Content-Encoding", "gzip")), body=gzip.compress(body)),
         "closed": Reply(headers=JSON, body=body, close=True),
+        "large": Reply(headers=JSON, body=b" " * 200_000 + body),
     }
     upstream.responder = lambda _: replies[form]
     gateway = start(start_gateway, upstream, key_file, program=program)
@@ -376,7 +377,7 @@ def test_a_client_that_leaves_meanwhile_leaves_nothing_behind(
 def test_two_requests_on_one_connection_do_not_mix(
     start_gateway: StartGateway, upstream: RecordingUpstream, key: SigningKey, key_file: Path, program: Program
 ) -> None:
-    upstream.responder = lambda _: Reply(body=json.dumps(GROUPS).encode())
+    upstream.responder = lambda _: Reply(body=b" " * 200_000 + json.dumps(GROUPS).encode())
     gateway = start(start_gateway, upstream, key_file, program=program)
     dev, other = key.mint(team("dev")), key.mint(team("secret"))
     with RawClient(gateway.port) as client:
@@ -386,6 +387,8 @@ def test_two_requests_on_one_connection_do_not_mix(
         client.send(head("GET", "/api/v1/rules", other))
         status, body = client.receive_answer()
         assert (status, list(rules_of(json.loads(body)))) == (200, ["b"])
+        client.send(head("GET", "/api/v1/rules", dev) + head("GET", "/api/v1/rules", other))
+        assert [list(rules_of(json.loads(client.receive_answer()[1]))) for _ in range(2)] == [["a"], ["b"]]
 
 
 @pytest.mark.parametrize(

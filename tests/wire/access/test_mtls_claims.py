@@ -80,12 +80,33 @@ def test_another_credential_counts_alone(
     assert len(upstream.requests) == 1
 
 
+def test_pages_of_other_sites_cannot_use_the_certificate_of_a_browser(
+    gateway: TLSGateway, authority: Authority, upstream: RecordingUpstream
+) -> None:
+    client = authority.issue("eu.agents.example")
+    foreign, own = f"Origin: https://localhost:{gateway.port + 1}", f"Origin: https://localhost:{gateway.port}"
+    assert status(gateway, authority, client, "-d", "a=b", "-H", foreign) == "1.1 403"
+    assert status(gateway, authority, client, "-d", "a=b", "-H", own, "-H", "Sec-Fetch-Site: cross-site") == "1.1 403"
+    assert upstream.requests == []
+    gateway.wait_for_log("reason=cross_site")
+    assert status(gateway, authority, client, "-d", "a=b", "-H", own) == "1.1 200"
+    assert len(upstream.requests) == 1
+
+
 @needs_http2
 def test_over_http2(flags: tuple[str, ...], authority: Authority, upstream: RecordingUpstream) -> None:
     with TLSGateway(*flags, "-auth.mtlsClaims", "-http.enableHTTP2") as gateway:
         assert status(gateway, authority, authority.issue("eu.agents.example"), "--http2") == "2 200"
         assert upstream.requests[-1].argument("extra_label") == ["region=eu"]
         assert status(gateway, authority, authority.issue("agents.example"), "--http2") == "2 401"
+        for header, expected in (
+            ("X: y", "2 200"),
+            ("Sec-Fetch-Site: same-origin", "2 200"),
+            ("Sec-Fetch-Site: cross-site", "2 403"),
+            (f"Origin: https://localhost:{gateway.port}", "2 403"),  # all browsers say more over HTTP/2
+        ):
+            post = ("--http2", "-d", "a=b", "-H", header)
+            assert status(gateway, authority, authority.issue("eu.agents.example"), *post) == expected
 
 
 def test_without_the_flag_a_certificate_grants_nothing(

@@ -197,6 +197,11 @@ def test_no_part_of_a_token_is_in_a_line(target: str, token: str) -> None:
         assert not any(part in line for part in text.split("."))
 
 
+def test_no_api_key_is_in_a_line() -> None:
+    key = "vmgw_" + "k" * 43
+    assert "path=/x/<token>/y" in log(decide("GET", f"/x/{key}/y", None), 404, as_json=False)
+
+
 def test_a_long_path_is_read_once() -> None:
     """With a regular expression that goes back, this takes a minute."""
     assert "path=/aa" in log(decide("GET", "/" + "a" * 200_000, None), 404, as_json=False)

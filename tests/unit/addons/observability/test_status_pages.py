@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support.addons.configured import GatewayState, asked, configured
+from tests.support.core import keys
 from tests.support.each import each
 from vmgw_addons.observability.metrics import Telemetry
 from vmgw_addons.observability.status_pages import StatusPages
@@ -127,3 +128,26 @@ def test_a_flow_is_answered_and_keeps_no_token() -> None:
     other = asked()
     pages(state).requestheaders(other)
     assert other.response is None
+
+
+def test_a_client_that_leaves_while_its_key_is_fetched_leaves_nothing_behind() -> None:
+    state = configured(**{"auth.jwksEndpoints": "http://idp.test:1/jwks"})
+    made, keyring = pages(state), state.configured.keyring
+    assert keyring is not None
+    assert state.configured.policy is not None
+    state.change(policy=replace(state.configured.policy, keys_awaited=False))
+    unknown = keys.sign(keys.claims(), keys.ec_key(), {"alg": "ES256", "kid": "new"})
+
+    async def leave() -> None:
+        page = made.page_for("GET", "/-/me", ((b"Authorization", f"Bearer {unknown}".encode()),))
+        assert page is not None
+        assert not isinstance(page, Response)
+        asking = asyncio.ensure_future(awaited(page))
+        await asyncio.sleep(0)
+        assert keyring._waiters
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(leave())
+    assert not keyring._waiters

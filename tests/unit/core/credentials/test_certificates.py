@@ -12,7 +12,7 @@ from vmgw_core.access import read_access_policy
 from vmgw_core.backends import Backend, BackendGroup
 from vmgw_core.credentials import MTLS, Certificate
 from vmgw_core.enforcement import Cycle, Gateway, Policy
-from vmgw_core.errors import ClaimMismatch, MissingToken, NoMatchingEntry, Refusal, TokenExpired
+from vmgw_core.errors import ClaimMismatch, CrossSite, MissingToken, NoMatchingEntry, Refusal, TokenExpired
 from vmgw_core.explain.request import Outcome, describe
 from vmgw_core.explain.text import explanation_text
 from vmgw_core.http import RequestHead
@@ -46,9 +46,13 @@ POLICY: Final = Policy(
 
 
 def judged(
-    certificate: Certificate | None, *headers: tuple[bytes, bytes], policy: Policy = POLICY, at: float = NOW
+    certificate: Certificate | None,
+    *headers: tuple[bytes, bytes],
+    policy: Policy = POLICY,
+    at: float = NOW,
+    method: str = "GET",
 ) -> Cycle:
-    head = RequestHead(method="GET", target="/api/v1/labels", headers=headers, client="192.0.2.1")
+    head = RequestHead(method=method, target="/api/v1/labels", headers=headers, client="192.0.2.1")
     head.certificate = certificate
     assert head.with_headers(()).certificate is certificate
     made = Cycle(head, at=at, started=0.0)
@@ -119,3 +123,38 @@ def test_no_token_claims_to_be_a_certificate() -> None:
     made = judged(AGENT, (b"Authorization", b"Bearer " + good.encode()))
     assert made.grant is not None
     assert made.grant.claim.labels == (("region", "all"),)
+
+
+HOST: Final = (b"Host", b"vm.example:8443")
+
+
+@pytest.mark.parametrize(
+    ("headers", "get", "post"),
+    [
+        ((), True, True),
+        (((b"Sec-Fetch-Site", b"same-origin"),), True, True),
+        (((b"Sec-Fetch-Site", b"none"),), True, True),
+        (((b"Sec-Fetch-Site", b"cross-site"),), False, False),
+        (((b"Sec-Fetch-Site", b"same-site"), (b"Origin", b"https://vm.example:8443")), False, False),
+        (((b"Sec-Fetch-Site", b"cross-site"), (b"Sec-Fetch-Mode", b"navigate")), True, False),
+        (((b"Origin", b"https://vm.example:8443"),), True, True),
+        (((b"Origin", b"https://vm.example"),), True, False),
+        (((b"Origin", b"null"),), True, False),
+        (((b"Origin", b"https://vm.example:8443"), (b"Origin", b"null")), True, False),
+    ],
+)
+def test_other_sites_cannot_use_the_certificate_of_a_browser(
+    headers: tuple[tuple[bytes, bytes], ...], get: bool, post: bool
+) -> None:
+    for method, allowed in (("GET", get), ("POST", post)):
+        if allowed:
+            assert judged(AGENT, HOST, *headers, method=method).grant is not None
+        else:
+            with pytest.raises(CrossSite):
+                judged(AGENT, HOST, *headers, method=method)
+
+
+def test_a_token_of_its_own_is_sent_by_nobody_else() -> None:
+    token = keys.sign(keys.claims(vm_access={}), keys.ec_key())
+    foreign = (b"Sec-Fetch-Site", b"cross-site"), (b"Authorization", b"Bearer " + token.encode())
+    assert judged(AGENT, HOST, *foreign, method="POST").grant is not None

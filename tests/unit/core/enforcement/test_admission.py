@@ -1042,6 +1042,7 @@ def _page(policy: Policy, head: RequestHead) -> tuple[int, object]:
     headers = dict(page.headers)
     assert headers[b"Content-Length"] == str(len(page.body)).encode()
     assert headers[b"Access-Control-Allow-Origin"] == b"*"
+    assert headers[b"Cache-Control"] == b"no-store"
     return page.status, json.loads(page.body)
 
 

@@ -25,7 +25,7 @@ from vmgw_core.errors import (
     ForeignTenant,
     TenantIgnored,
 )
-from vmgw_core.http import Headers
+from vmgw_core.http import Headers, Response
 from vmgw_core.tokens import AccessMode, Grants, TokenRules, TokenVerifier, VMAccessClaim
 
 JSON: Final[Headers] = ((b"Content-Type", b"application/json"), (b"ETag", b"x"), (b"X-Rules", b"secret"))
@@ -74,6 +74,11 @@ def sent(target: str, by: Gateway | None = None, *headers: tuple[bytes, bytes], 
 def clustered(**parts: object) -> Gateway:
     found = gateway()
     return replace(found, policy=replace(found.policy, cluster=True, **parts))  # type: ignore[arg-type]
+
+
+def made(found: Cycle, status: int) -> Response:
+    """The client's response to what the backend answered in JSON."""
+    return found.filtered(found.filtering(status, JSON)())
 
 
 def responded(found: Cycle, *pieces: bytes) -> None:
@@ -209,7 +214,7 @@ def test_each_grant_is_matched_by_itself(target: str, path: str, shown: list[str
     assert found.upstream is not None
     assert found.upstream.target == f"/select/{path}/prometheus/api/v1/rules"
     responded(found, EVERYTHING)
-    document = json.loads(found.filtered(200, JSON).body)
+    document = json.loads(made(found, 200).body)
     assert [each["name"] for each in document["data"]["groups"]] == shown
 
 
@@ -229,7 +234,7 @@ def test_what_does_not_tell_tenants_apart_is_closed_on_the_path_of_all(path: str
 def test_without_tokens_the_path_names_whose_rules_are_shown() -> None:
     found = ready("/select/0:0/prometheus/api/v1/rules", clustered(auth=False))
     responded(found, RULES)
-    assert len(json.loads(found.filtered(200, JSON).body)["data"]["groups"][0]["rules"]) == 2
+    assert len(json.loads(made(found, 200).body)["data"]["groups"][0]["rules"]) == 2
     for path in ("rules", "notifiers"):
         with pytest.raises(TenantIgnored):
             ready(f"/select/multitenant/prometheus/api/v1/{path}", clustered(auth=False))
@@ -238,7 +243,7 @@ def test_without_tokens_the_path_names_whose_rules_are_shown() -> None:
 def test_the_tenant_of_rules_may_be_one_for_all() -> None:
     found = ready("/api/v1/rules", clustered(rules_tenant=RulesTenant(always=TenantID(3))), token=token())
     responded(found, RULES)
-    assert json.loads(found.filtered(200, JSON).body)["data"]["groups"] == []
+    assert json.loads(made(found, 200).body)["data"]["groups"] == []
 
 
 # --- the events -----------------------------------------------------------------------------------------------------
@@ -249,7 +254,7 @@ def test_nothing_is_sent_before_the_whole_response_is_there() -> None:
     responded(found, RULES[:10])
     assert (found.state, found.responding) == (State.RESPONDING, False)
     found.collect(RULES[10:])
-    response = found.filtered(200, JSON)
+    response = made(found, 200)
     assert response.status == 200
     assert b"secret" not in response.body
     headers = {name.lower(): value for name, value in response.headers}
@@ -282,11 +287,11 @@ def test_no_memory_stays_taken(how: str) -> None:
         found.refuse(BadRequest("x"))
     elif how == "filtered":
         with pytest.raises(BadAnswer) as bad:
-            found.filtered(302, JSON)
+            made(found, 302)
         found.refuse(bad.value)
     elif how == "not readable":
         with pytest.raises(BadAnswer):
-            found.filtered(200, JSON)
+            made(found, 200)
     found.end()
     assert by.policy.held.used == 0
 
@@ -295,7 +300,25 @@ def test_the_events_are_allowed_while_responding_alone() -> None:
     with pytest.raises(WrongState):
         ready("/api/v1/rules").collect(b"")
     with pytest.raises(WrongState):
-        ready("/api/v1/rules").filtered(200, JSON)
+        made(ready("/api/v1/rules"), 200)
+
+
+def test_only_a_large_answer_is_for_a_thread() -> None:
+    found = ready("/api/v1/rules")
+    responded(found, b" " * (64 << 10))
+    assert not found.filters_long(JSON)
+    assert found.filters_long((*JSON, (b"Content-Encoding", b"gzip")))
+    found.collect(b" ")
+    assert found.filters_long(JSON)
+
+
+def test_an_answer_that_is_made_after_the_client_has_left_is_not_shown() -> None:
+    found = ready("/api/v1/rules")
+    responded(found, b'{"status":"success","data":{"groups":[]}}')
+    make = found.filtering(200, JSON)
+    found.end()
+    with pytest.raises(WrongState):
+        found.filtered(make())
 
 
 def test_the_names_that_a_token_can_see_are_kept_for_a_while() -> None:
@@ -309,11 +332,11 @@ def test_the_names_that_a_token_can_see_are_kept_for_a_while() -> None:
     first.names(200, (), b'{"data":["a"]}', 100.0)
     assert first.names_request(100.0) is None
     responded(first, b'{"data":{"a":[],"secret":[]}}')
-    assert json.loads(first.filtered(200, JSON).body)["data"] == {"a": []}
+    assert json.loads(made(first, 200).body)["data"] == {"a": []}
     again = ready("/prometheus/api/v1/metadata", by)
     assert again.names_request(129.0) is None
     responded(again, b'{"data":{"a":[],"secret":[]}}')
-    assert json.loads(again.filtered(200, JSON).body)["data"] == {"a": []}
+    assert json.loads(made(again, 200).body)["data"] == {"a": []}
     assert ready("/api/v1/metadata", by).names_request(130.0) is not None
     ops = token(extra_labels={"team": "ops"})
     assert ready("/api/v1/metadata", by, token=ops).names_request(101.0) is not None
@@ -323,6 +346,6 @@ def test_without_names_a_response_that_needs_them_is_refused() -> None:
     found = ready("/api/v1/metadata")
     responded(found, b'{"data":{"secret":[]}}')
     with pytest.raises(BadAnswer):
-        found.filtered(200, JSON)
+        made(found, 200)
     with pytest.raises(BadAnswer):
         ready("/api/v1/metadata").names(500, (), b"", 1.0)

@@ -10,8 +10,9 @@ import pytest
 from tests.support.core import keys
 from tests.support.core.logins import NONCE, ORIGIN, id_token, jar, login, sent, session, verifier
 from vmgw_core.backends import Backend, BackendGroup
+from vmgw_core.credentials import Certificate
 from vmgw_core.enforcement import Cycle, Gateway, Policy, answer, rewrite, tenants_page
-from vmgw_core.enforcement.admission import admit, identify
+from vmgw_core.enforcement.admission import admit, authenticate, identify
 from vmgw_core.errors import CrossSite, MissingToken, Refusal, TokenExpired
 from vmgw_core.explain import explain
 from vmgw_core.http import Headers, RequestHead
@@ -70,6 +71,14 @@ def test_the_tenants_of_a_login() -> None:
     foreign = tenants_page(POLICY, head("/admin/tenants", (*COOKIES, (b"Sec-Fetch-Site", b"same-site"))), NOW)
     assert foreign is not None
     assert foreign.status == 403
+
+
+def test_a_page_of_the_gateway_itself_is_not_for_other_sites() -> None:
+    foreign = (*COOKIES, (b"Sec-Fetch-Site", b"cross-site"), (b"Sec-Fetch-Mode", b"no-cors"))
+    with pytest.raises(CrossSite):
+        authenticate(POLICY, head("/-/me", foreign), NOW)
+    for headers in (COOKIES, (*COOKIES, *OWN), (*foreign[:-1], (b"Sec-Fetch-Mode", b"navigate"))):
+        assert authenticate(POLICY, head("/-/me", headers), NOW)[1] == TOKEN
 
 
 @pytest.mark.parametrize("value", [b"", b"Bearer ", b"Bearer bad", b"Basic eDp5"])
@@ -199,3 +208,11 @@ def test_a_record_of_another_site_holds_no_decision() -> None:
     assert captured.outcome is None
     nobody = record(POLICY, head(), at=NOW, grant=None, refusal=MissingToken("x"), form=None)
     assert nobody.token_in is None
+
+
+def test_a_login_comes_before_the_certificate_of_the_browser() -> None:
+    request = head(headers=(*COOKIES, *OWN))
+    request.certificate = Certificate(common_names=("agent",), dns=(), uris=(), expires_at=NOW + 1)
+    token = admit(replace(POLICY, certificates=True), request, NOW).token
+    assert token is not None
+    assert (token.subject, token.credential) == ("ann", None)

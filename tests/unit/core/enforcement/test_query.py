@@ -50,6 +50,13 @@ def test_the_form_comes_before_the_url() -> None:
     assert Query.of(request) == Query(query="form", start="1", step="5")
 
 
+def test_an_api_key_in_a_query_is_left_out() -> None:
+    key = "vmgw_" + "k" * 43
+    for name in ("query", "target", "match[]"):
+        shown = of(f"{name}=up{{a=%22{key}%22}}")
+        assert (shown.query or shown.match[0]) == 'up{a="<token>"}'
+
+
 def test_a_token_in_a_query_is_left_out() -> None:
     for text in (f'{{a="{TOKEN}"}}', f"{TOKEN} + {TOKEN}", TOKEN):
         for shown in (of(f"query={quote(text)}").query, of(f"match[]={quote(text)}").match[0]):

@@ -103,6 +103,7 @@ def test_the_answer_to_a_refusal(cls: type[Refusal]) -> None:
     assert len(headers) == len(response.headers)
     assert headers.pop(b"Content-Type") == b"application/json"
     assert headers.pop(b"Content-Length") == str(len(response.body)).encode()
+    assert headers.pop(b"Cache-Control") == b"no-store"
     for name, value in CORS:
         assert headers.pop(name) == value
     expected: dict[bytes, bytes] = {}

@@ -38,6 +38,23 @@ def header(name: str, value: str, carrier: str = "authorization") -> str:
     return redacted.decode("latin-1")
 
 
+# --- API keys -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("around", ["{}", 'up{{a="{}"}}', "a.{}", "/{}/"])
+def test_an_api_key_is_removed(around: str) -> None:
+    key = "vmgw_" + "k" * 43
+    kept, text = around.format(MARKER), around.format(key)
+    assert redact_text(text) == kept
+    assert redact_target(f"/x?query={quote(text)}") == f"/x?query={quote(kept, safe='')}"
+    assert redact_target(f"/{quote(key)}/y") == f"/{MARKER}/y"
+    assert header("User-Agent", text) == kept
+    assert (
+        redact_body(f'{{"error":{json.dumps(text)}}}'.encode(), "application/json", "")
+        == json.dumps({"error": kept}, separators=(",", ":")).encode()
+    )
+
+
 # --- names ---------------------------------------------------------------------------------------------------------
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 
 import pytest
 
 import vmgw_core
-from tests.support.addons.fakes import GET, UNREAD, WRITE, Lane, request
+from tests.support.addons.fakes import GET, TOKEN, UNREAD, WRITE, Lane, request
+from tests.support.core import keys
 from tests.unit.addons.lanes.fast.test_client import NO_CONTENT, statuses
+from vmgw_addons.support import OneThread
+from vmgw_core.answers import Filtered
 
 
 @pytest.fixture
@@ -147,3 +151,66 @@ def test_a_crash_while_looking_at_the_clock_does_not_stop_it(lane: Lane) -> None
     assert not lane.fast.sweeper.cancelled()
     assert lane.fast.sweeper.when() > lane.loop.time()
     lane.fast.sweeper.cancel()
+
+
+# --- a large answer that is limited to the token --------------------------------------------------------------------
+
+DEV = keys.compact({"alg": "RS256"}, {"exp": 1 << 40, "vm_access": {"extra_labels": {"team": "dev"}}})
+RULES = request("GET", "/api/v1/rules").replace(TOKEN.encode(), DEV.encode())
+LARGE = b'{"data":{"groups":[]}}'.ljust(100_000)
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + LARGE
+
+
+class Gate(OneThread):
+    """Stands for the thread, which the test lets end."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+
+    async def call(self, function: Callable[[], Filtered]) -> Filtered:  # type: ignore[override]
+        await self.open.wait()
+        return function()
+
+
+def test_a_large_answer_holds_up_its_own_client_alone(lane: Lane) -> None:
+    gate = lane.services.filters = Gate()
+    first, second = lane.client(), lane.client()
+    lane.feed(first, RULES)
+    lane.feed(lane.backends[0], ANSWER)
+    lane.feed(first, GET)  # it waits for its turn
+    assert statuses(first) == []
+    lane.feed(second, GET)
+    lane.feed(lane.backends[0], NO_CONTENT)
+    assert statuses(second) == [204]
+    lane.call(gate.open.set)
+    lane.turn()
+    lane.feed(lane.backends[0], NO_CONTENT)
+    assert statuses(first) == [200, 204]
+    assert b'{"status":"success","data":{"groups":[]}}' in first.written
+
+
+def test_a_client_that_leaves_while_its_answer_is_made(lane: Lane) -> None:
+    gate = lane.services.filters = Gate()
+    client = lane.client()
+    lane.feed(client, RULES)
+    lane.feed(lane.backends[0], ANSWER)
+    policy = lane.in_force.configured.policy
+    assert policy is not None
+    assert policy.held.used == len(LARGE)
+    lane.call(client.lose)
+    lane.call(gate.open.set)
+    lane.turn()
+    assert client.written == b""
+    assert policy.held.used == 0
+
+
+def test_a_large_answer_that_cannot_be_limited_is_refused(lane: Lane) -> None:
+    client = lane.client()
+    gate = lane.services.filters = Gate()
+    gate.open.set()
+    lane.feed(client, RULES)
+    lane.feed(lane.backends[0], ANSWER.replace(b'{"data"', b'["data"'))
+    assert statuses(client) == [502]
+    lane.feed(client, GET)
+    lane.feed(lane.backends[0], NO_CONTENT)
+    assert statuses(client) == [502, 204]
