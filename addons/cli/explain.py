@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vmgw_addons import chain
 from vmgw_addons.observability import ME, StatusPages
-from vmgw_addons.process import limiter_for
+from vmgw_addons.process import check_limit_classes, limiter_for
 from vmgw_addons.sources.limit_file import load
 from vmgw_addons.state import WireLimits
 from vmgw_core.base import printable
@@ -101,7 +101,10 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     policy = make_policy(settings, now, given.last("jwks-file"))
     requests = read_requests(given, environ)
     token = find_token(given, environ)
-    limiter = limiter_for(settings, load(settings) if settings.enable_rate_limit else None, None)
+    limits = load(settings) if settings.enable_rate_limit else None
+    if limits is not None:
+        check_limit_classes(policy, limits)
+    limiter = limiter_for(settings, limits, None)
     stories = [
         judge(settings, policy, limiter, with_token(request, policy, token), request.body, now) for request in requests
     ]

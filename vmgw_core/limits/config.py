@@ -2,7 +2,8 @@
 
 The specification, "Rate Limiter", defines the form. Unknown keys are refused, and the error names the file, the line
 and the key. Beyond the specification are ``scope: total``, for the sum over all tenants, ``labels``, for tokens that
-carry those ``extra_labels``, and ``mode: observe``, for a limit that refuses nothing::
+carry those ``extra_labels``, ``class``, for tokens whose grant names it, and ``mode: observe``, for a limit that
+refuses nothing::
 
     limits:
       - type: queries            # queries, rows_inserted, new_series or active_series
@@ -12,12 +13,13 @@ carry those ``extra_labels``, and ``mode: observe``, for a limit that refuses no
         project_id: 5
       - {type: rows_inserted, value: 1000000, scope: total}
       - {type: queries, value: 100, labels: {team: dev}}
+      - {type: queries, value: 50, class: bronze}
       - {type: queries, value: 500, resolution: hour, mode: observe}
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -31,10 +33,10 @@ from .model import MAX_VALUE, Limit, LimitType, Resolution
 
 MAX_BYTES: Final = 1 << 20
 MAX_LABELLED: Final = 1000
-"""The most limits with labels: each is compared with the labels of every token."""
+"""The most limits with labels or a class: each is compared with every token."""
 MAX_LABELS: Final = 16
 
-_KEYS: Final = ("type", "value", "resolution", "account_id", "project_id", "scope", "labels", "mode")
+_KEYS: Final = ("type", "value", "resolution", "account_id", "project_id", "scope", "labels", "class", "mode")
 
 
 class _Scope(StrEnum):
@@ -65,6 +67,17 @@ def check_measurable(limits: Iterable[Limit], name: str) -> None:
             )
 
 
+def check_classes(named: Mapping[str, str], limits: Iterable[Limit]) -> None:
+    """Raise ``ConfigurationError`` if a grant names a class that no limit has: its token would not be limited.
+
+    ``named``: where the first grant with each class is.
+    """
+    known = {limit.limit_class for limit in limits}
+    for name, place in named.items():
+        if name not in known:
+            raise ConfigurationError(f"{place}: no limit of -ratelimit.config has the class {name}")
+
+
 class _File(YamlFile):
     def read(self, text: str | bytes) -> tuple[Limit, ...]:
         return self.limits(self.compose(self.decoded(text, MAX_BYTES)))
@@ -74,13 +87,13 @@ class _File(YamlFile):
         if "limits" not in fields:
             self.refuse("limits: missing; expected a list of limits", root)
         limits: dict[tuple[object, ...], tuple[Limit, int]] = {}
-        labelled = 0
+        by_token = 0
         for index, item in enumerate(self.items(fields["limits"], "limits", "a list of limits")):
             path = f"limits[{index}]"
             limit = self.limit(item, path)
-            labelled += bool(limit.labels)
-            if labelled > MAX_LABELLED:
-                self.refuse(f"{path}: more than {MAX_LABELLED} limits with labels", item)
+            by_token += bool(limit.tokens)
+            if by_token > MAX_LABELLED:
+                self.refuse(f"{path}: more than {MAX_LABELLED} limits with labels or a class", item)
             first = limits.setdefault((limit.tenant, limit.total, limit.slot), (limit, line_of(item)))
             if first[0] is not limit:
                 self.refuse(f"{path}: this limit repeats the one in line {first[1]}", item)
@@ -95,6 +108,7 @@ class _File(YamlFile):
         value = self.integer(fields["value"], f"{path}.value", 1, MAX_VALUE)
         resolution, scope, mode = Resolution.MINUTE, _Scope.TENANT, _Mode.ENFORCE
         labels: Labels = ()
+        limit_class = ""
         if "resolution" in fields:
             resolution = self.choice(fields["resolution"], f"{path}.resolution", Resolution)
         if "scope" in fields:
@@ -107,6 +121,10 @@ class _File(YamlFile):
                 self.refuse(
                     f"{path}.labels: nothing can measure {limit_type} by the labels of tokens", fields["labels"]
                 )
+        if "class" in fields:
+            limit_class = self.limit_class(fields["class"], f"{path}.class")
+            if not limit_type.counted:
+                self.refuse(f"{path}.class: nothing can measure {limit_type} by the class of tokens", fields["class"])
         tenant = self.tenant(fields, path)
         if scope is _Scope.TOTAL and tenant is not None:
             self.refuse(f"{path}.scope: total is for all tenants, but this limit names one", fields["scope"])
@@ -117,6 +135,7 @@ class _File(YamlFile):
             tenant=tenant,
             total=scope is _Scope.TOTAL,
             labels=labels,
+            limit_class=limit_class,
             observe=mode is _Mode.OBSERVE,
         )
 

@@ -279,4 +279,5 @@ class Counter:
 
 def counter_key(limit: Limit, tenant: TenantID | None) -> str:
     labels = f"/{label_text(limit.labels)}" if limit.labels else ""
-    return f"{limit.type}/{limit.resolution}/{limit.scope(tenant)}{labels}"
+    of_class = f"/class={limit.limit_class}" if limit.limit_class else ""
+    return f"{limit.type}/{limit.resolution}/{limit.scope(tenant)}{of_class}{labels}"

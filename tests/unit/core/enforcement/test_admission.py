@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.support.core import go_query, keys
 from tests.support.each import each
 from vmgw_core import errors
+from vmgw_core.access import read_access_policy
 from vmgw_core.backends.backend import Backend
 from vmgw_core.backends.balancer import BackendGroup
 from vmgw_core.base.tenants import Access, Subject, TenantID
@@ -36,6 +37,7 @@ from vmgw_core.errors import Refusal
 from vmgw_core.http import Headers, RequestHead
 from vmgw_core.routing.routes import ROUTES, Answer, Filters, Restriction, Route
 from vmgw_core.tokens.keys import KeySet, keys_from_pem
+from vmgw_core.tokens.rules import TokenRules
 from vmgw_core.tokens.source import TokenSource
 from vmgw_core.tokens.verifier import TokenVerifier
 
@@ -1093,6 +1095,22 @@ def test_a_reader_may_not_ask_which_protocol_a_writer_may_use() -> None:
 def test_the_labels_of_a_token_are_part_of_whom_it_counts_for() -> None:
     grant = admit(CLUSTER, _head("GET", QUERY, token=DEV), NOW)
     assert grant.subject == Subject(TenantID(), (("team", "dev"),))
+
+
+def test_the_classes_of_the_grants_for_the_tenant_are_part_of_whom_it_counts_for() -> None:
+    text = "".join(
+        f"- {{when: {{vm_access: {{exists: true}}}}, grant: {{tenant: {tenant}, mode: {mode}, limits: {name}}}}}\n"
+        for tenant, mode, name in ((1, "read", "a"), (1, "write", "b"), (2, "read", "c"))
+    )
+    rules = TokenRules(grants=read_access_policy(f"vm_access: ignore\nmatch:\n{text}", "policy.yaml").grants)
+    policy = replace(CLUSTER, verifier=TokenVerifier(None, rules=rules))
+
+    def counted(tenant: str) -> Subject:
+        return admit(policy, _head("GET", f"/select/{tenant}/prometheus/api/v1/query", token=DEV), NOW).subject
+
+    assert counted("1") == Subject(TenantID(1), (), frozenset({"a", "b"}))
+    assert counted("2") == Subject(TenantID(2), (), frozenset({"c"}))
+    assert counted("multitenant") == Subject(TenantID(1), (), frozenset({"a", "b", "c"}))
 
 
 # --- what Go does not read ------------------------------------------------------------------------------------------
