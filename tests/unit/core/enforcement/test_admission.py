@@ -21,6 +21,7 @@ from vmgw_core.access import read_access_policy
 from vmgw_core.backends.backend import Backend
 from vmgw_core.backends.balancer import BackendGroup
 from vmgw_core.base.tenants import Access, Subject, TenantID
+from vmgw_core.credentials import read_credentials
 from vmgw_core.enforcement.admission import (
     Body,
     Policy,
@@ -1102,8 +1103,14 @@ def test_the_classes_of_the_grants_for_the_tenant_are_part_of_whom_it_counts_for
         f"- {{when: {{vm_access: {{exists: true}}}}, grant: {{tenant: {tenant}, mode: {mode}, limits: {name}}}}}\n"
         for tenant, mode, name in ((1, "read", "a"), (1, "write", "b"), (2, "read", "c"))
     )
-    rules = TokenRules(grants=read_access_policy(f"vm_access: ignore\nmatch:\n{text}", "policy.yaml").grants)
+    read = read_access_policy(f"vm_access: ignore\nmatch:\n{text}", "policy.yaml")
+    rules = TokenRules(grants=read.grants, limit_classes=read.limit_classes)
     policy = replace(CLUSTER, verifier=TokenVerifier(None, rules=rules))
+
+    assert list(policy.limit_classes) == ["a", "b", "c"]
+    given = read_credentials("users: []", "credentials.yaml", grants=rules.grants, seed=bytes(32))
+    given.limit_classes = {"d": "credentials.yaml, line 3", "a": "credentials.yaml, line 4"}
+    assert list(replace(policy, credentials=given).limit_classes) == ["d", "a", "b", "c"]
 
     def counted(tenant: str) -> Subject:
         return admit(policy, _head("GET", f"/select/{tenant}/prometheus/api/v1/query", token=DEV), NOW).subject
