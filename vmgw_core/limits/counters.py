@@ -81,9 +81,10 @@ class Counters:
 
     def _counter(self, limit: Limit, tenant: TenantID | None, old: Counter | None = None) -> Counter:
         measurement = None
-        if not limit.tokens and (tenant is not None or limit.total):  # a datasource knows neither
+        if limit.is_measurable and (tenant is not None or limit.total):  # a datasource knows no multitenant requests
             measurement = self.measurements.get((limit.type, limit.resolution))
-        counter = Counter(limit, tenant, measurement, self.peers if limit.type.counted else None)
+        shared = limit.type.counted and not limit.is_burst
+        counter = Counter(limit, tenant, measurement, self.peers if shared else None)
         if old is not None:
             counter.window = old.window
             if counter.lease is not None and old.lease is not None:

@@ -31,8 +31,8 @@ class LimitSet:
         self._plain = tuple(slot for slot in slots if not (slot[2] or slot[3]))
         self._by_token = tuple((slot, frozenset(slot[2]), slot[3]) for slot in slots if slot[2] or slot[3])
         self._matches: dict[tuple[Labels, frozenset[str]], tuple[Slot, ...]] = {}
-        self.measurable = {(limit.type, limit.resolution) for limit in self.limits if not limit.tokens}
-        """What to ask a datasource for: it knows tenants, but not tokens."""
+        self.measurable = {(limit.type, limit.resolution) for limit in self.limits if limit.is_measurable}
+        """What to ask a datasource for."""
         self.longest = float(max((limit.resolution.seconds for limit in self.limits), default=0))
         """The longest window in seconds: after that, an idle tenant has used nothing."""
         self.counts_rows = any(limit.type is LimitType.ROWS_INSERTED for limit in self.limits)

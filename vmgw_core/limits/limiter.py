@@ -303,7 +303,7 @@ class Limiter:
         if self._counters.peers is None:
             self._counters.peers = Peers()
             self._counters.rebuild()
-        counters = (counter for counter in self._counters if counter.limit.type.counted)
+        counters = (each for each in self._counters if each.limit.type.counted and not each.limit.is_burst)
         return {counter.key: own for counter in counters if (own := counter.window.count(now))}
 
     def learn_peers(self, counts: Mapping[str, int], alive: int, now: float) -> None:

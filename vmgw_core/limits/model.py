@@ -39,12 +39,19 @@ class LimitType(StrEnum):
 class Resolution(StrEnum):
     """The length of the sliding window."""
 
+    SECOND = "second"
+    """That of a ``burst``."""
     MINUTE = "minute"
     HOUR = "hour"
 
     @property
     def seconds(self) -> int:
-        return 60 if self is Resolution.MINUTE else 3600
+        return _SECONDS[self]
+
+
+_SECONDS: Final = {Resolution.SECOND: 1, Resolution.MINUTE: 60, Resolution.HOUR: 3600}
+MEASURED: Final = (Resolution.MINUTE, Resolution.HOUR)
+"""Those of what a datasource measures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +76,16 @@ class Limit:
     def slot(self) -> tuple[LimitType, Resolution, Labels, str]:
         """What a tenant's own limit shares with the default that it replaces."""
         return self.type, self.resolution, self.labels, self.limit_class
+
+    @property
+    def is_burst(self) -> bool:
+        """Whether it is about one second: each process holds it by itself, and nothing else measures it."""
+        return self.resolution is Resolution.SECOND
+
+    @property
+    def is_measurable(self) -> bool:
+        """Whether a datasource can measure it: it knows tenants, but neither tokens nor single seconds."""
+        return not (self.tokens or self.is_burst)
 
     @property
     def tokens(self) -> str:

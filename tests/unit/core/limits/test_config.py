@@ -111,6 +111,14 @@ limits:
             (limit("queries", 1, limit_class="bronze"), limit("queries", 2, limit_class="gold.1", total=True)),
             id="classes",
         ),
+        pytest.param(
+            "limits: [{type: queries, value: 9, resolution: hour, burst: 9, account_id: 1, class: a, mode: observe}]",
+            tuple(
+                limit("queries", 9, window, tenant=TenantID(1, 0), limit_class="a", observe=True)
+                for window in ("hour", "second")
+            ),
+            id="a burst",
+        ),
         pytest.param("\ufefflimits: []", (), id="a byte order mark"),
         pytest.param("--- # first\nlimits: []\n...\n", (), id="one document, marked"),
     ],
@@ -163,7 +171,7 @@ _A = "- {type: queries, value: 1}"
         pytest.param(
             "limits:\n- type: queries\n  value: 1\n  values: 1",
             ", line 4: limits[0].values: unknown key; known are type, value, resolution, account_id, project_id, "
-            "scope, labels, class, mode",
+            "scope, labels, class, mode, burst",
             id="an unknown key",
         ),
         pytest.param(
@@ -274,6 +282,21 @@ _A = "- {type: queries, value: 1}"
                 id=f"the class {name[:10]}",
             )
             for name in ("''", "'a b'", "'{plan}'", "brönze", "a" * 65)
+        ),
+        pytest.param(
+            "limits:\n- type: queries\n  value: 5\n  burst: 6",
+            ', line 4: limits[0].burst: expected an integer of 1 to 5 in decimal notation, got "6"',
+            id="a burst beyond its limit",
+        ),
+        pytest.param(
+            "limits:\n- type: rows_inserted\n  value: 5\n  burst: 1",
+            ", line 4: limits[0].burst: only queries have a burst",
+            id="a burst of rows",
+        ),
+        pytest.param(
+            "limits:\n- {type: queries, value: 5, burst: 1}\n- {type: queries, value: 5, resolution: hour, burst: 2}",
+            ", line 3: limits[1]: this burst repeats the one in line 2",
+            id="two bursts",
         ),
         pytest.param(
             "limits:\n- {type: queries, value: 1, class: a}\n- {type: queries, value: 2, class: a}",
