@@ -18,6 +18,7 @@ limits:
 - {type: queries, value: 100, scope: total}
 - {type: rows_inserted, value: 5, resolution: hour}
 """
+ROWS = '{"metric":{"__name__":"m"},"values":[1,2,3],"timestamps":[1,2,3]}'
 QUERY = "/api/v1/query?query=up"
 
 
@@ -45,9 +46,10 @@ def test_clients_are_told_what_is_left(
     assert told(first) == (policy, '"queries/minute";r=1')
     assert first.header("RateLimit-Limit") is None
     written = client.post("/api/v1/import/prometheus", body="m 1\nm 2\n")
-    assert told(written)[0] == '"rows_inserted/hour";q=5;w=3600;qu="rows"'
-    assert re.fullmatch(r'"rows_inserted/hour";r=[35]', told(written)[1] or "")
-    assert told(client.post("/api/v1/import/prometheus?x=1", body="m 1\n" * 3))[1] is not None
+    assert told(written) == ('"rows_inserted/hour";q=5;w=3600;qu="rows"', '"rows_inserted/hour";r=3')
+    late = client.post("/api/v1/import/prometheus", body="m 1\n" * 4)  # refused once its rows are counted
+    assert (late.status, told(late)[1]) == (429, '"rows_inserted/hour";r=3')
+    assert re.match(r'"rows_inserted/hour";r=0;t=\d+$', told(client.post("/api/v1/import", body=ROWS))[1] or "")
     client.get(QUERY)
     refused = client.get(QUERY)
     assert refused.status == 429
