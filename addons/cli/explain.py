@@ -17,7 +17,7 @@ from vmgw_addons import chain
 from vmgw_addons.observability import StatusPages
 from vmgw_addons.observability.explain_page import EXPLAIN, judge, with_token
 from vmgw_addons.outgoing import RequestFailed, send
-from vmgw_addons.process import limiter_for
+from vmgw_addons.process import check_limit_classes, limiter_for
 from vmgw_addons.sources.limit_file import load
 from vmgw_core.base import printable
 from vmgw_core.errors import ConfigurationError
@@ -103,7 +103,10 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     policy = make_policy(settings, now, given.last("jwks-file"))
     requests = read_requests(given, environ)
     token = find_token(given, environ)
-    limiter = limiter_for(settings, load(settings) if settings.enable_rate_limit else None, None)
+    limits = load(settings) if settings.enable_rate_limit else None
+    if limits is not None:
+        check_limit_classes(policy, limits)
+    limiter = limiter_for(settings, limits, None)
     pages = next(addon for addon in chain.build() if isinstance(addon, StatusPages))
     stories = []
     for request in requests:

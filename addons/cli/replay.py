@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import BinaryIO, Final, TextIO
 
 from vmgw_addons.capture import Choice, choose, opened, read
+from vmgw_addons.process import check_limit_classes
 from vmgw_addons.sources import limit_file
 from vmgw_core.configuration import Settings, parse, read_flags_file
+from vmgw_core.enforcement import Policy
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Limiter
 from vmgw_core.replay import (
@@ -208,16 +210,18 @@ def _judge(flags: Sequence[str], file: str | None, environ: Mapping[str, str], *
     of_file = None if file is None else read_flags_file(_text(file, "flags"), file, str(Path(file).parent))
     try:
         settings = parse(flags, environ, file=of_file).settings
-        return Judge(make_policy(settings, time.time()), _limiter(settings), trusting=trusting)
+        policy = make_policy(settings, time.time())
+        return Judge(policy, _limiter(settings, policy), trusting=trusting)
     except ConfigurationError as error:
         raise error if of_file is None else of_file.error(error) from None
 
 
-def _limiter(settings: Settings) -> Limiter | None:
+def _limiter(settings: Settings, policy: Policy) -> Limiter | None:
     """Build a limiter that only counts the requests of the files; None without ``-enable.rateLimit``."""
     if not settings.enable_rate_limit:
         return None
     limits = limit_file.load(settings)
+    check_limit_classes(policy, limits)
     if any(not limit.type.counted for limit in limits):
         print("limits of series are ignored: the files do not contain the datasource's usage", file=sys.stderr)
     return Limiter(

@@ -57,7 +57,7 @@ class LimitMetrics(Collector):
 
     def usages(self, limiter: Limiter) -> Iterator[Metric]:
         """Limits and usage of each tenant that the limiter keeps."""
-        names = ["tenant", "type", "resolution", "labels"]
+        names = ["tenant", "type", "resolution", "labels", "class"]
         limits: dict[tuple[str, ...], float] = {}
         usages: dict[tuple[str, ...], float] = {}
         for usage in limiter.status(time.monotonic()):
@@ -70,6 +70,7 @@ class LimitMetrics(Collector):
                 limit.type.value,
                 limit.resolution.value,
                 label_text(limit.labels) if limit.labels else "",
+                limit.limit_class,
             )
             limits[values], usages[values] = limit.value, usage.usage
         yield gauge("vmgateway_tenant_limit", "The limit, per window of the resolution", names, limits.items())

@@ -174,7 +174,8 @@ class StatePages:
             return
         now, seen = time.monotonic(), set[str]()
         for tenant in token.grants.tenants:
-            for usage in limiter.status_of(Subject(tenant, token.grants.labels), now):
+            subject = Subject(tenant, token.grants.labels, token.grants.limit_classes(tenant))
+            for usage in limiter.status_of(subject, now):
                 if usage.key not in seen:
                     seen.add(usage.key)
                     yield usage

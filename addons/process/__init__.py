@@ -6,7 +6,7 @@ from .checks import check
 from .configuration import Configuration
 from .lifecycle import Lifecycle
 from .master import GatewayMaster
-from .policy import build_keyring, build_policy, limiter_for, read_static_keys
+from .policy import build_keyring, build_policy, check_limit_classes, limiter_for, read_static_keys
 from .workers import Supervisor, shared_directory
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "build_keyring",
     "build_policy",
     "check",
+    "check_limit_classes",
     "limiter_for",
     "read_static_keys",
     "shared_directory",

@@ -20,7 +20,7 @@ from vmgw_core.base import quoted
 from vmgw_core.configuration import Settings, check_needs
 from vmgw_core.errors import ConfigurationError
 
-from .policy import build_keyring, build_policy, read_static_keys
+from .policy import build_keyring, build_policy, check_limit_classes, read_static_keys
 
 
 def check(settings: Settings) -> None:
@@ -30,7 +30,7 @@ def check(settings: Settings) -> None:
         raise ConfigurationError(f"-lane: expected auto, fast or flow, got {quoted(settings.lane)}")
     if settings.tls:
         ListenerTLS(settings)
-    build_policy(settings, build_keyring(settings, read_static_keys(settings)))
+    policy = build_policy(settings, build_keyring(settings, read_static_keys(settings)))
     contexts(settings)
     check_capture(settings)
     check_query_log(settings)
@@ -38,8 +38,7 @@ def check(settings: Settings) -> None:
     PageAccess.from_settings(settings)
     header_edit(settings)
     PushTarget.from_settings(settings)
-    if settings.enable_rate_limit:
-        limit_file.load(settings)
+    check_limit_classes(policy, limit_file.load(settings) if settings.enable_rate_limit else None)
     build_datasource(settings)
     build_exchange(settings)
     check_needs(settings)  # last: a value that is not valid is told first

@@ -38,7 +38,7 @@ from .mitmproxy_options import (
     set_up,
 )
 from .options import OPTION_TYPES, check_unknown, convert_deferred, default_of
-from .policy import build_keyring, build_policy, limiter_for, read_static_keys
+from .policy import build_keyring, build_policy, check_limit_classes, limiter_for, read_static_keys
 
 logger = logging.getLogger(__name__)
 
@@ -174,6 +174,7 @@ class Configuration:
         style = LogStyle.from_settings(settings)
         if limits is None and settings.enable_rate_limit:
             limits = limit_file.load(settings)
+        check_limit_classes(policy, limits)
         configured = Configured(
             settings=settings,
             policy=policy,

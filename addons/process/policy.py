@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vmgw_addons.outgoing import TLSFiles, read, shown
@@ -15,7 +15,7 @@ from vmgw_core.configuration import ClientTLS, Settings
 from vmgw_core.credentials import MTLS, Credentials, read_credentials
 from vmgw_core.enforcement import Policy
 from vmgw_core.errors import ConfigurationError
-from vmgw_core.limits import Limit, Limiter
+from vmgw_core.limits import Limit, Limiter, check_classes
 from vmgw_core.login import CookieKeys, Login, build_login, check_login
 from vmgw_core.tokens import (
     Grants,
@@ -95,9 +95,11 @@ def token_rules(settings: Settings) -> TokenRules:
             "-auth.mtlsClaims needs -enable.auth and -auth.policy, which says what a certificate grants"
         )
     grants = Grants.from_claims
+    limit_classes: Mapping[str, str] = {}
     if settings.auth_policy:
         name, tls = shown("-auth.policy", settings.auth_policy), TLSFiles(settings.client_tls("auth"))
-        grants = read_access_policy(read("-auth.policy", settings.auth_policy, tls), name).grants
+        policy = read_access_policy(read("-auth.policy", settings.auth_policy, tls), name)
+        grants, limit_classes = policy.grants, policy.limit_classes
     return TokenRules(
         audiences=audiences,
         required=tuple(required),
@@ -105,6 +107,7 @@ def token_rules(settings: Settings) -> TokenRules:
         leeway=int(leeway),
         max_length=min(length, head),
         grants=grants,
+        limit_classes=limit_classes,
     )
 
 
@@ -211,6 +214,14 @@ def limiter_for(settings: Settings, limits: tuple[Limit, ...] | None, old: Limit
     limiter.refuse_oversized = settings.ratelimit_refuse_oversized
     limiter.replace(limits)
     return limiter
+
+
+def check_limit_classes(policy: Policy, limits: tuple[Limit, ...] | None) -> None:
+    """Raise ``ConfigurationError`` if a grant names a class that has no limits; ``limits`` None: there are none."""
+    if limits is None and policy.limit_classes:
+        name, place = next(iter(policy.limit_classes.items()))
+        raise ConfigurationError(f"{place}: the class {name} needs -enable.rateLimit and -ratelimit.config")
+    check_classes(policy.limit_classes, limits or ())
 
 
 def _backends(flag: str, urls: Sequence[str], before: BackendGroup | None) -> BackendGroup | None:

@@ -9,7 +9,7 @@ from vmgw_addons.state import InForce, Reloads
 from vmgw_addons.support import Background, in_thread
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import Cause, ConfigurationError
-from vmgw_core.limits import Limit
+from vmgw_core.limits import Limit, check_classes
 
 from . import limit_file
 
@@ -49,6 +49,9 @@ class LimitsReload:
         limiter, settings = self.in_force.configured.limiter, self.in_force.configured.settings
         try:
             limits = await read_in_thread(settings)
+            policy = self.in_force.configured.policy
+            if policy is not None:
+                check_classes(policy.limit_classes, limits)
         except ConfigurationError as error:
             self.reloads.failed()
             self.outage.failed(f"cannot reload the limits: {error}", Cause.FILE)

@@ -242,7 +242,7 @@ class _State(Collector):
         measured = GaugeMetricFamily(
             "vmgateway_ratelimit_measured", "1 if the usage of this type of limit is measured", labels=["type"]
         )
-        for limit_type in {limit.type for limit in current.limits if not limit.labels}:
+        for limit_type in {limit.type for limit in current.limits if limit.is_measurable}:
             if limit_type in current.as_of:
                 age.add_metric([limit_type.value], time.monotonic() - current.as_of[limit_type])
             known = limit_type in current.as_of and limit_type not in current.unmeasured

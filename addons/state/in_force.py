@@ -66,6 +66,7 @@ class Configured:
                 max_queue=self.settings.max_queue_duration,
                 backend_result=self.note_backend,
                 ask=None if self.exchange is None else self.exchange.accounts.ask,
+                tells_limits=self.settings.ratelimit_headers,
             )
         object.__setattr__(self, "gateway", gateway)
         logs = tuple(log for log in (self.access_log, self.query_log) if log is not None)

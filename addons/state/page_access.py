@@ -138,6 +138,8 @@ def header_edit(settings: Settings) -> HeaderEdit:
     drop = HeaderEdit().drop
     if settings.http_disable_cors:
         drop += (b"access-control-",)
+    if settings.ratelimit_headers:
+        drop += (b"ratelimit",)  # those of a backend tell of other limits
     return HeaderEdit(add=tuple(add), drop=drop)
 
 

@@ -1,4 +1,4 @@
-"""Response headers of the flow lane: ``-http.header.*`` and ``-http.disableCORS``.
+"""Response headers of the flow lane: ``-http.header.*``, ``-http.disableCORS`` and ``-ratelimit.headers``.
 
 Headers that name the backend's machine are always removed. What the session of a login has brought is not for caches.
 """
@@ -29,4 +29,6 @@ class ResponseHeaders:
         """Edit the gateway's own responses too. This changes nothing in a response edited before."""
         if flow.response is not None:
             edit = self.in_force.configured.header_edit
-            flow.response.headers = Headers(edit.apply(flow.response.headers.fields))
+            cycle = self.cycles.get(flow)
+            limits = () if cycle is None else cycle.limit_headers()
+            flow.response.headers = Headers((*edit.apply(flow.response.headers.fields), *limits))

@@ -7,7 +7,7 @@
         when: {iss: https://idp.example.com/realms/main, groups: {contains: sre}}
         grant: {tenant: "1:0"}
       - when: {"resource_access.metrics.roles": {matches: "team-(?P<team>[a-z0-9-]+)"}}
-        grant: {tenant: "1:0", labels: {team: "{team}"}, mode: read}
+        grant: {tenant: "1:0", labels: {team: "{team}"}, mode: read, limits: bronze}
       - when: {"https://example.com/vm_access": {exists: true}}
         grant: {claim: "https://example.com/vm_access"}
     default: deny                   # or a grant without placeholders
@@ -35,7 +35,7 @@ MAX_BYTES: Final = 1 << 20
 MAX_ENTRIES: Final = 10_000
 
 _TESTS: Final = ("contains", "matches", "exists")
-_GRANT: Final = ("claim", "tenant", "labels", "filters", "mode")
+_GRANT: Final = ("claim", "tenant", "labels", "filters", "mode", "limits")
 
 
 class _VMAccess(StrEnum):
@@ -65,14 +65,25 @@ def read_access_policy(text: str | bytes, name: str) -> AccessPolicy:
 class GrantFile(YamlFile):
     """A file that has grants."""
 
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.limit_classes: dict[str, str] = {}
+        """The classes of limits that the grants name, and where each was first."""
+
     def grant(self, node: yaml.Node, path: str, captured: set[str]) -> Template:
         """Read a grant, and check what can be checked without a token."""
         fields = dict(self.members(node, path, _GRANT))
+        limit_class = ""
+        if "limits" in fields:
+            place = f"{path}.limits"
+            limit_class = self.limit_class(fields["limits"], place)
+            self.limit_classes.setdefault(limit_class, f"{self.name}, line {line_of(fields['limits'])}: {place}")
         if "claim" in fields:
-            if len(fields) > 1:
-                self.refuse(f"{path}.claim: that claim says everything, so nothing else may stand beside it", node)
+            if set(fields) - {"claim", "limits"}:
+                self.refuse(f"{path}.claim: that claim says everything but limits: remove the other keys", node)
             try:
-                return Template(claim=ClaimPath.parse(self.text(fields["claim"], f"{path}.claim")))
+                claim = ClaimPath.parse(self.text(fields["claim"], f"{path}.claim"))
+                return Template(claim=claim, limit_class=limit_class)
             except ValueError as error:
                 self.refuse(f"{path}.claim: {error}", node)
         mode = self.choice(fields["mode"], f"{path}.mode", _Mode) if "mode" in fields else _Mode.FULL
@@ -81,6 +92,7 @@ class GrantFile(YamlFile):
             labels=tuple(self.labels(fields["labels"], f"{path}.labels")) if "labels" in fields else (),
             filters=tuple(self.filters(fields["filters"], f"{path}.filters")) if "filters" in fields else (),
             mode=AccessMode[mode.name],
+            limit_class=limit_class,
         )
         for name in template.placeholders():
             if name not in captured:
@@ -124,6 +136,7 @@ class _File(GrantFile):
             entries=entries,
             default=self.default(fields["default"]) if "default" in fields else None,
             ignore_vm_access=vm_access is _VMAccess.IGNORE,
+            limit_classes=self.limit_classes,
         )
 
     def entries(self, node: yaml.Node) -> tuple[Entry, ...]:

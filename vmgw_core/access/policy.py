@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice, product
 from typing import Final
 
@@ -55,6 +55,8 @@ class AccessPolicy:
     default: Template | None = None
     """What is granted if no entry matches; None: nothing."""
     ignore_vm_access: bool = False
+    limit_classes: Mapping[str, str] = field(default_factory=dict)
+    """The classes of limits that the grants name, and where the first grant with each is."""
 
     def grants(self, claims: Mapping[str, object]) -> Grants:
         """Return what ``claims`` grant.

@@ -35,6 +35,7 @@ class Template:
     labels: tuple[tuple[str, str], ...] = ()
     filters: tuple[Selector, ...] = ()
     mode: AccessMode = AccessMode.FULL
+    limit_class: str = ""
 
     def placeholders(self) -> Iterator[str]:
         """Yield the names of all placeholders."""
@@ -47,6 +48,9 @@ class Template:
 
     def fill(self, values: Values, claims: Mapping[str, object], place: str) -> VMAccessClaim:
         """Return the access with the values in place. Raises ``InvalidClaims``, with ``place``, if it is not valid."""
+        return replace(self._access(values, claims, place), limit_class=self.limit_class)
+
+    def _access(self, values: Values, claims: Mapping[str, object], place: str) -> VMAccessClaim:
         if self.claim is not None:
             try:
                 return VMAccessClaim.from_value(self.claim.find(claims), f"{place}: {self.claim}")

@@ -59,10 +59,12 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Subject(NamedTuple):
-    """The verified tenant and the labels of the token that a request is counted for.
+    """The verified tenant, and the labels and classes of the token that a request is counted for.
 
     ``tenant`` None is a ``multitenant`` request, which exists only without ``-enable.auth``.
     """
 
     tenant: TenantID | None
     labels: Labels = ()
+    classes: frozenset[str] = frozenset()
+    """The classes of limits that its grants name."""

@@ -19,6 +19,7 @@ from .printable import printable, quoted
 
 _MAX_DEPTH: Final = 8
 _SHOWN: Final = 40  # characters of a key or a value in an error
+_CLASS: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 _STRING: Final = "tag:yaml.org,2002:str"
 _LIST: Final = "tag:yaml.org,2002:seq"
@@ -132,6 +133,13 @@ class YamlFile:
         if not isinstance(node, yaml.ScalarNode) or node.tag != _STRING:
             self.refuse(f"{path}: expected text, got {_kind(node)}", node)
         return str(node.value)
+
+    def limit_class(self, node: yaml.Node, path: str) -> str:
+        """Return the name of a class of limits."""
+        text = self.text(node, path)
+        if not _CLASS.fullmatch(text):
+            self.refuse(f"{path}: expected the name of a class: 1 to 64 letters, digits, dots, _ or -", node)
+        return text
 
     def scalar(self, node: yaml.Node, path: str) -> str:
         """Return any value that is neither empty nor a collection, as it is written."""

@@ -65,7 +65,7 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     **_all("ratelimit.failClosed ratelimit.extraLabels ratelimit.refreshInterval", "datasource.url"),
     **_all("ratelimit.maxUsageAge", "ratelimit.failClosed"),
     **_all("ratelimit.maxDecodedSize", "write.checkLabelNames", "enable.rateLimit"),
-    **_all("ratelimit.refuseOversized", "enable.rateLimit"),
+    **_all("ratelimit.refuseOversized ratelimit.headers", "enable.rateLimit"),
     **_all("ratelimit.storageKeyPrefix", "ratelimit.storage"),
     **_all(
         "datasource.appendTypePrefix datasource.basicAuth.username datasource.basicAuth.usernameFile "

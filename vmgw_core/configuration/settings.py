@@ -215,6 +215,9 @@ class Settings:
     ratelimit_refuse_oversized: bool = _flag("ratelimit.refuseOversized", BOOL, "false",
         "Answer 400 to a write with more rows than a whole limit, so that vmagent and Prometheus drop it. By default "
         "it passes if nothing else was counted in the window, and the next writes wait.")
+    ratelimit_headers: bool = _flag("ratelimit.headers", BOOL, "false",
+        "Tell clients their limits and what is left of them in the headers RateLimit-Policy and RateLimit of every "
+        "response. See docs/limits.md.")
     ratelimit_extra_labels: tuple[str, ...] = _flag("ratelimit.extraLabels", ARRAY, "",
         "Labels, as name=value, that the metrics asked for at -datasource.url must have: which of several clusters in "
         "one datasource is meant.")

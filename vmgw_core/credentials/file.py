@@ -85,7 +85,7 @@ class _File(GrantFile):
                 self.refuse(f"{path}.password: ln and p must be those of the users before", entry["password"])
             token = self.token(entry, node, path, "user")
             users[str(token.subject).encode()] = (known, token)
-        return Credentials(keys=keys, users=users, seed=seed)
+        return Credentials(keys=keys, users=users, seed=seed, limit_classes=self.limit_classes)
 
     def entries(self, fields: Mapping[str, yaml.Node], kind: str) -> list[tuple[yaml.Node, str]]:
         """Return the entries of a list, with their paths."""

@@ -73,8 +73,15 @@ class Credentials:
     """
 
     def __init__(
-        self, *, keys: Mapping[bytes, Token], users: Mapping[bytes, tuple[PasswordHash, Token]], seed: bytes
+        self,
+        *,
+        keys: Mapping[bytes, Token],
+        users: Mapping[bytes, tuple[PasswordHash, Token]],
+        seed: bytes,
+        limit_classes: Mapping[str, str] | None = None,
     ) -> None:
+        self.limit_classes = limit_classes or {}
+        """The classes of limits that the grants of the file name, and where the first grant with each is."""
         self._keys = dict(keys)
         self._users = dict(users)
         self._seed = seed

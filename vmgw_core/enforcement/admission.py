@@ -8,6 +8,7 @@ Deny is the default: only a complete :class:`Grant` leads to a backend.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
@@ -133,6 +134,12 @@ class Policy:
     def __post_init__(self) -> None:
         object.__setattr__(self, "admissions", BoundedCache(_ADMISSIONS_BYTES, _admission_bytes))
         object.__setattr__(self, "visible", BoundedCache(_VISIBLE_BYTES, _visible_bytes))
+
+    @property
+    def limit_classes(self) -> Mapping[str, str]:
+        """The classes of limits that grants name, and where the first grant with each is."""
+        of_credentials = {} if self.credentials is None else self.credentials.limit_classes
+        return {**of_credentials, **self.verifier.rules.limit_classes}
 
     def backends(self, route: Route) -> BackendGroup | None:
         """Return the backends that serve ``route``."""
@@ -339,7 +346,8 @@ def _admission(policy: Policy, grants: Grants | None, match: Match) -> Admission
     if grants is None:
         subject = Subject(None if match.multitenant else claim.tenant, ())
     else:
-        subject = Subject(claim.tenant, grants.labels)
+        classes = grants.limit_classes(None if match.multitenant else claim.tenant)
+        subject = Subject(claim.tenant, grants.labels, classes)
     path = upstream_path(match, claim.tenant, cluster=policy.cluster) if found is None else found.path
     tenants = None
     if grants is not None and match.multitenant and route.access is Access.WRITE:

@@ -49,7 +49,7 @@ from vmgw_core.errors import (
     UnknownKey,
 )
 from vmgw_core.http import CORS, Headers, RequestHead, Response, SeriesFetched, values_of
-from vmgw_core.limits import Limiter, Question, Reply, Want
+from vmgw_core.limits import Limiter, Question, Reply, Want, rate_limit_headers
 from vmgw_core.rows import RowMeter, row_counter
 from vmgw_core.tokens import KeyRing
 
@@ -118,6 +118,8 @@ class Gateway:
     """Called when a request to a backend fails, and with None for the first one that does not fail after that."""
     ask: Ask | None = None
     """Asks the accounts that processes share; None if they share none."""
+    tells_limits: bool = False
+    """Whether clients get the headers of :meth:`Cycle.limit_headers` (``-ratelimit.headers``)."""
 
     @property
     def counts_rows(self) -> bool:
@@ -515,6 +517,16 @@ class Cycle:
         if self._answer:
             self._admitted()[0].policy.held.give_back(len(self._answer))
             self._answer = bytearray()
+
+    def limit_headers(self) -> Headers:
+        """Return the headers that tell the client its limits, for every response to an admitted request."""
+        gateway, grant = self.gateway, self.grant
+        if gateway is None or grant is None or not gateway.tells_limits or grant.route.is_file:
+            return ()
+        if gateway.limiter is None:
+            return ()
+        access = grant.route.access
+        return rate_limit_headers(gateway.limiter.quotas(grant.subject, access, gateway.clock(), self.head.client))
 
     # --- the end ---------------------------------------------------------------------------------------------------
 

@@ -246,6 +246,7 @@ def access_as_json(
             "mode": mode_words(claim.mode),
             "labels": _lists(claim.labels),
             "filters": list(claim.filters),
+            **({"limits": claim.limit_class} if claim.limit_class else {}),
         }
         for claim in claims
     ]
@@ -267,6 +268,7 @@ def _limit(usage: Usage) -> dict[str, object]:
         "type": limit.type.value,
         "resolution": limit.resolution.value,
         "scope": limit.scope(usage.tenant) + (label_text(limit.labels) if limit.labels else ""),
+        **({"class": limit.limit_class} if limit.limit_class else {}),
         "value": limit.value,
         "used": usage.usage,
     }

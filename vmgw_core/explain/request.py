@@ -22,7 +22,7 @@ from vmgw_core.errors import BodyTooLarge, Refusal, UnsupportedBody
 from vmgw_core.http import RequestHead, read_form
 from vmgw_core.limits import Limiter, LimitType
 from vmgw_core.limits.model import Usage
-from vmgw_core.tokens import BasicCredentials, Token, is_api_key
+from vmgw_core.tokens import BasicCredentials, Token, VMAccessClaim, is_api_key
 
 from .model import ArgumentsReport, Explanation, Pair, RefusalReport, Step, TokenReport, UpstreamReport, Verdict
 from .text import report_step
@@ -109,7 +109,7 @@ def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation
         refusal=None if refusal is None else _refusal(policy, head, refusal, last),
         match=match_of(policy, head) if grant is None else grant.match,
         token=report,
-        claims=(grant.claim,) if grant is not None else () if token is None else token.grants.alternatives,
+        claims=_admitted_claims(grant) if grant is not None else () if token is None else token.grants.alternatives,
         entries=() if token is None else token.grants.sources,
         body=None if grant is None else grant.body.value,
         url_arguments=url,
@@ -152,6 +152,11 @@ _STEP_OF: Final = (
     ((errors.RateLimited, errors.UsageUnknown, errors.TooManyRows), Step.LIMITS),
     ((errors.BackendUnreachable, errors.BackendTimeout), Step.UPSTREAM),
 )
+
+
+def _admitted_claims(grant: Grant) -> tuple[VMAccessClaim]:
+    """Return the claim that the request was admitted with, and all classes of limits that hold it."""
+    return (replace(grant.claim, limit_class=", ".join(sorted(grant.subject.classes))),)
 
 
 def _step_of(refusal: Refusal, outcome: Outcome) -> Step:

@@ -192,6 +192,8 @@ def access_lines(claims: Sequence[VMAccessClaim], entries: Sequence[str], tenant
         yield f"  tenant {shown}, mode {mode_words(claim.mode)}"
         yield from (f"  label  {printable(name)}={printable(value)}" for name, value in claim.labels)
         yield from (f"  filter {printable(selector)}" for selector in claim.filters)
+        if claim.limit_class:
+            yield f"  limits of class {claim.limit_class}"
 
 
 def _argument_lines(arguments: ArgumentsReport) -> Iterator[str]:

@@ -2,22 +2,26 @@
 
 The specification, "Rate Limiter", defines the form. Unknown keys are refused, and the error names the file, the line
 and the key. Beyond the specification are ``scope: total``, for the sum over all tenants, ``labels``, for tokens that
-carry those ``extra_labels``, and ``mode: observe``, for a limit that refuses nothing::
+carry those ``extra_labels``, ``class``, for tokens whose grant names it, and ``mode: observe``, for a limit that
+refuses nothing. ``burst`` makes a second limit: the most in any second::
 
     limits:
       - type: queries            # queries, rows_inserted, new_series or active_series
         value: 1000
         resolution: minute       # minute (the default) or hour
+        burst: 50
         account_id: 1            # either makes it the tenant's own limit; the other is then 0
         project_id: 5
       - {type: rows_inserted, value: 1000000, scope: total}
       - {type: queries, value: 100, labels: {team: dev}}
+      - {type: queries, value: 50, class: bronze}
       - {type: queries, value: 500, resolution: hour, mode: observe}
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
@@ -31,15 +35,20 @@ from .model import MAX_VALUE, Limit, LimitType, Resolution
 
 MAX_BYTES: Final = 1 << 20
 MAX_LABELLED: Final = 1000
-"""The most limits with labels: each is compared with the labels of every token."""
+"""The most limits with labels or a class: each is compared with every token."""
 MAX_LABELS: Final = 16
 
-_KEYS: Final = ("type", "value", "resolution", "account_id", "project_id", "scope", "labels", "mode")
+_KEYS: Final = ("type", "value", "resolution", "account_id", "project_id", "scope", "labels", "class", "mode", "burst")
 
 
 class _Scope(StrEnum):
     TENANT = "tenant"
     TOTAL = "total"
+
+
+class _Resolution(StrEnum):
+    MINUTE = "minute"
+    HOUR = "hour"
 
 
 class _Mode(StrEnum):
@@ -65,6 +74,17 @@ def check_measurable(limits: Iterable[Limit], name: str) -> None:
             )
 
 
+def check_classes(named: Mapping[str, str], limits: Iterable[Limit]) -> None:
+    """Raise ``ConfigurationError`` if a grant names a class that no limit has: its token would not be limited.
+
+    ``named``: where the first grant with each class is.
+    """
+    known = {limit.limit_class for limit in limits}
+    for name, place in named.items():
+        if name not in known:
+            raise ConfigurationError(f"{place}: no limit of -ratelimit.config has the class {name}")
+
+
 class _File(YamlFile):
     def read(self, text: str | bytes) -> tuple[Limit, ...]:
         return self.limits(self.compose(self.decoded(text, MAX_BYTES)))
@@ -74,19 +94,21 @@ class _File(YamlFile):
         if "limits" not in fields:
             self.refuse("limits: missing; expected a list of limits", root)
         limits: dict[tuple[object, ...], tuple[Limit, int]] = {}
-        labelled = 0
+        by_token = 0
         for index, item in enumerate(self.items(fields["limits"], "limits", "a list of limits")):
             path = f"limits[{index}]"
-            limit = self.limit(item, path)
-            labelled += bool(limit.labels)
-            if labelled > MAX_LABELLED:
-                self.refuse(f"{path}: more than {MAX_LABELLED} limits with labels", item)
-            first = limits.setdefault((limit.tenant, limit.total, limit.slot), (limit, line_of(item)))
-            if first[0] is not limit:
-                self.refuse(f"{path}: this limit repeats the one in line {first[1]}", item)
+            for limit in self.limit(item, path):
+                by_token += bool(limit.tokens)
+                if by_token > MAX_LABELLED:
+                    self.refuse(f"{path}: more than {MAX_LABELLED} limits with labels or a class", item)
+                first = limits.setdefault((limit.tenant, limit.total, limit.slot), (limit, line_of(item)))
+                if first[0] is not limit:
+                    what = "this burst" if limit.is_burst else "this limit"
+                    self.refuse(f"{path}: {what} repeats the one in line {first[1]}", item)
         return tuple(limit for limit, _ in limits.values())
 
-    def limit(self, node: yaml.Node, path: str) -> Limit:
+    def limit(self, node: yaml.Node, path: str) -> Iterator[Limit]:
+        """Yield the limit, and that of its burst."""
         fields = dict(self.members(node, path, _KEYS))
         for key in ("type", "value"):
             if key not in fields:
@@ -95,8 +117,9 @@ class _File(YamlFile):
         value = self.integer(fields["value"], f"{path}.value", 1, MAX_VALUE)
         resolution, scope, mode = Resolution.MINUTE, _Scope.TENANT, _Mode.ENFORCE
         labels: Labels = ()
+        limit_class = ""
         if "resolution" in fields:
-            resolution = self.choice(fields["resolution"], f"{path}.resolution", Resolution)
+            resolution = Resolution(self.choice(fields["resolution"], f"{path}.resolution", _Resolution))
         if "scope" in fields:
             scope = self.choice(fields["scope"], f"{path}.scope", _Scope)
         if "mode" in fields:
@@ -107,18 +130,29 @@ class _File(YamlFile):
                 self.refuse(
                     f"{path}.labels: nothing can measure {limit_type} by the labels of tokens", fields["labels"]
                 )
+        if "class" in fields:
+            limit_class = self.limit_class(fields["class"], f"{path}.class")
+            if not limit_type.counted:
+                self.refuse(f"{path}.class: nothing can measure {limit_type} by the class of tokens", fields["class"])
         tenant = self.tenant(fields, path)
         if scope is _Scope.TOTAL and tenant is not None:
             self.refuse(f"{path}.scope: total is for all tenants, but this limit names one", fields["scope"])
-        return Limit(
+        limit = Limit(
             type=limit_type,
             resolution=resolution,
             value=value,
             tenant=tenant,
             total=scope is _Scope.TOTAL,
             labels=labels,
+            limit_class=limit_class,
             observe=mode is _Mode.OBSERVE,
         )
+        yield limit
+        if "burst" in fields:
+            if limit_type is not LimitType.QUERIES:
+                self.refuse(f"{path}.burst: only queries have a burst", fields["burst"])
+            burst = self.integer(fields["burst"], f"{path}.burst", 1, value)
+            yield replace(limit, resolution=Resolution.SECOND, value=burst)
 
     def tenant(self, fields: dict[str, yaml.Node], path: str) -> TenantID | None:
         numbers = [

@@ -23,6 +23,8 @@ from .sliding_window import SlidingWindow
 
 NEAR: Final = 0.8
 """A warning is logged when usage reaches this share of the limit."""
+_QUIET: Final = 60.0
+"""The seconds after a warning in which the limit gives no other, if its window is shorter."""
 
 
 @dataclass(slots=True)
@@ -118,13 +120,18 @@ class Counter:
         """Return whether ``count`` more are beyond a limit that only observes, and whether that is to be logged."""
         if self.usage(now) + count <= self.limit.value:
             return False, False
-        first = now - self._exceeded_at >= self.window.seconds
+        first = now - self._exceeded_at >= max(self.window.seconds, _QUIET)
         if first:
             self._exceeded_at = now
         return True, first
 
     def turn_away(self, need: int, now: float, client: str) -> None:
-        """Keep a place for a client that was refused, if this limit has no room for it."""
+        """Keep a place for a client that was refused, if this limit has no room for it.
+
+        A burst is over before most clients are back, so there are no places: they would keep others waiting.
+        """
+        if self.limit.is_burst:
+            return
         need = min(need, self.limit.value)
         if self._peers is None and not self.fits(need, now, client):
             if self.queue is None:
@@ -152,7 +159,7 @@ class Counter:
         if (self.window.total if alone else self.usage(now)) < self._near:
             self.above = False
             return False
-        first = not self.above and now - self._warned_at >= self.window.seconds
+        first = not self.above and now - self._warned_at >= max(self.window.seconds, _QUIET)
         self.above = True
         if first:
             self._warned_at = now
@@ -279,4 +286,5 @@ class Counter:
 
 def counter_key(limit: Limit, tenant: TenantID | None) -> str:
     labels = f"/{label_text(limit.labels)}" if limit.labels else ""
-    return f"{limit.type}/{limit.resolution}/{limit.scope(tenant)}{labels}"
+    of_class = f"/class={limit.limit_class}" if limit.limit_class else ""
+    return f"{limit.type}/{limit.resolution}/{limit.scope(tenant)}{of_class}{labels}"

@@ -18,7 +18,7 @@ from .limit_set import LimitSet, Slot
 from .model import Limit, LimitType, Resolution
 
 MAX_PLANS: Final = 64
-"""Sets of limits kept for one tenant: one for each set of labelled limits that its tokens match."""
+"""Sets of limits kept for one tenant: one for each set of limits with labels or a class that its tokens match."""
 
 _MOVE_AFTER: Final = 1.0  # seconds: how exact the order of tenants is
 
@@ -81,9 +81,10 @@ class Counters:
 
     def _counter(self, limit: Limit, tenant: TenantID | None, old: Counter | None = None) -> Counter:
         measurement = None
-        if not limit.labels and (tenant is not None or limit.total):  # a datasource knows neither
+        if limit.is_measurable and (tenant is not None or limit.total):  # a datasource knows no multitenant requests
             measurement = self.measurements.get((limit.type, limit.resolution))
-        counter = Counter(limit, tenant, measurement, self.peers if limit.type.counted else None)
+        shared = limit.type.counted and not limit.is_burst
+        counter = Counter(limit, tenant, measurement, self.peers if shared else None)
         if old is not None:
             counter.window = old.window
             if counter.lease is not None and old.lease is not None:
@@ -98,7 +99,7 @@ class Counters:
         entry = self.tenants.get(subject.tenant)
         if entry is None:
             entry = Tenant()
-        slots = self.set.slots(subject.labels)
+        slots = self.set.slots(subject.labels, subject.classes)
         plan = entry.plans.get(slots)
         if plan is None:
             if len(entry.plans) >= MAX_PLANS:

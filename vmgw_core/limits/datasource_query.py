@@ -129,12 +129,12 @@ class Snapshot:
 class UsagePlan:
     """The query for a set of limits, and the reading of its results.
 
-    ``labels`` narrow every metric (``-ratelimit.extraLabels``). Limits with labels are left out: no metric measures
-    them.
+    ``labels`` narrow every metric (``-ratelimit.extraLabels``). Limits with labels or a class, and bursts, are left out:
+    no metric measures them.
     """
 
     def __init__(self, limits: Iterable[Limit], *, cluster: bool, labels: Iterable[tuple[str, str]] = ()) -> None:
-        limits = [limit for limit in limits if not limit.labels]
+        limits = [limit for limit in limits if limit.is_measurable]
         self._matchers = tuple(f"{name}={string_literal(value)}" for name, value in labels)
         self._cluster = cluster
         self._windows: dict[LimitType, tuple[Resolution, ...]] = {}

@@ -1,7 +1,7 @@
-"""All limits of a file, looked up by tenant and by the labels of a token.
+"""All limits of a file, looked up by tenant and by the labels and classes of a token.
 
-A slot is a type, a resolution and a set of labels. In each slot a tenant has its own limit or the default one, and
-the total of the slot applies too.
+A slot is a type, a resolution, a set of labels and a class. In each slot a tenant has its own limit or the default
+one, and the total of the slot applies too.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from vmgw_core.base import Labels, TenantID
 from .model import Limit, LimitType, Resolution
 
 MAX_MATCHES: Final = 10_000
-"""Label sets of tokens whose matching limits are remembered."""
+"""Labels and classes of tokens whose matching limits are remembered."""
 
-Slot = tuple[LimitType, Resolution, Labels]
+Slot = tuple[LimitType, Resolution, Labels, str]
 
 
 class LimitSet:
@@ -28,11 +28,11 @@ class LimitSet:
         self._default = {limit.slot: limit for limit in self.limits if limit.tenant is None and not limit.total}
         self._own = {(limit.tenant, limit.slot): limit for limit in self.limits if limit.tenant is not None}
         slots = dict.fromkeys(limit.slot for limit in self.limits)
-        self._plain = tuple(slot for slot in slots if not slot[2])
-        self._labelled = tuple((slot, frozenset(slot[2])) for slot in slots if slot[2])
-        self._matches: dict[Labels, tuple[Slot, ...]] = {}
-        self.measurable = {(limit.type, limit.resolution) for limit in self.limits if not limit.labels}
-        """What to ask a datasource for: it knows tenants, but not the labels of tokens."""
+        self._plain = tuple(slot for slot in slots if not (slot[2] or slot[3]))
+        self._by_token = tuple((slot, frozenset(slot[2]), slot[3]) for slot in slots if slot[2] or slot[3])
+        self._matches: dict[tuple[Labels, frozenset[str]], tuple[Slot, ...]] = {}
+        self.measurable = {(limit.type, limit.resolution) for limit in self.limits if limit.is_measurable}
+        """What to ask a datasource for."""
         self.longest = float(max((limit.resolution.seconds for limit in self.limits), default=0))
         """The longest window in seconds: after that, an idle tenant has used nothing."""
         self.counts_rows = any(limit.type is LimitType.ROWS_INSERTED for limit in self.limits)
@@ -43,14 +43,19 @@ class LimitSet:
             return self._default.get(slot) if slot[0] is LimitType.QUERIES else None
         return self._own.get((tenant, slot)) or self._default.get(slot)
 
-    def slots(self, labels: Labels) -> tuple[Slot, ...]:
-        if not self._labelled or not labels:
+    def slots(self, labels: Labels, classes: frozenset[str] = frozenset()) -> tuple[Slot, ...]:
+        """Return the slots that hold a token with these labels and classes."""
+        if not self._by_token or not (labels or classes):
             return self._plain
-        found = self._matches.get(labels)
+        found = self._matches.get((labels, classes))
         if found is None:
             if len(self._matches) >= MAX_MATCHES:
                 self._matches.clear()
             carried = frozenset(labels)
-            matching = (slot for slot, wanted in self._labelled if wanted <= carried)
-            found = self._matches[labels] = (*self._plain, *matching)
+            matching = (
+                slot
+                for slot, wanted, limit_class in self._by_token
+                if wanted <= carried and (not limit_class or limit_class in classes)
+            )
+            found = self._matches[labels, classes] = (*self._plain, *matching)
         return found

@@ -22,6 +22,7 @@ from vmgw_core.errors import RateLimited, Refusal, TooManyRows, UsageUnknown
 from .account import Reply, Want
 from .counter import Counter, Peers
 from .counters import Counters, Tenant
+from .headers import Quota
 from .model import Limit, LimitType, Resolution, Usage
 
 OTHER: Final = "other"
@@ -319,7 +320,7 @@ class Limiter:
         if self._counters.peers is None:
             self._counters.peers = Peers()
             self._counters.rebuild()
-        counters = (counter for counter in self._counters if counter.limit.type.counted)
+        counters = (each for each in self._counters if each.limit.type.counted and not each.limit.is_burst)
         return {counter.key: own for counter in counters if (own := counter.window.count(now))}
 
     def learn_peers(self, counts: Mapping[str, int], alive: int, now: float) -> None:
@@ -396,6 +397,19 @@ class Limiter:
         _, plan = self._counters.find(subject)
         return tuple(_usage(counter, now) for counter in plan.reads + plan.rows + plan.series)
 
+    def quotas(self, subject: Subject, access: Access, now: float, client: str = "") -> tuple[Quota, ...]:
+        """Return what is left of the limits that such a request counts for.
+
+        Limits for all tenants together are left out, since the usage of others is not for this one to know, and so are
+        those that refuse nothing.
+        """
+        if access is Access.DELETE:
+            return ()
+        now = self._clock(now)
+        _, plan = self._counters.find(subject)
+        counters = plan.reads if access is Access.READ else plan.rows
+        return tuple(_quota(each, now, client) for each in counters if not (each.observe or each.limit.total))
+
     def age(self, now: float) -> float | None:
         """Return the seconds since the oldest data was scraped: inf before the first, None without a datasource."""
         now = self._clock(now)
@@ -408,6 +422,12 @@ class Limiter:
 
 def _usage(counter: Counter, now: float) -> Usage:
     return Usage(limit=counter.limit, tenant=counter.tenant, usage=counter.usage(now), key=counter.key)
+
+
+def _quota(counter: Counter, now: float, client: str) -> Quota:
+    left = max(0, counter.limit.value - counter.usage(now))
+    wait = None if left else _whole_seconds(counter.wait(counter.typical, now, client))
+    return Quota(counter.limit, left, wait)
 
 
 def _slowest(counters: Iterable[Counter], now: float, client: str) -> tuple[RateLimited, Counter]:

@@ -1,7 +1,8 @@
 """Limits: types, windows, values and scopes.
 
 The specification, "Rate Limiter", names the four types and the two time windows. Beyond it are ``scope: total``, for
-all tenants together, and ``labels:``, for tokens that carry given ``extra_labels``.
+all tenants together, ``labels:``, for tokens that carry given ``extra_labels``, and ``class:``, for tokens whose grant
+names that class.
 """
 
 from __future__ import annotations
@@ -38,12 +39,19 @@ class LimitType(StrEnum):
 class Resolution(StrEnum):
     """The length of the sliding window."""
 
+    SECOND = "second"
+    """That of a ``burst``."""
     MINUTE = "minute"
     HOUR = "hour"
 
     @property
     def seconds(self) -> int:
-        return 60 if self is Resolution.MINUTE else 3600
+        return _SECONDS[self]
+
+
+_SECONDS: Final = {Resolution.SECOND: 1, Resolution.MINUTE: 60, Resolution.HOUR: 3600}
+MEASURED: Final = (Resolution.MINUTE, Resolution.HOUR)
+"""Those of what a datasource measures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +59,7 @@ class Limit:
     """One row of the file: at most ``value`` in any window.
 
     ``tenant`` None: for each tenant, or with ``total`` for all of them together. ``labels``: only for tokens that carry
-    these ``extra_labels``, among others.
+    these ``extra_labels``, among others. ``limit_class``: only for tokens with a grant of that class.
     """
 
     type: LimitType
@@ -60,13 +68,32 @@ class Limit:
     tenant: TenantID | None
     total: bool
     labels: Labels
+    limit_class: str = ""
     observe: bool = False
     """Whether it refuses nothing: what goes beyond it is only counted and logged."""
 
     @property
-    def slot(self) -> tuple[LimitType, Resolution, Labels]:
+    def slot(self) -> tuple[LimitType, Resolution, Labels, str]:
         """What a tenant's own limit shares with the default that it replaces."""
-        return self.type, self.resolution, self.labels
+        return self.type, self.resolution, self.labels, self.limit_class
+
+    @property
+    def is_burst(self) -> bool:
+        """Whether it is about one second: each process holds it by itself, and nothing else measures it."""
+        return self.resolution is Resolution.SECOND
+
+    @property
+    def is_measurable(self) -> bool:
+        """Whether a datasource can measure it: it knows tenants, but neither tokens nor single seconds."""
+        return not (self.tokens or self.is_burst)
+
+    @property
+    def tokens(self) -> str:
+        """Which tokens of a tenant it holds, in words; empty for all of them."""
+        if not (self.labels or self.limit_class):
+            return ""
+        of_class = f" of class {self.limit_class}" if self.limit_class else ""
+        return f"tokens{of_class}" + (f" with {label_text(self.labels)}" if self.labels else "")
 
     def scope(self, tenant: TenantID | None) -> str:
         """Return whom the limit counts: ``total``, or the name of ``tenant``."""
@@ -75,9 +102,9 @@ class Limit:
     def described(self, usage: int, tenant: TenantID | None) -> str:
         """Return ``tenant 1:5 has used 10 of 10 queries per minute``, for responses and logs."""
         who = "all tenants together" if self.total else tenant_name(tenant) if tenant is None else f"tenant {tenant}"
-        if self.labels:
-            who += f", tokens with {label_text(self.labels)},"
-        verb = "have" if self.total or self.labels else "has"
+        if self.tokens:
+            who += f", {self.tokens},"
+        verb = "have" if self.total or self.tokens else "has"
         if self.type is LimitType.ACTIVE_SERIES:
             text = f"{who} {verb} {usage} of {self.value} active series"
         else:

@@ -20,7 +20,7 @@ from typing import Final
 from vmgw_core.base import FieldError, TenantID, as_integer, as_list, as_object, child, load_object, required
 
 from .datasource_query import Values
-from .model import LimitType, Resolution
+from .model import MEASURED, LimitType, Resolution
 
 MAX_TENANTS: Final = 1000
 
@@ -113,7 +113,7 @@ class TenantSeries:
         if ask.type is LimitType.ACTIVE_SERIES:
             state.active = number
             return
-        for window in Resolution:
+        for window in MEASURED:
             state.growth.setdefault(window, _Growth(window.seconds)).add(number, now)
 
     def failed(self, ask: Ask) -> None:
@@ -125,7 +125,7 @@ class TenantSeries:
         """Return the usage of every tenant that has responded, in every window."""
         values: dict[tuple[LimitType, Resolution, TenantID | None], float] = {}
         for tenant, state in self._tenants.items():
-            for window in Resolution:
+            for window in MEASURED:
                 if limit_type is LimitType.ACTIVE_SERIES and state.active is not None:
                     values[limit_type, window, tenant] = state.active
                 if limit_type is LimitType.NEW_SERIES and window in state.growth:

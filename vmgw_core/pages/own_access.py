@@ -71,7 +71,9 @@ class OwnAccess:
             ),
         )
         yield element("h2", "What it grants")
-        yield table(("Tenant", "Mode", "Labels", "Filters"), map(_claim_row, token.grants.alternatives))
+        yield table(
+            ("Tenant", "Mode", "Labels", "Filters", "Class of limits"), map(_claim_row, token.grants.alternatives)
+        )
         yield element("h2", "Limits")
         yield table(
             ("What", "Of", "Usage"),
@@ -93,11 +95,17 @@ class OwnAccess:
         )
 
 
-def _claim_row(claim: VMAccessClaim) -> tuple[str, str, str | None, str | None]:
+def _claim_row(claim: VMAccessClaim) -> tuple[str | None, ...]:
     mode = access_as_json((claim,), ())
     assert mode is not None
     labels = ", ".join(f"{name}={value}" for name, value in claim.labels)
-    return str(claim.tenant), str(mode["mode"]), labels or None, " or ".join(claim.filters) or None
+    return (
+        str(claim.tenant),
+        str(mode["mode"]),
+        labels or None,
+        " or ".join(claim.filters) or None,
+        claim.limit_class or None,
+    )
 
 
 def _limit(usage: Usage) -> dict[str, object]:
@@ -106,6 +114,7 @@ def _limit(usage: Usage) -> dict[str, object]:
         "type": limit.type.value,
         "resolution": limit.resolution.value,
         "scope": limit.scope(usage.tenant) + (label_text(limit.labels) if limit.labels else ""),
+        **({"class": limit.limit_class} if limit.limit_class else {}),
         "value": limit.value,
         "used": None if limit.total else usage.usage,
     }

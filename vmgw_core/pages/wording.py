@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from vmgw_core.explain import moment
 from vmgw_core.limits import LimitType
-from vmgw_core.limits.model import Usage, label_text
+from vmgw_core.limits.model import Usage
 
 from .decisions import Decision
 from .html import Cell, element
@@ -34,7 +34,7 @@ def scope_words(usage: Usage) -> str:
     """Return whom a limit counts."""
     limit = usage.limit
     who = "all tenants together" if limit.total else f"tenant {limit.scope(usage.tenant)}"
-    return f"{who}, tokens with {label_text(limit.labels)}" if limit.labels else who
+    return f"{who}, {limit.tokens}" if limit.tokens else who
 
 
 def decision_rows(decisions: Iterable[Decision], *, who: bool) -> Iterator[tuple[Cell, ...]]:

@@ -65,10 +65,12 @@ class VMAccessClaim:
     filters: tuple[str, ...]
     """Series selectors, as written in the token."""
     mode: AccessMode
+    limit_class: str = ""
+    """The class of limits that the grant names. A token cannot name one itself."""
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_hash", hash((self.tenant, self.labels, self.filters, self.mode)))
+        object.__setattr__(self, "_hash", hash((self.tenant, self.labels, self.filters, self.mode, self.limit_class)))
 
     def __hash__(self) -> int:
         return self._hash  # its arguments are looked up for every request

@@ -45,6 +45,11 @@ class Grants:
         first, *others = self.alternatives
         return tuple(pair for pair in first.labels if all(pair in claim.labels for claim in others))
 
+    def limit_classes(self, tenant: TenantID | None = None) -> frozenset[str]:
+        """The classes of limits that the grants for ``tenant`` name, or all grants; the limits of each hold."""
+        named = (claim.limit_class for claim in self.alternatives if tenant is None or claim.tenant == tenant)
+        return frozenset(name for name in named if name)
+
     @property
     def memory(self) -> int:
         """The approximate bytes of memory that they take."""

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 from vmgw_core.base import shown
@@ -123,6 +123,8 @@ class TokenRules:
     """Characters of the longest token that is read."""
     grants: Callable[[Mapping[str, object]], Grants] = Grants.from_claims
     """What the claims of a token grant. Raises ``InvalidClaims``."""
+    limit_classes: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """The classes of limits that ``grants`` can name, and where the first grant with each is."""
 
     def check(self, claims: Mapping[str, object]) -> None:
         """Raises ``WrongAudience`` and ``ClaimMismatch``."""

@@ -428,6 +428,7 @@ class Exchange:
         written = self.services.backend_head(head)
         if self.cycle.is_private:
             written += b"%b: %b\r\n" % NOT_SHARED
+        written += self._limit_lines()
         if head.framing is Framing.CHUNKED or head.framing is Framing.CLOSE:
             if client.old:
                 self.keep_alive = False
@@ -435,6 +436,10 @@ class Exchange:
                 self.chunking = True
                 written += b"Transfer-Encoding: chunked\r\n"
         return written + self._connection_lines() + b"\r\n"
+
+    def _limit_lines(self) -> bytes:
+        """Return what the client is told of its limits."""
+        return b"".join(b"%b: %b\r\n" % header for header in self.cycle.limit_headers())
 
     def _connection_lines(self) -> bytes:
         """Return what the client must know of its connection (RFC 9112, section 9.3)."""
@@ -466,7 +471,8 @@ class Exchange:
         if self.services.process.draining or self.client.retiring() or not self.client.body_is_read():
             self.keep_alive = False
         content = self.cycle.head.method != "HEAD"
-        self.client.write(self.services.own_response(response, self._connection_lines(), content=content))
+        lines = self._limit_lines() + self._connection_lines()
+        self.client.write(self.services.own_response(response, lines, content=content))
         self.cycle.sent = len(response.body) if content else 0
         if self.tap is not None:
             self.tap.responded(response.status, response.headers)

@@ -19,6 +19,7 @@ def limit(
     total: bool = False,
     labels: Labels = (),
     observe: bool = False,
+    limit_class: str = "",
 ) -> Limit:
     return Limit(
         type=LimitType(limit_type),
@@ -28,6 +29,7 @@ def limit(
         total=total,
         labels=labels,
         observe=observe,
+        limit_class=limit_class,
     )
 
 

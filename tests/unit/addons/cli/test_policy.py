@@ -30,6 +30,16 @@ def test_what_is_granted(files: tuple[str, Path]) -> None:
     assert document == {"verdict": "granted", "refusal": None, "access": ACCESS}
 
 
+def test_the_class_of_limits_is_shown(files: tuple[str, Path]) -> None:
+    policy, claims = files
+    claims.write_text("{}")
+    Path(policy).write_text("default: {tenant: 7, limits: bronze}")
+    shown = run_command("policy", "test", policy, f"--claims={claims}").stdout
+    assert shown.endswith("  tenant 7:0, mode full\n  limits of class bronze\n")
+    document = json.loads(run_command("policy", "test", policy, f"--claims={claims}", "--json").stdout)
+    assert document["access"]["limits"] == "bronze"
+
+
 def test_what_is_refused(files: tuple[str, Path]) -> None:
     policy, claims = files
     claims.write_text("{}")

@@ -11,6 +11,8 @@ import pytest
 from tests.support.addons.configured import GatewayState, configured
 from vmgw_addons.sources.limit_reload import LimitsReload
 from vmgw_addons.state import Reloads
+from vmgw_core.credentials import read_credentials
+from vmgw_core.tokens import Grants
 
 LIMITS = "limits:\n- type: queries\n  value: {}\n  resolution: minute\n"
 
@@ -74,3 +76,24 @@ def test_without_an_interval_nothing_is_read(state: GatewayState, file: Path) ->
     for _ in range(2):
         assert asyncio.run(reload.step()) == 1.0
     assert values(state) == [5]
+
+
+def test_a_class_that_a_grant_names_does_not_go_away(
+    state: GatewayState, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = state.configured.policy
+    assert policy is not None
+    named = read_credentials(
+        f"keys: [{{name: a, sha256: {'a' * 64}, grant: {{limits: gold}}}}]",
+        "credentials.yaml",
+        grants=Grants.from_claims,
+        seed=bytes(32),
+    )
+    state.change(policy=replace(policy, credentials=named))
+    file.write_text(LIMITS.format(7))
+    asyncio.run(reloading(state).check())
+    assert values(state) == [5]
+    assert "credentials.yaml, line 1: keys[0].grant.limits: no limit of -ratelimit.config has" in caplog.messages[0]
+    file.write_text(LIMITS.format(7) + "  class: gold\n")
+    asyncio.run(reloading(state).check())
+    assert values(state) == [7]

@@ -211,8 +211,8 @@ def test_metrics_name_a_bounded_number_of_tenants() -> None:
     registry.register(LimitMetrics(limited.in_force, Reloads(), rate_limit, labels(known=2)))
     lines = [line for line in generate_latest(registry).decode().splitlines() if not line.startswith("#")]
     total = 'resolution="minute",tenant="total",type="queries"'
-    assert f'vmgateway_tenant_limit{{labels="",{total}}} 900.0' in lines
-    assert f'vmgateway_tenant_usage{{labels="",{total}}} 10.0' in lines
+    assert f'vmgateway_tenant_limit{{class="",labels="",{total}}} 900.0' in lines
+    assert f'vmgateway_tenant_usage{{class="",labels="",{total}}} 10.0' in lines
     assert len([line for line in lines if line.startswith("vmgateway_tenant_usage")]) == 1 + 2 * 2
     assert any('labels="{a=\\"b\\"}"' in line for line in lines)
     rejects = [line for line in lines if line.startswith("vmgateway_ratelimit_rejects_total")]

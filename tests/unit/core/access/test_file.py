@@ -60,9 +60,11 @@ def entry(when: str, grant: str = "{tenant: 7}") -> str:
         (entry("{a: x}", "{mode: all}"), 'match[0].grant.mode: expected full or read or write, got "all"'),
         (
             entry("{a: x}", "{role: x}"),
-            "match[0].grant.role: unknown key; known are claim, tenant, labels, filters, mode",
+            "match[0].grant.role: unknown key; known are claim, tenant, labels, filters, mode, limits",
         ),
-        (entry("{a: x}", "{claim: a, mode: read}"), "match[0].grant.claim: that claim says everything"),
+        (entry("{a: x}", "{claim: a, mode: read}"), "match[0].grant.claim: that claim says everything but limits"),
+        (entry("{a: x}", "{limits: 1}"), "line 2: match[0].grant.limits: expected text, got an integer"),
+        (entry("{a: x}", "{limits: '{a}'}"), "line 2: match[0].grant.limits: expected the name of a class"),
         (entry("{a: x}", "{claim: ''}"), "match[0].grant.claim: expected a name"),
         ("match:\n- {name: '', when: {a: x}, grant: {}}\n", "match[0].name: expected 1 to 100 printable characters"),
         (
@@ -84,6 +86,18 @@ def test_too_many_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file, "MAX_ENTRIES", 1)
     with pytest.raises(ConfigurationError, match="line 2: match: more than 1 entries"):
         read_access_policy(GOOD + "- {when: {a: y}, grant: {}}\n", "policy.yaml")
+
+
+def test_the_first_grant_of_each_class_is_known() -> None:
+    text = "match:\n" + "".join(
+        f"- {{when: {{a: x}}, grant: {{tenant: {number}, limits: {name}}}}}\n" for number, name in enumerate("abab")
+    )
+    policy = read_access_policy(text + "default:\n  claim: x\n  limits: c\n", "policy.yaml")
+    assert policy.limit_classes == {
+        "a": "policy.yaml, line 2: match[0].grant.limits",
+        "b": "policy.yaml, line 3: match[1].grant.limits",
+        "c": "policy.yaml, line 8: default.limits",
+    }
 
 
 def test_a_default_alone_is_a_policy() -> None:

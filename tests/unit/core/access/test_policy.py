@@ -223,3 +223,16 @@ def test_an_expression_takes_no_time() -> None:
     """RE2 does not backtrack: this text takes Python's own expressions longer than anybody waits."""
     with pytest.raises(NoMatchingEntry):
         grants(entry('{a: {matches: "(a*)*(a*)*b"}}'), {"a": "a" * 4000})
+
+
+def test_a_grant_names_a_class_of_limits_and_a_claim_cannot() -> None:
+    text = "match:\n- {when: {g: a}, grant: {tenant: 1, limits: bronze}}\n- {when: {g: b}, grant: {tenant: 2}}\n"
+    text += "- {when: {g: c}, grant: {claim: x, limits: gold}}\n"
+    granted = read_access_policy(text, "policy.yaml").grants
+    of_all = granted({"g": ["a", "b", "c"], "x": {"tenant_id": {"account_id": 1}, "limits": "none"}})
+    assert [each.limit_class for each in of_all.alternatives] == ["bronze", "", "gold"]
+    assert of_all.limit_classes() == {"bronze", "gold"}
+    assert of_all.limit_classes(TenantID(1, 0)) == {"bronze", "gold"}
+    assert of_all.limit_classes(TenantID(2, 0)) == frozenset()
+    assert granted({"vm_access": {"limits": "bronze", "limit_class": "bronze"}}).limit_classes() == frozenset()
+    assert of_all != granted({"g": ["b", "c"], "x": {"tenant_id": {"account_id": 1}}})

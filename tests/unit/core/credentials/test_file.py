@@ -67,6 +67,13 @@ def test_what_a_file_gives() -> None:
     assert (grafana.subject, grafana.credential, grafana.key) == ("grafana", "user", None)
 
 
+def test_a_grant_names_a_class_of_limits() -> None:
+    made = read(FILE.replace("mode: write}", "mode: write, limits: agents}"))
+    assert made.of_key(KEY).grants.limit_classes() == {"agents"}
+    assert made.limit_classes == {"agents": "file, line 4: keys[0].grant.limits"}
+    assert read(FILE).limit_classes == {}
+
+
 def test_claims_may_hold_vm_access_only_as_the_policy_says() -> None:
     with pytest.raises(ConfigurationError, match=r"^file, line 4: keys\[0\]\.claims: no entry of -auth.policy matches"):
         read(

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from tests.support.core import go_query, keys
 from tests.support.each import each
 from vmgw_core import errors
+from vmgw_core.access import read_access_policy
 from vmgw_core.backends.backend import Backend
 from vmgw_core.backends.balancer import BackendGroup
 from vmgw_core.base.tenants import Access, Subject, TenantID
+from vmgw_core.credentials import read_credentials
 from vmgw_core.enforcement.admission import (
     Body,
     Policy,
@@ -36,6 +38,7 @@ from vmgw_core.errors import Refusal
 from vmgw_core.http import Headers, RequestHead
 from vmgw_core.routing.routes import ROUTES, Answer, Filters, Restriction, Route
 from vmgw_core.tokens.keys import KeySet, keys_from_pem
+from vmgw_core.tokens.rules import TokenRules
 from vmgw_core.tokens.source import TokenSource
 from vmgw_core.tokens.verifier import TokenVerifier
 
@@ -1094,6 +1097,28 @@ def test_a_reader_may_not_ask_which_protocol_a_writer_may_use() -> None:
 def test_the_labels_of_a_token_are_part_of_whom_it_counts_for() -> None:
     grant = admit(CLUSTER, _head("GET", QUERY, token=DEV), NOW)
     assert grant.subject == Subject(TenantID(), (("team", "dev"),))
+
+
+def test_the_classes_of_the_grants_for_the_tenant_are_part_of_whom_it_counts_for() -> None:
+    text = "".join(
+        f"- {{when: {{vm_access: {{exists: true}}}}, grant: {{tenant: {tenant}, mode: {mode}, limits: {name}}}}}\n"
+        for tenant, mode, name in ((1, "read", "a"), (1, "write", "b"), (2, "read", "c"))
+    )
+    read = read_access_policy(f"vm_access: ignore\nmatch:\n{text}", "policy.yaml")
+    rules = TokenRules(grants=read.grants, limit_classes=read.limit_classes)
+    policy = replace(CLUSTER, verifier=TokenVerifier(None, rules=rules))
+
+    assert list(policy.limit_classes) == ["a", "b", "c"]
+    given = read_credentials("users: []", "credentials.yaml", grants=rules.grants, seed=bytes(32))
+    given.limit_classes = {"d": "credentials.yaml, line 3", "a": "credentials.yaml, line 4"}
+    assert list(replace(policy, credentials=given).limit_classes) == ["d", "a", "b", "c"]
+
+    def counted(tenant: str) -> Subject:
+        return admit(policy, _head("GET", f"/select/{tenant}/prometheus/api/v1/query", token=DEV), NOW).subject
+
+    assert counted("1") == Subject(TenantID(1), (), frozenset({"a", "b"}))
+    assert counted("2") == Subject(TenantID(2), (), frozenset({"c"}))
+    assert counted("multitenant") == Subject(TenantID(1), (), frozenset({"a", "b", "c"}))
 
 
 # --- what Go does not read ------------------------------------------------------------------------------------------

@@ -837,3 +837,24 @@ def test_the_verdict(refusal: Refusal | None, status: int | None, verdict: str) 
     if refusal is not None:
         made.refuse(refusal)
     assert made.verdict(status) == verdict
+
+
+# --- what clients are told of their limits -------------------------------------------------------------------------
+
+
+def test_an_admitted_request_is_told_its_limits_if_the_gateway_tells_them() -> None:
+    telling = gateway(limiter=Limiter([limit(value=2)]), tells_limits=True)
+    made = cycle()
+    assert made.limit_headers() == ()
+    admit(made, telling)
+    assert made.limit_headers() == (
+        (b"RateLimit-Policy", b'"queries/minute";q=2;w=60'),
+        (b"RateLimit", b'"queries/minute";r=1'),
+    )
+    for other in (replace(telling, tells_limits=False), replace(telling, limiter=None)):
+        assert admit(cycle(), other).limit_headers() == ()
+    assert admit(cycle(target="/vmui/static/x.js"), telling).limit_headers() == ()
+    refused = cycle(token="x")
+    with pytest.raises(Refusal):
+        refused.authorize(telling)
+    assert refused.limit_headers() == ()

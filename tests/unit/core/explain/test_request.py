@@ -598,6 +598,22 @@ match:
 """
 
 
+def test_the_classes_of_limits_that_hold_a_request() -> None:
+    text = "match: [{when: {groups: dev}, grant: {tenant: 2, limits: bronze, mode: read}}, "
+    text += "{when: {groups: ops}, grant: {tenant: 2, limits: gold}}]"
+    rules = TokenRules(grants=read_access_policy(text, "policy.yaml").grants)
+    policy = replace(POLICY, verifier=TokenVerifier(KeySet(PUBLIC), rules=rules))
+    claims = {name: value for name, value in keys.claims(groups=["dev", "ops"]).items() if name != "vm_access"}
+    limits = [replace(_limiter(3).limits[0], limit_class=name) for name in ("bronze", "gold", "silver")]
+    head = _head("/select/2/prometheus/api/v1/query", keys.sign(claims, keys.ec_key()))
+    story = explain(policy, head, None, NOW, limiter=Limiter(limits))
+    document = json.loads(json.dumps(story.as_json()))
+    assert document["access"]["limits"] == "bronze, gold"
+    assert [each["class"] for each in document["limits"]] == ["bronze", "gold"]
+    assert "\n  limits of class bronze, gold\n" in explanation_text(story)
+    assert "tenant 2:0, tokens of class gold, have used 0 of 3 queries per minute" in explanation_text(story)
+
+
 def test_several_grants_and_the_entries_that_gave_them() -> None:
     rules = TokenRules(grants=read_access_policy(ACCESS_POLICY, "policy.yaml").grants)
     policy = replace(POLICY, verifier=TokenVerifier(KeySet(PUBLIC), rules=rules))

@@ -10,7 +10,7 @@ from tests.support.core.limiters import limit
 from tests.support.each import each
 from vmgw_core.base.tenants import TenantID
 from vmgw_core.errors import ConfigurationError
-from vmgw_core.limits.config import MAX_BYTES, MAX_LABELLED, check_measurable, read_limits
+from vmgw_core.limits.config import MAX_BYTES, MAX_LABELLED, check_classes, check_measurable, read_limits
 from vmgw_core.limits.model import MAX_VALUE, Limit
 
 NAME = "limit.yaml"
@@ -105,6 +105,20 @@ limits:
             (limit("queries", 1, observe=True), limit("queries", 1, tenant=TenantID(1, 0))),
             id="modes",
         ),
+        pytest.param(
+            "limits: [{type: queries, value: 1, class: bronze}, "
+            "{type: queries, value: 2, class: gold.1, scope: total}]",
+            (limit("queries", 1, limit_class="bronze"), limit("queries", 2, limit_class="gold.1", total=True)),
+            id="classes",
+        ),
+        pytest.param(
+            "limits: [{type: queries, value: 9, resolution: hour, burst: 9, account_id: 1, class: a, mode: observe}]",
+            tuple(
+                limit("queries", 9, window, tenant=TenantID(1, 0), limit_class="a", observe=True)
+                for window in ("hour", "second")
+            ),
+            id="a burst",
+        ),
         pytest.param("\ufefflimits: []", (), id="a byte order mark"),
         pytest.param("--- # first\nlimits: []\n...\n", (), id="one document, marked"),
     ],
@@ -157,7 +171,7 @@ _A = "- {type: queries, value: 1}"
         pytest.param(
             "limits:\n- type: queries\n  value: 1\n  values: 1",
             ", line 4: limits[0].values: unknown key; known are type, value, resolution, account_id, project_id, "
-            "scope, labels",
+            "scope, labels, class, mode, burst",
             id="an unknown key",
         ),
         pytest.param(
@@ -255,6 +269,39 @@ _A = "- {type: queries, value: 1}"
             "limits:\n- type: queries\n  value: 1\n  labels: {env: no}",
             ', line 4: limits[0].labels.env: expected text, got "no" of YAML\'s type bool',
             id="a label value that YAML takes for a bool",
+        ),
+        pytest.param(
+            "limits:\n- type: new_series\n  value: 1\n  class: bronze",
+            ", line 4: limits[0].class: nothing can measure new_series by the class of tokens",
+            id="series of a class",
+        ),
+        *(
+            pytest.param(
+                f"limits:\n- type: queries\n  value: 1\n  class: {name}",
+                ", line 4: limits[0].class: expected the name of a class: 1 to 64 letters, digits, dots, _ or -",
+                id=f"the class {name[:10]}",
+            )
+            for name in ("''", "'a b'", "'{plan}'", "brönze", "a" * 65)
+        ),
+        pytest.param(
+            "limits:\n- type: queries\n  value: 5\n  burst: 6",
+            ', line 4: limits[0].burst: expected an integer of 1 to 5 in decimal notation, got "6"',
+            id="a burst beyond its limit",
+        ),
+        pytest.param(
+            "limits:\n- type: rows_inserted\n  value: 5\n  burst: 1",
+            ", line 4: limits[0].burst: only queries have a burst",
+            id="a burst of rows",
+        ),
+        pytest.param(
+            "limits:\n- {type: queries, value: 5, burst: 1}\n- {type: queries, value: 5, resolution: hour, burst: 2}",
+            ", line 3: limits[1]: this burst repeats the one in line 2",
+            id="two bursts",
+        ),
+        pytest.param(
+            "limits:\n- {type: queries, value: 1, class: a}\n- {type: queries, value: 2, class: a}",
+            ", line 3: limits[1]: this limit repeats the one in line 2",
+            id="a class twice",
         ),
         *(
             pytest.param(
@@ -356,3 +403,12 @@ def test_series_need_a_datasource(limit_type: str) -> None:
     check_measurable([limit("queries", 1), limit("rows_inserted", 1)], NAME)
     with pytest.raises(ConfigurationError, match=f"^{NAME}: a limit on {limit_type} needs -datasource.url: "):
         check_measurable([limit("queries", 1), limit(limit_type, 1)], NAME)
+
+
+def test_a_class_that_a_grant_names_must_have_a_limit() -> None:
+    limits = [limit("queries", 1, limit_class="bronze"), limit("queries", 1)]
+    check_classes({"bronze": "policy.yaml, line 3: match[0].grant.limits"}, limits)
+    with pytest.raises(ConfigurationError) as caught:
+        check_classes({"bronze": "x", "gold": "policy.yaml, line 7: match[1].grant.limits"}, limits)
+    error = "policy.yaml, line 7: match[1].grant.limits: no limit of -ratelimit.config has the class gold"
+    assert str(caught.value) == error

@@ -59,6 +59,86 @@ def test_labels_hold_only_tokens_that_carry_them() -> None:
     assert admitted(limiter, 5, 0, other) == 3  # each tenant's team on its own
 
 
+def test_a_burst_holds_beside_its_limit_and_keeps_nobody_waiting() -> None:
+    limiter = Limiter([limit(value=5), limit(value=2, resolution="second")])
+    assert admitted(limiter, 3, 0) == 2
+    refusal = refused(limiter, 0.5)
+    assert refusal is not None
+    assert (refusal.retry_after, refusal.message) == (
+        1,
+        "request was rate limited: tenant 1:0 has used 2 of 2 queries per second",
+    )
+    for number in range(20):  # none of these comes back
+        with pytest.raises(RateLimited):
+            limiter.admit(A, Access.READ, 0.5, f"192.0.2.{number}")
+    assert [admitted(limiter, 3, now) for now in (1.0, 1.9, 2.0, 3.0)] == [2, 0, 1, 0]
+
+
+def test_a_burst_warns_once_a_minute() -> None:
+    limiter = Limiter([limit(value=2, resolution="second")])
+    for number in range(50):
+        assert admitted(limiter, 2, number * 1.3) == 2
+    assert len(limiter.warnings) == 2
+    watching = Limiter([limit(value=1, resolution="second", observe=True)])
+    for number in range(100):
+        assert refused(watching, number * 0.65) is None
+    assert [usage.over for usage in watching.warnings].count(True) == 2
+
+
+def test_each_process_holds_a_burst_by_itself_and_nothing_measures_it() -> None:
+    burst = limit(value=2, resolution="second")
+    limiter = Limiter([limit(value=5), burst], measured=True)
+    limiter.learn_peers({}, 1, 0.0)
+    limiter.accounts_found()
+    question = limiter.admit(A, Access.READ, 0.0)
+    assert question is not None
+    assert [want.key for want in question.wants] == ["queries/minute/1:0"]
+    limiter.answer(question, None, 0.0)
+    assert limiter.local_counts(0.0) == {"queries/minute/1:0": 1}
+    assert LimitSet([burst]).measurable == set()
+
+
+def test_a_class_holds_tokens_whose_grant_names_it_beside_the_limits_of_the_tenant() -> None:
+    bronze, gold = Subject(A.tenant, (), frozenset({"bronze"})), Subject(A.tenant, (), frozenset({"gold"}))
+    limiter = Limiter([limit(value=5), limit(value=2, limit_class="bronze"), limit(value=9, limit_class="gold")])
+    assert admitted(limiter, 9, 0, bronze) == 2
+    assert admitted(limiter, 9, 0, gold) == 3  # a class gives nothing that the tenant does not have
+    assert admitted(limiter, 9, 0, A) == 0
+    elsewhere = Subject(B.tenant, (), bronze.classes)
+    assert admitted(limiter, 9, 0, elsewhere) == 2  # each tenant on its own
+    assert str(refused(limiter, 0, elsewhere)) == (
+        "request was rate limited: tenant 2:0, tokens of class bronze, have used 2 of 2 queries per minute"
+    )
+    assert [usage.key for usage in limiter.status_of(elsewhere, 0)] == [
+        "queries/minute/2:0",
+        "queries/minute/2:0/class=bronze",
+    ]
+
+
+def test_all_classes_of_a_token_hold_and_a_limit_may_need_labels_too() -> None:
+    dev = (("team", "dev"),)
+    limiter = Limiter(
+        [
+            limit(value=3, limit_class="a"),
+            limit(value=2, limit_class="b"),
+            limit(value=1, limit_class="a", labels=dev),
+        ]
+    )
+    assert admitted(limiter, 9, 0, Subject(A.tenant, dev, frozenset({"a"}))) == 1
+    assert admitted(limiter, 9, 0, Subject(A.tenant, (), frozenset({"a", "b"}))) == 2
+    assert admitted(limiter, 9, 0, Subject(A.tenant, (), frozenset({"a"}))) == 0  # three are used
+    assert admitted(limiter, 9, 0, Subject(A.tenant, dev, frozenset({"c"}))) == 9
+    both = Subject(B.tenant, dev, frozenset({"a"}))
+    refusal = 'tenant 2:0, tokens of class a with {team="dev"}, have used 1 of 1 queries per minute'
+    assert admitted(limiter, 2, 0, both) == 1
+    assert refusal in str(refused(limiter, 0, both))
+
+
+def test_a_datasource_does_not_measure_classes() -> None:
+    limiter = Limiter([limit(value=5, limit_class="a")], measured=True)
+    assert limiter.age(0) is None
+
+
 def test_a_total_with_labels_is_over_all_tenants() -> None:
     limiter = Limiter([limit(value=3, labels=(("team", "dev"),), total=True)])
     dev = [Subject(subject.tenant, (("team", "dev"),)) for subject in (A, B)]

@@ -76,7 +76,9 @@ def test_active_series() -> None:
     series.received(ask(ACTIVE), active(30), 1)
     series.received(ask(ACTIVE, B), active(0), 2)
     values = series.values(ACTIVE)
-    assert values == {(ACTIVE, window, tenant): number for window in Resolution for tenant, number in ((A, 30), (B, 0))}
+    assert values == {
+        (ACTIVE, window, tenant): number for window in (MINUTE, HOUR) for tenant, number in ((A, 30), (B, 0))
+    }
     assert series.values(NEW) == {}
     assert series.as_of(ACTIVE) == 1
     assert series.as_of(NEW) is None

@@ -155,3 +155,17 @@ def test_entries_of_the_policy_a_key_and_the_worker() -> None:
     assert "<td>Signature</td><td>verified</td>" in text
     assert "Told by Worker 2; each keeps its own." in text
     assert json.loads(made.as_json())["access"]["entries"] == ["ops", "match[1]"]
+
+
+def test_the_class_of_limits() -> None:
+    bronze = usage(7)
+    bronze = dataclasses.replace(bronze, limit=dataclasses.replace(bronze.limit, limit_class="bronze"))
+    made = own(bronze)
+    [claim] = made.token.grants.alternatives
+    grants = Grants(alternatives=(dataclasses.replace(claim, limit_class="bronze"),))
+    made = dataclasses.replace(made, token=dataclasses.replace(made.token, grants=grants))
+    text = made.as_html().decode()
+    assert "<td>team=&lt;dev&gt;</td><td>-</td><td>bronze</td>" in text
+    assert "<td>tenant 1:5, tokens of class bronze</td>" in text
+    document = json.loads(made.as_json())
+    assert (document["access"]["limits"], document["limits"][0]["class"]) == ("bronze", "bronze")

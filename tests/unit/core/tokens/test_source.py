@@ -158,3 +158,11 @@ def test_a_login_as_a_bearer_token() -> None:
     for headers in ((accept,), (accept, header("a.b.c", b"cookie"), header("Bearer d.e.f"))):
         assert COOKIE.in_header(headers) == headers
     assert TokenSource().in_header((header("a.b.c", b"cookie"),)) == (header("a.b.c", b"cookie"),)
+
+
+def test_a_login_is_a_credential_and_an_empty_header_is_none() -> None:
+    login = header("a.b.c", b"cookie")
+    assert not COOKIE.has_none((login,))
+    assert COOKIE.has_none((header(" "), header("x", b"Accept")))
+    assert not COOKIE.has_none((header("Bearer a.b.c"),))
+    assert TokenSource().has_none((login,))
