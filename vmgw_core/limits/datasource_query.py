@@ -129,8 +129,8 @@ class Snapshot:
 class UsagePlan:
     """The query for a set of limits, and the reading of its results.
 
-    ``labels`` narrow every metric (``-ratelimit.extraLabels``). Limits with labels or a class, and bursts, are left out:
-    no metric measures them.
+    ``labels`` narrow every metric (``-ratelimit.extraLabels``). Limits with labels or a class, and bursts, are left
+    out: no metric measures them.
     """
 
     def __init__(self, limits: Iterable[Limit], *, cluster: bool, labels: Iterable[tuple[str, str]] = ()) -> None:

@@ -76,7 +76,7 @@ OF_ITS_OWN: Final = (
     Kind(
         b'"requestsCount":0',
         re.compile(rb'"(?:requests|queryRequests)Count":\d+'),
-        "How often a metric name of the own tenant was asked for. The oracle itself asks one of the backends more often.",
+        "How often a metric name of the own tenant was asked for. The oracle itself asks one backend more often.",
     ),
     Kind(
         b"127.0.0.1:PORT",

@@ -854,7 +854,7 @@ def test_an_admitted_request_is_told_its_limits_if_the_gateway_tells_them() -> N
     for other in (replace(telling, tells_limits=False), replace(telling, limiter=None)):
         assert admit(cycle(), other).limit_headers() == ()
     assert admit(cycle(target="/vmui/static/x.js"), telling).limit_headers() == ()
-    refused = cycle(token="x")
+    refused = cycle(token="x")  # noqa: S106
     with pytest.raises(Refusal):
         refused.authorize(telling)
     assert refused.limit_headers() == ()
