@@ -23,6 +23,7 @@ from .head import (
     check_head,
     check_request_line,
     find_head,
+    mend,
     skip_empty_lines,
 )
 from .headers import Headers, facts_of, values_of
@@ -60,6 +61,7 @@ __all__ = [
     "find_head",
     "is_form",
     "key_of",
+    "mend",
     "read_form",
     "refusal_response",
     "skip_empty_lines",

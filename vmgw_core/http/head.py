@@ -1,7 +1,8 @@
 """Strict parsing of request heads.
 
 Rules of this file:
-- what two parsers could read differently is refused (RFC 9112, sections 2.2, 3, 5 and 6), never repaired;
+- what two parsers could read differently is refused (RFC 9112, sections 2.2, 3, 5 and 6), never repaired, but for one
+  head of one client (:func:`mend`);
 - only origin-form targets pass (RFC 9112, section 3.2.1): the gateway is not a forward proxy;
 - every check takes linear time, so a hostile head costs no more than a long one.
 """
@@ -47,6 +48,9 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _REQUEST_LINE: Final = re.compile(rb"((?!(?i:CONNECT) )" + _TOKEN + rb") (/[!-\"$-~]*+) HTTP/1\.([01])\r\n")
 # RFC 9112, section 5: no space before the colon, no folding, no control character other than a tab in a value.
 _FIELDS: Final = re.compile(rb"(?:" + _TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+\r\n")
+_BARE_BASIC: Final = re.compile(
+    rb"(\r\nAuthorization:) (Basic [A-Za-z0-9+/]++=*+)\n(?=Content-(?:Type|Encoding): [ -~]*+\r\n)"
+)
 # Zeros before a length and a tab after a value are legal, but parsers differ on them, so they are refused.
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*+(0|[1-9][0-9]{0,17})[ ]*+\r\n")
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*+chunked[ ]*+\r\n")
@@ -138,6 +142,15 @@ def find_head(received: bytes, max_size: int, seen: int = 0) -> int:
             raise MalformedHead("the request head has a bare line feed or a NUL")
         return 0
     return end + len(END_OF_HEAD)
+
+
+def mend(received: bytes) -> bytes:
+    """Return ``received`` with the line break that Netdata (up to 1.37) leaves incomplete after Basic credentials.
+
+    A parser that takes the bare line feed for a part of the value misses the content's type or coding, but neither its
+    length nor another credential. The result has the same length: a space before the credentials is left out.
+    """
+    return _BARE_BASIC.sub(rb"\1\2\r\n", received, count=1)
 
 
 def check_head(head: bytes, limits: HeadLimits = _DEFAULT_LIMITS) -> RequestLine:

@@ -18,8 +18,8 @@ from typing import Final, Protocol, cast
 from vmgw_addons.support import certificate_of
 from vmgw_core.credentials import Certificate
 from vmgw_core.enforcement import Cycle
-from vmgw_core.errors import BadRequest, Refusal, RequestTimeout
-from vmgw_core.http import BodyReader, ChunkedReader, LengthReader, RequestHead, find_head, skip_empty_lines
+from vmgw_core.errors import BadRequest, MalformedHead, Refusal, RequestTimeout
+from vmgw_core.http import BodyReader, ChunkedReader, LengthReader, RequestHead, find_head, mend, skip_empty_lines
 
 from .connection import HeaderLines
 from .exchange import Exchange
@@ -196,6 +196,10 @@ class FastClient(asyncio.Protocol):
             head.certificate = self.certificate
             self._buffer, self._seen = received[end:], 0
             self._begin(head)
+        except MalformedHead as refusal:
+            self._buffer, self._seen = mend(received), 0
+            if self._buffer == received:
+                self._respond_and_close(refusal)
         except Refusal as refusal:
             self._respond_and_close(refusal)
         return True

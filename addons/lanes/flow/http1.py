@@ -29,9 +29,9 @@ from vmgw_addons._mitmproxy import (
     layer,
 )
 from vmgw_addons.state import WireLimits
-from vmgw_core.errors import BackendUnreachable, BadRequest, Refusal
+from vmgw_core.errors import BackendUnreachable, BadRequest, MalformedHead, Refusal
 from vmgw_core.http import ChunkedReader as CoreReader
-from vmgw_core.http import check_head, find_head, refusal_response, skip_empty_lines
+from vmgw_core.http import check_head, find_head, mend, refusal_response, skip_empty_lines
 
 _MAX_CHUNK_LINE: Final = 64 * 1024  # bytes of a chunk's head, and of the trailers, in a backend's response
 _READ_SIZE: Final = 64 * 1024  # bytes of one read in mitmproxy
@@ -95,7 +95,14 @@ class GatewayHttp1Server(_BoundedBodies, Http1Server):
                     return
                 check_head(received[:end], self.limits.head)
             except Refusal as refusal:
-                yield from self.refuse(refusal)
+                mended = mend(received) if isinstance(refusal, MalformedHead) else received
+                if mended == received:
+                    yield from self.refuse(refusal)
+                    return
+                self.buf.maybe_extract_at_most(len(received))
+                self.buf += mended
+                self.seen = 0
+                yield from self.read_headers(event)
                 return
         yield from super().read_headers(event)
 

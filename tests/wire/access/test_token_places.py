@@ -126,7 +126,7 @@ def test_a_header_twice_is_refused(
 def test_a_bare_line_feed_does_not_end_the_header_with_the_token(
     gateway: Gateway, backend: RecordingUpstream, key: SigningKey
 ) -> None:
-    """Netdata 1.37 sends such a head: a proxy before the gateway might read the next header as a part of this one."""
+    """A proxy before the gateway might read the next header as a part of this one. See ``mend`` for the exception."""
     backend.forget()
     credentials = f"Authorization: {basic('vm', key.mint())}\nContent-Length: 0"
     with RawClient(gateway.port) as client:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.support.each import each
 from vmgw_core.errors import HeadTooLarge, MalformedHead
-from vmgw_core.http.head import HeadLimits, RequestHead, check_head, find_head, skip_empty_lines
+from vmgw_core.http.head import HeadLimits, RequestHead, check_head, find_head, mend, skip_empty_lines
 
 HOST = b"Host: gateway\r\n"
 GET = b"GET /api/v1/query HTTP/1.1\r\n"
@@ -393,3 +393,37 @@ def test_a_head_may_come_in_pieces(size: int) -> None:
 def test_who_waits_to_be_told_to_go_on(headers: list[tuple[bytes, bytes]], expected: bool) -> None:
     head = RequestHead(method="POST", target="/", headers=tuple(headers), client="192.0.2.7")
     assert head.awaits_continue is expected
+
+
+# --- the head that Netdata sends -------------------------------------------------------------------------------------
+
+NETDATA = (
+    b"POST /api/put HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YTpi\nContent-Type: a/b\r\nContent-Length: 1\r\n\r\n"
+)
+
+
+def test_the_one_bare_line_feed_that_is_accepted() -> None:
+    mended = mend(NETDATA + b"x")
+    assert len(mended) == len(NETDATA) + 1
+    assert mended.endswith(b"\r\nAuthorization:Basic YTpi\r\nContent-Type: a/b\r\nContent-Length: 1\r\n\r\nx")
+    assert check_head(mended[:-1]).target == "/api/put"
+    assert mend(mended) == mended
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        NETDATA.replace(b"Content-Type", b"Content-Length"),
+        NETDATA.replace(b"Content-Type", b"Transfer-Encoding"),
+        NETDATA.replace(b"Content-Type: a/b", b"Authorization: Basic YTpj"),
+        NETDATA.replace(b"Content-Type: a/b\r\n", b"Content-Type: a/b\n"),
+        NETDATA.replace(b"Basic", b"Bearer"),
+        NETDATA.replace(b"YTpi", b"YT pi"),
+        NETDATA.replace(b"\r\nAuthorization", b"\nAuthorization"),
+        NETDATA.replace(b"YTpi\n", b"YTpi\n "),
+    ],
+)
+def test_other_bare_line_feeds_are_not(head: bytes) -> None:
+    assert mend(head) == head
+    with pytest.raises(MalformedHead):
+        check_head(head)
