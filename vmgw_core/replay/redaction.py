@@ -47,6 +47,7 @@ _TO_URL_ALPHABET: Final = str.maketrans("+/", "-_")
 
 _PASSWORD_IN_URL: Final = re.compile(r"(:/{2}[^/\s:@?#]*+:)[^/\s@]++(?=@)")
 _ARGUMENT: Final = re.compile(r"([?&;])([A-Za-z0-9_.-]{1,64}+)=([^&;\s#\"']++)")  # of a URL within a text
+_URL_ARGUMENT: Final = re.compile(r"([?&])([^=?&;\s#\"']{1,200}+)=([^&;\s#\"']++)")
 _MEMBER: Final = re.compile(r'"([A-Za-z0-9_. -]{1,64}+)"(\s{0,8}+:\s{0,8}+)"((?:[^"\\]|\\.)++)"')
 _CREDENTIAL: Final = re.compile(r"\b((?i:bearer)[ \t]++)([\w.~+/=-]{16,}+)|\b((?i:basic)[ \t]++)([\w+/=-]{6,}+)")
 _CHALLENGES: Final = frozenset((b"www-authenticate", b"proxy-authenticate"))
@@ -69,6 +70,17 @@ def redact_text(text: str) -> str:
     if "=" in text:
         text = _ARGUMENT.sub(_argument, text)
     return _CREDENTIAL.sub(_credential, text) if " " in text or "\t" in text else text
+
+
+def _redact_urls(text: str) -> str:
+    """Redact a text that may repeat the URL of a request: what :func:`redact_text` does, and arguments that are not
+    kept."""
+    return _URL_ARGUMENT.sub(_url_argument, redact_text(text)) if "=" in text else redact_text(text)
+
+
+def _url_argument(match: re.Match[str]) -> str:
+    known = unquote_plus(match[2], "latin-1") in KEPT_ARGUMENTS
+    return match[0] if known else f"{match[1]}{match[2]}={_secret(match[3])}"
 
 
 def _member(match: re.Match[str]) -> str:
@@ -143,7 +155,7 @@ def _redact_header(name: bytes, value: bytes, token_headers: Collection[bytes]) 
         rest = text[len(kept) :]
         text = kept + _secret(rest) if rest.strip() else text
     else:
-        text = redact_text(text)
+        text = _redact_urls(text)
     return text.encode("latin-1")
 
 
@@ -234,7 +246,7 @@ def redact_body(body: bytes, content_type: str, coding: str) -> bytes | None:
 def _redact_content(text: str) -> str | None:
     """Redact JSON, lines of JSON, or any other text. Return None for what looks like JSON and cannot be read."""
     if not text.lstrip(_BLANKS).startswith(("{", "[")):
-        return redact_text(text)
+        return _redact_urls(text)
     lines = text.split("\n")
     for parts in ([text], lines):
         try:
@@ -265,7 +277,7 @@ def _kept(value: object, *, labels: bool) -> object:
         return {name: _kept_member(name, member, labels=labels) for name, member in value.items()}
     if isinstance(value, list):
         return [_kept(item, labels=labels) for item in value]
-    return redact_text(value) if isinstance(value, str) else value
+    return _redact_urls(value) if isinstance(value, str) else value
 
 
 def _kept_member(name: str, value: object, *, labels: bool) -> object:

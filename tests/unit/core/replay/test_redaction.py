@@ -110,7 +110,7 @@ def test_names_of_other_things(name: str) -> None:
         ("X-Original", "Basic dXNlcjpwYXNz", f"Basic {MARKER}"),
         ("X-Original", "Bearer 0123456789abcdef0123", f"Bearer {MARKER}"),
         ("Referer", "http://g/d?x=1", MARKER),
-        ("Location", f"http://g/d?token=abc&x=1&jwt={TOKEN}#p", f"http://g/d?token={MARKER}&x=1&jwt={KEPT}#p"),
+        ("Location", f"http://g/d?token=abc&x=1&jwt={TOKEN}#p", f"http://g/d?token={MARKER}&x={MARKER}&jwt={KEPT}#p"),
         ("Location", "https://user:pa%20ss@host/", f"https://user:{MARKER}@host/"),
     ],
 )
@@ -128,7 +128,7 @@ def test_the_tokens_header_is_a_secret_whatever_its_name() -> None:
     [
         "text/plain; q=0.5", "vmagent/1.2.3", "10.0.0.1, 10.0.0.2", "W/\"abc\"", "keyJoinKeyJoinKeyJoin.foo.bar",
         'Bearer realm="x", error="invalid_token"', "eyJhbGciOiJFUzI1NiJ9.no-third-segment", "e30e30e30e30e30.a.b",
-        keys.b64(b"{not json at all}") + ".a.b", keys.b64(b'["a list, really"]') + ".a.b", "http://host:80/a?b=c",
+        keys.b64(b"{not json at all}") + ".a.b", keys.b64(b'["a list, really"]') + ".a.b", "http://host:80/a?query=c",
     ],
 )  # fmt: skip
 def test_what_is_no_secret_stays(value: str) -> None:
@@ -379,3 +379,16 @@ def test_a_challenge_is_no_secret() -> None:
 )
 def test_secrets_within_a_text(text: str, redacted: str) -> None:
     assert redact_text(text) == redacted
+
+
+@pytest.mark.parametrize("name", ["passwords", "otp", "pw", "p%77", "a[]", "x y"])
+def test_a_url_in_a_response_keeps_no_value_of_an_unlisted_name(name: str) -> None:
+    url = f"/api/v1/query?query=up&{name.replace(' ', '+')}=hunter2&start=5"
+    kept = url.replace("hunter2", MARKER)
+    for content_type, body in (
+        ("text/plain", f"cannot handle {url}: no"),
+        ("application/json", f'{{"error": "in {url}"}}'),
+    ):
+        redacted = redact_body(body.encode(), content_type, "")
+        assert redacted is not None
+        assert kept.encode() in redacted
