@@ -220,10 +220,10 @@ def test_options_without_effect(with_options: With) -> None:
 def test_lines_of_mitmdump_show_the_host_and_the_reason(with_options: With) -> None:
     gateway = with_options.start("--set", "flow_detail=1")
     client = Client(with_options.port, token=with_options.token)
-    answer = client.get("/api/v1/series/count", headers={"Host": "metrics.example.com"})
+    answer = client.get("/vmalert/groups", headers={"Host": "metrics.example.com"})
     assert answer.status == 403
     gateway.wait_for_log("refused, filters_ignored: this page cannot be limited to labels and filters")
-    gateway.wait_for_log("GET http://metrics.example.com/api/v1/series/count")
+    gateway.wait_for_log("GET http://metrics.example.com/vmalert/groups")
     assert with_options.ask().status == 200
     backend = with_options.upstream.url
     gateway.wait_for_log(rf"GET {backend}/api/v1/query")

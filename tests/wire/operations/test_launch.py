@@ -202,7 +202,7 @@ WRONG_TYPES = [
     ("vmgw_enable_auth: sure", "flag -enable.auth (option vmgw_enable_auth): expected true or false"),
     ("vmgw_enable_auth: 1", "expected true or false, got a value of type int"),
     ("vmgw_read_url: 5", "expected a list of strings, got a value of type int"),
-    ("vmgw_read_url: [5]", "expected a list of strings, got a value of type list"),
+    ("vmgw_read_url: [5]", "expected a list of strings, one is of type int"),
     ("vmgw_http_max_headers: many", "expected an integer such as 10"),
     ("vmgw_http_max_headers: true", "expected an integer such as 10, got a value of type bool"),
     ("vmgw_http_max_headers:", "expected an integer such as 10, got a value of type NoneType"),

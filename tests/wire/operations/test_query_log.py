@@ -132,7 +132,7 @@ def test_a_capture_beside_it_changes_nothing(
     (line,) = logged(gateway, file, 1)
     assert (line["bytes"], line["seriesFetched"]) == (len(ANSWER), 7)
     assert gateway.metric("vmgateway_tenant_sent_bytes_total", tenant="1:5") == len(ANSWER)
-    assert gateway.metric("vmgateway_captured_flows_total") == 1
+    gateway.wait_until(lambda: gateway.metric("vmgateway_captured_flows_total") == 1, what="has captured")
 
 
 @LANES
