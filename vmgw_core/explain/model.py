@@ -15,7 +15,7 @@ from functools import reduce
 from operator import or_
 
 from vmgw_core.base import tenant_name
-from vmgw_core.limits.model import Usage, label_text
+from vmgw_core.limits.model import Usage
 from vmgw_core.routing import Match
 from vmgw_core.tokens import AccessMode, VerificationKey, VMAccessClaim
 
@@ -205,7 +205,7 @@ class Explanation:
                 "url": self.url_arguments and self.url_arguments.as_json(),
                 "form": self.form_arguments and self.form_arguments.as_json(),
             },
-            "limits": None if self.limits is None else [_limit(limit) for limit in self.limits],
+            "limits": None if self.limits is None else [usage.as_json() for usage in self.limits],
             "upstream": self.upstream and self.upstream.as_json(),
             "response": {"filtered": self.filtered, "shown": self.answer or None},
         }
@@ -260,18 +260,6 @@ def access_as_json(
 def mode_words(*modes: AccessMode) -> str:
     """Return the modes together as a word."""
     return {AccessMode.READ: "read", AccessMode.WRITE: "write"}.get(reduce(or_, modes), "full")
-
-
-def _limit(usage: Usage) -> dict[str, object]:
-    limit = usage.limit
-    return {
-        "type": limit.type.value,
-        "resolution": limit.resolution.value,
-        "scope": limit.scope(usage.tenant) + (label_text(limit.labels) if limit.labels else ""),
-        **({"class": limit.limit_class} if limit.limit_class else {}),
-        "value": limit.value,
-        "used": usage.usage,
-    }
 
 
 def _lists(pairs: Sequence[Pair]) -> list[list[str]]:

@@ -128,3 +128,15 @@ class Usage:
     """The name of the counter, the same in every replica: ``queries/minute/1:5``."""
     over: bool = False
     """Whether it is told because a limit that only observes was exceeded."""
+
+    def as_json(self) -> dict[str, object]:
+        """Return the limit and its usage as plain data."""
+        limit = self.limit
+        return {
+            "type": limit.type.value,
+            "resolution": limit.resolution.value,
+            "scope": limit.scope(self.tenant) + (label_text(limit.labels) if limit.labels else ""),
+            **({"class": limit.limit_class} if limit.limit_class else {}),
+            "value": limit.value,
+            "used": self.usage,
+        }

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vmgw_core.explain import access_as_json, moment
-from vmgw_core.limits.model import Usage, label_text
+from vmgw_core.limits.model import Usage
 from vmgw_core.tokens import Token, VMAccessClaim
 
 from .decisions import Decision
@@ -109,12 +109,4 @@ def _claim_row(claim: VMAccessClaim) -> tuple[str | None, ...]:
 
 
 def _limit(usage: Usage) -> dict[str, object]:
-    limit = usage.limit
-    return {
-        "type": limit.type.value,
-        "resolution": limit.resolution.value,
-        "scope": limit.scope(usage.tenant) + (label_text(limit.labels) if limit.labels else ""),
-        **({"class": limit.limit_class} if limit.limit_class else {}),
-        "value": limit.value,
-        "used": None if limit.total else usage.usage,
-    }
+    return usage.as_json() | ({"used": None} if usage.limit.total else {})
