@@ -23,7 +23,7 @@ from vmgw_addons.observability import (
     WorkerMetrics,
 )
 from vmgw_addons.process import Configuration, Lifecycle
-from vmgw_addons.sources import KeyRefresh, LimitsReload, PasswordChecks, UsageExchange, UsageRefresh
+from vmgw_addons.sources import KeyRefresh, LimitsReload, PasswordChecks, StateFileEnd, UsageExchange, UsageRefresh
 from vmgw_addons.state import CaptureStatus, Cycles, InForce, Process, Reloads
 from vmgw_addons.steps import (
     AccessControl,
@@ -97,6 +97,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
         QueryLogging(in_force),
         PushMetrics(in_force, background, telemetry, workers),
         Capture(in_force, cycles, capture, services.tap_with),
+        StateFileEnd(in_force),
         Decisions(cycles, ConnectionSeal(connections)),  # after all that set how a body streams
         listener,  # last: everything else is running when a client connects
     ]

@@ -16,7 +16,7 @@ from vmgw_addons.capture import check_capture
 from vmgw_addons.observability import AccessLog, QueryLog, check_query_log
 from vmgw_addons.outgoing import build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
-from vmgw_addons.sources import build_exchange, limit_file, read_in_thread
+from vmgw_addons.sources import build_exchange, build_state_file, limit_file, read_in_thread
 from vmgw_addons.state import Configured, InForce, PageAccess, Process, Reloads, describe_keys, header_edit
 from vmgw_addons.support import LogStyle, Secret, certificate_end, in_thread, set_up_logging_beside
 from vmgw_core.backends import Concurrency
@@ -186,6 +186,7 @@ class Configuration:
             query_log=self.query_log(settings, style),
             datasource=build_datasource(settings, before.settings, before.datasource),
             exchange=build_exchange(settings, before.settings, before.exchange),
+            state_file=build_state_file(settings, before.state_file),
             login_secret=(
                 Secret("login.clientSecret", settings.login_client_secret, before.outages)
                 if settings.login_oidc_issuer

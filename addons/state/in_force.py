@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from vmgw_addons.outgoing import Datasource, UpstreamTLS
-from vmgw_addons.support import Outages, Secret
+from vmgw_addons.support import Outages, Secret, StateFile
 from vmgw_core.backends import BackendGroup, Concurrency, Member
 from vmgw_core.configuration import Settings
 from vmgw_core.enforcement import Gateway, Policy
@@ -44,6 +44,8 @@ class Configured:
     """Stays the same object over reloads."""
     datasource: Datasource | None = None
     exchange: Exchange | None = None
+    state_file: StateFile | None = None
+    """Stays the same object over reloads."""
     login_secret: Secret | None = None
     """The client's secret at the identity provider; None without a login."""
     outages: Outages = field(default_factory=Outages)

@@ -223,6 +223,9 @@ class Settings:
         "one datasource is meant.")
     ratelimit_refresh_interval: float = _flag("ratelimit.refreshInterval", DURATION, "5s",
         "How often usage is asked for at -datasource.url.", least="100ms")
+    ratelimit_state_file: str = _flag("ratelimit.stateFile", STRING, "",
+        "File that keeps counts over a restart: an SQLite database, made if it is not there. All -workers share it. By "
+        "default there is none, and a restart begins without counts. See docs/limits.md.")
     ratelimit_storage: str = _flag("ratelimit.storage", STRING, "",
         "Where replicas exchange their counts: redis://host:6379/0, or rediss:// for TLS. Without it each replica "
         "counts for itself.", secret=True)
