@@ -9,7 +9,9 @@ from vmgw_addons.support import StateFile
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError
 
-TABLES: Final[tuple[str, ...]] = ()
+from . import usage_table
+
+TABLES: Final[tuple[str, ...]] = (usage_table.TABLE,)
 """What makes the tables that are not there yet."""
 
 

@@ -16,6 +16,7 @@ from vmgw_core.errors import BackendFailure
 from vmgw_core.http import HeaderEdit
 from vmgw_core.limits import Limiter
 from vmgw_core.tokens import KeyRing
+from vmgw_core.usage import Accounting
 
 from .exchange import Exchange
 from .page_access import PageAccess
@@ -44,6 +45,9 @@ class Configured:
     """Stays the same object over reloads."""
     datasource: Datasource | None = None
     exchange: Exchange | None = None
+    usage_log: ResponseLog | None = None
+    accounting: Accounting | None = None
+    """What the usage log counts with. Stays the same object over reloads, also if the log is switched off."""
     state_file: StateFile | None = None
     """Stays the same object over reloads."""
     login_secret: Secret | None = None
@@ -52,6 +56,8 @@ class Configured:
     """Stays the same object over reloads."""
     request_logs: tuple[RequestLog, ...] = field(init=False)
     """All logs that are told of each request."""
+    response_log: ResponseLog | None = field(init=False)
+    """The log that is told of each response; one is enough, since they want the same of it."""
     limits: WireLimits = field(init=False)
     gateway: Gateway | None = field(init=False)
     """What decides on the next request; None without a policy."""
@@ -69,10 +75,12 @@ class Configured:
                 backend_result=self.note_backend,
                 ask=None if self.exchange is None else self.exchange.accounts.ask,
                 tells_limits=self.settings.ratelimit_headers,
+                reports_rows=self.usage_log is not None,
             )
         object.__setattr__(self, "gateway", gateway)
-        logs = tuple(log for log in (self.access_log, self.query_log) if log is not None)
+        logs = tuple(log for log in (self.access_log, self.query_log, self.usage_log) if log is not None)
         object.__setattr__(self, "request_logs", logs)
+        object.__setattr__(self, "response_log", self.query_log or self.usage_log)
         object.__setattr__(self, "limits", WireLimits.of(self.settings))
 
     @property

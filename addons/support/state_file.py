@@ -80,7 +80,18 @@ class StateFile:
         """
         if self._database is None:
             await self.write(lambda database: None)  # make the tables
-        return await self._reader.call(lambda: self._read(work))
+        return await self._reader.call(lambda: self.read_now(work))
+
+    def read_now(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do what :meth:`read` does, in this thread. Makes nothing that is not there."""
+        try:
+            with closing(self._connect(make=False)) as database:
+                _verify(database)
+                database.execute("PRAGMA query_only = ON")
+                database.execute("BEGIN")
+                return work(database)
+        except (OSError, sqlite3.Error, StateError) as error:
+            raise self._error(error) from None
 
     async def close(self) -> None:
         """Close the file, after what is being written."""
@@ -102,15 +113,6 @@ class StateFile:
             return result
         except (OSError, sqlite3.Error, StateError) as error:
             self._close()
-            raise self._error(error) from None
-
-    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            with closing(self._connect(make=False)) as database:
-                database.execute("PRAGMA query_only = ON")
-                database.execute("BEGIN")
-                return work(database)
-        except (OSError, sqlite3.Error) as error:
             raise self._error(error) from None
 
     def _current(self) -> sqlite3.Connection:

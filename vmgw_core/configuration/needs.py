@@ -59,13 +59,15 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     **_all("response.maxFilterBytes", "read.url"),
     **_all("maxQueueDuration", "maxConcurrentRequests", "maxConcurrentPerTenant"),
     **_all(
-        "ratelimit.config ratelimit.configCheckInterval ratelimit.maxTenants ratelimit.stateFile ratelimit.storage "
-        "datasource.url",
+        "ratelimit.config ratelimit.configCheckInterval ratelimit.maxTenants ratelimit.storage datasource.url",
         "enable.rateLimit",
     ),
+    **_all("ratelimit.stateFile", "enable.rateLimit", "usage.retention"),
+    **_all("usage.retention", "ratelimit.stateFile"),
+    **_all("usage.maxSubjects", "usage.retention"),
     **_all("ratelimit.failClosed ratelimit.extraLabels ratelimit.refreshInterval", "datasource.url"),
     **_all("ratelimit.maxUsageAge", "ratelimit.failClosed"),
-    **_all("ratelimit.maxDecodedSize", "write.checkLabelNames", "enable.rateLimit"),
+    **_all("ratelimit.maxDecodedSize", "write.checkLabelNames", "enable.rateLimit", "usage.retention"),
     **_all("ratelimit.refuseOversized ratelimit.headers", "enable.rateLimit"),
     **_all("ratelimit.storageKeyPrefix", "ratelimit.storage"),
     **_all(
