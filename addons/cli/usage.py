@@ -31,15 +31,15 @@ Examples:
 
 Options:
   --from=TIME          begin at this time (UTC): 2026-01-31, 2026-01, or
-                       2026-01-31T12:00:00Z. By default the report is of the last
-                       day (by hour), 31 days (by day) or year (by month)
+                       2026-01-31T12:00:00Z. By default the report is of the
+                       last day (by hour), 31 days (by day) or year (by month)
   --to=TIME            end at this time, which is not included (default now)
   --by=PERIOD          sum up by hour, day or month, in UTC (default day)
   --tenant=TENANT      only this tenant, such as 1:5
   --subject=SUBJECT    only this subject
   --format=FORMAT      text (the default: a table), csv or json
-  --url=URL            ask the gateway at this address. It needs -flagsAuthKey or
-                       -httpAuth.username there
+  --url=URL            ask the gateway at this address. It needs -flagsAuthKey
+                       or -httpAuth.username there
   --auth-key-file=FILE a file with the gateway's -flagsAuthKey, or set
                        VMGATEWAY_AUTH_KEY. Those of -httpAuth.* go into URL
 
