@@ -289,7 +289,9 @@ class Cycle:
         gateway, grant = self._admitted()
         limiter = gateway.limiter
         if limiter is not None and not grant.route.is_file:
-            question = limiter.admit(grant.subject, grant.route.access, now, self.head.client)
+            size = self.head.content_length if limiter.counts_late else None
+            self.wants_series = limiter.counts_series and grant.route.evaluates
+            question = limiter.admit(grant.subject, grant.route.access, now, self.head.client, size)
             if question is not None and not self._ask(question, waiter):
                 self.state = State.COUNTING
                 return False
