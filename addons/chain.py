@@ -10,6 +10,7 @@ from vmgw_addons.lanes.flow.upstreams import gate
 from vmgw_addons.listener import Listener
 from vmgw_addons.login import LoginPages
 from vmgw_addons.observability import (
+    USAGE,
     AccessLogging,
     BackendMetrics,
     ConcurrencyMetrics,
@@ -19,11 +20,12 @@ from vmgw_addons.observability import (
     StateMetrics,
     StatusPages,
     Telemetry,
+    UsageReport,
     WorkerCalls,
     WorkerMetrics,
 )
 from vmgw_addons.process import Configuration, Lifecycle
-from vmgw_addons.sources import KeyRefresh, LimitsReload, PasswordChecks, UsageExchange, UsageRefresh
+from vmgw_addons.sources import KeyRefresh, LimitsReload, PasswordChecks, StateFileEnd, UsageExchange, UsageRefresh
 from vmgw_addons.state import CaptureStatus, Cycles, InForce, Process, Reloads
 from vmgw_addons.steps import (
     AccessControl,
@@ -60,6 +62,8 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
     calls = WorkerCalls(in_force, process.worker)
     workers = WorkerMetrics(calls, telemetry)
     pages = StatusPages(in_force, process, background, cycles, telemetry, workers)
+    usage = UsageReport(in_force, background)
+    pages.guarded[USAGE] = ("flagsAuthKey", usage.page)
     pages.login = LoginPages(in_force, background, keys)
     services = Services(in_force, process, background, pages, access_control, telemetry)
     fast = FastLane(services)
@@ -97,6 +101,8 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
         QueryLogging(in_force),
         PushMetrics(in_force, background, telemetry, workers),
         Capture(in_force, cycles, capture, services.tap_with),
+        usage,
+        StateFileEnd(in_force),
         Decisions(cycles, ConnectionSeal(connections)),  # after all that set how a body streams
         listener,  # last: everything else is running when a client connects
     ]

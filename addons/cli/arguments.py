@@ -107,5 +107,17 @@ def find_token(arguments: Arguments, environ: Mapping[str, str]) -> str | None:
     return text[7:].strip() if text[:7].lower() == "bearer " else text
 
 
+def find_auth_key(arguments: Arguments, environ: Mapping[str, str]) -> str:
+    """Find the key of a running gateway's pages in ``--auth-key-file`` or the environment; empty if there is none.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    path = arguments.last("auth-key-file")
+    return environ.get(KEY_VARIABLE, "") if path is None else read_file("--auth-key-file", path).decode().strip()
+
+
 TOKEN_VARIABLE = "VMGATEWAY_TOKEN"  # noqa: S105
 """The environment variable for the token, which keeps it out of the list of processes."""
+KEY_VARIABLE = "VMGATEWAY_AUTH_KEY"
+"""The environment variable for the value of ``-flagsAuthKey``."""

@@ -32,7 +32,7 @@ from vmgw_core.explain import (
 )
 from vmgw_core.explain.remote import QUESTION, Question
 
-from .arguments import Arguments, find_token, read_arguments, read_file
+from .arguments import Arguments, find_auth_key, find_token, read_arguments
 from .policy import make_policy, with_defaults
 
 HELP = """\
@@ -84,7 +84,6 @@ is not valid.
 _VALUES = (
     "token", "token-file", "H", "header", "d", "data", "time", "jwks-file", "url", "auth-key-file",
 )  # fmt: skip
-_KEY_VARIABLE = "VMGATEWAY_AUTH_KEY"
 _CURL = re.compile(r"(?:\s*#[^\n]*\n)*\s*(?:\$ )?(?=(?:\S*/)?curl(?:\s|\Z))")
 _FOR_CMD = re.compile(r"\s*(?:curl|\S*curl\.exe)\s(?:.*\^\s*(?:\n|\Z)|(?:-\S+\s+)*\^\")")
 _OTHER_COPIES = re.compile(r"\s*(?:(?:await )?fetch\(|Invoke-WebRequest\b|\$session\b)")
@@ -137,8 +136,7 @@ def ask_gateway(given: Arguments, environ: Mapping[str, str], url: str) -> int:
     time_text = given.last("time")
     at = None if time_text is None else read_time(time_text)
     token = find_token(given, environ)
-    path = given.last("auth-key-file")
-    key = environ.get(_KEY_VARIABLE, "") if path is None else read_file("--auth-key-file", path).decode().strip()
+    key = find_auth_key(given, environ)
     address = url.rstrip("/") + EXPLAIN + ("?authKey=" + quote(key, safe="") if key else "")
     answers = []
     for request in read_requests(given, environ):

@@ -37,6 +37,7 @@ _COMMANDS = {
     "policy": "Test what an access policy grants to the claims of a token.",
     "replay": "Replay captured requests: what would another policy change?",
     "token": "Make, decode and verify tokens for development.",
+    "usage": "Show who used what, by hour, day or month.",
 }
 """Sub-commands."""
 _MODULES = {"policy": "policy_command"}
@@ -45,8 +46,8 @@ _USAGE = """\
 vmgateway needs at least a backend, and a key to verify tokens with:
   vmgateway -enable.auth -auth.publicKeyFiles=public.pem \\
     -read.url=http://localhost:8428 -write.url=http://localhost:8428
-vmgateway -help lists all flags. vmgateway credentials, explain, policy, replay
-and token -help tell about the other commands.
+vmgateway -help lists all flags. vmgateway credentials, explain, policy, replay,
+token and usage -help tell about the other commands.
 """
 
 

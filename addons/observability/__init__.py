@@ -10,11 +10,13 @@ from .push_metrics import PushMetrics, PushTarget
 from .query_log import QueryLog, QueryLogging, check_query_log
 from .state_pages import ME
 from .status_pages import StatusPages
+from .usage_log import USAGE, UsageLog, UsageReport
 from .worker_calls import WorkerCalls
 from .worker_metrics import WorkerMetrics
 
 __all__ = [
     "ME",
+    "USAGE",
     "AccessLog",
     "AccessLogging",
     "BackendMetrics",
@@ -27,6 +29,8 @@ __all__ = [
     "StateMetrics",
     "StatusPages",
     "Telemetry",
+    "UsageLog",
+    "UsageReport",
     "WorkerCalls",
     "WorkerMetrics",
     "check_query_log",

@@ -17,7 +17,7 @@ from vmgw_core.base import tenant_name
 from vmgw_core.configuration import Settings
 from vmgw_core.enforcement import Cycle, Query, reads_data
 from vmgw_core.errors import ConfigurationError
-from vmgw_core.http import Headers, SeriesFetched
+from vmgw_core.http import Headers
 from vmgw_core.tokens import Token
 
 from .access_log import LONGEST, parties, tenant_of
@@ -56,8 +56,7 @@ class QueryLog:
 
     def watch(self, cycle: Cycle, status: int, headers: Headers) -> None:
         """Let the cycle read the number of series from the response that begins with this head."""
-        if cycle.grant is not None and cycle.grant.route.evaluates:
-            cycle.series = SeriesFetched.of(status, headers)
+        cycle.watch(status, headers)
 
     def finished(self, cycle: Cycle, status: int | None, sent: int) -> None:
         """Log a request that has ended; see ``RequestLog``."""

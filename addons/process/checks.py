@@ -13,7 +13,7 @@ from vmgw_addons.listener import ListenerTLS, parse_listen_address
 from vmgw_addons.observability import PushTarget, check_query_log
 from vmgw_addons.outgoing import build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
-from vmgw_addons.sources import build_exchange, limit_file
+from vmgw_addons.sources import build_exchange, build_state_file, limit_file
 from vmgw_addons.state import PageAccess, header_edit
 from vmgw_addons.support import LogStyle
 from vmgw_core.base import quoted
@@ -41,6 +41,9 @@ def check(settings: Settings) -> None:
     check_limit_classes(policy, limit_file.load(settings) if settings.enable_rate_limit else None)
     build_datasource(settings)
     build_exchange(settings)
+    state_file = build_state_file(settings)
+    if state_file is not None:
+        state_file.check()
     check_needs(settings)  # last: a value that is not valid is told first
 
 

@@ -13,10 +13,10 @@ from mitmproxy.exceptions import OptionsError
 
 from vmgw_addons._mitmproxy import keep_script
 from vmgw_addons.capture import check_capture
-from vmgw_addons.observability import AccessLog, QueryLog, check_query_log
+from vmgw_addons.observability import AccessLog, QueryLog, UsageLog, check_query_log
 from vmgw_addons.outgoing import build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
-from vmgw_addons.sources import build_exchange, limit_file, read_in_thread
+from vmgw_addons.sources import build_exchange, build_state_file, limit_file, read_in_thread
 from vmgw_addons.state import Configured, InForce, PageAccess, Process, Reloads, describe_keys, header_edit
 from vmgw_addons.support import LogStyle, Secret, certificate_end, in_thread, set_up_logging_beside
 from vmgw_core.backends import Concurrency
@@ -24,6 +24,7 @@ from vmgw_core.configuration import FLAGS, Settings, check_given, check_needs, o
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Limit
 from vmgw_core.tokens import VerificationKey
+from vmgw_core.usage import Accounting
 
 from .checks import check, fail_start
 from .lane_choice import why_flows
@@ -175,6 +176,7 @@ class Configuration:
         if limits is None and settings.enable_rate_limit:
             limits = limit_file.load(settings)
         check_limit_classes(policy, limits)
+        accounting = before.accounting or (Accounting() if settings.usage_retention else None)
         configured = Configured(
             settings=settings,
             policy=policy,
@@ -184,8 +186,13 @@ class Configuration:
             header_edit=header_edit(settings),
             access_log=AccessLog(self.in_force, style, self.process.log) if settings.access_log else None,
             query_log=self.query_log(settings, style),
+            usage_log=None
+            if accounting is None or not settings.usage_retention
+            else UsageLog(self.in_force, accounting),
+            accounting=accounting,
             datasource=build_datasource(settings, before.settings, before.datasource),
             exchange=build_exchange(settings, before.settings, before.exchange),
+            state_file=build_state_file(settings, before.state_file),
             login_secret=(
                 Secret("login.clientSecret", settings.login_client_secret, before.outages)
                 if settings.login_oidc_issuer
@@ -215,6 +222,8 @@ class Configuration:
         if concurrency is None and (total or of_tenant):
             concurrency = Concurrency(total, of_tenant)
         limiter = limiter_for(settings, found.limits, before.limiter)
+        if found.configured.accounting is not None:
+            found.configured.accounting.most = settings.usage_max_subjects
         self.in_force.configured = replace(found.configured, keyring=keyring, limiter=limiter, concurrency=concurrency)
         self.in_force.certificate_ends.update(found.certificate_ends)
         self.in_force.use_keys()

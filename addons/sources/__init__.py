@@ -6,6 +6,7 @@ No request waits for any of it, but for the accounts of limits that processes sh
 from __future__ import annotations
 
 from .file_exchange import FileExchange
+from .kept_state import StateFileEnd, build_state_file
 from .keys import KeyRefresh
 from .limit_reload import LimitsReload, read_in_thread
 from .passwords import PasswordChecks
@@ -17,8 +18,10 @@ __all__ = [
     "KeyRefresh",
     "LimitsReload",
     "PasswordChecks",
+    "StateFileEnd",
     "UsageExchange",
     "UsageRefresh",
     "build_exchange",
+    "build_state_file",
     "read_in_thread",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from vmgw_addons.outgoing import Datasource, UpstreamTLS
-from vmgw_addons.support import Outages, Secret
+from vmgw_addons.support import Outages, Secret, StateFile
 from vmgw_core.backends import BackendGroup, Concurrency, Member
 from vmgw_core.configuration import Settings
 from vmgw_core.enforcement import Gateway, Policy
@@ -16,6 +16,7 @@ from vmgw_core.errors import BackendFailure
 from vmgw_core.http import HeaderEdit
 from vmgw_core.limits import Limiter
 from vmgw_core.tokens import KeyRing
+from vmgw_core.usage import Accounting
 
 from .exchange import Exchange
 from .page_access import PageAccess
@@ -44,12 +45,19 @@ class Configured:
     """Stays the same object over reloads."""
     datasource: Datasource | None = None
     exchange: Exchange | None = None
+    usage_log: ResponseLog | None = None
+    accounting: Accounting | None = None
+    """What the usage log counts with. Stays the same object over reloads, also if the log is switched off."""
+    state_file: StateFile | None = None
+    """Stays the same object over reloads."""
     login_secret: Secret | None = None
     """The client's secret at the identity provider; None without a login."""
     outages: Outages = field(default_factory=Outages)
     """Stays the same object over reloads."""
     request_logs: tuple[RequestLog, ...] = field(init=False)
     """All logs that are told of each request."""
+    response_log: ResponseLog | None = field(init=False)
+    """The log that is told of each response; one is enough, since they want the same of it."""
     limits: WireLimits = field(init=False)
     gateway: Gateway | None = field(init=False)
     """What decides on the next request; None without a policy."""
@@ -67,10 +75,12 @@ class Configured:
                 backend_result=self.note_backend,
                 ask=None if self.exchange is None else self.exchange.accounts.ask,
                 tells_limits=self.settings.ratelimit_headers,
+                reports_rows=self.usage_log is not None,
             )
         object.__setattr__(self, "gateway", gateway)
-        logs = tuple(log for log in (self.access_log, self.query_log) if log is not None)
+        logs = tuple(log for log in (self.access_log, self.query_log, self.usage_log) if log is not None)
         object.__setattr__(self, "request_logs", logs)
+        object.__setattr__(self, "response_log", self.query_log or self.usage_log)
         object.__setattr__(self, "limits", WireLimits.of(self.settings))
 
     @property

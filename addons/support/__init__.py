@@ -10,6 +10,7 @@ from .log_format import LogStyle, logging_in_thread, set_up_logging, set_up_logg
 from .outages import Outage, Outages
 from .peer import certificate_of
 from .secrets import Secret
+from .state_file import StateError, StateFile
 from .tasks import Background, OneThread, in_thread
 from .thread_writer import ThreadWriter
 
@@ -21,6 +22,8 @@ __all__ = [
     "Outage",
     "Outages",
     "Secret",
+    "StateError",
+    "StateFile",
     "ThreadWriter",
     "certificate_end",
     "certificate_of",

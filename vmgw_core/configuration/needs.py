@@ -62,9 +62,12 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
         "ratelimit.config ratelimit.configCheckInterval ratelimit.maxTenants ratelimit.storage datasource.url",
         "enable.rateLimit",
     ),
+    **_all("ratelimit.stateFile", "enable.rateLimit", "usage.retention"),
+    **_all("usage.retention", "ratelimit.stateFile"),
+    **_all("usage.maxSubjects", "usage.retention"),
     **_all("ratelimit.failClosed ratelimit.extraLabels ratelimit.refreshInterval", "datasource.url"),
     **_all("ratelimit.maxUsageAge", "ratelimit.failClosed"),
-    **_all("ratelimit.maxDecodedSize", "write.checkLabelNames", "enable.rateLimit"),
+    **_all("ratelimit.maxDecodedSize", "write.checkLabelNames", "enable.rateLimit", "usage.retention"),
     **_all("ratelimit.refuseOversized ratelimit.headers", "enable.rateLimit"),
     **_all("ratelimit.storageKeyPrefix", "ratelimit.storage"),
     **_all(
@@ -110,10 +113,10 @@ NEVER_EMPTY: Final = frozenset(
     _all(
         "auth.publicKeyFiles auth.publicKeys auth.jwksEndpoints auth.oidcDiscoveryEndpoints auth.issuer auth.audience "
         "auth.requiredClaims auth.tlsCAFile read.tlsCAFile write.tlsCAFile datasource.tlsCAFile ratelimit.config "
-        "ratelimit.storage tlsCipherSuites tlsMinVersion mtlsCAFile http.header.hsts http.header.csp "
-        "http.header.frameOptions httpAuth.username httpAuth.password metricsAuthKey reloadAuthKey flagsAuthKey "
-        "login.oidcIssuer login.url login.clientID login.clientSecret login.cookieKeyFile login.scopes pprofAuthKey "
-        "capture.filter"
+        "ratelimit.stateFile ratelimit.storage tlsCipherSuites tlsMinVersion mtlsCAFile http.header.hsts "
+        "http.header.csp http.header.frameOptions httpAuth.username httpAuth.password metricsAuthKey reloadAuthKey "
+        "flagsAuthKey login.oidcIssuer login.url login.clientID login.clientSecret login.cookieKeyFile login.scopes "
+        "pprofAuthKey capture.filter"
     )
 )
 """Flags whose empty value would switch a check off."""

@@ -223,6 +223,9 @@ class Settings:
         "one datasource is meant.")
     ratelimit_refresh_interval: float = _flag("ratelimit.refreshInterval", DURATION, "5s",
         "How often usage is asked for at -datasource.url.", least="100ms")
+    ratelimit_state_file: str = _flag("ratelimit.stateFile", STRING, "",
+        "File that keeps counts over a restart: an SQLite database, made if it is not there. All -workers share it. By "
+        "default there is none, and a restart begins without counts. See docs/limits.md.")
     ratelimit_storage: str = _flag("ratelimit.storage", STRING, "",
         "Where replicas exchange their counts: redis://host:6379/0, or rediss:// for TLS. Without it each replica "
         "counts for itself.", secret=True)
@@ -358,14 +361,14 @@ class Settings:
         "Remove the Access-Control-* headers from all responses, so that no page of another origin can read them.")
 
     http_auth_username: str = _flag("httpAuth.username", STRING, "",
-        "User name for /metrics, /flags, /-/status and /debug/pprof (Basic auth). Empty: they are "
+        "User name for /metrics, /flags, /-/status, /-/usage and /debug/pprof (Basic auth). Empty: they are "
         "open.", group="Own pages")
     http_auth_password: str = _flag("httpAuth.password", STRING, "",
         "Password for -httpAuth.username. "
         f"{_FROM_FILE}", secret=True)
     metrics_auth_key: str = _key("metricsAuthKey", "/metrics")
     reload_auth_key: str = _key("reloadAuthKey", "/-/reload")
-    flags_auth_key: str = _key("flagsAuthKey", "/flags, /-/status and /-/explain")
+    flags_auth_key: str = _key("flagsAuthKey", "/flags, /-/status, /-/usage and /-/explain")
     pprof_auth_key: str = _key("pprofAuthKey", "/debug/pprof")
 
     metrics_max_tenants: int = _flag("metrics.maxTenants", INT, "1000",
@@ -391,6 +394,12 @@ class Settings:
         "stdout or stderr. A file that is renamed or removed is begun anew.")
     query_log_min_duration: float = _flag("queryLog.minDuration", DURATION, "0s",
         "Log only reads that took at least as long.", least="0s")
+    usage_retention: float = _flag("usage.retention", DURATION, "0s",
+        "How long the usage report is kept in -ratelimit.stateFile, such as 400d: who used what, by hour, tenant and "
+        "subject. It is at /-/usage. Zero: there is none. See docs/usage.md.", least="0s")
+    usage_max_subjects: int = _flag("usage.maxSubjects", INT, "1000",
+        "How many pairs of tenant and subject the usage report counts apart in an hour, in each process. The rest is "
+        "counted together.", least="1")
     logger_format: str = _flag("loggerFormat", STRING, "default", "How log lines look: default, or json.")
     logger_level: str = _flag("loggerLevel", STRING, "INFO",
         "The least level logged: INFO, WARN, ERROR, FATAL or PANIC. The access log does not depend on it.")

@@ -120,6 +120,8 @@ class Gateway:
     """Asks the accounts that processes share; None if they share none."""
     tells_limits: bool = False
     """Whether clients get the headers of :meth:`Cycle.limit_headers` (``-ratelimit.headers``)."""
+    reports_rows: bool = False
+    """Whether the rows of writes are counted although no limit wants them (``-usage.retention``)."""
 
     @property
     def counts_rows(self) -> bool:
@@ -311,7 +313,7 @@ class Cycle:
         gateway, grant = self._admitted()
         policy = gateway.policy
         if grant.route.access is Access.WRITE and (
-            policy.check_label_names or gateway.counts_rows or grant.tenants is not None
+            policy.check_label_names or gateway.counts_rows or gateway.reports_rows or grant.tenants is not None
         ):
             counter = row_counter(
                 grant.route,
@@ -514,6 +516,11 @@ class Cycle:
         self._drop_answer()
         self.state = State.RESPONDING
         return Response(status=found.status, headers=(*found.headers, *CORS), body=found.body)
+
+    def watch(self, status: int, headers: Headers) -> None:
+        """Read the number of series from the response that begins with this head, for a query log or a report."""
+        if self.grant is not None and self.grant.route.evaluates:
+            self.series = SeriesFetched.of(status, headers)
 
     def _drop_answer(self) -> None:
         if self._answer:

@@ -4,8 +4,9 @@ from .decisions import Decision, Decisions, holder
 from .html import HEADERS, Html, document
 from .own_access import OwnAccess
 from .status import BackendState, KeyState, SourceState, Status, TaskState
+from .usage import usage_page
 
 __all__ = [
     "HEADERS", "BackendState", "Decision", "Decisions", "Html", "KeyState", "OwnAccess", "SourceState", "Status",
-    "TaskState", "document", "holder",
+    "TaskState", "document", "holder", "usage_page",
 ]  # fmt: skip

@@ -20,6 +20,8 @@ table{border-collapse:collapse;width:100%}
 th,td{border-bottom:1px solid var(--line);padding:.3rem .6rem .3rem 0;text-align:left;vertical-align:top;
 overflow-wrap:anywhere}
 th{white-space:nowrap}td{min-width:5.5rem}
+figure{display:inline-block;margin:.5rem 2rem .5rem 0}figcaption{color:var(--soft)}
+svg{border-bottom:1px solid var(--line);display:block;fill:currentColor;height:3rem;width:16rem}
 code{font-size:.9em}meter{width:8rem}.bad{color:var(--bad)}.good{color:var(--good)}.soft{color:var(--soft)}
 """
 _HASH: Final = b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()

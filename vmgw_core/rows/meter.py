@@ -35,6 +35,8 @@ class RowMeter:
         self._unread = 0  # bytes at the end of _held that are not counted yet
         self._passed = 0
         self._taken = 0
+        self.forwarded = 0
+        """Rows of what was passed on."""
         self._waiting: int | None = None  # bytes that pass once their rows are counted
 
     @property
@@ -95,4 +97,5 @@ class RowMeter:
         data = bytes(memoryview(self._held)[:size])
         del self._held[:size]
         self._passed += size
+        self.forwarded = self._taken
         return data

@@ -418,9 +418,9 @@ class Exchange:
         if self.tap is not None:
             self.tap.responded(head.status, head.headers)
         self.cycle.responded(time.perf_counter())
-        query_log = self.services.in_force.configured.query_log
-        if query_log is not None:
-            query_log.watch(self.cycle, head.status, head.headers)
+        response_log = self.services.in_force.configured.response_log
+        if response_log is not None:
+            response_log.watch(self.cycle, head.status, head.headers)
         client = self.client
         if not self.request_done or self.services.process.draining or client.retiring():
             self.keep_alive = False

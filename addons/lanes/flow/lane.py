@@ -47,9 +47,9 @@ class FlowLane:
         cycle = self.cycles.get(flow)
         if flow.response is None or cycle is None or cycle.filter is not None:
             return
-        query_log = self.in_force.configured.query_log
-        if query_log is not None:
-            query_log.watch(cycle, flow.response.status_code, flow.response.headers.fields)
+        response_log = self.in_force.configured.response_log
+        if response_log is not None:
+            response_log.watch(cycle, flow.response.status_code, flow.response.headers.fields)
         series = cycle.series
 
         def count(data: bytes) -> bytes:

@@ -1,0 +1,176 @@
+"""The usage report: counts each finished request of both lanes, and writes the counts to the state file."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from contextlib import suppress
+from typing import Final
+from urllib.parse import parse_qsl
+
+from vmgw_addons.sources import usage_table
+from vmgw_addons.state import InForce
+from vmgw_addons.state.page_access import page
+from vmgw_addons.support import Background, StateError
+from vmgw_core.base import MULTITENANT, Access, tenant_name
+from vmgw_core.enforcement import Cycle
+from vmgw_core.errors import Cause
+from vmgw_core.http import Headers, Response
+from vmgw_core.pages import HEADERS, usage_page
+from vmgw_core.tokens import Token
+from vmgw_core.usage import ARGUMENTS, Accounting, Question
+
+from .access_log import parties
+
+logger = logging.getLogger(__name__)
+
+USAGE: Final = "/-/usage"
+INTERVAL: Final = 1.0
+"""Seconds between two writes."""
+_TIDY: Final = 3600.0  # seconds between two removals of what is old
+_END: Final = 5.0  # seconds for the last write
+_MOST_ARGUMENTS: Final = 20
+_FORMATS: Final = {
+    "html": b"text/html; charset=utf-8",
+    "text": b"text/plain; charset=utf-8",
+    "csv": b"text/csv; charset=utf-8",
+    "json": b"application/json",
+}
+_DOWNLOAD: Final = (b"Content-Disposition", b'attachment; filename="usage.csv"')
+
+
+class UsageLog:
+    """Counts each request that has ended for its tenant and subject."""
+
+    lost = 0
+
+    def __init__(self, in_force: InForce, accounting: Accounting) -> None:
+        self.in_force = in_force
+        self.accounting = accounting
+
+    def watch(self, cycle: Cycle, status: int, headers: Headers) -> None:
+        """Let the cycle read the number of series from the response that begins with this head."""
+        cycle.watch(status, headers)
+
+    def finished(self, cycle: Cycle, status: int | None, sent: int) -> None:
+        """Count a request; see ``RequestLog``. One without a good token is nobody's."""
+        grant = cycle.grant
+        if grant is not None:
+            tenant, token = tenant_name(grant.subject.tenant), grant.token
+        else:
+            _, token = parties(self.in_force.configured.policy, cycle)
+            if token is None:
+                return
+            tenant = _tenant(token)
+        amounts = self.accounting.of(tenant, None if token is None else token.subject, time.time())
+        amounts.bytes_in += cycle.received
+        amounts.bytes_out += sent
+        amounts.seconds += time.perf_counter() - cycle.started
+        if cycle.verdict(status) == "refused":
+            amounts.refusals += 1
+        elif grant is not None and grant.route.access is Access.READ and not grant.route.is_file:
+            amounts.queries += 1
+        if cycle.meter is not None:
+            amounts.rows += cycle.meter.forwarded
+        if cycle.series is not None:
+            amounts.series_fetched += cycle.series.number or 0
+
+    def close(self) -> None:
+        """Do nothing: ``UsageReport`` writes."""
+
+
+def _tenant(token: Token) -> str:
+    """Return the tenant of a request that was refused before its tenant was known."""
+    tenants = token.grants.tenants
+    return str(next(iter(tenants))) if len(tenants) == 1 else MULTITENANT
+
+
+class UsageReport:
+    """Keeps the usage report in the state file, and serves it (-usage.retention)."""
+
+    def __init__(self, in_force: InForce, background: Background) -> None:
+        self.in_force = in_force
+        self.background = background
+        self.writing: asyncio.Task[None] | None = None
+        self.tidied = float("-inf")
+
+    def running(self) -> None:
+        self.background.repeat("usage_report", self.step)
+
+    async def done(self) -> None:
+        """Write the rest: all requests have ended."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_END):
+                await self.write()  # what is being written, if anything is
+                await self.write()
+
+    async def step(self) -> float:
+        await self.write()
+        return INTERVAL
+
+    async def write(self) -> None:
+        """Write what is new, or wait for the write that has begun: that goes on if the caller is cancelled."""
+        if self.writing is None or self.writing.done():
+            self.writing = asyncio.Task(self._write(), loop=asyncio.get_running_loop())
+        await asyncio.shield(self.writing)
+
+    async def _write(self) -> None:
+        configured, now = self.in_force.configured, time.time()
+        accounting, file = configured.accounting, configured.state_file
+        if accounting is None or file is None:
+            return
+        new = accounting.take()
+        tidy = abs(now - self.tidied) >= _TIDY
+        if not new and not tidy:
+            return
+        outage = self.in_force.outages.of("-ratelimit.stateFile", logger, "what it is told of waits in memory")
+        retention = int(configured.settings.usage_retention // 3600)
+
+        def work(database: sqlite3.Connection) -> None:
+            usage_table.add(database, new)
+            if tidy:
+                usage_table.tidy(database, int(now // 3600), retention)
+
+        try:
+            await file.write(work)
+        except StateError as error:
+            accounting.give_back(new)
+            outage.failed(f"-ratelimit.stateFile: {error}", Cause.FILE)
+        else:
+            outage.succeeded("-ratelimit.stateFile can be written again")
+            self.tidied = now if tidy else self.tidied
+
+    # --- the page --------------------------------------------------------------------------------------------------
+
+    async def page(self, query: str) -> Response:
+        """Return the report that the arguments ask for. It names subjects, so the page is not for everybody."""
+        configured = self.in_force.configured
+        file, access = configured.state_file, configured.page_access
+        if access is None or not access.guards("flagsAuthKey"):
+            return page(403, b"set -flagsAuthKey or -httpAuth.username: this page names subjects\n")
+        if file is None or configured.usage_log is None:
+            return page(404, b"there is no usage report: set -ratelimit.stateFile and -usage.retention\n")
+        try:
+            given = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_ARGUMENTS, errors="replace"))
+            asked: dict[str, str] = {name: given[name] for name in ARGUMENTS if name in given}
+            question = Question.read(asked, time.time())
+            if (form := given.get("format", "html")) not in _FORMATS:
+                raise ValueError("format: expected html, text, csv or json")
+        except ValueError as error:
+            return page(400, f"{error}\n".encode(), extra=HEADERS)
+        await self.write()
+        links = "authKey" not in given
+
+        def work(database: sqlite3.Connection) -> bytes:
+            report = usage_table.select(database, question)
+            return usage_page(report, links=links) if form == "html" else report.written(form)
+
+        try:
+            extra = (*HEADERS, _DOWNLOAD) if form == "csv" else HEADERS
+            return page(200, await file.read(work), _FORMATS[form], extra=extra)
+        except usage_table.TooLong as error:
+            return page(400, f"{error}\n".encode(), extra=HEADERS)
+        except StateError as error:
+            return page(503, f"-ratelimit.stateFile: {error}\n".encode(), extra=HEADERS)
