@@ -13,7 +13,6 @@ Rules of this file:
 from __future__ import annotations
 
 import math
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from .calendar import CalendarWindow
 from .counter import Counter, Peers
 from .counters import Counters, Tenant
 from .headers import Quota
-from .model import Limit, LimitType, Resolution, Usage
+from .model import MAX_VALUE, Limit, LimitType, Resolution, Usage
 
 OTHER: Final = "other"
 """The name under which the refusals of further tenants are counted, beyond ``max_tenants``."""
@@ -167,7 +166,7 @@ class Limiter:
                 counter.add(amount, now, "", False)
                 if counter.crossed(now):
                     self.warnings.append(_usage(counter, now))
-        self._counters.keep(subject, entry, now, sys.maxsize)  # it may have been forgotten meanwhile
+        self._counters.keep(subject, entry, now, MAX_VALUE)  # it may have been forgotten meanwhile
 
     def judge(self, subject: Subject, access: Access, now: float, size: int | None = None) -> Refusal | None:
         """Return the refusal that :meth:`admit` would raise for a limit now. Nothing is counted or kept."""
@@ -366,8 +365,8 @@ class Limiter:
 
         From now on :meth:`unsaved` returns what is to be written there.
         """
-        self._counters.calendar.changed = self._counters.calendar.changed or {}
-        windows = {counter.key: counter.calendar for counter in self._counters}
+        windows = {counter.key: counter.calendar for counter in self._counters if counter.calendar is not None}
+        self._counters.calendar.changed = {window: None for window in windows.values() if window.total}
         for key, until, count in counts:
             window = windows.get(key)
             if window is not None:
