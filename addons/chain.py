@@ -25,7 +25,15 @@ from vmgw_addons.observability import (
     WorkerMetrics,
 )
 from vmgw_addons.process import Configuration, Lifecycle
-from vmgw_addons.sources import KeyRefresh, LimitsReload, PasswordChecks, StateFileEnd, UsageExchange, UsageRefresh
+from vmgw_addons.sources import (
+    KeptCounts,
+    KeyRefresh,
+    LimitsReload,
+    PasswordChecks,
+    StateFileEnd,
+    UsageExchange,
+    UsageRefresh,
+)
 from vmgw_addons.state import CaptureStatus, Cycles, InForce, Process, Reloads
 from vmgw_addons.steps import (
     AccessControl,
@@ -102,6 +110,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
         PushMetrics(in_force, background, telemetry, workers),
         Capture(in_force, cycles, capture, services.tap_with),
         usage,
+        KeptCounts(in_force, background),
         StateFileEnd(in_force),
         Decisions(cycles, ConnectionSeal(connections)),  # after all that set how a body streams
         listener,  # last: everything else is running when a client connects

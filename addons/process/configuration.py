@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -222,6 +223,8 @@ class Configuration:
         if concurrency is None and (total or of_tenant):
             concurrency = Concurrency(total, of_tenant)
         limiter = limiter_for(settings, found.limits, before.limiter)
+        if limiter is not None:
+            limiter.tell_time(time.time(), time.monotonic())
         if found.configured.accounting is not None:
             found.configured.accounting.most = settings.usage_max_subjects
         self.in_force.configured = replace(found.configured, keyring=keyring, limiter=limiter, concurrency=concurrency)

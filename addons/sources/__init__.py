@@ -6,6 +6,7 @@ No request waits for any of it, but for the accounts of limits that processes sh
 from __future__ import annotations
 
 from .file_exchange import FileExchange
+from .kept_counts import KeptCounts
 from .kept_state import StateFileEnd, build_state_file
 from .keys import KeyRefresh
 from .limit_reload import LimitsReload, read_in_thread
@@ -15,6 +16,7 @@ from .usage_refresh import UsageRefresh
 
 __all__ = [
     "FileExchange",
+    "KeptCounts",
     "KeyRefresh",
     "LimitsReload",
     "PasswordChecks",

@@ -9,9 +9,9 @@ from vmgw_addons.support import StateFile
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError
 
-from . import usage_table
+from . import counts_table, usage_table
 
-TABLES: Final[tuple[str, ...]] = (usage_table.TABLE,)
+TABLES: Final[tuple[str, ...]] = (usage_table.TABLE, counts_table.TABLE)
 """What makes the tables that are not there yet."""
 
 

@@ -18,11 +18,20 @@ from redis.exceptions import RedisError, ResponseError
 
 from vmgw_addons.outgoing import Failure, RequestFailed, failure_of
 from vmgw_core.errors import Cause
-from vmgw_core.limits import ACCOUNT_SLACK, GRACE_SECONDS, GRAINS, LEASE_SECONDS, MAX_CLAIMS, Reply, Want
+from vmgw_core.limits import (
+    ACCOUNT_SLACK,
+    GRACE_SECONDS,
+    GRAINS,
+    LEASE_SECONDS,
+    MAX_CLAIMS,
+    UNKNOWN_SECONDS,
+    Reply,
+    Want,
+)
 
 DEADLINE: Final = 0.25
 """Seconds that requests wait for a reply."""
-_KEPT: Final = 4500  # seconds that the name of this store is kept without a question
+_KEPT: Final = 33 * 86400  # seconds that the name of this store is kept without a question: longer than any account
 _MAX_WANTS: Final = 200
 """In one call of the script: other clients of the store wait meanwhile."""
 
@@ -45,7 +54,51 @@ local function add(parts, part, number)
     end
 end
 
-local function take(key, seconds, limit, need, extra, client, returned, spent)
+local function give_back(parts, returned)
+    for index = 1, #returned, 2 do
+        for at = #parts - 1, 1, -2 do
+            if parts[at] == returned[index] then
+                parts[at + 1] = parts[at + 1] - returned[index + 1]
+                if parts[at + 1] <= 0 then table.remove(parts, at) table.remove(parts, at) end
+                break
+            end
+        end
+    end
+end
+
+local function take_of_calendar(key, seconds, limit, need, extra, returned, spent, ends)
+    local function holds(ends_at) return ends_at > now and ends_at - now <= seconds end
+    local stored = redis.call('GET', key)
+    local account = stored and cmsgpack.unpack(stored) or {{{{}}, {{}}}}
+    local parts, used, part = {{}}, 0, 0
+    for at = 1, #account[1], 2 do
+        if holds(account[1][at]) then add(parts, account[1][at], account[1][at + 1]) end
+    end
+    give_back(parts, returned)
+    for index = 1, #spent, 2 do
+        if holds(spent[index]) then add(parts, spent[index], spent[index + 1]) end
+    end
+    for at = 2, #parts, 2 do used = used + parts[at] end
+    for index = #ends, 1, -1 do
+        if holds(ends[index]) then part = ends[index] end
+    end
+
+    local reply
+    if part == 0 then
+        reply = {{0, 0, 0, {UNKNOWN_SECONDS * 1000:.0f}, used}}
+    elseif used + math.min(need, limit) > limit then
+        reply = {{0, 0, part, math.ceil((parts[#parts - 1] - now) * 1000), used}}
+    else
+        local taken = need + math.max(0, math.min(extra, limit - used - need))
+        if taken > 0 then add(parts, part, taken) end
+        reply = {{1, taken - need, part, 0, used + taken}}
+    end
+    redis.call('SET', key, cmsgpack.pack({{parts, {{}}}}), 'EX', seconds + {ACCOUNT_SLACK})
+    return reply
+end
+
+local function take(key, seconds, limit, need, extra, client, returned, spent, ends)
+    if #ends > 0 then return take_of_calendar(key, seconds, limit, need, extra, returned, spent, ends) end
     local grain, life = seconds / {GRAINS}, seconds + {LEASE_SECONDS}
     local part = math.floor(now / grain)
     local stored = redis.call('GET', key)
@@ -62,15 +115,7 @@ local function take(key, seconds, limit, need, extra, client, returned, spent)
             for field = at, at + 2 do claims[#claims + 1] = account[2][field] end
         end
     end
-    for index = 1, #returned, 2 do
-        for at = #parts - 1, 1, -2 do
-            if parts[at] == returned[index] then
-                parts[at + 1] = parts[at + 1] - returned[index + 1]
-                if parts[at + 1] <= 0 then table.remove(parts, at) table.remove(parts, at) end
-                break
-            end
-        end
-    end
+    give_back(parts, returned)
     for index = 1, #spent, 2 do
         local age = spent[index]
         if age < life then add(parts, math.floor((now - math.max(age, 0)) / grain), spent[index + 1]) end
@@ -202,7 +247,7 @@ class RedisAccounts:
 def _written(want: Want) -> list[object]:
     returned = [number for pair in want.returned for number in pair]
     spent = [number for pair in want.spent for number in pair]
-    return [want.seconds, want.limit, want.need, want.extra, want.client, returned, spent]
+    return [want.seconds, want.limit, want.need, want.extra, want.client, returned, spent, want.ends]
 
 
 def _read(reply: Any) -> Reply:  # noqa: ANN401

@@ -49,7 +49,7 @@ from vmgw_core.errors import (
     UnknownKey,
 )
 from vmgw_core.http import CORS, Headers, RequestHead, Response, SeriesFetched, values_of
-from vmgw_core.limits import Limiter, Question, Reply, Want, rate_limit_headers
+from vmgw_core.limits import Limiter, LimitType, Question, Reply, Want, rate_limit_headers
 from vmgw_core.rows import RowMeter, row_counter
 from vmgw_core.tokens import KeyRing
 
@@ -132,10 +132,10 @@ class Cycle:
     """One request. ``at`` is Unix time in seconds; the carrier chooses the clock of the other times."""
 
     __slots__ = (
-        "_answer", "_awaited", "_ending", "_failure", "_has_slot", "_held", "_names", "_retried", "_tried", "_waiter",
-        "answer_note", "asked", "at", "awaiting", "checked", "gateway", "grant", "head", "kept_form", "member", "meter",
+        "_answer", "_awaited", "_ending", "_failure", "_has_slot", "_held", "_late", "_names", "_retried", "_tried",
+        "_waiter", "answer_note", "asked", "at", "awaiting", "checked", "gateway", "grant", "head", "kept_form", "member", "meter",
         "own_page", "private_headers", "received", "refusal", "responding", "sent", "series", "started", "state",
-        "upstream",
+        "upstream", "wants_series",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, *, at: float, started: float) -> None:
@@ -170,10 +170,13 @@ class Cycle:
         """What was left out of an answer that was filtered, for the operator."""
         self.series: SeriesFetched | None = None
         """Reads the number of series from the response, if a query log wants it."""
+        self.wants_series = False
+        """Whether a limit wants it."""
         self.kept_form: bytes | None = None
         """The client's form, if the carrier keeps it to show or to capture it."""
         self._awaited: Awaited | None = None
         self._answer = bytearray()
+        self._late = False
         self._names: frozenset[str] | None = None
         self.awaiting = False
         """Whether other processes, which share a limit, are being asked."""
@@ -291,7 +294,11 @@ class Cycle:
         gateway, grant = self._admitted()
         limiter = gateway.limiter
         if limiter is not None and not grant.route.is_file:
-            question = limiter.admit(grant.subject, grant.route.access, now, self.head.client)
+            size = None
+            if limiter.counts_late:
+                self._late, self.wants_series = True, limiter.counts_series
+                size = self.head.content_length
+            question = limiter.admit(grant.subject, grant.route.access, now, self.head.client, size)
             if question is not None and not self._ask(question, waiter):
                 self.state = State.COUNTING
                 return False
@@ -511,12 +518,13 @@ class Cycle:
         """Return the client's response with what :meth:`filtering` made. The state stays RESPONDING."""
         self._leave("filtered", State.RESPONDING)
         self.answer_note = found.note
+        self.sent = 0 if self.head.method == "HEAD" else len(found.body)
         self._drop_answer()
         self.state = State.RESPONDING
         return Response(status=found.status, headers=(*found.headers, *CORS), body=found.body)
 
     def watch(self, status: int, headers: Headers) -> None:
-        """Read the number of series from the response that begins with this head, for a query log or a report."""
+        """Read the number of series from the response that begins with this head, for a log, report or limit."""
         if self.grant is not None and self.grant.route.evaluates:
             self.series = SeriesFetched.of(status, headers)
 
@@ -552,6 +560,8 @@ class Cycle:
         """Give back what the request holds: the client has its response, or has left."""
         state, self.state = self.state, State.ENDED
         self._drop_answer()
+        if self._late and self.asked:
+            self._spend()
         self._forsake()
         if state is State.CHECKING:
             self._stop_waiting()
@@ -563,6 +573,17 @@ class Cycle:
             self._has_slot = False
             for waiter in slots.leave(tenant):
                 waiter()
+
+    def _spend(self) -> None:
+        """Tell the limiter what the request has used that a backend was asked with."""
+        gateway, grant = self._admitted()
+        assert gateway.limiter is not None
+        amounts = {LimitType.BYTES_WRITTEN: self.received}
+        if grant.route.access is Access.READ:
+            series = None if self.series is None else self.series.number
+            passed = self.refusal is None or self.responding
+            amounts = {LimitType.BYTES_READ: self.sent if passed else 0, LimitType.SERIES_FETCHED: series or 0}
+        gateway.limiter.spend(grant.subject, amounts, gateway.clock())
 
     def verdict(self, status: int | None) -> str:
         """Return ``admitted``, ``refused`` (by the gateway) or ``failed`` (in the gateway or the backend, or aborted).

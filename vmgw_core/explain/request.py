@@ -20,7 +20,7 @@ from vmgw_core.base import Access
 from vmgw_core.enforcement import Body, Cycle, Gateway, Grant, Policy, State, UpstreamRequest, answer, match_of
 from vmgw_core.errors import BodyTooLarge, Refusal, UnsupportedBody
 from vmgw_core.http import RequestHead, read_form
-from vmgw_core.limits import Limiter, LimitType
+from vmgw_core.limits import Limiter
 from vmgw_core.limits.model import Usage
 from vmgw_core.tokens import BasicCredentials, Token, VMAccessClaim, is_api_key
 
@@ -74,7 +74,7 @@ def explain(
             usage = usages(limiter, cycle.grant, now if live is None else live)
         cycle.enter()
         if limiter is not None and live is not None and cycle.grant is not None:
-            refusal = limiter.judge(cycle.grant.subject, cycle.grant.route.access, live)
+            refusal = limiter.judge(cycle.grant.subject, cycle.grant.route.access, live, head.content_length)
             if refusal is not None:
                 raise refusal
         cycle.count(now)
@@ -128,7 +128,7 @@ def usages(limiter: Limiter, grant: Grant, now: float) -> tuple[Usage, ...]:
         return ()
     reads = grant.route.access is Access.READ
     found = limiter.status_of(grant.subject, now)
-    return tuple(usage for usage in found if (usage.limit.type is LimitType.QUERIES) is reads)
+    return tuple(usage for usage in found if usage.limit.type.of_reads is reads)
 
 
 def own_page(head: RequestHead, now: float) -> Explanation:

@@ -1,14 +1,14 @@
-"""Rate limits: sliding windows, counters, and usage that a datasource measures.
+"""Rate limits: sliding and calendar windows, counters, and usage that a datasource measures.
 
 ``limiter`` decides, and ``config`` reads the file of limits. ``account`` and ``lease`` share a limit among processes,
 and ``replicas`` sums the counts of other gateways.
 """
 
-from .account import ACCOUNT_SLACK, GRAINS, LEASE_SECONDS, Account, Reply, Want
+from .account import ACCOUNT_SLACK, GRAINS, LEASE_SECONDS, UNKNOWN_SECONDS, Account, Reply, Want
 from .config import MAX_BYTES, check_classes, check_measurable, read_limits
 from .datasource_query import Snapshot, UsagePlan, parse_labels
 from .headers import rate_limit_headers
-from .limiter import OTHER, Limiter, Notice, Question
+from .limiter import OTHER, Limiter, Notice, Question, Unsaved
 from .model import Limit, LimitType, Resolution
 from .own_requests import OwnRequests
 from .queue import GRACE_SECONDS, MAX_CLAIMS
@@ -16,8 +16,35 @@ from .replicas import MAX_REPLICAS, LocalCounts, PeerCounts
 from .tenant_series import Ask, TenantSeries
 
 __all__ = [
-    "ACCOUNT_SLACK", "GRACE_SECONDS", "GRAINS", "LEASE_SECONDS", "MAX_BYTES", "MAX_CLAIMS", "MAX_REPLICAS",
-    "OTHER", "Account", "Ask", "Limit", "LimitType", "Limiter", "LocalCounts", "Notice", "OwnRequests",
-    "PeerCounts", "Question", "Reply", "Resolution", "Snapshot", "TenantSeries", "UsagePlan", "Want",
-    "check_classes", "check_measurable", "parse_labels", "rate_limit_headers", "read_limits",
+    "ACCOUNT_SLACK",
+    "GRACE_SECONDS",
+    "GRAINS",
+    "LEASE_SECONDS",
+    "MAX_BYTES",
+    "MAX_CLAIMS",
+    "MAX_REPLICAS",
+    "OTHER",
+    "UNKNOWN_SECONDS",
+    "Account",
+    "Ask",
+    "Limit",
+    "LimitType",
+    "Limiter",
+    "LocalCounts",
+    "Notice",
+    "OwnRequests",
+    "PeerCounts",
+    "Question",
+    "Reply",
+    "Resolution",
+    "Snapshot",
+    "TenantSeries",
+    "Unsaved",
+    "UsagePlan",
+    "Want",
+    "check_classes",
+    "check_measurable",
+    "parse_labels",
+    "rate_limit_headers",
+    "read_limits",
 ]  # fmt: skip

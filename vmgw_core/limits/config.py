@@ -3,12 +3,13 @@
 The specification, "Rate Limiter", defines the form. Unknown keys are refused, and the error names the file, the line
 and the key. Beyond the specification are ``scope: total``, for the sum over all tenants, ``labels``, for tokens that
 carry those ``extra_labels``, ``class``, for tokens whose grant names it, and ``mode: observe``, for a limit that
-refuses nothing. ``burst`` makes a second limit: the most in any second::
+refuses nothing. ``zone`` says where days and months begin. ``burst`` makes a second limit: the most in any second::
 
+    zone: Europe/Berlin          # UTC is the default
     limits:
-      - type: queries            # queries, rows_inserted, new_series or active_series
+      - type: queries            # or another LimitType
         value: 1000
-        resolution: minute       # minute (the default) or hour
+        resolution: minute       # minute (the default), hour, day or month
         burst: 50
         account_id: 1            # either makes it the tenant's own limit; the other is then 0
         project_id: 5
@@ -24,20 +25,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from typing import Final
+from zoneinfo import ZoneInfo
 
 import yaml
 
-from vmgw_core.base import CONTROL, MAX_NUMBER, Labels, TenantID, YamlFile
+from vmgw_core.base import CONTROL, MAX_NUMBER, Labels, TenantID, YamlFile, quoted
 from vmgw_core.base.yaml_nodes import child, line_of
 from vmgw_core.errors import ConfigurationError
 
-from .model import MAX_VALUE, Limit, LimitType, Resolution
+from .model import MAX_VALUE, MEASURED, Limit, LimitType, Resolution
 
 MAX_BYTES: Final = 1 << 20
 MAX_LABELLED: Final = 1000
 """The most limits with labels or a class: each is compared with every token."""
 MAX_LABELS: Final = 16
 
+_UTC: Final = "UTC"
 _KEYS: Final = ("type", "value", "resolution", "account_id", "project_id", "scope", "labels", "class", "mode", "burst")
 
 
@@ -49,6 +52,8 @@ class _Scope(StrEnum):
 class _Resolution(StrEnum):
     MINUTE = "minute"
     HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
 
 
 class _Mode(StrEnum):
@@ -69,8 +74,8 @@ def check_measurable(limits: Iterable[Limit], name: str) -> None:
     for limit in limits:
         if not limit.type.counted:
             raise ConfigurationError(
-                f"{name}: a limit on {limit.type} needs -datasource.url: the gateway counts queries and rows itself, "
-                "but only a storage knows series"
+                f"{name}: a limit on {limit.type} needs -datasource.url: the gateway counts requests, rows and bytes "
+                "itself, but only a storage knows series"
             )
 
 
@@ -90,14 +95,15 @@ class _File(YamlFile):
         return self.limits(self.compose(self.decoded(text, MAX_BYTES)))
 
     def limits(self, root: yaml.Node) -> tuple[Limit, ...]:
-        fields = dict(self.members(root, "", ("limits",)))
+        fields = dict(self.members(root, "", ("limits", "zone")))
         if "limits" not in fields:
             self.refuse("limits: missing; expected a list of limits", root)
+        zone = self.zone(fields["zone"]) if "zone" in fields else _UTC
         limits: dict[tuple[object, ...], tuple[Limit, int]] = {}
         by_token = 0
         for index, item in enumerate(self.items(fields["limits"], "limits", "a list of limits")):
             path = f"limits[{index}]"
-            for limit in self.limit(item, path):
+            for limit in self.limit(item, path, zone):
                 by_token += bool(limit.tokens)
                 if by_token > MAX_LABELLED:
                     self.refuse(f"{path}: more than {MAX_LABELLED} limits with labels or a class", item)
@@ -107,8 +113,17 @@ class _File(YamlFile):
                     self.refuse(f"{path}: {what} repeats the one in line {first[1]}", item)
         return tuple(limit for limit, _ in limits.values())
 
-    def limit(self, node: yaml.Node, path: str) -> Iterator[Limit]:
-        """Yield the limit, and that of its burst."""
+    def zone(self, node: yaml.Node) -> str:
+        """Return the name of a time zone of the system."""
+        name = self.text(node, "zone")
+        try:
+            ZoneInfo(name)
+        except (LookupError, ValueError, OSError):
+            self.refuse(f"zone: this system has no time zone {quoted(name, 60)}; expected one like Europe/Berlin", node)
+        return name
+
+    def limit(self, node: yaml.Node, path: str, zone: str) -> Iterator[Limit]:
+        """Yield the limit, and that of its burst. ``zone`` is for days and months."""
         fields = dict(self.members(node, path, _KEYS))
         for key in ("type", "value"):
             if key not in fields:
@@ -120,6 +135,10 @@ class _File(YamlFile):
         limit_class = ""
         if "resolution" in fields:
             resolution = Resolution(self.choice(fields["resolution"], f"{path}.resolution", _Resolution))
+            if not limit_type.counted and resolution not in MEASURED:
+                self.refuse(
+                    f"{path}.resolution: nothing can measure {limit_type} by {resolution}", fields["resolution"]
+                )
         if "scope" in fields:
             scope = self.choice(fields["scope"], f"{path}.scope", _Scope)
         if "mode" in fields:
@@ -147,12 +166,14 @@ class _File(YamlFile):
             limit_class=limit_class,
             observe=mode is _Mode.OBSERVE,
         )
+        if limit.is_calendar:
+            limit = replace(limit, zone=zone)
         yield limit
         if "burst" in fields:
             if limit_type is not LimitType.QUERIES:
                 self.refuse(f"{path}.burst: only queries have a burst", fields["burst"])
             burst = self.integer(fields["burst"], f"{path}.burst", 1, value)
-            yield replace(limit, resolution=Resolution.SECOND, value=burst)
+            yield replace(limit, resolution=Resolution.SECOND, value=burst, zone=_UTC)
 
     def tenant(self, fields: dict[str, yaml.Node], path: str) -> TenantID | None:
         numbers = [

@@ -5,6 +5,8 @@
 - Processes that share limits take what they use from an account of all of them: see :mod:`.account` and
   :mod:`.lease`. Peers publish what they counted too. That is for people to see, and for the time when the account
   cannot be asked.
+- A limit that only observes, or whose type is known when a request ends, asks nobody. It goes by what is counted here
+  and what the others have told. If it is of days or months, it tells the account, which outlives the process.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from typing import Final
 
 from vmgw_core.base import TenantID
 
-from .account import Reply, Spent, Want
-from .lease import Lease
+from .account import LEASE_SECONDS, Reply, Spent, Want
+from .calendar import Calendar, CalendarWindow
+from .lease import Lease, Window
 from .model import Limit, LimitType, label_text
 from .queue import Queue
 from .sliding_window import SlidingWindow
@@ -62,34 +65,55 @@ class Counter:
     """The usage of one limit by one tenant, or by all tenants together."""
 
     __slots__ = (
-        "_admitted_since", "_exceeded_at", "_generation", "_measurement", "_near", "_peers", "_share", "_warned_at",
-        "above", "key", "lease", "limit", "observe", "queue", "tenant", "typical", "window",
+        "_admitted_since", "_exceeded_until", "_generation", "_heard_in", "_measurement", "_near", "_peers", "_share",
+        "_share_in", "_warned_until", "above", "asks", "calendar", "key", "lease", "limit", "observe", "queue",
+        "tenant", "typical", "window",
     )  # fmt: skip
 
     def __init__(
-        self, limit: Limit, tenant: TenantID | None, measurement: Measurement | None, peers: Peers | None
+        self,
+        limit: Limit,
+        tenant: TenantID | None,
+        measurement: Measurement | None,
+        peers: Peers | None,
+        calendar: Calendar,
     ) -> None:
         self.limit = limit
         self.tenant = tenant
         self.key = counter_key(limit, tenant)
-        self.window = SlidingWindow(limit.resolution.seconds)
+        self.calendar: CalendarWindow | None = None
+        """The window, if it is a day or month."""
+        if limit.is_calendar:
+            self.calendar = CalendarWindow(calendar, limit.resolution, limit.zone, self.key)
+        self.window: Window = self.calendar or SlidingWindow(limit.resolution.seconds)
         self.above = False
         """Whether the usage was above ``NEAR`` of the limit when something was last counted."""
         self._near = NEAR * limit.value
-        self._warned_at = self._exceeded_at = float("-inf")
+        self._warned_until = self._exceeded_until = float("-inf")
         self._measurement = measurement
         self._generation = 0
         self._admitted_since = 0
         self._peers = peers
         self._share: int | None = None
+        self._share_in = self._heard_in = 0
         self.observe = limit.observe
         """Whether it refuses nothing."""
-        self.lease = None if peers is None or limit.observe else Lease()
+        self.asks = not (limit.observe or limit.type.is_late)
+        """Whether the account is asked before something is counted."""
+        self.lease = Lease() if peers is not None and (self.asks or limit.is_calendar) else None
         """What this process has taken of a limit that it shares."""
         self.queue: Queue | None = None
         """Who was refused lately; None if nobody was, and if an account has the queue."""
         self.typical = 1
         """How much the last request asked for."""
+
+    def keep_window(self, old: Counter) -> None:
+        """Take over the counts of a limit that has the same type, resolution, labels and class."""
+        self.window = old.window
+        if old.calendar is not None:
+            self.calendar = old.calendar
+            self.calendar.zone = self.limit.zone  # from the end of its present window on
+            self._heard_in = old._heard_in
 
     def fits(self, need: int, now: float, client: str = "") -> bool:
         """Whether ``need`` more fit, as far as is known here: an account decides on its own.
@@ -103,7 +127,10 @@ class Counter:
             counted = self.window.count(now) + need
             if counted > self.limit.value or (self.queue is not None and not self._passes(counted, now, client)):
                 return False
-        elif not peers.reachable and self.window.count(now) + need > self.share(now):
+        elif not peers.reachable:
+            if self.window.count(now) + need > self.share(now):
+                return False
+        elif not self.asks and self.usage(now) + need > self.limit.value:
             return False
         return self._measurement is None or self._measured(now) + need <= self.limit.value
 
@@ -120,17 +147,21 @@ class Counter:
         """Return whether ``count`` more are beyond a limit that only observes, and whether that is to be logged."""
         if self.usage(now) + count <= self.limit.value:
             return False, False
-        first = now - self._exceeded_at >= max(self.window.seconds, _QUIET)
+        first = now >= self._exceeded_until
         if first:
-            self._exceeded_at = now
+            self._exceeded_until = self._quiet_until(now)
         return True, first
+
+    def _quiet_until(self, now: float) -> float:
+        return max(self.window.left_at(now), now + _QUIET)
 
     def turn_away(self, need: int, now: float, client: str) -> None:
         """Keep a place for a client that was refused, if this limit has no room for it.
 
-        A burst is over before most clients are back, so there are no places: they would keep others waiting.
+        A burst is over before most clients are back, so there are no places: they would keep others waiting. Nothing
+        leaves a day or month before it ends, so there is nothing to wait for in turn.
         """
-        if self.limit.is_burst:
+        if self.limit.is_burst or self.limit.is_calendar or not self.asks:
             return
         need = min(need, self.limit.value)
         if self._peers is None and not self.fits(need, now, client):
@@ -145,10 +176,10 @@ class Counter:
         if self.queue is not None:
             self.queue.leave(client)
         if self.lease is not None and not granted:
-            if self.reachable:
+            if self.reachable and self.asks:
                 self.lease.use(count)
             else:
-                self.lease.owe_more(count, now, self.window.seconds)
+                self.lease.owe_more(count, now, self.window)
 
     def crossed(self, now: float) -> bool:
         """Return whether the usage has just come near the limit, at most once per window.
@@ -159,29 +190,45 @@ class Counter:
         if (self.window.total if alone else self.usage(now)) < self._near:
             self.above = False
             return False
-        first = not self.above and now - self._warned_at >= max(self.window.seconds, _QUIET)
+        # A calendar window begins anew without another count, and is quiet until then.
+        first = now >= self._warned_until and (not self.above or self.calendar is not None)
         self.above = True
         if first:
-            self._warned_at = now
+            self._warned_until = self._quiet_until(now)
         return first
 
     def usage(self, now: float) -> int:
         """Return how much of the limit is used, according to all sources."""
         counted = self.window.count(now)
         if self._peers is not None:
-            counted += self._peers.counts.get(self.key, 0)
+            counted += self._others()
         return counted if self._measurement is None else max(counted, self._measured(now))
+
+    @property
+    def name(self) -> str:
+        """What the count is published as: for days and months with the window that it is of."""
+        return self.key if self.calendar is None else f"{self.key}@{self.calendar.until}"
+
+    def _others(self) -> int:
+        """Return what other processes have used, as far as is known."""
+        assert self._peers is not None
+        others = self._peers.counts.get(self.name, 0)
+        if self.calendar is not None and self.lease is not None and self._heard_in == self.calendar.until:
+            return max(others, self.lease.others)  # nothing leaves before the window ends
+        return others
 
     def wait(self, need: int, now: float, client: str = "") -> float:
         """Return the seconds until ``need`` more fit if nothing else is counted meanwhile; 0 if they fit now."""
         need = min(need, self.limit.value)
-        if self.lease is not None and self.reachable:
+        if self.lease is not None and self.reachable and self.asks:
             wait = max(0.0, self.lease.due(client) - now)
         else:
-            most = self.limit.value if self._peers is None else self.share(now)
+            most = self.limit.value
+            if self._peers is not None:
+                most = most - self._others() if self.reachable else self.share(now)
             ahead = 0 if self.queue is None else self.queue.ahead(client)
             excess = self.window.count(now) + ahead + need - most
-            wait = self.window.seconds if excess > self.window.total else self.window.wait(excess, now)
+            wait = self.window.left_at(now) - now if excess > self.window.total else self.window.wait(excess, now)
         if self._measurement is not None and self._measured(now) + need > self.limit.value:
             if self.limit.type is LimitType.ACTIVE_SERIES:
                 wait = max(wait, self.window.seconds)  # when series end is unknown
@@ -202,6 +249,7 @@ class Counter:
         if not gauge and measurement.as_of + self.window.seconds <= now:
             return 0
         if self._generation != measurement.generation:
+            assert isinstance(self.window, SlidingWindow)
             self._generation = measurement.generation
             self._admitted_since = self.window.since(measurement.as_of)
         value = measurement.values.get(None if self.limit.total else self.tenant, 0)
@@ -212,42 +260,48 @@ class Counter:
     def covers(self, need: int, now: float) -> bool:
         """Whether ``need`` more may be used without asking the account that all processes share."""
         lease = self.lease
-        return lease is None or not self.reachable or lease.covers(need, now)
+        return lease is None or not (self.asks and self.reachable) or lease.covers(need, now)
 
     def turned_away(self, need: int, client: str, now: float) -> bool:
         """Whether the account has refused ``need`` lately, and there is no need to ask again."""
         lease = self.lease
         return lease is not None and not self.covers(need, now) and lease.is_refused(need, client, now)
 
-    def want(self, need: int, client: str, spent: Spent = (), *, renew: bool = True) -> Want:
+    def want(self, need: int, client: str, now: float, spent: Spent = (), *, renew: bool = True) -> Want:
         """Return what to ask of the account; ``renew``: and more for the lease."""
         assert self.lease is not None
         assert self._peers is not None
         extra, returned = self.lease.ask(self.limit.value, self._peers.alive + 1)
         return Want(
             key=self.key,
-            seconds=self.limit.resolution.seconds,
+            seconds=int(self.window.seconds),
             limit=self.limit.value,
             need=need,
             extra=extra if renew else 0,
             client=client,
             returned=returned,
             spent=spent,
+            ends=() if self.calendar is None else self.calendar.bounds(now),
         )
 
     def take(self, reply: Reply, need: int, unused: int, sent: float, now: float) -> None:
         """Take the reply to a question: ``need`` units for a request, of which ``unused`` go to the lease."""
         assert self.lease is not None
         used_here = self.window.count(now) + (need - unused if reply.granted else 0)
-        self.lease.take(reply, reply.extra + unused, sent, used_here, now)
+        until = sent + LEASE_SECONDS
+        if self.calendar is not None:
+            self._heard_in = reply.part
+            until = min(until, self.calendar.moment(reply.part))  # what is used later counts for the next window
+        self.lease.take(reply, reply.extra + unused, until, used_here, now)
 
     def overdue(self, now: float) -> Want | None:
         """Return what the account should be told or asked though no request waits for it."""
         if self.lease is None:
             return None
         spent, is_low = self.lease.spent(now), self.lease.is_low()
-        if self.lease.has_returns(now) or spent or is_low:
-            return self.want(0, "", spent, renew=is_low)
+        unheard = not (self.asks or self.lease.asking) and self.lease.heard == float("-inf")
+        if self.lease.has_returns(now) or spent or is_low or unheard:
+            return self.want(0, "", now, spent, renew=is_low)
         return None
 
     def account_lost(self) -> None:
@@ -274,10 +328,12 @@ class Counter:
         """
         peers = self._peers
         assert peers is not None
-        if self._share is None:
-            own = self.window.count(now)
-            others = peers.counts.get(self.key, 0)
-            if self.lease is not None and self.lease.heard > peers.at:
+        own = self.window.count(now)
+        window = 0 if self.calendar is None else self.calendar.until
+        if self._share is None or self._share_in != window:
+            self._share_in = window
+            others = self._others()
+            if self.calendar is None and self.lease is not None and self.lease.heard > peers.at:
                 others = max(others, self.lease.others)
             left = max(0, self.limit.value - others - own)
             self._share = own + max(left // (peers.alive + 1), min(left, 1))

@@ -1,7 +1,7 @@
 """The counters of all limits: those of totals, and those of the tenants that are kept.
 
 A tenant whose window holds something is never forgotten. At ``max_tenants`` there is no room for a new tenant until
-another has been idle for the longest window.
+another has been idle for the longest window, and the days and months that it has counts in have ended.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 
 from vmgw_core.base import Subject, TenantID
 
+from .calendar import Calendar
 from .counter import Counter, Measurement, Peers
 from .limit_set import LimitSet, Slot
 from .model import Limit, LimitType, Resolution
@@ -20,17 +21,24 @@ from .model import Limit, LimitType, Resolution
 MAX_PLANS: Final = 64
 """Sets of limits kept for one tenant: one for each set of limits with labels or a class that its tokens match."""
 
+_MOST_PASSED_OVER: Final = 8
+"""Idle tenants with counts of a day or month that are passed over at once, to find one without."""
 _MOVE_AFTER: Final = 1.0  # seconds: how exact the order of tenants is
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The counters that apply to one kind of token of one tenant. ``writes`` are ``rows`` and ``series``."""
+    """The counters that apply to one kind of token of one tenant. "Late": known when a request ends."""
 
-    reads: tuple[Counter, ...]
+    queries: tuple[Counter, ...]
     rows: tuple[Counter, ...]
     series: tuple[Counter, ...]
+    late_reads: tuple[Counter, ...]
+    late_writes: tuple[Counter, ...]
+    reads: tuple[Counter, ...]
+    """``queries`` and ``late_reads``."""
     writes: tuple[Counter, ...]
+    """``rows``, ``series`` and ``late_writes``."""
 
 
 class Tenant:
@@ -44,6 +52,11 @@ class Tenant:
         self.kept = False
         self.last = self.moved = float("-inf")
 
+    def counts_until(self) -> float:
+        """Return when the last day or month ends that something is counted in, on the limiter's clock."""
+        windows = [each.calendar for each in self.counters.values() if each.calendar is not None]
+        return max((window.moment(window.until) for window in windows if window.total), default=float("-inf"))
+
 
 class Counters:
     """The counters in use. Iteration yields the totals, then those of tenants, the last admitted first."""
@@ -53,6 +66,9 @@ class Counters:
         self.tenants: OrderedDict[TenantID | None, Tenant] = OrderedDict()
         self.measurements: dict[tuple[LimitType, Resolution], Measurement] = {}
         self.peers: Peers | None = None
+        self.calendar = Calendar()
+        self.restored: dict[str, tuple[int, int]] = {}
+        """Counts of the state file whose counters are not in use yet: the end of their window, and the count."""
         self._totals: dict[Slot, Counter] = {}
 
     def __iter__(self) -> Iterator[Counter]:
@@ -69,24 +85,37 @@ class Counters:
 
     def rebuild(self) -> None:
         """Make new counters that take over the windows of the old ones."""
-        totals = self.set.totals.items()
-        self._totals = {slot: self._counter(limit, None, self._totals.get(slot)) for slot, limit in totals}
+        totals, self._totals = self._totals, {}
+        for slot, limit in self.set.totals.items():
+            self._totals[slot] = self._counter(limit, None, totals.pop(slot, None))
+        self._set_aside(totals.values())
         for tenant, entry in self.tenants.items():
             entry.plans.clear()
             old, entry.counters = entry.counters, {}
             for slot, counter in old.items():
-                limit = self.set.limit_of(tenant, slot)
-                if limit is not None:
-                    entry.counters[slot] = self._counter(limit, tenant, counter)
+                own = self.set.limit_of(tenant, slot)
+                if own is None:
+                    self._set_aside((counter,))
+                else:
+                    entry.counters[slot] = self._counter(own, tenant, counter)
+
+    def _set_aside(self, counters: Iterable[Counter]) -> None:
+        """Keep the counts of days and months whose limits are gone, as the state file does: they may come back."""
+        for counter in counters:
+            if counter.calendar is not None and counter.calendar.total:
+                self.restored[counter.key] = counter.calendar.until, counter.calendar.total
 
     def _counter(self, limit: Limit, tenant: TenantID | None, old: Counter | None = None) -> Counter:
         measurement = None
         if limit.is_measurable and (tenant is not None or limit.total):  # a datasource knows no multitenant requests
             measurement = self.measurements.get((limit.type, limit.resolution))
         shared = limit.type.counted and not limit.is_burst
-        counter = Counter(limit, tenant, measurement, self.peers if shared else None)
-        if old is not None:
-            counter.window = old.window
+        counter = Counter(limit, tenant, measurement, self.peers if shared else None, self.calendar)
+        if old is None:
+            if counter.calendar is not None and counter.key in self.restored:
+                counter.calendar.restore(*self.restored.pop(counter.key))
+        else:
+            counter.keep_window(old)
             if counter.lease is not None and old.lease is not None:
                 counter.lease = old.lease
                 counter.lease.forget_refusals()
@@ -114,10 +143,20 @@ class Counters:
             if counter is None and (limit := self.set.limit_of(tenant, slot)) is not None:
                 counter = entry.counters[slot] = self._counter(limit, tenant)
             counters += [found for found in (counter, self._totals.get(slot)) if found is not None]
-        rows = tuple(counter for counter in counters if counter.limit.type is LimitType.ROWS_INSERTED)
-        series = tuple(counter for counter in counters if not counter.limit.type.counted)
-        reads = tuple(counter for counter in counters if counter.limit.type is LimitType.QUERIES)
-        return Plan(reads=reads, rows=rows, series=series, writes=rows + series)
+        by_type = {each: tuple(counter for counter in counters if counter.limit.type is each) for each in LimitType}
+        queries, rows = by_type[LimitType.QUERIES], by_type[LimitType.ROWS_INSERTED]
+        series = by_type[LimitType.NEW_SERIES] + by_type[LimitType.ACTIVE_SERIES]
+        late_reads = by_type[LimitType.BYTES_READ] + by_type[LimitType.SERIES_FETCHED]
+        late_writes = by_type[LimitType.BYTES_WRITTEN]
+        return Plan(
+            queries=queries,
+            rows=rows,
+            series=series,
+            late_reads=late_reads,
+            late_writes=late_writes,
+            reads=queries + late_reads,
+            writes=rows + series + late_writes,
+        )
 
     def keep(self, subject: Subject, entry: Tenant, now: float, max_tenants: int) -> float:
         """Keep a tenant, of at most ``max_tenants``; return the seconds until there is room, or 0 if there is."""
@@ -137,9 +176,15 @@ class Counters:
 
     def _make_room(self, now: float, max_tenants: int) -> float:
         """Forget tenants that have been idle for the longest window, those longest idle first."""
-        while self.tenants:
-            idle_at = next(iter(self.tenants.values())).last + self.set.longest
-            if idle_at > now:
-                return idle_at - now if len(self.tenants) >= max_tenants else 0.0
-            self.tenants.popitem(last=False)
-        return 0.0
+        waits: list[float] = []
+        while self.tenants and len(waits) < _MOST_PASSED_OVER:
+            tenant, entry = next(iter(self.tenants.items()))
+            if (wait := entry.last + self.set.longest - now) > 0:
+                waits.append(wait)
+                break
+            if (wait := entry.counts_until() - now) > 0:
+                waits.append(wait)
+                self.tenants.move_to_end(tenant)
+            else:
+                self.tenants.popitem(last=False)
+        return min(waits) if waits and len(self.tenants) >= max_tenants else 0.0

@@ -16,6 +16,12 @@ MAX_LISTED: Final = 8
 """The most limits in a header: those that are used most."""
 _MAX_NUMBER: Final = 10**15 - 1  # RFC 9651, section 3.3.1
 _MAX_LABELS: Final = 100  # characters
+_UNITS: Final = {
+    LimitType.ROWS_INSERTED: ';qu="rows"',
+    LimitType.BYTES_WRITTEN: ';qu="content-bytes"',
+    LimitType.BYTES_READ: ';qu="content-bytes"',
+    LimitType.SERIES_FETCHED: ';qu="series"',
+}
 
 
 class Quota(NamedTuple):
@@ -38,8 +44,7 @@ def rate_limit_headers(quotas: Sequence[Quota]) -> tuple[tuple[bytes, bytes], ..
 
 
 def _policy(limit: Limit) -> str:
-    unit = ';qu="rows"' if limit.type is LimitType.ROWS_INSERTED else ""
-    return f"q={min(limit.value, _MAX_NUMBER)};w={limit.resolution.seconds}{unit}"
+    return f"q={min(limit.value, _MAX_NUMBER)};w={limit.resolution.seconds}{_UNITS.get(limit.type, '')}"
 
 
 def _state(quota: Quota) -> str:

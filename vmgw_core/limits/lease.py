@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from .account import LEASE_SECONDS, Reply, Spent
+from .account import Reply, Spent
+from .calendar import CalendarWindow
 from .sliding_window import SlidingWindow
+
+Window = SlidingWindow | CalendarWindow
 
 PARTS: Final = 40
 """All processes together hold at most one part in so many of a limit without using it."""
@@ -44,7 +47,7 @@ class Lease:
         self._used = 0
         self._returned: dict[int, int] = {}
         self._refused: dict[str, tuple[int, float, float]] = {}
-        self._owed: SlidingWindow | None = None
+        self._owed: Window | None = None
 
     def covers(self, need: int, now: float) -> bool:
         return self.units >= need and now < self._until
@@ -92,15 +95,15 @@ class Lease:
 
     # --- replies ---------------------------------------------------------------------------------------------------
 
-    def take(self, reply: Reply, units: int, sent: float, used_here: int, now: float) -> None:
-        """Put ``units`` of the reply to a question of the moment ``sent`` in hand."""
+    def take(self, reply: Reply, units: int, until: float, used_here: int, now: float) -> None:
+        """Put ``units`` of the reply to a question in hand, to be used before ``until``."""
         self.asking -= 1
         self.used, self.heard = reply.used, now
         self.others = max(0, reply.used - used_here - units)
         if units:
             self.give_back()
             self.units = units
-            self._part, self._until = reply.part, sent + LEASE_SECONDS
+            self._part, self._until = reply.part, until
 
     def refuse(self, reply: Reply, need: int, client: str, now: float) -> None:
         """Remember that the account refused ``need``."""
@@ -123,29 +126,27 @@ class Lease:
 
     # --- what the account does not know ----------------------------------------------------------------------------
 
-    def owe_more(self, count: int, now: float, seconds: float) -> None:
-        """Note what was used without asking."""
+    def owe_more(self, count: int, now: float, window: Window) -> None:
+        """Note what was used without asking, and counts in a window like ``window``."""
         if self._owed is None:
-            self._owed = SlidingWindow(seconds)
+            self._owed = window.fresh()
         self._owed.add(count, now)
 
-    def owe(self, window: SlidingWindow, *, anew: bool = False) -> None:
+    def owe(self, window: Window, *, anew: bool = False) -> None:
         """Note all that is in ``window``, before what was used since; ``anew``: it includes that."""
         since, self._owed = self._owed, None
-        for runs in (window,) if anew or since is None else (window, since):
-            for moment, count in runs.runs(float("-inf")):
-                self.owe_more(count, moment, window.seconds)
+        for each in (window,) if anew or since is None else (window, since):
+            for moment, count in each.runs():
+                self.owe_more(count, moment, window)
 
     def spent(self, now: float) -> Spent:
         """Return what was used without asking, and take it as told."""
         owed, self._owed = self._owed, None
-        if owed is None or not owed.count(now):
-            return ()
-        return tuple((now - moment, count) for moment, count in owed.runs(float("-inf")))
+        return () if owed is None else owed.spent(now)
 
-    def untold(self, spent: Spent, at: float, seconds: float) -> None:
+    def untold(self, spent: Spent, at: float, window: Window) -> None:
         """Take back what :meth:`spent` returned at the moment ``at``: the account was not told."""
-        earlier = SlidingWindow(seconds)
-        for age, count in spent:
-            earlier.add(count, at - age)
+        earlier = window.fresh()
+        for ago, count in spent:
+            earlier.add(count, at - ago if isinstance(earlier, SlidingWindow) else at)
         self.owe(earlier)

@@ -33,14 +33,15 @@ class LimitSet:
         self._matches: dict[tuple[Labels, frozenset[str]], tuple[Slot, ...]] = {}
         self.measurable = {(limit.type, limit.resolution) for limit in self.limits if limit.is_measurable}
         """What to ask a datasource for."""
-        self.longest = float(max((limit.resolution.seconds for limit in self.limits), default=0))
-        """The longest window in seconds: after that, an idle tenant has used nothing."""
-        self.counts_rows = any(limit.type is LimitType.ROWS_INSERTED for limit in self.limits)
+        sliding = [limit.resolution.seconds for limit in self.limits if not limit.is_calendar]
+        self.longest = float(max(sliding, default=0))
+        """The longest sliding window in seconds: after that, an idle tenant has used nothing in any."""
+        self.types = {limit.type for limit in self.limits}
 
     def limit_of(self, tenant: TenantID | None, slot: Slot) -> Limit | None:
-        """Return a tenant's own or the default limit. Of ``multitenant`` requests (None) only queries are limited."""
+        """Return a tenant's own or the default limit. Of ``multitenant`` requests (None) only reads are limited."""
         if tenant is None:
-            return self._default.get(slot) if slot[0] is LimitType.QUERIES else None
+            return self._default.get(slot) if slot[0].of_reads else None
         return self._own.get((tenant, slot)) or self._default.get(slot)
 
     def slots(self, labels: Labels, classes: frozenset[str] = frozenset()) -> tuple[Slot, ...]:

@@ -3,9 +3,11 @@
 Rules of this file:
 
 - A refused request counts nowhere. A request under several limits counts for all of them or for none.
+- What is known only when a request ends counts then, and refuses the next one.
 - The tenant is the verified one.
 - Time does not go back: a ``now`` before the last one counts as the last one. If it is earlier by more than the longest
-  window (a captured day that is replayed after a later one), time continues from there.
+  sliding window (a captured day that is replayed after a later one), time continues from there.
+- Days and months are those of Unix time, which the limiter is told now and then. It is ``now`` if nobody tells.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ from vmgw_core.base import Access, Subject, TenantID, tenant_name
 from vmgw_core.errors import RateLimited, Refusal, TooManyRows, UsageUnknown
 
 from .account import Reply, Want
+from .calendar import CalendarWindow
 from .counter import Counter, Peers
 from .counters import Counters, Tenant
 from .headers import Quota
-from .model import Limit, LimitType, Resolution, Usage
+from .model import MAX_VALUE, Limit, LimitType, Resolution, Usage
 
 OTHER: Final = "other"
 """The name under which the refusals of further tenants are counted, beyond ``max_tenants``."""
@@ -64,6 +67,15 @@ class Notice:
     """Whether there may be more to tell."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unsaved:
+    """What was counted in a day or month since its count was last written to the state file."""
+
+    window: CalendarWindow
+    until: int
+    count: int
+
+
 class Limiter:
     """Counts requests and rows, and refuses those beyond the limits.
 
@@ -102,16 +114,25 @@ class Limiter:
         """Replace the limits. Counts are kept for limits that stay or only change their value."""
         self._counters.replace(limits, measured=self.measured)
         self.limits = self._counters.set.limits
-        self.counts_rows = self._counters.set.counts_rows
+        types = self._counters.set.types
+        self.counts_rows = LimitType.ROWS_INSERTED in types
         """Whether a limit needs the rows of bodies to be counted."""
+        self.counts_late = any(each.is_late for each in types)
+        """Whether a limit needs to be told of requests that end: see :meth:`spend`."""
+        self.counts_series = LimitType.SERIES_FETCHED in types
+        """Whether a limit needs the number of series in responses."""
+        self.has_calendar = any(limit.is_calendar for limit in self.limits)
+        """Whether a limit is about days or months."""
 
-    def admit(self, subject: Subject, access: Access, now: float, client: str = "") -> Question | None:
-        """Count a request that is about to pass.
+    def admit(
+        self, subject: Subject, access: Access, now: float, client: str = "", size: int | None = None
+    ) -> Question | None:
+        """Count a request that is about to pass. ``size`` is the length of its content, if its head says that.
 
-        A read counts as one query. A write is refused if a limit on rows or series is already reached;
-        :meth:`take_rows` counts its rows. A delete is neither, so no limit applies. Raises ``RateLimited`` if a limit
-        is reached or there are too many tenants, and ``UsageUnknown`` if the datasource's numbers are older than
-        ``stale_after``; then nothing was counted.
+        A read counts as one query. A write is refused if a limit on rows, series or bytes is already reached, or has no
+        room for ``size`` bytes; :meth:`take_rows` counts its rows. A delete is neither, so no limit applies. Raises
+        ``RateLimited`` if a limit is reached or there are too many tenants, and ``UsageUnknown`` if the datasource's
+        numbers are older than ``stale_after``; then nothing was counted.
 
         Returns a question if other processes share a limit and must be asked: nothing was counted yet, and
         :meth:`answer` decides. ``client`` is whom a place in the queue is kept for.
@@ -121,12 +142,33 @@ class Limiter:
         now = self._clock(now)
         entry, plan = self._counters.find(subject)
         if access is Access.READ:
-            return self._pass(subject, entry, plan.reads, 1, now, client)
+            if plan.late_reads:
+                self._check(subject, entry, plan.reads, 1, now, client)
+                self._count(plan.late_reads, 0, now, client)
+            return self._pass(subject, entry, plan.queries, 1, now, client)
         self._check(subject, entry, plan.writes, 1, now, client)
+        if plan.late_writes:
+            for counter in plan.late_writes:
+                counter.typical = size or 1
+            self._check(subject, entry, plan.late_writes, size or 1, now, client)
+            self._count(plan.late_writes, 0, now, client)
         self._count(plan.series, 0, now, client)
         return None
 
-    def judge(self, subject: Subject, access: Access, now: float) -> Refusal | None:
+    def spend(self, subject: Subject, amounts: Mapping[LimitType, int], now: float) -> None:
+        """Count what a request has used that has ended: the amounts of late types that are greater than 0."""
+        now = self._clock(now)
+        entry, plan = self._counters.find(subject)
+        for counter in plan.late_reads + plan.late_writes:
+            amount = amounts.get(counter.limit.type, 0)
+            if amount > 0:
+                counter.window.count(now)
+                counter.add(amount, now, "", False)
+                if counter.crossed(now):
+                    self.warnings.append(_usage(counter, now))
+        self._counters.keep(subject, entry, now, MAX_VALUE)  # it may have been forgotten meanwhile
+
+    def judge(self, subject: Subject, access: Access, now: float, size: int | None = None) -> Refusal | None:
         """Return the refusal that :meth:`admit` would raise for a limit now. Nothing is counted or kept."""
         if access is Access.DELETE:
             return None
@@ -136,7 +178,7 @@ class Limiter:
         for counter in counters:
             if self._is_stale(counter, now):
                 return self._usage_unknown(counter)
-            if self._is_full(counter, 1, now, ""):
+            if self._is_full(counter, (size or 1) if counter in plan.late_writes else 1, now, ""):
                 return _slowest(counters, now, "")[0]
         return None
 
@@ -188,7 +230,7 @@ class Limiter:
         if self._counters.peers is not None:
             shared = tuple(counter for counter in counters if not counter.covers(need, now))
             if shared:
-                wants = tuple(counter.want(need, client) for counter in shared)
+                wants = tuple(counter.want(need, client, now) for counter in shared)
                 return Question(
                     wants=wants,
                     subject=subject,
@@ -312,6 +354,46 @@ class Limiter:
             if measurement is not None:
                 measurement.take(group, as_of, now)
 
+    # --- days and months -------------------------------------------------------------------------------------------
+
+    def tell_time(self, unix: float, now: float) -> None:
+        """Note that it is ``unix`` at ``now``. Call it often, since clocks are set."""
+        self._counters.calendar.offset = unix - now - self._offset
+
+    def restore(self, counts: Iterable[tuple[str, int, int]]) -> None:
+        """Add what a state file has: the key of a counter, the end of its window, and the count.
+
+        From now on :meth:`unsaved` returns what is to be written there.
+        """
+        windows = {counter.key: counter.calendar for counter in self._counters if counter.calendar is not None}
+        self._counters.calendar.changed = {window: None for window in windows.values() if window.total}
+        for key, until, count in counts:
+            window = windows.get(key)
+            if window is not None:
+                window.restore(until, count)
+            elif until >= self._counters.restored.get(key, (0, 0))[0]:
+                self._counters.restored[key] = until, count
+
+    def unsaved(self) -> tuple[Unsaved, ...]:
+        """Return what was counted since the last call. Call :meth:`not_saved` if it could not be written."""
+        changed = self._counters.calendar.changed
+        if not changed:
+            return ()
+        found = tuple(Unsaved(window, window.until, window.total - window.kept) for window in changed)
+        changed.clear()
+        for window in (each.window for each in found):
+            window.kept = window.total
+        return found
+
+    def not_saved(self, counts: Iterable[Unsaved]) -> None:
+        """Take back what :meth:`unsaved` returned."""
+        changed = self._counters.calendar.changed
+        assert changed is not None
+        for each in counts:
+            if each.window.until == each.until:
+                each.window.kept -= each.count
+                changed[each.window] = None
+
     # --- shared with other processes -------------------------------------------------------------------------------
 
     def local_counts(self, now: float) -> dict[str, int]:
@@ -321,7 +403,7 @@ class Limiter:
             self._counters.peers = Peers()
             self._counters.rebuild()
         counters = (each for each in self._counters if each.limit.type.counted and not each.limit.is_burst)
-        return {counter.key: own for counter in counters if (own := counter.window.count(now))}
+        return {counter.name: own for counter in counters if (own := counter.window.count(now))}
 
     def learn_peers(self, counts: Mapping[str, int], alive: int, now: float) -> None:
         """Store the sums of what peers published and how many are alive."""
@@ -361,7 +443,7 @@ class Limiter:
             for counter, want in zip(notice.counters, notice.wants, strict=True):
                 assert counter.lease is not None
                 counter.lease.asking -= 1
-                counter.lease.untold(want.spent, notice.sent, counter.window.seconds)
+                counter.lease.untold(want.spent, notice.sent, counter.window)
             return
         now = self._clock(now)
         for counter, reply in zip(notice.counters, replies, strict=True):
@@ -395,7 +477,7 @@ class Limiter:
         """Return the limits that apply to this subject, with their usage."""
         now = self._clock(now)
         _, plan = self._counters.find(subject)
-        return tuple(_usage(counter, now) for counter in plan.reads + plan.rows + plan.series)
+        return tuple(_usage(counter, now) for counter in plan.reads + plan.writes)
 
     def quotas(self, subject: Subject, access: Access, now: float, client: str = "") -> tuple[Quota, ...]:
         """Return what is left of the limits that such a request counts for.
@@ -407,7 +489,7 @@ class Limiter:
             return ()
         now = self._clock(now)
         _, plan = self._counters.find(subject)
-        counters = plan.reads if access is Access.READ else plan.rows
+        counters = plan.reads if access is Access.READ else plan.rows + plan.late_writes
         return tuple(_quota(each, now, client) for each in counters if not (each.observe or each.limit.total))
 
     def age(self, now: float) -> float | None:
@@ -435,7 +517,7 @@ def _slowest(counters: Iterable[Counter], now: float, client: str) -> tuple[Rate
     waits = [(each.wait(each.typical, now, client), each) for each in counters if not each.observe]
     wait, slowest = max(waits, key=lambda pair: pair[0])
     used = slowest.usage(now)
-    if slowest.lease is not None and slowest.reachable:
+    if slowest.lease is not None and slowest.reachable and slowest.calendar is None:
         used = max(used, slowest.lease.used)
     text = f"request was rate limited: {slowest.limit.described(used, slowest.tenant)}"
     return RateLimited(text, _whole_seconds(wait)), slowest

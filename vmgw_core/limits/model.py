@@ -1,8 +1,8 @@
 """Limits: types, windows, values and scopes.
 
-The specification, "Rate Limiter", names the four types and the two time windows. Beyond it are ``scope: total``, for
-all tenants together, ``labels:``, for tokens that carry given ``extra_labels``, and ``class:``, for tokens whose grant
-names that class.
+The specification, "Rate Limiter", names four types and two time windows. Beyond it are the types of bytes and of
+fetched series, the windows of a day and a month, ``scope: total``, for all tenants together, ``labels:``, for tokens
+that carry given ``extra_labels``, and ``class:``, for tokens whose grant names that class.
 """
 
 from __future__ import annotations
@@ -25,11 +25,24 @@ class LimitType(StrEnum):
     ROWS_INSERTED = "rows_inserted"
     NEW_SERIES = "new_series"
     ACTIVE_SERIES = "active_series"
+    BYTES_WRITTEN = "bytes_written"
+    BYTES_READ = "bytes_read"
+    SERIES_FETCHED = "series_fetched"
 
     @property
     def counted(self) -> bool:
         """Whether the gateway counts it itself; only the storage knows series."""
-        return self in (LimitType.QUERIES, LimitType.ROWS_INSERTED)
+        return self not in (LimitType.NEW_SERIES, LimitType.ACTIVE_SERIES)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it is known when a request ends, and not before."""
+        return self in (LimitType.BYTES_WRITTEN, LimitType.BYTES_READ, LimitType.SERIES_FETCHED)
+
+    @property
+    def of_reads(self) -> bool:
+        """Whether reads use it, and not writes."""
+        return self in (LimitType.QUERIES, LimitType.BYTES_READ, LimitType.SERIES_FETCHED)
 
     @property
     def noun(self) -> str:
@@ -37,19 +50,28 @@ class LimitType(StrEnum):
 
 
 class Resolution(StrEnum):
-    """The length of the sliding window."""
+    """The window: it slides, or it is the day or month of the calendar."""
 
     SECOND = "second"
     """That of a ``burst``."""
     MINUTE = "minute"
     HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
 
     @property
     def seconds(self) -> int:
+        """Its length; a month counts as 31 days."""
         return _SECONDS[self]
 
 
-_SECONDS: Final = {Resolution.SECOND: 1, Resolution.MINUTE: 60, Resolution.HOUR: 3600}
+_SECONDS: Final = {
+    Resolution.SECOND: 1,
+    Resolution.MINUTE: 60,
+    Resolution.HOUR: 3600,
+    Resolution.DAY: 86400,
+    Resolution.MONTH: 31 * 86400,
+}
 MEASURED: Final = (Resolution.MINUTE, Resolution.HOUR)
 """Those of what a datasource measures."""
 
@@ -71,6 +93,8 @@ class Limit:
     limit_class: str = ""
     observe: bool = False
     """Whether it refuses nothing: what goes beyond it is only counted and logged."""
+    zone: str = "UTC"
+    """Where days and months begin at midnight."""
 
     @property
     def slot(self) -> tuple[LimitType, Resolution, Labels, str]:
@@ -83,9 +107,14 @@ class Limit:
         return self.resolution is Resolution.SECOND
 
     @property
+    def is_calendar(self) -> bool:
+        """Whether its window is a day or a month."""
+        return self.resolution in (Resolution.DAY, Resolution.MONTH)
+
+    @property
     def is_measurable(self) -> bool:
-        """Whether a datasource can measure it: it knows tenants, but neither tokens nor single seconds."""
-        return not (self.tokens or self.is_burst)
+        """Whether a datasource can measure it: it knows neither tokens, nor single seconds, days and months."""
+        return not (self.tokens or self.is_burst or self.is_calendar or self.type.is_late)
 
     @property
     def tokens(self) -> str:

@@ -4,7 +4,7 @@ A replica publishes absolute window counts, so a lost or repeated message does n
 
 - A count holds for one and a quarter windows after it was published, even if its replica dies: what that replica
   admitted still counts until it leaves the window.
-- So an unchanged count is published again within a quarter of its window.
+- So an unchanged count is published again within a quarter of its window, and of an hour, after which stores drop it.
 - Peers are untrusted: their numbers are bounded, and so is how many are kept.
 
 Times are seconds of a clock that does not jump.
@@ -41,7 +41,7 @@ class LocalCounts:
         changes: dict[str, int] = {}
         for key, count in counts.items():
             last = self._published.get(key)
-            if last is None or last[0] != count or not 0 <= now - last[1] < window_of(key) / 4:
+            if last is None or last[0] != count or not 0 <= now - last[1] < min(window_of(key), 3600.0) / 4:
                 changes[key] = count
         changes |= {key: 0 for key in self._published if key not in counts}
         return changes
@@ -115,5 +115,5 @@ class PeerCounts:
 
 
 def window_of(key: str) -> float:
-    """Return the window of a counter in seconds, by its key (``queries/minute/1:5``); the longest if unknown."""
+    """Return the window of a counter in seconds, by its key (``queries/minute/1:5``); an hour if unknown."""
     return _SECONDS.get("".join(key.split("/", 2)[1:2]), float(Resolution.HOUR.seconds))

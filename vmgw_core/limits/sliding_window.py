@@ -66,10 +66,22 @@ class SlidingWindow:
         """Return how much was counted at ``moment`` or later, including all of a run that began before it."""
         return sum(self._counts[bisect_left(self._moments, moment, self._head) :])
 
-    def runs(self, moment: float) -> Iterator[tuple[float, int]]:
-        """Yield the moments and counts of what was counted at ``moment`` or later."""
-        for index in range(bisect_left(self._moments, moment, self._head), len(self._moments)):
+    def runs(self) -> Iterator[tuple[float, int]]:
+        """Yield the moments and counts of what is counted."""
+        for index in range(self._head, len(self._moments)):
             yield self._moments[index], self._counts[index]
+
+    def fresh(self) -> SlidingWindow:
+        """Return an empty window of the same kind."""
+        return SlidingWindow(self.seconds)
+
+    def spent(self, now: float) -> tuple[tuple[float, int], ...]:
+        """Return how many seconds ago it was, and how much, for an account."""
+        return tuple((now - moment, count) for moment, count in self.runs()) if self.count(now) else ()
+
+    def left_at(self, now: float) -> float:
+        """Return when everything that is counted now will have left."""
+        return now + self.seconds
 
     def wait(self, excess: int, now: float) -> float:
         """Return the seconds until ``excess``, or at most everything, has left the window."""

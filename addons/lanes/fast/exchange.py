@@ -421,6 +421,8 @@ class Exchange:
         response_log = self.services.in_force.configured.response_log
         if response_log is not None:
             response_log.watch(self.cycle, head.status, head.headers)
+        elif self.cycle.wants_series:
+            self.cycle.watch(head.status, head.headers)
         client = self.client
         if not self.request_done or self.services.process.draining or client.retiring():
             self.keep_alive = False

@@ -50,6 +50,8 @@ class FlowLane:
         response_log = self.in_force.configured.response_log
         if response_log is not None:
             response_log.watch(cycle, flow.response.status_code, flow.response.headers.fields)
+        elif cycle.wants_series:
+            cycle.watch(flow.response.status_code, flow.response.headers.fields)
         series = cycle.series
 
         def count(data: bytes) -> bytes:

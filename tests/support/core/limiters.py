@@ -20,6 +20,7 @@ def limit(
     labels: Labels = (),
     observe: bool = False,
     limit_class: str = "",
+    zone: str = "UTC",
 ) -> Limit:
     return Limit(
         type=LimitType(limit_type),
@@ -30,6 +31,7 @@ def limit(
         labels=labels,
         observe=observe,
         limit_class=limit_class,
+        zone=zone,
     )
 
 

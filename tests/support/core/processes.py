@@ -32,16 +32,23 @@ class Process:
 
 
 class World:
-    """Some processes, and the accounts. ``delay`` returns how long the next message takes, in seconds."""
+    """Some processes, and the accounts. ``delay`` returns how long the next message takes, in seconds.
 
-    def __init__(self, number: int, *limits: Limit, delay: Callable[[], float] = lambda: 0.0) -> None:
-        self.now = 0.0
+    ``begin`` is when time begins; it is Unix time too.
+    """
+
+    def __init__(
+        self, number: int, *limits: Limit, delay: Callable[[], float] = lambda: 0.0, begin: float = 0.0
+    ) -> None:
+        self.now = begin
         self.limits = limits
         self.delay = delay
         self.accounts: dict[str, Account] = {}
         self.epoch = 0
         self.passed: list[float] = []
         """When requests were admitted."""
+        self.spans: list[tuple[float, float]] = []
+        """When they came, and when they were admitted."""
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self.processes = [Process(limits) for _ in range(number)]
@@ -133,11 +140,12 @@ class World:
 
     def request(self, index: int, outcome: Outcome, client: str = "me", rows: int = 0, subject: Subject = A) -> None:
         """Send a query, or ``rows``, to a process; ``outcome`` gets the refusal, or None, when that is known."""
-        process = self.processes[index]
+        process, sent = self.processes[index], self.now
 
         def decided(refusal: RateLimited | None) -> None:
             if refusal is None:
                 self.passed += [self.now] * (rows or 1)
+                self.spans += [(sent, self.now)] * (rows or 1)
             outcome(refusal)
 
         def answer(question: Question, replies: Sequence[Reply] | None) -> None:

@@ -80,7 +80,7 @@ class Limited:
 class Broken(Limiter):
     """A limiter with a bug."""
 
-    def admit(self, subject: Subject, access: Access, now: float, client: str = "") -> None:
+    def admit(self, subject: Subject, access: Access, now: float, client: str = "", size: int | None = None) -> None:
         raise ZeroDivisionError
 
 

@@ -146,7 +146,7 @@ _A = "- {type: queries, value: 1}"
             ", line 1: limits: expected a list of limits, got something of YAML's type set",
             id="a type of its own",
         ),
-        pytest.param("limits: []\nlimit: []", ", line 2: limit: unknown key; known are limits", id="another key"),
+        pytest.param("limits: []\nlimit: []", ", line 2: limit: unknown key; known are limits, zone", id="another key"),
         pytest.param("limits: []\nlimits: []", ", line 2: limits: the key is already in line 1", id="a key twice"),
         pytest.param("limits: []\n1: 2", ", line 2: the file: a key: expected text, got an integer", id="a number key"),
         pytest.param("limits: []\n? [a]\n: b", ", line 2: the file: a key: expected text, got a list", id="a list key"),
@@ -181,12 +181,14 @@ _A = "- {type: queries, value: 1}"
         ),
         pytest.param(
             "limits:\n- type: query\n  value: 1",
-            ', line 2: limits[0].type: expected queries or rows_inserted or new_series or active_series, got "query"',
+            ", line 2: limits[0].type: expected queries or rows_inserted or new_series or active_series "
+            'or bytes_written or bytes_read or series_fetched, got "query"',
             id="an unknown type",
         ),
         pytest.param(
             "limits:\n- type: Queries\n  value: 1",
-            ', line 2: limits[0].type: expected queries or rows_inserted or new_series or active_series, got "Queries"',
+            ", line 2: limits[0].type: expected queries or rows_inserted or new_series or active_series "
+            'or bytes_written or bytes_read or series_fetched, got "Queries"',
             id="another case",
         ),
         pytest.param(
@@ -196,12 +198,12 @@ _A = "- {type: queries, value: 1}"
         ),
         pytest.param(
             "limits:\n- type: queries\n  value: 1\n  resolution: second",
-            ', line 4: limits[0].resolution: expected minute or hour, got "second"',
+            ', line 4: limits[0].resolution: expected minute or hour or day or month, got "second"',
             id="an unknown resolution",
         ),
         pytest.param(
             "limits:\n- type: queries\n  value: 1\n  resolution: ''",
-            ', line 4: limits[0].resolution: expected minute or hour, got ""',
+            ', line 4: limits[0].resolution: expected minute or hour or day or month, got ""',
             id="an empty resolution",
         ),
         pytest.param(
