@@ -19,6 +19,7 @@ from vmgw_addons.observability import (
     StateMetrics,
     StatusPages,
     Telemetry,
+    Tracing,
     WorkerCalls,
     WorkerMetrics,
 )
@@ -95,6 +96,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
         calls,
         AccessLogging(in_force, cycles),
         QueryLogging(in_force),
+        Tracing(in_force),
         PushMetrics(in_force, background, telemetry, workers),
         Capture(in_force, cycles, capture, services.tap_with),
         Decisions(cycles, ConnectionSeal(connections)),  # after all that set how a body streams

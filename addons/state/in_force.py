@@ -19,7 +19,7 @@ from vmgw_core.tokens import KeyRing
 
 from .exchange import Exchange
 from .page_access import PageAccess
-from .request_log import RequestLog, ResponseLog
+from .request_log import RequestLog, ResponseLog, Traces
 from .wire_limits import WireLimits
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,8 @@ class Configured:
     header_edit: HeaderEdit = field(default_factory=HeaderEdit)
     access_log: RequestLog | None = None
     query_log: ResponseLog | None = None
+    """Stays the same object over reloads."""
+    traces: Traces | None = None
     """Stays the same object over reloads."""
     datasource: Datasource | None = None
     exchange: Exchange | None = None
@@ -69,7 +71,7 @@ class Configured:
                 tells_limits=self.settings.ratelimit_headers,
             )
         object.__setattr__(self, "gateway", gateway)
-        logs = tuple(log for log in (self.access_log, self.query_log) if log is not None)
+        logs = tuple(log for log in (self.access_log, self.query_log, self.traces) if log is not None)
         object.__setattr__(self, "request_logs", logs)
         object.__setattr__(self, "limits", WireLimits.of(self.settings))
 
