@@ -385,8 +385,9 @@ class Settings:
     pushmetrics_disable_compression: bool = _flag("pushmetrics.disableCompression", BOOL, "false", "Push without gzip.")
 
     traces_endpoint: str = _flag("traces.endpoint", STRING, "",
-        "Send spans of requests to this URL, by OTLP over HTTP, such as http://collector:4318/v1/traces. Credentials in "
-        "it become Basic auth. Needs OpenTelemetry's SDK: pip install 'vmgateway[traces]'. See docs/operation.md.", group="Traces", secret=True)
+        "Send spans of requests to this URL, by OTLP over HTTP, such as http://collector:4318/v1/traces. Credentials "
+        "in it become Basic auth. Needs OpenTelemetry's SDK: pip install 'vmgateway[traces]'. See "
+        "docs/operation.md.", group="Traces", secret=True)
     traces_ratio: float = _flag("traces.ratio", FLOAT, "0.01",
         "The share of requests that get a span, from 0 to 1. If a request has a traceparent header, its flag decides "
         "instead.")

@@ -186,8 +186,3 @@ class TracedCycle(Cycle):
     def refuse(self, refusal: Refusal) -> None:
         super().refuse(refusal)
         self.note("refused", {REASON: refusal.code})
-
-    def end(self) -> None:
-        if self.state is not State.ENDED:
-            self.note("ended")
-        super().end()
