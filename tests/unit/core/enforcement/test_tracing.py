@@ -25,6 +25,9 @@ UNSAMPLED: Final = (b"traceparent", PARENT[1][:-1] + b"0")
 STATE: Final = (b"Tracestate", b"vendor=1")
 
 
+JUNK: Final = "junk"
+
+
 class Clock:
     now = 0.0
 
@@ -268,7 +271,7 @@ def test_one_that_waits_for_keys() -> None:
 
 
 def test_refusals() -> None:
-    cycle = traced(plain.cycle(token="junk"))
+    cycle = traced(plain.cycle(token=JUNK))
     with pytest.raises(TokenRefused) as caught:
         cycle.authorize(gateway())
     refused(cycle, caught.value)
