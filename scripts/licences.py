@@ -54,7 +54,7 @@ def needed(root: str) -> dict[str, Distribution]:
         found[key] = distribution(name)
         for text in found[key].requires or ():
             requirement = Requirement(text)
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": "traces"}):
                 pending.append(requirement.name)
     return found
 

@@ -10,6 +10,7 @@ from .push_metrics import PushMetrics, PushTarget
 from .query_log import QueryLog, QueryLogging, check_query_log
 from .state_pages import ME
 from .status_pages import StatusPages
+from .traces import Traces, Tracing, check_traces
 from .usage_log import USAGE, UsageLog, UsageReport
 from .worker_calls import WorkerCalls
 from .worker_metrics import WorkerMetrics
@@ -29,9 +30,12 @@ __all__ = [
     "StateMetrics",
     "StatusPages",
     "Telemetry",
+    "Traces",
+    "Tracing",
     "UsageLog",
     "UsageReport",
     "WorkerCalls",
     "WorkerMetrics",
     "check_query_log",
+    "check_traces",
 ]

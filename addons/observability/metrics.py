@@ -209,6 +209,14 @@ class StateMetrics(Collector):
                     f"Lines of the {name} log that could not be written",
                     value=log.lost,
                 )
+        if configured.traces is not None:
+            yield counter(
+                "vmgateway_trace_spans",
+                "Spans of requests that were sent, that could not be sent (failed), that were dropped because too many "
+                "waited, and that were not begun because too many clients asked for one (limited)",
+                ["result"],
+                (([result], number) for result, number in configured.traces.results().items()),
+            )
         if self.process.log is not None:
             yield CounterMetricFamily(
                 "vmgateway_log_lost_lines",

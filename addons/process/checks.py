@@ -10,7 +10,7 @@ from mitmproxy import ctx
 
 from vmgw_addons.capture import check_capture
 from vmgw_addons.listener import ListenerTLS, parse_listen_address
-from vmgw_addons.observability import PushTarget, check_query_log
+from vmgw_addons.observability import PushTarget, check_query_log, check_traces
 from vmgw_addons.outgoing import build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
 from vmgw_addons.sources import build_exchange, build_state_file, limit_file
@@ -34,6 +34,7 @@ def check(settings: Settings) -> None:
     contexts(settings)
     check_capture(settings)
     check_query_log(settings)
+    check_traces(settings)
     LogStyle.from_settings(settings)
     PageAccess.from_settings(settings)
     header_edit(settings)

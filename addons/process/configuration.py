@@ -14,7 +14,7 @@ from mitmproxy.exceptions import OptionsError
 
 from vmgw_addons._mitmproxy import keep_script
 from vmgw_addons.capture import check_capture
-from vmgw_addons.observability import AccessLog, QueryLog, UsageLog, check_query_log
+from vmgw_addons.observability import AccessLog, QueryLog, Traces, UsageLog, check_query_log, check_traces
 from vmgw_addons.outgoing import build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
 from vmgw_addons.sources import build_exchange, build_state_file, limit_file, read_in_thread
@@ -172,6 +172,7 @@ class Configuration:
         policy = build_policy(settings, keyring, before.policy)
         check_capture(settings)
         check_query_log(settings)
+        check_traces(settings)
         check_needs(settings)
         style = LogStyle.from_settings(settings)
         if limits is None and settings.enable_rate_limit:
@@ -191,6 +192,7 @@ class Configuration:
             if accounting is None or not settings.usage_retention
             else UsageLog(self.in_force, accounting),
             accounting=accounting,
+            traces=self.traces(settings),
             datasource=build_datasource(settings, before.settings, before.datasource),
             exchange=build_exchange(settings, before.settings, before.exchange),
             state_file=build_state_file(settings, before.state_file),
@@ -212,6 +214,15 @@ class Configuration:
             return before.query_log
         return QueryLog(self.in_force, settings.query_log, style, self.process.log)
 
+    def traces(self, settings: Settings) -> Traces | None:
+        """Return the traces of ``-traces.endpoint``: the present ones, unless their flags change."""
+        if not settings.traces_endpoint:
+            return None
+        before = self.in_force.configured.traces
+        if isinstance(before, Traces) and before.is_for(settings):
+            return before
+        return Traces(self.in_force, settings)
+
     def use(self, found: _Read) -> None:
         """Put the result of :meth:`read` in force."""
         before, settings = self.in_force.configured, found.configured.settings
@@ -232,6 +243,8 @@ class Configuration:
         self.in_force.use_keys()
         if before.query_log is not None and before.query_log is not found.configured.query_log:
             before.query_log.close()
+        if before.traces is not None and before.traces is not found.configured.traces:
+            before.traces.close()
         if concurrency is not None:
             for waiter in concurrency.resize(total, of_tenant):
                 waiter()
@@ -279,7 +292,7 @@ def _named(options: set[str]) -> list[str]:
 def _certificate_ends(settings: Settings) -> dict[str, float]:
     """Return when the certificates that the gateway shows to servers expire, by flag. Blocks."""
     found = {}
-    for side in ("auth", "read", "write", "datasource"):
+    for side in ("auth", "read", "write", "datasource", "traces"):
         path = settings.client_tls(side).cert_file
         end = certificate_end(path) if path else None
         if end is not None:

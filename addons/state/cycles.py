@@ -10,7 +10,7 @@ from mitmproxy.http import HTTPFlow
 
 from vmgw_core.base import is_credential_header
 from vmgw_core.credentials import Certificate
-from vmgw_core.enforcement import Cycle, Policy
+from vmgw_core.enforcement import Cycle, Policy, TracedCycle, Tracer
 from vmgw_core.http import RequestHead
 
 
@@ -22,13 +22,17 @@ class Cycles(WeakKeyDictionary[HTTPFlow, Cycle]):
         self.certificates: WeakKeyDictionary[Client, Certificate] = WeakKeyDictionary()
         """The verified certificate of each client that has one."""
 
-    def of(self, flow: HTTPFlow) -> Cycle:
-        """Return the cycle of ``flow``; begin it if there is none."""
+    def of(self, flow: HTTPFlow, tracer: Tracer | None = None) -> Cycle:
+        """Return the cycle of ``flow``; begin it if there is none, with a span if there is a ``tracer``."""
         cycle = self.get(flow)
         if cycle is None:
             head = head_of(flow)
             head.certificate = self.certificates.get(flow.client_conn)
-            cycle = self[flow] = Cycle(head, at=time.time(), started=time.perf_counter())
+            at, started = time.time(), time.perf_counter()
+            if tracer is None:
+                cycle = self[flow] = Cycle(head, at=at, started=started)
+            else:
+                cycle = self[flow] = TracedCycle(head, at=at, started=started, tracer=tracer)
         return cycle
 
 

@@ -20,7 +20,7 @@ from vmgw_core.usage import Accounting
 
 from .exchange import Exchange
 from .page_access import PageAccess
-from .request_log import RequestLog, ResponseLog
+from .request_log import RequestLog, ResponseLog, Traces
 from .wire_limits import WireLimits
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,8 @@ class Configured:
     header_edit: HeaderEdit = field(default_factory=HeaderEdit)
     access_log: RequestLog | None = None
     query_log: ResponseLog | None = None
+    """Stays the same object over reloads."""
+    traces: Traces | None = None
     """Stays the same object over reloads."""
     datasource: Datasource | None = None
     exchange: Exchange | None = None
@@ -78,7 +80,8 @@ class Configured:
                 reports_rows=self.usage_log is not None,
             )
         object.__setattr__(self, "gateway", gateway)
-        logs = tuple(log for log in (self.access_log, self.query_log, self.usage_log) if log is not None)
+        candidates = (self.access_log, self.query_log, self.usage_log, self.traces)
+        logs = tuple(log for log in candidates if log is not None)
         object.__setattr__(self, "request_logs", logs)
         object.__setattr__(self, "response_log", self.query_log or self.usage_log)
         object.__setattr__(self, "limits", WireLimits.of(self.settings))

@@ -1,10 +1,10 @@
-"""The interfaces of the access log and the query log."""
+"""The interfaces of the access log, the query log and the traces."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from vmgw_core.enforcement import Cycle
+from vmgw_core.enforcement import Cycle, Tracer
 from vmgw_core.http import Headers
 
 
@@ -31,3 +31,16 @@ class ResponseLog(RequestLog, Protocol):
 
     def close(self) -> None:
         """Write what is queued."""
+
+
+class Traces(RequestLog, Protocol):
+    """Makes spans of requests. ``observability.Traces`` implements it."""
+
+    tracer: Tracer
+    """For the cycles of new requests."""
+
+    def results(self) -> dict[str, int]:
+        """Return the number of spans by result."""
+
+    def close(self) -> None:
+        """Send what is queued."""

@@ -58,7 +58,8 @@ class AccessControl:
         """Decide, or wait for keys or a password: mitmproxy awaits what a hook returns."""
         if flow.response is not None or not flow.live:
             return None
-        cycle = self.cycles.of(flow)
+        traces = self.in_force.configured.traces
+        cycle = self.cycles.of(flow, None if traces is None else traces.tracer)
         if cycle.state is not State.HEAD:
             return None  # a replayed request
         hide_token(flow, self.in_force.configured.policy)

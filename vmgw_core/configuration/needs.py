@@ -26,9 +26,9 @@ def _all(names: str, *needed: str) -> dict[str, tuple[str, ...]]:
     return dict.fromkeys(names.split(), needed)
 
 
-def _tls(side: str) -> dict[str, tuple[str, ...]]:
+def _tls(side: str, server: str = "url") -> dict[str, tuple[str, ...]]:
     names = ("CAFile", "CertFile", "KeyFile", "ServerName", "InsecureSkipVerify")
-    return _all(" ".join(f"{side}.tls{name}" for name in names), f"{side}.url=https:")
+    return _all(" ".join(f"{side}.tls{name}" for name in names), f"{side}.{server}=https:")
 
 
 NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -96,6 +96,8 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
         "pushmetrics.interval pushmetrics.extraLabel pushmetrics.header pushmetrics.disableCompression",
         "pushmetrics.url",
     ),
+    **_all("traces.ratio traces.maxPerSecond traces.serviceName", "traces.endpoint"),
+    **_tls("traces", "endpoint"),
     **_all("queryLog.minDuration", "queryLog"),
     **_all("loggerJSONFields", "loggerFormat=json"),
     **_all("capture.filter capture.sampleRate capture.maxFileSize capture.keepFiles", "capture.file"),
@@ -112,11 +114,11 @@ BELOW: Final[Mapping[str, str]] = {
 NEVER_EMPTY: Final = frozenset(
     _all(
         "auth.publicKeyFiles auth.publicKeys auth.jwksEndpoints auth.oidcDiscoveryEndpoints auth.issuer auth.audience "
-        "auth.requiredClaims auth.tlsCAFile read.tlsCAFile write.tlsCAFile datasource.tlsCAFile ratelimit.config "
-        "ratelimit.stateFile ratelimit.storage tlsCipherSuites tlsMinVersion mtlsCAFile http.header.hsts "
-        "http.header.csp http.header.frameOptions httpAuth.username httpAuth.password metricsAuthKey reloadAuthKey "
-        "flagsAuthKey login.oidcIssuer login.url login.clientID login.clientSecret login.cookieKeyFile login.scopes "
-        "pprofAuthKey capture.filter"
+        "auth.requiredClaims auth.tlsCAFile read.tlsCAFile write.tlsCAFile datasource.tlsCAFile traces.tlsCAFile "
+        "ratelimit.config ratelimit.stateFile ratelimit.storage tlsCipherSuites tlsMinVersion mtlsCAFile http.header.hsts http.header.csp "
+        "http.header.frameOptions httpAuth.username httpAuth.password metricsAuthKey reloadAuthKey flagsAuthKey "
+        "login.oidcIssuer login.url login.clientID login.clientSecret login.cookieKeyFile login.scopes pprofAuthKey "
+        "capture.filter"
     )
 )
 """Flags whose empty value would switch a check off."""

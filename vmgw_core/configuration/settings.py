@@ -40,18 +40,18 @@ def _backend(side: str, served: str, example: str, **more: Any) -> Any:  # noqa:
                  f"{served} are refused.", secret=True, **more)  # fmt: skip
 
 
-def _tls(side: str, name: str) -> Any:  # noqa: ANN401
-    return _flag(f"{side}.tls{name}", *_TLS[name][:2], _TLS[name][2].format(side=side))
+def _tls(side: str, name: str, server: str = "url") -> Any:  # noqa: ANN401
+    return _flag(f"{side}.tls{name}", *_TLS[name][:2], _TLS[name][2].format(side=side, server=f"{side}.{server}"))
 
 
 _TLS: Final[dict[str, tuple[Kind, str, str]]] = {
     "CAFile": (
-        STRING, "", "File with the CA certificates that verify -{side}.url; by default those of the system."
+        STRING, "", "File with the CA certificates that verify -{server}; by default those of the system."
     ),
-    "CertFile": (STRING, "", "File with the client certificate shown to -{side}.url."),
+    "CertFile": (STRING, "", "File with the client certificate shown to -{server}."),
     "KeyFile": (STRING, "", "File with the private key of -{side}.tlsCertFile."),
-    "ServerName": (STRING, "", "Server name asked for and verified at -{side}.url; by default the host in it."),
-    "InsecureSkipVerify": (BOOL, "false", "Do not verify the certificate of -{side}.url."),
+    "ServerName": (STRING, "", "Server name asked for and verified at -{server}; by default the host in it."),
+    "InsecureSkipVerify": (BOOL, "false", "Do not verify the certificate of -{server}."),
 }  # fmt: skip
 
 
@@ -387,6 +387,24 @@ class Settings:
         "Headers sent along with a push, such as 'My-Auth: foobar'.", secret=True)
     pushmetrics_disable_compression: bool = _flag("pushmetrics.disableCompression", BOOL, "false", "Push without gzip.")
 
+    traces_endpoint: str = _flag("traces.endpoint", STRING, "",
+        "Send spans of requests to this URL, by OTLP over HTTP, such as http://collector:4318/v1/traces. Credentials "
+        "in it become Basic auth. Needs OpenTelemetry's SDK: pip install 'vmgateway[traces]'. See "
+        "docs/operation.md.", group="Traces", secret=True)
+    traces_ratio: float = _flag("traces.ratio", FLOAT, "0.01",
+        "The share of requests that get a span, from 0 to 1. If a request has a traceparent header, its flag decides "
+        "instead.")
+    traces_max_per_second: int = _flag("traces.maxPerSecond", INT, "100",
+        "How many requests a second get a span in each process because the traceparent of the client asks for "
+        "it.", least="0")
+    traces_service_name: str = _flag("traces.serviceName", STRING, "vmgateway",
+        "The attribute service.name of all spans.")
+    traces_tls_ca_file: str = _tls("traces", "CAFile", "endpoint")
+    traces_tls_cert_file: str = _tls("traces", "CertFile", "endpoint")
+    traces_tls_key_file: str = _tls("traces", "KeyFile", "endpoint")
+    traces_tls_server_name: str = _tls("traces", "ServerName", "endpoint")
+    traces_tls_insecure_skip_verify: bool = _tls("traces", "InsecureSkipVerify", "endpoint")
+
     access_log: bool = _flag("accessLog", BOOL, "false",
         "Log every request in one line: client, request, verdict and response, but never the token.", group="Logging")
     query_log: str = _flag("queryLog", STRING, "",
@@ -461,7 +479,7 @@ class Settings:
         "Was the consent to a license agreement.", effect="this is open software, there is nothing to accept")
     # fmt: on
 
-    def client_tls(self, side: Literal["auth", "read", "write", "datasource"]) -> ClientTLS:
+    def client_tls(self, side: Literal["auth", "read", "write", "datasource", "traces"]) -> ClientTLS:
         """The values of ``-<side>.tls*``. Providers of keys are always verified."""
         names = ["ca_file", "cert_file", "key_file", "server_name"]
         if side != "auth":

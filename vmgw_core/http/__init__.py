@@ -29,12 +29,15 @@ from .head import (
 from .headers import Headers, facts_of, values_of
 from .responses import CORS, NOT_SHARED, HeaderEdit, Response, refusal_response
 from .series_fetched import SeriesFetched
+from .trace_context import RANDOM, SAMPLED, TraceContext, with_trace
 
 __all__ = [
     "CORS",
     "MAX_ARGUMENTS",
     "MULTIPART",
     "NOT_SHARED",
+    "RANDOM",
+    "SAMPLED",
     "URLENCODED",
     "BodyReader",
     "ChunkedReader",
@@ -49,6 +52,7 @@ __all__ = [
     "SeriesFetched",
     "Sink",
     "SnappyBlock",
+    "TraceContext",
     "ZstdBlock",
     "check_fields",
     "check_head",
@@ -67,4 +71,5 @@ __all__ = [
     "skip_empty_lines",
     "split_pairs",
     "values_of",
+    "with_trace",
 ]

@@ -17,7 +17,7 @@ from typing import Final, Protocol, cast
 
 from vmgw_addons.support import certificate_of
 from vmgw_core.credentials import Certificate
-from vmgw_core.enforcement import Cycle
+from vmgw_core.enforcement import Cycle, TracedCycle
 from vmgw_core.errors import BadRequest, MalformedHead, Refusal, RequestTimeout
 from vmgw_core.http import BodyReader, ChunkedReader, LengthReader, RequestHead, find_head, mend, skip_empty_lines
 
@@ -207,7 +207,11 @@ class FastClient(asyncio.Protocol):
     def _begin(self, head: RequestHead) -> None:
         self.fresh_until = 0.0
         self.old = self._heads.fields.old
-        cycle = Cycle(head, at=time.time(), started=time.perf_counter())
+        at, started, traces = time.time(), time.perf_counter(), self._services.in_force.configured.traces
+        if traces is None:
+            cycle = Cycle(head, at=at, started=started)
+        else:
+            cycle = TracedCycle(head, at=at, started=started, tracer=traces.tracer)
         exchange = self.exchange = Exchange(self._services, self, cycle, keep_alive=self._heads.fields.keep_alive)
         if head.has_body:
             length = head.content_length

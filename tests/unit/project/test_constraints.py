@@ -21,7 +21,8 @@ LOCKED = [
 def required() -> list[Requirement]:
     configuration = configparser.ConfigParser()
     configuration.read(REPOSITORY / "setup.cfg")
-    return [Requirement(line) for line in configuration["options"]["install_requires"].strip().splitlines()]
+    lines = configuration["options"]["install_requires"] + configuration["options.extras_require"]["traces"]
+    return [Requirement(line) for line in lines.split("\n") if line and not line.startswith("#")]
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])

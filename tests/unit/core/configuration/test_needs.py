@@ -17,6 +17,7 @@ from vmgw_core.errors import ConfigurationError
 ALONE: Final = frozenset(
     [
         "enable.auth",
+        "traces.endpoint",
         "queryLog",
         "enable.rateLimit",
         "read.url",

@@ -38,15 +38,16 @@ def test_settings_of_values_by_the_names_of_flags() -> None:
     }
 
 
-@pytest.mark.parametrize("side", ["read", "write", "datasource"])
-def test_the_tls_of_one_side(side: Literal["read", "write", "datasource"]) -> None:
+@pytest.mark.parametrize("side", ["read", "write", "datasource", "traces"])
+def test_the_tls_of_one_side(side: Literal["read", "write", "datasource", "traces"]) -> None:
     flags = ("tlsCAFile=ca", "tlsCertFile=cert", "tlsKeyFile=key", "tlsServerName=name", "tlsInsecureSkipVerify")
     settings = parse([f"-{side}.{flag}" for flag in flags], {}).settings
     expected = ClientTLS(
         side=side, ca_file="ca", cert_file="cert", key_file="key", server_name="name", insecure_skip_verify=True
     )
     assert (settings.client_tls(side), settings.client_tls(side).side) == (expected, side)
-    others: list[Literal["auth", "read", "write", "datasource"]] = ["auth", "read", "write", "datasource"]
+    others: list[Literal["auth", "read", "write", "datasource", "traces"]]
+    others = ["auth", "read", "write", "datasource", "traces"]
     for other in others:
         if other != side:
             assert settings.client_tls(other) == Settings().client_tls(side), "the name of the side is not compared"
