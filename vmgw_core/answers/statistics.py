@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from vmgw_core.access import compile_expression
-from vmgw_core.base import as_integer, as_list, as_object, as_text, required
+from vmgw_core.base import as_integer, as_list, as_object, required
 from vmgw_core.errors import BadRequest
 from vmgw_core.routing import Answer
 
-from .document import Document, objects_of, scalars
+from .document import Document, names_of, objects_of, scalars
 
 EMPTY: Final = "nothing shown: it cannot be told what belongs to the token"
 
@@ -99,7 +99,7 @@ def _metric_names(document: Document, *, restricted: bool) -> tuple[dict[str, ob
 
 def _names(answer: Answer, document: Document, arguments: Mapping[str, Sequence[str]]) -> tuple[object, str]:
     """Return what Graphite calls tags, values of a tag or metrics, of a list of names that filters have limited."""
-    names = [as_text(name, "data") for name in required(document, "data", as_list)]
+    names = names_of(document)
     note = f"{len(names)} names shown"
     if answer is Answer.INDEX:
         return names, note

@@ -58,6 +58,8 @@ class Answer(Enum):
     ACTIVE_QUERIES = "/api/v1/status/active_queries"
     METRIC_NAMES = "/api/v1/status/metric_names_stats"
     INDEX = "/api/v1/label/__name__/values"
+    FIND = "/api/v1/label/__name__/values?find"
+    EXPAND = "/api/v1/label/__name__/values?expand"
     TAGS = "/api/v1/labels"
     TAG_VALUES = "/api/v1/label/<tag>/values"
 
@@ -93,6 +95,10 @@ _ANSWERS: Final = {
     "/api/v1/status/metric_names_stats": Answer.METRIC_NAMES,
     "/metrics/index.json": Answer.INDEX,
     "/metrics/index.json/": Answer.INDEX,
+    "/metrics/find": Answer.FIND,
+    "/metrics/find/": Answer.FIND,
+    "/metrics/expand": Answer.EXPAND,
+    "/metrics/expand/": Answer.EXPAND,
     "/tags": Answer.TAGS,
     "/tags/<tag_name>": Answer.TAG_VALUES,
 }

@@ -42,18 +42,18 @@ def made(
 @each(
     ("answer", "expected"),
     [
-        (Answer.RULES, "datasource_type=a&extended_states=1"),
-        (Answer.ALERT, "datasource_type=a&extended_states=1"),
-        (Answer.NOTIFIERS, ""),
-        (Answer.METADATA, "metric=m%26"),
-        (Answer.TSDB, "topN=3&match[]=x"),
-        (Answer.SERIES_COUNT, "topN=1"),
-        (Answer.TOP_QUERIES, "topN=3"),
-        (Answer.ACTIVE_QUERIES, ""),
-        (Answer.METRIC_NAMES, ""),
-        (Answer.INDEX, "start=0"),
-        (Answer.TAGS, "start=0"),
-        (Answer.TAG_VALUES, "start=0"),
+        (Answer.RULES, "/?datasource_type=a&extended_states=1"),
+        (Answer.ALERT, "/?datasource_type=a&extended_states=1"),
+        (Answer.NOTIFIERS, "/"),
+        (Answer.METADATA, "/?metric=m%26"),
+        (Answer.TSDB, "/?topN=3&match[]=x"),
+        (Answer.SERIES_COUNT, "/?topN=1"),
+        (Answer.TOP_QUERIES, "/?topN=3"),
+        (Answer.ACTIVE_QUERIES, "/"),
+        (Answer.METRIC_NAMES, "/"),
+        (Answer.INDEX, "/?start=0"),
+        (Answer.TAGS, "/?start=0"),
+        (Answer.TAG_VALUES, "/?start=0"),
     ],
 )
 def test_only_listed_arguments_are_sent(answer: Answer, expected: str) -> None:
@@ -62,17 +62,17 @@ def test_only_listed_arguments_are_sent(answer: Answer, expected: str) -> None:
         "extra_label=a=b", "limit=1", "search=s", "topn=4",
     )  # fmt: skip
     answer_filter = filter_of(answer)
-    assert answer_filter.arguments(pairs, ()) == expected
-    bound = answer_filter.arguments((), ("extra_label=team=dev",))
+    assert answer_filter.target(pairs, ()) == expected
+    bound = answer_filter.target((), ("extra_label=team=dev",))
     assert bound.endswith("extra_label=team=dev")
     assert answer_filter.binds is (answer.path.startswith(("/api/v1/label", "/api/v1/status/tsdb")))
 
 
 def test_arguments_must_fit_into_a_url() -> None:
     answer_filter = filter_of(Answer.TSDB)
-    assert len(answer_filter.arguments([f"match[]={'a' * 16000}"], ())) > 16000
+    assert len(answer_filter.target([f"match[]={'a' * 16000}"], ())) > 16000
     with pytest.raises(BadRequest, match="too long"):
-        answer_filter.arguments(["match[]=" + "a" * 16384], ())
+        answer_filter.target(["match[]=" + "a" * 16384], ())
 
 
 # --- statistics -----------------------------------------------------------------------------------------------------

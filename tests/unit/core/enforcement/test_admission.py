@@ -208,7 +208,7 @@ def test_every_route_needs_its_backend(route: Route) -> None:
 
 QUERY = "/api/v1/query"
 FOREIGN = "/select/1:6/prometheus/api/v1/query"
-LEAKING = "/metrics/find"
+LEAKING = "/vmalert/groups"
 
 
 @each(
