@@ -26,6 +26,7 @@ _WILDCARD: Final = re.compile(r"[*{\[]")
 _SPECIAL: Final = re.compile(r"[*{\[,}]")
 _LONGEST: Final = 4096  # characters of all queries of a request
 _MOST_PARTS: Final = 100  # parts with wildcards, of all queries of a request
+_MOST_LOOKS: Final = 1_000_000  # a look takes about a microsecond
 _DEEPEST: Final = 10  # braces inside of each other
 _PATH_BYTES: Final = 100  # what a path takes in an answer besides its text
 
@@ -96,10 +97,11 @@ def _search(
     delimiter, leaves = _delimiter(arguments), _is_set(arguments, "leavesOnly")
     if sum(len(_WILDCARD.findall(query)) for query in queries) > _MOST_PARTS:
         raise BadRequest(f"query: more than {_MOST_PARTS} wildcards")
-    ordered, room, by_query = sorted(names), largest, {}
+    by_query: dict[str, list[str]] = {}
+    known, room = _Names(names, delimiter), largest
     for query in dict.fromkeys(queries):
         paths = set()
-        for path in _matched(ordered, query, delimiter, expand=expand):
+        for path in _matched(known, query, expand=expand):
             if path in paths or (leaves and path.endswith(delimiter)):
                 continue
             room -= len(path) + _PATH_BYTES
@@ -110,15 +112,39 @@ def _search(
     return by_query
 
 
-def _matched(names: Sequence[str], query: str, delimiter: str, *, expand: bool) -> Iterator[str]:
+class _Names:
+    """The names that the token can see, looked up by how they begin."""
+
+    def __init__(self, names: Iterable[str], delimiter: str) -> None:
+        self.names = sorted(names)
+        self.delimiter = delimiter
+        self.looks = _MOST_LOOKS
+
+    def suffixes(self, prefix: str) -> Iterator[str]:
+        """Yield what follows ``prefix`` in the names that begin with it, up to the next delimiter, each once.
+
+        Raises:
+            BadRequest: the request has taken too many looks.
+        """
+        names, following, at = self.names, chr(ord(self.delimiter) + 1), bisect_left(self.names, prefix)
+        while at < len(names) and names[at].startswith(prefix):
+            self.looks -= 1
+            if self.looks < 0:
+                raise BadRequest(f"query: its patterns would be compared with more than {_MOST_LOOKS} parts of names")
+            suffix, mark, _ = names[at][len(prefix) :].partition(self.delimiter)
+            yield suffix + mark
+            at = bisect_left(names, prefix + suffix + following, at + 1) if mark else at + 1
+
+
+def _matched(names: _Names, query: str, *, expand: bool) -> Iterator[str]:
     """Yield the paths that match. Without ``expand``, all parts but the last are as the query has them."""
-    shown, heads, tail = "", [""], query
+    delimiter, shown, heads, tail = names.delimiter, "", [""], query
     while True:
         wildcard = _WILDCARD.search(tail)
         if wildcard is None:
             for head in heads:
                 path = head + tail
-                for suffix in _suffixes(names, path, delimiter):
+                for suffix in names.suffixes(path):
                     if path.endswith(delimiter):
                         yield (head if expand else shown) + tail
                         break
@@ -131,7 +157,7 @@ def _matched(names: Sequence[str], query: str, delimiter: str, *, expand: bool) 
         matched = (
             (head, suffix)
             for head in heads
-            for suffix in _suffixes(names, head + literal, delimiter)
+            for suffix in names.suffixes(head + literal)
             if expression is None or expression.fullmatch(suffix)
         )
         if not tail:
@@ -140,15 +166,6 @@ def _matched(names: Sequence[str], query: str, delimiter: str, *, expand: bool) 
             return
         shown += literal + part + mark
         heads = [head + literal + suffix for head, suffix in matched]  # all are nodes, so none is in another
-
-
-def _suffixes(names: Sequence[str], prefix: str, delimiter: str) -> Iterator[str]:
-    """Yield what follows ``prefix`` in the names that begin with it, up to the next delimiter, each once."""
-    following, at = chr(ord(delimiter) + 1), bisect_left(names, prefix)
-    while at < len(names) and names[at].startswith(prefix):
-        suffix, mark, _ = names[at][len(prefix) :].partition(delimiter)
-        yield suffix + mark
-        at = bisect_left(names, prefix + suffix + following, at + 1) if mark else at + 1
 
 
 def _expression(part: str, delimiter: str) -> Expression:
@@ -181,7 +198,7 @@ def _translated(query: str, star: str, depth: int) -> tuple[str, str]:
         elif sign == "[":
             return text + re.escape(query), ""
         elif sign == "{":
-            options = []
+            options: list[str] = []
             while not options or query.startswith(","):
                 option, query = _translated(query[1:], star, depth + 1)
                 options.append(option)

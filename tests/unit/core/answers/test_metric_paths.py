@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.support.each import each
-from vmgw_core.answers import Filter
+from vmgw_core.answers import Filter, metric_paths
 from vmgw_core.errors import AnswerTooLarge, BadAnswer, BadRequest
 from vmgw_core.routing import Answer
 
@@ -98,6 +98,7 @@ def test_an_argument_must_fit_into_a_url(name: str) -> None:
         ("c[-]1", ["c-1"]),
         ("?", []),
         ("a,b}*", []),
+        ("*,}", []),
         ("*[", []),
         ("*.{x,{b", []),
         ("", []),
@@ -195,6 +196,14 @@ def test_what_is_paid_for_is_bounded() -> None:
         ask(Answer.EXPAND, *(("query", f"*.{'[x]' * count}*") for count in range(2)), names=names, largest=20_000)
     tall = [".".join(f"{number}" for _ in range(1000)) for number in range(10)]
     assert len(ask(Answer.FIND, ("query", ".".join("*" * 100)), names=tall)) == 10
+
+
+def test_the_looks_at_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metric_paths, "_MOST_LOOKS", 5)
+    assert expand("*") == ["a.", "b.", "v.", "a", "c-1"]
+    for refused in (("*.*",), ("*", "a")):
+        with pytest.raises(BadRequest, match="more than 5 parts of names"):
+            ask(Answer.EXPAND, *(("query", query) for query in refused))
 
 
 @each("names", [[1], None, {}, "a"])
