@@ -19,7 +19,7 @@ BOUND = ("extra_label=team=dev",)
 
 
 def filter_of(answer: Answer) -> Filter:
-    return Filter(answer=answer, path=PATH, names_path=None, restricted=True, rules=None)
+    return Filter(answer=answer, path=PATH, names_path=None, tenant=None, rules=None)
 
 
 def ask(answer: Answer, *pairs: tuple[str, str], names: object = NAMES, largest: int = 10_000) -> Any:  # noqa: ANN401

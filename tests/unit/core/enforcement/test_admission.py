@@ -309,7 +309,7 @@ LEAKING = "/vmalert/groups"
         pytest.param(
             CLUSTER,
             _head("GET", "/select/multitenant/prometheus/api/v1/status/top_queries"),
-            errors.FiltersIgnored,
+            errors.TenantIgnored,
             id="the queries of all tenants",
         ),
         pytest.param(
