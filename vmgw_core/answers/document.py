@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn
 
-from vmgw_core.base import FieldError
+from vmgw_core.base import FieldError, as_list, as_text, required
 from vmgw_core.errors import BadAnswer
 
 Document = Mapping[str, object]
@@ -67,6 +67,11 @@ def text_of(fields: Document, name: str, path: str) -> str:
     if not isinstance(value, str):
         raise FieldError(path, "expected a string")
     return value
+
+
+def names_of(document: Document) -> list[str]:
+    """Return the names in a response of ``/api/v1/label/<name>/values``. Raises ``FieldError``."""
+    return [as_text(name, "data") for name in required(document, "data", as_list)]
 
 
 def scalars(fields: Document, names: Sequence[str]) -> dict[str, object]:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_plus
 
-from vmgw_core.base import FieldError, as_list, as_text
+from vmgw_core.base import FieldError, TenantID
 from vmgw_core.errors import AnswerTooLarge, BadAnswer, BadBody, BadRequest
 from vmgw_core.http import Headers, decoded_key, decoder, encode_pair, values_of
 from vmgw_core.routing import Answer
 from vmgw_core.tokens import SelectorError
 
-from . import rule_answers, statistics
-from .document import parse, written
+from . import metric_paths, rule_answers, statistics
+from .document import names_of, parse, written
 from .rules import RuleFilter, ShownGroup
 
 Arguments = Mapping[str, Sequence[str]]
@@ -38,6 +38,7 @@ _FORWARDED: Final[dict[Answer, frozenset[str]]] = {
     Answer.METADATA: frozenset(("metric",)),
     Answer.TOP_QUERIES: frozenset(("topN", "maxLifetime")),
 } | dict.fromkeys(_GROUPS, rule_answers.FORWARDED)
+_PATHS: Final = {Answer.FIND: metric_paths.found, Answer.EXPAND: metric_paths.expanded}
 _ADDED: Final[dict[Answer, tuple[str, ...]]] = {
     Answer.SERIES_COUNT: ("topN=1",),
     Answer.INDEX: ("start=0",),  # names of all time, as the page has
@@ -69,13 +70,14 @@ class Filter:
     """The filter of one route for one token.
 
     ``path`` is what to ask below the backend's URL; ``names_path`` leads to the metric names that the token can see, if
-    the answer depends on them. ``restricted``: labels or filters limit the token. ``rules`` is for the routes of rules.
+    the answer depends on them. ``tenant`` is what limits the token, if it has no labels or filters; else None. ``rules`` is
+    for the routes of rules.
     """
 
     answer: Answer
     path: str
     names_path: str | None
-    restricted: bool
+    tenant: TenantID | None
     rules: RuleFilter | None
     tag: str = ""
     """The tag whose values Graphite's client asks for."""
@@ -88,20 +90,23 @@ class Filter:
     @property
     def lists_labels(self) -> bool:
         """Whether it asks for names or values of labels."""
-        return self.answer in (Answer.INDEX, Answer.TAGS, Answer.TAG_VALUES)
+        return self.answer in (Answer.INDEX, Answer.TAGS, Answer.TAG_VALUES, *_PATHS)
 
-    def arguments(self, pairs: Sequence[str], enforced: Sequence[str]) -> str:
-        """Return the query to send: those of the client's raw ``pairs`` that may be sent, and the ``enforced`` ones.
+    def target(self, pairs: Sequence[str], enforced: Sequence[str]) -> str:
+        """Return the path and the query to send: the client's raw ``pairs`` that may be sent, and ``enforced`` ones.
 
         Raises:
-            BadRequest: they are too long for a URL.
+            BadRequest: they are too long for a URL, or name no label.
         """
         names = _FORWARDED.get(self.answer, frozenset())
-        kept = [encode_pair(name, value) for name, value in map(_decoded, pairs) if name in names]
+        path, kept = self.path, [encode_pair(name, value) for name, value in map(_decoded, pairs) if name in names]
+        if self.answer in _PATHS:
+            arguments = _arguments(pairs)
+            path, kept = metric_paths.path_of(path, arguments), metric_paths.time_range(arguments)
         query = "&".join((*kept, *_ADDED.get(self.answer, ()), *enforced))
-        if sum(map(len, kept)) > _MAX_TARGET:
+        if sum(map(len, (path, *kept))) > _MAX_TARGET:
             raise BadRequest("the arguments are too long for this page")
-        return query
+        return f"{path}?{query}" if query else path
 
     def apply(
         self,
@@ -128,22 +133,26 @@ class Filter:
             return error_answer(status)
         if self.names_path is not None and names is None:
             raise BadAnswer("the metric names that the token can see are not known")
-        arguments: dict[str, list[str]] = {}
-        for name, value in map(_decoded, pairs):
-            arguments.setdefault(name, []).append(value)
+        arguments = _arguments(pairs)
         arguments["<tag>"] = [self.tag]
         content = body_of(headers, body, largest)
         try:
+            if self.answer in _PATHS:
+                return self._paths(content, arguments, largest)
             return self._made(content, arguments, names or frozenset())
         except SelectorError as error:
             raise BadRequest(f"match[]: {error}") from None
         except FieldError:  # its path and type could tell of what is left out
             raise BadAnswer("the backend's answer does not have the form that is expected here") from None
 
+    def _paths(self, content: bytes, arguments: Arguments, largest: int) -> Filtered:
+        visible = names_of(parse(content))
+        made = _PATHS[self.answer](visible, arguments, largest)
+        return Filtered(status=200, body=written(made), kind="filtered", note=f"of {len(visible)} names")
+
     def _made(self, content: bytes, arguments: Arguments, names: frozenset[str]) -> Filtered:
-        if self.answer is Answer.ACTIVE_QUERIES:  # text in 1.79.5
-            empty = written({"status": "ok", "data": []})
-            return Filtered(status=200, body=empty, kind="empty", note=statistics.EMPTY)
+        if self.answer is Answer.ACTIVE_QUERIES and (self.tenant is None or not content.startswith(b"{")):
+            content = b'{"data":[]}'  # it may be text, as in 1.79.5
         document = parse(content)
         if self.rules is not None:
             groups, total = self.rules.groups(document)
@@ -155,7 +164,7 @@ class Filter:
         if self.answer is Answer.NOTIFIERS:
             made = rule_answers.notifiers_answer(document)
             return Filtered(status=200, body=written(made), kind="filtered", note="addresses hidden")
-        found, note = statistics.made(self.answer, document, arguments, names, restricted=self.restricted)
+        found, note = statistics.made(self.answer, document, arguments, names, self.tenant)
         kind = "empty" if note == statistics.EMPTY else "filtered"
         return Filtered(status=200, body=written(found), kind=kind, note=note)
 
@@ -210,10 +219,16 @@ def read_names(status: int, headers: Headers, body: bytes, largest: int) -> froz
     if status != 200:
         raise BadAnswer(f"the backend answered with status {status} when it was asked for the token's metric names")
     try:
-        names = as_list(parse(body_of(headers, body, largest)).get("data"), "data")
-        return frozenset(as_text(name, "data") for name in names)
+        return frozenset(names_of(parse(body_of(headers, body, largest))))
     except FieldError:
         raise BadAnswer("the backend's list of metric names does not have the form that is expected") from None
+
+
+def _arguments(pairs: Sequence[str]) -> dict[str, list[str]]:
+    arguments: dict[str, list[str]] = {}
+    for name, value in map(_decoded, pairs):
+        arguments.setdefault(name, []).append(value)
+    return arguments
 
 
 def _decoded(pair: str) -> tuple[str, str]:

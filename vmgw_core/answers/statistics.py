@@ -1,7 +1,8 @@
 """Metadata, statistics and lists of names for a token, made from answers that its labels and filters limit.
 
-Statistics of queries count those of everybody, with their texts. VictoriaMetrics does not say whose they are, so a
-restricted token gets an empty answer.
+Statistics of queries count those of everybody, with their texts. VictoriaMetrics does not say which labels and filters
+a query had, so a token with some gets an empty answer. A cluster says which tenant a query was of, but is wrong about
+queries for several tenants: they have the tenant 0:0, or that of the query whose record they overwrite.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from vmgw_core.access import compile_expression
-from vmgw_core.base import as_integer, as_list, as_object, as_text, required
+from vmgw_core.base import TenantID, as_integer, as_list, as_object, required
 from vmgw_core.errors import BadRequest
 from vmgw_core.routing import Answer
 
-from .document import Document, objects_of, scalars
+from .document import Document, names_of, objects_of, scalars
 
 EMPTY: Final = "nothing shown: it cannot be told what belongs to the token"
 
 _TOP: Final = ("topByCount", "topByAvgDuration", "topBySumDuration", "topByAvgMemoryUsage")
 _TOP_SETTINGS: Final = ("topN", "maxLifetime", "search.queryStats.lastQueriesCount",
                         "search.queryStats.minQueryDuration", "search.queryStats.minQueryMemoryUsage")  # fmt: skip
+_TOP_OWNER: Final = ("accountID", "projectID", "multiTenant")
+_TOP_ENTRY: Final = (*_TOP_OWNER, "query", "timeRangeSeconds", "count", "avgDurationSeconds", "sumDurationSeconds")
+_ACTIVE_OWNER: Final = ("account_id", "project_id", "is_multitenant")
+_ACTIVE: Final = (*_ACTIVE_OWNER, "duration", "id", "remote_addr", "query", "start", "end", "step")
 _COUNTS: Final = ("totalSeries", "totalLabelValuePairs")
 _LISTS: Final = ("seriesCountByMetricName", "seriesCountByLabelName", "seriesCountByFocusLabelValue",
                  "seriesCountByLabelValuePair", "labelValueCountByLabelName")  # fmt: skip
@@ -32,10 +37,9 @@ def made(
     document: Document,
     arguments: Mapping[str, Sequence[str]],
     names: frozenset[str],
-    *,
-    restricted: bool,
+    tenant: TenantID | None,
 ) -> tuple[object, str]:
-    """Return the client's answer, and what was left out. ``restricted``: labels or filters limit the token.
+    """Return the client's answer, and what was left out. ``tenant``: None if labels or filters limit the token.
 
     Raises:
         BadRequest: an argument cannot be applied.
@@ -50,9 +54,11 @@ def made(
             data = required(document, "data", as_object)
             return {"status": "success", "data": [required(data, "totalSeries", as_integer)]}, "series of today"
         case Answer.TOP_QUERIES:
-            return scalars(document, _TOP_SETTINGS) | {name: [] for name in _TOP if name in document}, EMPTY
+            return _top_queries(document, tenant)
+        case Answer.ACTIVE_QUERIES:
+            return _active_queries(document, tenant)
         case Answer.METRIC_NAMES:
-            return _metric_names(document, restricted=restricted)
+            return _metric_names(document, restricted=tenant is None)
         case _:
             return _names(answer, document, arguments)
 
@@ -79,6 +85,25 @@ def _tsdb(document: Document) -> dict[str, object]:
     return {"status": "success", "data": found}
 
 
+def _top_queries(document: Document, tenant: TenantID | None) -> tuple[dict[str, object], str]:
+    """Return the tenant's queries. The list by memory does not say whose they are, so it is empty."""
+    found: dict[str, object] = scalars(document, _TOP_SETTINGS)
+    own = None if tenant is None else [tenant.account_id, tenant.project_id, False]
+    for name in _TOP:
+        if name in document:
+            entries = [scalars(entry, _TOP_ENTRY) for entry in objects_of(document, name, name)]
+            found[name] = [entry for entry in entries if [entry.get(each) for each in _TOP_OWNER] == own]
+    return found, EMPTY if tenant is None else "queries of the tenant"
+
+
+def _active_queries(document: Document, tenant: TenantID | None) -> tuple[dict[str, object], str]:
+    own = None if tenant is None else [str(tenant.account_id), str(tenant.project_id), False]
+    entries = objects_of(document, "data", "data")
+    shown = [scalars(entry, _ACTIVE) for entry in entries if [entry.get(name) for name in _ACTIVE_OWNER] == own]
+    note = EMPTY if tenant is None else f"{len(shown)} of {len(entries)} queries shown"
+    return {"status": "ok", "data": shown}, note
+
+
 def _metric_names(document: Document, *, restricted: bool) -> tuple[dict[str, object], str]:
     """Return the names of the tenant, without totals: they are of all tenants."""
     known = required(document, "records", as_list)
@@ -99,7 +124,7 @@ def _metric_names(document: Document, *, restricted: bool) -> tuple[dict[str, ob
 
 def _names(answer: Answer, document: Document, arguments: Mapping[str, Sequence[str]]) -> tuple[object, str]:
     """Return what Graphite calls tags, values of a tag or metrics, of a list of names that filters have limited."""
-    names = [as_text(name, "data") for name in required(document, "data", as_list)]
+    names = names_of(document)
     note = f"{len(names)} names shown"
     if answer is Answer.INDEX:
         return names, note

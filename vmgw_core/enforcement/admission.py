@@ -387,7 +387,7 @@ def _filter(policy: Policy, grants: Grants | None, claim: VMAccessClaim, match: 
         names_path=answer_path(Answer.INDEX, match, claim.tenant, cluster=policy.cluster)
         if answer is Answer.METADATA
         else None,
-        restricted=claim.restricted,
+        tenant=claim.tenant if policy.cluster and not claim.restricted else None,
         rules=rules,
         tag=match.rest.rpartition("/")[2],
     )

@@ -71,9 +71,7 @@ def _filtered(policy: Policy, grant: Grant, head: RequestHead, query: str, text:
     assert grant.filter is not None
     pairs = grant.pairs = (*split_pairs(query, "URL"), *split_pairs(text or "", "form"))
     enforced = narrowing(grant.claim, lists_labels=grant.filter.lists_labels) if grant.filter.binds else ()
-    query = grant.filter.arguments(pairs, enforced)
-    path = grant.backend.base + grant.path
-    target = f"{path}?{query}" if query else path
+    target = grant.backend.base + grant.filter.target(pairs, enforced)
     return UpstreamRequest(grant.backend, "GET", target, filtered_headers(policy, grant, head), None)
 
 

@@ -35,7 +35,7 @@ class Filters(Enum):
 
     BIND = "bind"  # it honours them all
     LEAK = "leak"  # it honours the tenant, and ignores labels and filters
-    OPEN = "open"  # it ignores them all: vmalert knows no tenants, and metric name statistics have totals of all
+    OPEN = "open"  # it ignores them all: vmalert knows no tenants, and statistics mix in totals or queries of others
     NONE = "none"  # there is nothing to filter: a static page, a stub, a parser
 
 
@@ -58,6 +58,8 @@ class Answer(Enum):
     ACTIVE_QUERIES = "/api/v1/status/active_queries"
     METRIC_NAMES = "/api/v1/status/metric_names_stats"
     INDEX = "/api/v1/label/__name__/values"
+    FIND = "/api/v1/label/__name__/values?find"
+    EXPAND = "/api/v1/label/__name__/values?expand"
     TAGS = "/api/v1/labels"
     TAG_VALUES = "/api/v1/label/<tag>/values"
 
@@ -93,6 +95,10 @@ _ANSWERS: Final = {
     "/api/v1/status/metric_names_stats": Answer.METRIC_NAMES,
     "/metrics/index.json": Answer.INDEX,
     "/metrics/index.json/": Answer.INDEX,
+    "/metrics/find": Answer.FIND,
+    "/metrics/find/": Answer.FIND,
+    "/metrics/expand": Answer.EXPAND,
+    "/metrics/expand/": Answer.EXPAND,
     "/tags": Answer.TAGS,
     "/tags/<tag_name>": Answer.TAG_VALUES,
 }
@@ -122,7 +128,7 @@ read    GET,POST  bind  select    /api/v1/query /api/v1/query_range /api/v1/seri
 read    GET,POST  bind  select    /api/v1/label/<name...>/values /federate
 read    GET,POST  bind  select    /api/v1/export /api/v1/export/csv /api/v1/export/native
 read    GET,POST  leak  select    /api/v1/series/count /api/v1/metadata /api/v1/status/tsdb
-read    GET,POST  leak  select    /api/v1/status/active_queries /api/v1/status/top_queries
+read    GET,POST  open  select    /api/v1/status/active_queries /api/v1/status/top_queries
 read    GET,POST  open  select    /api/v1/status/metric_names_stats
 read    GET,POST  open  select    /api/v1/rules /rules /api/v1/alerts /alerts /api/v1/notifiers /notifiers
 read    GET       open  select    /vmalert/ /vmalert/groups /vmalert/alerts /vmalert/alert /vmalert/rule

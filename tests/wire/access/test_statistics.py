@@ -167,6 +167,9 @@ groups:
 """
 
 
+TRACK_ALL = ("-search.queryStats.minQueryDuration=0", "-search.queryStats.minQueryMemoryUsage=0")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenants:
     cluster: RealCluster
@@ -181,7 +184,7 @@ class Tenants:
 def tenants(request: pytest.FixtureRequest, key: SigningKey, key_file: Path) -> Iterator[Tenants]:
     with VictoriaMetrics() as evaluated, Alerting(RULES, datasource_url=evaluated.url) as vmalert:
         eventually(lambda: len(vmalert.client.get("/api/v1/alerts").json()["data"]["alerts"] or ()) == 2)
-        with start_cluster(f"-vmalert.proxyURL={vmalert.url}") as cluster:
+        with start_cluster(f"-vmalert.proxyURL={vmalert.url}", *TRACK_ALL) as cluster:
             cluster.tenant("1:5").import_prometheus(SAMPLES)
             cluster.tenant("1:6").import_prometheus('secret_six{team="dev"} 1')
             flags = ("-enable.auth", f"-auth.publicKeyFiles={key_file}", "-clusterMode", "-vmalert.tenant=labels")
@@ -199,6 +202,30 @@ def test_a_tenant_gets_its_rules_and_alerts(tenants: Tenants) -> None:
     assert alert["labels"]["alertname"] == "One"
     assert shown(tenants.client(1, 7).get("/api/v1/rules"))["data"]["groups"] == []
     assert tenants.client(1, 7).get("/select/1:5/prometheus/api/v1/rules").status == 403
+
+
+@NEEDS_CLUSTER
+def test_a_tenant_gets_its_own_queries(tenants: Tenants) -> None:
+    """Queries for several tenants are told to be of tenant 0:0, also if they were of one."""
+    own, other, zero = (tenants.client(*name) for name in ((1, 5), (1, 6), (0, 0)))
+    assert own.get("/api/v1/query", {"query": "own + 1"}).status == 200
+    assert other.get("/api/v1/query", {"query": "secret_six + 1"}).status == 200
+    several = other.get("/select/multitenant/prometheus/api/v1/query", {"query": "secret_of_several + 1"})
+    assert several.status == 200
+    path = "/api/v1/status/top_queries"
+    whole = tenants.cluster.select.client.get(f"/select/0:0/prometheus{path}")
+    assert "secret_of_several" in whole.text, "VictoriaMetrics shows it to tenant 0:0"
+
+    document = shown(own.get(path))
+    assert document.keys() == whole.json().keys()
+    for name in ("topByCount", "topByAvgDuration", "topBySumDuration"):
+        assert "own + 1" in [entry["query"] for entry in document[name]]
+    assert document["topByAvgMemoryUsage"] == []
+    assert "secret_six + 1" in [entry["query"] for entry in other.get(path).json()["topByCount"]]
+    assert not any(value for value in shown(zero.get(path)).values() if isinstance(value, list))
+    assert shown(own.get("/api/v1/status/active_queries")) == {"status": "ok", "data": []}
+    restricted = shown(tenants.client(1, 5, extra_labels={"team": "dev"}).get(path), "empty")
+    assert restricted["topByCount"] == []
 
 
 @NEEDS_CLUSTER

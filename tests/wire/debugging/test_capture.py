@@ -90,7 +90,7 @@ def test_the_clients_own_request_and_the_decision_are_recorded(
         dev.get("/api/v1/query", {"query": "up", "extra_label": "team=qa"})
         dev.post("/api/v1/query", form={"query": "up", "extra_label": "team=qa"})
         dev.post("/api/v1/import/prometheus", body=b"foo 1\n" * 10)
-        dev.get("/metrics/find")
+        dev.get("/vmalert/groups")
     read, form, write, refused = records(file)
     sent = [f"{upstream.url}{request.target}" for request in upstream.requests]
     assert [each.outcome.sent.url for each in (read, form, write) if each.outcome and each.outcome.sent] == sent

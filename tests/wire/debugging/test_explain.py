@@ -40,7 +40,7 @@ REQUESTS = [
     "GET /api/v1/query?query=up&extra_label=team=ops",
     "GET /api/v1/series?match[]=up",
     "GET /api/v1/labels",
-    "GET /metrics/find",
+    "GET /vmalert/groups",
     "GET /api/v1/nothing",
     "GET /api/v1//query",
     "PUT /api/v1/query",

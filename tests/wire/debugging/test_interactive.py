@@ -73,11 +73,11 @@ def test_the_list_has_a_column_for_it(web: MitmWeb) -> None:
 
 
 def test_a_refused_flow_shows_the_rule(web: MitmWeb, client: Client, key: SigningKey) -> None:
-    assert client.get("/metrics/find").status == 403
+    assert client.get("/tags/tagSeries").status == 403
     assert web.client().get("/api/v1/query").status == 401
     assert web.client(key.mint(FULL, lifetime=-1)).get("/api/v1/query").status == 401
     comments = [flow["comment"] for flow in web.flows()]
-    assert comments[0].startswith("1:5 read filters_ignored: ")
+    assert comments[0].startswith("1:5 write filters_ignored: ")
     assert comments[1] == "read missing_token: missing token"
     assert comments[2].startswith("read expired: ")
     assert {flow["marked"] for flow in web.flows()} <= {"⛔", ":no_entry:"}

@@ -19,7 +19,7 @@ def test_a_session(upstream: RecordingUpstream, key: SigningKey, key_file: Path)
     with Terminal(*flags, f"-write.url={upstream.url}") as terminal:
         client = Client(terminal.port, token=key.mint(tenant(1, 5, extra_labels={"team": "dev"})))
         client.get("/api/v1/query?query=up&extra_label=team=ops")
-        client.get("/metrics/find")
+        client.get("/vmalert/groups")
         body = bytes(cramjam.snappy.compress_raw(bodies.WRITE_REQUEST))
         headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"}
         client.post("/api/v1/write", body=body, headers=headers)

@@ -42,6 +42,8 @@ PAGES = (
     "/api/v1/series/count",
     "/api/v1/metadata",
     "/metrics/find?query=*",
+    "/metrics/find?query=*&label=owner",
+    "/metrics/expand?query=*&query=s*",
     "/metrics/index.json",
     "/tags",
     "/tags/owner",

@@ -12,15 +12,19 @@ import zstandard
 
 from tests.support.each import each
 from vmgw_core.answers import Filter, HeldBytes, read_names
+from vmgw_core.base import TenantID
 from vmgw_core.errors import AnswerTooLarge, BadAnswer, BadRequest, Overloaded, Refusal
 from vmgw_core.http import Headers
 from vmgw_core.routing import Answer
 
 LARGEST = 10_000
+TENANT = TenantID(account_id=1, project_id=5)
 
 
-def filter_of(answer: Answer, *, restricted: bool = True, tag: str = "", names_path: str | None = None) -> Filter:
-    return Filter(answer=answer, path="/", names_path=names_path, restricted=restricted, rules=None, tag=tag)
+def filter_of(
+    answer: Answer, *, tenant: TenantID | None = None, tag: str = "", names_path: str | None = None
+) -> Filter:
+    return Filter(answer=answer, path="/", names_path=names_path, tenant=tenant, rules=None, tag=tag)
 
 
 def made(
@@ -42,18 +46,18 @@ def made(
 @each(
     ("answer", "expected"),
     [
-        (Answer.RULES, "datasource_type=a&extended_states=1"),
-        (Answer.ALERT, "datasource_type=a&extended_states=1"),
-        (Answer.NOTIFIERS, ""),
-        (Answer.METADATA, "metric=m%26"),
-        (Answer.TSDB, "topN=3&match[]=x"),
-        (Answer.SERIES_COUNT, "topN=1"),
-        (Answer.TOP_QUERIES, "topN=3"),
-        (Answer.ACTIVE_QUERIES, ""),
-        (Answer.METRIC_NAMES, ""),
-        (Answer.INDEX, "start=0"),
-        (Answer.TAGS, "start=0"),
-        (Answer.TAG_VALUES, "start=0"),
+        (Answer.RULES, "/?datasource_type=a&extended_states=1"),
+        (Answer.ALERT, "/?datasource_type=a&extended_states=1"),
+        (Answer.NOTIFIERS, "/"),
+        (Answer.METADATA, "/?metric=m%26"),
+        (Answer.TSDB, "/?topN=3&match[]=x"),
+        (Answer.SERIES_COUNT, "/?topN=1"),
+        (Answer.TOP_QUERIES, "/?topN=3"),
+        (Answer.ACTIVE_QUERIES, "/"),
+        (Answer.METRIC_NAMES, "/"),
+        (Answer.INDEX, "/?start=0"),
+        (Answer.TAGS, "/?start=0"),
+        (Answer.TAG_VALUES, "/?start=0"),
     ],
 )
 def test_only_listed_arguments_are_sent(answer: Answer, expected: str) -> None:
@@ -62,17 +66,17 @@ def test_only_listed_arguments_are_sent(answer: Answer, expected: str) -> None:
         "extra_label=a=b", "limit=1", "search=s", "topn=4",
     )  # fmt: skip
     answer_filter = filter_of(answer)
-    assert answer_filter.arguments(pairs, ()) == expected
-    bound = answer_filter.arguments((), ("extra_label=team=dev",))
+    assert answer_filter.target(pairs, ()) == expected
+    bound = answer_filter.target((), ("extra_label=team=dev",))
     assert bound.endswith("extra_label=team=dev")
     assert answer_filter.binds is (answer.path.startswith(("/api/v1/label", "/api/v1/status/tsdb")))
 
 
 def test_arguments_must_fit_into_a_url() -> None:
     answer_filter = filter_of(Answer.TSDB)
-    assert len(answer_filter.arguments([f"match[]={'a' * 16000}"], ())) > 16000
+    assert len(answer_filter.target([f"match[]={'a' * 16000}"], ())) > 16000
     with pytest.raises(BadRequest, match="too long"):
-        answer_filter.arguments(["match[]=" + "a" * 16384], ())
+        answer_filter.target(["match[]=" + "a" * 16384], ())
 
 
 # --- statistics -----------------------------------------------------------------------------------------------------
@@ -137,10 +141,37 @@ def test_queries_are_not_shown() -> None:
     assert (json.loads(found.body), found.kind) == ({"status": "ok", "data": []}, "empty")
 
 
+def test_a_tenant_gets_the_queries_that_are_known_to_be_its_own() -> None:
+    own = {"accountID": 1, "projectID": 5, "multiTenant": False, "query": "own", "timeRangeSeconds": 60, "count": 2}
+    foreign = [
+        own | {"accountID": 2, "query": "secret"},
+        own | {"projectID": 6, "query": "secret"},
+        own | {"multiTenant": True, "query": "secret"},  # of several tenants, in a record that was this one's
+        {name: value for name, value in own.items() if name != "multiTenant"},
+    ]
+    top = {"topN": "5", "topByCount": [*foreign, own | {"new": "secret"}], "topByAvgMemoryUsage": [{"query": "secret"}]}
+    document, kind, _ = made(filter_of(Answer.TOP_QUERIES, tenant=TENANT), top)
+    assert (document, kind) == ({"topN": "5", "topByCount": [own], "topByAvgMemoryUsage": []}, "filtered")
+
+    own = {"account_id": "1", "project_id": "5", "is_multitenant": False, "query": "own", "start": 1, "duration": "1s"}
+    foreign = [
+        own | {"account_id": "2", "query": "secret"},
+        own | {"project_id": "6", "query": "secret"},
+        own | {"is_multitenant": True, "query": "secret"},
+        {name: value for name, value in own.items() if name != "is_multitenant"},
+    ]
+    active = filter_of(Answer.ACTIVE_QUERIES, tenant=TENANT)
+    document, kind, note = made(active, {"status": "ok", "data": [own | {"new": "secret"}, *foreign]})
+    assert (document, kind) == ({"status": "ok", "data": [own]}, "filtered")
+    assert note == "1 of 5 queries shown"
+    found = active.apply(200, (), b"text, not JSON", (), largest=LARGEST, names=None)
+    assert json.loads(found.body) == {"status": "ok", "data": []}
+
+
 def test_statistics_of_metric_names() -> None:
     records = [{"metricName": "a", "queryRequestsCount": 1, "lastQueryRequestTimestamp": 2, "x": "secret"}]
     whole = {"status": "success", "statsCollectedSince": 9, "statsCollectedRecordsTotal": 99, "records": records}
-    document, kind, _ = made(filter_of(Answer.METRIC_NAMES, restricted=False), whole)
+    document, kind, _ = made(filter_of(Answer.METRIC_NAMES, tenant=TENANT), whole)
     shown = {"metricName": "a", "queryRequestsCount": 1, "lastQueryRequestTimestamp": 2}
     assert (document["records"], document["statsCollectedRecordsTotal"], kind) == ([shown], 1, "filtered")
     document, kind, _ = made(filter_of(Answer.METRIC_NAMES), whole)
@@ -179,7 +210,7 @@ def test_names_and_tags() -> None:
 )
 def test_another_form_is_refused(answer: Answer, document: object) -> None:
     with pytest.raises(BadAnswer):
-        made(filter_of(answer, restricted=False), document, names=frozenset("a"))
+        made(filter_of(answer, tenant=TENANT), document, names=frozenset("a"))
 
 
 # --- statuses and encodings -----------------------------------------------------------------------------------------

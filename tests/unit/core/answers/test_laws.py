@@ -45,7 +45,7 @@ def rules(draw: st.DrawFn) -> Mapping[str, object]:
 
 
 def shown(answer: Answer, claims: list[VMAccessClaim], body: bytes) -> bytes:
-    found = Filter(answer=answer, path="/", names_path=None, restricted=True, rules=rule_filter(claims, None))
+    found = Filter(answer=answer, path="/", names_path=None, tenant=None, rules=rule_filter(claims, None))
     return found.apply(200, (), body, (), largest=1 << 20, names=None).body
 
 

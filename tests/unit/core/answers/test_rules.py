@@ -106,7 +106,7 @@ def asked(
 ) -> tuple[int, Any, str]:
     """Return the status, the document and the note."""
     answer_filter = Filter(
-        answer=answer, path="/", names_path=None, restricted=True, rules=rule_filter(claims or (DEV,), tenants)
+        answer=answer, path="/", names_path=None, tenant=None, rules=rule_filter(claims or (DEV,), tenants)
     )
     pairs = [
         encode_pair(name, value)
@@ -361,7 +361,7 @@ def test_notifiers_without_addresses() -> None:
 
 
 def _notifiers(body: bytes) -> object:
-    answer_filter = Filter(answer=Answer.NOTIFIERS, path="/", names_path=None, restricted=True, rules=None)
+    answer_filter = Filter(answer=Answer.NOTIFIERS, path="/", names_path=None, tenant=None, rules=None)
     return json.loads(answer_filter.apply(200, (), body, (), largest=1 << 20, names=None).body)
 
 

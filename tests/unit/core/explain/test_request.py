@@ -247,7 +247,7 @@ REFUSED: Final = [
     pytest.param(_head("/api/v1/query", DEV[:-8] + "AAAAAAAA"), None, "token", "bad_signature", 401, id="signature"),
     pytest.param(_head("/api/v1/query", _token(exp=1)), None, "token", "expired", 401, id="expired"),
     pytest.param(_head("/api/v1/query", WRITER), None, "mode", "access_denied", 403, id="mode"),
-    pytest.param(_head("/metrics/find"), None, "filters", "filters_ignored", 403, id="filters"),
+    pytest.param(_head("/tags/tagSeries"), None, "filters", "filters_ignored", 403, id="filters"),
     pytest.param(_head("/select/2/prometheus/api/v1/query"), None, "tenant", "foreign_tenant", 403, id="tenant"),
     pytest.param(
         _form("/api/v1/query", b"{}", content_type=b"application/json"),

@@ -597,7 +597,7 @@ def test_what_all_tenants_share_is_vmalerts_and_statistics() -> None:
     shared = {route.path.removeprefix("/prometheus") for route in ROUTES if Restriction.TENANT in route.ignored}
     assert shared == {path.removeprefix("/prometheus") for path in (row.template for row in SERVED)
                       if "/vmalert/" in path
-                      or path.endswith(("/rules", "/alerts", "/notifiers", "/metric_names_stats"))} - {
+                      or path.endswith(("/rules", "/alerts", "/notifiers", "/metric_names_stats", "/top_queries", "/active_queries"))} - {
         "/vmalert/static/<asset>"
     } | {"/vmalert/static/<asset...>"}  # fmt: skip
 
