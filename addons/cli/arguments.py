@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from vmgw_core.configuration import BY_NAME, Kind, Settings, parse
@@ -87,6 +91,20 @@ def read_file(option: str, path: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{option}: cannot read {path}: {error.strerror}") from None
+
+
+def read_time(text: str | None) -> float:
+    """Read ``--time`` as Unix seconds; the default is now. Raises ``ConfigurationError``."""
+    if text is None:
+        return time.time()
+    with suppress(ValueError):
+        if math.isfinite(seconds := float(text)):
+            return seconds
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError("--time: expected Unix seconds, or a time as in 2026-01-31T12:00:00Z") from None
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def find_token(arguments: Arguments, environ: Mapping[str, str]) -> str | None:

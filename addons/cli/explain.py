@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -32,7 +28,7 @@ from vmgw_core.explain import (
 )
 from vmgw_core.explain.remote import QUESTION, Question
 
-from .arguments import Arguments, find_auth_key, find_token, read_arguments
+from .arguments import Arguments, find_auth_key, find_token, read_arguments, read_time
 from .policy import make_policy, with_defaults
 
 HELP = """\
@@ -234,17 +230,3 @@ def headers(given: Arguments) -> list[str]:
     if any(":" not in value and not value.startswith("@") and not value.endswith(";") for value in values):
         raise ConfigurationError("-H: the header has no colon")
     return [word for value in values for word in ("-H", value)]
-
-
-def read_time(text: str | None) -> float:
-    """Read ``--time`` as Unix seconds; the default is now. Raises ``ConfigurationError``."""
-    if text is None:
-        return time.time()
-    with suppress(ValueError):
-        if math.isfinite(seconds := float(text)):
-            return seconds
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigurationError("--time: expected Unix seconds, or a time as in 2026-01-31T12:00:00Z") from None
-    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()

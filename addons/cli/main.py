@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import difflib
 import gc
-import importlib
 import inspect
 import logging
 import os
@@ -27,21 +26,11 @@ from vmgw_core import BUILD, __version__
 from vmgw_core.configuration import Settings, help_text, parse
 from vmgw_core.errors import ConfigurationError
 
+from .commands import COMMANDS, run_command
 from .waiting import waiting_for
 
 logger = logging.getLogger(__name__)
 
-_COMMANDS = {
-    "credentials": "Make API keys, and hashes of passwords.",
-    "explain": "Explain what the gateway would do with a request, and why.",
-    "policy": "Test what an access policy grants to the claims of a token.",
-    "replay": "Replay captured requests: what would another policy change?",
-    "token": "Make, decode and verify tokens for development.",
-    "usage": "Show who used what, by hour, day or month.",
-}
-"""Sub-commands."""
-_MODULES = {"policy": "policy_command"}
-"""The module of a sub-command that has not the same name."""
 _USAGE = """\
 vmgateway needs at least a backend, and a key to verify tokens with:
   vmgateway -enable.auth -auth.publicKeyFiles=public.pem \\
@@ -64,7 +53,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
         return 2
     if arguments[0] == "help":
         arguments = [*arguments[1:2], "-help"]
-    if arguments[0] in _COMMANDS:
+    if arguments[0] in COMMANDS:
         return run_command(arguments[0], arguments[1:], environ)
     try:
         if arguments[0].strip() and not arguments[0].startswith("-"):
@@ -72,7 +61,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
         parsed = parse(arguments, environ)
         settings = parsed.settings
         if parsed.help_wanted:
-            print(help_text(addon_list(), list(_COMMANDS.items())), end="")
+            print(help_text(addon_list(), list(COMMANDS.items())), end="")
             return 0
         if settings.version:
             print(f"vmgateway {__version__} ({BUILD})")
@@ -90,9 +79,9 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
 
 def _no_command(argument: str) -> str:
     """Describe a wrong first argument without showing it: it may hold a secret."""
-    nearest = difflib.get_close_matches(argument[:60], _COMMANDS, n=1)
+    nearest = difflib.get_close_matches(argument[:60], COMMANDS, n=1)
     hint = f"did you mean vmgateway {nearest[0]}?" if nearest else "vmgateway -help lists flags and commands"
-    return f"argument 1 is neither a flag nor one of the commands {', '.join(_COMMANDS)}: {hint}"
+    return f"argument 1 is neither a flag nor one of the commands {', '.join(COMMANDS)}: {hint}"
 
 
 def launch(settings: Settings) -> int:
@@ -127,23 +116,6 @@ def run(settings: Settings, worker: Worker | None) -> int:
     finally:
         for number in (signal.SIGTERM, signal.SIGHUP):  # ignore further signals during the shutdown
             signal.signal(number, signal.SIG_IGN)
-
-
-def run_command(name: str, arguments: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run a sub-command. Returns its exit code."""
-    module = importlib.import_module(f".{_MODULES.get(name, name)}", __package__)
-    try:
-        code = int(module.main(arguments, environ))
-        sys.stdout.flush()
-        return code
-    except ConfigurationError as error:
-        print(f"vmgateway {name}: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader of the output has exited, such as head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return 130
 
 
 def addon_list() -> list[tuple[str, str]]:

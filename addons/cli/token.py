@@ -21,9 +21,7 @@ from vmgw_core.errors import ConfigurationError, TokenExpired, TokenNotYetValid,
 from vmgw_core.explain import JudgedToken, judge_token
 from vmgw_core.tokens import MIN_RSA_BITS, TokenVerifier
 
-from .arguments import TOKEN_VARIABLE, Arguments, find_token, read_arguments, read_file
-from .explain import read_time
-from .policy import make_policy, with_defaults
+from .arguments import TOKEN_VARIABLE, Arguments, find_token, read_arguments, read_file, read_time
 
 HELP = f"""\
 Usage: vmgateway token [options]
@@ -220,6 +218,8 @@ def decode(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     text = find_token(given, environ)
     if not text:
         raise ConfigurationError(f"give a token, as an argument, with --token-file or in {TOKEN_VARIABLE}")
+    from .policy import make_policy, with_defaults  # which load most of the gateway
+
     now = read_time(given.last("time"))
     policy = make_policy(with_defaults(given.settings(environ)), now, given.last("jwks-file"))
     story: JudgedToken = judge_token(policy.verifier, text, now)

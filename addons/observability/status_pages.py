@@ -113,15 +113,16 @@ class StatusPages:
             path = path.removeprefix(access.prefix)
         if method == "OPTIONS":
             return Response(status=204, headers=CORS, body=b"")
-        if self.login is not None and path not in self.open and path not in self.guarded:
-            found = self.login.page_for(method, path, target, headers)
+        policy = self.in_force.configured.policy
+        login = None if policy is None or policy.login is None else self.login
+        if login is not None and path not in self.open and path not in self.guarded:
+            found = login.page_for(method, path, target, headers)
             if found is not None:
                 return found
         if method not in ("GET", "HEAD") and (method, path) != ("POST", "/-/reload"):
             return None
         if path in self.open:
             return self.open[path](query)
-        policy = self.in_force.configured.policy
         if policy is not None and policy.auth and (path == ME or (path == TENANTS and policy.cluster)):
             head = RequestHead(method=method, target=target, headers=headers, client="")
             return self.judged(head, self.state.own_access if path == ME else self.tenants)

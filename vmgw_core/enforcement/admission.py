@@ -280,11 +280,8 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
         Refusal: the subclass says why the request is not allowed.
     """
     match = _match(policy, head)
-    safe = is_safe_method(head.method) and match.route.access is Access.READ
-    if policy.login is not None:
-        _check_site(policy, policy.login, head, safe=safe)
-    if _certificate(policy, head) is not None and is_foreign(head.headers, safe=safe):
-        raise CrossSite("a page of another site sent this request")
+    if policy.login is not None or policy.certificates:
+        _check_sites(policy, head, match.route)
     token = _authenticate(policy, head, now) if policy.auth else None
     key = (None if token is None else token.grants, match)
     admission = policy.admissions.get(key)
@@ -292,6 +289,15 @@ def admit(policy: Policy, head: RequestHead, now: float) -> Grant:
         admission = _admission(policy, *key)
         policy.admissions.put(key, admission)
     return Grant(admission, token, _body(policy, match.route, head))
+
+
+def _check_sites(policy: Policy, head: RequestHead, route: Route) -> None:
+    """Refuse a request that another site has a browser send with what the browser adds itself: ``CrossSite``."""
+    safe = is_safe_method(head.method) and route.access is Access.READ
+    if policy.login is not None:
+        _check_site(policy, policy.login, head, safe=safe)
+    if policy.certificates and _certificate(policy, head) is not None and is_foreign(head.headers, safe=safe):
+        raise CrossSite("a page of another site sent this request")
 
 
 def _check_site(policy: Policy, login: Login, head: RequestHead, *, safe: bool) -> None:
@@ -459,8 +465,7 @@ def _claim_of_path(match: Match) -> VMAccessClaim:
 
 
 def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
-    certificate = _certificate(policy, head)
-    if certificate is not None:
+    if policy.certificates and (certificate := _certificate(policy, head)) is not None:
         return _token_of(certificate, policy, now)
     text = _token_text(head, policy)
     if policy.credentials is not None:
@@ -478,10 +483,9 @@ def _authenticate(policy: Policy, head: RequestHead, now: float) -> Token:
 
 
 def _certificate(policy: Policy, head: RequestHead) -> Certificate | None:
-    """Return the certificate of the client if the request has no other credential."""
+    """Return the certificate of the client if the request has no other credential; for ``policy.certificates``."""
     found = head.certificate
-    counts = policy.certificates and isinstance(found, Certificate) and policy.token_source.has_none(head.headers)
-    return found if counts and isinstance(found, Certificate) else None
+    return found if isinstance(found, Certificate) and policy.token_source.has_none(head.headers) else None
 
 
 def _token_of(certificate: Certificate, policy: Policy, now: float) -> Token:
@@ -502,8 +506,7 @@ def _token_text(head: RequestHead, policy: Policy) -> str | BasicCredentials:
     source = policy.token_source
     known = head.facts.token
     if known is not None and known[0] is source:
-        found = known[1]
-        assert isinstance(found, str | BasicCredentials)
+        found: str | BasicCredentials = known[1]
         return found
     text = source.find(head.headers)
     head.facts.token = (source, text)

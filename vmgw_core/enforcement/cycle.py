@@ -133,9 +133,9 @@ class Cycle:
 
     __slots__ = (
         "_answer", "_awaited", "_ending", "_failure", "_has_slot", "_held", "_late", "_names", "_retried", "_tried",
-        "_waiter", "answer_note", "asked", "at", "awaiting", "checked", "gateway", "grant", "head", "kept_form", "member", "meter",
-        "own_page", "private_headers", "received", "refusal", "responding", "sent", "series", "started", "state",
-        "upstream", "wants_series",
+        "_waiter", "answer_note", "asked", "at", "awaiting", "checked", "filter", "gateway", "grant", "head",
+        "kept_form", "member", "meter", "own_page", "private_headers", "received", "refusal", "responding", "sent",
+        "series", "started", "state", "upstream", "wants_series",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, *, at: float, started: float) -> None:
@@ -153,6 +153,8 @@ class Cycle:
         self.private_headers: Headers = ()
         """Headers of that page with secrets, which no flow may show."""
         self.grant: Grant | None = None
+        self.filter: Filter | None = None
+        """The filter of the answer. If there is one, nothing goes to the client before :meth:`filtered`."""
         self.meter: RowMeter | None = None
         self.upstream: UpstreamRequest | None = None
         self.refusal: Refusal | None = None
@@ -237,6 +239,7 @@ class Cycle:
             self.state, self.checked, self._awaited = State.CHECKING, True, awaited
             return False
         self._waiter = None
+        self.filter = self.grant.filter
         self.state = State.AUTHORIZED
         return True
 
@@ -302,7 +305,8 @@ class Cycle:
             if question is not None and not self._ask(question, waiter):
                 self.state = State.COUNTING
                 return False
-        self._set_up_meter()
+        if grant.route.access is Access.WRITE:
+            self._set_up_meter()
         self.state = State.COUNTED
         return True
 
@@ -459,21 +463,16 @@ class Cycle:
 
     # --- an answer that is filtered ----------------------------------------------------------------------------------
 
-    @property
-    def filter(self) -> Filter | None:
-        """The filter of the answer. Then nothing of it goes to the client before :meth:`filtered`."""
-        return None if self.grant is None else self.grant.filter
-
     def names_request(self, now: float) -> UpstreamRequest | None:
         """Return a request of the gateway's own, without which the answer cannot be filtered, or None.
 
         It asks for the metric names that the token can see; :meth:`names` takes the response. ``now`` is of any clock
         that never goes back.
         """
-        gateway, grant = self._admitted()
-        path = None if grant.filter is None else grant.filter.names_path
+        path = None if self.filter is None else self.filter.names_path
         if path is None or self._names is not None:
             return None
+        gateway, grant = self._admitted()
         known = gateway.policy.visible.get((path, grant.claim))
         if known is not None and now < known[0]:
             self._names = known[1]
@@ -536,7 +535,7 @@ class Cycle:
     def limit_headers(self) -> Headers:
         """Return the headers that tell the client its limits, for every response to an admitted request."""
         gateway, grant = self.gateway, self.grant
-        if gateway is None or grant is None or not gateway.tells_limits or grant.route.is_file:
+        if gateway is None or not gateway.tells_limits or grant is None or grant.route.is_file:
             return ()
         if gateway.limiter is None:
             return ()
@@ -559,7 +558,8 @@ class Cycle:
     def end(self) -> None:
         """Give back what the request holds: the client has its response, or has left."""
         state, self.state = self.state, State.ENDED
-        self._drop_answer()
+        if self._answer:
+            self._drop_answer()
         if self._late and self.asked:
             self._spend()
         self._forsake()

@@ -7,7 +7,7 @@ bytes, and a large head is not cached: it would push out many small ones.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 from vmgw_core.base import OBJECT_BYTES, BoundedCache
 
@@ -52,7 +52,7 @@ class HeaderFacts:
         form_type = types[0].decode("latin-1") if len(types) == 1 else ""
         encoded = any(value.lower() != b"identity" for value in values_of(headers, b"content-encoding"))
         self.form_type = form_type if is_form(form_type) and not encoded else None
-        self.token: tuple[object, object] | None = None
+        self.token: tuple[object, Any] | None = None
         self.forwarded: tuple[tuple[str, tuple[bytes, ...], str, bool, bool], Headers] | None = None
 
 

@@ -249,7 +249,7 @@ class Limiter:
     ) -> None:
         """Keep the tenant if ``need`` more fit all counters; raise if not."""
         for counter in counters:
-            if self._is_stale(counter, now):
+            if self.stale_after is not None and self._is_stale(counter, now):
                 raise self._usage_unknown(counter)
             if self._is_full(counter, need, now, client):
                 raise self._turned_away(subject, counters, now, client)
@@ -257,8 +257,9 @@ class Limiter:
             self._keep(subject, entry, now)
 
     def _is_full(self, counter: Counter, need: int, now: float, client: str) -> bool:
-        shared = self._counters.peers is not None
-        return not counter.fits(need, now, client) or (shared and counter.turned_away(need, client, now))
+        if not counter.fits(need, now, client):
+            return True
+        return self._counters.peers is not None and counter.turned_away(need, client, now)
 
     def _is_stale(self, counter: Counter, now: float) -> bool:
         return self.stale_after is not None and counter.age(now) > self.stale_after

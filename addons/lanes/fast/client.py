@@ -218,9 +218,9 @@ class FastClient(asyncio.Protocol):
             limits = self._services.limits
             self.body = ChunkedReader(limits.chunk_line) if length is None else LengthReader(length)
             self._wait(Waiting.BODY, limits.body_timeout)
-        else:
-            self.await_response()
         exchange.start()
+        if not head.has_body and self.exchange is exchange and exchange.connection is None:
+            self.await_response()  # it waits for something else first
 
     def _read_body(self, exchange: Exchange, body: BodyReader) -> bool:
         try:
@@ -259,7 +259,9 @@ class FastClient(asyncio.Protocol):
         """The response is written: go on to the next request, or close."""
         self.exchange = None
         self._held = self._full = False
-        self._pause()
+        self._stuck = (0, 0)
+        if self._paused:
+            self._pause()
         if not exchange.keep_alive or (self.half_closed and not self._buffer):
             if self.body is None:
                 self.close()
@@ -267,7 +269,8 @@ class FastClient(asyncio.Protocol):
                 self._linger()
             return
         self._wait(Waiting.IDLE, self._services.limits.idle_timeout)
-        self.advance()
+        if self._buffer:
+            self.advance()
 
     def resume(self) -> None:
         """Read on after the request has waited in the queue."""

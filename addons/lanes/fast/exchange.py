@@ -257,7 +257,7 @@ class Exchange:
         """Send the request over an idle connection, or over a new one: always, if ``fresh``."""
         cycle = self.cycle
         assert cycle.upstream is not None
-        names = cycle.names_request(time.monotonic())
+        names = None if cycle.filter is None else cycle.names_request(time.monotonic())
         if names is not None:
             self.client.hold(True)
             task = self.services.background.once("metric_names", self.look_up(names))
@@ -366,6 +366,8 @@ class Exchange:
                 self._collect(head, content, done)
                 return
             data = b"" if head is None else self._response_head(head)
+            if head is not None and not done:
+                self.client.sending()
             if content:
                 self.cycle.sent += len(content)
                 if self.cycle.series is not None:
@@ -426,11 +428,13 @@ class Exchange:
         client = self.client
         if not self.request_done or self.services.process.draining or client.retiring():
             self.keep_alive = False
-        client.sending()
         written = self.services.backend_head(head)
-        if self.cycle.is_private:
+        gateway = self.cycle.gateway
+        assert gateway is not None
+        if gateway.policy.login is not None and self.cycle.is_private:
             written += b"%b: %b\r\n" % NOT_SHARED
-        written += self._limit_lines()
+        if gateway.tells_limits:
+            written += self._limit_lines()
         if head.framing is Framing.CHUNKED or head.framing is Framing.CLOSE:
             if client.old:
                 self.keep_alive = False

@@ -67,6 +67,17 @@ def test_what_few_need_is_not_loaded_at_the_start() -> None:
     assert shown.stdout == "False\n"
 
 
+@pytest.mark.parametrize("command", ["credentials", "policy", "token"])
+def test_a_sub_command_does_not_load_the_gateway(command: str) -> None:
+    script = (
+        f"import sys; from vmgw_addons.cli import start; sys.argv[1:] = [{command!r}, '--help']; start(); "
+        "print('mitmproxy' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=HANGS, check=True)
+    assert f"Usage: vmgateway {command}" in shown.stdout
+    assert shown.stdout.endswith("\nFalse\n")
+
+
 def test_the_script_has_the_addons_of_the_chain() -> None:
     program = (
         "import runpy, sys; sys.path.append(sys.argv[2])\n"

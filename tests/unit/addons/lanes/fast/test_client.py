@@ -128,6 +128,18 @@ def test_a_slow_reader_is_not_idle(lane: Lane) -> None:
     assert client.aborted
 
 
+def test_a_slow_reader_has_its_time_for_each_response(lane: Lane) -> None:
+    client = lane.client()
+    for seen in range(2):
+        client.stalled = True
+        lane.feed(client, GET)
+        lane.feed(lane.backends[0], b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000)
+        lane.pass_time(61)
+        assert (seen, client.closing) == (seen, False)
+        lane.call(client.drain)
+        lane.turn()
+
+
 def test_a_client_that_takes_nothing_is_cut_off(lane: Lane) -> None:
     client = lane.client()
     client.stalled = True
