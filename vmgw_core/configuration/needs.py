@@ -57,7 +57,7 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     **_all("write.checkLabelNames", "write.url"),
     **_all("vmalert.tenant", "clusterMode"),
     **_all("response.maxFilterBytes", "read.url"),
-    **_all("maxQueueDuration", "maxConcurrentRequests", "maxConcurrentPerTenant"),
+    **_all("maxQueueDuration", "maxConcurrentRequests", "maxConcurrentPerTenant", "enable.rateLimit"),
     **_all(
         "ratelimit.config ratelimit.configCheckInterval ratelimit.maxTenants ratelimit.storage datasource.url",
         "enable.rateLimit",

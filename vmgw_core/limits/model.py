@@ -25,11 +25,13 @@ class LimitType(StrEnum):
     ROWS_INSERTED = "rows_inserted"
     NEW_SERIES = "new_series"
     ACTIVE_SERIES = "active_series"
+    CONCURRENCY = "concurrency"
+    """Requests at the same time, which each process counts for itself: :mod:`vmgw_core.backends.concurrency`."""
 
     @property
     def counted(self) -> bool:
         """Whether the gateway counts it itself; only the storage knows series."""
-        return self in (LimitType.QUERIES, LimitType.ROWS_INSERTED)
+        return self not in (LimitType.NEW_SERIES, LimitType.ACTIVE_SERIES)
 
     @property
     def noun(self) -> str:
@@ -43,13 +45,15 @@ class Resolution(StrEnum):
     """That of a ``burst``."""
     MINUTE = "minute"
     HOUR = "hour"
+    MOMENT = ""
+    """That of concurrent requests."""
 
     @property
     def seconds(self) -> int:
         return _SECONDS[self]
 
 
-_SECONDS: Final = {Resolution.SECOND: 1, Resolution.MINUTE: 60, Resolution.HOUR: 3600}
+_SECONDS: Final = {Resolution.SECOND: 1, Resolution.MINUTE: 60, Resolution.HOUR: 3600, Resolution.MOMENT: 0}
 MEASURED: Final = (Resolution.MINUTE, Resolution.HOUR)
 """Those of what a datasource measures."""
 
@@ -76,6 +80,10 @@ class Limit:
     def slot(self) -> tuple[LimitType, Resolution, Labels, str]:
         """What a tenant's own limit shares with the default that it replaces."""
         return self.type, self.resolution, self.labels, self.limit_class
+
+    @property
+    def kind(self) -> str:
+        return self.type
 
     @property
     def is_burst(self) -> bool:
@@ -107,6 +115,8 @@ class Limit:
         verb = "have" if self.total or self.tokens else "has"
         if self.type is LimitType.ACTIVE_SERIES:
             text = f"{who} {verb} {usage} of {self.value} active series"
+        elif self.type is LimitType.CONCURRENCY:
+            text = f"{who} {verb} {usage} of {self.value} concurrent requests"
         else:
             text = f"{who} {verb} used {usage} of {self.value} {self.type.noun} per {self.resolution}"
         return f"{text} (mode: observe)" if self.observe else text
@@ -134,7 +144,7 @@ class Usage:
         limit = self.limit
         return {
             "type": limit.type.value,
-            "resolution": limit.resolution.value,
+            "resolution": limit.resolution.value or None,
             "scope": limit.scope(self.tenant) + (label_text(limit.labels) if limit.labels else ""),
             **({"class": limit.limit_class} if limit.limit_class else {}),
             "value": limit.value,
