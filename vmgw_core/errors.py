@@ -244,7 +244,7 @@ class RateLimited(Refusal, status=429, code="rate_limited"):
 
 
 class TooManyAtOnce(Refusal, status=429, code="too_many_at_once"):
-    """A concurrency limit is reached (``-maxConcurrentRequests``, ``-maxConcurrentPerTenant``)."""
+    """A limit of concurrent requests is reached (``-maxConcurrentRequests``, ``type: concurrency`` and their like)."""
 
 
 class PasswordUnchecked(TooManyAtOnce, code="password_unchecked"):

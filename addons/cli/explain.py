@@ -15,6 +15,7 @@ from vmgw_addons.observability.explain_page import EXPLAIN, judge, with_token
 from vmgw_addons.outgoing import RequestFailed, send
 from vmgw_addons.process import check_limit_classes, limiter_for
 from vmgw_addons.sources.limit_file import load
+from vmgw_core.backends import Concurrency
 from vmgw_core.base import printable
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.explain import (
@@ -102,11 +103,12 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     if limits is not None:
         check_limit_classes(policy, limits)
     limiter = limiter_for(settings, limits, None)
+    slots = None if limits is None else Concurrency(0, 0, limits.concurrency)
     pages = next(addon for addon in chain.build() if isinstance(addon, StatusPages))
     stories = []
     for request in requests:
         head = with_token(request.method, request.target, request.headers, policy, token)
-        stories.append(judge(settings, policy, limiter, head, request.body, now, pages.serves))
+        stories.append(judge(settings, policy, limiter, head, request.body, now, pages.serves, slots=slots))
     return show(
         [story.as_json() for story in stories],
         [explanation_text(story) for story in stories],

@@ -222,10 +222,10 @@ def _limiter(settings: Settings, policy: Policy) -> Limiter | None:
         return None
     limits = limit_file.load(settings)
     check_limit_classes(policy, limits)
-    if any(not limit.type.counted for limit in limits):
+    if any(not limit.type.counted for limit in limits.limits):
         print("limits of series are ignored: the files do not contain the datasource's usage", file=sys.stderr)
     return Limiter(
-        limits, max_tenants=settings.ratelimit_max_tenants, refuse_oversized=settings.ratelimit_refuse_oversized
+        limits.limits, max_tenants=settings.ratelimit_max_tenants, refuse_oversized=settings.ratelimit_refuse_oversized
     )
 
 

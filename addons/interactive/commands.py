@@ -13,6 +13,7 @@ from vmgw_addons.process import Lifecycle
 from vmgw_addons.state import InForce, describe_keys
 from vmgw_core.base import printable
 from vmgw_core.explain import judge_token, limit_line, moment
+from vmgw_core.limits import slot_usages
 
 from .marks import story_lines
 
@@ -50,10 +51,12 @@ class DecisionCommands:
         Show the rate limits, and the usage of each in the present window.
         Example: vmgateway.limits
         """
-        limiter = self.in_force.configured.limiter
+        limiter, slots = self.in_force.configured.limiter, self.in_force.configured.concurrency
         if limiter is None:
             return ["no limits are enforced"]
-        return [limit_line(usage) for usage in limiter.status(time.monotonic())] or ["no requests counted so far"]
+        in_use = () if slots is None else slot_usages(slots.in_use())
+        found = (*limiter.status(time.monotonic()), *in_use)
+        return [limit_line(usage) for usage in found] or ["no requests counted so far"]
 
     @_command("vmgateway.keys")
     def key_list(self) -> Sequence[str]:

@@ -75,7 +75,7 @@ class DecisionMarks:
         limits = None
         limiter = self.in_force.configured.limiter
         if limiter is not None and cycle.grant is not None:
-            limits = usages(limiter, cycle.grant, time.monotonic())
+            limits = usages(limiter, self.in_force.configured.concurrency, cycle.grant, time.monotonic())
         return Outcome(
             now=now,
             grant=cycle.grant,

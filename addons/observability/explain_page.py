@@ -10,7 +10,7 @@ from typing import Final
 
 from vmgw_addons.state import Configured, WireLimits
 from vmgw_addons.state.page_access import page
-from vmgw_core.backends import BackendGroup
+from vmgw_core.backends import BackendGroup, Concurrency
 from vmgw_core.configuration import Settings
 from vmgw_core.enforcement import Policy
 from vmgw_core.errors import BadRequest, Refusal
@@ -44,7 +44,15 @@ def answer(configured: Configured, headers: Headers, serves: Serves) -> Response
     head = with_token(question.method, question.target, question.headers, apart, question.token)
     now = time.time() if question.time is None else question.time
     story = judge(
-        configured.settings, apart, configured.limiter, head, question.body, now, serves, live=time.monotonic()
+        configured.settings,
+        apart,
+        configured.limiter,
+        head,
+        question.body,
+        now,
+        serves,
+        slots=configured.concurrency,
+        live=time.monotonic(),
     )
     document = {"verdict": story.verdict.value, "text": explanation_text(story), "explanation": story.as_json()}
     return page(200, json.dumps(document).encode(), b"application/json", extra=((b"Cache-Control", b"no-store"),))
@@ -59,6 +67,7 @@ def judge(
     now: float,
     serves: Serves,
     *,
+    slots: Concurrency | None = None,
     live: float | None = None,
 ) -> Explanation:
     """Check the head as a lane does, and explain the request. ``live``: see ``vmgw_core.explain.explain``."""
@@ -71,7 +80,7 @@ def judge(
         return describe(policy, head, Outcome(now=now, refusal=refusal))
     if serves(policy, head):
         return own_page(head, now)
-    return explain(policy, head, body, now, limiter=limiter, live=live)
+    return explain(policy, head, body, now, limiter=limiter, slots=slots, live=live)
 
 
 def bytes_of(head: RequestHead) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -13,8 +13,8 @@ from prometheus_client.registry import Collector
 from vmgw_addons.state import InForce, Reloads
 from vmgw_addons.steps import RateLimit
 from vmgw_core.base import tenant_name
-from vmgw_core.limits import OTHER, Limiter, LimitType, Resolution
-from vmgw_core.limits.model import label_text
+from vmgw_core.limits import OTHER, Kind, Resolution, slot_usages
+from vmgw_core.limits.model import Usage, label_text
 
 from .families import counter, gauge
 
@@ -48,19 +48,24 @@ class LimitMetrics(Collector):
         )
         limiter = self.in_force.configured.limiter
         if limiter is not None:
-            yield from self.usages(limiter)
+            slots = self.in_force.configured.concurrency
+            in_use = () if slots is None else slot_usages(slots.in_use())
+            yield from self.usages((*limiter.status(time.monotonic()), *in_use))
+            yield GaugeMetricFamily(
+                "vmgateway_ratelimit_tenants", "Tenants whose usage the limiter keeps", value=limiter.tenants
+            )
             yield self.refusals("vmgateway_ratelimit_rejects", "Requests and rows refused by a limit", limiter.rejects)
             yield self.refusals(
                 "vmgateway_ratelimit_observed", "What limits in mode observe would have refused", limiter.observed
             )
             yield self.warnings()
 
-    def usages(self, limiter: Limiter) -> Iterator[Metric]:
-        """Limits and usage of each tenant that the limiter keeps."""
+    def usages(self, found: Iterable[Usage]) -> Iterator[Metric]:
+        """Limits and usage of each tenant that the limiter keeps, or that has requests in flight."""
         names = ["tenant", "type", "resolution", "labels", "class"]
         limits: dict[tuple[str, ...], float] = {}
         usages: dict[tuple[str, ...], float] = {}
-        for usage in limiter.status(time.monotonic()):
+        for usage in found:
             limit = usage.limit
             tenant = _TOTAL if limit.total else self.tenant_label(tenant_name(usage.tenant))
             if tenant == OTHER:  # limits of several tenants do not add up
@@ -75,12 +80,9 @@ class LimitMetrics(Collector):
             limits[values], usages[values] = limit.value, usage.usage
         yield gauge("vmgateway_tenant_limit", "The limit, per window of the resolution", names, limits.items())
         yield gauge("vmgateway_tenant_usage", "Usage in the present window", names, usages.items())
-        yield GaugeMetricFamily(
-            "vmgateway_ratelimit_tenants", "Tenants whose usage the limiter keeps", value=limiter.tenants
-        )
 
     def refusals(
-        self, name: str, text: str, numbers: Mapping[tuple[LimitType | None, Resolution | None, str], int]
+        self, name: str, text: str, numbers: Mapping[tuple[Kind | None, Resolution | None, str], int]
     ) -> Metric:
         """Refusals. Those of tenants without a name are added up."""
         totals: Counter[tuple[str, str, str]] = Counter()

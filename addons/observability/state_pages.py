@@ -10,11 +10,13 @@ from vmgw_addons.state import InForce, Process, describe_keys
 from vmgw_addons.state.page_access import page
 from vmgw_addons.support import Background
 from vmgw_core import __version__
+from vmgw_core.backends import Concurrency
 from vmgw_core.base import Subject
 from vmgw_core.enforcement import Policy, authenticate
 from vmgw_core.errors import Refusal
 from vmgw_core.explain import moment
 from vmgw_core.http import RequestHead, Response, refusal_response
+from vmgw_core.limits import slot_usages
 from vmgw_core.limits.model import Usage
 from vmgw_core.pages import (
     HEADERS,
@@ -128,7 +130,7 @@ class StatePages:
                 )
                 for source in (() if keyring is None else keyring.status())
             ],
-            usages=() if limiter is None else limiter.status(time.monotonic()),
+            usages=() if limiter is None else (*limiter.status(time.monotonic()), *_slots(configured.concurrency)),
             refusals=self.telemetry.refusals,
             decisions=self.telemetry.decisions.last() if access is not None and access.guards(_KEY) else None,
             needs=[
@@ -169,16 +171,21 @@ class StatePages:
 
     def _usages(self, token: Token) -> Iterator[Usage]:
         """Yield the limits that the token's requests count for, each once."""
-        limiter = self.in_force.configured.limiter
+        limiter, slots = self.in_force.configured.limiter, self.in_force.configured.concurrency
         if limiter is None:
             return
         now, seen = time.monotonic(), set[str]()
         for tenant in token.grants.tenants:
             subject = Subject(tenant, token.grants.labels, token.grants.limit_classes(tenant))
-            for usage in limiter.status_of(subject, now):
+            of_slots = () if slots is None else slot_usages(slots.uses(subject))
+            for usage in (*limiter.status_of(subject, now), *of_slots):
                 if usage.key not in seen:
                     seen.add(usage.key)
                     yield usage
+
+
+def _slots(slots: Concurrency | None) -> tuple[Usage, ...]:
+    return () if slots is None else slot_usages(slots.in_use())
 
 
 def _status_page(*parts: Html) -> Response:

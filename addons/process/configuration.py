@@ -20,10 +20,9 @@ from vmgw_addons.outgoing.upstream_tls import contexts
 from vmgw_addons.sources import build_exchange, build_state_file, limit_file, read_in_thread
 from vmgw_addons.state import Configured, InForce, PageAccess, Process, Reloads, describe_keys, header_edit
 from vmgw_addons.support import LogStyle, Secret, certificate_end, in_thread, set_up_logging_beside
-from vmgw_core.backends import Concurrency
 from vmgw_core.configuration import FLAGS, Settings, check_given, check_needs, option_name, settings_from_options
 from vmgw_core.errors import ConfigurationError
-from vmgw_core.limits import Limit
+from vmgw_core.limits import LimitFile
 from vmgw_core.tokens import VerificationKey
 from vmgw_core.usage import Accounting
 
@@ -52,7 +51,7 @@ class _Read(NamedTuple):
     """Without the limiter: use() keeps the one that counts already."""
     static: list[VerificationKey]
     certificate_ends: dict[str, float]
-    limits: tuple[Limit, ...] | None
+    limits: LimitFile | None
 
 
 class Configuration:
@@ -129,7 +128,7 @@ class Configuration:
         if configured.policy is None:
             return
         if configured.limiter is not None:
-            logger.info(f"{len(configured.limiter.limits)} limits are enforced")
+            logger.info(f"{len(configured.limit_file)} limits are enforced")
         verified = configured.policy.auth and configured.keyring is not None and configured.keyring.keyset is not None
         logger.log(logging.INFO if verified else logging.WARNING, describe_keys(configured))
 
@@ -150,7 +149,7 @@ class Configuration:
         set_up(ctx.options, settings, offline=self.process.offline)
         self.fixed = fixed_options(ctx.options)
 
-    def apply(self, settings: Settings, limits: tuple[Limit, ...] | None = None) -> None:
+    def apply(self, settings: Settings, limits: LimitFile | None = None) -> None:
         """Read the files of ``settings`` and put both in force, or change nothing.
 
         Args:
@@ -164,7 +163,7 @@ class Configuration:
         if settings.enable_rate_limit:
             self.limit_reloads.read()
 
-    def read(self, settings: Settings, limits: tuple[Limit, ...] | None = None) -> _Read:
+    def read(self, settings: Settings, limits: LimitFile | None = None) -> _Read:
         """Read the files of ``settings``. Blocks, and changes nothing. Raises ``ConfigurationError``."""
         before = self.in_force.configured
         static = read_static_keys(settings)
@@ -230,24 +229,19 @@ class Configuration:
         if before.keyring is not None and _endpoints(settings) == _endpoints(before.settings):
             keyring = before.keyring
             keyring.replace_static(found.static)  # keep the fetched keys
-        total, of_tenant = settings.max_concurrent_requests, settings.max_concurrent_per_tenant
-        if concurrency is None and (total or of_tenant):
-            concurrency = Concurrency(total, of_tenant)
         limiter = limiter_for(settings, found.limits, before.limiter)
         if limiter is not None:
             limiter.tell_time(time.time(), time.monotonic())
         if found.configured.accounting is not None:
             found.configured.accounting.most = settings.usage_max_subjects
         self.in_force.configured = replace(found.configured, keyring=keyring, limiter=limiter, concurrency=concurrency)
+        self.in_force.use_limits(found.limits or LimitFile())
         self.in_force.certificate_ends.update(found.certificate_ends)
         self.in_force.use_keys()
         if before.query_log is not None and before.query_log is not found.configured.query_log:
             before.query_log.close()
         if before.traces is not None and before.traces is not found.configured.traces:
             before.traces.close()
-        if concurrency is not None:
-            for waiter in concurrency.resize(total, of_tenant):
-                waiter()
 
     async def reload(self) -> bool:
         """Read all files again, in a thread. Keep the old configuration if one is not valid. Returns success."""
@@ -271,7 +265,7 @@ class Configuration:
         logger.info(f"reloaded: {loaded}{describe_keys(self.in_force.configured)}")
         return True
 
-    async def limits(self, settings: Settings) -> tuple[Limit, ...] | None:
+    async def limits(self, settings: Settings) -> LimitFile | None:
         """Read ``-ratelimit.config`` in a thread. Raises ``ConfigurationError``."""
         if not settings.enable_rate_limit:
             return None

@@ -15,7 +15,7 @@ from vmgw_core.configuration import ClientTLS, Settings
 from vmgw_core.credentials import MTLS, Credentials, read_credentials
 from vmgw_core.enforcement import Policy
 from vmgw_core.errors import ConfigurationError
-from vmgw_core.limits import Limit, Limiter, check_classes
+from vmgw_core.limits import Limiter, LimitFile, check_classes
 from vmgw_core.login import CookieKeys, Login, build_login, check_login
 from vmgw_core.tokens import (
     Grants,
@@ -202,7 +202,7 @@ def _rules_tenant(settings: Settings) -> RulesTenant:
         raise ConfigurationError(f"-vmalert.tenant: {error}") from None
 
 
-def limiter_for(settings: Settings, limits: tuple[Limit, ...] | None, old: Limiter | None) -> Limiter | None:
+def limiter_for(settings: Settings, limits: LimitFile | None, old: Limiter | None) -> Limiter | None:
     """Update the old limiter, so that its counts stay, or build one. None without limits."""
     if limits is None:
         return None
@@ -212,16 +212,16 @@ def limiter_for(settings: Settings, limits: tuple[Limit, ...] | None, old: Limit
     closed = limiter.measured and settings.ratelimit_fail_closed
     limiter.stale_after = settings.ratelimit_max_usage_age if closed else None
     limiter.refuse_oversized = settings.ratelimit_refuse_oversized
-    limiter.replace(limits)
+    limiter.replace(limits.limits)
     return limiter
 
 
-def check_limit_classes(policy: Policy, limits: tuple[Limit, ...] | None) -> None:
+def check_limit_classes(policy: Policy, limits: LimitFile | None) -> None:
     """Raise ``ConfigurationError`` if a grant names a class that has no limits; ``limits`` None: there are none."""
     if limits is None and policy.limit_classes:
         name, place = next(iter(policy.limit_classes.items()))
         raise ConfigurationError(f"{place}: the class {name} needs -enable.rateLimit and -ratelimit.config")
-    check_classes(policy.limit_classes, limits or ())
+    check_classes(policy.limit_classes, limits or LimitFile())
 
 
 def _backends(flag: str, urls: Sequence[str], before: BackendGroup | None) -> BackendGroup | None:

@@ -10,13 +10,13 @@ from typing import Final
 from vmgw_addons.outgoing import read, shown
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError
-from vmgw_core.limits import MAX_BYTES, Limit, check_measurable, read_limits
+from vmgw_core.limits import MAX_BYTES, LimitFile, check_measurable, read_limits
 
 _FLAG: Final = "-ratelimit.config"
 _PLACEHOLDER: Final = re.compile(rb"%\{([^{}\n]*)\}")
 
 
-def load(settings: Settings) -> tuple[Limit, ...]:
+def load(settings: Settings) -> LimitFile:
     """Read the limits. Blocks, up to 15 seconds for a URL.
 
     Raises:
@@ -26,10 +26,10 @@ def load(settings: Settings) -> tuple[Limit, ...]:
     if not location:
         raise ConfigurationError("-enable.rateLimit needs -ratelimit.config, the file with the limits")
     name = shown(_FLAG, location)
-    limits = read_limits(expanded(read(_FLAG, location), os.environ, name), name)
+    file = read_limits(expanded(read(_FLAG, location), os.environ, name), name)
     if not settings.datasource_url:
-        check_measurable(limits, name)
-    return limits
+        check_measurable(file.limits, name)
+    return file
 
 
 def expanded(data: bytes, environ: Mapping[str, str], name: str) -> bytes:

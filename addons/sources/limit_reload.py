@@ -9,7 +9,7 @@ from vmgw_addons.state import InForce, Reloads
 from vmgw_addons.support import Background, in_thread
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import Cause, ConfigurationError
-from vmgw_core.limits import Limit, check_classes
+from vmgw_core.limits import LimitFile, check_classes
 
 from . import limit_file
 
@@ -58,13 +58,14 @@ class LimitsReload:
             return
         self.reloads.read()
         self.outage.succeeded("the limits can be read again")
-        if limiter is None or self.in_force.configured.settings is not settings or limits == limiter.limits:
+        configured = self.in_force.configured
+        if limiter is None or configured.settings is not settings or limits == configured.limit_file:
             return
-        limiter.replace(limits)
+        self.in_force.use_limits(limits)
         self.reloads.success += 1
         logger.info(f"reloaded {len(limits)} limits")
 
 
-async def read_in_thread(settings: Settings) -> tuple[Limit, ...]:
+async def read_in_thread(settings: Settings) -> LimitFile:
     """Like :func:`limit_file.load`, without blocking the event loop."""
     return await in_thread(lambda: limit_file.load(settings), "limits")

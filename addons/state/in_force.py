@@ -14,7 +14,7 @@ from vmgw_core.configuration import Settings
 from vmgw_core.enforcement import Gateway, Policy
 from vmgw_core.errors import BackendFailure
 from vmgw_core.http import HeaderEdit
-from vmgw_core.limits import Limiter
+from vmgw_core.limits import Limiter, LimitFile
 from vmgw_core.tokens import KeyRing
 from vmgw_core.usage import Accounting
 
@@ -35,6 +35,8 @@ class Configured:
     keyring: KeyRing | None = None
     limiter: Limiter | None = None
     """None without limits; else a reload keeps the same object."""
+    limit_file: LimitFile = field(default_factory=LimitFile)
+    """What ``-ratelimit.config`` says."""
     concurrency: Concurrency | None = None
     """None if no limit was ever set; else a reload keeps the same object."""
     upstream_tls: Mapping[tuple[str, int], UpstreamTLS] = field(default_factory=dict)
@@ -119,6 +121,20 @@ class InForce:
     @property
     def outages(self) -> Outages:
         return self.configured.outages
+
+    def use_limits(self, file: LimitFile) -> None:
+        """Put the limits of a file in force, and let the requests go on that have room now."""
+        configured, settings = self.configured, self.configured.settings
+        if configured.limiter is not None:
+            configured.limiter.replace(file.limits)
+        total, of_tenant = settings.max_concurrent_requests, settings.max_concurrent_per_tenant
+        slots = configured.concurrency
+        if slots is None and (total or of_tenant or file.concurrency):
+            slots = Concurrency(total, of_tenant)
+        self.configured = replace(configured, limit_file=file, concurrency=slots)
+        if slots is not None:
+            for waiter in slots.resize(total, of_tenant, file.concurrency):
+                waiter()
 
     def use_keys(self) -> None:
         """Put the present keys of the key ring in force. Drops the cache of verified tokens."""

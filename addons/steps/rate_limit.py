@@ -82,8 +82,13 @@ class RateLimit:
     def report(self) -> None:
         """Count and log which tenants came near a limit, in a bounded number of lines."""
         limiter = self.in_force.configured.limiter
-        if limiter is None or not limiter.warnings:
+        if limiter is None:
             return
+        for line in list(limiter.told)[:_MAX_LINES]:
+            logger.warning(f"beyond a limit: {line}")
+        if len(limiter.told) > _MAX_LINES:
+            logger.warning(f"beyond a limit: {len(limiter.told) - _MAX_LINES} more")
+        limiter.told.clear()
         usages = list(limiter.warnings)
         limiter.warnings.clear()
         for number, usage in enumerate(usages):

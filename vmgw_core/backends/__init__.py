@@ -5,7 +5,7 @@ A backend is an address with a base path. A group balances by load and ejects ba
 
 from .backend import Backend
 from .balancer import BackendGroup, Member
-from .concurrency import Concurrency
+from .concurrency import Concurrency, Seat, Use
 from .histogram import Durations
 
-__all__ = ["Backend", "BackendGroup", "Concurrency", "Durations", "Member"]
+__all__ = ["Backend", "BackendGroup", "Concurrency", "Durations", "Member", "Seat", "Use"]

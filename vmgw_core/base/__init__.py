@@ -3,6 +3,7 @@
 from .bounded_cache import OBJECT_BYTES, BoundedCache, text_bytes
 from .printable import CONTROL, printable, quoted
 from .promql import string_literal
+from .scoped import ScopedRules, scope_of
 from .secret_names import is_credential_header, is_secret_name
 from .strict_json import (
     FieldError,
@@ -24,7 +25,7 @@ from .yaml_nodes import YamlFile
 
 __all__ = [
     "CONTROL", "HIDDEN", "MAX_NUMBER", "MULTITENANT", "OBJECT_BYTES", "Access", "BoundedCache", "FieldError", "Labels",
-    "Subject", "TenantID", "Value", "YamlFile", "as_integer", "as_list", "as_number", "as_object", "as_text", "child",
-    "is_credential_header", "is_http_url", "is_secret_name", "load_object", "optional", "printable", "quoted",
-    "required", "shown", "string_literal", "tenant_name", "text_bytes", "without_credentials",
+    "ScopedRules", "Subject", "TenantID", "Value", "YamlFile", "as_integer", "as_list", "as_number", "as_object",
+    "as_text", "child", "is_credential_header", "is_http_url", "is_secret_name", "load_object", "optional", "printable",
+    "quoted", "required", "scope_of", "shown", "string_literal", "tenant_name", "text_bytes", "without_credentials",
 ]  # fmt: skip

@@ -57,7 +57,7 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     **_all("write.checkLabelNames", "write.url"),
     **_all("vmalert.tenant", "clusterMode"),
     **_all("response.maxFilterBytes", "read.url"),
-    **_all("maxQueueDuration", "maxConcurrentRequests", "maxConcurrentPerTenant"),
+    **_all("maxQueueDuration", "maxConcurrentRequests", "maxConcurrentPerTenant", "enable.rateLimit"),
     **_all(
         "ratelimit.config ratelimit.configCheckInterval ratelimit.maxTenants ratelimit.storage datasource.url",
         "enable.rateLimit",
@@ -115,10 +115,10 @@ NEVER_EMPTY: Final = frozenset(
     _all(
         "auth.publicKeyFiles auth.publicKeys auth.jwksEndpoints auth.oidcDiscoveryEndpoints auth.issuer auth.audience "
         "auth.requiredClaims auth.tlsCAFile read.tlsCAFile write.tlsCAFile datasource.tlsCAFile traces.tlsCAFile "
-        "ratelimit.config ratelimit.stateFile ratelimit.storage tlsCipherSuites tlsMinVersion mtlsCAFile http.header.hsts http.header.csp "
-        "http.header.frameOptions httpAuth.username httpAuth.password metricsAuthKey reloadAuthKey flagsAuthKey "
-        "login.oidcIssuer login.url login.clientID login.clientSecret login.cookieKeyFile login.scopes pprofAuthKey "
-        "capture.filter"
+        "ratelimit.config ratelimit.stateFile ratelimit.storage tlsCipherSuites tlsMinVersion mtlsCAFile "
+        "http.header.hsts http.header.csp http.header.frameOptions httpAuth.username httpAuth.password metricsAuthKey reloadAuthKey "
+        "flagsAuthKey login.oidcIssuer login.url login.clientID login.clientSecret login.cookieKeyFile login.scopes "
+        "pprofAuthKey capture.filter"
     )
 )
 """Flags whose empty value would switch a check off."""

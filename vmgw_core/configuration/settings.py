@@ -189,7 +189,7 @@ class Settings:
     max_concurrent_per_tenant: int = _flag("maxConcurrentPerTenant", INT, "0",
         "The most concurrent requests of one tenant in each process. Zero is no limit.", least="0")
     max_queue_duration: float = _flag("maxQueueDuration", DURATION, "10s",
-        "How long a request waits at -maxConcurrentRequests or -maxConcurrentPerTenant; then it gets 429. Over HTTP/2 "
+        "How long a request waits at a limit of concurrent requests; then it gets 429. Over HTTP/2 "
         "requests with a body do not wait.")
 
     enable_rate_limit: bool = _flag("enable.rateLimit", BOOL, "false",

@@ -33,8 +33,8 @@ from enum import Enum
 from typing import Final
 
 from vmgw_core.answers import Filter, Filtered, read_names
-from vmgw_core.backends import Concurrency, Member
-from vmgw_core.base import Access, TenantID
+from vmgw_core.backends import Concurrency, Member, Seat
+from vmgw_core.base import Access
 from vmgw_core.errors import (
     Awaited,
     BackendFailure,
@@ -132,8 +132,8 @@ class Cycle:
     """One request. ``at`` is Unix time in seconds; the carrier chooses the clock of the other times."""
 
     __slots__ = (
-        "_answer", "_awaited", "_ending", "_failure", "_has_slot", "_held", "_late", "_names", "_retried", "_tried",
-        "_waiter", "answer_note", "asked", "at", "awaiting", "checked", "filter", "gateway", "grant", "head",
+        "_answer", "_awaited", "_ending", "_failure", "_has_slot", "_held", "_late", "_names", "_retried", "_seat",
+        "_tried", "_waiter", "answer_note", "asked", "at", "awaiting", "checked", "filter", "gateway", "grant", "head",
         "kept_form", "member", "meter", "own_page", "private_headers", "received", "refusal", "responding", "sent",
         "series", "started", "state", "upstream", "wants_series",
     )  # fmt: skip
@@ -186,6 +186,7 @@ class Cycle:
         self._ending = False
         self._held = 0
         self._has_slot = False
+        self._seat: Seat | None = None
         self._retried = False
         self._tried: tuple[Member, ...] = ()
         self._waiter: Callable[[], None] | None = None
@@ -252,13 +253,15 @@ class Cycle:
     def enter(self) -> bool:
         """Take a slot of the concurrency limit: AUTHORIZED to ENTERED. Return False if there is none."""
         self._leave("enter", State.AUTHORIZED)
-        gateway, grant = self._admitted()
+        gateway, _ = self._admitted()
         slots = gateway.concurrency
         if slots is not None:
-            if not slots.enter(grant.subject.tenant):
+            seat = self._limit()[1]
+            if not slots.enter(seat):
                 self.state = State.AUTHORIZED
                 return False
             self._has_slot = True
+            self._observe_slot(seat)
         self.state = State.ENTERED
         return True
 
@@ -266,26 +269,35 @@ class Cycle:
         """Wait for a slot, if the queue has room: AUTHORIZED to QUEUED. ``waiter`` is called once it is ENTERED."""
         self._leave("queue", State.AUTHORIZED)
         gateway, _ = self._admitted()
-        slots, tenant = self._limit()
-        if not gateway.max_queue or not slots.wait(tenant, self._granted):
-            raise self._no_slot(slots, tenant)
+        slots, seat = self._limit()
+        if not gateway.max_queue or not slots.wait(seat, self._granted):
+            raise self._no_slot(slots, seat)
         self._waiter = waiter
         self.state = State.QUEUED
 
     def expire(self) -> None:
         """Give up after ``max_queue`` without a slot: QUEUED to REFUSED. Always raises ``TooManyAtOnce``."""
         self._leave("expire", State.QUEUED)
-        slots, tenant = self._limit()
-        slots.give_up(tenant, self._granted)
-        raise self._no_slot(slots, tenant)
+        slots, seat = self._limit()
+        slots.give_up(seat)
+        raise self._no_slot(slots, seat)
 
     def _granted(self) -> None:
         """Take the slot that ``Concurrency`` has counted for this request."""
         assert self.state is State.QUEUED
         assert self._waiter is not None
         self._has_slot = True
+        self._observe_slot(self._limit()[1])
         self.state = State.ENTERED
         self._waiter()
+
+    def _observe_slot(self, seat: Seat) -> None:
+        """Note the limits that would have refused the request if they did not only observe."""
+        if seat.exceeded:
+            gateway, _ = self._admitted()
+            assert gateway.limiter is not None
+            for use in seat.exceeded:
+                gateway.limiter.note(LimitType.CONCURRENCY, seat.subject.tenant, gateway.clock(), beyond=str(use))
 
     def count(self, now: float, waiter: Callable[[], None] | None = None) -> bool:
         """Apply the rate limits at ``now`` of their clock: ENTERED to COUNTED.
@@ -551,6 +563,7 @@ class Cycle:
         self.refusal = refusal
         if self.state is State.CHECKING:
             self._stop_waiting()
+        self._leave_queue()
         self._drop_answer()
         if self.state is not State.ENDED:
             self.state = State.REFUSED
@@ -565,13 +578,12 @@ class Cycle:
         self._forsake()
         if state is State.CHECKING:
             self._stop_waiting()
-        elif state is State.QUEUED:
-            slots, tenant = self._limit()
-            slots.give_up(tenant, self._granted)
-        elif self._has_slot:
-            slots, tenant = self._limit()
+        elif not self._has_slot:
+            self._leave_queue()
+        else:
+            slots, seat = self._limit()
             self._has_slot = False
-            for waiter in slots.leave(tenant):
+            for waiter in slots.leave(seat):
                 waiter()
 
     def _spend(self) -> None:
@@ -656,15 +668,26 @@ class Cycle:
         if failure is not None:
             raise failure
 
-    def _limit(self) -> tuple[Concurrency, TenantID | None]:
-        """Return the concurrency limit, and whom the request counts for."""
+    def _limit(self) -> tuple[Concurrency, Seat]:
+        """Return the concurrency limit, and the request's seat."""
         gateway, grant = self._admitted()
         assert gateway.concurrency is not None
-        return gateway.concurrency, grant.subject.tenant
+        if self._seat is None:
+            self._seat = Seat(grant.subject)
+        return gateway.concurrency, self._seat
 
-    def _no_slot(self, slots: Concurrency, tenant: TenantID | None) -> TooManyAtOnce:
+    def _leave_queue(self) -> None:
+        """Wait for no slot any more."""
+        if self._seat is not None and not self._has_slot:
+            slots, seat = self._limit()
+            slots.give_up(seat)
+
+    def _no_slot(self, slots: Concurrency, seat: Seat) -> TooManyAtOnce:
         slots.refused += 1
-        return TooManyAtOnce(slots.reached(tenant))
+        gateway, _ = self._admitted()
+        if gateway.limiter is not None and slots.is_at_limit(seat.subject):
+            gateway.limiter.note(LimitType.CONCURRENCY, seat.subject.tenant, gateway.clock())
+        return TooManyAtOnce(slots.reached(seat.subject))
 
     def _rewrite(self, form: bytes | None) -> None:
         gateway, grant = self._admitted()

@@ -16,11 +16,12 @@ from typing import Final
 from urllib.parse import unquote_plus
 
 from vmgw_core import errors
+from vmgw_core.backends import Concurrency
 from vmgw_core.base import Access
 from vmgw_core.enforcement import Body, Cycle, Gateway, Grant, Policy, State, UpstreamRequest, answer, match_of
 from vmgw_core.errors import BodyTooLarge, Refusal, UnsupportedBody
 from vmgw_core.http import RequestHead, read_form
-from vmgw_core.limits import Limiter
+from vmgw_core.limits import Limiter, slot_usages
 from vmgw_core.limits.model import Usage
 from vmgw_core.tokens import BasicCredentials, Token, VMAccessClaim, is_api_key
 
@@ -53,13 +54,14 @@ def explain(
     now: float,
     *,
     limiter: Limiter | None = None,
+    slots: Concurrency | None = None,
     live: float | None = None,
 ) -> Explanation:
     """Decide on a request at the Unix time ``now``, and explain the decision.
 
     ``form`` is the body; only a form on a read or delete route is read. The request is counted in ``limiter`` at
     ``now``, but not the rows of its body. ``live`` is the time of the clock of a limiter that is in use: then the
-    request is judged by the counts of that moment, and not counted.
+    request is judged by the counts of that moment, and not counted. It takes no slot; ``slots`` are only shown.
     """
     cycle, usage = Cycle(head, at=now, started=now), None
     try:
@@ -71,7 +73,7 @@ def explain(
             policy.credentials.check_all()
             cycle.recheck(gateway, now, last=True)
         if limiter is not None and cycle.grant is not None:
-            usage = usages(limiter, cycle.grant, now if live is None else live)
+            usage = usages(limiter, slots, cycle.grant, now if live is None else live)
         cycle.enter()
         if limiter is not None and live is not None and cycle.grant is not None:
             refusal = limiter.judge(cycle.grant.subject, cycle.grant.route.access, live, head.content_length)
@@ -122,13 +124,14 @@ def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation
     return replace(story, steps=tuple(filter(None, (report_step(story, step) for step in reached))))
 
 
-def usages(limiter: Limiter, grant: Grant, now: float) -> tuple[Usage, ...]:
+def usages(limiter: Limiter, slots: Concurrency | None, grant: Grant, now: float) -> tuple[Usage, ...]:
     """Return the limits that apply to a request, with their usage. ``now`` is on the clock of ``limiter``."""
+    of_slots = () if slots is None else slot_usages(slots.uses(grant.subject))
     if grant.route.access is Access.DELETE:
-        return ()
+        return of_slots
     reads = grant.route.access is Access.READ
     found = limiter.status_of(grant.subject, now)
-    return tuple(usage for usage in found if usage.limit.type.of_reads is reads)
+    return (*(usage for usage in found if usage.limit.type.of_reads is reads), *of_slots)
 
 
 def own_page(head: RequestHead, now: float) -> Explanation:

@@ -1,4 +1,4 @@
-"""The file of ``-ratelimit.config``: YAML text -> limits.
+"""The file of ``-ratelimit.config``: YAML text -> limits, limits of concurrent requests, and guards.
 
 The specification, "Rate Limiter", defines the form. Unknown keys are refused, and the error names the file, the line
 and the key. Beyond the specification are ``scope: total``, for the sum over all tenants, ``labels``, for tokens that
@@ -17,12 +17,13 @@ refuses nothing. ``zone`` says where days and months begin. ``burst`` makes a se
       - {type: queries, value: 100, labels: {team: dev}}
       - {type: queries, value: 50, class: bronze}
       - {type: queries, value: 500, resolution: hour, mode: observe}
+      - {type: concurrency, value: 4}
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -61,8 +62,26 @@ class _Mode(StrEnum):
     OBSERVE = "observe"
 
 
-def read_limits(text: str | bytes, name: str) -> tuple[Limit, ...]:
-    """Read the limits in the whole text of a file; ``name`` has no credentials.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitFile:
+    """What a file says."""
+
+    limits: tuple[Limit, ...] = ()
+    """Those that the ``Limiter`` counts."""
+    concurrency: tuple[Limit, ...] = ()
+    """Those of concurrent requests."""
+
+    def __len__(self) -> int:
+        return len(self.limits) + len(self.concurrency)
+
+    @property
+    def classes(self) -> frozenset[str]:
+        """The classes that something in the file is for."""
+        return frozenset(rule.limit_class for rule in (*self.limits, *self.concurrency))
+
+
+def read_limits(text: str | bytes, name: str) -> LimitFile:
+    """Read the whole text of a file; ``name`` has no credentials.
 
     Raises ``ConfigurationError``, which names the file, the line, the key and what was expected there.
     """
@@ -79,29 +98,33 @@ def check_measurable(limits: Iterable[Limit], name: str) -> None:
             )
 
 
-def check_classes(named: Mapping[str, str], limits: Iterable[Limit]) -> None:
+def check_classes(named: Mapping[str, str], file: LimitFile) -> None:
     """Raise ``ConfigurationError`` if a grant names a class that no limit has: its token would not be limited.
 
     ``named``: where the first grant with each class is.
     """
-    known = {limit.limit_class for limit in limits}
     for name, place in named.items():
-        if name not in known:
+        if name not in file.classes:
             raise ConfigurationError(f"{place}: no limit of -ratelimit.config has the class {name}")
 
 
 class _File(YamlFile):
-    def read(self, text: str | bytes) -> tuple[Limit, ...]:
-        return self.limits(self.compose(self.decoded(text, MAX_BYTES)))
-
-    def limits(self, root: yaml.Node) -> tuple[Limit, ...]:
+    def read(self, text: str | bytes) -> LimitFile:
+        root = self.compose(self.decoded(text, MAX_BYTES))
         fields = dict(self.members(root, "", ("limits", "zone")))
         if "limits" not in fields:
             self.refuse("limits: missing; expected a list of limits", root)
         zone = self.zone(fields["zone"]) if "zone" in fields else _UTC
+        limits = self.limits(fields["limits"], zone)
+        return LimitFile(
+            limits=tuple(limit for limit in limits if limit.type is not LimitType.CONCURRENCY),
+            concurrency=tuple(limit for limit in limits if limit.type is LimitType.CONCURRENCY),
+        )
+
+    def limits(self, node: yaml.Node, zone: str) -> tuple[Limit, ...]:
         limits: dict[tuple[object, ...], tuple[Limit, int]] = {}
         by_token = 0
-        for index, item in enumerate(self.items(fields["limits"], "limits", "a list of limits")):
+        for index, item in enumerate(self.items(node, "limits", "a list of limits")):
             path = f"limits[{index}]"
             for limit in self.limit(item, path, zone):
                 by_token += bool(limit.tokens)
@@ -133,6 +156,10 @@ class _File(YamlFile):
         resolution, scope, mode = Resolution.MINUTE, _Scope.TENANT, _Mode.ENFORCE
         labels: Labels = ()
         limit_class = ""
+        if limit_type is LimitType.CONCURRENCY:
+            if "resolution" in fields:
+                self.refuse(f"{path}.resolution: concurrent requests have no window", fields["resolution"])
+            resolution = Resolution.MOMENT
         if "resolution" in fields:
             resolution = Resolution(self.choice(fields["resolution"], f"{path}.resolution", _Resolution))
             if not limit_type.counted and resolution not in MEASURED:

@@ -16,6 +16,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Final
 
 from vmgw_core.base import Access, Subject, TenantID, tenant_name
@@ -31,9 +32,13 @@ from .model import MAX_VALUE, Limit, LimitType, Resolution, Usage
 OTHER: Final = "other"
 """The name under which the refusals of further tenants are counted, beyond ``max_tenants``."""
 
-Refusals = dict[tuple[LimitType | None, Resolution | None, str], int]
+Kind = StrEnum
+"""A type of limits, or a member of a guard."""
+
+Refusals = dict[tuple[Kind | None, Resolution | None, str], int]
 """The number of refusals by limit and tenant."""
 
+_TOLD_AGAIN: Final = 60.0  # seconds
 _LONGEST_WINDOW: Final = float(Resolution.HOUR.seconds)
 _NOTICE_SIZE: Final = 200
 """Accounts and moments told at once: those who ask meanwhile have to wait."""
@@ -104,6 +109,9 @@ class Limiter:
         """Type None: there was no room for another tenant."""
         self.observed: Refusals = {}
         """What limits in ``mode: observe`` would have refused."""
+        self.told: deque[str] = deque(maxlen=1000)
+        """What other rules of the file in ``mode: observe`` would have refused, since this was last emptied."""
+        self._told: dict[tuple[Kind, str], float] = {}
         self._rejected: set[str] = set()
         self._now = float("-inf")
         self._offset = 0.0
@@ -305,14 +313,33 @@ class Limiter:
     def _reject(self, limit: Limit | None, tenant: TenantID | None) -> None:
         self._note(self.rejects, limit, tenant)
 
+    def note(self, kind: Kind, tenant: TenantID | None, now: float, *, beyond: str = "") -> None:
+        """Count what another rule of the file refused: a guard, or a limit of concurrent requests.
+
+        ``beyond``: it did not refuse it, since its mode is observe. The text is told once a minute for each tenant.
+        """
+        name = self._count_for(self.observed if beyond else self.rejects, kind, None, tenant)
+        if beyond and now >= self._told.get((kind, name), now):
+            self._told[kind, name] = now + _TOLD_AGAIN
+            self.told.append(beyond)
+
     def _note(self, numbers: Refusals, limit: Limit | None, tenant: TenantID | None) -> None:
+        if limit is None:
+            self._count_for(numbers, None, None, tenant)
+        else:
+            self._count_for(numbers, limit.type, limit.resolution, tenant)
+
+    def _count_for(
+        self, numbers: Refusals, kind: Kind | None, resolution: Resolution | None, tenant: TenantID | None
+    ) -> str:
         name = tenant_name(tenant)
         if name not in self._rejected:
             if len(self._rejected) >= self.max_tenants:
                 name = OTHER
             self._rejected.add(name)
-        key = (limit.type, limit.resolution, name) if limit is not None else (None, None, name)
+        key = (kind, resolution, name)
         numbers[key] = numbers.get(key, 0) + 1
+        return name
 
     def _keep(self, subject: Subject, entry: Tenant, now: float) -> None:
         wait = self._counters.keep(subject, entry, now, self.max_tenants)

@@ -28,6 +28,8 @@ class LimitType(StrEnum):
     BYTES_WRITTEN = "bytes_written"
     BYTES_READ = "bytes_read"
     SERIES_FETCHED = "series_fetched"
+    CONCURRENCY = "concurrency"
+    """Requests at the same time, which each process counts for itself: :mod:`vmgw_core.backends.concurrency`."""
 
     @property
     def counted(self) -> bool:
@@ -58,6 +60,8 @@ class Resolution(StrEnum):
     HOUR = "hour"
     DAY = "day"
     MONTH = "month"
+    MOMENT = ""
+    """That of concurrent requests."""
 
     @property
     def seconds(self) -> int:
@@ -66,6 +70,7 @@ class Resolution(StrEnum):
 
 
 _SECONDS: Final = {
+    Resolution.MOMENT: 0,
     Resolution.SECOND: 1,
     Resolution.MINUTE: 60,
     Resolution.HOUR: 3600,
@@ -102,6 +107,10 @@ class Limit:
         return self.type, self.resolution, self.labels, self.limit_class
 
     @property
+    def kind(self) -> str:
+        return self.type
+
+    @property
     def is_burst(self) -> bool:
         """Whether it is about one second: each process holds it by itself, and nothing else measures it."""
         return self.resolution is Resolution.SECOND
@@ -136,6 +145,8 @@ class Limit:
         verb = "have" if self.total or self.tokens else "has"
         if self.type is LimitType.ACTIVE_SERIES:
             text = f"{who} {verb} {usage} of {self.value} active series"
+        elif self.type is LimitType.CONCURRENCY:
+            text = f"{who} {verb} {usage} of {self.value} concurrent requests"
         else:
             text = f"{who} {verb} used {usage} of {self.value} {self.type.noun} per {self.resolution}"
         return f"{text} (mode: observe)" if self.observe else text
@@ -163,7 +174,7 @@ class Usage:
         limit = self.limit
         return {
             "type": limit.type.value,
-            "resolution": limit.resolution.value,
+            "resolution": limit.resolution.value or None,
             "scope": limit.scope(self.tenant) + (label_text(limit.labels) if limit.labels else ""),
             **({"class": limit.limit_class} if limit.limit_class else {}),
             "value": limit.value,

@@ -27,7 +27,7 @@ MAX_COUNT: Final = 2**53
 ALIVE_SECONDS: Final = 3.0
 """A replica that was not seen for this long gets no share of what is left."""
 
-_SECONDS: Final = {resolution.value: float(resolution.seconds) for resolution in Resolution}
+_SECONDS: Final = {resolution.value: float(resolution.seconds) for resolution in Resolution if resolution.seconds}
 
 
 class LocalCounts:

@@ -27,6 +27,8 @@ def limit_words(usage: Usage) -> str:
     """Return what is limited."""
     limit = usage.limit
     noun = limit.type.noun
+    if limit.type is LimitType.CONCURRENCY:
+        return "concurrent requests"
     return noun if limit.type is LimitType.ACTIVE_SERIES else f"{noun} per {limit.resolution}"
 
 

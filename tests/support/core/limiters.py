@@ -9,6 +9,8 @@ from vmgw_core.limits.model import Limit, LimitType, Resolution
 
 A, B, C = (Subject(TenantID(number, 0)) for number in (1, 2, 3))
 MULTITENANT = Subject(None)
+WINDOWED = tuple(each for each in LimitType if each is not LimitType.CONCURRENCY)
+"""The types of limits that have a window."""
 
 
 def limit(

@@ -270,7 +270,7 @@ def test_a_refusal_of_head_has_no_body(front: asgi.Front) -> None:
 
 def test_rows_beyond_the_limit_reach_no_backend(front: asgi.Front, upstream: RecordingUpstream) -> None:
     limits = core.read_limits("limits:\n- type: rows_inserted\n  value: 2\n  resolution: minute\n", "limits")
-    limited = asgi.Front(front.gateway.policy, forward, core.Limiter(limits))
+    limited = asgi.Front(front.gateway.policy, forward, core.Limiter(limits.limits))
     write = ("/api/v1/import/prometheus", BEARER, CHUNKED)
     assert ask(limited, *write, method="POST", body=(b"a 1\nb 1\n",)).status == 200
     assert ask(limited, *write, method="POST", body=(b"c 1\n",)).status == 429
@@ -279,7 +279,7 @@ def test_rows_beyond_the_limit_reach_no_backend(front: asgi.Front, upstream: Rec
 
 def test_rows_beyond_the_limit_in_a_long_body_end_it(front: asgi.Front, upstream: RecordingUpstream) -> None:
     limits = core.read_limits("limits:\n- type: rows_inserted\n  value: 100000\n  resolution: minute\n", "limits")
-    limited = asgi.Front(front.gateway.policy, forward, core.Limiter(limits))
+    limited = asgi.Front(front.gateway.policy, forward, core.Limiter(limits.limits))
     piece = b"a_metric_with_a_long_name 1\n" * 40000  # 1.1 MB: more than is held
     client = ask(limited, "/api/v1/import/prometheus", BEARER, CHUNKED, method="POST", body=(piece, piece, piece))
     assert (client.status, client.complete) == (429, True)

@@ -183,3 +183,60 @@ def test_a_body_over_http2_does_not_wait(
         holds(lambda: not waiting.done(), during=0.3)
         gate.set()
         assert [held.result(HANGS), waiting.result(HANGS)] == ["2 200", "2 200"]
+
+
+FILE = """\
+limits:
+- {type: concurrency, value: 2}
+- {type: concurrency, value: 1, labels: {team: dev}}
+- {type: concurrency, value: 1, scope: total, mode: observe}
+"""
+
+
+@pytest.mark.parametrize("lane", ["fast", "flow"])
+def test_a_file_limits_tenants_and_tokens_and_a_reload_keeps_the_counts(
+    start_gateway: StartGateway,
+    upstream: RecordingUpstream,
+    key: SigningKey,
+    key_file: Path,
+    tmp_path: Path,
+    lane: str,
+) -> None:
+    gate = threading.Event()
+    upstream.responder = lambda request: Reply(gate=gate if "labels" in request.path else None)
+    file = tmp_path / "limits.yaml"
+    file.write_text(FILE)
+    flags = ("-enable.rateLimit", f"-ratelimit.config={file}", "-maxQueueDuration=0s", f"-lane={lane}")
+    gateway = start(start_gateway, upstream, key_file, *flags)
+    dev, plain, other = (
+        key.mint(tenant(1, 0, extra_labels={"team": "dev"})),
+        key.mint(tenant(1, 0)),
+        key.mint(tenant(2, 0)),
+    )
+    query = "/api/v1/query?query=up"
+    with ThreadPoolExecutor(2) as pool:
+        held = [in_background(pool, gateway.client(dev), "GET", "/api/v1/labels")]
+        eventually(lambda: len(upstream.requests) == 1)
+        answer = gateway.client(dev).get(query)
+        assert (answer.status, answer.header("Retry-After")) == (429, "5")
+        told = 'request was rate limited: tenant 1:0, tokens with {team="dev"}, have 1 of 1 concurrent requests'
+        assert answer.json() == {"status": "error", "errorType": "too_many_requests", "error": told}
+        assert gateway.client(plain).get(query).status == 200
+        held.append(in_background(pool, gateway.client(plain), "GET", "/api/v1/labels"))
+        eventually(lambda: len(upstream.requests) == 3)
+        assert gateway.client(plain).get(query).status == 429
+        assert gateway.client(other).get(query).status == 200
+        limits = gateway.client(plain).get("/-/me").json()["limits"]
+        of_tenant = {"type": "concurrency", "resolution": None, "scope": "1:0", "value": 2, "used": 2}
+        assert of_tenant in limits
+        assert gateway.metric("vmgateway_tenant_usage", type="concurrency", tenant="1:0", labels="") == 2
+        assert gateway.metric("vmgateway_ratelimit_rejects_total", type="concurrency", tenant="1:0") == 2
+        assert gateway.metric("vmgateway_ratelimit_observed_total", type="concurrency") == 3
+        file.write_text(FILE.replace("value: 2", "value: 3"))
+        assert gateway.client().get("/-/reload").status == 200
+        eventually(lambda: gateway.client(plain).get(query).status == 200)
+        assert gateway.metric("vmgateway_tenant_usage", type="concurrency", tenant="1:0", labels="") == 2
+        gate.set()
+        assert [answer.result(HANGS).status for answer in held] == [200, 200]
+    eventually(lambda: gateway.metric("vmgateway_concurrent_requests_current") == 0)
+    assert gateway.client(dev).get(query).status == 200

@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.core.limiters import WINDOWED
 from tests.support.wire.servers import Cluster, VictoriaMetrics, prometheus_lines
 from tests.support.wire.upstream import RecordingUpstream, Reply
 from tests.support.wire.waiting import HANGS, eventually
@@ -133,7 +134,7 @@ def test_usage_of_tenants(datasource: Flags, victoria_metrics: VictoriaMetrics, 
     text += tenant_lines("vm_tenant_active_timeseries", A, [1], test=metric, instance="b")
     text += tenant_lines("vm_tenant_select_requests_total", B, [0, 1000], test="another cluster")
     victoria_metrics.import_prometheus(text)
-    limits = [limit(each) for each in LimitType] + [limit(QUERIES, 200, Resolution.HOUR, total=True)]
+    limits = [limit(each) for each in WINDOWED] + [limit(QUERIES, 200, Resolution.HOUR, total=True)]
 
     async def work() -> None:
         gateway = Refreshing(limits, *datasource("-clusterMode"))
@@ -261,7 +262,7 @@ def test_usage_of_a_single_node_that_is_its_own_datasource(single: VictoriaMetri
     async def work() -> None:
         flags = (f"-datasource.url={single.url}", f"-read.url={single.url}", "-datasource.queryTimeAlignment=false")
         # Nothing leaves the window of an hour while this runs.
-        gateway = Refreshing([limit(each, 10_000, Resolution.HOUR) for each in LimitType], *flags)
+        gateway = Refreshing([limit(each, 10_000, Resolution.HOUR) for each in WINDOWED], *flags)
         eventually(lambda: counted("vm_new_timeseries_created_total") > 100, what="it has scraped itself")
         single.client.get("/api/v1/labels")
         single.import_prometheus(prometheus_lines("m_new", 50))

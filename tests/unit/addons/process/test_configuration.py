@@ -9,7 +9,8 @@ import pytest
 from tests.support.core import keys
 from vmgw_addons.process import Configuration
 from vmgw_addons.state import InForce, Process, Reloads
-from vmgw_core.base import TenantID
+from vmgw_core.backends import Seat
+from vmgw_core.base import Subject, TenantID
 from vmgw_core.configuration import parse
 from vmgw_core.enforcement import Cycle
 from vmgw_core.errors import ConfigurationError, InternalError, KeysUnavailable
@@ -70,7 +71,8 @@ def test_a_reload_replaces_the_value_and_keeps_what_counts(gateway: Configured) 
     assert (first.settings.http_max_headers, first.limits.head.fields) == (7, 7), "nobody sees a half of it"
     assert (second.settings.http_max_headers, second.limits.head.fields) == (8, 8)
     assert second.limiter is first.limiter
-    assert second.limiter.limits == read_limits(gateway.file.read_bytes(), "file")
+    assert second.limit_file == read_limits(gateway.file.read_bytes(), "file")
+    assert second.limiter.limits == second.limit_file.limits
     assert second.concurrency is first.concurrency
     assert (second.concurrency.total, second.concurrency.of_tenant) == (2, 0)
     assert second.gateway is not None
@@ -102,9 +104,9 @@ def test_who_waited_for_a_place_goes_on_under_the_new_configuration(gateway: Con
     gateway.apply("maxConcurrentRequests=1", "http.maxHeaders=7")
     concurrency = gateway.in_force.configured.concurrency
     assert concurrency is not None
-    concurrency.enter(TenantID())
+    concurrency.enter(Seat(Subject(TenantID())))
     seen: list[int] = []
-    concurrency.wait(TenantID(), lambda: seen.append(gateway.in_force.configured.limits.head.fields))
+    concurrency.wait(Seat(Subject(TenantID())), lambda: seen.append(gateway.in_force.configured.limits.head.fields))
     gateway.apply("maxConcurrentRequests=2", "http.maxHeaders=8")
     assert seen == [8]
 

@@ -16,8 +16,8 @@ from tests.support.core.limiters import limit
 from tests.support.each import each
 from vmgw_core.backends.backend import Backend
 from vmgw_core.backends.balancer import BackendGroup, Member
-from vmgw_core.backends.concurrency import Concurrency
-from vmgw_core.base.tenants import TenantID
+from vmgw_core.backends.concurrency import Concurrency, Seat
+from vmgw_core.base.tenants import Subject, TenantID
 from vmgw_core.enforcement.admission import Policy
 from vmgw_core.enforcement.cycle import Cycle, Gateway, State, WrongState
 from vmgw_core.errors import (
@@ -39,7 +39,7 @@ from vmgw_core.errors import (
 from vmgw_core.http.head import RequestHead
 from vmgw_core.limits.account import Reply, Want
 from vmgw_core.limits.limiter import Limiter
-from vmgw_core.limits.model import Limit
+from vmgw_core.limits.model import Limit, LimitType
 from vmgw_core.tokens.keyring import MAX_WAITING, KeyRing
 from vmgw_core.tokens.verifier import TokenVerifier
 
@@ -138,7 +138,7 @@ BUSY: Final = TenantID(7, 0)
 def full() -> Gateway:
     """One place, which is taken."""
     places = Concurrency(1, 0)
-    assert places.enter(BUSY)
+    assert places.enter(Seat(Subject(BUSY)))
     return gateway(concurrency=places, max_queue=1.0)
 
 
@@ -270,7 +270,7 @@ def test_whatever_happens_nothing_stays_taken_and_nothing_unauthorized_is_sent(
     places = Concurrency(1, 0)
     by = gateway(FIRST, SECOND, concurrency=places, max_queue=1.0, limiter=Limiter([limit("rows_inserted", 5)]))
     if queued:
-        places.enter(BUSY)
+        places.enter(Seat(Subject(BUSY)))
     made = {"cycle": cycle, "form": form, "write": write}[kind]()
     for event in ["authorize", "enter", "count", "prepare", "ask", *events]:
         allowed = made.state in AFTER[event]
@@ -287,11 +287,71 @@ def test_whatever_happens_nothing_stays_taken_and_nothing_unauthorized_is_sent(
             assert made.upstream is not None
     made.end()
     if queued:
-        places.leave(BUSY)
+        places.leave(Seat(Subject(BUSY)))
     assert (places.running, places.waiting) == (0, 0)
     for group in (by.policy.read, by.policy.write):
         assert group is not None
         assert [member.load for member in group.members] == [0] * len(group.members)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["answer", "end", *sorted(EVENTS)])), max_size=60),
+    st.booleans(),
+)
+def test_every_slot_of_a_file_comes_back_however_requests_end(steps: list[tuple[int, str]], granted: bool) -> None:
+    """Also of those that leave while they wait, or while other processes are being asked."""
+    accounts = Accounts(granted=granted)
+    slots = Concurrency(0, 0, [limit("concurrency", 2, ""), limit("concurrency", 1, "", observe=True, total=True)])
+    by = replace(sharing(accounts), concurrency=slots, max_queue=1.0)
+    made = [form(), *(cycle() for _ in range(4))]
+    ways = {"queue": lambda one: one.queue(lambda: None), "count": lambda one: one.count(1.0, lambda: None)}
+    start = [(number, event) for event in ("authorize", "enter") for number in range(5)]
+    for number, event in [*start, *((number, "queue") for number in (2, 3)), *steps]:
+        one = made[number]
+        try:
+            if event == "authorize":
+                one.authorize(by)
+            elif event == "answer" and accounts.asked:
+                wants, done = accounts.asked.pop()
+                done([Reply(granted=granted, extra=0, part=0, wait=9.0, used=want.limit) for want in wants])
+            elif event != "answer":
+                (ways.get(event) or EVENTS[event])(one)
+        except (Refusal, WrongState) as error:
+            assert one.state in (State.REFUSED, State.ENDED)
+            one.refuse(InternalError(str(error)))
+        assert slots.running <= 2
+        assert slots.waiting == sum(each.state is State.QUEUED for each in made)
+    for one in made:
+        one.end()
+    assert (slots.running, slots.waiting, slots.in_use(), slots.by_tenant) == (0, 0, (), {})
+
+
+def test_a_limit_of_a_file_refuses_and_counts_it() -> None:
+    slots, limiter = Concurrency(0, 0, [limit("concurrency", 1, "")]), Limiter()
+    by = gateway(limiter=limiter, concurrency=slots)
+    asked(cycle(), by)
+    made = cycle()
+    made.authorize(by)
+    assert not made.enter()
+    with pytest.raises(TooManyAtOnce, match=r"^request was rate limited: tenant 7:0 has 1 of 1 concurrent requests$"):
+        made.queue(lambda: None)
+    assert limiter.rejects == {(LimitType.CONCURRENCY, None, "7:0"): 1}
+    assert slots.refused == 1
+
+
+def test_a_limit_that_observes_is_told_once_a_minute() -> None:
+    now = [0.0]
+    limiter = Limiter()
+    slots = Concurrency(0, 0, [limit("concurrency", 1, "", observe=True)])
+    by = replace(gateway(limiter=limiter, concurrency=slots), clock=lambda: now[0])
+    for moment in (0.0, 1.0, 59.0, 60.0):
+        now[0] = moment
+        asked(cycle(), by)
+    assert limiter.observed == {(LimitType.CONCURRENCY, None, "7:0"): 3}
+    assert list(limiter.told) == ["tenant 7:0 has 2 of 1 concurrent requests (mode: observe)"]
+    now[0] = 61.0
+    asked(cycle(), by)
+    assert list(limiter.told)[1:] == ["tenant 7:0 has 5 of 1 concurrent requests (mode: observe)"]
 
 
 # --- limits that processes share -----------------------------------------------------------------------------------
@@ -540,7 +600,7 @@ def test_a_request_waits_for_its_place_and_then_goes_on() -> None:
     assert not made.enter()
     made.queue(lambda: called.append(made.state))
     assert by.concurrency.waiting == 1
-    for waiter in by.concurrency.leave(BUSY):
+    for waiter in by.concurrency.leave(Seat(Subject(BUSY))):
         waiter()
     assert called == [State.ENTERED]
     made.count(1.0)
@@ -576,7 +636,7 @@ def test_who_no_longer_waits_gets_no_slot(leave: str) -> None:
         assert by.concurrency.refused == 1
     else:
         made.end()
-    assert by.concurrency.leave(BUSY) == []
+    assert by.concurrency.leave(Seat(Subject(BUSY))) == []
     assert (by.concurrency.running, by.concurrency.waiting) == (0, 0)
 
 

@@ -10,7 +10,7 @@ from tests.support.core.limiters import limit
 from tests.support.each import each
 from vmgw_core.base.tenants import TenantID
 from vmgw_core.errors import ConfigurationError
-from vmgw_core.limits.config import MAX_BYTES, MAX_LABELLED, check_classes, check_measurable, read_limits
+from vmgw_core.limits.config import MAX_BYTES, MAX_LABELLED, LimitFile, check_classes, check_measurable, read_limits
 from vmgw_core.limits.model import MAX_VALUE, Limit
 
 NAME = "limit.yaml"
@@ -124,8 +124,8 @@ limits:
     ],
 )
 def test_a_file_gives_its_limits(text: str, limits: tuple[Limit, ...]) -> None:
-    assert read_limits(text, NAME) == limits
-    assert read_limits(text.encode(), NAME) == limits
+    assert read_limits(text, NAME).limits == limits
+    assert read_limits(text.encode(), NAME).limits == limits
 
 
 _A = "- {type: queries, value: 1}"
@@ -182,13 +182,13 @@ _A = "- {type: queries, value: 1}"
         pytest.param(
             "limits:\n- type: query\n  value: 1",
             ", line 2: limits[0].type: expected queries or rows_inserted or new_series or active_series "
-            'or bytes_written or bytes_read or series_fetched, got "query"',
+            'or bytes_written or bytes_read or series_fetched or concurrency, got "query"',
             id="an unknown type",
         ),
         pytest.param(
             "limits:\n- type: Queries\n  value: 1",
             ", line 2: limits[0].type: expected queries or rows_inserted or new_series or active_series "
-            'or bytes_written or bytes_read or series_fetched, got "Queries"',
+            'or bytes_written or bytes_read or series_fetched or concurrency, got "Queries"',
             id="another case",
         ),
         pytest.param(
@@ -392,7 +392,7 @@ def test_anything_gives_limits_or_our_error(text: str | bytes) -> None:
     said = ""
     limits: tuple[Limit, ...] = ()
     try:
-        limits = read_limits(text, NAME)
+        limits = read_limits(text, NAME).limits
     except ConfigurationError as error:
         said = str(error)
     assert said.startswith(NAME) or not said
@@ -408,9 +408,44 @@ def test_series_need_a_datasource(limit_type: str) -> None:
 
 
 def test_a_class_that_a_grant_names_must_have_a_limit() -> None:
-    limits = [limit("queries", 1, limit_class="bronze"), limit("queries", 1)]
+    limits = LimitFile(limits=(limit("queries", 1, limit_class="bronze"), limit("queries", 1)))
     check_classes({"bronze": "policy.yaml, line 3: match[0].grant.limits"}, limits)
     with pytest.raises(ConfigurationError) as caught:
         check_classes({"bronze": "x", "gold": "policy.yaml, line 7: match[1].grant.limits"}, limits)
     error = "policy.yaml, line 7: match[1].grant.limits: no limit of -ratelimit.config has the class gold"
     assert str(caught.value) == error
+
+
+def test_limits_of_concurrent_requests() -> None:
+    text = """\
+limits:
+- {type: concurrency, value: 4}
+- {type: concurrency, value: 8, account_id: 1, mode: observe}
+- {type: concurrency, value: 20, scope: total}
+- {type: concurrency, value: 2, labels: {team: dev}, class: bronze}
+- {type: queries, value: 1}
+"""
+    file = read_limits(text, NAME)
+    assert file.concurrency == (
+        limit("concurrency", 4, ""),
+        limit("concurrency", 8, "", tenant=TenantID(1), observe=True),
+        limit("concurrency", 20, "", total=True),
+        limit("concurrency", 2, "", labels=(("team", "dev"),), limit_class="bronze"),
+    )
+    assert file.limits == (limit("queries", 1),)
+    assert len(file) == 5
+    check_classes({"bronze": "policy.yaml, line 3"}, file)
+    check_measurable(file.concurrency, NAME)
+
+
+@each(
+    ("more", "reason"),
+    [
+        pytest.param("resolution: minute", "resolution: concurrent requests have no window", id="a window"),
+        pytest.param("burst: 1", "burst: only queries have a burst", id="a burst"),
+    ],
+)
+def test_concurrent_requests_have_no_window(more: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_limits(f"limits:\n- type: concurrency\n  value: 1\n  {more}", NAME)
+    assert str(caught.value) == f"{NAME}, line 4: limits[0].{reason}"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.core.limiters import WINDOWED
 from tests.support.each import each
 from vmgw_core.base.strict_json import FieldError
 from vmgw_core.base.tenants import TenantID
@@ -87,7 +88,7 @@ def test_active_series_are_a_gauge() -> None:
 
 
 def test_extra_labels_narrow_every_metric() -> None:
-    every = [limit(each) for each in LimitType]
+    every = [limit(each) for each in WINDOWED]
     for cluster in (True, False):
         plan = UsagePlan(every, cluster=cluster, labels=(("cluster", 'a"b\\c\n'), ("dc", "x")))
         matchers = r'cluster="a\"b\\c\n",dc="x"}'
@@ -219,7 +220,7 @@ def test_an_enterprise_storage_tells_of_tenants() -> None:
 
 
 def test_what_no_source_measures_is_said() -> None:
-    snapshot = read(UsagePlan([limit(each) for each in LimitType], cluster=False))
+    snapshot = read(UsagePlan([limit(each) for each in WINDOWED], cluster=False))
     assert snapshot.usages == ()
     assert snapshot.unmeasured == (QUERIES, ROWS, NEW, ACTIVE), "the others are counted here only"
     assert snapshot.to_ask == ()
