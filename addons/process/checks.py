@@ -21,6 +21,7 @@ from vmgw_core.configuration import Settings, check_needs
 from vmgw_core.errors import ConfigurationError
 
 from .policy import build_keyring, build_policy, check_limit_classes, read_static_keys
+from .shadow import read_candidate
 
 
 def check(settings: Settings) -> None:
@@ -41,6 +42,7 @@ def check(settings: Settings) -> None:
     check_limit_classes(policy, limit_file.load(settings) if settings.enable_rate_limit else None)
     build_datasource(settings)
     build_exchange(settings)
+    read_candidate(settings)
     check_needs(settings)  # last: a value that is not valid is told first
 
 

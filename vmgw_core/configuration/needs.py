@@ -96,6 +96,7 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     **_all("queryLog.minDuration", "queryLog"),
     **_all("loggerJSONFields", "loggerFormat=json"),
     **_all("capture.filter capture.sampleRate capture.maxFileSize capture.keepFiles", "capture.file"),
+    **_all("shadow.policy", "enable.auth", "shadow.flags"),
     **_all("envflag.prefix", "envflag.enable"),
 }
 """By the name of a flag, the flags of which it needs one."""

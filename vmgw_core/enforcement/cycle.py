@@ -120,6 +120,8 @@ class Gateway:
     """Asks the accounts that processes share; None if they share none."""
     tells_limits: bool = False
     """Whether clients get the headers of :meth:`Cycle.limit_headers` (``-ratelimit.headers``)."""
+    shadow: Callable[[Cycle, bytes | None], None] | None = None
+    """Called with the form, if there is one, before a request without a meter is rewritten (``-shadow.*``)."""
 
     @property
     def counts_rows(self) -> bool:
@@ -132,8 +134,8 @@ class Cycle:
     __slots__ = (
         "_answer", "_awaited", "_ending", "_failure", "_has_slot", "_held", "_names", "_retried", "_tried", "_waiter",
         "answer_note", "asked", "at", "awaiting", "checked", "gateway", "grant", "head", "kept_form", "member", "meter",
-        "own_page", "private_headers", "received", "refusal", "responding", "sent", "series", "started", "state",
-        "upstream",
+        "own_page", "private_headers", "received", "refusal", "responding", "sent", "series", "shadow", "started",
+        "state", "upstream",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, *, at: float, started: float) -> None:
@@ -170,6 +172,8 @@ class Cycle:
         """Reads the number of series from the response, if a query log wants it."""
         self.kept_form: bytes | None = None
         """The client's form, if the carrier keeps it to show or to capture it."""
+        self.shadow: str | None = None
+        """How the shadow's decision differs, or ""; None: it has not judged the request."""
         self._awaited: Awaited | None = None
         self._answer = bytearray()
         self._names: frozenset[str] | None = None
@@ -643,6 +647,8 @@ class Cycle:
         member = self.member = grant.backends.only or grant.backends.choose()
         assert member is not None
         grant.backend = member.backend
+        if gateway.shadow is not None and self.meter is None:
+            gateway.shadow(self, form)
         self.upstream = rewrite(gateway.policy, grant, self.head, form)
 
     def _move(self) -> bool:
