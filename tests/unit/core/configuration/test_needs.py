@@ -29,6 +29,8 @@ ALONE: Final = frozenset(
         "maxConcurrentPerTenant",
         "lane",
         "queryLog",
+        "shadow.flags",
+        "shadow.ratelimitConfig",
         "workers",
         "httpListenAddr",
         "enableTCP6",
