@@ -14,7 +14,7 @@ from vmgw_core.configuration import FlagsFile, Settings, parse, read_flags_file
 from vmgw_core.enforcement import Gateway, Policy
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Limit
-from vmgw_core.replay import Shadow, ShadowCounts
+from vmgw_core.replay import Shadow, ShadowCounts, ShadowTokens
 from vmgw_core.tokens import KeyRing, VerificationKey
 
 from .policy import build_keyring, build_policy, check_limit_classes, limiter_for, read_static_keys
@@ -38,8 +38,9 @@ def read_candidate(live: Settings) -> Candidate | None:
     """
     if not (live.shadow_flags or live.shadow_policy or live.shadow_ratelimit_config):
         return None
-    file = _flags_file(live.shadow_flags) if live.shadow_flags else None
+    file = None
     try:
+        file = _flags_file(live.shadow_flags) if live.shadow_flags else None
         settings = _settings(live, file)
         static = read_static_keys(settings)
         keyring = build_keyring(settings, static)
@@ -99,7 +100,9 @@ def build_shadow(
     """
     if candidate is None:
         return None
-    judged = candidate.policy
+    verifier = candidate.policy.verifier
+    tokens = ShadowTokens(verifier.keys, rules=verifier.rules, cache_bytes=candidate.settings.auth_token_cache_size)
+    judged = replace(candidate.policy, verifier=tokens)
     if judged.token_source == policy.token_source:
         judged = replace(judged, token_source=policy.token_source)  # so that a token is looked for once
     same = candidate.limits == limits and judged.limit_classes == policy.limit_classes

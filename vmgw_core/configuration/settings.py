@@ -424,8 +424,8 @@ class Settings:
         least="0")
 
     shadow_flags: str = _flag("shadow.flags", STRING, "",
-        "File with all flags of a candidate configuration, as for vmgateway replay --flags. It judges each request too, "
-        "without any effect; differences are counted and logged. If it names no keys, it has those of the gateway.",
+        "File with all flags of a candidate configuration, as for vmgateway replay --flags. It judges every request, "
+        "without effect on it. Differences are counted and logged. If it names no keys, it has those of the gateway.",
         group="Shadow")
     shadow_ratelimit_config: str = _flag("shadow.ratelimitConfig", STRING, "",
         "File of limits that the candidate configuration has in place of -ratelimit.config.")

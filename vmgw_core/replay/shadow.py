@@ -16,6 +16,7 @@ from collections import Counter, deque
 from dataclasses import replace
 from typing import Final
 
+from vmgw_core.base import BoundedCache, text_bytes
 from vmgw_core.enforcement import Cycle, Gateway, Grant, UpstreamRequest, moved
 from vmgw_core.errors import (
     BadBody,
@@ -24,13 +25,17 @@ from vmgw_core.errors import (
     RateLimited,
     Refusal,
     RequestTimeout,
+    TokenExpired,
+    TokenNotYetValid,
+    TokenRefused,
     TooManyAtOnce,
     TooManyRows,
 )
-from vmgw_core.tokens import BasicCredentials
+from vmgw_core.tokens import BasicCredentials, KeySet, Token, TokenRules, TokenVerifier
+from vmgw_core.tokens.verifier import DEFAULT_CACHE_BYTES
 
 from .judge import Difference, admitted, compare, refused, take_body
-from .record import Outcome, sent_of
+from .record import ADMITTED, Outcome, sent_of
 from .redaction import redact_target
 from .report import reason_of
 from .tally import Change, shown
@@ -40,6 +45,9 @@ LISTED: Final = 20
 EXPLAINED_EVERY: Final = 5.0
 """Seconds after which one more difference is explained."""
 
+_REFUSED_BYTES: Final = 4 << 20
+_REFUSED_ENTRY: Final = 500
+"""The memory of an exception, without its text."""
 _OF_LIMITS: Final = frozenset((RateLimited.code, TooManyRows.code))
 _NOT_COMPARED: Final = (RequestTimeout, TooManyAtOnce)
 
@@ -68,6 +76,34 @@ class ShadowCounts:
             return False
         self._budget -= 1
         return True
+
+
+class ShadowTokens(TokenVerifier):
+    """Verifies tokens, and remembers those that it refuses: the live gateway may accept them again and again."""
+
+    def __init__(self, keys: KeySet | None, *, rules: TokenRules, cache_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+        super().__init__(keys, rules=rules, cache_bytes=cache_bytes)
+        self._refused: BoundedCache[str, TokenRefused] = BoundedCache(_REFUSED_BYTES, _refused_bytes)
+
+    def replace_keys(self, keys: KeySet | None) -> None:
+        super().replace_keys(keys)
+        self._refused.clear()
+
+    def verify(self, token: str, now: float) -> Token:
+        known = self._refused.get(token)
+        if known is not None:
+            raise type(known)(str(known))
+        try:
+            return super().verify(token, now)
+        except (TokenExpired, TokenNotYetValid):
+            raise  # cached, and may be valid later
+        except TokenRefused as refusal:
+            self._refused.put(token, type(refusal)(str(refusal)))
+            raise
+
+
+def _refused_bytes(token: str, refusal: TokenRefused) -> int:
+    return _REFUSED_ENTRY + text_bytes(token, str(refusal))
 
 
 class Shadow:
@@ -167,12 +203,12 @@ class Shadow:
 
     def _told(self, live: Cycle, other: Cycle, now: float) -> str:
         """Count a difference. Return its explanation if it may have one."""
-        before, after = self._outcomes(live, other)
-        difference = _difference(live, other, before, after)
+        difference = _difference(live, other)
         self.counts.differences[difference] += 1
         live.shadow = difference.value
         if not self.counts.may_explain(now):
             return ""
+        before, after = self._outcomes(live, other)
         change = Change(
             place=live.head.client,
             method=live.head.method,
@@ -227,6 +263,10 @@ def _tenants(grant: Grant) -> object:
     return grant.claim.tenant if grant.tenants is None else grant.tenants
 
 
+def _tenants_in_words(grant: Grant) -> str:
+    return str(grant.claim.tenant) if grant.tenants is None else ",".join(sorted(map(str, grant.tenants)))
+
+
 def _backends(grant: Grant) -> list[object]:
     return [member.backend for member in grant.backends.members]
 
@@ -240,9 +280,7 @@ def _filtered_by(grant: Grant) -> object:
 
 
 def _admitted(grant: Grant, upstream: UpstreamRequest | None) -> Outcome:
-    outcome = admitted(grant)
-    if grant.tenants is not None:
-        outcome = replace(outcome, tenant=",".join(sorted(map(str, grant.tenants))))
+    outcome = replace(admitted(grant), tenant=_tenants_in_words(grant))
     return outcome if upstream is None else replace(outcome, sent=sent_of(upstream))
 
 
@@ -254,15 +292,25 @@ def _redacted(outcome: Outcome, upstream: UpstreamRequest | None) -> Outcome:
     return replace(outcome, sent=replace(outcome.sent, url=outcome.sent.url.removesuffix(upstream.target) + target))
 
 
-def _difference(live: Cycle, other: Cycle, before: Outcome, after: Outcome) -> Difference:
+def _difference(live: Cycle, other: Cycle) -> Difference:
     """Return how decisions differ that do not agree."""
+    before, after = _verdict(live, _refusal_of(live)), _verdict(other, other.refusal)
     if {before.code, after.code} & _OF_LIMITS:
         return Difference.LIMITS
     found = compare(before, after)
     if found is not None:
         return found
-    same = _backends(_granted(live)) == _backends(_granted(other))
-    return Difference.OTHER_UPSTREAM if same else Difference.OTHER_BACKEND
+    mine, theirs = _granted(live), _granted(other)
+    same = live.upstream == _at_same_backend(live, other) and _filtered_by(mine) == _filtered_by(theirs)
+    return Difference.OTHER_BACKEND if same else Difference.OTHER_UPSTREAM
+
+
+def _verdict(cycle: Cycle, refusal: Refusal | None) -> Outcome:
+    """Return the outcome without what is for reports alone, and without the upstream request."""
+    if refusal is not None:
+        return Outcome(code=refusal.code, status=refusal.status)
+    grant = _granted(cycle)
+    return Outcome(code=ADMITTED, status=0, tenant=_tenants_in_words(grant))
 
 
 def _story(change: Change, live: Cycle, other: Cycle) -> str:

@@ -6,6 +6,7 @@ import math
 from base64 import b64encode
 from dataclasses import replace
 from typing import Any, Final
+from unittest.mock import Mock
 
 import pytest
 
@@ -22,16 +23,18 @@ from vmgw_core.enforcement.admission import Policy
 from vmgw_core.enforcement.cycle import Cycle, Gateway, State
 from vmgw_core.errors import (
     BackendUnreachable,
+    BadSignature,
     InternalError,
-    PasswordUnchecked,
+    InvalidClaims,
     Refusal,
     RequestTimeout,
+    TokenNotYetValid,
     TooManyAtOnce,
 )
 from vmgw_core.http.head import RequestHead
 from vmgw_core.limits.limiter import Limiter
 from vmgw_core.replay.judge import Difference
-from vmgw_core.replay.shadow import EXPLAINED_EVERY, LISTED, Shadow, ShadowCounts
+from vmgw_core.replay.shadow import EXPLAINED_EVERY, LISTED, Shadow, ShadowCounts, ShadowTokens
 from vmgw_core.tokens.grants import Grants
 from vmgw_core.tokens.keys import KeySet
 from vmgw_core.tokens.rules import TokenRules
@@ -40,6 +43,7 @@ from vmgw_core.tokens.verifier import Token, TokenVerifier
 
 FORM: Final = b"query=up"
 ROWS: Final = b"a 1\nb 2\n"
+MALFORMED: Final = "a.b.c"
 MULTITENANT: Final = "/insert/multitenant/prometheus/api/v1/import/prometheus"
 RULES: Final = "/api/v1/rules"
 A, B = (Backend.parse(f"http://vm{name}:8428", "read.url") for name in "ab")
@@ -111,7 +115,7 @@ class Pair:
     {
         "query": (head(), None),
         "unknown": (head("/nope"), None),
-        "bad token": (head(token="a.b.c"), None),
+        "bad token": (head(token=MALFORMED), None),
         "form": (posted(FORM), FORM),
         "bad form": (posted(b"query=%zz"), b"query=%zz"),
         "refused": (head(vm_access={"mode": 2}), None),
@@ -364,6 +368,33 @@ def test_a_user_that_only_the_shadow_knows_is_undecided() -> None:
     pair = Pair(policy(FIRST), with_user(HASH))
     pair.run(basic())
     assert pair.counted == (1, 1, {})
+
+
+# --- tokens ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_refused_token_is_remembered_until_the_keys_change() -> None:
+    read = Mock(side_effect=Grants.from_claims)
+    tokens = ShadowTokens(policy(SECOND).verifier.keys, rules=TokenRules(grants=read))
+    token = keys.sign(keys.claims(), FIRST)
+    for _ in range(2):
+        with pytest.raises(BadSignature, match=r"^no key verifies the signature"):
+            tokens.verify(token, NOW)
+    refused = keys.sign({"exp": NOW + 5, "vm_access": 1}, SECOND)
+    for _ in range(2):
+        with pytest.raises(InvalidClaims):
+            tokens.verify(refused, NOW)
+    assert read.call_count == 1
+    tokens.replace_keys(policy(FIRST).verifier.keys)
+    assert tokens.verify(token, NOW).expires_at == NOW + 60
+
+
+def test_a_token_that_is_not_valid_yet_is_not_remembered() -> None:
+    tokens = ShadowTokens(policy(FIRST).verifier.keys, rules=TokenRules())
+    token = keys.sign(keys.claims(nbf=NOW + 5), FIRST)
+    with pytest.raises(TokenNotYetValid):
+        tokens.verify(token, NOW)
+    assert tokens.verify(token, NOW + 5).not_before == NOW + 5
 
 
 # --- what is told ----------------------------------------------------------------------------------------------------
