@@ -424,7 +424,7 @@ class Settings:
         least="0")
 
     shadow_flags: str = _flag("shadow.flags", STRING, "",
-        "File with all flags of a candidate configuration, as for vmgateway replay --flags. It judges every request, "
+        "File with all flags of a candidate configuration, as vmgateway replay reads them. It judges every request, "
         "without effect on it. Differences are counted and logged. If it names no keys, it has those of the gateway.",
         group="Shadow")
     shadow_ratelimit_config: str = _flag("shadow.ratelimitConfig", STRING, "",

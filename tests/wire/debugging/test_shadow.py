@@ -88,11 +88,12 @@ def ask_all(gateway: Gateway, key: SigningKey) -> list[tuple[int, str]]:
 
 
 def received(upstream: RecordingUpstream) -> list[tuple[object, ...]]:
-    upstream_requests = [
+    """Return what the backend has received since the last call."""
+    requests: list[tuple[object, ...]] = [
         (each.method, each.target, sorted(each.headers), each.body_size, each.body_sha256) for each in upstream.requests
     ]
     upstream.requests.clear()
-    return upstream_requests
+    return requests
 
 
 def test_answers_and_what_the_backend_gets_are_the_same(
