@@ -40,9 +40,9 @@ class DecisionMarks:
     def __init__(self, in_force: InForce, cycles: Cycles) -> None:
         self.in_force = in_force
         self.cycles = cycles
-        self.shown: WeakKeyDictionary[HTTPFlow, tuple[Grant | None, UpstreamRequest | None, Refusal | None, str]] = (
-            WeakKeyDictionary()
-        )
+        self.shown: WeakKeyDictionary[
+            HTTPFlow, tuple[Grant | None, UpstreamRequest | None, Refusal | None, str, str | None]
+        ] = WeakKeyDictionary()
         """The decision that each flow shows."""
 
     def running(self) -> None:
@@ -55,7 +55,7 @@ class DecisionMarks:
         cycle = self.cycles.get(flow)
         if cycle is None:
             return
-        state = (cycle.grant, cycle.upstream, cycle.refusal, cycle.answer_note)
+        state = (cycle.grant, cycle.upstream, cycle.refusal, cycle.answer_note, cycle.shadow)
         if self.shown.get(flow) == state:
             return
         now = time.time()
@@ -68,7 +68,16 @@ class DecisionMarks:
         self.shown[flow] = state
         write(flow, story)
 
-    request = response = error = requestheaders
+    request = requestheaders
+
+    def response(self, flow: HTTPFlow) -> None:
+        """Write the decision, with what the shadow says of it."""
+        cycle, shadow = self.cycles.get(flow), self.in_force.configured.shadow
+        if cycle is not None and shadow is not None and not cycle.own_page:
+            shadow.judge(cycle)
+        self.requestheaders(flow)
+
+    error = response
 
     def outcome(self, cycle: Cycle, now: float) -> Outcome:
         """Return the outcome of the request so far."""
@@ -84,6 +93,7 @@ class DecisionMarks:
             form=cycle.kept_form,
             limits=limits,
             answer=cycle.answer_note,
+            shadow=cycle.shadow or "",
         )
 
 

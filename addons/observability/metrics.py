@@ -23,6 +23,7 @@ from vmgw_core.base import tenant_name
 from vmgw_core.enforcement import Cycle
 from vmgw_core.errors import Refusal, TokenRefused
 from vmgw_core.pages import Decision, Decisions, holder
+from vmgw_core.replay import Difference, ShadowCounts
 from vmgw_core.tokens import KeyRing
 
 from .access_log import parties, shown_path, tenant_of
@@ -182,6 +183,8 @@ class StateMetrics(Collector):
             yield from _sources(keyring)
         if configured.settings.capture_file:
             yield from _capture(self.capture)
+        if configured.shadow is not None:
+            yield from _shadow(configured.shadow.shadow.counts)
         yield counter(
             "vmgateway_config_reloads",
             "Reloads by result",
@@ -238,6 +241,21 @@ def _capture(status: CaptureStatus) -> Iterator[Metric]:
         yield CounterMetricFamily(name, text, value=value)
     stopped = float(bool(status.stopped))
     yield GaugeMetricFamily("vmgateway_capture_stopped", "1 if the capture has stopped", value=stopped)
+
+
+def _shadow(counts: ShadowCounts) -> Iterator[Metric]:
+    for name, text, value in (
+        ("requests", "Requests that the candidate configuration has judged", counts.requests),
+        ("undecided", "Requests that it has judged and whose decisions could not be compared", counts.undecided),
+        ("failures", "Requests that it could not judge because of a defect", counts.failures),
+    ):
+        yield CounterMetricFamily(f"vmgateway_shadow_{name}", text, value=value)
+    yield counter(
+        "vmgateway_shadow_differences",
+        "Requests that the candidate configuration decides differently, by kind",
+        ["kind"],
+        (([kind.name.lower()], counts.differences[kind]) for kind in Difference),
+    )
 
 
 def _last_reloads(reloads: Mapping[str, Reloads]) -> Iterator[Metric]:

@@ -138,6 +138,7 @@ class StatePages:
                 for name, outage in sorted(configured.outages.by_name.items())
             ],
             tasks=list(self._tasks()),
+            shadow=None if configured.shadow is None else configured.shadow.shadow.counts,
         )
 
     def _tasks(self) -> Iterator[TaskState]:

@@ -21,6 +21,7 @@ from vmgw_core.configuration import Settings, check_needs
 from vmgw_core.errors import ConfigurationError
 
 from .policy import build_keyring, build_policy, check_limit_classes, read_static_keys
+from .shadow import read_candidate
 
 
 def check(settings: Settings) -> None:
@@ -45,6 +46,7 @@ def check(settings: Settings) -> None:
     state_file = build_state_file(settings)
     if state_file is not None:
         state_file.check()
+    read_candidate(settings)
     check_needs(settings)  # last: a value that is not valid is told first
 
 

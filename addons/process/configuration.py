@@ -18,12 +18,21 @@ from vmgw_addons.observability import AccessLog, QueryLog, Traces, UsageLog, che
 from vmgw_addons.outgoing import build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
 from vmgw_addons.sources import build_exchange, build_state_file, limit_file, read_in_thread
-from vmgw_addons.state import Configured, InForce, PageAccess, Process, Reloads, describe_keys, header_edit
+from vmgw_addons.state import (
+    Configured,
+    InForce,
+    LiveShadow,
+    PageAccess,
+    Process,
+    Reloads,
+    describe_keys,
+    header_edit,
+)
 from vmgw_addons.support import LogStyle, Secret, certificate_end, in_thread, set_up_logging_beside
 from vmgw_core.configuration import FLAGS, Settings, check_given, check_needs, option_name, settings_from_options
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import LimitFile
-from vmgw_core.tokens import VerificationKey
+from vmgw_core.tokens import KeyRing, VerificationKey
 from vmgw_core.usage import Accounting
 
 from .checks import check, fail_start
@@ -40,6 +49,7 @@ from .mitmproxy_options import (
 )
 from .options import OPTION_TYPES, check_unknown, convert_deferred, default_of
 from .policy import build_keyring, build_policy, check_limit_classes, limiter_for, read_static_keys
+from .shadow import Candidate, build_shadow, read_candidate
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +62,8 @@ class _Read(NamedTuple):
     static: list[VerificationKey]
     certificate_ends: dict[str, float]
     limits: LimitFile | None
+    candidate: Candidate | ConfigurationError | None
+    """The candidate configuration, or why the shadow stays the one before."""
 
 
 class Configuration:
@@ -163,8 +175,11 @@ class Configuration:
         if settings.enable_rate_limit:
             self.limit_reloads.read()
 
-    def read(self, settings: Settings, limits: LimitFile | None = None) -> _Read:
-        """Read the files of ``settings``. Blocks, and changes nothing. Raises ``ConfigurationError``."""
+    def read(self, settings: Settings, limits: LimitFile | None = None, *, keeps_shadow: bool = False) -> _Read:
+        """Read the files of ``settings``. Blocks, and changes nothing. Raises ``ConfigurationError``.
+
+        ``keeps_shadow``: whether the shadow stays as it is if its files cannot be used.
+        """
         before = self.in_force.configured
         static = read_static_keys(settings)
         keyring = build_keyring(settings, static)
@@ -202,7 +217,14 @@ class Configuration:
             ),
             outages=before.outages,
         )
-        return _Read(configured, static, _certificate_ends(settings), limits)
+        candidate: Candidate | ConfigurationError | None
+        try:
+            candidate = read_candidate(settings)
+        except ConfigurationError as error:
+            if not keeps_shadow:
+                raise
+            candidate = error
+        return _Read(configured, static, _certificate_ends(settings), limits, candidate)
 
     def query_log(self, settings: Settings, style: LogStyle) -> QueryLog | None:
         """Return the log of ``-queryLog``: the present one, unless its place changes."""
@@ -234,7 +256,13 @@ class Configuration:
             limiter.tell_time(time.time(), time.monotonic())
         if found.configured.accounting is not None:
             found.configured.accounting.most = settings.usage_max_subjects
-        self.in_force.configured = replace(found.configured, keyring=keyring, limiter=limiter, concurrency=concurrency)
+        self.in_force.configured = replace(
+            found.configured,
+            keyring=keyring,
+            limiter=limiter,
+            concurrency=concurrency,
+            shadow=self.shadow(found, keyring),
+        )
         self.in_force.use_limits(found.limits or LimitFile())
         self.in_force.certificate_ends.update(found.certificate_ends)
         self.in_force.use_keys()
@@ -243,13 +271,35 @@ class Configuration:
         if before.traces is not None and before.traces is not found.configured.traces:
             before.traces.close()
 
+    def shadow(self, found: _Read, keyring: KeyRing | None) -> LiveShadow | None:
+        """Return the shadow beside what was read; ``keyring`` is the live one."""
+        before, candidate = self.in_force.configured.shadow, found.candidate
+        if isinstance(candidate, ConfigurationError):
+            logger.error(f"cannot reload the shadow, keeping the old one: {candidate}")
+            return before
+        if candidate is None:
+            return None
+        assert keyring is not None
+        assert found.configured.policy is not None
+        keys = candidate.keyring
+        if _endpoints(candidate.settings) == _endpoints(found.configured.settings) and candidate.static == found.static:
+            keys = keyring
+        elif (
+            before is not None
+            and before.keyring is not keyring
+            and _endpoints(candidate.settings) == _endpoints(before.settings)
+        ):
+            keys = before.keyring
+            keys.replace_static(candidate.static)  # keep the fetched keys
+        return build_shadow(candidate, found.configured.policy, found.limits, keys, before)
+
     async def reload(self) -> bool:
         """Read all files again, in a thread. Keep the old configuration if one is not valid. Returns success."""
         try:
             while True:
                 settings = self.in_force.configured.settings
                 limits = await self.limits(settings)
-                found = await in_thread(partial(self.read, settings, limits), "reload")
+                found = await in_thread(partial(self.read, settings, limits, keeps_shadow=True), "reload")
                 if self.in_force.configured.settings is settings:  # no option has changed meanwhile
                     break
             self.use(found)

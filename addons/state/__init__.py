@@ -11,6 +11,7 @@ from .exchange import Accounts, Exchange
 from .in_force import Configured, InForce, describe_keys
 from .page_access import PageAccess, header_edit, path_prefix
 from .process import Process, Worker
+from .shadow import LiveShadow
 from .wire_limits import DEAD_ADDRESS, DEAD_TARGET, WireLimits
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Cycles",
     "Exchange",
     "InForce",
+    "LiveShadow",
     "PageAccess",
     "Process",
     "Reloads",

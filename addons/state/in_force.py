@@ -21,6 +21,7 @@ from vmgw_core.usage import Accounting
 from .exchange import Exchange
 from .page_access import PageAccess
 from .request_log import RequestLog, ResponseLog, Traces
+from .shadow import LiveShadow
 from .wire_limits import WireLimits
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ class Configured:
     """Stays the same object over reloads."""
     login_secret: Secret | None = None
     """The client's secret at the identity provider; None without a login."""
+    shadow: LiveShadow | None = None
+    """The candidate configuration that judges each request too; None without ``-shadow.*``."""
     outages: Outages = field(default_factory=Outages)
     """Stays the same object over reloads."""
     request_logs: tuple[RequestLog, ...] = field(init=False)
@@ -80,13 +83,24 @@ class Configured:
                 ask=None if self.exchange is None else self.exchange.accounts.ask,
                 tells_limits=self.settings.ratelimit_headers,
                 reports_rows=self.usage_log is not None,
+                shadow=None if self.shadow is None else self.shadow.note,
             )
         object.__setattr__(self, "gateway", gateway)
-        candidates = (self.access_log, self.query_log, self.usage_log, self.traces)
+        candidates = (self.access_log, self.query_log, self.usage_log, self.traces, self.shadow)
         logs = tuple(log for log in candidates if log is not None)
         object.__setattr__(self, "request_logs", logs)
         object.__setattr__(self, "response_log", self.query_log or self.usage_log)
         object.__setattr__(self, "limits", WireLimits.of(self.settings))
+
+    @property
+    def keyrings(self) -> tuple[tuple[KeyRing, Settings, str], ...]:
+        """The key rings, with the settings of their fetches and what begins the names of their sources."""
+        if self.keyring is None:
+            return ()
+        live = (self.keyring, self.settings, "")
+        if self.shadow is None or self.shadow.keyring is self.keyring:
+            return (live,)
+        return live, (self.shadow.keyring, self.shadow.settings, "shadow: ")
 
     @property
     def groups(self) -> list[BackendGroup]:
@@ -136,10 +150,12 @@ class InForce:
             for waiter in slots.resize(total, of_tenant, file.concurrency):
                 waiter()
 
-    def use_keys(self) -> None:
-        """Put the present keys of the key ring in force. Drops the cache of verified tokens."""
-        policy, keyring = self.configured.policy, self.configured.keyring
-        if policy is not None and keyring is not None:
+    def use_keys(self, changed: KeyRing | None = None) -> None:
+        """Put the present keys of a key ring in force, or of all of them. Drops the cache of verified tokens."""
+        policy, keyring, shadow = self.configured.policy, self.configured.keyring, self.configured.shadow
+        if shadow is not None and changed in (None, shadow.keyring):
+            shadow.use_keys()
+        if policy is not None and keyring is not None and changed in (None, keyring):
             policy.verifier.replace_keys(keyring.keyset)
             policy = replace(policy, keys_awaited=policy.auth and keyring.waiting)
             self.configured = replace(self.configured, policy=policy)

@@ -94,10 +94,9 @@ def _within(folder: str, name: str, value: Value) -> Value:
     return posixpath.join(folder, value) if name in _NAMES_OF_FILES else value
 
 
+_OTHER_FILES: Final = ("auth.policy", "ratelimit.config", "shadow.flags", "shadow.policy", "shadow.ratelimitConfig")
 _NAMES_OF_FILES: Final = frozenset(
-    flag.name
-    for flag in FLAGS
-    if flag.name.endswith(("File", "Files", ".file")) or flag.name in ("auth.policy", "ratelimit.config")
+    flag.name for flag in FLAGS if flag.name.endswith(("File", "Files", ".file")) or flag.name in _OTHER_FILES
 )
 
 

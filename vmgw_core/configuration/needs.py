@@ -101,6 +101,7 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     **_all("queryLog.minDuration", "queryLog"),
     **_all("loggerJSONFields", "loggerFormat=json"),
     **_all("capture.filter capture.sampleRate capture.maxFileSize capture.keepFiles", "capture.file"),
+    **_all("shadow.policy", "enable.auth", "shadow.flags"),
     **_all("envflag.prefix", "envflag.enable"),
 }
 """By the name of a flag, the flags of which it needs one."""
@@ -116,9 +117,9 @@ NEVER_EMPTY: Final = frozenset(
         "auth.publicKeyFiles auth.publicKeys auth.jwksEndpoints auth.oidcDiscoveryEndpoints auth.issuer auth.audience "
         "auth.requiredClaims auth.tlsCAFile read.tlsCAFile write.tlsCAFile datasource.tlsCAFile traces.tlsCAFile "
         "ratelimit.config ratelimit.stateFile ratelimit.storage tlsCipherSuites tlsMinVersion mtlsCAFile "
-        "http.header.hsts http.header.csp http.header.frameOptions httpAuth.username httpAuth.password metricsAuthKey reloadAuthKey "
-        "flagsAuthKey login.oidcIssuer login.url login.clientID login.clientSecret login.cookieKeyFile login.scopes "
-        "pprofAuthKey capture.filter"
+        "http.header.hsts http.header.csp http.header.frameOptions httpAuth.username httpAuth.password metricsAuthKey "
+        "reloadAuthKey flagsAuthKey login.oidcIssuer login.url login.clientID login.clientSecret login.cookieKeyFile "
+        "login.scopes pprofAuthKey capture.filter"
     )
 )
 """Flags whose empty value would switch a check off."""

@@ -450,6 +450,15 @@ class Settings:
         "How many full files are kept, as FILE.1 (the newest), FILE.2 and so on; 0: the capture stops instead.",
         least="0")
 
+    shadow_flags: str = _flag("shadow.flags", STRING, "",
+        "File with all flags of a candidate configuration, as vmgateway replay reads them. It judges every request, "
+        "without effect on it. Differences are counted and logged. If it names no keys, it has those of the gateway.",
+        group="Shadow")
+    shadow_ratelimit_config: str = _flag("shadow.ratelimitConfig", STRING, "",
+        "File of limits that the candidate configuration has in place of -ratelimit.config.")
+    shadow_policy: str = _flag("shadow.policy", STRING, "",
+        "File of grants that the candidate configuration has in place of -auth.policy.")
+
     dry_run: bool = _flag("dryRun", BOOL, "false", "Check flags, files and keys, then exit.", group="Program")
     envflag_enable: bool = _flag("envflag.enable", BOOL, "false",
         "Read flags from environment variables too: the variable is the name with underscores for dots. The command "

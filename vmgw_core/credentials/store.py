@@ -124,6 +124,15 @@ class Credentials:
             attempt = Attempt(self, fingerprint, given.password, known, token)
         raise PasswordUnchecked("the password could not be checked yet: others are being checked; retry", attempt)
 
+    def take_over(self, given: BasicCredentials, other: Credentials) -> bool:
+        """Remember a password that ``other`` has found right, if the hash is the same here. Return False if not."""
+        known, theirs = self._users.get(given.user), other._users.get(given.user)
+        if known is None or theirs is None or known[0] != theirs[0] or other._fingerprint(given) not in other._good:
+            return False
+        self._good[self._fingerprint(given)] = known[1]
+        self._trim()
+        return True
+
     def enqueue(self, attempt: Attempt, waiter: Callable[[], None]) -> bool:
         """Queue ``attempt``, if it is not yet, and call ``waiter`` at its end. Return False if there is no room."""
         queued = self._attempts.get(attempt.fingerprint)
@@ -158,12 +167,15 @@ class Credentials:
             self._good[attempt.fingerprint] = attempt.token
         else:
             self._bad[attempt.fingerprint] = None
-        for remembered in (self._good, self._bad):
-            while len(remembered) > MAX_REMEMBERED:
-                remembered.popitem(last=False)
+        self._trim()
         waiters, attempt.waiters = attempt.waiters, {}
         for waiter in waiters:
             waiter()
+
+    def _trim(self) -> None:
+        for remembered in (self._good, self._bad):
+            while len(remembered) > MAX_REMEMBERED:
+                remembered.popitem(last=False)
 
     def _fingerprint(self, given: BasicCredentials) -> bytes:
         return hmac.digest(self._seed, b"%d:%b:%b" % (len(given.user), given.user, given.password), "sha256")

@@ -21,12 +21,12 @@ from .admission import (
 from .arguments import NAME_AS_IT_IS, TRACE_KEY
 from .cycle import Cycle, Gateway, State
 from .query import Query, reads_data
-from .rewriting import UpstreamRequest, rewrite
+from .rewriting import UpstreamRequest, moved, rewrite
 from .tracing import Trace, TracedCycle, Tracer
 
 __all__ = [
     "NAME_AS_IT_IS", "TENANTS", "TRACE_KEY", "Body", "Cycle", "Gateway", "Grant", "Policy", "Query", "State",
     "Trace", "TracedCycle", "Tracer", "UpstreamRequest", "access_of", "answer", "authenticate", "awaited_by",
-    "identify", "match_of", "reads_data", "rewrite", "route_of",
+    "identify", "match_of", "moved", "reads_data", "rewrite", "route_of",
     "tenants_page",
 ]  # fmt: skip

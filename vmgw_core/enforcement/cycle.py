@@ -122,6 +122,8 @@ class Gateway:
     """Whether clients get the headers of :meth:`Cycle.limit_headers` (``-ratelimit.headers``)."""
     reports_rows: bool = False
     """Whether the rows of writes are counted although no limit wants them (``-usage.retention``)."""
+    shadow: Callable[[Cycle, bytes | None], None] | None = None
+    """Called with the form, if there is one, before a request without a meter is rewritten (``-shadow.*``)."""
 
     @property
     def counts_rows(self) -> bool:
@@ -135,7 +137,7 @@ class Cycle:
         "_answer", "_awaited", "_ending", "_failure", "_has_slot", "_held", "_late", "_names", "_retried", "_seat",
         "_tried", "_waiter", "answer_note", "asked", "at", "awaiting", "checked", "filter", "gateway", "grant", "head",
         "kept_form", "member", "meter", "own_page", "private_headers", "received", "refusal", "responding", "sent",
-        "series", "started", "state", "upstream", "wants_series",
+        "series", "shadow", "started", "state", "upstream", "wants_series",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, *, at: float, started: float) -> None:
@@ -176,6 +178,8 @@ class Cycle:
         """Whether a limit wants it."""
         self.kept_form: bytes | None = None
         """The client's form, if the carrier keeps it to show or to capture it."""
+        self.shadow: str | None = None
+        """How the shadow's decision differs, or ""; None: it has not judged the request."""
         self._awaited: Awaited | None = None
         self._answer = bytearray()
         self._late = False
@@ -694,6 +698,8 @@ class Cycle:
         member = self.member = grant.backends.only or grant.backends.choose()
         assert member is not None
         grant.backend = member.backend
+        if gateway.shadow is not None and self.meter is None:
+            gateway.shadow(self, form)
         self.upstream = rewrite(gateway.policy, grant, self.head, form)
 
     def _move(self) -> bool:

@@ -180,6 +180,8 @@ class Explanation:
     """Whether the gateway limits the response to the token, because the backend does not."""
     answer: str = ""
     """What was left out of the response, if it is known."""
+    shadow: str = ""
+    """How the candidate configuration decides differently, if it does."""
 
     @property
     def tenant(self) -> str | None:
@@ -208,6 +210,7 @@ class Explanation:
             "limits": None if self.limits is None else [usage.as_json() for usage in self.limits],
             "upstream": self.upstream and self.upstream.as_json(),
             "response": {"filtered": self.filtered, "shown": self.answer or None},
+            "shadow": self.shadow or None,
         }
 
 

@@ -45,6 +45,8 @@ class Outcome:
     """The limits that apply to the request; None if none are enforced."""
     answer: str = ""
     """What was left out of a filtered response."""
+    shadow: str = ""
+    """How the candidate configuration decides differently, if it does."""
 
 
 def explain(
@@ -120,6 +122,7 @@ def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation
         upstream=None if upstream is None else _upstream(head, upstream),
         filtered=grant is not None and grant.filter is not None,
         answer=outcome.answer,
+        shadow=outcome.shadow,
     )
     return replace(story, steps=tuple(filter(None, (report_step(story, step) for step in reached))))
 

@@ -158,6 +158,8 @@ def _lines(story: Explanation) -> Iterator[str]:
         yield f"  {'ok' if taken.passed else 'NO'}  {taken.step.value:<9}  {taken.text}"
     if refusal is not None:
         yield from ("", "The client gets", f"  {refusal.answer_status} {printable(refusal.answer)}")
+    if story.shadow:
+        yield from ("", "The shadow disagrees", f"  {printable(story.shadow, 1000)}")
     if story.token is not None:
         yield from token_lines(story.token, story.time)
     if story.claims:

@@ -9,6 +9,7 @@ from typing import Final
 
 from vmgw_core.explain import moment
 from vmgw_core.limits.model import Usage
+from vmgw_core.replay import ShadowCounts
 
 from .decisions import Decision
 from .html import Html, bad, element, good, joined, meter, table
@@ -81,6 +82,8 @@ class Status:
     """None: not shown, because anybody may see the page."""
     needs: Sequence[TaskState]
     tasks: Sequence[TaskState]
+    shadow: ShadowCounts | None = None
+    """What the candidate configuration has found; None without one."""
 
     def section(self) -> Html:
         """Return the part of the page that is about this process."""
@@ -115,6 +118,8 @@ class Status:
         else:
             headings = ("Time", "Client", "Tenant", "Subject", "Request", "Status", "Reason", "Explain it")
             yield table(headings, decision_rows(self.decisions, who=True))
+        if self.shadow is not None:
+            yield from self._shadow(self.shadow)
         yield element("h2", "What the gateway needs")
         yield table(("What", "Failures", "State"), map(_task_row, self.needs), empty="nothing has failed")
         yield element("h2", "Background tasks")
@@ -123,6 +128,15 @@ class Status:
     def _source_row(self, source: SourceState) -> tuple[str, int, str, Html]:
         fetched = "never" if source.last_success is None else ago(self.now - source.last_success)
         return source.name, source.keys, fetched, good("none") if source.last_error is None else bad(source.last_error)
+
+    def _shadow(self, counts: ShadowCounts) -> Iterator[Html]:
+        yield element("h2", "Shadow")
+        words = f"{counts.requests} requests judged, {counts.undecided} of them undecided, {counts.failures} failures"
+        yield element("p", words)
+        found = sorted(counts.differences.items(), key=lambda pair: (-pair[1], pair[0]))
+        yield table(("Difference", "Requests since the start"), found, empty="no differences")
+        if self.decisions is not None:  # else anybody may see the page
+            yield table(("Time", "Last differences"), ((moment(at), line) for at, line in reversed(counts.last)))
 
     def _limits(self) -> Iterator[Html]:
         usages = list(self.usages)

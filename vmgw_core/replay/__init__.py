@@ -5,14 +5,16 @@ A record keeps the result of the signature check, since the signature itself is 
 
 from .expectations import Expectation, read_expectations
 from .flow_file import NetstringError, frame, spans, value
-from .judge import Judge
+from .judge import Difference, Judge
 from .record import METADATA_KEY, OWN_PAGE, Captured, from_metadata, to_metadata
 from .redaction import MAX_BODY, redact_body, redact_headers, redact_target
 from .report import report_json, report_junit, report_markdown, report_text
+from .shadow import Shadow, ShadowCounts, ShadowTokens
 from .tally import Tally
 
 __all__ = [
-    "MAX_BODY", "METADATA_KEY", "OWN_PAGE", "Captured", "Expectation", "Judge", "NetstringError", "Tally", "frame",
-    "from_metadata", "read_expectations", "redact_body", "redact_headers", "redact_target", "report_json",
-    "report_junit", "report_markdown", "report_text", "spans", "to_metadata", "value",
+    "MAX_BODY", "METADATA_KEY", "OWN_PAGE", "Captured", "Difference", "Expectation", "Judge", "NetstringError",
+    "Shadow", "ShadowCounts", "ShadowTokens", "Tally", "frame", "from_metadata", "read_expectations", "redact_body",
+    "redact_headers", "redact_target", "report_json", "report_junit", "report_markdown", "report_text", "spans",
+    "to_metadata", "value",
 ]  # fmt: skip

@@ -34,6 +34,8 @@ class Difference(StrEnum):
     OTHER_REFUSAL = "other refusal"
     OTHER_TENANT = "other tenant"
     OTHER_UPSTREAM = "other upstream request"
+    OTHER_BACKEND = "other backend"  # only of a shadow: replays compare whole URLs
+    LIMITS = "limits"  # only of a shadow: one of the two verdicts is that of a limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,7 @@ class Judge:
             cycle.enter()
             cycle.count(captured.at)
             cycle.prepare()
-            doubt = _take_body(cycle, captured)
+            doubt = take_body(cycle, captured.form, captured.rows)
         except Refusal as refusal:
             outcome = refused(self.policy, captured.head, cycle.grant, refusal)
         else:
@@ -88,19 +90,19 @@ class Judge:
         return Verdict(outcome=outcome, doubt=doubt)
 
 
-def _take_body(cycle: Cycle, captured: Captured) -> str:
-    """Pass the recorded body to the cycle; return the doubt, or an empty text.
+def take_body(cycle: Cycle, form: bytes | None, rows: int | None) -> str:
+    """Pass what is known of the body to the cycle; return the doubt, or an empty text.
 
     Raises ``Refusal`` if the form cannot be rewritten, or the rows exceed a limit.
     """
     if cycle.state is State.FORM:
-        if captured.form is None:
+        if form is None:
             return _FORM
-        cycle.form(captured.form)
+        cycle.form(form)
     elif cycle.state is State.METERED and cycle.gateway is not None and cycle.gateway.counts_rows:
-        if captured.rows is None:
+        if rows is None:
             return _ROWS
-        cycle.rows(captured.rows)
+        cycle.rows(rows)
     return ""
 
 

@@ -70,24 +70,21 @@ def _examples(tally: Tally) -> Iterator[str]:
 
 
 def _told(each: Class) -> str:
-    return each.story + _reason(each.example)
+    return each.story + reason_of(each.example)
 
 
 def _place(change: Change) -> str:
     return f"{change.place} {change.method} {change.target}"
 
 
-def _reason(change: Change) -> str:
+def reason_of(change: Change) -> str:
     """Return the reason of the refusal that is new or gone."""
-    if change.difference in (Difference.NEWLY_REFUSED, Difference.OTHER_REFUSAL):
-        reason = change.after.reason
-    else:
-        reason = change.before.reason
+    reason = change.before.reason if change.after.admitted else change.after.reason
     return f": {shown(reason)}" if reason else ""
 
 
 def _line(change: Change) -> str:
-    line = f"{_place(change)}: {change.difference}: {change.story}{_reason(change)}"
+    line = f"{_place(change)}: {change.difference}: {change.story}{reason_of(change)}"
     return f"{line} (in doubt: {change.doubt})" if change.doubt else line
 
 

@@ -30,6 +30,8 @@ ALONE: Final = frozenset(
         "maxConcurrentPerTenant",
         "lane",
         "queryLog",
+        "shadow.flags",
+        "shadow.ratelimitConfig",
         "workers",
         "httpListenAddr",
         "enableTCP6",

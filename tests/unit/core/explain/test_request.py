@@ -149,6 +149,7 @@ def test_an_admitted_request_tells_every_step() -> None:
             "dropped_headers": ["cookie", "authorization"],
         },
         "response": {"filtered": False, "shown": None},
+        "shadow": None,
     }
 
 
