@@ -83,7 +83,7 @@ class KeptCounts:
     async def write(self, limiter: Limiter, file: StateFile) -> None:
         """Write what was counted since the last write. Raises ``StateError``: it is kept for the next one."""
         now = time.time()
-        counts, tidy = limiter.unsaved(), abs(now - self.tidied) >= _TIDY
+        counts, tidy = limiter.unsaved(time.monotonic()), abs(now - self.tidied) >= _TIDY
         if not counts and not tidy:
             return
 

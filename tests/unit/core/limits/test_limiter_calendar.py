@@ -174,8 +174,8 @@ def test_an_idle_tenant_without_a_day_is_forgotten_though_others_before_it_have_
 # --- the state file --------------------------------------------------------------------------------------------------
 
 
-def saved(limiter: Limiter) -> list[tuple[str, int, int]]:
-    return [(each.window.key, each.until, each.count) for each in limiter.unsaved()]
+def saved(limiter: Limiter, now: float = NOON) -> list[tuple[str, int, int]]:
+    return [(each.window.key, each.until, each.count) for each in limiter.unsaved(now)]
 
 
 END = 20_001 * DAY
@@ -196,13 +196,16 @@ def test_what_could_not_be_written_is_told_again_unless_its_day_has_ended() -> N
     limiter = Limiter([daily()])
     limiter.restore([])
     admitted(limiter, 3, NOON)
-    limiter.not_saved(limiter.unsaved())
+    limiter.not_saved(limiter.unsaved(NOON))
     admitted(limiter, 1, NOON + 1)
-    counts = limiter.unsaved()
+    counts = limiter.unsaved(NOON + 1)
     assert [(each.until, each.count) for each in counts] == [(END, 4)]
     admitted(limiter, 1, NOON + DAY)
     limiter.not_saved(counts)
     assert saved(limiter) == [(KEY, END + DAY, 1)]
+    limiter.not_saved(counts)
+    admitted(limiter, 1, NOON + DAY)
+    assert saved(limiter, NOON + 2 * DAY) == []
 
 
 def test_nothing_is_told_without_a_state_file() -> None:
