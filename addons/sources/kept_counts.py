@@ -31,6 +31,7 @@ class KeptCounts:
     def __init__(self, in_force: InForce, background: Background) -> None:
         self.in_force = in_force
         self.background = background
+        self.outage = in_force.outages.of("-ratelimit.stateFile", logger, "what it is told of waits in memory")
         self.task: asyncio.Task[None] | None = None
         self.restored: Limiter | None = None
         """The limiter that has the counts of the file."""
@@ -61,16 +62,13 @@ class KeptCounts:
                 logger.warning("a restart forgets the counts of days and months: set -ratelimit.stateFile to keep them")
             self.warned = True
             return INTERVAL
-        outage = self.in_force.outages.of("-ratelimit.stateFile", logger, "what it is told of waits in memory")
         try:
             if self.restored is not limiter:
                 await self.restore(limiter, file)
                 self.restored = limiter
             await self.write(limiter, file)
         except (StateError, sqlite3.Error) as error:
-            outage.failed(f"-ratelimit.stateFile: {error}", Cause.FILE)
-        else:
-            outage.succeeded("-ratelimit.stateFile can be written again")
+            self.outage.failed(f"-ratelimit.stateFile: {error}", Cause.FILE)
         return INTERVAL
 
     async def restore(self, limiter: Limiter, file: StateFile) -> None:
@@ -85,7 +83,7 @@ class KeptCounts:
     async def write(self, limiter: Limiter, file: StateFile) -> None:
         """Write what was counted since the last write. Raises ``StateError``: it is kept for the next one."""
         now = time.time()
-        counts, tidy = limiter.unsaved(), abs(now - self.tidied) >= _TIDY
+        counts, tidy = limiter.unsaved(time.monotonic()), abs(now - self.tidied) >= _TIDY
         if not counts and not tidy:
             return
 
@@ -99,4 +97,5 @@ class KeptCounts:
         except StateError:
             limiter.not_saved(counts)
             raise
+        self.outage.succeeded("-ratelimit.stateFile can be written again")
         self.tidied = now if tidy else self.tidied

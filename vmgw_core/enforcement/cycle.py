@@ -134,10 +134,10 @@ class Cycle:
     """One request. ``at`` is Unix time in seconds; the carrier chooses the clock of the other times."""
 
     __slots__ = (
-        "_answer", "_awaited", "_ending", "_failure", "_has_slot", "_held", "_late", "_names", "_retried", "_seat",
-        "_tried", "_waiter", "answer_note", "asked", "at", "awaiting", "checked", "filter", "gateway", "grant", "head",
-        "kept_form", "member", "meter", "own_page", "private_headers", "received", "refusal", "responding", "sent",
-        "series", "shadow", "started", "state", "upstream", "wants_series",
+        "_answer", "_awaited", "_ending", "_failure", "_has_slot", "_held", "_late", "_limits", "_names", "_retried",
+        "_seat", "_tried", "_waiter", "answer_note", "asked", "at", "awaiting", "checked", "filter", "gateway", "grant",
+        "head", "kept_form", "member", "meter", "own_page", "private_headers", "received", "refusal", "responding",
+        "sent", "series", "shadow", "started", "state", "upstream", "wants_series",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, *, at: float, started: float) -> None:
@@ -183,6 +183,7 @@ class Cycle:
         self._awaited: Awaited | None = None
         self._answer = bytearray()
         self._late = False
+        self._limits: Headers | None = None
         self._names: frozenset[str] | None = None
         self.awaiting = False
         """Whether other processes, which share a limit, are being asked."""
@@ -551,6 +552,8 @@ class Cycle:
     def limit_headers(self) -> Headers:
         """Return the headers that tell the client its limits, for every response to an admitted request."""
         gateway, grant = self.gateway, self.grant
+        if self._limits is not None:
+            return self._limits
         if gateway is None or not gateway.tells_limits or grant is None or grant.route.is_file:
             return ()
         if gateway.limiter is None:
@@ -578,6 +581,7 @@ class Cycle:
         if self._answer:
             self._drop_answer()
         if self._late and self.asked:
+            self._limits = self.limit_headers()  # the flow lane asks for them only now
             self._spend()
         self._forsake()
         if state is State.CHECKING:

@@ -68,7 +68,7 @@ class Counters:
         self.peers: Peers | None = None
         self.calendar = Calendar()
         self.restored: dict[str, tuple[int, int]] = {}
-        """Counts of the state file whose counters are not in use yet: the end of their window, and the count."""
+        """The end of the window and the count, by the key of a counter, that new counters begin with."""
         self._totals: dict[Slot, Counter] = {}
 
     def __iter__(self) -> Iterator[Counter]:
@@ -113,7 +113,7 @@ class Counters:
         counter = Counter(limit, tenant, measurement, self.peers if shared else None, self.calendar)
         if old is None:
             if counter.calendar is not None and counter.key in self.restored:
-                counter.calendar.restore(*self.restored.pop(counter.key))
+                counter.calendar.restore(*self.restored[counter.key])  # it stays there: this tenant may not be kept
         else:
             counter.keep_window(old)
             if counter.lease is not None and old.lease is not None:

@@ -402,12 +402,16 @@ class Limiter:
             elif until >= self._counters.restored.get(key, (0, 0))[0]:
                 self._counters.restored[key] = until, count
 
-    def unsaved(self) -> tuple[Unsaved, ...]:
-        """Return what was counted since the last call. Call :meth:`not_saved` if it could not be written."""
+    def unsaved(self, now: float) -> tuple[Unsaved, ...]:
+        """Return what was counted since the last call in windows that have not ended.
+
+        Call :meth:`not_saved` if it could not be written.
+        """
         changed = self._counters.calendar.changed
         if not changed:
             return ()
-        found = tuple(Unsaved(window, window.until, window.total - window.kept) for window in changed)
+        unix = self._clock(now) + self._counters.calendar.offset
+        found = tuple(Unsaved(each, each.until, each.total - each.kept) for each in changed if each.until > unix)
         changed.clear()
         for window in (each.window for each in found):
             window.kept = window.total

@@ -84,6 +84,59 @@ def test_the_script_and_the_core_give_the_same_replies(
         as_written(account, store, keys[1])
 
 
+DAY = 86400
+OF_A_DAY = st.tuples(
+    st.sampled_from([0.0, 0.5, 3600.0, 30_000.0, -0.5, -3.0 * DAY]),  # seconds that pass before it
+    st.sampled_from([-1, 0, 0, 0, 0, 1, 2, 400]),  # how many days the process' clock is ahead
+    st.integers(0, 12),  # needed
+    st.integers(0, 9),  # more
+    st.integers(0, 4),  # of the last reply that are given back
+    st.lists(st.tuples(st.integers(-1, 2), st.integers(1, 5)), max_size=3),  # used in another day
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.integers(1, 40), st.lists(OF_A_DAY, max_size=40))
+def test_the_script_and_the_core_give_the_same_replies_for_days(
+    redis_server: Redis,
+    metric: str,
+    limit: int,
+    steps: Sequence[tuple[float, int, int, int, int, list[tuple[int, int]]]],
+) -> None:
+    store = redis_server.connect()
+    script = store.register_script(SCRIPT.replace("redis.call('TIME')", "{tonumber(ARGV[4]), 0}"))
+    keys = [f"{{{metric}}}:epoch", f"{{{metric}}}:account"]
+    store.delete(*keys)
+    account, now, last = Account(), 1_750_000_000.0, Reply(granted=True, extra=0, part=0, wait=0.0, used=0)
+    for gap, ahead, need, extra, returned, spent in steps:
+        now += gap
+        end = (int(now // DAY) + 1 + ahead) * DAY
+        want = Want(
+            key=KEY,
+            seconds=26 * 3600,
+            limit=limit,
+            need=need,
+            extra=extra,
+            client="a" if need else "",
+            returned=((last.part, returned),) if returned else (),
+            spent=tuple((end + day * DAY, number) for day, number in spent),
+            ends=(end, end + DAY),
+        )
+        expected = account.take(want, now)
+        _, reply = script(keys=keys, args=["", "first", json.dumps([_written(want)]), repr(now)])
+        last = _read(reply)
+        assert (last.granted, last.extra, last.part, last.used) == (
+            expected.granted,
+            expected.extra,
+            expected.part,
+            expected.used,
+        )
+        assert last.wait == pytest.approx(expected.wait, abs=0.002)
+        as_written(account, store, keys[1])
+        assert 26 * 3600 < store.ttl(keys[1]) <= 26 * 3600 + 10
+        assert store.ttl(keys[0]) > 32 * DAY, "the name of the store outlives every account"
+
+
 def test_the_queue_of_the_script_is_bounded(redis_server: Redis, metric: str) -> None:
     store = redis_server.connect()
     script = store.register_script(SCRIPT)

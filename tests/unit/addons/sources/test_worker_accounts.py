@@ -90,3 +90,43 @@ def test_a_worker_that_is_stopped_in_the_middle_does_not_hold_up_the_others_for_
     assert asked(accounts, WANT) is not None
     assert accounts.failure is None
     accounts.close()
+
+
+# --- days and months -------------------------------------------------------------------------------------------------
+
+DAY = 86400
+DAILY = Want(key="queries/day/1:5", seconds=26 * 3600, limit=10, need=1, ends=(20 * DAY, 21 * DAY))
+
+
+def test_workers_share_a_day_of_unix_time(tmp_path: Path) -> None:
+    one, two = WorkerAccounts(tmp_path), WorkerAccounts(tmp_path)
+    granted = [each.take([DAILY], 5.0, 20 * DAY - 9.0)[0].granted for each in (one, two) * 6]
+    assert granted == [True] * 10 + [False] * 2
+    assert not two.take([DAILY], 13.0, 20 * DAY - 1.0)[0].granted
+    assert two.take([DAILY], 14.0, 20.0 * DAY)[0].granted
+    one.close()
+    two.close()
+
+
+def test_only_the_first_worker_begins_with_the_counts_of_the_file(tmp_path: Path) -> None:
+    one, two = WorkerAccounts(tmp_path), WorkerAccounts(tmp_path)
+    other = Want(key="queries/day/2:0", seconds=26 * 3600, limit=10, need=1, ends=DAILY.ends)
+    assert one.take([other], 5.0, 20 * DAY - 9.0)[0].granted
+    counts = [(DAILY.key, 20 * DAY, 7), (DAILY.key, 21 * DAY, 1), (other.key, 20 * DAY, 4)]
+    one.begin(counts, 5.0)
+    two.begin(counts, 5.0)
+    two.close()
+    two.begin(counts, 5.0)
+    replies = two.take([DAILY, other], 6.0, 20 * DAY - 8.0)
+    assert [(reply.granted, reply.used) for reply in replies] == [(True, 9), (True, 6)]
+    one.close()
+    two.close()
+
+
+def test_a_beginning_that_fails_begins_nothing(tmp_path: Path) -> None:
+    accounts = WorkerAccounts(tmp_path)
+    with pytest.raises(TypeError):
+        accounts.begin([(DAILY.key, 20 * DAY, 7), (DAILY.key, 20 * DAY, None)], 5.0)  # type: ignore[list-item]
+    accounts.begin([(DAILY.key, 20 * DAY, 3)], 5.0)
+    assert accounts.take([DAILY], 5.0, 20 * DAY - 9.0)[0].used == 4
+    accounts.close()

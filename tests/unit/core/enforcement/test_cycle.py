@@ -918,3 +918,123 @@ def test_an_admitted_request_is_told_its_limits_if_the_gateway_tells_them() -> N
     with pytest.raises(Refusal):
         refused.authorize(telling)
     assert refused.limit_headers() == ()
+
+
+# --- what is known when a request ends -------------------------------------------------------------------------------
+
+STATS: Final = b'{"status":"success","data":{},"stats":{"seriesFetched":"7"}}'
+JSON: Final = ((b"Content-Type", b"application/json"),)
+
+
+def spending(*types: str) -> tuple[Limiter, Gateway]:
+    limiter = Limiter([limit(each, 10) for each in types])
+    return limiter, gateway(limiter=limiter)
+
+
+def used(limiter: Limiter) -> dict[str, int]:
+    return {usage.limit.type.value: usage.usage for usage in limiter.status(1.0)}
+
+
+def answered(made: Cycle) -> None:
+    """Pass the backend's response on, as the lanes do."""
+    made.responded(3.0)
+    if made.wants_series:
+        made.watch(200, JSON)
+    if made.series is not None:
+        made.series.feed(STATS)
+    made.sent += len(STATS)
+
+
+def test_a_read_counts_its_bytes_and_series_once_it_has_ended() -> None:
+    limiter, by = spending("bytes_read", "series_fetched", "bytes_written")
+    made = admit(cycle(), by)
+    made.ask(2.0)
+    answered(made)
+    assert used(limiter) == {"bytes_read": 0, "series_fetched": 0, "bytes_written": 0}
+    made.end()
+    made.end()
+    assert used(limiter) == {"bytes_read": len(STATS), "series_fetched": 7, "bytes_written": 0}
+    with pytest.raises(RateLimited, match="bytes read"):
+        admit(cycle(), by)
+
+
+def test_a_write_counts_the_bytes_that_came() -> None:
+    limiter, by = spending("bytes_written", "bytes_read")
+    made = admit(write(), by)
+    made.body(b"a 1\n" * 3, end=True)
+    made.ask(2.0)
+    made.responded(3.0)
+    made.sent += 99
+    made.end()
+    assert used(limiter) == {"bytes_written": 12, "bytes_read": 0}
+
+
+def test_a_body_is_refused_for_its_length_on_its_head() -> None:
+    limiter, by = spending("bytes_written")
+    limiter.spend(cycle_subject(by), {LimitType.BYTES_WRITTEN: 5}, 1.0)
+    made = entered(cycle("POST", "/api/v1/import/prometheus", (b"Content-Length", b"6")), by)
+    with pytest.raises(RateLimited, match="used 5 of 10 bytes written"):
+        made.count(1.0)
+    assert entered(cycle("POST", "/api/v1/import/prometheus", (b"Content-Length", b"5")), by).count(1.0)
+
+
+def cycle_subject(by: Gateway) -> Subject:
+    made = cycle()
+    made.authorize(by)
+    assert made.grant is not None
+    return made.grant.subject
+
+
+def test_the_headers_are_those_of_before_the_request_has_counted() -> None:
+    limiter = Limiter([limit("bytes_read", 100)])
+    made = admit(cycle(), gateway(limiter=limiter, tells_limits=True))
+    made.ask(2.0)
+    answered(made)
+    before = made.limit_headers()
+    made.end()
+    assert made.limit_headers() == before
+    assert before[1] == (b"RateLimit", b'"bytes_read/minute";r=100')
+
+
+@pytest.mark.parametrize("how", ["refused on the head", "not asked", "refused before a response", "cut off"])
+def test_what_the_backend_did_not_answer_does_not_count(how: str) -> None:
+    limiter, by = spending("bytes_read")
+    made = cycle()
+    if how == "refused on the head":
+        limiter.spend(cycle_subject(by), {LimitType.BYTES_READ: 10}, 1.0)
+        with pytest.raises(RateLimited) as caught:
+            admit(made, by)
+        made.refuse(caught.value)
+    else:
+        admit(made, by)
+    if how in ("refused before a response", "cut off"):
+        made.ask(2.0)
+    if how == "cut off":
+        made.responded(3.0)
+        made.sent = 4
+    if how != "not asked":
+        made.refuse(BackendUnreachable("gone", Cause.CLOSED))
+    if not made.responding:
+        made.sent = 500  # the gateway's own page
+    made.end()
+    assert used(limiter) == {"bytes_read": {"refused on the head": 10, "cut off": 4}.get(how, 0)}
+
+
+def test_nothing_counts_without_such_limits() -> None:
+    limiter, by = spending("queries")
+    made = admit(cycle(), by)
+    made.ask(2.0)
+    answered(made)
+    made.end()
+    assert made.series is None
+    assert used(limiter) == {"queries": 1}
+
+
+def test_files_of_vmui_have_no_bytes() -> None:
+    limiter, by = spending("bytes_read")
+    made = admit(cycle(target="/vmui/"), by)
+    made.ask(2.0)
+    made.responded(3.0)
+    made.sent = 500
+    made.end()
+    assert used(limiter) == {}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.core.limits.test_limiter_windows import most_in_any_window
-from vmgw_core.limits.account import LEASE_SECONDS, Account, Want
+from vmgw_core.limits.account import LEASE_SECONDS, UNKNOWN_SECONDS, Account, Want
 from vmgw_core.limits.lease import PARTS, Lease
 from vmgw_core.limits.queue import GRACE_SECONDS, Queue
 
@@ -134,6 +134,79 @@ def test_more_than_the_whole_limit_passes_if_nothing_else_is_counted() -> None:
     reply = account.take(want(25, "large", extra=5), 101.0 + refused.wait)
     assert (reply.granted, reply.extra, reply.used) == (True, 0, 25)
     assert not account.take(want(1), 170.0).granted
+
+
+# --- days and months -----------------------------------------------------------------------------------------------
+
+DAY = 86400
+ENDS = (20 * DAY, 21 * DAY)
+
+
+def day(
+    need: int = 1,
+    *,
+    extra: int = 0,
+    returned: tuple[tuple[int, int], ...] = (),
+    spent: tuple[tuple[float, int], ...] = (),
+    ends: tuple[int, ...] = ENDS,
+) -> Want:
+    return Want(
+        key="k",
+        seconds=26 * 3600,
+        limit=10,
+        need=need,
+        extra=extra,
+        client="me",
+        returned=returned,
+        spent=spent,
+        ends=ends,
+    )
+
+
+def test_what_is_taken_of_a_day_counts_until_it_ends() -> None:
+    account, now = Account(), 20 * DAY - 100.0
+    assert account.take(day(10), now).part == 20 * DAY
+    reply = account.take(day(), 20 * DAY - 1)
+    assert (reply.granted, reply.wait, reply.used, reply.part) == (False, 1.0, 10, 20 * DAY)
+    assert account.queue.claims == {}, "nobody is kept a place"
+    reply = account.take(day(10), 20 * DAY)
+    assert (reply.granted, reply.part, reply.used) == (True, 21 * DAY, 10), "its clock decides which day it is"
+
+
+def test_a_process_whose_clock_is_ahead_takes_from_both_days() -> None:
+    account = Account()
+    assert account.take(day(4), 20 * DAY - 1.0).granted
+    assert account.take(day(4, ends=(21 * DAY, 22 * DAY)), 20 * DAY - 0.5).part == 21 * DAY
+    reply = account.take(day(3), 20 * DAY - 0.4)
+    assert (reply.granted, reply.used) == (False, 8)
+    assert round(reply.wait, 1) == DAY + 0.4, "until all has left"
+    assert account.take(day(0), 20.0 * DAY).used == 4
+
+
+def test_the_extra_of_a_day_is_what_is_left_at_most_and_is_given_back() -> None:
+    account, now = Account(), 19.5 * DAY
+    reply = account.take(day(4, extra=100), now)
+    assert (reply.granted, reply.extra, reply.used) == (True, 6, 10)
+    assert account.take(day(0, returned=((20 * DAY, 6),)), now).used == 4
+    assert account.take(day(25), now).granted is False
+    assert account.take(day(0, returned=((20 * DAY, 4),)), now).used == 0
+    reply = account.take(day(25, extra=5), now)
+    assert (reply.granted, reply.extra, reply.used) == (True, 0, 25), "more than the limit fits if nothing is counted"
+
+
+def test_what_was_used_of_a_day_without_asking_counts_if_it_has_not_ended() -> None:
+    account = Account()
+    spent = ((19.0 * DAY, 1), (20.0 * DAY, 2), (400.0 * DAY, 4))
+    assert account.take(day(0, spent=spent), 19.5 * DAY).used == 2
+    assert account.take(day(0, spent=((20.0 * DAY, 20),)), 19.5 * DAY).granted is False
+
+
+def test_a_process_with_a_wrong_clock_gets_nothing_and_takes_nothing() -> None:
+    account = Account()
+    for ends in ((10 * DAY, 11 * DAY), (400 * DAY, 401 * DAY)):
+        reply = account.take(day(ends=ends), 19.5 * DAY)
+        assert (reply.granted, reply.part, reply.wait, reply.used) == (False, 0, UNKNOWN_SECONDS, 0)
+    assert account.parts == {}
 
 
 # --- the lease -----------------------------------------------------------------------------------------------------

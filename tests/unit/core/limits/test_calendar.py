@@ -138,11 +138,10 @@ def test_runs_are_the_last_count_alone() -> None:
 
 def test_only_a_window_with_a_key_is_for_the_state_file() -> None:
     counted = window()
-    counted._calendar.changed = changed = {}
     counted.fresh().add(1, 0)
-    assert changed == {}
+    assert counted._calendar.changed == {}
     counted.add(1, 0)
-    assert list(changed) == [counted]
+    assert counted._calendar.changed == {counted: None}
 
 
 @each(

@@ -119,6 +119,36 @@ limits:
             ),
             id="a burst",
         ),
+        pytest.param(
+            "limits: [{type: queries, value: 9, resolution: day, burst: 2}, "
+            "{type: bytes_read, value: 1, resolution: month, scope: total}]",
+            (
+                limit("queries", 9, "day"),
+                limit("queries", 2, "second"),
+                limit("bytes_read", 1, "month", total=True),
+            ),
+            id="days and months of UTC",
+        ),
+        pytest.param(
+            "limits: [{type: queries, value: 9, resolution: day, burst: 2}, {type: queries, value: 1}]\n"
+            "zone: Europe/Berlin",
+            (
+                limit("queries", 9, "day", zone="Europe/Berlin"),
+                limit("queries", 2, "second"),
+                limit("queries", 1),
+            ),
+            id="days of a zone",
+        ),
+        pytest.param(
+            "limits: [{type: bytes_written, value: 1, labels: {a: b}}, {type: bytes_read, value: 2, class: c}, "
+            "{type: series_fetched, value: 3, resolution: hour, account_id: 1}]",
+            (
+                limit("bytes_written", 1, labels=(("a", "b"),)),
+                limit("bytes_read", 2, limit_class="c"),
+                limit("series_fetched", 3, "hour", tenant=TenantID(1, 0)),
+            ),
+            id="bytes and fetched series",
+        ),
         pytest.param("\ufefflimits: []", (), id="a byte order mark"),
         pytest.param("--- # first\nlimits: []\n...\n", (), id="one document, marked"),
     ],
@@ -205,6 +235,34 @@ _A = "- {type: queries, value: 1}"
             "limits:\n- type: queries\n  value: 1\n  resolution: ''",
             ', line 4: limits[0].resolution: expected minute or hour or day or month, got ""',
             id="an empty resolution",
+        ),
+        pytest.param(
+            "limits:\n- type: new_series\n  value: 1\n  resolution: day",
+            ", line 4: limits[0].resolution: nothing can measure new_series by day",
+            id="new series of a day",
+        ),
+        *(
+            pytest.param(
+                f"limits: []\nzone: {name}",
+                f", line 2: zone: this system has no time zone {shown}; expected one like Europe/Berlin",
+                id=f"the zone {name}",
+            )
+            for name, shown in [
+                ("Europe/Bonn", '"Europe/Bonn"'),
+                ("''", '""'),
+                ("Europe", '"Europe"'),
+                ("../../etc/passwd", '"../../etc/passwd"'),
+                ("/etc/passwd", '"/etc/passwd"'),
+                ("zone.tab", '"zone.tab"'),
+                ('"a\\0b"', '"a\\u0000b"'),
+                (f"'{'x' * 300}'", f'"{"x" * 60}..."'),
+            ]
+        ),
+        pytest.param("limits: []\nzone: 1", ", line 2: zone: expected text, got an integer", id="a zone as a number"),
+        pytest.param(
+            "limits:\n- type: bytes_read\n  value: 2\n  burst: 1",
+            ", line 4: limits[0].burst: only queries have a burst",
+            id="a burst of bytes",
         ),
         pytest.param(
             "limits:\n- type: queries\n  value: 1\n  scope: all",

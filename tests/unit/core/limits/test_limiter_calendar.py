@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.core.limiters import A, B, C, admitted, limit, refused, rows_refused
 from vmgw_core.base.tenants import Access, Labels, Subject, TenantID
+from vmgw_core.errors import RateLimited
 from vmgw_core.limits.headers import rate_limit_headers
 from vmgw_core.limits.limiter import Limiter
 from vmgw_core.limits.model import Limit
@@ -53,7 +54,7 @@ def test_nothing_leaves_before_the_window_ends_and_nobody_waits_in_turn() -> Non
     assert rows_refused(limiter, 800, NOON + 1) is not None
     assert rows_refused(limiter, 700, NOON + 2) is None
     refusal = rows_refused(limiter, 1, NOON + 3)
-    assert refusal is not None
+    assert isinstance(refusal, RateLimited)
     assert refusal.retry_after == DAY // 2 - 2
 
 
@@ -173,8 +174,8 @@ def test_an_idle_tenant_without_a_day_is_forgotten_though_others_before_it_have_
 # --- the state file --------------------------------------------------------------------------------------------------
 
 
-def saved(limiter: Limiter) -> list[tuple[str, int, int]]:
-    return [(each.window.key, each.until, each.count) for each in limiter.unsaved()]
+def saved(limiter: Limiter, now: float = NOON) -> list[tuple[str, int, int]]:
+    return [(each.window.key, each.until, each.count) for each in limiter.unsaved(now)]
 
 
 END = 20_001 * DAY
@@ -195,13 +196,16 @@ def test_what_could_not_be_written_is_told_again_unless_its_day_has_ended() -> N
     limiter = Limiter([daily()])
     limiter.restore([])
     admitted(limiter, 3, NOON)
-    limiter.not_saved(limiter.unsaved())
+    limiter.not_saved(limiter.unsaved(NOON))
     admitted(limiter, 1, NOON + 1)
-    counts = limiter.unsaved()
+    counts = limiter.unsaved(NOON + 1)
     assert [(each.until, each.count) for each in counts] == [(END, 4)]
     admitted(limiter, 1, NOON + DAY)
     limiter.not_saved(counts)
     assert saved(limiter) == [(KEY, END + DAY, 1)]
+    limiter.not_saved(counts)
+    admitted(limiter, 1, NOON + DAY)
+    assert saved(limiter, NOON + 2 * DAY) == []
 
 
 def test_nothing_is_told_without_a_state_file() -> None:
@@ -216,11 +220,18 @@ def test_nothing_is_told_without_a_state_file() -> None:
 def test_what_the_file_has_counts_from_the_first_request_on() -> None:
     limiter = Limiter([daily(), limit(value=100, resolution="day", total=True)])
     limiter.restore(
-        [(KEY, END - DAY, 10), (KEY, END, 8), ("queries/day/total", END, 99), ("queries/day/2:0", END - DAY, 9)]
+        [
+            (KEY, END - DAY, 10),
+            (KEY, END, 8),
+            ("queries/day/total", END, 99),
+            ("queries/day/2:0", END, 3),
+            ("queries/day/2:0", END - DAY, 9),
+        ]
     )
     assert admitted(limiter, 9, NOON) == 1
     assert refused(limiter, NOON, B) is not None
     assert [(usage.key, usage.usage) for usage in limiter.status(NOON)] == [("queries/day/total", 100), (KEY, 9)]
+    assert [usage.usage for usage in limiter.status_of(B, NOON)] == [3, 100]
     assert sorted(saved(limiter)) == [(KEY, END, 1), ("queries/day/total", END, 1)]
     assert admitted(limiter, 20, NOON + DAY, B) == 10
 

@@ -60,6 +60,13 @@ def test_a_count_that_stays_is_told_again_in_time() -> None:
     assert own.changes(counts, 14.9) == {}
     assert own.changes(counts, 15) == {KEY: 1}
     assert own.changes(counts, 900) == counts
+
+
+def test_a_count_of_a_day_is_published_again_before_stores_drop_it() -> None:
+    own, counts = LocalCounts(), {"queries/day/1:5@1790000000": 3}
+    own.published(own.changes(counts, 0), 0)
+    assert own.changes(counts, 899) == {}
+    assert own.changes(counts, 900) == counts
     assert own.changes(counts, -1) == counts, "the clock was set back"
 
 
