@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
+from importlib import import_module
+from importlib.util import find_spec, module_from_spec
 from typing import TYPE_CHECKING, Any, Final
 
+import mitmproxy
 from mitmproxy import ctx
 from mitmproxy.version import VERSION
 
@@ -28,6 +32,28 @@ def unsupported(reason: str) -> ConfigurationError:
     return ConfigurationError(f"mitmproxy {VERSION} is not supported: {reason}; use {SUPPORTED}")
 
 
+def _load_single_addons() -> None:
+    """Let addons of mitmproxy be imported one by one: the package imports all of them, and that takes 11 MB.
+
+    It is loaded whole if anybody asks it for something else, and mitmproxy's programs have loaded it before.
+    """
+    spec = find_spec("mitmproxy.addons")
+    if "mitmproxy.addons" in sys.modules or spec is None or spec.loader is None:
+        return
+    package, loader = module_from_spec(spec), spec.loader
+
+    def load(name: str) -> object:
+        if find_spec(f"mitmproxy.addons.{name}") is not None:
+            return import_module(f"mitmproxy.addons.{name}")
+        vars(package).pop("__getattr__", None)
+        loader.exec_module(package)
+        return getattr(package, name)
+
+    vars(package)["__getattr__"] = load
+    sys.modules["mitmproxy.addons"] = vars(mitmproxy)["addons"] = package
+
+
+_load_single_addons()
 try:
     from h11._readers import ChunkedReader
     from h11._receivebuffer import ReceiveBuffer

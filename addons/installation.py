@@ -5,6 +5,7 @@ It imports nothing but the standard library, since anything else may be missing.
 
 from __future__ import annotations
 
+import gc
 import importlib
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,7 @@ def import_checked(name: str) -> ModuleType:
     """Import a module of the gateway. Raises ``InstallationError``."""
     _check_core()
     try:
+        gc.disable()  # it would look at all modules again and again, and find nothing
         from vmgw_core.errors import ConfigurationError
 
         try:
@@ -30,6 +32,8 @@ def import_checked(name: str) -> ModuleType:
             raise InstallationError(str(error)) from None
     except ImportError as error:
         raise InstallationError(_missing(error)) from error
+    finally:
+        gc.enable()
 
 
 def _check_core() -> None:

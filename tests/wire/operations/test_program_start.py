@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mitmproxy.addons import default_addons
 from mitmproxy.version import VERSION
 
 from tests.support.wire.waiting import HANGS
@@ -65,6 +66,17 @@ def test_what_few_need_is_not_loaded_at_the_start() -> None:
     script = "import sys, vmgw_addons.chain; print('redis' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=HANGS, check=True)
     assert shown.stdout == "False\n"
+
+
+def test_the_launcher_loads_the_addons_of_mitmproxy_that_it_uses() -> None:
+    script = (
+        "import sys, vmgw_addons.cli.main, mitmproxy.addons as package; print('flask' in sys.modules)\n"
+        "print('save' in vars(package), hasattr(package, 'save'), hasattr(package, 'nothing'))\n"
+        "print([type(addon).__name__ for addon in package.default_addons()])"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=HANGS, check=True)
+    names = [type(addon).__name__ for addon in default_addons()]
+    assert shown.stdout == f"False\nFalse True False\n{names}\n"
 
 
 @pytest.mark.parametrize("command", ["credentials", "policy", "token"])
