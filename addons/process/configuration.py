@@ -192,7 +192,8 @@ class Configuration:
         if limits is None and settings.enable_rate_limit:
             limits = limit_file.load(settings)
         check_limit_classes(policy, limits)
-        accounting = before.accounting or (Accounting() if settings.usage_retention else None)
+        counts_usage = settings.usage_retention and not self.process.offline
+        accounting = before.accounting or Accounting() if counts_usage else None
         configured = Configured(
             settings=settings,
             policy=policy,
@@ -202,14 +203,12 @@ class Configuration:
             header_edit=header_edit(settings),
             access_log=AccessLog(self.in_force, style, self.process.log) if settings.access_log else None,
             query_log=self.query_log(settings, style),
-            usage_log=None
-            if accounting is None or not settings.usage_retention
-            else UsageLog(self.in_force, accounting),
+            usage_log=None if accounting is None else UsageLog(self.in_force, accounting),
             accounting=accounting,
             traces=self.traces(settings),
             datasource=build_datasource(settings, before.settings, before.datasource),
             exchange=build_exchange(settings, before.settings, before.exchange),
-            state_file=build_state_file(settings, before.state_file),
+            state_file=None if self.process.offline else build_state_file(settings, before.state_file),
             login_secret=(
                 Secret("login.clientSecret", settings.login_client_secret, before.outages)
                 if settings.login_oidc_issuer

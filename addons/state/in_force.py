@@ -52,7 +52,7 @@ class Configured:
     exchange: Exchange | None = None
     usage_log: ResponseLog | None = None
     accounting: Accounting | None = None
-    """What the usage log counts with. Stays the same object over reloads, also if the log is switched off."""
+    """What the usage log counts with. Stays the same object over reloads."""
     state_file: StateFile | None = None
     """Stays the same object over reloads."""
     login_secret: Secret | None = None
