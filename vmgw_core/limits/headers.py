@@ -4,8 +4,8 @@ https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/11/: both 
 each limit, with parameters. ``q`` is the limit, ``w`` its window in seconds, ``qu`` what is counted if it is not
 requests; ``r`` is what is left, ``t`` the seconds until there is room again.
 
-Deliberate difference: the draft's registry has no unit for rows. ``qu="rows"`` is not in it, but without ``qu`` a client
-would take rows for requests.
+Deliberate difference: ``qu="rows"`` is not in the draft's registry of units, which has none for rows. Without ``qu`` a
+client would take rows for requests.
 """
 
 from __future__ import annotations
