@@ -131,7 +131,7 @@ def overshoot(seconds: float) -> None:
         file = Path(directory, "limit.yaml")
         file.write_text(f"limits: [{{type: queries, value: {ALLOWED}}}]")
         flags = ("-enable.rateLimit", f"-ratelimit.config={file}", "-clusterMode", f"-read.url={backend.url}")
-        with Gateway(*flags) as gateway:
+        with Gateway(*flags, "-http.connTimeout=0") as gateway:  # the one connection stays open
             sent = offer(gateway, seconds)
     # The backend's clock runs a little behind the gateway's verdict, by how long a request is under way: what is
     # within a window there may have been admitted in a slightly longer one.

@@ -1,4 +1,4 @@
-"""For operators: metrics, the access log, the gateway's own pages, and profiles."""
+"""For operators: metrics, the access log, traces, the gateway's own pages, and profiles."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from mitmproxy.http import HTTPFlow
 
 from vmgw_addons.state import Cycles, InForce
 from vmgw_addons.support import LogStyle, ThreadWriter, shortened
-from vmgw_core.enforcement import Cycle, Grant, Policy, identify, route_of
+from vmgw_core.enforcement import Cycle, Grant, Policy, TracedCycle, identify, route_of
 from vmgw_core.errors import KeysUnavailable, TokenRefused
 from vmgw_core.http import RequestHead
 from vmgw_core.routing import Route
@@ -75,6 +75,7 @@ class AccessLog:
         }
         if cycle.answer_note:
             fields["answer"] = cycle.answer_note
+        fields |= trace_of(cycle)
         self.write(self.style.line(time.time(), "info", "access", "request", fields))
 
     def print(self, line: str) -> None:
@@ -132,6 +133,13 @@ def parties(policy: Policy | None, cycle: Cycle) -> tuple[Route | None, Token | 
         return None, None
     known = not isinstance(cycle.refusal, TokenRefused | KeysUnavailable)
     return route_of(policy, cycle.head), identify(policy, cycle.head, time.time()) if known else None
+
+
+def trace_of(cycle: Cycle) -> dict[str, str]:
+    """Return the field with the ID of the trace that has a span of this request, if there is one."""
+    if not isinstance(cycle, TracedCycle) or cycle.sampled is None:
+        return {}
+    return {"trace": f"{cycle.sampled.context.trace_id:032x}"}
 
 
 def tenant_of(grant: Grant | None, token: Token | None) -> str | None:

@@ -20,7 +20,7 @@ from vmgw_core.errors import ConfigurationError
 from vmgw_core.http import Headers
 from vmgw_core.tokens import Token
 
-from .access_log import LONGEST, parties, tenant_of
+from .access_log import LONGEST, parties, tenant_of, trace_of
 
 _STREAMS: Final = ("stdout", "stderr")
 _MAX_WAITING: Final = 8 << 20  # characters of queued lines
@@ -85,6 +85,7 @@ class QueryLog:
             "verdict": cycle.verdict(status),
             "reason": None if refusal is None else refusal.code,
             "status": status,
+            **trace_of(cycle),
         }
         self.write(_json_of(fields))
 

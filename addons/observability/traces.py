@@ -51,7 +51,7 @@ class Traces:
 
     def finished(self, cycle: Cycle, status: int | None, sent: int) -> None:
         """Queue the span of a request that has ended; see ``RequestLog``."""
-        if not isinstance(cycle, TracedCycle) or cycle.trace is None or not cycle.trace.context.sampled:
+        if not isinstance(cycle, TracedCycle) or cycle.sampled is None:
             return
         if self.spans is None:
             from .spans import SpanThread

@@ -93,10 +93,16 @@ class TracedCycle(Cycle):
         self.tracer = tracer
         self.trace: Trace | None = None
 
+    @property
+    def sampled(self) -> Trace | None:
+        """The span, if it is sampled."""
+        return self.trace if self.trace is not None and self.trace.context.sampled else None
+
     def note(self, step: str, attributes: Mapping[str, str] = _NONE) -> None:
         """Note a step, if the request is sampled."""
-        if self.trace is not None and self.trace.context.sampled:
-            self.trace.steps.append((step, self.tracer.clock(), attributes))
+        trace = self.sampled
+        if trace is not None:
+            trace.steps.append((step, self.tracer.clock(), attributes))
 
     # --- the head --------------------------------------------------------------------------------------------------
 
@@ -165,8 +171,9 @@ class TracedCycle(Cycle):
 
     def ask(self, now: float) -> None:
         super().ask(now)
-        if self.trace is not None and self.trace.context.sampled:
-            self.note("asked", {BACKEND: str(self.member.backend) if self.member is not None else ""})
+        assert self.member is not None
+        if self.sampled is not None:
+            self.note("asked", {BACKEND: str(self.member.backend)})
 
     def unreachable(self, failure: BackendFailure) -> None:
         super().unreachable(failure)

@@ -1,8 +1,11 @@
 """The headers ``RateLimit-Policy`` and ``RateLimit``: the limits of a client, and what is left of them.
 
-https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/10/: both are lists of strings (RFC 9651), one for
+https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/11/: both are lists of strings (RFC 9651), one for
 each limit, with parameters. ``q`` is the limit, ``w`` its window in seconds, ``qu`` what is counted if it is not
 requests; ``r`` is what is left, ``t`` the seconds until there is room again.
+
+Deliberate difference: ``qu="rows"`` is not in the draft's registry of units, which has none for rows. Without ``qu`` a
+client would take rows for requests.
 """
 
 from __future__ import annotations
@@ -53,8 +56,9 @@ def _state(quota: Quota) -> str:
 
 
 def _name(limit: Limit) -> str:
-    """Return the name of a limit as a string of RFC 9651: ASCII, with ``"`` and the backslash escaped."""
+    """Return the name of a limit as a string of RFC 9651: printable ASCII, with ``"`` and the backslash escaped."""
     of_class = f"/{limit.limit_class}" if limit.limit_class else ""
-    labels = label_text(limit.labels)[:_MAX_LABELS] if limit.labels else ""
+    shown = label_text(limit.labels) if limit.labels else ""
+    labels = shown.encode("ascii", "backslashreplace")[:_MAX_LABELS].decode()
     text = f"{limit.type}/{limit.resolution}{of_class}{labels}".replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'

@@ -95,7 +95,7 @@ def test_a_read_is_a_span(
 ) -> None:
     gateway = start_gateway(
         *(*auth_flags(upstream.url, key_file), f"-lane={lane}", f"-traces.endpoint={collector.endpoint}"),
-        *("-traces.ratio=1", "-traces.serviceName=front"),
+        *("-traces.ratio=1", "-traces.serviceName=front", "-accessLog", "-queryLog=stdout"),
         program=program,
     )
     token = key.mint(tenant(1, 5), sub="alice")
@@ -123,7 +123,11 @@ def test_a_read_is_a_span(
     assert span.parent_span_id == b""
     assert span.status.code == Status.STATUS_CODE_UNSET
     assert traced(upstream.requests[0]) == (span.trace_id.hex(), span.span_id.hex(), "03")
-    assert gateway.metric("vmgateway_trace_spans_total", result="sent") == 1
+    gateway.wait_until(
+        lambda: gateway.metric("vmgateway_trace_spans_total", result="sent") == 1, what="counts the span"
+    )
+    gateway.wait_for_log(f" trace={span.trace_id.hex()}")
+    gateway.wait_for_log(f'"trace":"{span.trace_id.hex()}"')
     sent = collector.requests[0].body
     assert b"alice" not in sent
     assert b"secret_name" not in sent

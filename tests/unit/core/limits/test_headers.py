@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.core.limiters import A, admitted, limit, refused
 from vmgw_core.base import Access, Subject
@@ -27,6 +31,11 @@ from vmgw_core.limits.model import MAX_VALUE
             r'"queries/minute{team=\"a\\\"\\\\\\u00fc\"}";r=1',
         ),
         (
+            Quota(limit(labels=(("é", "a\x7f\n"),)), 1, None),
+            r'"queries/minute{\\xe9=\"a\\u007f\\n\"}";q=10;w=60',
+            r'"queries/minute{\\xe9=\"a\\u007f\\n\"}";r=1',
+        ),
+        (
             Quota(limit(value=MAX_VALUE), MAX_VALUE, None),
             '"queries/minute";q=999999999999999;w=60',
             '"queries/minute";r=999999999999999',
@@ -35,6 +44,13 @@ from vmgw_core.limits.model import MAX_VALUE
 )
 def test_a_limit_in_both_headers(quota: Quota, policy: str, state: str) -> None:
     assert rate_limit_headers([quota]) == ((b"RateLimit-Policy", policy.encode()), (b"RateLimit", state.encode()))
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1), st.text(min_size=1))
+def test_a_name_is_a_string_of_structured_fields(label: str, value: str) -> None:
+    (_, policy), (_, state) = rate_limit_headers([Quota(limit(labels=((label, value),)), 1, None)])
+    for header, rest in ((policy, rb";q=[0-9]{1,15};w=[1-9][0-9]*"), (state, rb";r=[0-9]{1,15}")):
+        assert re.fullmatch(rb'"(?:[ !#-\[\]-~]|\\["\\])*"' + rest, header)
 
 
 def test_without_limits_there_are_no_headers() -> None:
