@@ -184,6 +184,12 @@ def test_with_several_workers_both_pages_are_those_of_all(
         assert len(shown) == len(times) == 10
         assert shown < set(paths[-15:]), "they are kept when they end, so neighbours may change places"
         assert found["silent_workers"] == []
+    assert eve.get(QUERY).status == 200
+    used = gateway.wait_until(
+        lambda: used if len(used := {mine(eve)["limits"][0]["used"] for _ in range(20)}) == 1 and used != {0} else None,
+        what="shows the usage of all workers",
+    )
+    assert used == {1}
     assert "nowhere/2" in eve.get("/-/me", headers=HTML).text
     assert gateway.client("a.b").get("/-/me").status == 401
 
