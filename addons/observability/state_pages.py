@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from vmgw_addons.state import InForce, Process, describe_keys
@@ -29,6 +30,8 @@ from vmgw_core.pages import (
     TaskState,
     document,
     holder,
+    merged,
+    written,
 )
 from vmgw_core.pages.html import bad, element
 from vmgw_core.tokens import Token
@@ -40,6 +43,7 @@ ME: Final = "/-/me"
 HTML: Final = b"text/html; charset=utf-8"
 _JSON: Final = b"application/json"
 _CALL: Final = "status"
+_REFUSALS: Final = "refusals"
 _SECONDS: Final = 2.0  # to wait for another worker
 _KEY: Final = "flagsAuthKey"
 
@@ -56,6 +60,7 @@ class StatePages:
         self.telemetry = telemetry
         self.calls = calls
         calls.handlers[_CALL] = self.own
+        calls.handlers[_REFUSALS] = self.own_refusals
 
     @property
     def worker(self) -> str:
@@ -82,7 +87,7 @@ class StatePages:
         ]
         return _status_page(*parts)
 
-    async def own(self) -> bytes:
+    async def own(self, argument: str = "") -> bytes:
         """Return the section of this process, for itself and for the other workers."""
         return self.state().section().encode()
 
@@ -150,25 +155,35 @@ class StatePages:
 
     # --- /-/me -----------------------------------------------------------------------------------------------------
 
-    def own_access(self, policy: Policy, head: RequestHead) -> Response:
-        """Return what the token of ``head`` grants, or the refusal of the token."""
+    def own_access(self, policy: Policy, head: RequestHead) -> Response | Awaitable[Response]:
+        """Return what the token of ``head`` grants, or the refusal of the token. Other workers are asked."""
         now = time.time()
         try:
             token, text = authenticate(policy, head, now)
         except Refusal as refusal:
             return refusal_response(refusal, tell_why=policy.tell_why)
+        of = holder(token, text)
         found = OwnAccess(
             token=token,
             now=now,
             usages=tuple(self._usages(token)),
-            refusals=self.telemetry.decisions.of(holder(token, text)),
-            worker=self.worker,
+            refusals=self.telemetry.decisions.of(of),
         )
-        shown = b",".join(head.values(b"accept")).lower()
-        extra = (*HEADERS, (b"Vary", b"Accept, Authorization"))
-        if b"text/html" in shown:
-            return page(200, found.as_html(), HTML, extra=extra)
-        return page(200, found.as_json(), _JSON, extra=extra)
+        as_html = b"text/html" in b",".join(head.values(b"accept")).lower()
+        return _own_page(found, as_html) if self.calls.worker is None else self._of_all(found, of, as_html)
+
+    async def _of_all(self, found: OwnAccess, of: bytes, as_html: bool) -> Response:
+        """Return the page with the refusals of all workers. It says which did not answer."""
+        worker = self.calls.worker
+        assert worker is not None
+        others = await self.calls.call_others(_REFUSALS, _SECONDS, of.hex())
+        refusals = merged(written(found.refusals), *others.values())
+        silent = [slot for slot in range(worker.count) if slot != worker.slot and slot not in others]
+        return _own_page(replace(found, refusals=refusals, silent=silent), as_html)
+
+    async def own_refusals(self, argument: str) -> bytes:
+        """Return this process's refusals of one holder, for another worker."""
+        return written(self.telemetry.decisions.of(bytes.fromhex(argument)))
 
     def _usages(self, token: Token) -> Iterator[Usage]:
         """Yield the limits that the token's requests count for, each once."""
@@ -187,6 +202,13 @@ class StatePages:
 
 def _slots(slots: Concurrency | None) -> tuple[Usage, ...]:
     return () if slots is None else slot_usages(slots.in_use())
+
+
+def _own_page(found: OwnAccess, as_html: bool) -> Response:
+    extra = (*HEADERS, (b"Vary", b"Accept, Authorization"))
+    if as_html:
+        return page(200, found.as_html(), HTML, extra=extra)
+    return page(200, found.as_json(), _JSON, extra=extra)
 
 
 def _status_page(*parts: Html) -> Response:

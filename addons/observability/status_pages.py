@@ -31,6 +31,7 @@ from .profiler import Profiler
 from .state_pages import HTML, ME, StatePages
 from .worker_metrics import WorkerMetrics
 
+_ByToken = Callable[[Policy, RequestHead], Response | Awaitable[Response]]
 _MAX_SECONDS: Final = 120
 _DEFAULT_SECONDS: Final = "30"
 _INDEX: Final = b"""<!DOCTYPE html>
@@ -178,18 +179,14 @@ class StatusPages:
         self.cycles.of(flow).private_headers = response.private
         respond(flow, response)
 
-    def judged(
-        self, head: RequestHead, respond: Callable[[Policy, RequestHead], Response]
-    ) -> Response | Awaitable[Response]:
+    def judged(self, head: RequestHead, respond: _ByToken) -> Response | Awaitable[Response]:
         """Respond by the token of ``head``, after its key is fetched or its password is checked if that is needed."""
         policy, keyring = self.in_force.configured.policy, self.in_force.configured.keyring
         assert policy is not None
         awaited = awaited_by(keyring, policy, head, time.time())
         return respond(policy, head) if awaited is None else self._judged_later(awaited, policy, head, respond)
 
-    async def _judged_later(
-        self, awaited: Awaited, policy: Policy, head: RequestHead, respond: Callable[[Policy, RequestHead], Response]
-    ) -> Response:
+    async def _judged_later(self, awaited: Awaited, policy: Policy, head: RequestHead, respond: _ByToken) -> Response:
         done = asyncio.Event()
         if awaited.wait(done.set, time.time()):
             self.begin(policy)
@@ -198,7 +195,8 @@ class StatusPages:
                     await asyncio.wait_for(done.wait(), KEY_WAIT)
             finally:  # also if the client leaves
                 awaited.give_up(done.set)
-        return respond(self.in_force.configured.policy or policy, head)
+        found = respond(self.in_force.configured.policy or policy, head)
+        return found if isinstance(found, Response) else await found
 
     def tenants(self, policy: Policy, head: RequestHead) -> Response:
         """Return the tenants of the token."""

@@ -22,8 +22,8 @@ class WorkerCalls:
     def __init__(self, in_force: InForce, worker: Worker | None) -> None:
         self.in_force = in_force
         self.worker = worker
-        self.handlers: dict[str, Callable[[], Awaitable[bytes]]] = {}
-        """What answers a call, by its name."""
+        self.handlers: dict[str, Callable[[str], Awaitable[bytes]]] = {}
+        """What answers a call, by its name. It gets the call's argument, or an empty one."""
         self.server: asyncio.Server | None = None
 
     async def running(self) -> None:
@@ -41,30 +41,32 @@ class WorkerCalls:
         """Answer one call. A failure closes the connection without an answer."""
         try:
             async with asyncio.timeout(_NAME_SECONDS):
-                name = (await reader.readline()).decode().strip()
-            writer.write(await self.handlers[name]())
+                name, _, argument = (await reader.readline()).decode().strip().partition(" ")
+            writer.write(await self.handlers[name](argument))
             await writer.drain()
         except (OSError, TimeoutError):
             pass  # the caller has left
         finally:
             writer.close()
 
-    async def call_others(self, name: str, seconds: float) -> Mapping[int, bytes]:
-        """Call all other workers at once. Returns the answers by slot; a worker that does not answer has none."""
+    async def call_others(self, name: str, seconds: float, argument: str = "") -> Mapping[int, bytes]:
+        """Call all other workers at once, with an argument without line breaks. Returns the answers by slot; a worker that does not answer has none."""
         worker = self.worker
         if worker is None:
             return {}
         others = [slot for slot in range(worker.count) if slot != worker.slot]
-        answers = await asyncio.gather(*(self._call(worker, slot, name, seconds) for slot in others))
+        answers = await asyncio.gather(*(self._call(worker, slot, name, argument, seconds) for slot in others))
         return {slot: answer for slot, answer in zip(others, answers, strict=True) if answer}
 
-    async def _call(self, worker: Worker, slot: int, name: str, seconds: float) -> bytes:
-        outage = self.in_force.outages.of(f"worker {slot}", logger, "/metrics, /-/status and /-/reload leave it out")
+    async def _call(self, worker: Worker, slot: int, name: str, argument: str, seconds: float) -> bytes:
+        outage = self.in_force.outages.of(
+            f"worker {slot}", logger, "/metrics, /-/status, /-/me and /-/reload leave it out"
+        )
         try:
             async with asyncio.timeout(seconds):
                 reader, writer = await asyncio.open_unix_connection(_socket(worker, slot))
                 try:
-                    writer.write(f"{name}\n".encode())
+                    writer.write(f"{name} {argument}\n".encode())
                     answer = await reader.read()
                 finally:
                     writer.close()

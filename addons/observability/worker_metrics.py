@@ -25,7 +25,7 @@ class WorkerMetrics:
         self.telemetry = telemetry
         calls.handlers[_CALL] = self.own
 
-    async def own(self) -> bytes:
+    async def own(self, argument: str = "") -> bytes:
         """Return the page of this worker alone."""
         return self.telemetry.exposition()[0]
 

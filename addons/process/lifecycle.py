@@ -120,7 +120,7 @@ class Lifecycle:
         if succeeded:
             self.keys.wake.set()
 
-    async def reload_for_another(self) -> bytes:
+    async def reload_for_another(self, argument: str) -> bytes:
         """Reload for another worker. Returns ``done`` if it succeeded."""
         return _DONE if await self.reload_in_time() else b"failed"
 

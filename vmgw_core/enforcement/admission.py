@@ -435,6 +435,11 @@ def _match_path(raw: str, method: str, prefix: str, cluster: bool) -> Match:
     return match_route(path, method, cluster=cluster)
 
 
+def _elsewhere(match: Match) -> str:
+    """Return where the token finds its own part of vmalert's pages."""
+    return ": vmui shows your own rules and alerts at /vmui/#/rules" if match.rest.startswith("/vmalert/") else ""
+
+
 def _check_restrictions(policy: Policy, claim: VMAccessClaim, match: Match, *, by_token: bool) -> None:
     """Refuse the request if the backend would ignore one of its restrictions.
 
@@ -444,11 +449,15 @@ def _check_restrictions(policy: Policy, claim: VMAccessClaim, match: Match, *, b
     """
     ignored = match.route.ignored
     if policy.cluster and Restriction.TENANT in ignored:
-        raise TenantIgnored("this page shows what belongs to all tenants of a cluster, so no tenant may use it")
+        raise TenantIgnored(
+            f"this page shows what belongs to all tenants of a cluster, so no tenant may use it{_elsewhere(match)}"
+        )
     if match.multitenant and by_token and not match.route.binds_all_tenants:
         raise TenantIgnored("VictoriaMetrics cannot limit this path for all tenants to the token's tenant")
     if (claim.labels and Restriction.LABELS in ignored) or (claim.filters and Restriction.FILTERS in ignored):
-        raise FiltersIgnored("this page cannot be limited to labels and filters, so tokens with some may not use it")
+        raise FiltersIgnored(
+            f"this page cannot be limited to labels and filters, so tokens with some may not use it{_elsewhere(match)}"
+        )
     if match.route.writes_other_names and any(name == "__name__" for name, _ in claim.labels):
         raise FiltersIgnored(
             "VictoriaMetrics names these rows after their fields, so tokens with the label __name__ may not write them"

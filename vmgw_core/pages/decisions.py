@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import OrderedDict, deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from vmgw_core.tokens import Token
@@ -71,6 +72,17 @@ class Decisions:
     def of(self, of: bytes) -> Sequence[Decision]:
         """Return those of one holder, the newest first."""
         return tuple(reversed(self._holders.get(of, ())))
+
+
+def written(decisions: Iterable[Decision]) -> bytes:
+    """Write refusals for another process of the same gateway, which reads them with :func:`merged`."""
+    return json.dumps([asdict(each) for each in decisions]).encode()
+
+
+def merged(*lists: bytes) -> Sequence[Decision]:
+    """Return the refusals of one holder that several processes have written, the newest first."""
+    found = [Decision(**each) for text in lists for each in json.loads(text)]
+    return sorted(found, key=lambda each: each.at, reverse=True)[:MOST_OF_HOLDER]
 
 
 def holder(token: Token, text: object) -> bytes:

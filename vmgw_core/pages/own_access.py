@@ -19,15 +19,14 @@ from .wording import decision_rows, limit_words, scope_words
 class OwnAccess:
     """What the holder of ``token`` may know at the Unix time ``now``.
 
-    ``worker``: the process that tells, if there are several; empty otherwise. Of limits for all tenants together the
-    usage is not told.
+    ``silent``: the workers that do not tell their refusals. Of limits for all tenants together the usage is not told.
     """
 
     token: Token
     now: float
     usages: Sequence[Usage]
     refusals: Sequence[Decision]
-    worker: str = ""
+    silent: Sequence[int] = ()
 
     def as_json(self) -> bytes:
         """Return the page as JSON, with the names of an explanation."""
@@ -50,7 +49,7 @@ class OwnAccess:
                 }
                 for each in self.refusals
             ],
-            "worker": self.worker or None,
+            "silent_workers": list(self.silent),
         }
         return (json.dumps(document, indent=2) + "\n").encode()
 
@@ -87,8 +86,8 @@ class OwnAccess:
             ),
         )
         yield element("h2", "Requests that were refused last")
-        if self.worker:
-            yield element("p", f"Told by {self.worker}; each keeps its own.", "soft")
+        for slot in self.silent:
+            yield element("p", bad(f"Worker {slot} does not answer: its refusals are missing."))
         yield table(
             ("Time", "Request", "Status", "Reason"),
             decision_rows(self.refusals, who=False),

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.wire.processes import auth_flags
+from tests.support.wire.processes import Gateway, auth_flags
 from tests.support.wire.tokens import SigningKey, team, tenant
 from tests.support.wire.upstream import RecordingUpstream
 from tests.wire.conftest import StartGateway
@@ -103,7 +104,7 @@ def test_me_tells_what_a_token_grants_and_its_own_refusals_alone(
     assert eve.get("/nowhere").status == 404
     assert other_tenant.get("/api/v1/targets").status == 404
     found = mine(alice)
-    assert (found["subject"], found["verified"], found["worker"]) == ("alice", True, None)
+    assert (found["subject"], found["verified"], found["silent_workers"]) == ("alice", True, [])
     assert found["access"] == {"tenant": "1:5", "mode": "read", "labels": [["team", "dev"]], "filters": []}
     assert found["limits"] == [
         {"type": "queries", "resolution": "minute", "scope": "1:5", "value": 2, "used": 2},
@@ -157,10 +158,11 @@ def test_without_tokens_there_is_no_page_about_them(
     assert gateway.client().get("/-/me").status == 404
 
 
-def test_with_several_workers_the_status_is_that_of_all_and_me_names_its_worker(
-    start_gateway: StartGateway, flags: list[str], key: SigningKey
+@LANES
+def test_with_several_workers_both_pages_are_those_of_all(
+    start_gateway: StartGateway, flags: list[str], key: SigningKey, lane: str
 ) -> None:
-    gateway = start_gateway(*flags, "-workers=3")
+    gateway = start_gateway(*flags, "-workers=3", f"-lane={lane}")
     gateway.wait_until(lambda: gateway.log().count("listens on") == 3, what="all workers listen")
     answered = re.compile(r"<h1>Worker [0-2]</h1>\s*<p><span class=good>serving</span>")
     text = gateway.wait_until(
@@ -168,4 +170,35 @@ def test_with_several_workers_the_status_is_that_of_all_and_me_names_its_worker(
         what="shows all workers",
     )
     assert text.count("<!DOCTYPE") == 1
-    assert re.fullmatch(r"Worker [0-2]", mine(gateway.client(key.mint()))["worker"])
+    eve, other = (gateway.client(key.mint(tenant(1, 5), sub=name)) for name in ("eve", "other"))
+    paths = [f"/nowhere/{number}" for number in range(30)]
+    for path in paths:
+        assert eve.get(path).status == 404
+    assert other.get("/secret").status == 404
+    assert len(refusing(gateway)) > 1, "several workers have refused some"
+    for _ in range(10):
+        found = mine(eve)
+        times = [each["time"] for each in found["refusals"]]
+        assert times == sorted(times, reverse=True)
+        shown = {each["path"] for each in found["refusals"]}
+        assert len(shown) == len(times) == 10
+        assert shown < set(paths[-15:]), "they are kept when they end, so neighbours may change places"
+        assert found["silent_workers"] == []
+    assert eve.get(QUERY).status == 200
+    used = gateway.wait_until(
+        lambda: used if len(used := {mine(eve)["limits"][0]["used"] for _ in range(20)}) == 1 and used != {0} else None,
+        what="shows the usage of all workers",
+    )
+    assert used == {1}
+    assert "nowhere/2" in eve.get("/-/me", headers=HTML).text
+    assert gateway.client("a.b").get("/-/me").status == 401
+
+
+def refusing(gateway: Gateway) -> set[str]:
+    """The workers that have refused a path."""
+    return {
+        sample.labels["worker"]
+        for family in text_string_to_metric_families(gateway.client().get("/metrics").text)
+        for sample in family.samples
+        if sample.name == "vmgateway_refusals_total" and sample.labels["reason"] == "unknown_route" and sample.value
+    }

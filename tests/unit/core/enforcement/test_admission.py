@@ -1079,6 +1079,21 @@ def test_where_there_are_no_tenants_or_tokens_nobody_is_told(policy: Policy) -> 
 # --- HEAD, and the handshake of vmagent -----------------------------------------------------------------------------
 
 
+@each(
+    ("policy", "path", "token", "error"),
+    [
+        (SINGLE, "/vmalert/groups", DEV, errors.FiltersIgnored),
+        (SINGLE, "/prometheus/vmalert/", DEV, errors.FiltersIgnored),
+        (CLUSTER, "/select/1:5/prometheus/vmalert/rule", TENANT, errors.TenantIgnored),
+    ],
+)
+def test_a_page_of_vmalert_says_where_the_own_rules_are(
+    policy: Policy, path: str, token: str, error: type[errors.Refusal]
+) -> None:
+    with pytest.raises(error, match=r": vmui shows your own rules and alerts at /vmui/#/rules$"):
+        admit(policy, _head("GET", path, token=token), NOW)
+
+
 def test_head_is_bound_as_get_is() -> None:
     head = _head("HEAD", f"{QUERY}?query=m&trace=1&extra_label=team=ops", token=DEV)
     sent = _send(SINGLE, head)

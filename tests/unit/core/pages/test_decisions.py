@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from tests.support.core import keys
-from vmgw_core.pages import Decision, Decisions, holder
+from vmgw_core.pages import Decision, Decisions, holder, merged, written
 from vmgw_core.pages.decisions import MOST, MOST_HOLDERS, MOST_OF_HOLDER
 from vmgw_core.tokens.verifier import Token, TokenVerifier
 
@@ -38,6 +38,16 @@ def test_the_number_of_holders_is_bounded() -> None:
     decisions.note(at(5), b"new")
     assert [each.at for each in decisions.of(b"first")] == [4.0, 1.0]
     assert decisions.of(b"second") == ()
+
+
+def test_those_of_several_processes_are_merged() -> None:
+    one, other = Decisions(), Decisions()
+    for number in range(20):
+        (other if number % 3 else one).note(at(number), b"a")
+    found = merged(written(one.of(b"a")), written(other.of(b"a")), written(()))
+    assert found == [at(19 - number) for number in range(MOST_OF_HOLDER)]
+    strange = dataclasses.replace(REFUSED, path="/\udc80\n", tenant="1:5")
+    assert merged(written([strange])) == [strange]
 
 
 def test_texts_are_cut() -> None:
