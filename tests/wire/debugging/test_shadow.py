@@ -243,7 +243,7 @@ def test_users_of_a_candidate(
     hashed = PasswordHash.of(b"secret", bytes(16))
     for name, account in (("now", 1), ("next", 2)):
         (tmp_path / f"{name}.yaml").write_text(
-            f"users:\n- {{name: grafana, password: "{hashed}", grant: {{tenant: '{account}:0'}}}}\n"
+            f"users:\n- {{name: grafana, password: '{hashed}', grant: {{tenant: '{account}:0'}}}}\n"
         )
     file = tmp_path / "next.flags"
     file.write_text(
