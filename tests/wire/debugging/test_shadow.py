@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import signal
 from pathlib import Path
@@ -14,6 +16,7 @@ from tests.support.wire.processes import Gateway, auth_flags, run_command
 from tests.support.wire.tokens import SigningKey
 from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
 from tests.wire.conftest import StartGateway
+from vmgw_core.credentials.passwords import PasswordHash
 
 QUERY: Final = "/api/v1/query?query=up"
 IMPORT: Final = "/api/v1/import/prometheus"
@@ -211,6 +214,46 @@ def test_workers_count_for_themselves(
         return sum(gateway.metric("vmgateway_shadow_differences_total", **labels) for labels in names)
 
     gateway.wait_until(lambda: total() == 6, what="has counted all")
+
+
+def test_keys_of_a_candidate_are_fetched_beside_the_requests(
+    start_gateway: StartGateway, flags: list[str], upstream: RecordingUpstream, key: SigningKey, tmp_path: Path
+) -> None:
+    served = {"keys": [key.public_jwk]}
+    with RecordingUpstream(lambda _: Reply(body=json.dumps(served).encode())) as provider:
+        file = tmp_path / "next.flags"
+        file.write_text(
+            f"-enable.auth -clusterMode -auth.policy=policy.yaml -read.url={upstream.url} -write.url={upstream.url}\n"
+            f"-auth.jwksEndpoints={provider.url}/jwks -auth.keysRefreshInterval=1h\n"
+        )
+        gateway = start_gateway(*flags, f"-shadow.flags={file}")
+        gateway.wait_for_log(r"shadow: -auth\.jwksEndpoints\[0\]: refreshed, 1 keys in use")
+        client = gateway.client(key.sign({"exp": 4102444800, "group": "b"}))
+        stranger = gateway.client(SigningKey.generate().sign({"exp": 4102444800, "group": "b"}))
+        assert [each.get(QUERY).status for each in (client, stranger)] == [200, 401]
+        wait_until_judged(gateway, 2)
+        assert found(gateway) == {}
+        assert gateway.metric("vmgateway_shadow_undecided_total") == 0
+        assert len(provider.requests) == 1, "no request has keys fetched for the shadow"
+
+
+def test_users_of_a_candidate(
+    start_gateway: StartGateway, flags: list[str], upstream: RecordingUpstream, tmp_path: Path
+) -> None:
+    hashed = PasswordHash.of(b"secret", bytes(16))
+    for name, account in (("now", 1), ("next", 2)):
+        (tmp_path / f"{name}.yaml").write_text(
+            f"users:\n- {{name: grafana, password: '{hashed}', grant: {{tenant: '{account}:0'}}}}\n"
+        )
+    file = tmp_path / "next.flags"
+    file.write_text(
+        f"-enable.auth -clusterMode -auth.credentialsFile=next.yaml -read.url={upstream.url} -write.url={upstream.url}"
+    )
+    gateway = start_gateway(*flags, f"-auth.credentialsFile={tmp_path}/now.yaml", f"-shadow.flags={file}")
+    headers = {"Authorization": f"Basic {base64.b64encode(b'grafana:secret').decode()}"}
+    assert gateway.client().get(QUERY, headers=headers).status == 200
+    wait_until_judged(gateway, 1)
+    assert found(gateway) == {"other_tenant": 1}
 
 
 # --- files that cannot be used ---------------------------------------------------------------------------------------

@@ -78,3 +78,4 @@ def test_what_the_gateway_would_limit_is_not_sent_again() -> None:
     assert flow.response is not None
     assert flow.response.status_code == 403
     assert b"would not be limited to the token" in (flow.response.content or b"")
+    assert state.cycles[flow].shadow == "", "the shadow does not judge it"

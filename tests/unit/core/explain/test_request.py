@@ -653,3 +653,12 @@ def test_a_limiter_in_use_is_asked_and_counts_nothing() -> None:
     assert [usage.usage for usage in story.limits] == [1]
     assert limiter.rejects == {}
     assert explain(POLICY, _head("/api/v1/query"), None, NOW, limiter=limiter, live=live + 60).refusal is None
+
+
+def test_what_the_shadow_says_is_told_and_escaped() -> None:
+    head = _head("/api/v1/query?query=up")
+    grant = admit(POLICY, head, NOW)
+    done = Outcome(now=NOW, grant=grant, upstream=rewrite(POLICY, grant, head, None), shadow="limits: a -> b\n")
+    story = describe(POLICY, head, done)
+    assert story.as_json()["shadow"] == "limits: a -> b\n"
+    assert "\nThe shadow disagrees\n  limits: a -> b\\n\n" in explanation_text(story)

@@ -15,6 +15,7 @@ from vmgw_core.limits.model import Usage
 from vmgw_core.pages import BackendState, Decision, KeyState, OwnAccess, SourceState, Status, TaskState
 from vmgw_core.pages.status import MOST_LIMITS
 from vmgw_core.pages.wording import ago
+from vmgw_core.replay import Difference, ShadowCounts
 from vmgw_core.tokens.grants import Grants
 from vmgw_core.tokens.keys import keys_from_pem
 from vmgw_core.tokens.verifier import Token, TokenVerifier
@@ -84,6 +85,23 @@ def test_an_open_page_names_no_client() -> None:
     assert "Set -flagsAuthKey or -httpAuth.username" in EMPTY.section()
     assert "<span class=good>serving</span>" in EMPTY.section()
     assert "<h1>" not in EMPTY.section()
+
+
+def test_the_shadow() -> None:
+    counts = ShadowCounts()
+    counts.requests, counts.undecided, counts.failures = 30, 2, 1
+    counts.differences.update({Difference.OTHER_TENANT: 1, Difference.LIMITS: 9})
+    counts.last.extend([(0.0, "older <b>"), (1.0, "newer")])
+    text = dataclasses.replace(EMPTY, shadow=counts, decisions=()).section()
+    for part in (
+        "<h2>Shadow</h2>",
+        "30 requests judged, 2 of them undecided, 1 failures",
+        "<td>limits</td><td>9</td></tr><tr><td>other tenant</td><td>1</td>",
+        "<td>1970-01-01T00:00:01Z</td><td>newer</td></tr><tr><td>1970-01-01T00:00:00Z</td><td>older &lt;b&gt;</td>",
+    ):
+        assert part in text, part
+    assert "newer" not in dataclasses.replace(EMPTY, shadow=counts).section(), "anybody may see the page"
+    assert "Shadow" not in EMPTY.section()
 
 
 def test_the_fullest_limits_are_shown() -> None:
