@@ -958,7 +958,6 @@ def test_an_admitted_request_is_told_its_limits_if_the_gateway_tells_them() -> N
 # --- what is known when a request ends -------------------------------------------------------------------------------
 
 STATS: Final = b'{"status":"success","data":{},"stats":{"seriesFetched":"7"}}'
-JSON: Final = ((b"Content-Type", b"application/json"),)
 
 
 def spending(*types: str) -> tuple[Limiter, Gateway]:
