@@ -50,7 +50,7 @@ from vmgw_core.errors import (
 )
 from vmgw_core.http import CORS, Headers, RequestHead, Response, SeriesFetched, values_of
 from vmgw_core.limits import Limiter, Question, Reply, Want, rate_limit_headers
-from vmgw_core.rows import RowMeter, row_counter
+from vmgw_core.rows import RowMeter, Series, row_counter
 from vmgw_core.tokens import KeyRing
 
 from .admission import Body, Grant, Policy, admit, too_large
@@ -130,7 +130,8 @@ class Cycle:
     """One request. ``at`` is Unix time in seconds; the carrier chooses the clock of the other times."""
 
     __slots__ = (
-        "_answer", "_awaited", "_ending", "_failure", "_has_slot", "_held", "_names", "_retried", "_tried", "_waiter",
+        "_answer", "_awaited", "_ending", "_failure", "_has_slot", "_held", "_names", "_retried", "_series", "_tried",
+        "_waiter",
         "answer_note", "asked", "at", "awaiting", "checked", "gateway", "grant", "head", "kept_form", "member", "meter",
         "own_page", "private_headers", "received", "refusal", "responding", "sent", "series", "started", "state",
         "upstream",
@@ -180,6 +181,7 @@ class Cycle:
         self._held = 0
         self._has_slot = False
         self._retried = False
+        self._series: Series | None = None
         self._tried: tuple[Member, ...] = ()
         self._waiter: Callable[[], None] | None = None
 
@@ -307,16 +309,19 @@ class Cycle:
     def _set_up_meter(self) -> None:
         """Set up the meter of a write."""
         gateway, grant = self._admitted()
-        policy = gateway.policy
-        if grant.route.access is Access.WRITE and (
-            policy.check_label_names or gateway.counts_rows or grant.tenants is not None
-        ):
+        policy, limiter = gateway.policy, gateway.limiter
+        if grant.route.access is not Access.WRITE:
+            return
+        if limiter is not None and limiter.reads_series(grant.subject):
+            self._series = Series(limiter.label_hashes, grant.subject.tenant, grant.claim.labels, self.head)
+        if policy.check_label_names or gateway.counts_rows or grant.tenants is not None or self._series is not None:
             counter = row_counter(
                 grant.route,
                 self.head,
                 max_decoded=policy.max_decoded,
                 check=policy.check_label_names,
                 tenants=grant.tenants,
+                series=self._series,
             )
             if counter is not None and grant.body is not Body.NONE:
                 self.meter = RowMeter(counter, self._take)
@@ -588,9 +593,11 @@ class Cycle:
         Raises ``Refusal``: they exceed a limit.
         """
         gateway, grant = self._admitted()
-        if gateway.limiter is None or not gateway.counts_rows:
+        limiter, client = gateway.limiter, self.head.client
+        if limiter is None or not (gateway.counts_rows or self._series):
             return False
-        question = gateway.limiter.take_rows(grant.subject, rows, gateway.clock(), self.head.client)
+        series = None if self._series is None else self._series.taken()
+        question = limiter.take_rows(grant.subject, rows, gateway.clock(), client, series)
         return question is not None and not self._ask(question, self._waiter)
 
     def _ask(self, question: Question, waiter: Callable[[], None] | None) -> bool:

@@ -8,16 +8,19 @@ from .account import ACCOUNT_SLACK, GRAINS, LEASE_SECONDS, Account, Reply, Want
 from .config import MAX_BYTES, check_classes, check_measurable, read_limits
 from .datasource_query import Snapshot, UsagePlan, parse_labels
 from .headers import rate_limit_headers
+from .label_hashes import MASK as LABEL_MASK
+from .label_hashes import LabelHashes
 from .limiter import OTHER, Limiter, Notice, Question
 from .model import Limit, LimitType, Resolution
 from .own_requests import OwnRequests
 from .queue import GRACE_SECONDS, MAX_CLAIMS
 from .replicas import MAX_REPLICAS, LocalCounts, PeerCounts
+from .series_counts import SeriesNews
 from .tenant_series import Ask, TenantSeries
 
 __all__ = [
-    "ACCOUNT_SLACK", "GRACE_SECONDS", "GRAINS", "LEASE_SECONDS", "MAX_BYTES", "MAX_CLAIMS", "MAX_REPLICAS",
-    "OTHER", "Account", "Ask", "Limit", "LimitType", "Limiter", "LocalCounts", "Notice", "OwnRequests",
-    "PeerCounts", "Question", "Reply", "Resolution", "Snapshot", "TenantSeries", "UsagePlan", "Want",
+    "ACCOUNT_SLACK", "GRACE_SECONDS", "GRAINS", "LABEL_MASK", "LEASE_SECONDS", "MAX_BYTES", "MAX_CLAIMS", "MAX_REPLICAS",
+    "OTHER", "Account", "Ask", "LabelHashes", "Limit", "LimitType", "Limiter", "LocalCounts", "Notice", "OwnRequests",
+    "PeerCounts", "Question", "Reply", "Resolution", "SeriesNews", "Snapshot", "TenantSeries", "UsagePlan", "Want",
     "check_classes", "check_measurable", "parse_labels", "rate_limit_headers", "read_limits",
 ]  # fmt: skip

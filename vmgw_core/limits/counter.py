@@ -19,6 +19,7 @@ from .account import Reply, Spent, Want
 from .lease import Lease
 from .model import Limit, LimitType, label_text
 from .queue import Queue
+from .series_table import SeriesTable
 from .sliding_window import SlidingWindow
 
 NEAR: Final = 0.8
@@ -63,7 +64,7 @@ class Counter:
 
     __slots__ = (
         "_admitted_since", "_exceeded_at", "_generation", "_measurement", "_near", "_peers", "_share", "_warned_at",
-        "above", "key", "lease", "limit", "observe", "queue", "tenant", "typical", "window",
+        "above", "key", "lease", "limit", "observe", "queue", "series", "tenant", "typical", "window",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +83,8 @@ class Counter:
         self._admitted_since = 0
         self._peers = peers
         self._share: int | None = None
+        self.series: SeriesTable | None = None
+        """The series that were written lately, if the gateway counts them for this limit."""
         self.observe = limit.observe
         """Whether it refuses nothing."""
         self.lease = None if peers is None or limit.observe else Lease()

@@ -7,15 +7,16 @@ another has been idle for the longest window.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from vmgw_core.base import Subject, TenantID
 
-from .counter import Counter, Measurement, Peers
+from .counter import Counter, Measurement, Peers, counter_key
 from .limit_set import LimitSet, Slot
 from .model import Limit, LimitType, Resolution
+from .series_counts import LEARNING, ActiveWindow, series_table
 
 MAX_PLANS: Final = 64
 """Sets of limits kept for one tenant: one for each set of limits with labels or a class that its tokens match."""
@@ -25,11 +26,14 @@ _MOVE_AFTER: Final = 1.0  # seconds: how exact the order of tenants is
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The counters that apply to one kind of token of one tenant. ``writes`` are ``rows`` and ``series``."""
+    """The counters that apply to one kind of token of one tenant. ``writes`` are ``rows`` and ``measured``."""
 
     reads: tuple[Counter, ...]
     rows: tuple[Counter, ...]
+    measured: tuple[Counter, ...]
+    """Those of series that a datasource measures."""
     series: tuple[Counter, ...]
+    """Those of series that the gateway counts."""
     writes: tuple[Counter, ...]
 
 
@@ -54,6 +58,9 @@ class Counters:
         self.measurements: dict[tuple[LimitType, Resolution], Measurement] = {}
         self.peers: Peers | None = None
         self._totals: dict[Slot, Counter] = {}
+        self._measured = False
+        self._learned: dict[Slot, float] = {}
+        """For each limit on new series that the gateway counts: until when it learns."""
 
     def __iter__(self) -> Iterator[Counter]:
         yield from self._totals.values()
@@ -62,10 +69,39 @@ class Counters:
 
     def replace(self, limits: Iterable[Limit], *, measured: bool) -> None:
         """Replace the limits. Counts are kept for limits that stay or only change their value."""
-        self.set = LimitSet(limits)
+        self._measured = measured
+        self.set = LimitSet(limits, measured=measured)
         wanted = self.set.measurable if measured else set()
         self.measurements = {pair: self.measurements.get(pair, Measurement()) for pair in wanted}
+        self._learned = {slot: until for slot, until in self._learned.items() if self.set.has(slot)}
         self.rebuild()
+
+    def new_series(self, counter: Counter, series: Collection[int], now: float) -> int:
+        """Return how many of the series count as new for a limit."""
+        assert counter.series is not None
+        limit = counter.limit
+        if limit.type is LimitType.NEW_SERIES and now < self._learned.setdefault(limit.slot, now + LEARNING):
+            return 0
+        return counter.series.unknown(series, now)
+
+    def of_series(self, tenant: TenantID | None, key: str, now: float, max_tenants: int) -> Counter | None:
+        """Return the counter of a limit on series by its name; None if there is none, or no room for the tenant.
+
+        ``tenant`` None: that of a limit of all tenants together.
+        """
+        for limit in self.set.limits:
+            if limit.type.counted or limit.total is not (tenant is None) or limit.tenant not in (None, tenant):
+                continue
+            if counter_key(limit, tenant) != key:
+                continue
+            if tenant is None:
+                return self._totals[limit.slot]
+            entry = self.tenants.get(tenant) or Tenant()
+            counter = entry.counters.get(limit.slot)
+            if counter is None:
+                counter = entry.counters[limit.slot] = self._counter(limit, tenant)
+            return counter if self.keep(Subject(tenant), entry, now, max_tenants) == 0 else None
+        return None
 
     def rebuild(self) -> None:
         """Make new counters that take over the windows of the old ones."""
@@ -85,7 +121,11 @@ class Counters:
             measurement = self.measurements.get((limit.type, limit.resolution))
         shared = limit.type.counted and not limit.is_burst
         counter = Counter(limit, tenant, measurement, self.peers if shared else None)
-        if old is not None:
+        if not (limit.type.counted or self._measured):
+            table = counter.series = series_table(limit) if old is None or old.series is None else old.series
+            if limit.type is LimitType.ACTIVE_SERIES:
+                counter.window = ActiveWindow(table)
+        if old is not None and (old.series is None) is (counter.series is None):
             counter.window = old.window
             if counter.lease is not None and old.lease is not None:
                 counter.lease = old.lease
@@ -115,9 +155,10 @@ class Counters:
                 counter = entry.counters[slot] = self._counter(limit, tenant)
             counters += [found for found in (counter, self._totals.get(slot)) if found is not None]
         rows = tuple(counter for counter in counters if counter.limit.type is LimitType.ROWS_INSERTED)
-        series = tuple(counter for counter in counters if not counter.limit.type.counted)
+        measured = tuple(each for each in counters if not each.limit.type.counted and each.series is None)
+        series = tuple(counter for counter in counters if counter.series is not None)
         reads = tuple(counter for counter in counters if counter.limit.type is LimitType.QUERIES)
-        return Plan(reads=reads, rows=rows, series=series, writes=rows + series)
+        return Plan(reads=reads, rows=rows, measured=measured, series=series, writes=rows + measured)
 
     def keep(self, subject: Subject, entry: Tenant, now: float, max_tenants: int) -> float:
         """Keep a tenant, of at most ``max_tenants``; return the seconds until there is room, or 0 if there is."""
