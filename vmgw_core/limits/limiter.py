@@ -210,10 +210,14 @@ class Limiter:
 
     def _count_series(self, series: Series, now: float, client: str) -> None:
         for counter, need in series.needs:
-            if need:
-                self._count((counter,), need, now, client)
             assert counter.series is not None
+            if need and counter.observe:
+                self._observe(counter, need, now)
             changed = counter.series.note(series.keys, now)
+            if need:
+                counter.add(need, now, client, granted=False)
+                if counter.crossed(now):
+                    self.warnings.append(_usage(counter, now))
             if changed and self._news is not None and self._untold < _MAX_NEWS:
                 tenant = "" if counter.limit.total else tenant_name(counter.tenant)
                 self._news.setdefault((tenant, counter.key), []).extend(changed)

@@ -51,8 +51,8 @@ class ActiveWindow(SlidingWindow):
         return self.total
 
     def add(self, count: int, now: float) -> None:
-        """Count new series until the table has them."""
-        self.total += count
+        """Count anew: the table has the new series."""
+        self.count(now)
 
     def wait(self, excess: int, now: float) -> float:
         return _RETRY if excess > 0 else 0.0

@@ -1,8 +1,8 @@
-r"""The series of a body: a hash of the labels of each.
+"""The series of a body: a hash of the labels of each.
 
 Two rows are of one series if they have the same labels in any order, after the labels that the URL or the token adds.
 Labels without a value do not count. If a label is repeated, releases differ in which one they take, so all of them
-matters here, in their order: different series are never taken for one.
+matter here, in their order: different series are never taken for one.
 """
 
 from __future__ import annotations

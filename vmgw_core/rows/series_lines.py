@@ -190,7 +190,7 @@ def _parsed(data: bytes) -> list[tuple[str, Any]] | None:
 
 
 def text(value: object) -> bytes:
-    """Return what a value of JSON is as a label; different values are different."""
+    """Return a value of JSON as a label. VictoriaMetrics takes texts, and in places numbers."""
     return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else repr(value).encode()
 
 
