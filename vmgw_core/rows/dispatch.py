@@ -42,7 +42,7 @@ from .series_documents import (
     REMOTE_WRITE,
     SKETCHES,
 )
-from .series_lines import csv_series_of, INFLUX, JSON, TEXT, ZABBIX
+from .series_lines import INFLUX, JSON, TEXT, ZABBIX, csv_series_of
 from .tenant_documents import (
     datadog_rows,
     datadog_v2_json_rows,
@@ -92,9 +92,7 @@ ReadRows = Callable[[bytes, Tenants], Iterable[Row]]
 MakeFormat = Callable[[Task], Format]
 
 
-def _lines(
-    count: Count, fault: CheckBlock, rows: ReadRows, reader: SeriesReader, *, long: bool = False
-) -> MakeFormat:
+def _lines(count: Count, fault: CheckBlock, rows: ReadRows, reader: SeriesReader, *, long: bool = False) -> MakeFormat:
     """``long`` lines are JSON documents, which VictoriaMetrics accepts up to 100 MiB."""
     return lambda task: Lines(
         task.counter(count, rows, reader),
@@ -193,7 +191,8 @@ def row_counter(
 
     ``max_decoded``: the most bytes of a body that must be read whole, before and after decoding. ``check``: whether to
     check label names. ``tenants``: those that the rows may name, if they choose their tenant themselves.
-    ``series`` gets the series, if a limit needs them. Raises ``Refusal`` if the head announces a body that cannot be counted, or has a bad label name.
+    ``series`` gets the series, if a limit needs them. Raises ``Refusal`` if the head announces a body that cannot be
+    counted, or has a bad label name.
     """
     if route.filters is not Filters.BIND or not route.inserts:
         return None

@@ -85,9 +85,7 @@ def _unescaped(text: bytes) -> bytes:
 
 # --- InfluxDB --------------------------------------------------------------------------------------------------------
 
-_INFLUX: Final = re.compile(
-    rb'((?:[^ \\]|\\.)*+) ++((?:[^ "\\]|\\.|"(?:[^"\\]|\\.)*+")++)(?: [^"]*+)?\Z', re.DOTALL
-)
+_INFLUX: Final = re.compile(rb'((?:[^ \\]|\\.)*+) ++((?:[^ "\\]|\\.|"(?:[^"\\]|\\.)*+")++)(?: [^"]*+)?\Z', re.DOTALL)
 _INFLUX_PART: Final = re.compile(rb"((?:[^,\\]|\\.)*+)(?:,|\Z)", re.DOTALL)
 _INFLUX_FIELD: Final = re.compile(rb'((?:[^=,"\\]|\\.)++)=((?:[^,"\\]|\\.|"(?:[^"\\]|\\.)*+")*+)(?:,|\Z)', re.DOTALL)
 _INFLUX_ESCAPE: Final = re.compile(rb"\\([ ,=\\])")

@@ -28,9 +28,9 @@ def used(limiter: Limiter, now: float, subject: Subject = A) -> list[int]:
     return [usage.usage for usage in limiter.status_of(subject, now)]
 
 
-def learned(*limits: Limit, **options: bool) -> Limiter:
+def learned(*limits: Limit) -> Limiter:
     """A limiter that has learned the series 1, 2 and 3 of A, and learns no more."""
-    limiter = Limiter(limits, **options)
+    limiter = Limiter(limits)
     assert write(limiter, {1, 2, 3}, 0) is None
     return limiter
 
@@ -134,7 +134,11 @@ def test_a_body_with_more_new_series_than_the_limit() -> None:
     assert isinstance(refusal, TooManyRows)
     assert str(refusal) == "the body has 4 new series and the limit is 3: send smaller bodies"
     assert write(strict, {1}, 0) is None
-    assert str(write(strict, {1, 2, 3}, NOW + 1)).endswith("the limit is 2 per minute: send smaller bodies") is False
+    assert write(strict, {1, 2}, NOW) is None
+    hourly = learned(limit("new_series", 2, resolution="hour"))
+    hourly.refuse_oversized = True
+    said = str(write(hourly, {4, 5, 6}, NOW))
+    assert said == "the body has 3 new series and the limit is 2 per hour: send smaller bodies"
 
 
 def test_a_limit_that_observes_refuses_nothing() -> None:

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from tests.support.core.bodies import CASES, PROTOBUF, Case, Headers, double, item, label, number, sample, snappy
 from tests.support.core.tenant_bodies import (
-    PROTOCOLS, Pairs, Protocol, attribute, csv_target, series, telemetry, text, zabbix,
+    PROTOCOLS,
+    Pairs,
+    Protocol,
+    attribute,
+    csv_target,
+    series,
+    telemetry,
+    text,
+    zabbix,
 )  # fmt: skip
 from vmgw_core.base import Labels, TenantID
 from vmgw_core.errors import BadBody, BodyTooLarge, UnsupportedBody
@@ -100,7 +108,7 @@ def test_labels_tell_series_apart_and_their_order_does_not(protocol: Protocol) -
         pytest.param(TEXT, rb'm{a="x\\y"} 1', rb'{"m","a"="x\\y"} 1', id="an escape"),
         pytest.param(TEXT, rb'm{a="",b="1"} 1', rb'm{b="1"} 1', id="a label without a value"),
         pytest.param(INFLUX, rb"m,a=1,b=2 v=1", rb'm,b=2,a=1 v="text, v=2" 17', id="a text"),
-        pytest.param(INFLUX, rb"m,a=1 v=1", rb'm,a=1   v=1 17', id="spaces"),
+        pytest.param(INFLUX, rb"m,a=1 v=1", rb"m,a=1   v=1 17", id="spaces"),
         pytest.param(INFLUX, rb"m,a=1 v=1", rb'm,a=1,b= v="\""', id="a tag without a value"),
         pytest.param(INFLUX, rb"m\ n,a\=b=x\,y f\ g=1", rb'm\ n,a\=b=x\,y f\ g="1"', id="escapes"),
         pytest.param(
@@ -123,11 +131,11 @@ def test_one_series_in_several_spellings(target: str, first: bytes, second: byte
         pytest.param(TEXT, [rb'm{a="1",a="2"} 1', rb'm{a="2",a="1"} 1', rb'm{a="1"} 1', rb'm{a="2"} 1'], id="repeated"),
         pytest.param(TEXT, [rb'm{a="1",b="2"} 1', rb'm{a="2",b="1"} 1', rb'm{a="1,b=2"} 1'], id="values"),
         pytest.param(TEXT, [rb'm 1 # {a="1"} 2', rb'm 1 # {a="2"} 2', b"m 1"], id="exemplars without labels"),
-        pytest.param(TEXT, [rb'm{a="1"', rb'm{a} 1', rb'm{a="1" b="2"} 1', rb'm{"q" b="2"} 1'], id="broken"),
+        pytest.param(TEXT, [rb'm{a="1"', rb"m{a} 1", rb'm{a="1" b="2"} 1', rb'm{"q" b="2"} 1'], id="broken"),
         pytest.param(TEXT, [rb'm{"q",a="1"} 1', rb'{"q","r"} 1', rb'{a="1"} 1', b"\rm 1"], id="broken names"),
-        pytest.param(INFLUX, [b"m v=1", b"m,a=1 v=1", b"m w=1", rb'm,a=1\,b\=2 v=1', b"m,a=1,b=2 v=1"], id="influx"),
+        pytest.param(INFLUX, [b"m v=1", b"m,a=1 v=1", b"m w=1", rb"m,a=1\,b\=2 v=1", b"m,a=1,b=2 v=1"], id="influx"),
         pytest.param(INFLUX, [b"m,a=1,a=2 v=1", b"m,a=2,a=1 v=1"], id="influx, repeated"),
-        pytest.param(INFLUX, [b'm v="', b'm v="1" "', b'm v\\', b'm "=1', b'm,a=1 ,="'], id="influx, broken"),
+        pytest.param(INFLUX, [b'm v="', b'm v="1" "', b"m v\\", b'm "=1', b'm,a=1 ,="'], id="influx, broken"),
         pytest.param(
             LINES,
             [
@@ -170,11 +178,13 @@ def test_the_url_and_the_tenant_tell_series_apart() -> None:
     assert len({*found(f"{INFLUX}?db=x", b"m v=1"), *found(f"{INFLUX}?db=y", b"m v=1"), *found(INFLUX, b"m v=1")}) == 3
 
 
-LABELS = st.dictionaries(st.sampled_from("abcdef"), st.text("xy\\\"\n,={} ", max_size=4), max_size=4)
+LABELS = st.dictionaries(st.sampled_from("abcdef"), st.text('xy\\"\n,={} ', max_size=4), max_size=4)
 
 
 @given(st.lists(LABELS, max_size=6), st.randoms(use_true_random=False))
-def test_text_and_remote_write_of_the_same_labels_are_the_same_series(rows: list[dict[str, str]], chance: object) -> None:
+def test_text_and_remote_write_of_the_same_labels_are_the_same_series(
+    rows: list[dict[str, str]], chance: object
+) -> None:
     def escaped(value: str) -> str:
         return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
@@ -273,7 +283,12 @@ DATADOG = "/datadog/api/v2/series"
             2,
             id="keys in another case",
         ),
-        pytest.param("/api/put", [{"metric": "m", "tags": {"a": 1}}, {"metric": "m", "tags": {"a": "2"}}, {}, 1], 3, id="OpenTSDB"),
+        pytest.param(
+            "/api/put",
+            [{"metric": "m", "tags": {"a": 1}}, {"metric": "m", "tags": {"a": "2"}}, {}, 1],
+            3,
+            id="OpenTSDB",
+        ),
         pytest.param(
             "/newrelic/infra/v2/metrics/events/bulk",
             {"Events": [{"a": 1, "b": 2.5, "c": True, "timestamp": 5}, {"a": 1, "n": "x"}, 7], "x": [1]},
