@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -50,15 +51,16 @@ def test_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_limiters_of_two_workers_learn_from_each_other(tmp_path: Path) -> None:
     async def work() -> None:
+        now = time.monotonic()
         exchanges = [FileExchange(tmp_path, slot) for slot in range(2)]
         limiters = [Limiter([limit("active_series", 10)]) for _ in exchanges]
         for exchange, limiter in zip(exchanges, limiters, strict=True):
-            await exchange.swap_series(limiter, 1.0)
+            await exchange.swap_series(limiter, now)
         for number, limiter in enumerate(limiters):
-            limiter.take_rows(A, 2, 1.0, "", {1, 2 + number})
+            limiter.take_rows(A, 2, now, "", {1, 2 + number})
         for exchange, limiter in [*zip(exchanges, limiters, strict=True)] * 2:
-            await exchange.swap_series(limiter, 1.0)
-        assert [next(limiter.status(1.0)).usage for limiter in limiters] == [3, 3]
+            await exchange.swap_series(limiter, now)
+        assert [next(limiter.status(now)).usage for limiter in limiters] == [3, 3]
         assert limiters[0].label_hashes.hash(b"a", b"b") == limiters[1].label_hashes.hash(b"a", b"b")
         for exchange in exchanges:
             await exchange.close()
