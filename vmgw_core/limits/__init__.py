@@ -21,6 +21,7 @@ from .tenant_series import Ask, TenantSeries
 __all__ = [
     "ACCOUNT_SLACK", "GRACE_SECONDS", "GRAINS", "LABEL_MASK", "LEASE_SECONDS", "MAX_BYTES", "MAX_CLAIMS",
     "MAX_REPLICAS", "OTHER", "Account", "Ask", "LabelHashes", "Limit", "LimitType", "Limiter", "LocalCounts",
-    "Notice", "OwnRequests", "PeerCounts", "Question", "Reply", "Resolution", "SeriesNews", "Snapshot", "TenantSeries", "UsagePlan", "Want",
-    "check_classes", "check_measurable", "parse_labels", "rate_limit_headers", "read_limits",
+    "Notice", "OwnRequests", "PeerCounts", "Question", "Reply", "Resolution", "SeriesNews", "Snapshot",
+    "TenantSeries", "UsagePlan", "Want", "check_classes", "check_measurable", "parse_labels", "rate_limit_headers",
+    "read_limits",
 ]  # fmt: skip

@@ -159,7 +159,7 @@ def test_a_warning_is_given_near_the_limit() -> None:
     assert [(each.usage, each.limit.value) for each in limiter.warnings] == [(8, 10)]
     write(limiter, {9}, 1)
     assert len(limiter.warnings) == 1
-    assert list(limiter.status(1))[0].usage == 9
+    assert next(limiter.status(1)).usage == 9
 
 
 def test_series_stay_known_over_a_reload() -> None:

@@ -30,6 +30,7 @@ from vmgw_core.routing.routes import match_route
 from vmgw_core.rows import Series, row_counter
 
 HASHES = LabelHashes(b"key")
+TENANT = TenantID(1)
 TEXT = "/api/v1/import/prometheus"
 INFLUX = "/write"
 LINES = "/api/v1/import"
@@ -46,7 +47,7 @@ def found(
     *bodies: bytes,
     headers: Headers = (),
     labels: Labels = (),
-    tenant: TenantID | None = TenantID(1),
+    tenant: TenantID | None = TENANT,
     check: bool = True,
 ) -> set[int]:
     """Return the series of some bodies that are sent to one place."""
@@ -165,10 +166,8 @@ def test_comments_and_blank_lines_are_no_series() -> None:
 
 def test_the_url_and_the_tenant_tell_series_apart() -> None:
     body = b'm{a="1",b="2"} 1'
-    targets = [
-        TEXT, f"{TEXT}?extra_label=a%3D2", f"{TEXT}?extra_label=a%3D3", f"{TEXT}?extra_label=c%3D3", f"{TEXT}/metrics/job/x",
-        f"{TEXT}/metrics/job/y",
-    ]  # fmt: skip
+    added = [f"{TEXT}?extra_label={label}" for label in ("a%3D2", "a%3D3", "c%3D3")]
+    targets = [TEXT, *added, f"{TEXT}/metrics/job/x", f"{TEXT}/metrics/job/y"]
     assert len(set[int]().union(*(found(target, body) for target in targets))) == len(targets)
     assert found(f"{TEXT}?extra_label=a%3D3&extra_label=a%3D1&x=y", body) == found(TEXT, body)
     assert found(f"{TEXT}?extra_label=a%3D", body) == found(TEXT, b'm{b="2"} 1')
@@ -249,8 +248,8 @@ def test_series_of_opentelemetry() -> None:
     scopes = [telemetry(b"", scope, b"") for scope in (item(1, b"s"), item(2, b"v"), attribute(3, "a", item(1, b"1")))]
     assert len(of_telemetry(*scopes)) == 3
     # Releases differ in which of several values they take.
-    doubtful = [telemetry(b"", b"", attribute(7, "a", *values)) for values in ((item(1, b"1"), item(1, b"2")),
-                                                                              (item(1, b"2"),), (item(1, b"1"),))]  # fmt: skip
+    one, two = item(1, b"1"), item(1, b"2")
+    doubtful = [telemetry(b"", b"", attribute(7, "a", *values)) for values in ((one, two), (two,), (one,))]
     assert len(of_telemetry(*doubtful)) == 3
     with pytest.raises(BodyTooLarge, match="so that its series can be counted"):
         of_telemetry(gauge + item(9, b"x" * (4 << 20)))
