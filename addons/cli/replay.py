@@ -223,7 +223,7 @@ def _limiter(settings: Settings, policy: Policy) -> Limiter | None:
     limits = limit_file.load(settings)
     check_limit_classes(policy, limits)
     if any(not limit.type.counted for limit in limits.limits):
-        print("limits of series are ignored: the files do not contain the datasource's usage", file=sys.stderr)
+        print("limits of series are ignored: the files do not contain what they count", file=sys.stderr)
     return Limiter(
         limits.limits, max_tenants=settings.ratelimit_max_tenants, refuse_oversized=settings.ratelimit_refuse_oversized
     )

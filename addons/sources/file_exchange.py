@@ -19,8 +19,9 @@ from vmgw_addons.outgoing import RequestFailed
 from vmgw_addons.support import OneThread
 from vmgw_core.base import FieldError, as_integer, as_object, child, load_object, optional
 from vmgw_core.errors import Cause
-from vmgw_core.limits import MAX_REPLICAS, PeerCounts
+from vmgw_core.limits import MAX_REPLICAS, Limiter, PeerCounts
 
+from .series_log import KEY, SeriesLog
 from .worker_accounts import WorkerAccounts
 
 _MAX_FILE: Final = 64 << 20  # bytes
@@ -56,6 +57,7 @@ class FileExchange:
         self._written: tuple[dict[str, int], float] | None = None
         self._seen: dict[str, Stamp] = {}
         self._thread = OneThread("worker counts")
+        self._series = SeriesLog(directory)
 
     async def swap(self, counts: Mapping[str, int], now: float) -> bool:
         seen = dict(self._seen)
@@ -74,6 +76,17 @@ class FileExchange:
         self._take(files, now)
         self.spent = spent + time.thread_time() - begun
         return False
+
+    async def swap_series(self, limiter: Limiter, now: float) -> None:
+        """Tell the other workers the series that this one has seen, and learn theirs. Raises ``RequestFailed``."""
+        limiter.share_series(KEY)
+        news = limiter.series_news(now)
+        try:
+            found = await self._thread.call(lambda: self._series.swap(news))
+        except OSError as error:
+            raise RequestFailed(f"{self._directory}: {error.strerror}", Cause.FILE) from None
+        for each in found:
+            limiter.learn_series(each, time.monotonic())
 
     async def close(self) -> None:
         """Keep the file: its counts still count."""

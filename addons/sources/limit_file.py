@@ -27,8 +27,8 @@ def load(settings: Settings) -> LimitFile:
         raise ConfigurationError("-enable.rateLimit needs -ratelimit.config, the file with the limits")
     name = shown(_FLAG, location)
     file = read_limits(expanded(read(_FLAG, location), os.environ, name), name)
-    if not settings.datasource_url:
-        check_measurable(file.limits, name)
+    datasource, replicas = bool(settings.datasource_url), bool(settings.ratelimit_storage)
+    check_measurable(file.limits, name, datasource=datasource, replicas=replicas)
     return file
 
 

@@ -19,6 +19,8 @@ from vmgw_addons.support import Background
 from vmgw_core.configuration import Settings
 from vmgw_core.limits import Limiter, Reply, Want
 
+from .file_exchange import FileExchange
+
 logger = logging.getLogger(__name__)
 
 INTERVAL: Final = 0.1
@@ -95,6 +97,8 @@ class UsageExchange:
         busy = time.thread_time() - busy
         try:
             more = await asyncio.wait_for(used.swap(counts, started), _DEADLINE)
+            if limiter.counts_series and isinstance(used, FileExchange):
+                await asyncio.wait_for(used.swap_series(limiter, started), _DEADLINE)
         except (RequestFailed, TimeoutError) as error:
             reason = str(error) or f"no response within {_DEADLINE:.0f} seconds"
             cause = failure_of(error).cause

@@ -70,8 +70,8 @@ class Filter:
     """The filter of one route for one token.
 
     ``path`` is what to ask below the backend's URL; ``names_path`` leads to the metric names that the token can see, if
-    the answer depends on them. ``tenant`` is what limits the token, if it has no labels or filters; else None. ``rules``
-    is for the routes of rules.
+    the answer depends on them. ``tenant`` is what limits the token, if it has no labels or filters; else None.
+    ``rules`` is for the routes of rules.
     """
 
     answer: Answer

@@ -50,7 +50,7 @@ from vmgw_core.errors import (
 )
 from vmgw_core.http import CORS, Headers, RequestHead, Response, SeriesFetched, values_of
 from vmgw_core.limits import Limiter, LimitType, Question, Reply, Want, rate_limit_headers
-from vmgw_core.rows import RowMeter, row_counter
+from vmgw_core.rows import RowMeter, Series, row_counter
 from vmgw_core.tokens import KeyRing
 
 from .admission import Body, Grant, Policy, admit, too_large
@@ -135,9 +135,9 @@ class Cycle:
 
     __slots__ = (
         "_answer", "_awaited", "_ending", "_failure", "_has_slot", "_held", "_late", "_limits", "_names", "_retried",
-        "_seat", "_tried", "_waiter", "answer_note", "asked", "at", "awaiting", "checked", "filter", "gateway", "grant",
-        "head", "kept_form", "member", "meter", "own_page", "private_headers", "received", "refusal", "responding",
-        "sent", "series", "shadow", "started", "state", "upstream", "wants_series",
+        "_seat", "_series", "_tried", "_waiter", "answer_note", "asked", "at", "awaiting", "checked", "filter",
+        "gateway", "grant", "head", "kept_form", "member", "meter", "own_page", "private_headers", "received",
+        "refusal", "responding", "sent", "series", "shadow", "started", "state", "upstream", "wants_series",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, *, at: float, started: float) -> None:
@@ -193,6 +193,7 @@ class Cycle:
         self._has_slot = False
         self._seat: Seat | None = None
         self._retried = False
+        self._series: Series | None = None
         self._tried: tuple[Member, ...] = ()
         self._waiter: Callable[[], None] | None = None
 
@@ -316,7 +317,7 @@ class Cycle:
         if limiter is not None and not grant.route.is_file:
             size = None
             if limiter.counts_late:
-                self._late, self.wants_series = True, limiter.counts_series
+                self._late, self.wants_series = True, limiter.counts_fetched
                 size = self.head.content_length
             question = limiter.admit(grant.subject, grant.route.access, now, self.head.client, size)
             if question is not None and not self._ask(question, waiter):
@@ -337,9 +338,17 @@ class Cycle:
     def _set_up_meter(self) -> None:
         """Set up the meter of a write."""
         gateway, grant = self._admitted()
-        policy = gateway.policy
-        if grant.route.access is Access.WRITE and (
-            policy.check_label_names or gateway.counts_rows or gateway.reports_rows or grant.tenants is not None
+        policy, limiter = gateway.policy, gateway.limiter
+        if grant.route.access is not Access.WRITE:
+            return
+        if limiter is not None and limiter.reads_series(grant.subject):
+            self._series = Series(limiter.label_hashes, grant.subject.tenant, grant.claim.labels, self.head)
+        if (
+            policy.check_label_names
+            or gateway.counts_rows
+            or gateway.reports_rows
+            or grant.tenants is not None
+            or self._series is not None
         ):
             counter = row_counter(
                 grant.route,
@@ -347,6 +356,7 @@ class Cycle:
                 max_decoded=policy.max_decoded,
                 check=policy.check_label_names,
                 tenants=grant.tenants,
+                series=self._series,
             )
             if counter is not None and grant.body is not Body.NONE:
                 self.meter = RowMeter(counter, self._take)
@@ -636,9 +646,11 @@ class Cycle:
         Raises ``Refusal``: they exceed a limit.
         """
         gateway, grant = self._admitted()
-        if gateway.limiter is None or not gateway.counts_rows:
+        limiter, client = gateway.limiter, self.head.client
+        if limiter is None or not (gateway.counts_rows or self._series):
             return False
-        question = gateway.limiter.take_rows(grant.subject, rows, gateway.clock(), self.head.client)
+        series = None if self._series is None else self._series.taken()
+        question = limiter.take_rows(grant.subject, rows, gateway.clock(), client, series)
         return question is not None and not self._ask(question, self._waiter)
 
     def _ask(self, question: Question, waiter: Callable[[], None] | None) -> bool:

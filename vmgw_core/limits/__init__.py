@@ -8,18 +8,21 @@ from .account import ACCOUNT_SLACK, GRAINS, LEASE_SECONDS, UNKNOWN_SECONDS, Acco
 from .config import MAX_BYTES, LimitFile, check_classes, check_measurable, read_limits
 from .datasource_query import Snapshot, UsagePlan, parse_labels
 from .headers import rate_limit_headers
+from .label_hashes import MASK as LABEL_MASK
+from .label_hashes import LabelHashes
 from .limiter import OTHER, Kind, Limiter, Notice, Question, Unsaved
 from .model import Limit, LimitType, Resolution
 from .own_requests import OwnRequests
 from .queue import GRACE_SECONDS, MAX_CLAIMS
 from .replicas import MAX_REPLICAS, LocalCounts, PeerCounts
+from .series_counts import SeriesNews
 from .slots import slot_usages
 from .tenant_series import Ask, TenantSeries
 
 __all__ = [
-    "ACCOUNT_SLACK", "GRACE_SECONDS", "GRAINS", "LEASE_SECONDS", "MAX_BYTES", "MAX_CLAIMS", "MAX_REPLICAS",
-    "OTHER", "UNKNOWN_SECONDS", "Account", "Ask", "Kind", "Limit", "LimitFile", "LimitType", "Limiter", "LocalCounts",
-    "Notice", "OwnRequests", "PeerCounts", "Question", "Reply", "Resolution", "Snapshot", "TenantSeries", "Unsaved",
-    "UsagePlan", "Want", "check_classes", "check_measurable", "parse_labels", "rate_limit_headers", "read_limits",
-    "slot_usages",
+    "ACCOUNT_SLACK", "GRACE_SECONDS", "GRAINS", "LABEL_MASK", "LEASE_SECONDS", "MAX_BYTES", "MAX_CLAIMS",
+    "MAX_REPLICAS", "OTHER", "UNKNOWN_SECONDS", "Account", "Ask", "Kind", "LabelHashes", "Limit", "LimitFile",
+    "LimitType", "Limiter", "LocalCounts", "Notice", "OwnRequests", "PeerCounts", "Question", "Reply", "Resolution",
+    "SeriesNews", "Snapshot", "TenantSeries", "Unsaved", "UsagePlan", "Want", "check_classes", "check_measurable",
+    "parse_labels", "rate_limit_headers", "read_limits", "slot_usages",
 ]  # fmt: skip

@@ -88,13 +88,24 @@ def read_limits(text: str | bytes, name: str) -> LimitFile:
     return _File(name).read(text)
 
 
-def check_measurable(limits: Iterable[Limit], name: str) -> None:
-    """Raise ``ConfigurationError`` for a limit that needs a ``-datasource.url``, if there is none."""
+def check_measurable(limits: Iterable[Limit], name: str, *, datasource: bool, replicas: bool) -> None:
+    """Raise ``ConfigurationError`` for a limit that nothing can measure.
+
+    ``datasource``: whether there is a ``-datasource.url``, which measures series. ``replicas``: whether replicas share
+    limits.
+    """
     for limit in limits:
-        if not limit.type.counted:
+        if limit.type.counted:
+            continue
+        if datasource and limit.tokens:
             raise ConfigurationError(
-                f"{name}: a limit on {limit.type} needs -datasource.url: the gateway counts requests, rows and bytes "
-                "itself, but only a storage knows series"
+                f"{name}: a datasource cannot measure {limit.type} by the labels or the class of tokens: leave out "
+                "-datasource.url, so that the gateway counts series itself"
+            )
+        if replicas and not datasource:
+            raise ConfigurationError(
+                f"{name}: a limit on {limit.type} needs -datasource.url: the gateway could count series itself, but "
+                "replicas do not share them in -ratelimit.storage"
             )
 
 
@@ -172,14 +183,8 @@ class _File(YamlFile):
             mode = self.choice(fields["mode"], f"{path}.mode", _Mode)
         if "labels" in fields:
             labels = self.labels(fields["labels"], f"{path}.labels")
-            if not limit_type.counted:
-                self.refuse(
-                    f"{path}.labels: nothing can measure {limit_type} by the labels of tokens", fields["labels"]
-                )
         if "class" in fields:
             limit_class = self.limit_class(fields["class"], f"{path}.class")
-            if not limit_type.counted:
-                self.refuse(f"{path}.class: nothing can measure {limit_type} by the class of tokens", fields["class"])
         tenant = self.tenant(fields, path)
         if scope is _Scope.TOTAL and tenant is not None:
             self.refuse(f"{path}.scope: total is for all tenants, but this limit names one", fields["scope"])

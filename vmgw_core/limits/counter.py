@@ -22,6 +22,7 @@ from .calendar import Calendar, CalendarWindow
 from .lease import Lease, Window
 from .model import Limit, LimitType, label_text
 from .queue import Queue
+from .series_table import SeriesTable
 from .sliding_window import SlidingWindow
 
 NEAR: Final = 0.8
@@ -67,7 +68,7 @@ class Counter:
     __slots__ = (
         "_admitted_since", "_exceeded_until", "_generation", "_heard_in", "_measurement", "_near", "_peers", "_share",
         "_share_in", "_warned_until", "above", "asks", "calendar", "key", "lease", "limit", "observe", "queue",
-        "tenant", "typical", "window",
+        "series", "tenant", "typical", "window",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +97,8 @@ class Counter:
         self._peers = peers
         self._share: int | None = None
         self._share_in = self._heard_in = 0
+        self.series: SeriesTable | None = None
+        """The series that were written lately, if the gateway counts them for this limit."""
         self.observe = limit.observe
         """Whether it refuses nothing."""
         self.asks = not (limit.observe or limit.type.is_late)

@@ -7,16 +7,17 @@ another has been idle for the longest window, and the days and months that it ha
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from vmgw_core.base import Subject, TenantID
 
 from .calendar import Calendar
-from .counter import Counter, Measurement, Peers
+from .counter import Counter, Measurement, Peers, counter_key
 from .limit_set import LimitSet, Slot
 from .model import Limit, LimitType, Resolution
+from .series_counts import LEARNING, ActiveWindow, series_table
 
 MAX_PLANS: Final = 64
 """Sets of limits kept for one tenant: one for each set of limits with labels or a class that its tokens match."""
@@ -32,13 +33,16 @@ class Plan:
 
     queries: tuple[Counter, ...]
     rows: tuple[Counter, ...]
+    measured: tuple[Counter, ...]
+    """Those of series that a datasource measures."""
     series: tuple[Counter, ...]
+    """Those that the gateway counts."""
     late_reads: tuple[Counter, ...]
     late_writes: tuple[Counter, ...]
     reads: tuple[Counter, ...]
     """``queries`` and ``late_reads``."""
     writes: tuple[Counter, ...]
-    """``rows``, ``series`` and ``late_writes``."""
+    """``rows``, ``measured`` and ``late_writes``."""
 
 
 class Tenant:
@@ -70,6 +74,9 @@ class Counters:
         self.restored: dict[str, tuple[int, int]] = {}
         """The end of the window and the count, by the key of a counter, that new counters begin with."""
         self._totals: dict[Slot, Counter] = {}
+        self._measured = False
+        self._learned: dict[Slot, float] = {}
+        """For each limit on new series that the gateway counts: until when it learns."""
 
     def __iter__(self) -> Iterator[Counter]:
         yield from self._totals.values()
@@ -78,10 +85,39 @@ class Counters:
 
     def replace(self, limits: Iterable[Limit], *, measured: bool) -> None:
         """Replace the limits. Counts are kept for limits that stay or only change their value."""
-        self.set = LimitSet(limits)
+        self._measured = measured
+        self.set = LimitSet(limits, measured=measured)
         wanted = self.set.measurable if measured else set()
         self.measurements = {pair: self.measurements.get(pair, Measurement()) for pair in wanted}
+        self._learned = {slot: until for slot, until in self._learned.items() if self.set.has(slot)}
         self.rebuild()
+
+    def new_series(self, counter: Counter, series: Collection[int], now: float) -> int:
+        """Return how many of the series count as new for a limit."""
+        assert counter.series is not None
+        limit = counter.limit
+        if limit.type is LimitType.NEW_SERIES and now < self._learned.setdefault(limit.slot, now + LEARNING):
+            return 0
+        return counter.series.unknown(series, now)
+
+    def of_series(self, tenant: TenantID | None, key: str, now: float, max_tenants: int) -> Counter | None:
+        """Return the counter of a limit on series by its name; None if there is none, or no room for the tenant.
+
+        ``tenant`` None: that of a limit of all tenants together.
+        """
+        for limit in self.set.limits:
+            if limit.type.counted or limit.total is not (tenant is None) or limit.tenant not in (None, tenant):
+                continue
+            if counter_key(limit, tenant) != key:
+                continue
+            if tenant is None:
+                return self._totals[limit.slot]
+            entry = self.tenants.get(tenant) or Tenant()
+            counter = entry.counters.get(limit.slot)
+            if counter is None:
+                counter = entry.counters[limit.slot] = self._counter(limit, tenant)
+            return counter if self.keep(Subject(tenant), entry, now, max_tenants) == 0 else None
+        return None
 
     def rebuild(self) -> None:
         """Make new counters that take over the windows of the old ones."""
@@ -111,10 +147,14 @@ class Counters:
             measurement = self.measurements.get((limit.type, limit.resolution))
         shared = limit.type.counted and not limit.is_burst
         counter = Counter(limit, tenant, measurement, self.peers if shared else None, self.calendar)
+        if not (limit.type.counted or self._measured):
+            table = counter.series = series_table(limit) if old is None or old.series is None else old.series
+            if limit.type is LimitType.ACTIVE_SERIES:
+                counter.window = ActiveWindow(table)
         if old is None:
             if counter.calendar is not None and counter.key in self.restored:
                 counter.calendar.restore(*self.restored[counter.key])  # it stays there: this tenant may not be kept
-        else:
+        elif (old.series is None) is (counter.series is None):
             counter.keep_window(old)
             if counter.lease is not None and old.lease is not None:
                 counter.lease = old.lease
@@ -145,17 +185,20 @@ class Counters:
             counters += [found for found in (counter, self._totals.get(slot)) if found is not None]
         by_type = {each: tuple(counter for counter in counters if counter.limit.type is each) for each in LimitType}
         queries, rows = by_type[LimitType.QUERIES], by_type[LimitType.ROWS_INSERTED]
-        series = by_type[LimitType.NEW_SERIES] + by_type[LimitType.ACTIVE_SERIES]
+        of_series = by_type[LimitType.NEW_SERIES] + by_type[LimitType.ACTIVE_SERIES]
+        measured = tuple(counter for counter in of_series if counter.series is None)
+        series = tuple(counter for counter in of_series if counter.series is not None)
         late_reads = by_type[LimitType.BYTES_READ] + by_type[LimitType.SERIES_FETCHED]
         late_writes = by_type[LimitType.BYTES_WRITTEN]
         return Plan(
             queries=queries,
             rows=rows,
+            measured=measured,
             series=series,
             late_reads=late_reads,
             late_writes=late_writes,
             reads=queries + late_reads,
-            writes=rows + series + late_writes,
+            writes=rows + measured + late_writes,
         )
 
     def keep(self, subject: Subject, entry: Tenant, now: float, max_tenants: int) -> float:

@@ -12,6 +12,7 @@ from typing import Final
 from vmgw_core.base import Labels, TenantID
 
 from .model import Limit, LimitType, Resolution
+from .series_counts import kept_seconds
 
 MAX_MATCHES: Final = 10_000
 """Labels and classes of tokens whose matching limits are remembered."""
@@ -22,7 +23,8 @@ Slot = tuple[LimitType, Resolution, Labels, str]
 class LimitSet:
     """Limits, no two with the same tenant, scope and slot."""
 
-    def __init__(self, limits: Iterable[Limit]) -> None:
+    def __init__(self, limits: Iterable[Limit], *, measured: bool = False) -> None:
+        """``measured``: whether a datasource measures series."""
         self.limits = tuple(limits)
         self.totals = {limit.slot: limit for limit in self.limits if limit.total}
         self._default = {limit.slot: limit for limit in self.limits if limit.tenant is None and not limit.total}
@@ -33,10 +35,17 @@ class LimitSet:
         self._matches: dict[tuple[Labels, frozenset[str]], tuple[Slot, ...]] = {}
         self.measurable = {(limit.type, limit.resolution) for limit in self.limits if limit.is_measurable}
         """What to ask a datasource for."""
-        sliding = [limit.resolution.seconds for limit in self.limits if not limit.is_calendar]
-        self.longest = float(max(sliding, default=0))
+        of_series = [] if measured else [limit for limit in self.limits if not limit.type.counted]
+        self.counts_series = bool(of_series)
+        """Whether the gateway counts series itself."""
+        sliding = [float(limit.resolution.seconds) for limit in self.limits if not limit.is_calendar]
+        self.longest = max([*sliding, *map(kept_seconds, of_series)], default=0.0)
         """The longest sliding window in seconds: after that, an idle tenant has used nothing in any."""
         self.types = {limit.type for limit in self.limits}
+
+    def has(self, slot: Slot) -> bool:
+        """Return whether a limit has this slot."""
+        return any(limit.slot == slot for limit in self.limits)
 
     def limit_of(self, tenant: TenantID | None, slot: Slot) -> Limit | None:
         """Return a tenant's own or the default limit. Of ``multitenant`` requests (None) only reads are limited."""

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from secrets import token_bytes
 from typing import Final
 
 from vmgw_core.base import Access, Subject, TenantID, tenant_name
@@ -25,9 +26,11 @@ from vmgw_core.errors import RateLimited, Refusal, TooManyRows, UsageUnknown
 from .account import Reply, Want
 from .calendar import CalendarWindow
 from .counter import Counter, Peers
-from .counters import Counters, Tenant
+from .counters import Counters, Plan, Tenant
 from .headers import Quota
+from .label_hashes import LabelHashes
 from .model import MAX_VALUE, Limit, LimitType, Resolution, Usage
+from .series_counts import SeriesNews
 
 OTHER: Final = "other"
 """The name under which the refusals of further tenants are counted, beyond ``max_tenants``."""
@@ -42,6 +45,8 @@ _TOLD_AGAIN: Final = 60.0  # seconds
 _LONGEST_WINDOW: Final = float(Resolution.HOUR.seconds)
 _NOTICE_SIZE: Final = 200
 """Accounts and moments told at once: those who ask meanwhile have to wait."""
+_MAX_NEWS: Final = 1_000_000
+"""Series that are kept to be told to other processes."""
 _SLACK: Final = 1e-5  # seconds that float arithmetic may lose
 
 
@@ -59,6 +64,15 @@ class Question:
     need: int
     client: str
     sent: float
+    series: Series | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """The series of a body, and for each limit that counts them how many are new."""
+
+    keys: set[int]
+    needs: tuple[tuple[Counter, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,14 +109,17 @@ class Limiter:
         measured: bool = False,
         stale_after: float | None = None,
         refuse_oversized: bool = False,
+        series_key: bytes | None = None,
     ) -> None:
         """Of ``limits`` no two have the same tenant, scope and slot. ``measured``: whether a datasource is queried and
         :meth:`learn` is called; then requests under measured limits are refused if its data is older than
-        ``stale_after`` seconds or has not arrived yet."""
+        ``stale_after`` seconds or has not arrived yet. ``series_key``: what series are hashed with; a random one if it
+        is None."""
         self.max_tenants = max_tenants
         self.measured = measured
         self.stale_after = stale_after
         self.refuse_oversized = refuse_oversized
+        self.label_hashes = LabelHashes(token_bytes(16) if series_key is None else series_key)
         self.warnings: deque[Usage] = deque(maxlen=1000)
         """Usages that came near their limit since this was last emptied."""
         self.rejects: Refusals = {}
@@ -113,6 +130,8 @@ class Limiter:
         """What other rules of the file in ``mode: observe`` would have refused, since this was last emptied."""
         self._told: dict[tuple[Kind, str], float] = {}
         self._rejected: set[str] = set()
+        self._news: dict[tuple[str, str], list[int]] | None = None
+        self._untold = 0
         self._now = float("-inf")
         self._offset = 0.0
         self._counters = Counters()
@@ -127,10 +146,16 @@ class Limiter:
         """Whether a limit needs the rows of bodies to be counted."""
         self.counts_late = any(each.is_late for each in types)
         """Whether a limit needs to be told of requests that end: see :meth:`spend`."""
-        self.counts_series = LimitType.SERIES_FETCHED in types
+        self.counts_fetched = LimitType.SERIES_FETCHED in types
         """Whether a limit needs the number of series in responses."""
+        self.counts_series = self._counters.set.counts_series
+        """Whether a limit of somebody needs the series of bodies to be counted."""
         self.has_calendar = any(limit.is_calendar for limit in self.limits)
         """Whether a limit is about days or months."""
+
+    def reads_series(self, subject: Subject) -> bool:
+        """Return whether the series of this subject's writes must be counted."""
+        return self.counts_series and bool(self._counters.find(subject)[1].series)
 
     def admit(
         self, subject: Subject, access: Access, now: float, client: str = "", size: int | None = None
@@ -154,13 +179,13 @@ class Limiter:
                 self._check(subject, entry, plan.reads, 1, now, client)
                 self._count(plan.late_reads, 0, now, client)
             return self._pass(subject, entry, plan.queries, 1, now, client)
-        self._check(subject, entry, plan.writes, 1, now, client)
+        self._check(subject, entry, _of_heads(plan), 1, now, client)
         if plan.late_writes:
             for counter in plan.late_writes:
                 counter.typical = size or 1
             self._check(subject, entry, plan.late_writes, size or 1, now, client)
             self._count(plan.late_writes, 0, now, client)
-        self._count(plan.series, 0, now, client)
+        self._count(plan.measured, 0, now, client)
         return None
 
     def spend(self, subject: Subject, amounts: Mapping[LimitType, int], now: float) -> None:
@@ -182,7 +207,7 @@ class Limiter:
             return None
         now = self._clock(now)
         _, plan = self._counters.find(subject)
-        counters = plan.reads if access is Access.READ else plan.writes
+        counters = plan.reads if access is Access.READ else _of_heads(plan)
         for counter in counters:
             if self._is_stale(counter, now):
                 return self._usage_unknown(counter)
@@ -190,23 +215,87 @@ class Limiter:
                 return _slowest(counters, now, "")[0]
         return None
 
-    def take_rows(self, subject: Subject, rows: int, now: float, client: str = "") -> Question | None:
+    def take_rows(
+        self, subject: Subject, rows: int, now: float, client: str = "", series: set[int] | None = None
+    ) -> Question | None:
         """Count rows that are about to be forwarded. Raises as :meth:`admit`, and returns what it returns.
 
+        ``series``: the hashes of their series, if :meth:`reads_series`. A limit on series has room for all that are
+        not known yet, or refuses.
+
         Rows that are more than a whole limit pass if nothing else is in its window, and then all of them count; with
-        ``refuse_oversized`` they raise ``TooManyRows``.
+        ``refuse_oversized`` they raise ``TooManyRows``. So do new series.
         """
         if rows <= 0:
             return None
         now = self._clock(now)
         entry, plan = self._counters.find(subject)
         for counter in plan.rows:
-            limit = counter.limit
-            if rows > limit.value and self.refuse_oversized and not limit.observe:
-                at_most = f"{limit.value} per {limit.resolution}"
-                raise TooManyRows(f"the body has {rows} rows and the limit is {at_most}: send smaller bodies")
+            self._check_size(counter, rows)
             counter.typical = rows
-        return self._pass(subject, entry, plan.rows, rows, now, client)
+        checked = self._check_series(subject, plan, series, now, client) if series else None
+        return self._pass(subject, entry, plan.rows, rows, now, client, checked)
+
+    def _check_size(self, counter: Counter, number: int) -> None:
+        limit = counter.limit
+        if number > limit.value and self.refuse_oversized and not limit.observe:
+            what = "rows" if limit.type is LimitType.ROWS_INSERTED else "new series"
+            per = "" if limit.type is LimitType.ACTIVE_SERIES else f" per {limit.resolution}"
+            raise TooManyRows(f"the body has {number} {what} and the limit is {limit.value}{per}: send smaller bodies")
+
+    # --- series ----------------------------------------------------------------------------------------------------
+
+    def _check_series(self, subject: Subject, plan: Plan, keys: set[int], now: float, client: str) -> Series:
+        """Return what the series need, or raise if there is no room."""
+        needs = tuple((counter, self._counters.new_series(counter, keys, now)) for counter in plan.series)
+        for counter, need in needs:
+            if need:
+                self._check_size(counter, need)
+                counter.typical = need
+        series = Series(keys=keys, needs=needs)
+        full = _without_room(series, now, client)
+        if full:
+            raise self._turned_away(subject, full, now, client)
+        return series
+
+    def _count_series(self, series: Series, now: float, client: str) -> None:
+        for counter, need in series.needs:
+            assert counter.series is not None
+            if need and counter.observe:
+                self._observe(counter, need, now)
+            changed = counter.series.note(series.keys, now)
+            if need:
+                counter.add(need, now, client, granted=False)
+                if counter.crossed(now):
+                    self.warnings.append(_usage(counter, now))
+            if changed and self._news is not None and self._untold < _MAX_NEWS:
+                tenant = "" if counter.limit.total else tenant_name(counter.tenant)
+                self._news.setdefault((tenant, counter.key), []).extend(changed)
+                self._untold += len(changed)
+
+    def share_series(self, key: bytes) -> None:
+        """Hash series with ``key`` from now on, and keep what :meth:`series_news` tells other processes."""
+        if self._news is None:
+            self._news = {}
+            self.label_hashes = LabelHashes(key)
+
+    def series_news(self, now: float) -> list[SeriesNews]:
+        """Return what other processes have not been told: series that are new or in a new part of their window."""
+        news, self._news, self._untold = self._news or {}, {}, 0
+        return [SeriesNews(tenant, key, now, series) for (tenant, key), series in news.items()]
+
+    def learn_series(self, news: SeriesNews, now: float) -> None:
+        """Take series that another process has seen, as if they had been written here."""
+        now = self._clock(now)
+        tenant = TenantID.parse(news.tenant) if news.tenant else None
+        counter = self._counters.of_series(tenant, news.key, now, self.max_tenants)
+        if counter is None or counter.series is None:
+            return
+        at = min(news.at, now)
+        need = self._counters.new_series(counter, news.series, now)
+        if need and at + counter.window.seconds > now:
+            counter.add(need, now, "", granted=False)
+        counter.series.note(news.series, now, at)
 
     def answer(self, question: Question, replies: Sequence[Reply] | None, now: float) -> None:
         """Count the request, or raise ``RateLimited``; ``replies`` None: the accounts could not be asked."""
@@ -217,9 +306,12 @@ class Limiter:
             for counter in question.shared:
                 assert counter.lease is not None
                 counter.lease.asking -= 1
-            self._pass(question.subject, question.entry, question.counters, need, now, client)
+            self._pass(question.subject, question.entry, question.counters, need, now, client, question.series)
             return
+        series = question.series
+        full = () if series is None else _without_room(series, now, client)
         passes = all(reply.granted for reply in replies) and all(c.fits(need, now) for c in question.counters)
+        passes = passes and not full
         for counter, reply in zip(question.shared, replies, strict=True):
             assert counter.lease is not None
             unused = need if reply.granted and not passes else 0
@@ -227,11 +319,20 @@ class Limiter:
             if not reply.granted:
                 counter.lease.refuse(reply, need, client, now)
         if not passes:
-            raise self._refused(question.subject, question.counters, now, client)
+            raise self._refused(question.subject, question.counters + full, now, client)
         self._count(question.counters, need, now, client, question.shared)
+        if series is not None:
+            self._count_series(series, now, client)
 
     def _pass(
-        self, subject: Subject, entry: Tenant, counters: tuple[Counter, ...], need: int, now: float, client: str
+        self,
+        subject: Subject,
+        entry: Tenant,
+        counters: tuple[Counter, ...],
+        need: int,
+        now: float,
+        client: str,
+        series: Series | None = None,
     ) -> Question | None:
         """Count ``need``, or return what to ask first; raise if there is no room."""
         self._check(subject, entry, counters, need, now, client)
@@ -248,8 +349,11 @@ class Limiter:
                     need=need,
                     client=client,
                     sent=now,
+                    series=series,
                 )
         self._count(counters, need, now, client)
+        if series is not None:
+            self._count_series(series, now, client)
         return None
 
     def _check(
@@ -509,7 +613,7 @@ class Limiter:
         """Return the limits that apply to this subject, with their usage."""
         now = self._clock(now)
         _, plan = self._counters.find(subject)
-        return tuple(_usage(counter, now) for counter in plan.reads + plan.writes)
+        return tuple(_usage(counter, now) for counter in plan.reads + plan.writes + plan.series)
 
     def quotas(self, subject: Subject, access: Access, now: float, client: str = "") -> tuple[Quota, ...]:
         """Return what is left of the limits that such a request counts for.
@@ -532,6 +636,20 @@ class Limiter:
     @property
     def tenants(self) -> int:
         return len(self._counters.tenants)
+
+
+def _of_heads(plan: Plan) -> tuple[Counter, ...]:
+    """Return the counters that must have room before the body of a write is read.
+
+    A table that does not have every series cannot tell which are new, so then all must wait.
+    """
+    if not plan.series:
+        return plan.writes
+    return plan.writes + tuple(each for each in plan.series if each.series is not None and not each.series.exact)
+
+
+def _without_room(series: Series, now: float, client: str) -> tuple[Counter, ...]:
+    return tuple(counter for counter, need in series.needs if need and not counter.fits(need, now, client))
 
 
 def _usage(counter: Counter, now: float) -> Usage:

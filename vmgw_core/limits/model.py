@@ -33,7 +33,7 @@ class LimitType(StrEnum):
 
     @property
     def counted(self) -> bool:
-        """Whether the gateway counts it itself; only the storage knows series."""
+        """Whether the gateway always counts it itself. It counts series only without a datasource."""
         return self not in (LimitType.NEW_SERIES, LimitType.ACTIVE_SERIES)
 
     @property

@@ -5,6 +5,7 @@
 
 from .dispatch import row_counter
 from .meter import RowMeter
+from .series import Series
 from .tenants import names_tenant
 
-__all__ = ["RowMeter", "names_tenant", "row_counter"]
+__all__ = ["RowMeter", "Series", "names_tenant", "row_counter"]

@@ -31,6 +31,18 @@ from .lines import MAX_LINE, Lines, count_filled, count_influx, count_json_lines
 from .names import CheckBlock, check_head, influx_fault, text_fault
 from .native import Native
 from .protobuf import count_datadog_v2, count_opentelemetry, count_remote_write, count_sketches
+from .series import Series, SeriesReader
+from .series_documents import (
+    DATADOG_JSON,
+    DATADOG_V2,
+    FIREHOSE,
+    NEW_RELIC,
+    OPENTELEMETRY,
+    OPENTSDB,
+    REMOTE_WRITE,
+    SKETCHES,
+)
+from .series_lines import INFLUX, JSON, TEXT, ZABBIX, csv_series_of
 from .tenant_documents import (
     datadog_rows,
     datadog_v2_json_rows,
@@ -53,16 +65,24 @@ class Task:
     max_decoded: int
     check: bool
     tenants: Tenants | None
+    series: Series | None
 
-    def counter(self, count: Count, rows: ReadRows) -> Count:
-        """Return ``count``, after a check of the tenants of all ``rows`` if the request may be for several."""
-        tenants = self.tenants
-        if tenants is None:
+    def counter(self, count: Count, rows: ReadRows, reader: SeriesReader) -> Count:
+        """Return ``count``, after a check of the tenants of all ``rows`` if the request may be for several.
+
+        It reads the series too, if a limit needs them.
+        """
+        tenants, series = self.tenants, self.series
+        if tenants is None and series is None:
             return count
 
         def checked(data: bytes) -> int:
-            tenants.check_rows(rows(data, tenants))
-            return count(data)
+            if tenants is not None:
+                tenants.check_rows(rows(data, tenants))
+            number = count(data)
+            if series is not None and number:
+                series.read(reader, data)
+            return number
 
         return checked
 
@@ -72,19 +92,19 @@ ReadRows = Callable[[bytes, Tenants], Iterable[Row]]
 MakeFormat = Callable[[Task], Format]
 
 
-def _lines(count: Count, fault: CheckBlock, rows: ReadRows, *, long: bool = False) -> MakeFormat:
+def _lines(count: Count, fault: CheckBlock, rows: ReadRows, reader: SeriesReader, *, long: bool = False) -> MakeFormat:
     """``long`` lines are JSON documents, which VictoriaMetrics accepts up to 100 MiB."""
     return lambda task: Lines(
-        task.counter(count, rows),
+        task.counter(count, rows, reader),
         max_line=task.max_decoded if long else MAX_LINE,
         check=fault if task.check else None,
     )
 
 
-def _whole(count: Callable[..., int], rows: ReadRows) -> MakeFormat:
+def _whole(count: Callable[..., int], rows: ReadRows, reader: SeriesReader) -> MakeFormat:
     """``count`` takes the whole body, and checks label names with ``check``; ``rows`` reads the labels of its rows."""
     return lambda task: Whole(
-        task.counter(lambda data: count(data, check=task.check), rows), max_decoded=task.max_decoded
+        task.counter(lambda data: count(data, check=task.check), rows, reader), max_decoded=task.max_decoded
     )
 
 
@@ -102,7 +122,10 @@ def _csv(task: Task) -> Format:
     pairs = split_pairs(task.head.target.partition("?")[2], "URL")
     formats = [unquote_plus(pair.partition("=")[2]) for pair in pairs if decoded_key(pair) == "format"]
     count = csv_rows(formats)
-    return Lines(count if task.tenants is None else task.counter(count, csv_rows_of(formats)))
+    if task.tenants is None and task.series is None:
+        return Lines(count)
+    rows = _of_default_tenant if task.tenants is None else csv_rows_of(formats)
+    return Lines(task.counter(count, rows, csv_series_of(formats)))
 
 
 def _content_type(head: RequestHead) -> str:
@@ -115,15 +138,15 @@ def _content_type(head: RequestHead) -> str:
 def _datadog_v2(task: Task) -> Format:
     is_protobuf = _content_type(task.head) == "application/x-protobuf"
     if is_protobuf:
-        return _whole(count_datadog_v2, datadog_v2_rows)(task)
-    return _whole(count_datadog, datadog_v2_json_rows)(task)
+        return _whole(count_datadog_v2, datadog_v2_rows, DATADOG_V2)(task)
+    return _whole(count_datadog, datadog_v2_json_rows, DATADOG_JSON)(task)
 
 
 def _opentelemetry(task: Task) -> Format:
     if _content_type(task.head) != "application/json":
-        return _whole(count_opentelemetry, opentelemetry_rows)(task)
+        return _whole(count_opentelemetry, opentelemetry_rows, OPENTELEMETRY)(task)
     if any(task.head.values(b"x-amz-firehose-protocol-version")):
-        return _whole(count_firehose, _unreadable)(task)
+        return _whole(count_firehose, _unreadable, FIREHOSE)(task)
     raise UnsupportedProtocol("VictoriaMetrics does not accept OpenTelemetry as JSON: send protobuf")
 
 
@@ -134,23 +157,23 @@ _ZABBIX: Final = "/zabbixconnector/api/v1/history"
 
 # By the path without the client's prefix and without a slash at its end.
 _FORMATS: Final[dict[str, MakeFormat]] = {
-    "/api/v1/import": _lines(count_json_lines, json_lines_fault, json_rows, long=True),
+    "/api/v1/import": _lines(count_json_lines, json_lines_fault, json_rows, JSON, long=True),
     "/api/v1/import/csv": _csv,
-    "/api/v1/import/native": lambda task: Native(check=task.check, tenants=task.tenants),
-    "/api/v1/import/prometheus": _lines(count_text, text_fault, text_rows),
-    "/api/v1/import/prometheus/metrics/job/<grouping...>": _lines(count_text, text_fault, text_rows),
-    "/api/v1/import/prometheus/metrics/job@base64/<grouping...>": _lines(count_text, text_fault, text_rows),
-    "/write": _lines(count_influx, influx_fault, influx_rows),
-    "/api/v2/write": _lines(count_influx, influx_fault, influx_rows),
-    "/datadog/api/v1/series": _whole(count_datadog, datadog_rows),
+    "/api/v1/import/native": lambda task: Native(check=task.check, tenants=task.tenants, series=task.series),
+    "/api/v1/import/prometheus": _lines(count_text, text_fault, text_rows, TEXT),
+    "/api/v1/import/prometheus/metrics/job/<grouping...>": _lines(count_text, text_fault, text_rows, TEXT),
+    "/api/v1/import/prometheus/metrics/job@base64/<grouping...>": _lines(count_text, text_fault, text_rows, TEXT),
+    "/write": _lines(count_influx, influx_fault, influx_rows, INFLUX),
+    "/api/v2/write": _lines(count_influx, influx_fault, influx_rows, INFLUX),
+    "/datadog/api/v1/series": _whole(count_datadog, datadog_rows, DATADOG_JSON),
     "/datadog/api/v2/series": _datadog_v2,
-    "/datadog/api/beta/sketches": _whole(count_sketches, sketch_rows),
+    "/datadog/api/beta/sketches": _whole(count_sketches, sketch_rows, SKETCHES),
     "/opentelemetry/v1/metrics": _opentelemetry,
     "/opentelemetry/api/v1/push": _opentelemetry,
-    "/newrelic/infra/v2/metrics/events/bulk": _whole(count_new_relic, new_relic_rows),
-    _ZABBIX: _lines(count_filled, zabbix_fault, _of_default_tenant, long=True),
-    "/api/put": _whole(count_opentsdb, opentsdb_rows),
-    "/opentsdb/api/put": _whole(count_opentsdb, opentsdb_rows),
+    "/newrelic/infra/v2/metrics/events/bulk": _whole(count_new_relic, new_relic_rows, NEW_RELIC),
+    _ZABBIX: _lines(count_filled, zabbix_fault, _of_default_tenant, ZABBIX, long=True),
+    "/api/put": _whole(count_opentsdb, opentsdb_rows, OPENTSDB),
+    "/opentsdb/api/put": _whole(count_opentsdb, opentsdb_rows, OPENTSDB),
 }
 _REMOTE_WRITE: Final = ("/api/v1/write", "/api/v1/push", "")
 
@@ -162,17 +185,19 @@ def row_counter(
     max_decoded: int,
     check: bool = False,
     tenants: frozenset[TenantID] | None = None,
+    series: Series | None = None,
 ) -> RowCounter | None:
     """Return the counter for the body of a request, or None if the route writes no rows.
 
     ``max_decoded``: the most bytes of a body that must be read whole, before and after decoding. ``check``: whether to
-    check label names. ``tenants``: those that the rows may name, if they choose their tenant themselves. Raises
-    ``Refusal`` if the head announces a body that cannot be counted, or has a bad label name.
+    check label names. ``tenants``: those that the rows may name, if they choose their tenant themselves.
+    ``series`` gets the series, if a limit needs them. Raises ``Refusal`` if the head announces a body that cannot be
+    counted, or has a bad label name.
     """
     if route.filters is not Filters.BIND or not route.inserts:
         return None
     several = None if tenants is None else Tenants(tenants)
-    task = Task(head=head, max_decoded=max_decoded, check=check, tenants=several)
+    task = Task(head=head, max_decoded=max_decoded, check=check, tenants=several, series=series)
     if check:
         check_head(head)
     if several is not None:
@@ -187,11 +212,11 @@ def row_counter(
         return RowCounter(first)
     if several is not None:
         raise UnsupportedBody("the tenants of rows can only be checked in gzip or unencoded bodies: use one of them")
-    if check and (path in _READ_BOTH_WAYS or path.startswith(_TEXT)):
+    if (check or series is not None) and (path in _READ_BOTH_WAYS or path.startswith(_TEXT)):
         # A release that does not know the encoding may read rows in the encoded bytes, with bad names.
-        raise UnsupportedBody("label names here can only be checked in gzip or unencoded bodies: use one of them")
+        raise UnsupportedBody("labels here can only be read in gzip or unencoded bodies: use one of them")
     # Releases that only know gzip read other encodings as plain. Those with the Zabbix connector know all.
-    plain = Task(head=head, max_decoded=max_decoded, check=check and path != _ZABBIX, tenants=None)
+    plain = Task(head=head, max_decoded=max_decoded, check=check and path != _ZABBIX, tenants=None, series=None)
     return RowCounter(first, Reading(Plain, make_format(plain)))
 
 
@@ -208,7 +233,7 @@ def _remote_write(encoding: str, task: Task) -> RowCounter:
         raise UnsupportedProtocol("Prometheus remote write 2.0 is not supported: send 1.0")
     if encoding in ("gzip", "deflate"):
         raise UnsupportedBody("remote write must be encoded in snappy or zstd")
-    whole = _whole(count_remote_write, remote_write_rows)
+    whole = _whole(count_remote_write, remote_write_rows, REMOTE_WRITE)
     snappy = Reading(lambda sink: SnappyBlock(sink, max_decoded=task.max_decoded), whole(task))
     zstd = Reading(lambda sink: ZstdBlock(sink, max_decoded=task.max_decoded), whole(task))
     return RowCounter(snappy, zstd, needs_first=False)

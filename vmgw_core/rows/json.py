@@ -145,6 +145,11 @@ def count_new_relic(data: bytes, *, check: bool = False) -> int:
 
 def count_firehose(data: bytes, *, check: bool = False) -> int:
     """Count the rows of the OpenTelemetry messages in the records of a delivery."""
+    return _count_any(*firehose_readings(data), check=check)
+
+
+def firehose_readings(data: bytes) -> tuple[Callable[[], Iterable[bytes]], ...]:
+    """Return the ways in which releases find messages in the records of a delivery."""
     if len(data) > MAX_PARSED:
         raise BodyTooLarge(f"the Firehose delivery is larger than {MAX_PARSED} bytes: send it in parts")
     records: list[bytes] = []
@@ -155,9 +160,7 @@ def count_firehose(data: bytes, *, check: bool = False) -> int:
     _parse(data, hook)
     # Releases read the records as one message, as several messages, or as those joined.
     whole = b"".join(records)
-    return _count_any(
-        lambda: [whole], lambda: _delimited(records), lambda: [b"".join(_delimited(records))], check=check
-    )
+    return lambda: [whole], lambda: _delimited(records), lambda: [b"".join(_delimited(records))]
 
 
 def _record(value: object) -> bytes:

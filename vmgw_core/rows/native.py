@@ -15,6 +15,8 @@ from typing import Final
 from vmgw_core.errors import BadBody, BadLabels
 
 from .names import check_names
+from .series import Series
+from .series_lines import NATIVE
 from .tenant_lines import native_row
 from .tenants import Tenants
 
@@ -37,9 +39,10 @@ _NUMBER_AT: Final = re.compile(_NUMBER)
 class Native:
     """Counts the rows of complete blocks; ``settled`` is the offset in bytes after the last of them."""
 
-    def __init__(self, *, check: bool = False, tenants: Tenants | None = None) -> None:
+    def __init__(self, *, check: bool = False, tenants: Tenants | None = None, series: Series | None = None) -> None:
         self._check = check
         self._tenants = tenants
+        self._series = series
         self._blocks = 0
         self.rows = 0
         self.settled = 0
@@ -71,6 +74,8 @@ class Native:
             if self._tenants is not None:
                 self._tenants.check_rows([native_row(data[start + _SIZE : name_end])])
             self.rows += _rows_of_block(data, name_end + _SIZE, end)
+            if self._series is not None:
+                self._series.read(NATIVE, data[start + _SIZE : name_end])
         return end
 
     def _item_end(self, data: bytes, start: int) -> int:

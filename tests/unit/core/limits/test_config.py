@@ -306,11 +306,6 @@ _A = "- {type: queries, value: 1}"
         pytest.param("limits: \ud800", ": the file is not UTF-8", id="a lone surrogate"),
         pytest.param("#" * (MAX_BYTES + 1), f": the file is larger than {MAX_BYTES} bytes", id="too large"),
         pytest.param(
-            "limits:\n- type: active_series\n  value: 1\n  labels: {team: dev}",
-            ", line 4: limits[0].labels: nothing can measure active_series by the labels of tokens",
-            id="series of a label",
-        ),
-        pytest.param(
             "limits:\n- type: queries\n  value: 1\n  labels: {}",
             ", line 4: limits[0].labels: expected 1 to 16 labels",
             id="no label",
@@ -329,11 +324,6 @@ _A = "- {type: queries, value: 1}"
             "limits:\n- type: queries\n  value: 1\n  labels: {env: no}",
             ', line 4: limits[0].labels.env: expected text, got "no" of YAML\'s type bool',
             id="a label value that YAML takes for a bool",
-        ),
-        pytest.param(
-            "limits:\n- type: new_series\n  value: 1\n  class: bronze",
-            ", line 4: limits[0].class: nothing can measure new_series by the class of tokens",
-            id="series of a class",
         ),
         *(
             pytest.param(
@@ -459,10 +449,17 @@ def test_anything_gives_limits_or_our_error(text: str | bytes) -> None:
 
 
 @pytest.mark.parametrize("limit_type", ["new_series", "active_series"])
-def test_series_need_a_datasource(limit_type: str) -> None:
-    check_measurable([limit("queries", 1), limit("rows_inserted", 1)], NAME)
+def test_a_datasource_or_the_gateway_must_be_able_to_measure_series(limit_type: str) -> None:
+    plain, counted = limit(limit_type, 1), limit("queries", 1, labels=(("a", "b"),))
+    by_label, by_class = limit(limit_type, 1, labels=(("a", "b"),)), limit(limit_type, 1, limit_class="c")
+    check_measurable([counted, plain], NAME, datasource=True, replicas=True)
+    check_measurable([counted, plain, by_label, by_class], NAME, datasource=False, replicas=False)
+    check_measurable([counted], NAME, datasource=False, replicas=True)
+    for wrong in (by_label, by_class):
+        with pytest.raises(ConfigurationError, match=f"^{NAME}: a datasource cannot measure {limit_type} by the "):
+            check_measurable([counted, plain, wrong], NAME, datasource=True, replicas=False)
     with pytest.raises(ConfigurationError, match=f"^{NAME}: a limit on {limit_type} needs -datasource.url: "):
-        check_measurable([limit("queries", 1), limit(limit_type, 1)], NAME)
+        check_measurable([counted, plain], NAME, datasource=False, replicas=True)
 
 
 def test_a_class_that_a_grant_names_must_have_a_limit() -> None:
@@ -493,7 +490,7 @@ limits:
     assert file.limits == (limit("queries", 1),)
     assert len(file) == 5
     check_classes({"bronze": "policy.yaml, line 3"}, file)
-    check_measurable(file.concurrency, NAME)
+    check_measurable(file.concurrency, NAME, datasource=True, replicas=True)
 
 
 @each(

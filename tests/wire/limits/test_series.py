@@ -1,0 +1,184 @@
+"""Limits on series without a datasource, in both lanes: what clients get, what the backend gets, what is stored."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.core.bodies import CASES
+from tests.support.wire.client import Answer, Client
+from tests.support.wire.processes import Gateway, free_port, run_vmgateway
+from tests.support.wire.servers import VictoriaMetrics, Vmagent
+from tests.support.wire.tokens import SigningKey, team, tenant
+from tests.support.wire.upstream import RecordingUpstream
+from tests.support.wire.waiting import eventually
+from tests.wire.conftest import StartGateway
+from vmgw_core.base import TenantID
+from vmgw_core.http.head import RequestHead
+from vmgw_core.limits import LabelHashes
+from vmgw_core.routing.routes import match_route
+from vmgw_core.rows import Series, row_counter
+
+IMPORT = "/api/v1/import/prometheus"
+
+
+@pytest.fixture(params=["fast", "flow"])
+def lane(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "limits.yaml"
+
+
+@pytest.fixture
+def start(start_gateway: StartGateway, key_file: Path, file: Path, lane: str) -> Callable[..., Gateway]:
+    def start(limits: str, url: str, *flags: str) -> Gateway:
+        file.write_text(f"limits: [{limits}]")
+        return start_gateway(
+            "-enable.auth", f"-auth.publicKeyFiles={key_file}", f"-read.url={url}", f"-write.url={url}",
+            "-enable.rateLimit", f"-ratelimit.config={file}", f"-lane={lane}", *flags,
+        )  # fmt: skip
+
+    return start
+
+
+def rows(*numbers: int, size: int = 1) -> bytes:
+    return b"".join(b'm{n="%d",x="%s"} 1\n' % (number, b"x" * size) for number in numbers)
+
+
+def write(client: Client, *numbers: int) -> int:
+    return client.post(IMPORT, body=rows(*numbers)).status
+
+
+@pytest.mark.smoke
+def test_new_series_are_refused_and_known_ones_pass(
+    start: Callable[..., Gateway], upstream: RecordingUpstream, key: SigningKey
+) -> None:
+    limits = "{type: active_series, value: 3}, {type: active_series, value: 1, labels: {team: dev}}"
+    gateway = start(limits, upstream.url, "-clusterMode")
+    client, other = gateway.client(key.mint(tenant(1, 5))), gateway.client(key.mint(tenant(2)))
+    assert [write(client, 1, 2), write(client, 2, 3)] == [200, 200]
+    refused = client.post(IMPORT, body=rows(1, 2, 3, 4))
+    check_refusal(refused, "tenant 1:5 has 3 of 3 active series")
+    assert [write(client, 3, 1, 2), write(other, 4), write(client, 4)] == [200, 200, 429]
+    assert [request.body for request in upstream.requests] == [rows(1, 2), rows(2, 3), rows(3, 1, 2), rows(4)]
+    assert gateway.metric("vmgateway_tenant_usage", tenant="1:5", type="active_series", labels="") == 3
+    rejects = gateway.metric("vmgateway_ratelimit_rejects_total", tenant="1:5", type="active_series")
+    assert rejects == 2
+    dev = {**tenant(1, 5), "extra_labels": {"team": "dev"}}
+    of_team = gateway.client(key.mint(dev))
+    refused = of_team.post(IMPORT, body=rows(1, 2))  # with its label they are other series
+    check_refusal(refused, "tenant 1:5 has 3 of 3 active series")
+    assert "active series" in client.get("/-/me", headers={"Accept": "text/html"}).text
+
+
+def check_refusal(answer: Answer, text: str) -> None:
+    assert answer.status == 429
+    error = {"status": "error", "errorType": "too_many_requests", "error": f"request was rate limited: {text}"}
+    assert answer.json() == error
+    assert int(answer.header("Retry-After") or 0) == 61
+
+
+def test_a_body_that_streams_is_judged_in_pieces(
+    start: Callable[..., Gateway], upstream: RecordingUpstream, key: SigningKey
+) -> None:
+    gateway = start("{type: active_series, value: 1000}", upstream.url)
+    client = gateway.client(key.mint(team("dev", mode=2)))
+    body = rows(*range(1000), size=3000)
+    pieces = [body[begin : begin + 50_000] for begin in range(0, len(body), 50_000)]
+    for sent in (body, iter(pieces)):
+        assert client.post(IMPORT, body=sent).status == 200
+    assert client.post(IMPORT, body=body + rows(1, 2)).status == 429
+    assert gateway.metric("vmgateway_tenant_usage", type="active_series") == 1000
+    assert [request.complete for request in upstream.requests] == [True, True, False]
+    assert all(len(request.body) <= len(body) for request in upstream.requests)
+
+
+def test_workers_share_series(start: Callable[..., Gateway], upstream: RecordingUpstream, key: SigningKey) -> None:
+    gateway = start("{type: active_series, value: 40}", upstream.url, "-workers=2")
+    token = key.mint(team("dev", mode=2))
+
+    def written(*numbers: int) -> int:
+        return write(gateway.client(token), *numbers)  # a connection of its own, to any of the workers
+
+    for number in range(40):
+        eventually(lambda: written(number) == 200, what="it passes")  # noqa: B023
+    for _ in range(2):  # each worker knows what the other has seen
+        eventually(lambda: [written(*range(40)) for _ in range(12)] == [200] * 12, what="all are known to all")
+    assert [written(41) for _ in range(12)] == [429] * 12
+    assert b'n="41"' not in b"".join(request.body for request in upstream.requests)
+    for worker in ("0", "1"):
+        assert gateway.metric("vmgateway_tenant_usage", type="active_series", worker=worker) == 40
+
+
+def test_replicas_do_not_share_series(start: Callable[..., Gateway], file: Path, key_file: Path) -> None:
+    file.write_text("limits: [{type: new_series, value: 3}]")
+    flags = ["-enable.auth", f"-auth.publicKeyFiles={key_file}", "-write.url=http://127.0.0.1:1", "-enable.rateLimit"]
+    result = run_vmgateway(*flags, f"-ratelimit.config={file}", "-ratelimit.storage=redis://127.0.0.1:1")
+    assert result.returncode != 0
+    assert "a limit on new_series needs -datasource.url" in result.stderr + result.stdout
+
+
+def lines(metric: str, numbers: range) -> str:
+    return "".join(f'{metric}{{n="{number}"}} {number}\n' for number in numbers)
+
+
+def test_vmagent_waits_with_new_series_and_loses_nothing(
+    start: Callable[..., Gateway], victoria_metrics: VictoriaMetrics, key: SigningKey, file: Path, metric: str
+) -> None:
+    gateway = start("{type: active_series, value: 10}", victoria_metrics.url)
+    with Vmagent(f"{gateway.url}/api/v1/write", key.mint(team("dev", mode=2))) as vmagent:
+        for _ in range(3):
+            vmagent.push(lines(metric, range(10)))
+            eventually(lambda: len(victoria_metrics.series(metric)) == 10, what="what fits arrives")
+        vmagent.push(lines(metric, range(5, 15)))
+        vmagent.wait_for_log("429")
+        assert gateway.metric("vmgateway_tenant_usage", type="active_series") == 10
+        assert len(victoria_metrics.series(metric)) == 10
+        file.write_text("limits: [{type: active_series, value: 20}]")
+        gateway.signal(signal.SIGHUP)
+        eventually(lambda: len(victoria_metrics.series(metric)) == 15, what="the rest arrives")
+        assert gateway.metric("vmgateway_tenant_usage", type="active_series") == 15
+
+
+# --- as many as are stored -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def opentsdb_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def storage(opentsdb_port: int) -> Iterator[VictoriaMetrics]:
+    with VictoriaMetrics(f"-opentsdbHTTPListenAddr=127.0.0.1:{opentsdb_port}", "-retentionPeriod=100y") as server:
+        yield server
+
+
+def test_as_many_series_are_counted_as_are_stored(storage: VictoriaMetrics, opentsdb_port: int) -> None:
+    def stored() -> int:
+        storage.client.get("/internal/force_flush")
+        return int(json.loads(storage.client.get("/api/v1/series/count").text)["data"][0])
+
+    is_old = 'type="datadogv2"' not in storage.client.get("/metrics").text
+    hashes = LabelHashes(b"key")
+    for number, case in enumerate(CASES):
+        target = f"{case.target}{'&' if '?' in case.target else '?'}extra_label=run%3D{number}"
+        head = RequestHead(method="POST", target=target, headers=case.headers, client="127.0.0.1")
+        series = Series(hashes, TenantID(), (), head)
+        route = match_route(case.path, "POST", cluster=False).route
+        counter = row_counter(route, head, max_decoded=64 << 20, check=True, series=series)
+        assert counter is not None
+        counter.feed(case.body)
+        counter.finish()
+        before = stored()
+        client = Client(opentsdb_port if case.kind == "opentsdbhttp" else storage.port)
+        client.post(target, body=case.body, headers={name.decode(): value.decode() for name, value in case.headers})
+        created, counted = stored() - before, len(series.taken())
+        assert created == counted or (is_old and created < counted), case.name

@@ -1,0 +1,90 @@
+"""The series of a body: a hash of the labels of each.
+
+Two rows are of one series if they have the same labels in any order, after the labels that the URL or the token adds.
+Labels without a value do not count. If a label is repeated, releases differ in which one they take, so all of them
+matter here, in their order: different series are never taken for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from vmgw_core.base import Labels, TenantID, tenant_name
+from vmgw_core.errors import BodyTooLarge
+from vmgw_core.http import RequestHead, decoded_key, split_pairs
+from vmgw_core.limits import LABEL_MASK, LabelHashes
+
+MAX_SERIES: Final = 250_000
+"""Different series of a body, or of the part of it that is judged at once."""
+_EXTRA_LABEL: Final = "extra_label"
+_DATABASE: Final = "db"
+
+Pair = tuple[bytes, bytes]
+NAME: Final = b"__name__"
+
+
+def as_it_is(label: Pair) -> Pair:
+    """Return a label that is a pair already."""
+    return label
+
+
+class SeriesReader(NamedTuple):
+    """Reads the labels of each series in complete rows, as they are written, and what a written label is."""
+
+    read: Callable[[bytes], Iterable[Sequence[Any]]]
+    parse: Callable[[Any], Pair] = as_it_is
+
+
+class Series:
+    """The hashes of the series of one body."""
+
+    def __init__(self, hashes: LabelHashes, tenant: TenantID | None, labels: Labels, head: RequestHead) -> None:
+        """``labels``: those of the token; without any, the client's of the URL are added to each series."""
+        added = [(name.encode(), value.encode()) for name, value in labels]
+        place, _, query = head.target.partition("?")
+        context = [tenant_name(tenant), place.partition("/metrics/job")[2]]  # the labels in a path of Pushgateway
+        for pair in split_pairs(query, "URL") if query else ():
+            value = unquote_to_bytes(pair.partition("=")[2].replace("+", " "))
+            if decoded_key(pair) == _EXTRA_LABEL and not labels:
+                name, _, value = value.partition(b"=")
+                added.append((name, value))
+            elif decoded_key(pair) == _DATABASE:  # a label of InfluxDB
+                context.append(value.hex())
+        self._replaced = frozenset(name for name, _ in added)
+        self._start = hashes.hash(b"context", repr(context).encode())
+        # As with labels of the body, the last one of several counts, and one without a value is none.
+        self._start += sum(hashes.hash(name, value) for name, value in dict(added).items() if value)
+        self._hashes = hashes
+        self._found: set[int] = set()
+
+    def read(self, reader: SeriesReader, data: bytes) -> None:
+        """Add the series of complete rows. Raises ``BodyTooLarge`` if there are more than ``MAX_SERIES``."""
+        found, start, hashes, parse = self._found, self._start, self._hashes, reader.parse
+        known, replaced = hashes.known(parse), self._replaced
+        for written in reader.read(data):
+            key = start
+            names = set()
+            for label in written:
+                name, number = known.get(label) or hashes.of(label, parse)
+                if name not in replaced:
+                    key += number
+                    names.add(name)
+                else:
+                    names.add(label)
+            if len(names) != len(written):
+                key += hashes.hash(b"repeated", repr([parse(label) for label in written]).encode())
+            found.add(key & LABEL_MASK or 1)
+            if len(found) > MAX_SERIES:
+                raise BodyTooLarge(f"the body has more than {MAX_SERIES} series: send it in parts")
+
+    def taken(self) -> set[int]:
+        """Return the hashes, and begin anew."""
+        found, self._found = self._found, set()
+        return found
+
+
+def unread(row: bytes) -> list[Pair]:
+    """Return a series of its own for a row that cannot be read in one way only."""
+    return [(b"unread", row)]
