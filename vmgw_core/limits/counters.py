@@ -185,7 +185,7 @@ class Counters:
             counters += [found for found in (counter, self._totals.get(slot)) if found is not None]
         by_type = {each: tuple(counter for counter in counters if counter.limit.type is each) for each in LimitType}
         queries, rows = by_type[LimitType.QUERIES], by_type[LimitType.ROWS_INSERTED]
-        of_series = by_type[LimitType.NEW_SERIES] + by_type[LimitType.ACTIVE_SERIES]
+        of_series = [counter for counter in counters if not counter.limit.type.counted]
         measured = tuple(counter for counter in of_series if counter.series is None)
         series = tuple(counter for counter in of_series if counter.series is not None)
         late_reads = by_type[LimitType.BYTES_READ] + by_type[LimitType.SERIES_FETCHED]
