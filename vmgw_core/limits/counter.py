@@ -131,9 +131,10 @@ class Counter:
     def turn_away(self, need: int, now: float, client: str) -> None:
         """Keep a place for a client that was refused, if this limit has no room for it.
 
-        A burst is over before most clients are back, so there are no places: they would keep others waiting.
+        A burst is over before most clients are back, so there are no places: they would keep others waiting. Neither
+        are there if series are counted: nobody knows when some end.
         """
-        if self.limit.is_burst:
+        if self.limit.is_burst or (self.series is not None and self.limit.type is LimitType.ACTIVE_SERIES):
             return
         need = min(need, self.limit.value)
         if self._peers is None and not self.fits(need, now, client):
