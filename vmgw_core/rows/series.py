@@ -75,7 +75,7 @@ class Series:
         for written in reader.read(data):
             parts, labels = (written.values, written.labels) if isinstance(written, Parts) else (None, written)
             key = start
-            names = set()
+            names: set[object] = set()
             for label in labels:
                 name, number = known.get(label) or hashes.of(label, parse)
                 if name not in replaced:
