@@ -20,8 +20,10 @@ KEY: Final = token_bytes(16)
 """What series are hashed with. It is made before the workers are forked, so all have the same."""
 MAX_FILE: Final = 32 << 20
 """Bytes after which a worker begins a new file. It keeps one full file."""
-_MAX_READ: Final = 4 << 20
-"""Bytes read of one file at once."""
+_MAX_READ: Final = 256 << 10
+"""Bytes read of one file at once, which take some 50 ms to learn."""
+_MAX_SERIES: Final = 10_000
+"""Series in one line."""
 _SUFFIX: Final = ".series"
 
 
@@ -50,7 +52,12 @@ class SeriesLog:
     def _write(self, news: Sequence[SeriesNews]) -> None:
         if not news:
             return
-        data = b"".join(json.dumps(each).encode() + b"\n" for each in news)
+        lines = (
+            each._replace(series=each.series[begin : begin + _MAX_SERIES])
+            for each in news
+            for begin in range(0, len(each.series), _MAX_SERIES)
+        )
+        data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
         if self._size and self._size + len(data) > MAX_FILE:
             self._path(self._number - 1).unlink(missing_ok=True)
             self._number += 1

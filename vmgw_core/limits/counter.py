@@ -162,9 +162,10 @@ class Counter:
         """Keep a place for a client that was refused, if this limit has no room for it.
 
         A burst is over before most clients are back, so there are no places: they would keep others waiting. Nothing
-        leaves a day or month before it ends, so there is nothing to wait for in turn.
+        leaves a day or month before it ends, so there is nothing to wait for in turn. Nobody knows when series end.
         """
-        if self.limit.is_burst or self.limit.is_calendar or not self.asks:
+        of_series = self.series is not None and self.limit.type is LimitType.ACTIVE_SERIES
+        if self.limit.is_burst or self.limit.is_calendar or of_series or not self.asks:
             return
         need = min(need, self.limit.value)
         if self._peers is None and not self.fits(need, now, client):

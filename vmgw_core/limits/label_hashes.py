@@ -22,6 +22,10 @@ Hashed = tuple[bytes, int]
 """The name of a label, and its hash. The hash of a label without a value is 0, as if it were not there."""
 
 
+def _as_it_is(label: Pair) -> Pair:
+    return label
+
+
 class LabelHashes:
     """Hashes of labels, which are remembered as they are written in each format."""
 
@@ -43,6 +47,10 @@ class LabelHashes:
                 known.clear()
             known[written] = hashed
         return hashed
+
+    def part(self, value: object) -> int:
+        """Return the hash of what tells several series of a row apart."""
+        return self.of((b"part", str(value).encode()), _as_it_is)[1]
 
     def hash(self, name: bytes, value: bytes) -> int:
         written = b"%d %b%b" % (len(name), name, value)

@@ -6,14 +6,14 @@ Labels are named as VictoriaMetrics names them, but for characters that settings
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from vmgw_core.errors import BadBody, BodyTooLarge
 
 from .json import firehose_readings
 from .messages import message_classes, parse
-from .series import NAME, Pair, SeriesReader
+from .series import NAME, Pair, Parts, SeriesReader
 from .series_lines import text
 
 _MESSAGES: Final = """
@@ -52,7 +52,7 @@ _MAX_PARSED: Final = 4 << 20  # bytes of a JSON document or an OpenTelemetry mes
 # --- remote write ----------------------------------------------------------------------------------------------------
 
 
-def _remote_write(data: bytes) -> Iterator[Sequence[bytes | Pair]]:
+def _remote_write(data: bytes) -> Iterator[Sequence[bytes] | Parts]:
     """Read the series that have samples. A native histogram is a series for each of its buckets."""
     for encoded in parse(_CLASSES, "WriteRequest", data, 1).series:
         labels = _plain_labels(encoded)
@@ -63,7 +63,7 @@ def _remote_write(data: bytes) -> Iterator[Sequence[bytes | Pair]]:
         if series.samples:
             yield series.labels
         for histogram in series.histograms:
-            yield from _with(list(series.labels), b"bucket", _native_buckets(histogram))
+            yield Parts(series.labels, _native_buckets(histogram))
 
 
 def _plain_labels(series: bytes) -> list[bytes] | None:
@@ -82,18 +82,12 @@ def _plain_labels(series: bytes) -> list[bytes] | None:
     return labels if first < at == size else None
 
 
-def _wire_label(written: bytes | Pair) -> Pair:
-    if isinstance(written, tuple):
-        return written
+def _wire_label(written: bytes) -> Pair:
     label = parse(_CLASSES, "Label", written)
     return label.name, label.value
 
 
 REMOTE_WRITE: Final = SeriesReader(_remote_write, _wire_label)
-
-
-def _with(labels: list[Any], name: bytes, values: Iterable[object]) -> Iterator[list[Any]]:
-    return ([*labels, (name, str(value).encode())] for value in values)
 
 
 def _native_buckets(histogram: Any) -> Iterator[object]:  # noqa: ANN401
@@ -122,12 +116,12 @@ def _tags(tags: Sequence[bytes]) -> list[Pair]:
     ]
 
 
-def _sketches(data: bytes) -> Iterator[list[Pair]]:
+def _sketches(data: bytes) -> Iterator[Parts]:
     """Read DataDog sketches, of nine series each."""
     for encoded in parse(_CLASSES, "SketchPayload", data, 1).series:
         sketch = parse(_CLASSES, "Sketch", encoded, 4)
         labels = [(NAME, sketch.metric), (b"host", sketch.host), *_tags(sketch.tags)]
-        yield from _with(labels, b"quantile", _OF_A_SKETCH)
+        yield Parts(labels, _OF_A_SKETCH)
 
 
 def _datadog_v2(data: bytes) -> Iterator[list[Pair]]:
@@ -165,7 +159,7 @@ def _datadog_labels(name: str, value: Any) -> Iterator[Pair]:  # noqa: ANN401
 # --- OpenTelemetry ---------------------------------------------------------------------------------------------------
 
 
-def _opentelemetry(data: bytes) -> Iterator[list[Pair]]:
+def _opentelemetry(data: bytes) -> Iterator[Parts]:
     """Read the points of an OpenTelemetry message; those of histograms and summaries are several series."""
     _check_size(data)
     for encoded in parse(_CLASSES, "ExportMetricsServiceRequest", data).resource_metrics:
@@ -195,15 +189,14 @@ def _scope(scope: Any) -> Iterator[Pair]:  # noqa: ANN401
         yield b"scope.attributes." + name, value
 
 
-def _metric(metric: Any, outer: list[Pair]) -> Iterator[list[Pair]]:  # noqa: ANN401
+def _metric(metric: Any, outer: list[Pair]) -> Iterator[Parts]:  # noqa: ANN401
     labels = [*outer, (b"unit", _joined(metric.unit))]
     for kind, message in _KINDS.items():
         name = (NAME, _joined(metric.name) + b" " + kind.encode())
         for points in getattr(metric, kind):
             for encoded in points.data_points:
                 point = parse(_CLASSES, message, encoded)
-                of_point = [*labels, name, *_attributes(point)]
-                yield from _with(of_point, b"part", _parts(kind, point))
+                yield Parts([*labels, name, *_attributes(point)], _parts(kind, point))
 
 
 _KINDS: Final = {
@@ -230,7 +223,7 @@ def _parts(kind: str, point: Any) -> Iterator[object]:  # noqa: ANN401
                 yield from (f"{sign} {point.scale} {each.offset + at}" for at, n in enumerate(each.counts) if n)
 
 
-def _firehose(data: bytes) -> Iterator[list[Pair]]:
+def _firehose(data: bytes) -> Iterator[Parts]:
     """Read the messages in a delivery of Amazon Data Firehose, in every way in which they can be read."""
     for reading in firehose_readings(data):
         try:

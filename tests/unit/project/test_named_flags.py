@@ -21,7 +21,7 @@ OF_OTHERS: Final = {
 """Files with flags of another program alone."""
 
 THEIRS: Final = frozenset({
-    "opentsdbHTTPListenAddr", "promscrape.config", "relabelConfig", "remoteWrite.bearerTokenFile",
+    "influxMeasurementFieldSeparator", "opentsdbHTTPListenAddr", "promscrape.config", "relabelConfig", "remoteWrite.bearerTokenFile",
     "search.ignoreExtraFiltersAtLabelsAPI", "selfScrapeInterval", "sortLabels",
     "vmalert.proxyURL",
 })  # fmt: skip

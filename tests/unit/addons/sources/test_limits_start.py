@@ -41,7 +41,7 @@ _SERIES = "limits: [{type: active_series, value: 1}]"
             id="bad file",
         ),
         pytest.param(
-            ["-enable.rateLimit", "-enable.auth", "-ratelimit.config={file}"],
+            ["-enable.rateLimit", "-enable.auth", "-ratelimit.config={file}", "-ratelimit.storage=redis://127.0.0.1:1"],
             _SERIES,
             "-ratelimit.config {file}: a limit on active_series needs -datasource.url",
             id="no source",

@@ -335,6 +335,10 @@ def test_a_body_may_have_so_many_series(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(found(TEXT, b"a 1\nb 1\nc 1\na 1")) == 3
     with pytest.raises(BodyTooLarge, match="more than 3 series"):
         found(TEXT, b"a 1\nb 1\nc 1\nd 1")
+    monkeypatch.setattr("vmgw_core.rows.series.MAX_LABELS", 5)
+    assert len(found(TEXT, b"a 1\nb 1")) == 2
+    with pytest.raises(BodyTooLarge, match="or 5 labels"):
+        found(TEXT, b"a 1\na 1\na 1\n")
 
 
 def test_few_labels_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
