@@ -224,7 +224,7 @@ class Configuration:
             concurrency = Concurrency(total, of_tenant)
         limiter = limiter_for(settings, found.limits, before.limiter)
         if limiter is not None:
-            limiter.tell_time(time.time(), time.monotonic())
+            limiter.calendar.tell_time(time.time(), time.monotonic())
         if found.configured.accounting is not None:
             found.configured.accounting.most = settings.usage_max_subjects
         self.in_force.configured = replace(found.configured, keyring=keyring, limiter=limiter, concurrency=concurrency)

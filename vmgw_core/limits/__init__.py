@@ -5,10 +5,11 @@ and ``replicas`` sums the counts of other gateways.
 """
 
 from .account import ACCOUNT_SLACK, GRAINS, LEASE_SECONDS, UNKNOWN_SECONDS, Account, Reply, Want
+from .calendar import Unsaved
 from .config import MAX_BYTES, check_classes, check_measurable, read_limits
 from .datasource_query import Snapshot, UsagePlan, parse_labels
 from .headers import rate_limit_headers
-from .limiter import OTHER, Limiter, Notice, Question, Unsaved
+from .limiter import OTHER, Limiter, Notice, Question
 from .model import Limit, LimitType, Resolution
 from .own_requests import OwnRequests
 from .queue import GRACE_SECONDS, MAX_CLAIMS
