@@ -209,7 +209,7 @@ def test_without_the_flag_there_is_no_report(
     gateway = start_gateway(*auth_flags(upstream.url, key_file), "-flagsAuthKey=k3y")
     answer = gateway.client().get(PAGE)
     assert (answer.status, answer.text) == (
-        404, "there is no usage report: set -ratelimit.stateFile and -usage.retention\n",
+        404, "there is no usage report: set -usage.retention\n",
     )  # fmt: skip
 
 
@@ -268,7 +268,9 @@ def test_the_command_reads_the_file_and_asks_the_gateway(
     assert said(url, code=2).startswith("vmgateway usage: --url: ")
     assert "k3y" not in said(url, "--by=x", code=2, VMGATEWAY_AUTH_KEY="k3y")
     assert "leave out -ratelimit.stateFile" in said(url, file, code=2)
-    assert said(code=2) == "vmgateway usage: name the file with -ratelimit.stateFile, or a gateway with --url\n"
+    assert said(code=2) == (
+        "vmgateway usage: name -ratelimit.stateFile or -ratelimit.storage, or a gateway with --url\n"
+    )
     assert said(file, "--by=x", code=2) == 'vmgateway usage: --by: expected hour, day or month, got "x"\n'
     assert said(file, "--format=x", code=2) == "vmgateway usage: --format: expected text, csv, json\n"
     assert said(file, "now", code=2) == 'vmgateway usage: unexpected argument "now"\n'
@@ -284,13 +286,17 @@ def test_a_file_that_cannot_be_written_costs_nothing_but_the_report(
     assert client.get(QUERY).status == 200
     gateway.wait_until(lambda: in_file(state) == 1, what="has written")
     with closing(sqlite3.connect(state)) as database:
-        database.execute("CREATE TRIGGER full BEFORE INSERT ON usage BEGIN SELECT RAISE(ABORT, 'the disk is full'); END")
+        database.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON usage BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+        )
         assert client.get(QUERY).status == 200
         gateway.wait_until(
             lambda: gateway.metric("vmgateway_failing", what="-ratelimit.stateFile", reason="file") == 1,
             what="tells that it cannot write",
         )
-        gateway.wait_for_log("-ratelimit.stateFile: cannot use .*: the disk is full; what it is told of waits in memory")
+        gateway.wait_for_log(
+            "-ratelimit.stateFile: cannot use .*: the disk is full; what it is told of waits in memory"
+        )
         assert client.get(QUERY).status == 200
         assert gateway.client().get(PAGE).status == 200
         database.execute("DROP TRIGGER full")
