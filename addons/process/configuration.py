@@ -17,7 +17,7 @@ from vmgw_addons.capture import check_capture
 from vmgw_addons.observability import AccessLog, QueryLog, UsageLog, check_query_log
 from vmgw_addons.outgoing import build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
-from vmgw_addons.sources import build_exchange, build_state_file, limit_file, read_in_thread
+from vmgw_addons.sources import build_exchange, build_state_file, build_usage_store, limit_file, read_in_thread
 from vmgw_addons.state import Configured, InForce, PageAccess, Process, Reloads, describe_keys, header_edit
 from vmgw_addons.support import LogStyle, Secret, certificate_end, in_thread, set_up_logging_beside
 from vmgw_core.backends import Concurrency
@@ -177,7 +177,11 @@ class Configuration:
         if limits is None and settings.enable_rate_limit:
             limits = limit_file.load(settings)
         check_limit_classes(policy, limits)
-        accounting = before.accounting or (Accounting() if settings.usage_retention else None)
+        state_file = usage_store = None
+        if not self.process.offline:
+            state_file = build_state_file(settings, before.state_file)
+            usage_store = build_usage_store(settings, state_file, before.settings, before.usage_store)
+        accounting = None if usage_store is None else before.accounting or Accounting()
         configured = Configured(
             settings=settings,
             policy=policy,
@@ -187,13 +191,12 @@ class Configuration:
             header_edit=header_edit(settings),
             access_log=AccessLog(self.in_force, style, self.process.log) if settings.access_log else None,
             query_log=self.query_log(settings, style),
-            usage_log=None
-            if accounting is None or not settings.usage_retention
-            else UsageLog(self.in_force, accounting),
+            usage_log=None if accounting is None else UsageLog(self.in_force, accounting),
             accounting=accounting,
             datasource=build_datasource(settings, before.settings, before.datasource),
             exchange=build_exchange(settings, before.settings, before.exchange),
-            state_file=build_state_file(settings, before.state_file),
+            usage_store=usage_store,
+            state_file=state_file,
             login_secret=(
                 Secret("login.clientSecret", settings.login_client_secret, before.outages)
                 if settings.login_oidc_issuer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Final
 
 from vmgw_addons.state import InForce
@@ -13,6 +15,7 @@ from . import counts_table, usage_table
 
 TABLES: Final[tuple[str, ...]] = (usage_table.TABLE, counts_table.TABLE)
 """What makes the tables that are not there yet."""
+_END: Final = 5.0  # seconds
 
 
 def build_state_file(settings: Settings, old: StateFile | None = None) -> StateFile | None:
@@ -37,4 +40,5 @@ class StateFileEnd:
     async def done(self) -> None:
         file = self.in_force.configured.state_file
         if file is not None:
-            await file.close()
+            with suppress(TimeoutError):  # a disk may hang
+                await asyncio.wait_for(file.close(), _END)

@@ -11,6 +11,7 @@ from .exchange import Accounts, Exchange
 from .in_force import Configured, InForce, describe_keys
 from .page_access import PageAccess, header_edit, path_prefix
 from .process import Process, Worker
+from .usage_store import UsageStore
 from .wire_limits import DEAD_ADDRESS, DEAD_TARGET, WireLimits
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "PageAccess",
     "Process",
     "Reloads",
+    "UsageStore",
     "WireLimits",
     "Worker",
     "describe_keys",

@@ -21,6 +21,7 @@ from vmgw_core.usage import Accounting
 from .exchange import Exchange
 from .page_access import PageAccess
 from .request_log import RequestLog, ResponseLog
+from .usage_store import UsageStore
 from .wire_limits import WireLimits
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,9 @@ class Configured:
     exchange: Exchange | None = None
     usage_log: ResponseLog | None = None
     accounting: Accounting | None = None
-    """What the usage log counts with. Stays the same object over reloads, also if the log is switched off."""
+    """What the usage log counts with. Stays the same object over reloads."""
+    usage_store: UsageStore | None = None
+    """Where the usage report is kept; None without one."""
     state_file: StateFile | None = None
     """Stays the same object over reloads."""
     login_secret: Secret | None = None

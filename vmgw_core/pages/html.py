@@ -12,16 +12,16 @@ from vmgw_core.base import printable
 
 _LONGEST: Final = 1000  # characters of a cell
 _STYLE: Final = """
-:root{color-scheme:light dark;--line:#ccc;--bad:#b3261e;--good:#1b6e2d;--soft:#666}
-@media (prefers-color-scheme:dark){:root{--line:#444;--bad:#ff8a80;--good:#7bd88f;--soft:#aaa}}
+:root{color-scheme:light dark;--line:#ccc;--bad:#b3261e;--good:#1b6e2d;--soft:#666;--bar:#3b6fb6}
+@media (prefers-color-scheme:dark){:root{--line:#444;--bad:#ff8a80;--good:#7bd88f;--soft:#aaa;--bar:#8ab4f8}}
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:84rem;padding:0 1rem}
 h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}
 table{border-collapse:collapse;width:100%}
 th,td{border-bottom:1px solid var(--line);padding:.3rem .6rem .3rem 0;text-align:left;vertical-align:top;
 overflow-wrap:anywhere}
 th{white-space:nowrap}td{min-width:5.5rem}
-figure{display:inline-block;margin:.5rem 2rem .5rem 0}figcaption{color:var(--soft)}
-svg{border-bottom:1px solid var(--line);display:block;fill:currentColor;height:3rem;width:16rem}
+figure{display:inline-block;margin:.5rem 2rem .5rem 0;vertical-align:top;width:18rem}figcaption{color:var(--soft)}
+svg{border-bottom:1px solid var(--line);display:block;fill:var(--bar);height:4rem;width:100%}
 code{font-size:.9em}meter{width:8rem}.bad{color:var(--bad)}.good{color:var(--good)}.soft{color:var(--soft)}
 """
 _HASH: Final = b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()

@@ -20,7 +20,7 @@ _COLUMNS: Final[tuple[tuple[str, Callable[[Amounts], float]], ...]] = (
     ("Rows", lambda amounts: amounts.rows),
     ("Bytes in", lambda amounts: amounts.bytes_in),
     ("Bytes out", lambda amounts: amounts.bytes_out),
-    ("Seconds", lambda amounts: round(amounts.seconds, 3)),
+    ("Seconds", lambda amounts: amounts.seconds),
     ("Series fetched", lambda amounts: amounts.series_fetched),
     ("Refusals", lambda amounts: amounts.refusals),
 )
@@ -60,7 +60,7 @@ def _sums(lines: Sequence[Line]) -> list[tuple[tuple[Cell, Cell], Amounts]]:
 
 def _cells(amounts: Amounts) -> Iterator[Cell]:
     for _, value in _COLUMNS:
-        yield f"{value(amounts):,}"
+        yield _shown(value(amounts))
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Iterator[Html]:
@@ -89,18 +89,23 @@ def _plots(report: Report) -> Iterator[Html]:
     periods: dict[int, Amounts] = {}
     for line in report.lines:
         periods.setdefault(line.hour, Amounts()).add(line.amounts)
-    begin = start_of(question.first, question.by)
     bar = {Period.HOUR: 1, Period.DAY: 24, Period.MONTH: 28 * 24}[question.by]
+    begin = start_of(question.first, question.by)
+    width = start_of(question.end - 1, question.by) + bar - begin
     for name, value in _COLUMNS:
         most = max((value(amounts) for amounts in periods.values()), default=0)
         if not most:
             continue
         bars = "".join(
             f"<rect x={hour - begin} y={_HEIGHT - height:.1f} width={bar * 0.9:g} height={height:.1f}>"
-            f"<title>{report.start(hour)}: {value(amounts):,}</title></rect>"
+            f"<title>{report.start(hour)}: {_shown(value(amounts))}</title></rect>"
             for hour, amounts in sorted(periods.items())
             for height in (value(amounts) / most * _HEIGHT,)
         )
-        picture = f'<svg viewBox="0 0 {question.end - begin} {_HEIGHT}" preserveAspectRatio=none role=img>{bars}</svg>'
-        caption = element("figcaption", f"{name}: {value(total):,}, at most {most:,} by {question.by}")
+        picture = f'<svg viewBox="0 0 {width} {_HEIGHT}" preserveAspectRatio=none role=img>{bars}</svg>'
+        caption = element("figcaption", f"{name}: {_shown(value(total))}, at most {_shown(most)} by {question.by}")
         yield element("figure", joined(Html(picture), caption))
+
+
+def _shown(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:,.3f}"

@@ -14,6 +14,8 @@ OTHER: Final = "(other)"
 """The subject of those that are counted together, and their tenant if that is not known apart."""
 LONGEST: Final = 200
 """Characters of a subject; what is longer is cut."""
+HOURS_WAITING: Final = 24
+"""For that many hours with ``most`` pairs, what cannot be kept waits in memory apart."""
 HOUR: Final = 3600
 
 
@@ -93,8 +95,10 @@ class Accounting:
         return new
 
     def give_back(self, amounts: Mapping[Key, Amounts]) -> None:
-        """Take back what :meth:`take` returned and nobody kept."""
+        """Take back what :meth:`take` returned and nobody kept. Beyond a bound, the rest of an hour is one sum."""
         for key, each in amounts.items():
+            if key not in self._new and len(self._new) >= HOURS_WAITING * self.most:
+                key = Key(key.hour, OTHER, OTHER)
             self._new.setdefault(key, Amounts()).add(each)
 
     def _key(self, tenant: str, subject: str | None) -> Key:

@@ -52,20 +52,22 @@ def test_the_pages_are_rendered(
     file = tmp_path / "limits.yaml"
     file.write_text("limits: [{type: queries, value: 5}]")
     limits = ("-enable.rateLimit", f"-ratelimit.config={file}")
-    gateway = start_gateway(*auth_flags(upstream.url, key_file), *limits, "-flagsAuthKey=k3y")
+    usage = (f"-ratelimit.stateFile={tmp_path / 'state'}", "-usage.retention=1d")
+    gateway = start_gateway(*auth_flags(upstream.url, key_file), *limits, *usage, "-flagsAuthKey=k3y")
     hostile = "<script>document.title='run'</script><img src=x onerror=document.title='run'>"
     token = key.mint(tenant(1, 5), sub=hostile)
     assert gateway.client(token).get("/api/v1/query?query=up").status == 200
     assert gateway.client(token).get("/%3Cimg%20src=x%3E").status == 404
     with Nginx(PROXY.format(port=gateway.port, token=token)) as front:
-        for url, title in (
-            (f"{gateway.url}/-/status?authKey=k3y", "vmgateway: status"),
-            (f"http://127.0.0.1:{front.port}/-/me", "Your access"),
+        for url, title, drawn in (
+            (f"{gateway.url}/-/status?authKey=k3y", "vmgateway: status", "<meter"),
+            (f"http://127.0.0.1:{front.port}/-/me", "Your access", "<meter"),
+            (f"{gateway.url}/-/usage?authKey=k3y", "Usage", "<rect"),
         ):
             document, console = shown(url, tmp_path / "browser")
             assert f"<title>{title}</title>" in document
             assert "&lt;script&gt;" in document
             assert "<script" not in document
             assert "<img" not in document
-            assert "<meter" in document
+            assert drawn in document
             assert console == "", "the browser refused nothing, the style least of all"

@@ -7,7 +7,7 @@ import pytest
 from vmgw_addons.cli.main import main
 
 HELPS = (["-help"], ["--help"], ["-h"], ["help"])
-COMMANDS = ("explain", "replay", "token")
+COMMANDS = ("explain", "replay", "token", "usage")
 
 
 def test_without_arguments_it_says_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,6 +61,6 @@ def test_an_unknown_command_is_one_line_that_does_not_repeat_it(
 ) -> None:
     assert main([argument, "-enable.auth"], {}) == 2
     assert capsys.readouterr().err == (
-        "vmgateway: argument 1 is neither a flag nor one of the commands credentials, explain, policy, replay, token: "
-        f"{hint}\n"
+        "vmgateway: argument 1 is neither a flag nor one of the commands credentials, explain, policy, replay, token, "
+        f"usage: {hint}\n"
     )

@@ -656,6 +656,41 @@ def test_label_names_are_checked_without_any_limit() -> None:
     assert made.body(ROWS, end=True) == ROWS
 
 
+def test_rows_are_counted_for_a_report_without_any_limit() -> None:
+    made = admit(write(), gateway(reports_rows=True))
+    assert made.meter is not None
+    assert (made.body(b"a 1\n", end=False), made.meter.forwarded) == (b"", 0)
+    assert (made.body(b"b 2\n", end=True), made.meter.forwarded) == (ROWS, 2)
+
+
+def test_rows_that_are_refused_are_not_forwarded() -> None:
+    made = admit(write(), gateway(limiter=Limiter([limit("rows_inserted", 1)], refuse_oversized=True)))
+    assert made.meter is not None
+    with pytest.raises(TooManyRows):
+        made.body(ROWS, end=True)
+    assert (made.meter.rows, made.meter.forwarded) == (2, 0)
+
+
+JSON: Final = ((b"Content-Type", b"application/json"),)
+
+
+@each(
+    ("target", "status", "watched"),
+    [("/api/v1/query", 200, True), ("/api/v1/query_range", 200, True), ("/api/v1/query", 400, False),
+     ("/api/v1/series", 200, False)],
+)  # fmt: skip
+def test_the_number_of_series_is_read_from_answers_to_queries(target: str, status: int, watched: bool) -> None:
+    made = admit(cycle(target=target), gateway())
+    made.watch(status, JSON)
+    assert (made.series is not None) == watched
+
+
+def test_nothing_is_read_from_the_answer_to_a_request_without_a_grant() -> None:
+    made = cycle()
+    made.watch(200, JSON)
+    assert made.series is None
+
+
 def test_rows_of_a_body_that_is_not_there_count() -> None:
     by = metering(3)
     admit(write(), by).rows(2)
@@ -863,7 +898,6 @@ def test_an_admitted_request_is_told_its_limits_if_the_gateway_tells_them() -> N
 # --- what is known when a request ends -------------------------------------------------------------------------------
 
 STATS: Final = b'{"status":"success","data":{},"stats":{"seriesFetched":"7"}}'
-JSON: Final = ((b"Content-Type", b"application/json"),)
 
 
 def spending(*types: str) -> tuple[Limiter, Gateway]:

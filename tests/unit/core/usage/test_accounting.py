@@ -60,6 +60,19 @@ def test_what_was_not_kept_is_counted_again() -> None:
     assert accounting.take() == {(0, "1:0", "a"): twice, (0, "1:0", "b"): every}
 
 
+def test_what_waits_in_a_long_outage_is_bounded() -> None:
+    accounting = Accounting(2)
+    for hour in range(100):
+        for subject in "abcd":
+            accounting.of("1:0", subject, hour * HOUR).queries += 1
+        taken = accounting.take()
+        accounting.give_back(taken)
+    assert len(taken) <= 24 * 2 + 100
+    assert sum(amounts.queries for amounts in taken.values()) == 400
+    assert taken[Key(0, "1:0", "a")].queries == 1
+    assert taken[Key(98, OTHER, OTHER)].queries == 4
+
+
 @given(
     st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from("vwxyz"), st.integers(0, 9000)), max_size=60),
     st.integers(0, 4),
