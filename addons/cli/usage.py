@@ -1,7 +1,8 @@
-"""``vmgateway usage``: the usage report, from the state file or from a running gateway."""
+"""``vmgateway usage``: the usage report, from where it is kept or from a running gateway."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -9,7 +10,8 @@ from urllib.parse import urlencode
 
 from vmgw_addons.observability import USAGE
 from vmgw_addons.outgoing import RequestFailed, send
-from vmgw_addons.sources import build_state_file, usage_table
+from vmgw_addons.sources import usage_store
+from vmgw_addons.sources.usage_table import TooLong
 from vmgw_addons.support import StateError
 from vmgw_core.base import printable
 from vmgw_core.errors import ConfigurationError
@@ -19,6 +21,7 @@ from .arguments import Arguments, find_auth_key, read_arguments
 
 HELP: Final = """\
 Usage: vmgateway usage -ratelimit.stateFile=FILE [options]
+       vmgateway usage -ratelimit.storage=redis://HOST [options]
        vmgateway usage --url=URL [options]
 
 Shows who used what: queries, rows, bytes, seconds, series fetched and refusals
@@ -43,8 +46,8 @@ Options:
   --auth-key-file=FILE a file with the gateway's -flagsAuthKey, or set
                        VMGATEWAY_AUTH_KEY. Those of -httpAuth.* go into URL
 
-Without --url the file is read, also while the gateway runs. All flags of the
-gateway are accepted (vmgateway -help).
+Without --url the file or Redis is read, also while the gateway runs. All flags
+of the gateway are accepted (vmgateway -help).
 
 Exit code: 0, or 2 if the input is not valid or the report cannot be read.
 """
@@ -65,27 +68,26 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     asked = {name: value for name in ARGUMENTS if (value := given.last(name)) is not None}
     url = given.last("url")
     print(
-        _from_file(given, environ, asked, form) if url is None else _from_gateway(url, given, environ, asked, form),
+        _from_store(given, environ, asked, form) if url is None else _from_gateway(url, given, environ, asked, form),
         end="",
     )
     return 0
 
 
-def _from_file(given: Arguments, environ: Mapping[str, str], asked: Mapping[str, str], form: str) -> str:
-    """Read the report from the state file. Raises ``ConfigurationError``."""
-    file = build_state_file(given.settings(environ))
-    if file is None:
-        raise ConfigurationError("name the file with -ratelimit.stateFile, or a gateway with --url")
+def _from_store(given: Arguments, environ: Mapping[str, str], asked: Mapping[str, str], form: str) -> str:
+    """Read the report from where it is kept. Raises ``ConfigurationError``."""
+    store = usage_store(given.settings(environ))
+    if store is None:
+        raise ConfigurationError("name -ratelimit.stateFile or -ratelimit.storage, or a gateway with --url")
+    now = time.time()
     try:
-        question = Question.read(asked, time.time())
-        report = file.read_now(lambda database: usage_table.select(database, question))
+        question = Question.read(asked, now)
     except ValueError as error:
         raise ConfigurationError(f"--{error}") from None
-    except StateError as error:
-        raise ConfigurationError(f"-ratelimit.stateFile: {error}") from None
-    except usage_table.TooLong as error:
+    try:
+        return asyncio.run(store.read(question, int(now // 3600), lambda report: report.written(form))).decode()
+    except (StateError, TooLong) as error:
         raise ConfigurationError(str(error)) from None
-    return report.written(form).decode()
 
 
 def _from_gateway(url: str, given: Arguments, environ: Mapping[str, str], asked: Mapping[str, str], form: str) -> str:

@@ -1,26 +1,26 @@
-"""The usage report: counts each finished request of both lanes, and writes the counts to the state file."""
+"""The usage report: counts each finished request of both lanes, and keeps the counts."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from secrets import token_hex
 from typing import Final
 from urllib.parse import parse_qsl
 
-from vmgw_addons.sources import usage_table
-from vmgw_addons.state import InForce
+from vmgw_addons.sources.usage_table import TooLong
+from vmgw_addons.state import InForce, UsageStore
 from vmgw_addons.state.page_access import page
 from vmgw_addons.support import Background, StateError
 from vmgw_core.base import MULTITENANT, Access, tenant_name
 from vmgw_core.enforcement import Cycle
-from vmgw_core.errors import Cause
 from vmgw_core.http import Headers, Response
 from vmgw_core.pages import HEADERS, usage_page
 from vmgw_core.tokens import Token
-from vmgw_core.usage import ARGUMENTS, Accounting, Question
+from vmgw_core.usage import ARGUMENTS, Accounting, Amounts, Key, Question, Report
 
 from .access_log import parties
 
@@ -88,12 +88,14 @@ def _tenant(token: Token) -> str:
 
 
 class UsageReport:
-    """Keeps the usage report in the state file, and serves it (-usage.retention)."""
+    """Keeps the usage report, and serves it (-usage.retention)."""
 
     def __init__(self, in_force: InForce, background: Background) -> None:
         self.in_force = in_force
         self.background = background
         self.writing: asyncio.Task[None] | None = None
+        self.batch: tuple[str, Mapping[Key, Amounts]] | None = None
+        """What is being written, or must be written again: it may have been added, so it does not change."""
         self.tidied = float("-inf")
 
     def running(self) -> None:
@@ -101,10 +103,13 @@ class UsageReport:
 
     async def done(self) -> None:
         """Write the rest: all requests have ended."""
+        store = self.in_force.configured.usage_store
         with suppress(TimeoutError):
             async with asyncio.timeout(_END):
                 await self.write()  # what is being written, if anything is
                 await self.write()
+                if store is not None:
+                    await store.close()
 
     async def step(self) -> float:
         await self.write()
@@ -118,44 +123,48 @@ class UsageReport:
 
     async def _write(self) -> None:
         configured, now = self.in_force.configured, time.time()
-        accounting, file = configured.accounting, configured.state_file
-        if accounting is None or file is None:
+        accounting, store = configured.accounting, configured.usage_store
+        if accounting is None or store is None:
             return
-        new = accounting.take()
-        tidy = abs(now - self.tidied) >= _TIDY
-        if not new and not tidy:
-            return
-        outage = self.in_force.outages.of("-ratelimit.stateFile", logger, "what it is told of waits in memory")
         retention = int(configured.settings.usage_retention // 3600)
-
-        def work(database: sqlite3.Connection) -> None:
-            usage_table.add(database, new)
-            if tidy:
-                usage_table.tidy(database, int(now // 3600), retention)
-
+        outage = self.in_force.outages.of(store.name, logger, "what it is told of waits in memory")
+        again = self.batch is not None
         try:
-            await file.write(work)
+            await self._add(store, accounting, retention)
+            if again:
+                await self._add(store, accounting, retention)
+            if abs(now - self.tidied) >= _TIDY:
+                await store.tidy(int(now // 3600), retention)
+                self.tidied = now
         except StateError as error:
-            accounting.give_back(new)
-            outage.failed(f"-ratelimit.stateFile: {error}", Cause.FILE)
+            accounting.give_back(accounting.take())  # to bound what waits
+            outage.failed(str(error), error.cause)
         else:
-            outage.succeeded("-ratelimit.stateFile can be written again")
-            self.tidied = now if tidy else self.tidied
+            outage.succeeded(f"{store.name} can be written again")
+
+    async def _add(self, store: UsageStore, accounting: Accounting, retention: int) -> None:
+        """Write the batch, or one of what is new."""
+        if self.batch is None and (new := accounting.take()):
+            self.batch = token_hex(8), new
+        if self.batch is not None:
+            await store.add(*self.batch, retention)
+            self.batch = None
 
     # --- the page --------------------------------------------------------------------------------------------------
 
     async def page(self, query: str) -> Response:
         """Return the report that the arguments ask for. It names subjects, so the page is not for everybody."""
         configured = self.in_force.configured
-        file, access = configured.state_file, configured.page_access
+        store, access = configured.usage_store, configured.page_access
         if access is None or not access.guards("flagsAuthKey"):
             return page(403, b"set -flagsAuthKey or -httpAuth.username: this page names subjects\n")
-        if file is None or configured.usage_log is None:
-            return page(404, b"there is no usage report: set -ratelimit.stateFile and -usage.retention\n")
+        if store is None:
+            return page(404, b"there is no usage report: set -usage.retention\n")
+        now = time.time()
         try:
             given = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_ARGUMENTS, errors="replace"))
             asked: dict[str, str] = {name: given[name] for name in ARGUMENTS if name in given}
-            question = Question.read(asked, time.time())
+            question = Question.read(asked, now)
             if (form := given.get("format", "html")) not in _FORMATS:
                 raise ValueError("format: expected html, text, csv or json")
         except ValueError as error:
@@ -163,14 +172,13 @@ class UsageReport:
         await self.write()
         links = "authKey" not in given
 
-        def work(database: sqlite3.Connection) -> bytes:
-            report = usage_table.select(database, question)
+        def make(report: Report) -> bytes:
             return usage_page(report, links=links) if form == "html" else report.written(form)
 
         try:
             extra = (*HEADERS, _DOWNLOAD) if form == "csv" else HEADERS
-            return page(200, await file.read(work), _FORMATS[form], extra=extra)
-        except usage_table.TooLong as error:
+            return page(200, await store.read(question, int(now // 3600), make), _FORMATS[form], extra=extra)
+        except TooLong as error:
             return page(400, f"{error}\n".encode(), extra=HEADERS)
         except StateError as error:
-            return page(503, f"-ratelimit.stateFile: {error}\n".encode(), extra=HEADERS)
+            return page(503, f"{error}\n".encode(), extra=HEADERS)

@@ -17,7 +17,7 @@ from vmgw_addons.capture import check_capture
 from vmgw_addons.observability import AccessLog, QueryLog, Traces, UsageLog, check_query_log, check_traces
 from vmgw_addons.outgoing import build_datasource
 from vmgw_addons.outgoing.upstream_tls import contexts
-from vmgw_addons.sources import build_exchange, build_state_file, limit_file, read_in_thread
+from vmgw_addons.sources import build_exchange, build_state_file, build_usage_store, limit_file, read_in_thread
 from vmgw_addons.state import (
     Configured,
     InForce,
@@ -192,8 +192,11 @@ class Configuration:
         if limits is None and settings.enable_rate_limit:
             limits = limit_file.load(settings)
         check_limit_classes(policy, limits)
-        counts_usage = settings.usage_retention and not self.process.offline
-        accounting = before.accounting or Accounting() if counts_usage else None
+        state_file = usage_store = None
+        if not self.process.offline:
+            state_file = build_state_file(settings, before.state_file)
+            usage_store = build_usage_store(settings, state_file, before.settings, before.usage_store)
+        accounting = None if usage_store is None else before.accounting or Accounting()
         configured = Configured(
             settings=settings,
             policy=policy,
@@ -208,7 +211,8 @@ class Configuration:
             traces=self.traces(settings),
             datasource=build_datasource(settings, before.settings, before.datasource),
             exchange=build_exchange(settings, before.settings, before.exchange),
-            state_file=None if self.process.offline else build_state_file(settings, before.state_file),
+            usage_store=usage_store,
+            state_file=state_file,
             login_secret=(
                 Secret("login.clientSecret", settings.login_client_secret, before.outages)
                 if settings.login_oidc_issuer
@@ -252,7 +256,7 @@ class Configuration:
             keyring.replace_static(found.static)  # keep the fetched keys
         limiter = limiter_for(settings, found.limits, before.limiter)
         if limiter is not None:
-            limiter.tell_time(time.time(), time.monotonic())
+            limiter.calendar.tell_time(time.time(), time.monotonic())
         if found.configured.accounting is not None:
             found.configured.accounting.most = settings.usage_max_subjects
         self.in_force.configured = replace(

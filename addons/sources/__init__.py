@@ -13,6 +13,7 @@ from .limit_reload import LimitsReload, read_in_thread
 from .passwords import PasswordChecks
 from .usage_exchange import UsageExchange, build_exchange
 from .usage_refresh import UsageRefresh
+from .usage_store import build_usage_store, usage_store
 
 __all__ = [
     "FileExchange",
@@ -25,5 +26,7 @@ __all__ = [
     "UsageRefresh",
     "build_exchange",
     "build_state_file",
+    "build_usage_store",
     "read_in_thread",
+    "usage_store",
 ]

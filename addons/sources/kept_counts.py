@@ -54,7 +54,7 @@ class KeptCounts:
         limiter, file = configured.limiter, configured.state_file
         if limiter is None:
             return INTERVAL
-        limiter.tell_time(time.time(), time.monotonic())
+        limiter.calendar.tell_time(time.time(), time.monotonic())
         if not limiter.has_calendar or configured.settings.ratelimit_storage:  # Redis keeps the counts of its accounts
             return INTERVAL
         if file is None:
@@ -83,7 +83,7 @@ class KeptCounts:
     async def write(self, limiter: Limiter, file: StateFile) -> None:
         """Write what was counted since the last write. Raises ``StateError``: it is kept for the next one."""
         now = time.time()
-        counts, tidy = limiter.unsaved(time.monotonic()), abs(now - self.tidied) >= _TIDY
+        counts, tidy = limiter.calendar.unsaved(time.monotonic()), abs(now - self.tidied) >= _TIDY
         if not counts and not tidy:
             return
 
@@ -95,7 +95,7 @@ class KeptCounts:
         try:
             await file.write(work)
         except StateError:
-            limiter.not_saved(counts)
+            limiter.calendar.not_saved(counts)
             raise
         self.outage.succeeded("-ratelimit.stateFile can be written again")
         self.tidied = now if tidy else self.tidied

@@ -49,6 +49,11 @@ _PERIODS: Final = {
 class TooLong(Exception):
     """The report has more than ``MOST_LINES`` lines."""
 
+    def __init__(self) -> None:
+        super().__init__(
+            f"the report has more than {MOST_LINES:,} lines: ask for a shorter time, longer periods or one tenant"
+        )
+
 
 def add(database: sqlite3.Connection, amounts: Mapping[Key, Amounts]) -> None:
     """Add to the rows, in a transaction of the caller."""
@@ -70,7 +75,5 @@ def select(database: sqlite3.Connection, question: Question) -> Report:
         {"first": question.first, "end": question.end, "tenant": question.tenant, "subject": question.subject},
     ).fetchall()
     if len(rows) > MOST_LINES:
-        raise TooLong(
-            f"the report has more than {MOST_LINES:,} lines: ask for a shorter time, longer periods or one tenant"
-        )
+        raise TooLong
     return Report(question, [Line(hour, tenant, subject, Amounts(*values)) for hour, tenant, subject, *values in rows])

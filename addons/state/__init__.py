@@ -12,6 +12,7 @@ from .in_force import Configured, InForce, describe_keys
 from .page_access import PageAccess, header_edit, path_prefix
 from .process import Process, Worker
 from .shadow import LiveShadow
+from .usage_store import UsageStore
 from .wire_limits import DEAD_ADDRESS, DEAD_TARGET, WireLimits
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "PageAccess",
     "Process",
     "Reloads",
+    "UsageStore",
     "WireLimits",
     "Worker",
     "describe_keys",

@@ -22,6 +22,7 @@ from .exchange import Exchange
 from .page_access import PageAccess
 from .request_log import RequestLog, ResponseLog, Traces
 from .shadow import LiveShadow
+from .usage_store import UsageStore
 from .wire_limits import WireLimits
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class Configured:
     usage_log: ResponseLog | None = None
     accounting: Accounting | None = None
     """What the usage log counts with. Stays the same object over reloads."""
+    usage_store: UsageStore | None = None
+    """Where the usage report is kept; None without one."""
     state_file: StateFile | None = None
     """Stays the same object over reloads."""
     login_secret: Secret | None = None

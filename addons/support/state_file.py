@@ -17,7 +17,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
-from vmgw_core.errors import ConfigurationError
+from vmgw_core.errors import Cause, ConfigurationError
 
 from .line_file import LineFile
 from .tasks import OneThread
@@ -39,7 +39,11 @@ _REASONS: Final = {
 
 
 class StateError(Exception):
-    """The file cannot be used. The message names it, and says what to do."""
+    """Counts cannot be kept or read. The message names the file, and says what to do."""
+
+    def __init__(self, message: str, cause: Cause = Cause.FILE) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class StateFile:

@@ -413,8 +413,9 @@ class Settings:
     query_log_min_duration: float = _flag("queryLog.minDuration", DURATION, "0s",
         "Log only reads that took at least as long.", least="0s")
     usage_retention: float = _flag("usage.retention", DURATION, "0s",
-        "How long the usage report is kept in -ratelimit.stateFile, such as 400d: who used what, by hour, tenant and "
-        "subject. It is at /-/usage. Zero: there is none. See docs/usage.md.", least="0s")
+        "How long the usage report is kept, such as 400d: who used what, by hour, tenant and subject. It is kept in "
+        "-ratelimit.storage, or else in -ratelimit.stateFile, and shown at /-/usage. Zero: there is none. See "
+        "docs/usage.md.", least="0s")
     usage_max_subjects: int = _flag("usage.maxSubjects", INT, "1000",
         "How many pairs of tenant and subject the usage report counts apart in an hour, in each process. The rest is "
         "counted together.", least="1")

@@ -5,12 +5,13 @@ and ``replicas`` sums the counts of other gateways.
 """
 
 from .account import ACCOUNT_SLACK, GRAINS, LEASE_SECONDS, UNKNOWN_SECONDS, Account, Reply, Want
+from .calendar import Unsaved
 from .config import MAX_BYTES, LimitFile, check_classes, check_measurable, read_limits
 from .datasource_query import Snapshot, UsagePlan, parse_labels
 from .headers import rate_limit_headers
 from .label_hashes import MASK as LABEL_MASK
 from .label_hashes import LabelHashes
-from .limiter import OTHER, Kind, Limiter, Notice, Question, Unsaved
+from .limiter import OTHER, Kind, Limiter, Notice, Question
 from .model import Limit, LimitType, Resolution
 from .own_requests import OwnRequests
 from .queue import GRACE_SECONDS, MAX_CLAIMS

@@ -7,7 +7,8 @@ was far ahead and is set back cannot keep a count for years. If a clock is set b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -38,7 +39,7 @@ def holds(until: int, moment: float, longest: int) -> bool:
 
 
 class Calendar:
-    """The Unix time of the limiter's clock, and the windows whose counts are to be kept."""
+    """The Unix time of the limiter's clock, and the counts that the state file does not have yet."""
 
     __slots__ = ("changed", "offset")
 
@@ -46,7 +47,34 @@ class Calendar:
         self.offset = 0.0
         """The seconds that Unix time is ahead of the limiter's clock."""
         self.changed: dict[CalendarWindow, None] | None = None
-        """The windows with counts that are not in the state file yet; None without a state file."""
+        """The windows that have such counts; None without a state file."""
+
+    def tell_time(self, unix: float, now: float) -> None:
+        """Note that it is ``unix`` at ``now``. Call it often, since clocks are set."""
+        self.offset = unix - now
+
+    def unsaved(self, now: float) -> tuple[Unsaved, ...]:
+        """Return what was counted since the last call in windows that have not ended.
+
+        Call :meth:`not_saved` if it could not be written.
+        """
+        changed = self.changed
+        if not changed:
+            return ()
+        unix = now + self.offset
+        found = tuple(Unsaved(each, each.until, each.total - each.kept) for each in changed if each.until > unix)
+        changed.clear()
+        for each in found:
+            each.window.kept = each.window.total
+        return found
+
+    def not_saved(self, counts: Iterable[Unsaved]) -> None:
+        """Take back what :meth:`unsaved` returned."""
+        assert self.changed is not None
+        for each in counts:
+            if each.window.until == each.until:
+                each.window.kept -= each.count
+                self.changed[each.window] = None
 
 
 class CalendarWindow:
@@ -120,3 +148,12 @@ class CalendarWindow:
     def spent(self, now: float) -> tuple[tuple[float, int], ...]:
         """Return the end of the window and what was counted in it, for an account."""
         return ((self.until, self.total),) if self.count(now) else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unsaved:
+    """What was counted in a day or month since its count was last written to the state file."""
+
+    window: CalendarWindow
+    until: int
+    count: int

@@ -7,7 +7,7 @@ Rules of this file:
 - The tenant is the verified one.
 - Time does not go back: a ``now`` before the last one counts as the last one. If it is earlier by more than the longest
   sliding window (a captured day that is replayed after a later one), time continues from there.
-- Days and months are those of Unix time, which the limiter is told now and then. It is ``now`` if nobody tells.
+- Days and months are those of Unix time, which ``calendar`` is told now and then. It is ``now`` if nobody tells.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vmgw_core.base import Access, Subject, TenantID, tenant_name
 from vmgw_core.errors import RateLimited, Refusal, TooManyRows, UsageUnknown
 
 from .account import Reply, Want
-from .calendar import CalendarWindow
+from .calendar import Calendar
 from .counter import Counter, Peers
 from .counters import Counters, Plan, Tenant
 from .headers import Quota
@@ -86,15 +86,6 @@ class Notice:
     """Whether there may be more to tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unsaved:
-    """What was counted in a day or month since its count was last written to the state file."""
-
-    window: CalendarWindow
-    until: int
-    count: int
-
-
 class Limiter:
     """Counts requests and rows, and refuses those beyond the limits.
 
@@ -135,6 +126,8 @@ class Limiter:
         self._now = float("-inf")
         self._offset = 0.0
         self._counters = Counters()
+        self.calendar: Calendar = self._counters.calendar
+        """Days and months: it must be told the time, if ``now`` is not Unix time."""
         self.replace(limits)
 
     def replace(self, limits: Iterable[Limit]) -> None:
@@ -488,47 +481,19 @@ class Limiter:
 
     # --- days and months -------------------------------------------------------------------------------------------
 
-    def tell_time(self, unix: float, now: float) -> None:
-        """Note that it is ``unix`` at ``now``. Call it often, since clocks are set."""
-        self._counters.calendar.offset = unix - now - self._offset
-
     def restore(self, counts: Iterable[tuple[str, int, int]]) -> None:
         """Add what a state file has: the key of a counter, the end of its window, and the count.
 
-        From now on :meth:`unsaved` returns what is to be written there.
+        From now on ``calendar.unsaved`` returns what is to be written there.
         """
         windows = {counter.key: counter.calendar for counter in self._counters if counter.calendar is not None}
-        self._counters.calendar.changed = {window: None for window in windows.values() if window.total}
+        self.calendar.changed = {window: None for window in windows.values() if window.total}
         for key, until, count in counts:
             window = windows.get(key)
             if window is not None:
                 window.restore(until, count)
             elif until >= self._counters.restored.get(key, (0, 0))[0]:
                 self._counters.restored[key] = until, count
-
-    def unsaved(self, now: float) -> tuple[Unsaved, ...]:
-        """Return what was counted since the last call in windows that have not ended.
-
-        Call :meth:`not_saved` if it could not be written.
-        """
-        changed = self._counters.calendar.changed
-        if not changed:
-            return ()
-        unix = self._clock(now) + self._counters.calendar.offset
-        found = tuple(Unsaved(each, each.until, each.total - each.kept) for each in changed if each.until > unix)
-        changed.clear()
-        for window in (each.window for each in found):
-            window.kept = window.total
-        return found
-
-    def not_saved(self, counts: Iterable[Unsaved]) -> None:
-        """Take back what :meth:`unsaved` returned."""
-        changed = self._counters.calendar.changed
-        assert changed is not None
-        for each in counts:
-            if each.window.until == each.until:
-                each.window.kept -= each.count
-                changed[each.window] = None
 
     # --- shared with other processes -------------------------------------------------------------------------------
 

@@ -93,11 +93,11 @@ def _number(value: float) -> str:
 
 
 def _shown(text: str) -> str:
-    return printable(text, LONGEST) or "-"
+    return (text if text.isprintable() else printable(text, LONGEST)) or "-"
 
 
 def _csv(text: str) -> str:
-    text = printable(text, LONGEST)
+    text = text if text.isprintable() else printable(text, LONGEST)
     if text.lstrip().startswith(_FORMULA):
         text = f"'{text}"
     return '"' + text.replace('"', '""') + '"'

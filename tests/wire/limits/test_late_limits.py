@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from tests.support.wire.client import Answer
 from tests.support.wire.processes import Gateway, auth_flags
-from tests.support.wire.tokens import SigningKey, team, tenant
+from tests.support.wire.servers import VictoriaMetrics
+from tests.support.wire.tokens import FULL, SigningKey, team, tenant
 from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
 from tests.wire.conftest import StartGateway
 
@@ -18,7 +20,7 @@ IMPORT = "/api/v1/import/prometheus"
 TOP = b'{"status":"success","topN":"5","maxLifetime":"1s","topByCount":[],"topByAvgDuration":[],"topBySumDuration":[]}'
 STATS = b'{"status":"success","data":{},"stats":{"seriesFetched":"7","executionTimeMsec":1}}'
 
-Start = Callable[[str], Gateway]
+Start = Callable[..., Gateway]
 
 
 def answers(request: ReceivedRequest) -> Reply:
@@ -37,11 +39,11 @@ def start(
 ) -> Start:
     upstream.responder = answers
 
-    def start(limits: str) -> Gateway:
+    def start(limits: str, url: str = upstream.url) -> Gateway:
         file = tmp_path / "limits.yaml"
         file.write_text(f"limits: [{limits}]")
         flags = ("-enable.rateLimit", f"-ratelimit.config={file}", "-ratelimit.headers", f"-lane={request.param}")
-        return start_gateway(*auth_flags(upstream.url, key_file), *flags)
+        return start_gateway(*auth_flags(url, key_file), *flags)
 
     return start
 
@@ -86,6 +88,23 @@ def test_fetched_series_refuse_the_next_read(start: Start, upstream: RecordingUp
     assert [client.get(QUERY).status for _ in range(2)] == [200, 200]
     check_refusal(client.get(QUERY), "14 of 14 series fetched")
     assert len(upstream.requests) == 2
+
+
+def test_series_of_victoria_metrics(
+    start: Start, victoria_metrics: VictoriaMetrics, key: SigningKey, metric: str
+) -> None:
+    """Older releases do not tell the number, so they count none."""
+    victoria_metrics.import_prometheus("".join(f'{metric}{{n="{number}"}} 1\n' for number in range(3)))
+    told = "seriesFetched" in victoria_metrics.client.get(f"/api/v1/query?query={metric}").text
+    client = start("{type: series_fetched, value: 6}", victoria_metrics.url).client(key.mint(FULL))
+    found = []
+    for encoding in ("identity", "gzip", "gzip"):
+        asked = {"query": f"count({metric})", "time": f"{time.time() + 5:.0f}"}  # a new sample shows a second later
+        found.append(client.get("/api/v1/query", asked, headers={"Accept-Encoding": encoding}))
+    assert [answer.status for answer in found] == [200, 200, 429 if told else 200]
+    assert [answer.header("RateLimit") for answer in found[:2]] == [
+        f'"series_fetched/minute";r={left}' for left in ((6, 3) if told else (6, 6))
+    ]
 
 
 def test_bytes_that_were_written_refuse_the_next_write(

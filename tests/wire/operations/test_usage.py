@@ -209,7 +209,7 @@ def test_without_the_flag_there_is_no_report(
     gateway = start_gateway(*auth_flags(upstream.url, key_file), "-flagsAuthKey=k3y")
     answer = gateway.client().get(PAGE)
     assert (answer.status, answer.text) == (
-        404, "there is no usage report: set -ratelimit.stateFile and -usage.retention\n",
+        404, "there is no usage report: set -usage.retention\n",
     )  # fmt: skip
 
 
@@ -268,7 +268,9 @@ def test_the_command_reads_the_file_and_asks_the_gateway(
     assert said(url, code=2).startswith("vmgateway usage: --url: ")
     assert "k3y" not in said(url, "--by=x", code=2, VMGATEWAY_AUTH_KEY="k3y")
     assert "leave out -ratelimit.stateFile" in said(url, file, code=2)
-    assert said(code=2) == "vmgateway usage: name the file with -ratelimit.stateFile, or a gateway with --url\n"
+    assert said(code=2) == (
+        "vmgateway usage: name -ratelimit.stateFile or -ratelimit.storage, or a gateway with --url\n"
+    )
     assert said(file, "--by=x", code=2) == 'vmgateway usage: --by: expected hour, day or month, got "x"\n'
     assert said(file, "--format=x", code=2) == "vmgateway usage: --format: expected text, csv, json\n"
     assert said(file, "now", code=2) == 'vmgateway usage: unexpected argument "now"\n'

@@ -38,7 +38,7 @@ def at(text: str) -> float:
 )
 def test_a_limit_is_used_up_until_the_window_ends(zone: str, resolution: str, moment: str, retry_after: int) -> None:
     limiter, now = Limiter([daily(zone=zone, resolution=resolution)]), 77.0
-    limiter.tell_time(at(moment), now)
+    limiter.calendar.tell_time(at(moment), now)
     assert admitted(limiter, 100, now) == 10
     refusal = refused(limiter, now)
     assert refusal is not None
@@ -73,11 +73,11 @@ def test_a_day_holds_beside_a_minute_and_the_longer_wait_is_told() -> None:
 
 def test_the_clock_of_the_calendar_may_be_set() -> None:
     limiter = Limiter([daily()])
-    limiter.tell_time(NOON, 0)
+    limiter.calendar.tell_time(NOON, 0)
     assert admitted(limiter, 100, 1) == 10
-    limiter.tell_time(NOON - 30, 2)  # back by half a minute
+    limiter.calendar.tell_time(NOON - 30, 2)  # back by half a minute
     assert admitted(limiter, 100, 3) == 0
-    limiter.tell_time(NOON + DAY, 4)  # a machine that slept
+    limiter.calendar.tell_time(NOON + DAY, 4)  # a machine that slept
     assert admitted(limiter, 100, 5) == 10
 
 
@@ -100,7 +100,7 @@ def test_a_limit_that_observes_tells_once_a_day() -> None:
 
 def test_limits_headers_and_pages_tell_of_the_day() -> None:
     limiter = Limiter([daily(10, resolution="month"), daily(10)])
-    limiter.tell_time(at("2026-11-28T12:00:00+00:00"), 0)
+    limiter.calendar.tell_time(at("2026-11-28T12:00:00+00:00"), 0)
     admitted(limiter, 10, 1)
     assert rate_limit_headers(limiter.quotas(A, Access.READ, 1)) == (
         (b"RateLimit-Policy", b'"queries/month";q=10;w=2678400, "queries/day";q=10;w=86400'),
@@ -175,7 +175,7 @@ def test_an_idle_tenant_without_a_day_is_forgotten_though_others_before_it_have_
 
 
 def saved(limiter: Limiter, now: float = NOON) -> list[tuple[str, int, int]]:
-    return [(each.window.key, each.until, each.count) for each in limiter.unsaved(now)]
+    return [(each.window.key, each.until, each.count) for each in limiter.calendar.unsaved(now)]
 
 
 END = 20_001 * DAY
@@ -196,14 +196,14 @@ def test_what_could_not_be_written_is_told_again_unless_its_day_has_ended() -> N
     limiter = Limiter([daily()])
     limiter.restore([])
     admitted(limiter, 3, NOON)
-    limiter.not_saved(limiter.unsaved(NOON))
+    limiter.calendar.not_saved(limiter.calendar.unsaved(NOON))
     admitted(limiter, 1, NOON + 1)
-    counts = limiter.unsaved(NOON + 1)
+    counts = limiter.calendar.unsaved(NOON + 1)
     assert [(each.until, each.count) for each in counts] == [(END, 4)]
     admitted(limiter, 1, NOON + DAY)
-    limiter.not_saved(counts)
+    limiter.calendar.not_saved(counts)
     assert saved(limiter) == [(KEY, END + DAY, 1)]
-    limiter.not_saved(counts)
+    limiter.calendar.not_saved(counts)
     admitted(limiter, 1, NOON + DAY)
     assert saved(limiter, NOON + 2 * DAY) == []
 

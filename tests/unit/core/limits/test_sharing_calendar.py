@@ -190,11 +190,11 @@ def test_a_day_of_bytes_outlives_the_process_that_counted_them() -> None:
 
 def test_a_process_whose_clock_is_a_day_off_is_refused_and_counts_nothing() -> None:
     world = World(1, limit(value=10, resolution="day"), begin=10 * DAY)
-    world.processes[0].limiter.tell_time(20 * DAY, world.now)
+    world.processes[0].limiter.calendar.tell_time(20 * DAY, world.now)
     refusal = world.refused(0)
     assert refusal is not None
     assert refusal.retry_after in (1, 2)
-    world.processes[0].limiter.tell_time(world.now, world.now)
+    world.processes[0].limiter.calendar.tell_time(world.now, world.now)
     world.run(2)
     assert world.admitted(0, 20) == 10
 
