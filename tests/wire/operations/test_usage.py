@@ -147,6 +147,14 @@ def test_the_report_agrees_with_what_clients_sent_and_got(
     assert report(gateway)["total"]["queries"] == number + 1
 
 
+def test_mitmdump_keeps_the_report_too(start_gateway: StartGateway, flags: list[str], key: SigningKey) -> None:
+    gateway, sent = start_gateway(*flags, program="mitmdump"), Sent()
+    traffic(gateway, key, sent)
+    gateway.stop()
+    gateway.start()
+    assert amounts(report(gateway)) == {who: +counted for who, counted in sent.amounts.items()}
+
+
 @LANES
 def test_a_part_of_the_report(start_gateway: StartGateway, flags: list[str], key: SigningKey, lane: str) -> None:
     gateway = start_gateway(*flags, f"-lane={lane}")

@@ -124,3 +124,28 @@ def test_new_keys_come_into_force_with_a_policy_that_has_them(gateway: Configure
     cycle().authorize(gateway.in_force.configured.gateway)
     assert gateway.in_force.configured.settings is before.settings
     assert gateway.in_force.configured.keyring is before.keyring
+
+
+def test_the_state_file_and_the_counts_of_the_report_stay_over_a_reload(gateway: Configured, tmp_path: Path) -> None:
+    flags = (f"ratelimit.stateFile={tmp_path / 'state'}", "usage.retention=1d")
+    gateway.apply(*flags)
+    before = gateway.in_force.configured
+    assert before.request_logs == (before.usage_log,)
+    assert before.gateway is not None
+    assert before.gateway.reports_rows
+    gateway.apply(*flags, "usage.maxSubjects=7")
+    after = gateway.in_force.configured
+    assert after.state_file is before.state_file is not None
+    assert after.usage_store is before.usage_store is not None
+    assert after.accounting is not None
+    assert after.accounting is before.accounting
+    assert after.accounting.most == 7
+    with pytest.raises(ConfigurationError, match=r"^-ratelimit.stateFile: it cannot change while the gateway runs$"):
+        gateway.apply(f"ratelimit.stateFile={tmp_path / 'other'}", "usage.retention=1d")
+
+
+def test_captures_that_are_read_again_do_not_count(gateway: Configured, tmp_path: Path) -> None:
+    gateway.configuration.process.offline = True
+    gateway.apply(f"ratelimit.stateFile={tmp_path / 'state'}", "usage.retention=1d")
+    configured = gateway.in_force.configured
+    assert (configured.state_file, configured.usage_store, configured.request_logs) == (None, None, ())
