@@ -7,6 +7,7 @@ and ``replicas`` sums the counts of other gateways.
 from .account import ACCOUNT_SLACK, GRAINS, LEASE_SECONDS, Account, Reply, Want
 from .config import MAX_BYTES, LimitFile, check_classes, check_measurable, read_limits
 from .datasource_query import Snapshot, UsagePlan, parse_labels
+from .guards import Guard, Guards, Member, span_text
 from .headers import rate_limit_headers
 from .limiter import OTHER, Kind, Limiter, Notice, Question
 from .model import Limit, LimitType, Resolution
@@ -18,7 +19,8 @@ from .tenant_series import Ask, TenantSeries
 
 __all__ = [
     "ACCOUNT_SLACK", "GRACE_SECONDS", "GRAINS", "LEASE_SECONDS", "MAX_BYTES", "MAX_CLAIMS", "MAX_REPLICAS",
-    "OTHER", "Account", "Ask", "Kind", "Limit", "LimitFile", "LimitType", "Limiter", "LocalCounts", "Notice",
-    "OwnRequests", "PeerCounts", "Question", "Reply", "Resolution", "Snapshot", "TenantSeries", "UsagePlan", "Want",
-    "check_classes", "check_measurable", "parse_labels", "rate_limit_headers", "read_limits", "slot_usages",
+    "OTHER", "Account", "Ask", "Guard", "Guards", "Kind", "Limit", "LimitFile", "LimitType", "Limiter", "LocalCounts",
+    "Member", "Notice", "OwnRequests", "PeerCounts", "Question", "Reply", "Resolution", "Snapshot", "TenantSeries",
+    "UsagePlan", "Want", "check_classes", "check_measurable", "parse_labels", "rate_limit_headers", "read_limits",
+    "slot_usages", "span_text",
 ]  # fmt: skip
