@@ -42,6 +42,7 @@ class Asks(Enum):
     MOMENT = auto()
     RANGE = auto()
     SAMPLES = auto()
+    FEDERATE = auto()
     NAMES = auto()
     GRAPHITE = auto()
     TEXT = auto()  # Graphite's lists of names
@@ -53,7 +54,7 @@ _ASKS: Final = {
     "/api/v1/export": Asks.SAMPLES,
     "/api/v1/export/csv": Asks.SAMPLES,
     "/api/v1/export/native": Asks.SAMPLES,
-    "/federate": Asks.SAMPLES,
+    "/federate": Asks.FEDERATE,
     "/api/v1/series": Asks.NAMES,
     "/api/v1/labels": Asks.NAMES,
     "/api/v1/label/<name...>/values": Asks.NAMES,
@@ -184,18 +185,19 @@ class _Read:
         if self.asks is Asks.RANGE:
             start = self.time("start", (self.now - _STEP) // 1)
             return _Span(end - start if start <= end else _STEP)
+        if not self.first("start") and self.asks is Asks.FEDERATE and not self.first("end"):
+            return _Span(self.duration("max_lookback") or _STEP)
         start = self.time("start", 0.0)
         if not start and self.asks is Asks.NAMES:
             start = end - _STEP
         return _Span(max(end - start, 0.0), open=not start)
 
-    @cached_property
-    def reach(self) -> Reach:
-        """What the windows of the query ask for."""
+    def reach(self, span: float = 0.0) -> Reach:
+        """Return what the windows of the query ask for; ``span`` matters for the points only."""
         if self.asks not in (Asks.MOMENT, Asks.RANGE):
             return Reach()
         try:
-            return reach_of(self.first("query"), self.span.seconds, self.step or self.default_step)
+            return reach_of(self.first("query"), span, self.step or self.default_step)
         except ValueError as error:
             raise _Unreadable(
                 f"the gateway cannot tell how far the query looks back ({error}): write each window in brackets "
@@ -211,13 +213,9 @@ def _max_range(read: _Read, guard: Guard) -> str:
     if read.asks is Asks.TEXT:
         return ""
     allowed = f"at most {guard.text} are allowed here"
-    if read.asks is Asks.SAMPLES and not read.first("start"):
-        federates_now = read.head.target.partition("?")[0].endswith("/federate") and not read.first("end")
-        span = (read.duration("max_lookback") or _STEP) if federates_now else None
-        if span is None:
-            return f"the request has no start, so it asks for all data; {allowed}: add the argument start"
-    else:
-        span = read.span.seconds
+    if read.span.open:
+        return f"the request has no start, so it asks for all data; {allowed}: add the argument start"
+    span = read.span.seconds
     return f"the query spans {span_text(span)}; {allowed}: choose a shorter range" if span > guard.value else ""
 
 
@@ -227,7 +225,7 @@ def _min_step(read: _Read, guard: Guard) -> str:
         step = read.step or (read.default_step if read.asks is Asks.RANGE else guard.value)
         if step < guard.value:
             return f"the step of the query is {span_text(step)}; {needed}"
-    finest = read.reach.finest
+    finest = read.reach().finest
     if finest is not None and finest < guard.value:
         return f"the step of a subquery is {span_text(finest)}; {needed}"
     return ""
@@ -239,24 +237,27 @@ def _max_points(read: _Read, guard: Guard) -> str:
         points = read.span.seconds // (read.step or read.default_step) + 1
         if points > guard.value:
             return f"the query has {points:.0f} points per series; {allowed}"
-    if read.reach.points > guard.value:
-        return f"a subquery has {read.reach.points:.0f} points per series; {allowed}"
+    if read.asks in (Asks.MOMENT, Asks.RANGE):
+        points = read.reach(read.span.seconds).points
+        if points > guard.value:
+            return f"a subquery has {points:.0f} points per series; {allowed}"
     return ""
 
 
 def _max_lookback(read: _Read, guard: Guard) -> str:
     allowed = f"at most {guard.text} is allowed here"
-    takes_it = read.asks in (Asks.MOMENT, Asks.RANGE, Asks.SAMPLES)
-    given = read.duration("max_lookback") if takes_it else None
-    if given is not None and given > guard.value:
-        return f"the argument max_lookback is {span_text(given)}; {allowed}: choose a shorter one"
     if read.asks is Asks.GRAPHITE:
         return _graphite_lookback(read, guard, allowed)
-    back = read.reach.back
+    if read.asks not in (Asks.MOMENT, Asks.RANGE, Asks.FEDERATE):
+        return ""
+    given = read.duration("max_lookback")
+    if given is not None and given > guard.value:
+        return f"the argument max_lookback is {span_text(given)}; {allowed}: choose a shorter one"
+    back = read.reach().back
     if back > guard.value:
         return f"the query looks back {span_text(back)}, subqueries included; {allowed}: choose shorter windows"
-    step = read.step or 0.0
-    if read.asks in (Asks.MOMENT, Asks.RANGE) and step > max(guard.value, read.span.seconds):
+    step = 0.0 if read.asks is Asks.FEDERATE else read.step or 0.0
+    if step > max(guard.value, read.span.seconds):
         return f"functions without a window look back a step, {span_text(step)}; {allowed}: choose a shorter step"
     return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -81,7 +82,7 @@ def span_text(seconds: float) -> str:
         return f"{seconds * 1000:.0f}ms"
     if seconds < 60:
         return f"{seconds:.15g}s" if seconds == round(seconds) else f"{seconds * 1000:.0f}ms"
-    parts, left = "", round(seconds)
+    parts, left = "", math.ceil(seconds)
     for unit, size in _UNITS:
         number, left = divmod(left, int(size))
         parts += f"{number}{unit}" if number else ""

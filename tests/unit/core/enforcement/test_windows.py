@@ -94,7 +94,7 @@ def test_what_is_around_a_query_never_makes_it_shorter(query: str, window: str) 
     assert reach_of(f"1 + ({query})", SPAN, STEP) == plain
 
 
-@given(st.text() | st.lists(st.sampled_from(list("([{}])m5:,+'\"`\\#\n ") + ["5m", "with", "1d"])).map("".join))
+@given(st.text() | st.lists(st.sampled_from([*"([{}])m5:,+'\"`\\#\n ", "5m", "with", "1d"])).map("".join))
 def test_any_text_gives_a_reach_or_an_error(query: str) -> None:
     try:
         found = reach_of(query, SPAN, STEP)
