@@ -21,7 +21,7 @@ from vmgw_core.routing import Route
 from .arguments import MAX_FORM_READ
 from .graphite import intervals_of
 from .times import NoZone, duration_argument, graphite_interval, graphite_time, time_argument
-from .windows import Reach, reach_of
+from .windows import Reach, Window, reach_of, windows_of
 
 TIMEOUT_KEY: Final = "timeout"
 _TEXTS: Final = ("query", "match[]", "match", "target", "expr")
@@ -192,12 +192,16 @@ class _Read:
             start = end - _STEP
         return _Span(max(end - start, 0.0), open=not start)
 
+    @cached_property
+    def windows(self) -> Sequence[Window]:
+        return windows_of(self.first("query")) if self.asks in (Asks.MOMENT, Asks.RANGE) else ()
+
     def reach(self, span: float = 0.0) -> Reach:
         """Return what the windows of the query ask for; ``span`` matters for the points only."""
-        if self.asks not in (Asks.MOMENT, Asks.RANGE):
-            return Reach()
         try:
-            return reach_of(self.first("query"), span, self.step or self.default_step)
+            if not self.windows:
+                return Reach()
+            return reach_of(self.windows, span, self.step or self.default_step)
         except ValueError as error:
             raise _Unreadable(
                 f"the gateway cannot tell how far the query looks back ({error}): write each window in brackets "

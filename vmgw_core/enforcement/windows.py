@@ -11,7 +11,7 @@ The reader knows brackets, strings, comments and names, and no functions. What m
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from .times import duration
@@ -25,6 +25,7 @@ _TOKEN: Final = re.compile(
 )
 _OPERATORS: Final = frozenset("+-*/%^=!<>,")
 _WORDS: Final = frozenset(("and", "or", "unless", "if", "ifnot", "default", "atan2"))
+_NUMBERS: Final = frozenset(("inf", "nan"))
 _STEP: Final = ("$__interval", "$__rate_interval")
 
 
@@ -34,7 +35,7 @@ class Window(NamedTuple):
     length: str
     """A duration; empty if only a step is given."""
     step: str | None
-    """The step of a subquery; empty if it is that of the query, None without a colon."""
+    """The step of a subquery; empty if it is that of the query, None if it is no subquery."""
     inner: tuple[Window, ...]
 
 
@@ -49,12 +50,15 @@ class Reach(NamedTuple):
     """The smallest step of its subqueries; None without one."""
 
 
-def reach_of(query: str, span: float, step: float) -> Reach:
-    """Return how far ``query`` reaches if its range is ``span`` seconds with ``step``. Raises ``ValueError``."""
+def reach_of(windows: Sequence[Window], span: float, step: float) -> Reach:
+    """Return how far the query with these windows reaches if its range is ``span`` seconds with ``step``.
+
+    Raises ``ValueError``.
+    """
     back, points = 0.0, 0.0
     finest: float | None = None
     # A window, and of the query around it: step, range, and how far that looks back.
-    todo = [(window, step, span, 0.0) for window in windows_of(query)]
+    todo = [(window, step, span, 0.0) for window in windows]
     while todo:
         window, step, span, behind = todo.pop()
         length = max(_seconds(window.length, step), 0.0)
@@ -78,46 +82,65 @@ def _seconds(text: str, step: float) -> float:
     return duration(text, step) if text else 0.0
 
 
+class _Group:
+    """An open bracket: the windows of the operands before the present one, and those of the present one."""
+
+    __slots__ = ("done", "is_metric", "operand")
+
+    def __init__(self) -> None:
+        self.done: list[Window] = []
+        self.operand: list[Window] = []
+        self.is_metric = True
+        """Whether the operand can be a selector of series, and nothing that must be evaluated."""
+
+    def next_operand(self) -> None:
+        self.done += self.operand
+        self.operand = []
+        self.is_metric = True
+
+
 def windows_of(query: str) -> tuple[Window, ...]:
     """Return the outermost windows of a query. Raises ``ValueError``."""
     if "[" not in query:
         return ()
-    # By bracket: the windows of the operands that are complete, and those of the present operand.
-    groups: list[tuple[list[Window], list[Window]]] = [([], [])]
+    groups = [_Group()]
     tokens = _tokens(query)
     count = 0
     for kind, text in tokens:
-        done, operand = groups[-1]
+        group = groups[-1]
         if kind == "name":
             word = text.lower().replace("\u0307", "")
             if word == "with":
                 raise ValueError("WITH templates can hide a window")
             if word in _WORDS:
-                done += operand
-                operand.clear()
+                group.next_operand()
+            elif word in _NUMBERS or word[0].isdigit() or word[0] == ".":
+                group.is_metric = False
+        elif kind == "string":
+            group.is_metric = False
         elif text in ("(", "{"):
-            groups.append(([], []))
+            groups.append(_Group())
         elif text in (")", "}") and len(groups) > 1:
             groups.pop()
-            groups[-1][1].extend(done + operand)
+            groups[-1].operand += group.done + group.operand
+            groups[-1].is_metric = groups[-1].is_metric and text == "}"
         elif text == "[":
             count += 1
             if count > MAX_WINDOWS:
                 raise ValueError(f"more than {MAX_WINDOWS} windows")
-            window = _window(tokens, tuple(operand))
-            operand[:] = [window]
+            group.operand = [_window(tokens, group)]
         elif text in _OPERATORS:
-            done += operand
-            operand.clear()
-    return tuple(window for done, operand in groups for window in (*done, *operand))
+            group.next_operand()
+    return tuple(window for group in groups for window in (*group.done, *group.operand))
 
 
-def _window(tokens: Iterator[tuple[str, str]], inner: tuple[Window, ...]) -> Window:
+def _window(tokens: Iterator[tuple[str, str]], group: _Group) -> Window:
     text = ""
     for kind, token in tokens:
         if token == "]":  # noqa: S105
             length, colon, step = text.partition(":")
-            return Window(length, step if colon else None, inner)
+            # A window of anything but a selector is a subquery too, with the step of the query.
+            return Window(length, None if group.is_metric and not colon else step, tuple(group.operand))
         if kind == "string":
             break
         text += token

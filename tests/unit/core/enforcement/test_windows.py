@@ -7,9 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.each import each
-from vmgw_core.enforcement.windows import MAX_WINDOWS, Reach, reach_of
+from vmgw_core.enforcement import windows
+from vmgw_core.enforcement.windows import MAX_WINDOWS, Reach
 
 SPAN, STEP = 3600.0, 60.0
+
+
+def reach_of(query: str, span: float, step: float) -> Reach:
+    return windows.reach_of(windows.windows_of(query), span, step)
 
 
 @each(
@@ -36,12 +41,24 @@ SPAN, STEP = 3600.0, 60.0
         ("max_over_time(rate(m[5i])[1d:1h])", 86_400 + 5 * 3600, 25, 3600),
         ("max_over_time(sum(rate(m[5m])) by (a)[1d:1h])", 86_700, 25, 3600),
         ("max_over_time((rate(m[5m]) + n[1m])[1d:1h])", 86_700, 25, 3600),
+        ("f(rate(m)[1d])", 86_400, 1500, 60),
+        ("f((m)[1d])", 86_400, 1500, 60),
+        ("f(sum(m) by (a)[1d])", 86_400, 1500, 60),
+        ("f(rate(m) keep_metric_names[1d])", 86_400, 1500, 60),
+        ("f(1[1d])", 86_400, 1500, 60),
+        ("f(.5[1d])", 86_400, 1500, 60),
+        ("f(INF[1d])", 86_400, 1500, 60),
+        ("f('a'[1d])", 86_400, 1500, 60),
+        ("f(1 + m{a='b'}[1d])", 86_400, 0, None),
+        ("f(sum(m) / m[1d])", 86_400, 0, None),
+        ("f({a='b'}[1d])", 86_400, 0, None),
         ("max_over_time(m[:1h])", 3600, 1, 3600),
         ("max_over_time(m[1h:365d])", 365 * 86_400, 7200 / (365 * 86_400), 365 * 86_400),
         ("f(f(m[1h:1m])[1d:1h])", 90_000, (3600 + 86_400 + 3600) / 60, 60),
         ("m{a=\"[1d]\",b!~'[2d]',c=`[3d]`}[5m]", 300, 0, None),
         (r"foo\[1d[5m]", 300, 0, None),
         ("m[5m])[1h]", 3900, 0, None),
+        ("a[1d] or b[1d] unless c[1d]", 86_400, 0, None),
         ("with[5m]", None, 0, None),
         ("WITH (w = 30d) m[w]", None, 0, None),
         ("WITH (f(x) = max_over_time(x[30d:1h])) f(f(m))", None, 0, None),
