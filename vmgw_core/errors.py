@@ -235,6 +235,10 @@ class UnsupportedProtocol(UnsupportedBody, code="unsupported_protocol", final=Tr
     """
 
 
+class QueryGuarded(Refusal, status=422, code="query_guarded"):
+    """A query breaks a guard of ``-ratelimit.config``, or cannot be held to it. The message says what to change."""
+
+
 class RateLimited(Refusal, status=429, code="rate_limited"):
     """A rate limit is reached. After ``retry_after`` whole seconds the request is allowed."""
 

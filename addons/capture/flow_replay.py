@@ -38,9 +38,11 @@ class FlowReplay:
         policy = self.in_force.configured.policy
         keys = None if policy is None else policy.verifier.keys
         if policy is not None and self.judged_by != (policy, keys):
-            limiter = self.in_force.configured.limiter
+            limiter, gateway = self.in_force.configured.limiter, self.in_force.configured.gateway
             self.judge = Judge(
-                policy, None if limiter is None else Limiter(limiter.limits, refuse_oversized=limiter.refuse_oversized)
+                policy,
+                None if limiter is None else Limiter(limiter.limits, refuse_oversized=limiter.refuse_oversized),
+                None if gateway is None else gateway.guards,
             )
             self.judged_by = (policy, keys)
         return self.judge if policy is not None else None

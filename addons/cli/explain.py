@@ -28,6 +28,7 @@ from vmgw_core.explain import (
     split_words,
 )
 from vmgw_core.explain.remote import QUESTION, Question
+from vmgw_core.limits import Guards
 
 from .arguments import Arguments, find_auth_key, find_token, read_arguments, read_time
 from .policy import make_policy, with_defaults
@@ -104,11 +105,14 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         check_limit_classes(policy, limits)
     limiter = limiter_for(settings, limits, None)
     slots = None if limits is None else Concurrency(0, 0, limits.concurrency)
+    guards = None if limits is None else Guards(limits.guards)
     pages = next(addon for addon in chain.build() if isinstance(addon, StatusPages))
     stories = []
     for request in requests:
         head = with_token(request.method, request.target, request.headers, policy, token)
-        stories.append(judge(settings, policy, limiter, head, request.body, now, pages.serves, slots=slots))
+        stories.append(
+            judge(settings, policy, limiter, head, request.body, now, pages.serves, slots=slots, guards=guards)
+        )
     return show(
         [story.as_json() for story in stories],
         [explanation_text(story) for story in stories],

@@ -15,7 +15,7 @@ from vmgw_addons.sources import limit_file
 from vmgw_core.configuration import Settings, parse, read_flags_file
 from vmgw_core.enforcement import Policy
 from vmgw_core.errors import ConfigurationError
-from vmgw_core.limits import Limiter
+from vmgw_core.limits import Guards, Limiter, LimitFile
 from vmgw_core.replay import (
     Captured,
     Expectation,
@@ -211,17 +211,24 @@ def _judge(flags: Sequence[str], file: str | None, environ: Mapping[str, str], *
     try:
         settings = parse(flags, environ, file=of_file).settings
         policy = make_policy(settings, time.time())
-        return Judge(policy, _limiter(settings, policy), trusting=trusting)
+        limits = _limits(settings, policy)
+        limiter = None if limits is None else _limiter(settings, limits)
+        return Judge(policy, limiter, None if limits is None else Guards(limits.guards), trusting=trusting)
     except ConfigurationError as error:
         raise error if of_file is None else of_file.error(error) from None
 
 
-def _limiter(settings: Settings, policy: Policy) -> Limiter | None:
-    """Build a limiter that only counts the requests of the files; None without ``-enable.rateLimit``."""
+def _limits(settings: Settings, policy: Policy) -> LimitFile | None:
+    """Read the limits; None without ``-enable.rateLimit``."""
     if not settings.enable_rate_limit:
         return None
     limits = limit_file.load(settings)
     check_limit_classes(policy, limits)
+    return limits
+
+
+def _limiter(settings: Settings, limits: LimitFile) -> Limiter:
+    """Build a limiter that only counts the requests of the files."""
     if any(not limit.type.counted for limit in limits.limits):
         print("limits of series are ignored: the files do not contain what they count", file=sys.stderr)
     return Limiter(

@@ -92,6 +92,7 @@ class DecisionMarks:
             refusal=cycle.refusal,
             form=cycle.kept_form,
             limits=limits,
+            guards=cycle.guards,
             answer=cycle.answer_note,
             shadow=cycle.shadow or "",
         )

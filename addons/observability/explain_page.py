@@ -18,7 +18,7 @@ from vmgw_core.explain import Explanation, Outcome, explain, explanation_text, o
 from vmgw_core.explain.remote import QUESTION, Question
 from vmgw_core.explain.request import describe
 from vmgw_core.http import Headers, RequestHead, Response, check_head, find_head
-from vmgw_core.limits import Limiter
+from vmgw_core.limits import Guards, Limiter
 
 EXPLAIN: Final = "/-/explain"
 _CLIENT: Final = "127.0.0.1"
@@ -52,6 +52,7 @@ def answer(configured: Configured, headers: Headers, serves: Serves) -> Response
         now,
         serves,
         slots=configured.concurrency,
+        guards=None if configured.gateway is None else configured.gateway.guards,
         live=time.monotonic(),
     )
     document = {"verdict": story.verdict.value, "text": explanation_text(story), "explanation": story.as_json()}
@@ -68,6 +69,7 @@ def judge(
     serves: Serves,
     *,
     slots: Concurrency | None = None,
+    guards: Guards | None = None,
     live: float | None = None,
 ) -> Explanation:
     """Check the head as a lane does, and explain the request. ``live``: see ``vmgw_core.explain.explain``."""
@@ -80,7 +82,7 @@ def judge(
         return describe(policy, head, Outcome(now=now, refusal=refusal))
     if serves(policy, head):
         return own_page(head, now)
-    return explain(policy, head, body, now, limiter=limiter, slots=slots, live=live)
+    return explain(policy, head, body, now, limiter=limiter, slots=slots, guards=guards, live=live)
 
 
 def bytes_of(head: RequestHead) -> bytes:

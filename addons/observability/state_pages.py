@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -17,7 +17,7 @@ from vmgw_core.enforcement import Policy, authenticate
 from vmgw_core.errors import Refusal
 from vmgw_core.explain import moment
 from vmgw_core.http import RequestHead, Response, refusal_response
-from vmgw_core.limits import slot_usages
+from vmgw_core.limits import Guard, slot_usages
 from vmgw_core.limits.model import Usage
 from vmgw_core.pages import (
     HEADERS,
@@ -167,6 +167,7 @@ class StatePages:
             token=token,
             now=now,
             usages=tuple(self._usages(token)),
+            guards=tuple(self._guards(token)),
             refusals=self.telemetry.decisions.of(of),
         )
         as_html = b"text/html" in b",".join(head.values(b"accept")).lower()
@@ -191,13 +192,25 @@ class StatePages:
         if limiter is None:
             return
         now, seen = time.monotonic(), set[str]()
-        for tenant in token.grants.tenants:
-            subject = Subject(tenant, token.grants.labels, token.grants.limit_classes(tenant))
+        for subject in _subjects(token):
             of_slots = () if slots is None else slot_usages(slots.uses(subject))
             for usage in (*limiter.status_of(subject, now), *of_slots):
                 if usage.key not in seen:
                     seen.add(usage.key)
                     yield usage
+
+    def _guards(self, token: Token) -> Iterable[Guard]:
+        """Return the guards of the token's requests, each once."""
+        gateway = self.in_force.configured.gateway
+        if gateway is None or gateway.guards is None:
+            return ()
+        return dict.fromkeys(guard for subject in _subjects(token) for guard in gateway.guards.of(subject))
+
+
+def _subjects(token: Token) -> Iterator[Subject]:
+    """Yield what the token's requests count for, by tenant."""
+    for tenant in token.grants.tenants:
+        yield Subject(tenant, token.grants.labels, token.grants.limit_classes(tenant))
 
 
 def _slots(slots: Concurrency | None) -> tuple[Usage, ...]:

@@ -13,7 +13,7 @@ from vmgw_addons.state import LiveShadow
 from vmgw_core.configuration import FlagsFile, Settings, parse, read_flags_file
 from vmgw_core.enforcement import Gateway, Policy
 from vmgw_core.errors import ConfigurationError
-from vmgw_core.limits import LimitFile
+from vmgw_core.limits import Guards, LimitFile
 from vmgw_core.replay import Shadow, ShadowCounts, ShadowTokens
 from vmgw_core.tokens import KeyRing, VerificationKey
 
@@ -105,13 +105,16 @@ def build_shadow(
     judged = replace(candidate.policy, verifier=tokens)
     if judged.token_source == policy.token_source:
         judged = replace(judged, token_source=policy.token_source)  # so that a token is looked for once
-    same = candidate.limits == limits and judged.limit_classes == policy.limit_classes
+    file, live_file = candidate.limits or LimitFile(), limits or LimitFile()
+    has_limits = (candidate.limits is None) is (limits is None)
+    same = has_limits and file.limits == live_file.limits and judged.limit_classes == policy.limit_classes
     limiter = None
     if not same:
         settings = replace(candidate.settings, datasource_url="")  # nobody asks it
         limiter = limiter_for(settings, candidate.limits, None if before is None else before.shadow.gateway.limiter)
         if limiter is not None:
-            limiter.tell_time(time.time(), time.monotonic())
-    gateway = Gateway(policy=judged, clock=time.monotonic, limiter=limiter)
+            limiter.calendar.tell_time(time.time(), time.monotonic())
+    guards = Guards(file.guards) if file.guards else None
+    gateway = Gateway(policy=judged, clock=time.monotonic, limiter=limiter, guards=guards)
     counts = ShadowCounts() if before is None else before.shadow.counts
     return LiveShadow(Shadow(gateway, counts, same_limits=same), candidate.settings, keyring)

@@ -14,7 +14,7 @@ from vmgw_core.configuration import Settings
 from vmgw_core.enforcement import Gateway, Policy
 from vmgw_core.errors import BackendFailure
 from vmgw_core.http import HeaderEdit
-from vmgw_core.limits import Limiter, LimitFile
+from vmgw_core.limits import Guards, Limiter, LimitFile
 from vmgw_core.tokens import KeyRing
 from vmgw_core.usage import Accounting
 
@@ -84,6 +84,7 @@ class Configured:
                 max_queue=self.settings.max_queue_duration,
                 backend_result=self.note_backend,
                 ask=None if self.exchange is None else self.exchange.accounts.ask,
+                guards=Guards(self.limit_file.guards) if self.limit_file.guards else None,
                 tells_limits=self.settings.ratelimit_headers,
                 reports_rows=self.usage_log is not None,
                 shadow=None if self.shadow is None else self.shadow.note,

@@ -1,4 +1,4 @@
-"""Regular expressions that match in linear time, whatever text a claim has: RE2 (https://github.com/google/re2)."""
+"""Regular expressions that match in linear time, whatever the text: RE2 (https://github.com/google/re2)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class ExpressionMatch(Protocol):
 
 class Expression(Protocol):
     def fullmatch(self, text: str, /) -> ExpressionMatch | None: ...
+    def search(self, text: str, /) -> ExpressionMatch | None: ...
 
 
 def compile_expression(pattern: str, *, max_bytes: int = _MAX_BYTES) -> tuple[Expression, frozenset[str]]:

@@ -42,7 +42,7 @@ _NAME = "__name__"
 NAME_AS_IT_IS = r"(?:\b|\B)"
 """Always matches, and keeps the storage from reading a regular expression as a list of names."""
 _META = re.compile(r"[\\.+*?()|\[\]{}^$]")
-_MAX_FORM_READ = 10 << 20  # bytes: Go does not read a larger form, only the URL
+MAX_FORM_READ = 10 << 20  # bytes: Go does not read a larger form, only the URL
 MAX_REMEMBERED: Final = 8 << 20
 """Bytes of memory for claims and their arguments."""
 _ENFORCEMENT_BYTES: Final = 400
@@ -163,7 +163,7 @@ def enforce(
         check_expressions(route, form, kept_form)
     added: tuple[str, ...] = ()
     if claim.restricted and route.filters is Filters.BIND:
-        read = bool(kept_form) and len(form or "") <= _MAX_FORM_READ
+        read = bool(kept_form) and len(form or "") <= MAX_FORM_READ
         added = _added(route, claim, f"{kept}&{kept_form}" if read else kept)
     if uncached:
         added += (f"{NO_CACHE_KEY}=1",)

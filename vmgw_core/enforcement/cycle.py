@@ -34,7 +34,7 @@ from typing import Final
 
 from vmgw_core.answers import Filter, Filtered, read_names
 from vmgw_core.backends import Concurrency, Member, Seat
-from vmgw_core.base import Access
+from vmgw_core.base import Access, tenant_name
 from vmgw_core.errors import (
     Awaited,
     BackendFailure,
@@ -49,11 +49,12 @@ from vmgw_core.errors import (
     UnknownKey,
 )
 from vmgw_core.http import CORS, Headers, RequestHead, Response, SeriesFetched, values_of
-from vmgw_core.limits import Limiter, LimitType, Question, Reply, Want, rate_limit_headers
+from vmgw_core.limits import Guard, Guards, Limiter, LimitType, Question, Reply, Want, rate_limit_headers
 from vmgw_core.rows import RowMeter, Series, row_counter
 from vmgw_core.tokens import KeyRing
 
 from .admission import Body, Grant, Policy, admit, too_large
+from .guards import asks_of, hold_to_guards
 from .rewriting import UpstreamRequest, moved, names_request, rewrite
 
 
@@ -118,6 +119,8 @@ class Gateway:
     """Called when a request to a backend fails, and with None for the first one that does not fail after that."""
     ask: Ask | None = None
     """Asks the accounts that processes share; None if they share none."""
+    guards: Guards | None = None
+    """What single queries may ask for; None if there are no guards."""
     tells_limits: bool = False
     """Whether clients get the headers of :meth:`Cycle.limit_headers` (``-ratelimit.headers``)."""
     reports_rows: bool = False
@@ -716,7 +719,33 @@ class Cycle:
         grant.backend = member.backend
         if gateway.shadow is not None and self.meter is None:
             gateway.shadow(self, form)
-        self.upstream = rewrite(gateway.policy, grant, self.head, form)
+        guarded = None if gateway.guards is None else self._guarded
+        self.upstream = rewrite(gateway.policy, grant, self.head, form, guarded)
+
+    @property
+    def guards(self) -> tuple[Guard, ...]:
+        """The guards of the request's tenant, or of all tenants of the token if the path is for all."""
+        gateway, grant = self.gateway, self.grant
+        if gateway is None or gateway.guards is None or grant is None or asks_of(grant.route) is None:
+            return ()
+        subject, token = grant.subject, grant.token
+        found = gateway.guards.of(subject)
+        if grant.match.multitenant and token is not None:
+            every = (gateway.guards.of(subject._replace(tenant=tenant)) for tenant in token.grants.tenants)
+            found = tuple(dict.fromkeys(guard for guards in (found, *every) for guard in guards))
+        return found
+
+    def _guarded(self, query: str, form: str | None) -> tuple[str, str | None]:
+        """Hold the request to its guards."""
+        gateway, grant = self._admitted()
+        tenant = grant.subject.tenant
+
+        def note(guard: Guard, broken: str) -> None:
+            if gateway.limiter is not None:
+                told = f"tenant {tenant_name(tenant)}: {broken} (mode: observe)" if guard.observe else ""
+                gateway.limiter.note(guard.member, tenant, gateway.clock(), beyond=told)
+
+        return hold_to_guards(self.guards, grant.route, self.head, query, form, self.at, note)
 
     def _move(self) -> bool:
         """Point the request at a backend that has not been tried; return False if there is none."""

@@ -102,6 +102,19 @@ def check_target(target: str) -> None:
         sign = text if kind == "sign" else ""
 
 
+def intervals_of(target: str) -> list[str]:
+    """Return all intervals of ``target``: windows, and how far series are shifted.
+
+    Raises ``ValueError`` if its functions may look back otherwise.
+    """
+    if "\\" in target or "timeStack" in target:
+        raise ValueError("it has timeStack() or a backslash")
+    tokens = [(match.lastgroup, match[0]) for match in _TOKEN.finditer(target)]
+    if "oving" in target and any(kind == "number" for kind, _ in tokens):
+        raise ValueError("write the windows of moving functions as intervals, such as '1h', and no other numbers")
+    return [text[1:-1] for kind, text in tokens if kind == "string" and _INTERVAL.match(text[1:-1])]
+
+
 def check_times(key: str, value: str) -> None:
     """Raises ``CostlyQuery`` for a ``from``, ``until`` or ``storage_step`` that is out of reason."""
     seconds = _seconds(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from vmgw_core.backends import Backend
 from vmgw_core.base import Value
 from vmgw_core.http import URLENCODED, Headers, RequestHead, read_form, split_pairs
@@ -38,11 +40,18 @@ class UpstreamRequest(Value):
         return (*self.forwarded, (b"Content-Type", URLENCODED.encode()), (b"Content-Length", length))
 
 
-def rewrite(policy: Policy, grant: Grant, head: RequestHead, form: bytes | None) -> UpstreamRequest:
+HoldToGuards = Callable[[str, str | None], tuple[str, str | None]]
+"""Takes the query and the form to send, and returns them as the guards allow. Raises ``QueryGuarded``."""
+
+
+def rewrite(
+    policy: Policy, grant: Grant, head: RequestHead, form: bytes | None, guarded: HoldToGuards | None = None
+) -> UpstreamRequest:
     """Write the request that the backend gets.
 
     Args:
         form: the whole body if ``grant.body`` is ``Body.HOLD``, else None.
+        guarded: None if there are no guards.
 
     Raises:
         Refusal: the arguments cannot be made binding, or the form cannot be read.
@@ -54,6 +63,8 @@ def rewrite(policy: Policy, grant: Grant, head: RequestHead, form: bytes | None)
         text = read_form(form_type(head), form or b"") if head.method == "POST" else ""
     all_tenants = grant.match.multitenant and grant.token is not None  # without tokens, nobody is held to a tenant
     query, text = enforce(grant.route, grant.claim, query, text, cluster=policy.cluster, multitenant=all_tenants)
+    if guarded is not None:
+        query, text = guarded(query, text)
     if grant.filter is not None:
         return _filtered(policy, grant, head, query, text)
     path = grant.backend.base + grant.path

@@ -15,6 +15,7 @@ from functools import reduce
 from operator import or_
 
 from vmgw_core.base import tenant_name
+from vmgw_core.limits import Guard
 from vmgw_core.limits.model import Usage
 from vmgw_core.routing import Match
 from vmgw_core.tokens import AccessMode, VerificationKey, VMAccessClaim
@@ -174,6 +175,8 @@ class Explanation:
     form_arguments: ArgumentsReport | None = None
     limits: tuple[Usage, ...] | None = None
     """None if no limits are enforced."""
+    guards: tuple[Guard, ...] = ()
+    """What the query is held to."""
     upstream: UpstreamReport | None = None
 
     filtered: bool = False
@@ -208,6 +211,7 @@ class Explanation:
                 "form": self.form_arguments and self.form_arguments.as_json(),
             },
             "limits": None if self.limits is None else [usage.as_json() for usage in self.limits],
+            "guards": [guard.as_json() for guard in self.guards],
             "upstream": self.upstream and self.upstream.as_json(),
             "response": {"filtered": self.filtered, "shown": self.answer or None},
             "shadow": self.shadow or None,

@@ -21,7 +21,7 @@ from vmgw_core.base import Access
 from vmgw_core.enforcement import Body, Cycle, Gateway, Grant, Policy, State, UpstreamRequest, answer, match_of
 from vmgw_core.errors import BodyTooLarge, Refusal, UnsupportedBody
 from vmgw_core.http import RequestHead, read_form
-from vmgw_core.limits import Limiter, slot_usages
+from vmgw_core.limits import Guard, Guards, Limiter, slot_usages
 from vmgw_core.limits.model import Usage
 from vmgw_core.tokens import BasicCredentials, Token, VMAccessClaim, is_api_key
 
@@ -43,6 +43,8 @@ class Outcome:
     """The client's form, if it was held."""
     limits: tuple[Usage, ...] | None = None
     """The limits that apply to the request; None if none are enforced."""
+    guards: tuple[Guard, ...] = ()
+    """The guards that apply to it."""
     answer: str = ""
     """What was left out of a filtered response."""
     shadow: str = ""
@@ -57,6 +59,7 @@ def explain(
     *,
     limiter: Limiter | None = None,
     slots: Concurrency | None = None,
+    guards: Guards | None = None,
     live: float | None = None,
 ) -> Explanation:
     """Decide on a request at the Unix time ``now``, and explain the decision.
@@ -67,7 +70,7 @@ def explain(
     """
     cycle, usage = Cycle(head, at=now, started=now), None
     try:
-        gateway = Gateway(policy=policy, clock=lambda: now, limiter=limiter if live is None else None)
+        gateway = Gateway(policy=policy, clock=lambda: now, limiter=limiter if live is None else None, guards=guards)
         if live is not None:
             cycle.authorize(gateway)  # it waits for nothing, as a password takes long to check
         elif not cycle.authorize(gateway, lambda: None):
@@ -88,7 +91,13 @@ def explain(
     except Refusal as refusal:
         cycle.refuse(refusal)
     outcome = Outcome(
-        now=now, grant=cycle.grant, upstream=cycle.upstream, refusal=cycle.refusal, form=form, limits=usage
+        now=now,
+        grant=cycle.grant,
+        upstream=cycle.upstream,
+        refusal=cycle.refusal,
+        form=form,
+        limits=usage,
+        guards=cycle.guards,
     )
     return describe(policy, head, outcome)
 
@@ -119,6 +128,7 @@ def describe(policy: Policy, head: RequestHead, outcome: Outcome) -> Explanation
         url_arguments=url,
         form_arguments=form,
         limits=outcome.limits,
+        guards=outcome.guards,
         upstream=None if upstream is None else _upstream(head, upstream),
         filtered=grant is not None and grant.filter is not None,
         answer=outcome.answer,

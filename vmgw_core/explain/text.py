@@ -171,6 +171,8 @@ def _lines(story: Explanation) -> Iterator[str]:
     if story.limits:
         yield from ("", "Limits")
         yield from (f"  {limit_line(limit)}" for limit in story.limits)
+    if story.guards:
+        yield from ("", "Guards", *(f"  {printable(str(guard))}" for guard in story.guards))
     if story.upstream is not None:
         yield from ("", f"Upstream (-{story.upstream.flag})", f"  {_upstream(story)}")
         yield f"  headers removed: {printable(', '.join(story.upstream.dropped_headers))}"

@@ -31,6 +31,7 @@ _ERROR_TYPES: Final = {
     404: "not_found",
     408: "timeout",
     413: "bad_data",
+    422: "execution",
     429: "too_many_requests",
     500: "internal",
     502: "unavailable",

@@ -8,6 +8,7 @@ from .account import ACCOUNT_SLACK, GRAINS, LEASE_SECONDS, UNKNOWN_SECONDS, Acco
 from .calendar import Unsaved
 from .config import MAX_BYTES, LimitFile, check_classes, check_measurable, read_limits
 from .datasource_query import Snapshot, UsagePlan, parse_labels
+from .guards import Guard, Guards, Member, span_text
 from .headers import rate_limit_headers
 from .label_hashes import MASK as LABEL_MASK
 from .label_hashes import LabelHashes
@@ -22,8 +23,8 @@ from .tenant_series import Ask, TenantSeries
 
 __all__ = [
     "ACCOUNT_SLACK", "GRACE_SECONDS", "GRAINS", "LABEL_MASK", "LEASE_SECONDS", "MAX_BYTES", "MAX_CLAIMS",
-    "MAX_REPLICAS", "OTHER", "UNKNOWN_SECONDS", "Account", "Ask", "Kind", "LabelHashes", "Limit", "LimitFile",
-    "LimitType", "Limiter", "LocalCounts", "Notice", "OwnRequests", "PeerCounts", "Question", "Reply", "Resolution",
-    "SeriesNews", "Snapshot", "TenantSeries", "Unsaved", "UsagePlan", "Want", "check_classes", "check_measurable",
-    "parse_labels", "rate_limit_headers", "read_limits", "slot_usages",
+    "MAX_REPLICAS", "OTHER", "UNKNOWN_SECONDS", "Account", "Ask", "Guard", "Guards", "Kind", "LabelHashes", "Limit",
+    "LimitFile", "LimitType", "Limiter", "LocalCounts", "Member", "Notice", "OwnRequests", "PeerCounts", "Question",
+    "Reply", "Resolution", "SeriesNews", "Snapshot", "TenantSeries", "Unsaved", "UsagePlan", "Want", "check_classes",
+    "check_measurable", "parse_labels", "rate_limit_headers", "read_limits", "slot_usages", "span_text",
 ]  # fmt: skip

@@ -18,6 +18,11 @@ refuses nothing. ``zone`` says where days and months begin. ``burst`` makes a se
       - {type: queries, value: 50, class: bronze}
       - {type: queries, value: 500, resolution: hour, mode: observe}
       - {type: concurrency, value: 4}
+
+    guards:                      # what a single query may ask for
+      - {max_range: 30d, min_step: 15s, max_points: 11000, max_lookback: 7d, timeout: 30s}
+      - {max_range: 90d, account_id: 1}
+      - {deny_pattern: '__name__=~"[.][*]"', mode: observe}
 """
 
 from __future__ import annotations
@@ -30,18 +35,24 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
-from vmgw_core.base import CONTROL, MAX_NUMBER, Labels, TenantID, YamlFile, quoted
+from vmgw_core.access.expressions import Expression, compile_expression
+from vmgw_core.base import CONTROL, MAX_NUMBER, Labels, TenantID, YamlFile, printable, quoted, scope_of
 from vmgw_core.base.yaml_nodes import child, line_of
+from vmgw_core.configuration.values import parse_duration
 from vmgw_core.errors import ConfigurationError
 
+from .guards import Guard, Member
 from .model import MAX_VALUE, MEASURED, Limit, LimitType, Resolution
 
 MAX_BYTES: Final = 1 << 20
 MAX_LABELLED: Final = 1000
 """The most limits with labels or a class: each is compared with every token."""
 MAX_LABELS: Final = 16
+_SHORTEST: Final = 0.001
+_LONGEST: Final = 100 * 365 * 86400.0
 
 _UTC: Final = "UTC"
+_GUARD_KEYS: Final = ("account_id", "project_id", "labels", "class", "mode")
 _KEYS: Final = ("type", "value", "resolution", "account_id", "project_id", "scope", "labels", "class", "mode", "burst")
 
 
@@ -70,14 +81,15 @@ class LimitFile:
     """Those that the ``Limiter`` counts."""
     concurrency: tuple[Limit, ...] = ()
     """Those of concurrent requests."""
+    guards: tuple[Guard, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.limits) + len(self.concurrency)
+        return len(self.limits) + len(self.concurrency) + len(self.guards)
 
     @property
     def classes(self) -> frozenset[str]:
         """The classes that something in the file is for."""
-        return frozenset(rule.limit_class for rule in (*self.limits, *self.concurrency))
+        return frozenset(rule.limit_class for rules in (self.limits, self.concurrency, self.guards) for rule in rules)
 
 
 def read_limits(text: str | bytes, name: str) -> LimitFile:
@@ -122,14 +134,15 @@ def check_classes(named: Mapping[str, str], file: LimitFile) -> None:
 class _File(YamlFile):
     def read(self, text: str | bytes) -> LimitFile:
         root = self.compose(self.decoded(text, MAX_BYTES))
-        fields = dict(self.members(root, "", ("limits", "zone")))
-        if "limits" not in fields:
+        fields = dict(self.members(root, "", ("limits", "guards", "zone")))
+        if not {"limits", "guards"} & fields.keys():
             self.refuse("limits: missing; expected a list of limits", root)
         zone = self.zone(fields["zone"]) if "zone" in fields else _UTC
-        limits = self.limits(fields["limits"], zone)
+        limits = self.limits(fields["limits"], zone) if "limits" in fields else ()
         return LimitFile(
             limits=tuple(limit for limit in limits if limit.type is not LimitType.CONCURRENCY),
             concurrency=tuple(limit for limit in limits if limit.type is LimitType.CONCURRENCY),
+            guards=self.guards(fields["guards"]) if "guards" in fields else (),
         )
 
     def limits(self, node: yaml.Node, zone: str) -> tuple[Limit, ...]:
@@ -206,6 +219,66 @@ class _File(YamlFile):
                 self.refuse(f"{path}.burst: only queries have a burst", fields["burst"])
             burst = self.integer(fields["burst"], f"{path}.burst", 1, value)
             yield replace(limit, resolution=Resolution.SECOND, value=burst, zone=_UTC)
+
+    def guards(self, node: yaml.Node) -> tuple[Guard, ...]:
+        guards: dict[tuple[object, ...], tuple[Guard, int]] = {}
+        by_token = 0
+        for index, item in enumerate(self.items(node, "guards", "a list of guards")):
+            path = f"guards[{index}]"
+            for guard in self.guard(item, path):
+                by_token += bool(guard.labels or guard.limit_class)
+                if by_token > MAX_LABELLED:
+                    self.refuse(f"{path}: more than {MAX_LABELLED} guards with labels or a class", item)
+                first = guards.setdefault(scope_of(guard), (guard, line_of(item)))
+                if first[0] is not guard:
+                    self.refuse(f"{path}.{guard.member}: this guard repeats the one in line {first[1]}", item)
+        return tuple(guard for guard, _ in guards.values())
+
+    def guard(self, node: yaml.Node, path: str) -> Iterator[Guard]:
+        """Yield the members of a guard, with its scope."""
+        fields = dict(self.members(node, path, (*Member, *_GUARD_KEYS)))
+        observe = "mode" in fields and self.choice(fields["mode"], f"{path}.mode", _Mode) is _Mode.OBSERVE
+        scope = Guard(
+            member=Member.MAX_RANGE,
+            tenant=self.tenant(fields, path),
+            labels=self.labels(fields["labels"], f"{path}.labels") if "labels" in fields else (),
+            limit_class=self.limit_class(fields["class"], f"{path}.class") if "class" in fields else "",
+            observe=observe,
+        )
+        found = [member for member in Member if member in fields]
+        if not found:
+            self.refuse(f"{path}: guards nothing; expected one of {', '.join(Member)}", node)
+        for member in found:
+            value, place = fields[member], f"{path}.{member}"
+            if member is Member.DENY_PATTERN:
+                pattern, expression = self.pattern(value, place)
+                yield replace(scope, member=member, pattern=pattern, expression=expression)
+            elif member is Member.MAX_POINTS:
+                yield replace(scope, member=member, value=self.integer(value, place, 1, MAX_VALUE))
+            elif member is Member.TIMEOUT and observe:
+                self.refuse(f"{place}: a timeout refuses nothing, so it cannot be observed", value)
+            else:
+                yield replace(scope, member=member, value=self.duration(value, place))
+
+    def duration(self, node: yaml.Node, path: str) -> float:
+        text = self.scalar(node, path)
+        try:
+            seconds = parse_duration(text)
+        except ValueError:
+            seconds = 0.0
+        if text[-1].isdigit() or not _SHORTEST <= seconds <= _LONGEST:
+            self.refuse(f"{path}: expected a duration such as 15s or 30d, of 1ms to 100y, got {quoted(text, 40)}", node)
+        return seconds
+
+    def pattern(self, node: yaml.Node, path: str) -> tuple[str, Expression]:
+        text = self.text(node, path)
+        try:
+            expression, _ = compile_expression(text)
+        except ValueError as error:
+            self.refuse(f"{path}: not a regular expression of RE2: {printable(str(error))}", node)
+        if expression.search("") is not None:
+            self.refuse(f"{path}: the pattern matches every query", node)
+        return text, expression
 
     def tenant(self, fields: dict[str, yaml.Node], path: str) -> TenantID | None:
         numbers = [

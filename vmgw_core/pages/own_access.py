@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vmgw_core.explain import access_as_json, moment
+from vmgw_core.limits import Guard
 from vmgw_core.limits.model import Usage
 from vmgw_core.tokens import Token, VMAccessClaim
 
@@ -27,6 +28,7 @@ class OwnAccess:
     usages: Sequence[Usage]
     refusals: Sequence[Decision]
     silent: Sequence[int] = ()
+    guards: Sequence[Guard] = ()
 
     def as_json(self) -> bytes:
         """Return the page as JSON, with the names of an explanation."""
@@ -38,6 +40,7 @@ class OwnAccess:
             "verified": token.key is not None,
             "access": access_as_json(token.grants.alternatives, token.grants.sources),
             "limits": [_limit(usage) for usage in self.usages],
+            "guards": [guard.as_json() for guard in self.guards],
             "refusals": [
                 {
                     "time": each.at,
@@ -85,6 +88,9 @@ class OwnAccess:
                 for usage in self.usages
             ),
         )
+        if self.guards:
+            yield element("h2", "What a query may ask for")
+            yield table(("Guard",), ((str(guard),) for guard in self.guards))
         yield element("h2", "Requests that were refused last")
         for slot in self.silent:
             yield element("p", bad(f"Worker {slot} does not answer: its refusals are missing."))

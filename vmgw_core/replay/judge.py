@@ -13,7 +13,7 @@ from typing import Final
 from vmgw_core.enforcement import Cycle, Gateway, Grant, Policy, State, route_of
 from vmgw_core.errors import BadSignature, Refusal, UnknownCredentials
 from vmgw_core.http import RequestHead, refusal_response
-from vmgw_core.limits import Limiter
+from vmgw_core.limits import Guards, Limiter
 from vmgw_core.tokens.unverified import peek
 
 from .evidence import RecordedTokens, token_of
@@ -52,10 +52,12 @@ class Judge:
     ``trusting``: whether to trust the evidence of records.
     """
 
-    def __init__(self, policy: Policy, limiter: Limiter | None = None, *, trusting: bool = True) -> None:
+    def __init__(
+        self, policy: Policy, limiter: Limiter | None = None, guards: Guards | None = None, *, trusting: bool = True
+    ) -> None:
         self.tokens = RecordedTokens(policy.verifier.keys, rules=policy.verifier.rules, trusting=trusting)
         self.policy = replace(policy, verifier=self.tokens)
-        self.gateway = Gateway(policy=self.policy, clock=lambda: self._now, limiter=limiter)
+        self.gateway = Gateway(policy=self.policy, clock=lambda: self._now, limiter=limiter, guards=guards)
         self._now = 0.0
 
     def authorize(self, cycle: Cycle, captured: Captured, gateway: Gateway | None = None) -> None:

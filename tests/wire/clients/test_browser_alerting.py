@@ -1,4 +1,4 @@
-"""vmui's pages of rules, alerts, notifiers and queries, in a browser with a restricted token: its own part, no error."""
+"""vmui's pages of rules, alerts, notifiers and queries, in a browser with a restricted token: its own part."""
 
 from __future__ import annotations
 

@@ -151,8 +151,13 @@ def test_the_default_needs_nothing() -> None:
         ("-enable.rateLimit -ratelimit.failClosed", "-ratelimit.failClosed has no effect without -datasource.url"),
         (
             "-maxQueueDuration=1s",
-            "-maxQueueDuration has no effect without -maxConcurrentRequests or -maxConcurrentPerTenant "
-            "or -enable.rateLimit",
+            " or ".join(
+                (
+                    "-maxQueueDuration has no effect without -maxConcurrentRequests",
+                    "-maxConcurrentPerTenant",
+                    "-enable.rateLimit",
+                )
+            ),
         ),
         ("-loggerJSONFields=ts:t", "-loggerJSONFields has no effect without -loggerFormat=json"),
         (

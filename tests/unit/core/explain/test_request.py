@@ -142,6 +142,7 @@ def test_an_admitted_request_tells_every_step() -> None:
             "form": None,
         },
         "limits": None,
+        "guards": [],
         "upstream": {
             "flag": "-read.url",
             "method": "GET",

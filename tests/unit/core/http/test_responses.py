@@ -49,6 +49,7 @@ PROMISED: dict[type[Refusal], tuple[int, str, str]] = {
     errors.BodyTooLarge: (413, "body_too_large", "bad_data"),
     errors.TargetTooLong: (414, "target_too_long", "bad_data"),
     errors.UnsupportedBody: (415, "unsupported_body", "bad_data"),
+    errors.QueryGuarded: (422, "query_guarded", "execution"),
     errors.RateLimited: (429, "rate_limited", "too_many_requests"),
     errors.TooManyAtOnce: (429, "too_many_at_once", "too_many_requests"),
     errors.PasswordUnchecked: (429, "password_unchecked", "too_many_requests"),

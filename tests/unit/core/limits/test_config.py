@@ -176,7 +176,9 @@ _A = "- {type: queries, value: 1}"
             ", line 1: limits: expected a list of limits, got something of YAML's type set",
             id="a type of its own",
         ),
-        pytest.param("limits: []\nlimit: []", ", line 2: limit: unknown key; known are limits, zone", id="another key"),
+        pytest.param(
+            "limits: []\nlimit: []", ", line 2: limit: unknown key; known are limits, guards, zone", id="another key"
+        ),
         pytest.param("limits: []\nlimits: []", ", line 2: limits: the key is already in line 1", id="a key twice"),
         pytest.param("limits: []\n1: 2", ", line 2: the file: a key: expected text, got an integer", id="a number key"),
         pytest.param("limits: []\n? [a]\n: b", ", line 2: the file: a key: expected text, got a list", id="a list key"),
@@ -504,3 +506,83 @@ def test_concurrent_requests_have_no_window(more: str, reason: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         read_limits(f"limits:\n- type: concurrency\n  value: 1\n  {more}", NAME)
     assert str(caught.value) == f"{NAME}, line 4: limits[0].{reason}"
+
+
+# --- guards --------------------------------------------------------------------------------------------------------
+
+
+def _expected(member: str, text: str) -> str:
+    return f'guards[0].{member}: expected a duration such as 15s or 30d, of 1ms to 100y, got "{text}"'
+
+
+GUARDS = """\
+guards:
+- max_range: 30d
+  min_step: 15s
+  max_points: 11000
+  max_lookback: 1d12h
+  timeout: 1500ms
+- {max_range: 90d, account_id: 1}
+- {deny_pattern: '=~"[.][*]"', mode: observe}
+- {max_range: 1h, labels: {team: dev}, class: bronze, project_id: 5}
+"""
+
+
+def test_guards() -> None:
+    file = read_limits(GUARDS, NAME)
+    assert [guard.as_json() for guard in file.guards] == [
+        {"guard": "max_range", "value": "30d", "scope": "tenant"},
+        {"guard": "min_step", "value": "15s", "scope": "tenant"},
+        {"guard": "max_points", "value": "11000", "scope": "tenant"},
+        {"guard": "max_lookback", "value": "1d12h", "scope": "tenant"},
+        {"guard": "timeout", "value": "1500ms", "scope": "tenant"},
+        {"guard": "max_range", "value": "90d", "scope": "1:0"},
+        {"guard": "deny_pattern", "value": '=~"[.][*]"', "scope": "tenant", "mode": "observe"},
+        {"guard": "max_range", "value": "1h", "scope": '0:5{team="dev"}', "class": "bronze"},
+    ]
+    assert [guard.value for guard in file.guards] == [2_592_000, 15, 11_000, 129_600, 1.5, 7_776_000, 0, 3600]
+    assert (file.limits, len(file)) == ((), 8)
+    assert str(file.guards[-2]) == 'deny_pattern =~"[.][*]" (mode: observe)'
+    assert str(file.guards[-1]) == "max_range 1h, class bronze"
+    check_classes({"bronze": "policy.yaml, line 3"}, file)
+
+
+@each(
+    ("item", "reason"),
+    [
+        pytest.param("mode: observe", "guards[0]: guards nothing; expected one of max_range, min_step, max_points, "
+                     "max_lookback, deny_pattern, timeout", id="nothing"),
+        pytest.param("max_rang: 30d", "guards[0].max_rang: unknown key; known are max_range, min_step, max_points, "
+                     "max_lookback, deny_pattern, timeout, account_id, project_id, labels, class, mode", id="a key"),
+        pytest.param("max_range: 30", _expected("max_range", "30"), id="no unit"),
+        pytest.param("max_range: 1.5", _expected("max_range", "1.5"), id="no unit, fraction"),
+        pytest.param("max_range: -5m", _expected("max_range", "-5m"), id="negative"),
+        pytest.param("max_range: 0s", _expected("max_range", "0s"), id="zero"),
+        pytest.param("min_step: 101y", _expected("min_step", "101y"), id="too long"),
+        pytest.param("max_points: 0", "guards[0].max_points: expected an integer of 1 to 9007199254740992 in decimal "
+                     'notation, got "0"', id="no points"),
+        pytest.param("deny_pattern: 'a('", "guards[0].deny_pattern: not a regular expression of RE2: missing ): a(",
+                     id="a bad pattern"),
+        pytest.param("deny_pattern: 'a*'", "guards[0].deny_pattern: the pattern matches every query", id="matches all"),
+        pytest.param("deny_pattern: " + "a" * 1001, "guards[0].deny_pattern: not a regular expression of RE2: longer "
+                     "than 1000 bytes", id="a long pattern"),
+        pytest.param("timeout: 5s\n  mode: observe", "guards[0].timeout: a timeout refuses nothing, so it cannot be "
+                     "observed", id="an observed timeout"),
+        pytest.param("max_range: 1d\n  scope: total", "guards[0].scope: unknown key; known are max_range, min_step, "
+                     "max_points, max_lookback, deny_pattern, timeout, account_id, project_id, labels, class, mode",
+                     id="a total"),
+        pytest.param("max_range: 1d\n- {max_points: 5, max_range: 2d, mode: observe}",
+                     "guards[1].max_range: this guard repeats the one in line 2", id="twice"),
+    ],
+)  # fmt: skip
+def test_wrong_guards(item: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_limits(f"guards:\n- {item}", NAME)
+    line = 2 + item.count("\n") - ("timeout" in item)
+    assert str(caught.value) == f"{NAME}, line {line}: {reason}"
+
+
+def test_the_number_of_guards_with_labels_is_bounded() -> None:
+    guards = "".join(f"- {{max_range: 1d, class: c{number}}}\n" for number in range(MAX_LABELLED + 1))
+    with pytest.raises(ConfigurationError, match=rf"guards\[{MAX_LABELLED}\]: more than {MAX_LABELLED} guards with"):
+        read_limits(f"guards:\n{guards}", NAME)

@@ -133,6 +133,7 @@ def test_own_access_as_json() -> None:
         "issuer": document["issuer"],
         "verified": False,
         "access": {"tenant": "1:5", "mode": "read", "labels": [["team", "<dev>"]], "filters": []},
+        "guards": [],
         "limits": [
             {"type": "queries", "resolution": "minute", "scope": "1:5", "value": 100, "used": 7},
             {"type": "queries", "resolution": "minute", "scope": "total", "value": 100, "used": None},
