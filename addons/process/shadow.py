@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vmgw_addons.sources import limit_file
 from vmgw_addons.state import LiveShadow
-from vmgw_core.configuration import FlagsFile, Settings, parse, read_flags_file
+from vmgw_core.configuration import FlagsFile, Settings, check_needs, parse, read_flags_file
 from vmgw_core.enforcement import Gateway, Policy
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits import Guards, LimitFile
@@ -47,6 +47,8 @@ def read_candidate(live: Settings) -> Candidate | None:
         policy = build_policy(settings, keyring)
         limits = limit_file.load(settings) if settings.enable_rate_limit else None
         check_limit_classes(policy, limits)
+        if file is not None:
+            check_needs(settings)
     except ConfigurationError as error:
         told = error if file is None else file.error(error)
         raise ConfigurationError(f"shadow: {told}") from None
@@ -103,8 +105,6 @@ def build_shadow(
     verifier = candidate.policy.verifier
     tokens = ShadowTokens(verifier.keys, rules=verifier.rules, cache_bytes=candidate.settings.auth_token_cache_size)
     judged = replace(candidate.policy, verifier=tokens)
-    if judged.token_source == policy.token_source:
-        judged = replace(judged, token_source=policy.token_source)  # so that a token is looked for once
     file, live_file = candidate.limits or LimitFile(), limits or LimitFile()
     has_limits = (candidate.limits is None) is (limits is None)
     same = has_limits and file.limits == live_file.limits and judged.limit_classes == policy.limit_classes

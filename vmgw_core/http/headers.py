@@ -61,13 +61,21 @@ def _size(headers: Headers, _: HeaderFacts) -> int:
     return _FACTS_BYTES + 3 * fields  # the headers, those that are forwarded, and the token
 
 
-_facts: Final[BoundedCache[Headers, HeaderFacts]] = BoundedCache(_CACHE_BYTES, _size, max_entry=_MAX_ENTRY)
+FactsCache = BoundedCache[Headers, HeaderFacts]
 
 
-def facts_of(headers: Headers) -> HeaderFacts:
+def facts_cache() -> FactsCache:
+    """Return an empty cache, for those who decide in another way and must not replace what others have computed."""
+    return BoundedCache(_CACHE_BYTES, _size, max_entry=_MAX_ENTRY)
+
+
+_facts: Final = facts_cache()
+
+
+def facts_of(headers: Headers, cache: FactsCache = _facts) -> HeaderFacts:
     """Return what ``headers`` say."""
-    facts = _facts.get(headers)
+    facts = cache.get(headers)
     if facts is None:
         facts = HeaderFacts(headers)
-        _facts.put(headers, facts)
+        cache.put(headers, facts)
     return facts

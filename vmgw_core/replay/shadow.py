@@ -31,6 +31,7 @@ from vmgw_core.errors import (
     TooManyAtOnce,
     TooManyRows,
 )
+from vmgw_core.http import RequestHead, facts_cache, facts_of
 from vmgw_core.tokens import BasicCredentials, KeySet, Token, TokenRules, TokenVerifier
 from vmgw_core.tokens.verifier import DEFAULT_CACHE_BYTES
 
@@ -117,6 +118,7 @@ class Shadow:
         self.gateway = gateway
         self.counts = counts
         self.same_limits = same_limits
+        self._facts = facts_cache()
 
     def judge(self, live: Cycle, form: bytes | None, now: float) -> str:
         """Judge the request of ``live``, whose decision is known; return a line if the decisions differ and it is
@@ -127,21 +129,24 @@ class Shadow:
         live.shadow = ""
         if live.gateway is None or (live.refusal is None and live.upstream is None):
             return ""  # nothing was decided: the client has left
-        facts = live.head.facts
-        kept = facts.token, facts.forwarded  # computed for the live gateway, and shared with its next requests
-        try:
-            other, doubt = self._decide(live, form, now)
-            self.counts.requests += 1
-            if self._is_undecided(live, other, doubt):
-                self.counts.undecided += 1
-                return ""
-            return "" if self._agree(live, other) else self._told(live, other, now)
-        finally:
-            facts.token, facts.forwarded = kept
+        other, doubt = self._decide(self._head_of(live.head), live, form, now)
+        other.upstream = _at_same_backend(live, other)
+        self.counts.requests += 1
+        if self._is_undecided(live, other, doubt):
+            self.counts.undecided += 1
+            return ""
+        return "" if self._agree(live, other) else self._told(live, other, now)
 
-    def _decide(self, live: Cycle, form: bytes | None, now: float) -> tuple[Cycle, str]:
+    def _head_of(self, head: RequestHead) -> RequestHead:
+        """Return ``head`` without what the live gateway has computed of it, which stays as it is."""
+        facts = facts_of(head.headers, self._facts)
+        made = RequestHead(head.method, head.target, head.headers, head.client, facts)
+        made.certificate = head.certificate
+        return made
+
+    def _decide(self, head: RequestHead, live: Cycle, form: bytes | None, now: float) -> tuple[Cycle, str]:
         """Return the shadow's cycle after its decision, and the doubt of :func:`take_body`."""
-        cycle, doubt = Cycle(live.head, at=live.at, started=now), ""
+        cycle, doubt = Cycle(head, at=live.at, started=now), ""
         rows = None if live.meter is None else live.meter.rows
         try:
             try:
@@ -149,7 +154,7 @@ class Shadow:
             except PasswordUnchecked:
                 if not self._take_over_password(live):
                     raise
-                cycle = Cycle(live.head, at=live.at, started=now)
+                cycle = Cycle(head, at=live.at, started=now)
                 cycle.authorize(self.gateway)
             cycle.enter()
             cycle.count(now)
@@ -196,7 +201,7 @@ class Shadow:
         mine, theirs = _granted(live), _granted(other)
         return (
             _tenants(mine) == _tenants(theirs)
-            and live.upstream == _at_same_backend(live, other)
+            and live.upstream == other.upstream
             and _backends(mine) == _backends(theirs)
             and _filtered_by(mine) == _filtered_by(theirs)
         )
@@ -211,11 +216,11 @@ class Shadow:
         before, after = self._outcomes(live, other)
         change = Change(
             place=live.head.client,
-            method=live.head.method,
+            method=shown(live.head.method),
             target=shown(redact_target(live.head.target)),
             difference=difference,
             before=_redacted(before, live.upstream),
-            after=_redacted(after, _at_same_backend(live, other)),
+            after=_redacted(after, other.upstream),
             doubt="",
         )
         live.shadow = f"{difference}: {_story(change, live, other)}{reason_of(change)}"
@@ -227,13 +232,13 @@ class Shadow:
         assert live.policy is not None
         refusal = _refusal_of(live)
         if refusal is not None:
-            before = refused(live.policy, live.head, live.grant, refusal)
+            before = refused(live.policy, other.head, live.grant, refusal)
         else:
             before = _admitted(_granted(live), live.upstream)
         if other.refusal is not None:
-            after = refused(self.gateway.policy, live.head, other.grant, other.refusal)
+            after = refused(self.gateway.policy, other.head, other.grant, other.refusal)
         else:
-            after = _admitted(_granted(other), _at_same_backend(live, other))
+            after = _admitted(_granted(other), other.upstream)
         return before, after
 
 
@@ -301,7 +306,7 @@ def _difference(live: Cycle, other: Cycle) -> Difference:
     if found is not None:
         return found
     mine, theirs = _granted(live), _granted(other)
-    same = live.upstream == _at_same_backend(live, other) and _filtered_by(mine) == _filtered_by(theirs)
+    same = live.upstream == other.upstream and _filtered_by(mine) == _filtered_by(theirs)
     return Difference.OTHER_BACKEND if same else Difference.OTHER_UPSTREAM
 
 

@@ -263,13 +263,18 @@ def test_users_of_a_candidate(
     ("files", "flag", "message"),
     [
         ({"f": "-enable.auth\n-read.url=http://vm:1 -nope"}, "flags", "shadow: {f}, line 2: unknown flag -nope"),
+        (
+            {"f": "-enable.auth\n-read.url=http://vm:1\n-vmalert.tenant=1"},
+            "flags",
+            "shadow: {f}, line 3: -vmalert.tenant has no effect",
+        ),
         ({"f": "-enable.auth\n'"}, "flags", "shadow: {f}, line 2: no closing quotation"),
         ({"f": "-enable.auth\n-read.url=ftp://vm"}, "flags", "shadow: {f}, line 2: -read.url"),
         ({}, "flags", "shadow: -shadow.flags: cannot read {f}: No such file"),
         ({"f": "match:\n- {grant: {}, when: 1}\n"}, "policy", "shadow: -auth.policy {f}, line 2"),
         ({"f": "limits:\n- {type: nope}\n"}, "ratelimitConfig", "shadow: -ratelimit.config {f}, line 2"),
     ],
-    ids=["unknown flag", "quote", "bad value", "missing", "policy", "limits"],
+    ids=["unknown flag", "no effect", "quote", "bad value", "missing", "policy", "limits"],
 )
 def test_a_bad_file_stops_the_start(
     files: dict[str, str], flag: str, message: str, key_file: Path, tmp_path: Path
