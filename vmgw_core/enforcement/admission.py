@@ -70,6 +70,8 @@ _VISIBLE_BYTES: Final = 16 << 20
 _ADMISSION_BYTES: Final = 800  # with its match, without texts and claims
 _COMPILED: Final = 32
 """Bytes that a compiled expression takes for each of its text."""
+_VMALERT: Final = "/vmalert/"
+_OWN_RULES: Final = "this page shows the rules of others too; vmui shows your own rules at /vmui/#/rules"
 _LONG_PATH: Final = 1024
 """Characters of a path that is decoded anew each time."""
 
@@ -435,11 +437,6 @@ def _match_path(raw: str, method: str, prefix: str, cluster: bool) -> Match:
     return match_route(path, method, cluster=cluster)
 
 
-def _elsewhere(match: Match) -> str:
-    """Return where the token finds its own part of vmalert's pages."""
-    return ": vmui shows your own rules and alerts at /vmui/#/rules" if match.rest.startswith("/vmalert/") else ""
-
-
 def _check_restrictions(policy: Policy, claim: VMAccessClaim, match: Match, *, by_token: bool) -> None:
     """Refuse the request if the backend would ignore one of its restrictions.
 
@@ -449,15 +446,15 @@ def _check_restrictions(policy: Policy, claim: VMAccessClaim, match: Match, *, b
     """
     ignored = match.route.ignored
     if policy.cluster and Restriction.TENANT in ignored:
-        raise TenantIgnored(
-            f"this page shows what belongs to all tenants of a cluster, so no tenant may use it{_elsewhere(match)}"
-        )
+        if match.rest.startswith(_VMALERT):
+            raise TenantIgnored(_OWN_RULES)
+        raise TenantIgnored("this page shows what belongs to all tenants of a cluster, so no tenant may use it")
     if match.multitenant and by_token and not match.route.binds_all_tenants:
         raise TenantIgnored("VictoriaMetrics cannot limit this path for all tenants to the token's tenant")
     if (claim.labels and Restriction.LABELS in ignored) or (claim.filters and Restriction.FILTERS in ignored):
-        raise FiltersIgnored(
-            f"this page cannot be limited to labels and filters, so tokens with some may not use it{_elsewhere(match)}"
-        )
+        if match.rest.startswith(_VMALERT):
+            raise FiltersIgnored(_OWN_RULES)
+        raise FiltersIgnored("this page cannot be limited to labels and filters, so tokens with some may not use it")
     if match.route.writes_other_names and any(name == "__name__" for name, _ in claim.labels):
         raise FiltersIgnored(
             "VictoriaMetrics names these rows after their fields, so tokens with the label __name__ may not write them"

@@ -185,6 +185,37 @@ def test_a_page_of_groups_counts_those_of_the_team(setup: Setup) -> None:
     assert len(document["data"]["groups"]) == 1
 
 
+GRAFANA = (
+    {"group_limit": "1000", "exclude_alerts": "false"},
+    {"file": "FILE", "file[]": "FILE", "rule_group": "shared", "rule_group[]": "shared"},
+    {"rule_name": "OfDev", "rule_name[]": "OfDev", "group_limit": "1"},
+)
+"""What Grafana's alerting asks for (prometheusApi.ts): each name in Mimir's and in Prometheus' spelling."""
+
+
+def test_rules_have_what_grafana_reads(setup: Setup) -> None:
+    """The members of PromRuleGroupDTO and PromRuleDTO in Grafana's unified-alerting-dto.ts."""
+    (whole,) = setup.client().get("/api/v1/rules").json()["data"]["groups"]
+    for arguments in GRAFANA:
+        given = {name: value.replace("FILE", whole["file"]) for name, value in arguments.items()}
+        document = setup.client().get("/api/v1/rules", given).json()
+        assert document["status"] == "success"
+        assert "groupNextToken" not in document["data"], "Grafana would ask for another page"
+        (group,) = document["data"]["groups"]
+        assert (type(group["name"]), type(group["file"]), group["interval"]) == (str, str, whole["interval"])
+        assert "OfDev" in rules_of(document)
+        for rule in group["rules"]:
+            assert {type(rule[name]) for name in ("name", "query", "health")} == {str}
+            assert (rule["type"], rule["state"]) == ("alerting", "firing")
+            for alert in rule["alerts"]:
+                assert {type(alert[name]) for name in ("activeAt", "value", "state")} == {str}
+                assert (type(alert["labels"]), type(alert["annotations"])) == (dict, dict)
+    (group,) = setup.client("ops").get("/api/v1/rules", {"rule_group[]": "ops only"}).json()["data"]["groups"]
+    (recording,) = group["rules"]  # Grafana expands it in queries
+    assert (recording["type"], recording["name"], recording["query"]) == ("recording", "ops:total", "vector(4)")
+    assert recording["labels"] == {"team": "ops"}
+
+
 def test_one_rule_alert_and_group_by_its_id(setup: Setup) -> None:
     if setup.alerts != "vmalert":
         pytest.skip("Prometheus has no IDs")

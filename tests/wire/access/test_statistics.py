@@ -103,6 +103,21 @@ def test_names_and_tags_for_graphite(dev: Client) -> None:
     assert shown(dev.get("/tags/zone"))["values"] == []
 
 
+def test_answers_have_what_grafana_reads(dev: Client, node: VictoriaMetrics) -> None:
+    """What the client code of Grafana's Prometheus data source takes from each response."""
+    for entries in dev.get("/api/v1/metadata", {"limit": "40000"}).json()["data"].values():
+        assert {type(entries[0][name]) for name in ("type", "help")} == {str}
+    since = {"start": "1", "match[]": '{team="dev"}'}
+    assert dev.get("/api/v1/labels", since).json()["data"] == ["__name__", "host", "team"]
+    assert dev.get("/api/v1/label/host/values", since).json()["data"] == ["h1", "h2"]
+    names = {series["__name__"] for series in dev.get("/api/v1/series", since).json()["data"]}
+    assert names == {"dev_total"}
+    path = "/api/v1/status/buildinfo"
+    assert dev.get(path).json() == node.client.get(path).json()
+    exemplars = dev.get("/api/v1/query_exemplars", {"query": "dev_total", "start": "1", "end": "2"}).json()
+    assert (exemplars["status"], exemplars["data"]) == ("success", [])
+
+
 # --- any backend ----------------------------------------------------------------------------------------------------
 
 METADATA = {"status": "success", "data": {name: [{"type": "gauge", "help": name}] for name in ("a", "b", "secret")}}

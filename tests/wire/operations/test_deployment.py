@@ -52,7 +52,7 @@ def scraped(
 ) -> Iterator[str]:
     """The page of a gateway to which a bit of everything has happened, with TLS to a backend and a capture."""
     limits = tmp_path_factory.mktemp("limits") / "limits.yaml"
-    limits.write_text("limits: [{type: queries, value: 5}]")
+    limits.write_text("limits: [{type: queries, value: 5}, {type: queries, value: 3, resolution: hour, mode: observe}]")
     certificate = authority.issue("gateway.test")
     with Gateway(
         "-enable.auth",
@@ -73,7 +73,14 @@ def scraped(
         assert statuses == [200] * 5 + [429] * 2
         assert gateway.client("incorrect").get("/api/v1/labels").status == 401
         gateway.wait_until(lambda: gateway.metric("vmgateway_ratelimit_warnings_total") > 0, what="warns of the limit")
-        yield gateway.client().get("/metrics").text
+        page = gateway.client().get("/metrics").text
+    shared = ("-enable.auth", f"-auth.oidcDiscoveryEndpoints={oidc.discovery_url}", "-enable.rateLimit")
+    with Gateway(
+        *shared, f"-ratelimit.config={limits}", f"-read.url={victoria_metrics.url}", "-workers=2",
+        "-maxConcurrentRequests=9",
+    ) as gateway:  # fmt: skip
+        gateway.wait_until(lambda: gateway.metric("vmgateway_ratelimit_replicas") > 0, what="exchanges counts")
+        yield page + gateway.client().get("/metrics").text
 
 
 def test_every_metric_that_is_named_exists(scraped: str) -> None:
@@ -107,7 +114,7 @@ def test_every_expression_is_understood(victoria_metrics: VictoriaMetrics) -> No
 
 
 def test_rules_pass_the_checks_of_prometheus_and_vmalert(tmp_path: Path) -> None:
-    assert "21 rules found" in run(find_program("promtool"), "check", "rules", str(RULES))
+    assert "23 rules found" in run(find_program("promtool"), "check", "rules", str(RULES))
     run(find_program("promtool"), "test", "rules", "vmgateway.test.yml", cwd=RULES.parent)
     run(find_program("vmalert"), "-dryRun", f"-rule={RULES}")
 
