@@ -67,10 +67,11 @@ def measure(what: str, start: Callable[[ExitStack, Sequence[str]], list[int]], s
             sender.join()
     passed = [sender.passed for sender in senders]
     shares = " ".join(f"{100 * number / sum(passed):3.0f} %" for number in passed)
-    most = most_in_a_window(sorted(backend.moments), 60)
+    # The backend's clock runs behind the verdicts, as in bench_limits: so a shorter window is counted too.
+    beyond = [max(0, most_in_a_window(sorted(backend.moments), window) - ALLOWED) for window in (60, 59.5)]
     patient = senders[3]
     print(
-        f"{what:14} {sum(passed):6} {shares} {max(0, most - ALLOWED):6}    {patient.in_vain} of {patient.waited}",
+        f"{what:14} {sum(passed):6} {shares} {beyond[0]:8} {beyond[1]:8}    {patient.in_vain} of {patient.waited}",
         flush=True,
     )
 
@@ -98,8 +99,9 @@ def replicas(number: int) -> Callable[[ExitStack, Sequence[str]], list[int]]:
 
 
 def main(seconds: float) -> None:
-    print(f"four clients for {seconds:.0f} s, {ALLOWED} queries a minute allowed; the last client waits as it is told")
-    print(f"{'':14} {'passed':>6} {'share of each client':>20} {'beyond':>9}    waited in vain")
+    print(f"four clients for {seconds:.0f} s, {ALLOWED} queries a minute allowed; the last client waits as it is told;")
+    print("how many more than allowed the backend got in any 60 s, and in any 59.5 s")
+    print(f"{'':14} {'passed':>6} {'share of each client':>23} {'60 s':>8} {'59.5 s':>8}    waited in vain")
     for number in (1, 2, 4):
         measure(f"{number} workers", workers(number), seconds)
     for number in (1, 2, 4):

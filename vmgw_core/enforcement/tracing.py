@@ -22,6 +22,7 @@ REASON: Final = "vmgateway.reason"
 
 _HALF: Final = 64
 _LOW: Final = (1 << _HALF) - 1
+_WHOLE: Final = (1 << 2 * _HALF) - 1
 _NONE: Final[Mapping[str, str]] = {}
 
 
@@ -60,16 +61,15 @@ class Tracer:
     def begin(self, head: RequestHead) -> Trace:
         """Begin the span of a request. Its parent, if it has one, decides whether it is sampled."""
         parent = TraceContext.of(head.headers)
+        bits = self._bits(3 * _HALF)
+        span_id = bits >> 2 * _HALF or 1
         if parent is None:
-            trace_id = self._bits(2 * _HALF) or 1
+            trace_id = bits & _WHOLE or 1
             flags, sampled = RANDOM, (trace_id & _LOW) < self._bound  # as OpenTelemetry's TraceIdRatioBased
         else:
             trace_id, flags = parent.trace_id, parent.flags & ~SAMPLED
             sampled = parent.sampled and self._has_room()
-        context = TraceContext(
-            trace_id=trace_id, span_id=self._bits(_HALF) or 1, flags=flags | SAMPLED if sampled else flags
-        )
-        return Trace(context, parent)
+        return Trace(TraceContext(trace_id, span_id, flags | SAMPLED if sampled else flags), parent)
 
     def _has_room(self) -> bool:
         """Whether one more request may be sampled in this second because its client asks for it."""

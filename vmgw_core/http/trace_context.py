@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from vmgw_core.base import Value
 
 from .headers import Headers, values_of
 
@@ -17,29 +18,33 @@ _PARENT: Final = re.compile(rb"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})
 _NAMES: Final = frozenset((b"traceparent", b"tracestate"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TraceContext:
+class TraceContext(Value):
     """One span of a trace. Both IDs are above 0."""
 
-    trace_id: int
-    span_id: int
-    flags: int
+    __slots__ = ("flags", "sampled", "span_id", "trace_id")
 
-    @property
-    def sampled(self) -> bool:
-        return bool(self.flags & SAMPLED)
+    def __init__(self, trace_id: int, span_id: int, flags: int) -> None:
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.flags = flags
+        self.sampled = bool(flags & SAMPLED)
+
+    def fields(self) -> tuple[int, int, int]:
+        return self.trace_id, self.span_id, self.flags
 
     @classmethod
     def of(cls, headers: Headers) -> TraceContext | None:
         """Return the span that a request comes from; None without a valid ``traceparent``, or with several."""
         values = values_of(headers, b"traceparent")
-        match = _PARENT.fullmatch(values[0]) if len(values) == 1 else None
+        if len(values) != 1:
+            return None
+        match = _PARENT.fullmatch(values[0])
         if match is None or (match[1] == b"00" and match[5] is not None):
             return None
         trace_id, span_id = int(match[2], 16), int(match[3], 16)
         if not trace_id or not span_id:
             return None
-        return cls(trace_id=trace_id, span_id=span_id, flags=int(match[4], 16) & (SAMPLED | RANDOM))
+        return cls(trace_id, span_id, int(match[4], 16) & (SAMPLED | RANDOM))
 
     def header(self) -> bytes:
         """Return the value of ``traceparent``."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
+from tests.support.addons.configured import GatewayState, settings_of
 from vmgw_addons.observability.traces import MAX_WAITING, Traces
+from vmgw_addons.process import Configuration
 from vmgw_addons.state import InForce
-from vmgw_core.configuration import Settings, parse
+from vmgw_core.configuration import parse
 from vmgw_core.enforcement import Cycle, TracedCycle
 from vmgw_core.http import RequestHead
 
@@ -78,8 +80,19 @@ def test_a_method_that_nobody_knows_is_other_and_the_path_is_not_told() -> None:
 
 
 def test_a_reload_keeps_the_traces_of_the_same_flags() -> None:
-    made, _ = traces("-traces.ratio=1")
-    assert made.is_for(parse(["-traces.endpoint=http://c", "-traces.ratio=1.0", "-accessLog"], {}).settings)
-    assert not made.is_for(parse(["-traces.endpoint=http://c"], {}).settings)
-    assert not made.is_for(Settings())
-    Traces(InForce(), Settings()).close()
+    state = GatewayState()
+    configuration = Configuration(state.in_force, state.process, state.reloads, state.limit_reloads)
+
+    def applied(**flags: str) -> object:
+        configuration.apply(settings_of(**flags))
+        return state.configured.traces
+
+    endpoint = {"traces.endpoint": "http://c"}
+    first = applied(**endpoint)
+    assert isinstance(first, Traces)
+    assert state.configured.request_logs == (first,)
+    assert applied(**endpoint, accessLog="true") is first
+    second = applied(**endpoint, **{"traces.ratio": "1"})
+    assert second is not first
+    assert isinstance(second, Traces)
+    assert applied() is None

@@ -36,7 +36,9 @@ class Clock:
 
 
 def counting_bits() -> Iterator[int]:
-    yield from range(1, 1000)
+    """The span's ID counts from 2 on, the trace's from 1 on."""
+    for number in range(1, 1000):
+        yield (number + 1 << 128) + number
 
 
 def tracer(ratio: float = 1.0, most: int = 100, clock: Clock | None = None, bits: int | None = None) -> Tracer:
@@ -84,7 +86,7 @@ def test_the_ratio_decides_without_a_parent(ratio: float, bits: int, sampled: bo
     assert trace.context.sampled is sampled
     assert trace.context.flags & RANDOM
     assert trace.context.trace_id == (bits or 1)
-    assert trace.context.span_id == (bits or 1)
+    assert trace.context.span_id == 1, "0 is no ID"
 
 
 @each(("header", "sampled"), [(PARENT, True), (UNSAMPLED, False)])
@@ -92,7 +94,7 @@ def test_the_parent_decides(header: tuple[bytes, bytes], sampled: bool) -> None:
     for ratio in (0.0, 1.0):
         trace = tracer(ratio).begin(plain.cycle("GET", "/", header).head)
         assert trace.parent is not None
-        assert (trace.context.trace_id, trace.context.span_id) == (TRACE, 1)
+        assert (trace.context.trace_id, trace.context.span_id) == (TRACE, 2)
         assert trace.context.flags == (SAMPLED if sampled else 0)
         assert trace.parent.span_id == 0x00F067AA0BA902B7
 
@@ -133,8 +135,8 @@ def sent(cycle: TracedCycle) -> list[tuple[bytes, bytes]]:
         ((), 0.0, [b"00-%032x-%016x-02" % (1, 2)]),
         ((STATE,), 1.0, [b"00-%032x-%016x-03" % (1, 2)]),
         (((b"traceparent", b"junk"), STATE), 1.0, [b"00-%032x-%016x-03" % (1, 2)]),
-        ((PARENT, STATE), 0.0, [STATE[1], b"00-%032x-%016x-01" % (TRACE, 1)]),
-        ((UNSAMPLED, STATE), 1.0, [STATE[1], b"00-%032x-%016x-00" % (TRACE, 1)]),
+        ((PARENT, STATE), 0.0, [STATE[1], b"00-%032x-%016x-01" % (TRACE, 2)]),
+        ((UNSAMPLED, STATE), 1.0, [STATE[1], b"00-%032x-%016x-00" % (TRACE, 2)]),
     ],
 )
 def test_the_backend_gets_the_span_of_the_gateway(
@@ -162,7 +164,7 @@ def test_the_gateways_own_request_for_names_has_the_span_too() -> None:
     plain.admit(cycle, gateway())
     request = cycle.names_request(1.0)
     assert request is not None
-    assert [value for name, value in request.headers if name == b"traceparent"] == [b"00-%032x-%016x-01" % (TRACE, 1)]
+    assert [value for name, value in request.headers if name == b"traceparent"] == [b"00-%032x-%016x-01" % (TRACE, 2)]
 
 
 TEAM: Final = keys.compact({"alg": "RS256"}, keys.claims(vm_access={"tenant_id": {}, "extra_labels": {"team": "dev"}}))

@@ -32,7 +32,7 @@ def read(*values: str) -> TraceContext | None:
 )
 def test_reads(value: str, flags: int) -> None:
     found = read(value)
-    assert found == TraceContext(trace_id=int(TRACE, 16), span_id=int(SPAN, 16), flags=flags)
+    assert found == TraceContext(int(TRACE, 16), int(SPAN, 16), flags)
     assert found.sampled == bool(flags & SAMPLED)
 
 
@@ -68,7 +68,7 @@ def test_any_bytes_are_a_context_or_none(value: bytes) -> None:
 
 
 def test_a_backend_gets_the_gateways_own_span() -> None:
-    context = TraceContext(trace_id=1, span_id=2, flags=SAMPLED | RANDOM)
+    context = TraceContext(1, 2, SAMPLED | RANDOM)
     own = (b"traceparent", b"00-00000000000000000000000000000001-0000000000000002-03")
     headers: Headers = ((b"Host", b"vm"), (b"TRACEPARENT", b"x"), (b"Tracestate", b"a=1"), (b"tracestate", b"b=2"))
     host, _, first, second = headers
