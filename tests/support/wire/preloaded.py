@@ -2,7 +2,9 @@
 
 A process without threads imports what the gateway imports, and forks for each start, as the gateway does for its
 workers. The fork becomes what a new interpreter would be: a session of its own, the given environment and directory,
-standard streams, nothing else open. There it runs the console script, to the interpreter's own end.
+standard streams, nothing else open. There it runs the console script. At its end it waits for threads and runs what was
+registered with atexit, as an interpreter does; it does not free the objects of all modules, which takes longer than to
+start and to stop a gateway.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ from typing import IO, Any, Final
 
 REPOSITORY: Final = Path(__file__).resolve().parents[3]
 
-MODULES: Final = ("mitmproxy.tools.main", "mitmproxy.tools.dump", "vmgw_addons.cli.main", "vmgw_addons.chain")
+MODULES: Final = (
+    "mitmproxy.tools.main", "mitmproxy.tools.dump", "vmgw_addons.cli.main", "vmgw_addons.chain",
+    "vmgw_addons.cli.explain", "vmgw_addons.cli.replay", "vmgw_addons.cli.token",
+)  # fmt: skip
 """With what they import, all that a start loads."""
 
 _ORDER: Final = 1 << 17
@@ -155,6 +160,22 @@ def _become(command: Sequence[str], env: Mapping[str, str], cwd: str, descriptor
     sys.path[0] = str(Path(command[0]).parent)
 
 
+def _run() -> None:
+    """Run the program to its end. What is not an ordinary exit is left to the interpreter."""
+    code = 0
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            raise
+        code = end.code or 0
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def _main() -> None:
     for module in MODULES:
         importlib.import_module(module)
@@ -163,7 +184,7 @@ def _main() -> None:
     if taken is not None:
         order, descriptors = taken
         _become(**order, descriptors=descriptors)
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        _run()
 
 
 if __name__ == "__main__":
