@@ -211,8 +211,11 @@ class Configuration:
             keyring = before.keyring
             keyring.replace_static(found.static)  # keep the fetched keys
         limiter = limiter_for(settings, found.limits, before.limiter)
-        self.in_force.configured = replace(found.configured, keyring=keyring, limiter=limiter, concurrency=concurrency)
-        self.in_force.use_limits(found.limits or LimitFile())
+        file = found.limits or LimitFile()
+        self.in_force.configured = replace(
+            found.configured, keyring=keyring, limiter=limiter, concurrency=concurrency, limit_file=file
+        )
+        self.in_force.use_limits(file)
         self.in_force.certificate_ends.update(found.certificate_ends)
         self.in_force.use_keys()
         if before.query_log is not None and before.query_log is not found.configured.query_log:
