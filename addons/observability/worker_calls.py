@@ -50,7 +50,10 @@ class WorkerCalls:
             writer.close()
 
     async def call_others(self, name: str, seconds: float, argument: str = "") -> Mapping[int, bytes]:
-        """Call all other workers at once, with an argument without line breaks. Returns the answers by slot; a worker that does not answer has none."""
+        """Call all other workers at once, with an argument without line breaks.
+
+        Returns the answers by slot. A worker that does not answer has none.
+        """
         worker = self.worker
         if worker is None:
             return {}

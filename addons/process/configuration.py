@@ -259,14 +259,16 @@ class Configuration:
             limiter.calendar.tell_time(time.time(), time.monotonic())
         if found.configured.accounting is not None:
             found.configured.accounting.most = settings.usage_max_subjects
+        file = found.limits or LimitFile()
         self.in_force.configured = replace(
             found.configured,
             keyring=keyring,
             limiter=limiter,
             concurrency=concurrency,
+            limit_file=file,
             shadow=self.shadow(found, keyring),
         )
-        self.in_force.use_limits(found.limits or LimitFile())
+        self.in_force.use_limits(file)
         self.in_force.certificate_ends.update(found.certificate_ends)
         self.in_force.use_keys()
         if before.query_log is not None and before.query_log is not found.configured.query_log:

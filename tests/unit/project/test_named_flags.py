@@ -21,8 +21,8 @@ OF_OTHERS: Final = {
 """Files with flags of another program alone."""
 
 THEIRS: Final = frozenset({
-    "influxMeasurementFieldSeparator", "opentsdbHTTPListenAddr", "promscrape.config", "relabelConfig", "remoteWrite.bearerTokenFile",
-    "search.ignoreExtraFiltersAtLabelsAPI", "selfScrapeInterval", "sortLabels",
+    "influxMeasurementFieldSeparator", "opentsdbHTTPListenAddr", "promscrape.config", "relabelConfig",
+    "remoteWrite.bearerTokenFile", "search.ignoreExtraFiltersAtLabelsAPI", "selfScrapeInterval", "sortLabels",
     "vmalert.proxyURL",
 })  # fmt: skip
 """Flags of VictoriaMetrics, vmagent and vmalert that are spoken of."""

@@ -38,7 +38,8 @@ OWN = lines("dev", NAMES)
 QUERIES = (
     "*", "a", "a.", "a.*", "a*", "*.b", "*.b.*", "*.*.[cd]", "[a-b].*", "[^a].*", "{a,b}.b", "{a,b}.{b,x}.*", "{a.b,c}",
     "nothing", "?", "q?", "c[-]1", "c-{1,2}*", "w,x.*", "deep.*.2.*", "deep.*.*.*.*", "*.*.*", "secret", "*secret*",
-    "%C3%A9.*", "*..*", "..", "x.*.*", "a,b}*", "*[", "{a", "{[ab],{v,w}}.*", "a%20b.*", "dev.*", "dev.a.*", "**", "*a", "a**",
+    "%C3%A9.*", "*..*", "..", "x.*.*", "a,b}*", "*[", "{a", "{[ab],{v,w}}.*", "a%20b.*", "dev.*", "dev.a.*", "**", "*a",
+    "a**",
 )  # fmt: skip
 ARGUMENTS = (
     "", "&wildcards=1", "&leavesOnly=1", "&format=completer", "&format=completer&wildcards=true", "&delimiter=-",
@@ -53,7 +54,8 @@ TARGETS = [
 ]
 REFUSED = (
     "/metrics/find", "/metrics/find?query=", "/metrics/find?query=a&format=x", "/metrics/find?query=[b-a]",
-    "/metrics/expand", "/metrics/expand?query=a&delimiter=ab", "/metrics/find?query=a&from=x", "/metrics/expand?query=*[]",
+    "/metrics/expand", "/metrics/expand?query=a&delimiter=ab", "/metrics/find?query=a&from=x",
+    "/metrics/expand?query=*[]",
 )  # fmt: skip
 
 

@@ -35,7 +35,8 @@ def flags(tmp_path: Path, key_file: Path) -> list[str]:
 
 @pytest.fixture(params=["fast", "flow"])
 def gateway(request: pytest.FixtureRequest, flags: list[str], upstream: RecordingUpstream) -> Iterator[Gateway]:
-    with Gateway(*flags, "-clusterMode", f"-read.url={upstream.url}", f"-lane={request.param}") as started:
+    more = ("-clusterMode", f"-read.url={upstream.url}", "-flagsAuthKey=secret", f"-lane={request.param}")
+    with Gateway(*flags, *more) as started:
         yield started
 
 
@@ -72,6 +73,12 @@ def test_a_query_is_held_to_the_guards_of_its_tenant(
     assert me["guards"][0] == {"guard": "max_range", "value": "1d", "scope": "2:0"}
     assert [each["guard"] for each in me["guards"]] == ["max_range", "max_lookback", "timeout", "min_step"]
     assert [each["reason"] for each in me["refusals"]] == ["query_guarded"]
+
+    (tmp_path / "key").write_text("secret")
+    asked = (f"--url={gateway.url}", f"--auth-key-file={tmp_path}/key", f"--token={key.mint(tenant(1))}")
+    live = run_command("explain", *asked, "--json", f"GET {RANGE}?query=up&start=-31d&end=now")
+    assert json.loads(live.stdout)["refusal"]["message"] == LONG
+    assert gateway.metric("vmgateway_ratelimit_rejects_total", type="max_range", tenant="1:0") == 2
 
     (tmp_path / "limits.yaml").write_text(GUARDS.replace("30d", "90d"))
     assert gateway.client().get("/-/reload").status == 200

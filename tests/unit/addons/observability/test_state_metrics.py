@@ -71,8 +71,10 @@ def test_one_page_has_what_every_process_counts(tmp_path: Path, caplog: pytest.L
     assert 'worker="1"' in page
     assert 'worker="2"' not in page
     assert caplog.messages == [
-        "worker 2 does not answer to metrics: No such file or directory; "
-        "/metrics, /-/status, /-/me and /-/reload leave it out"
+        (
+            "worker 2 does not answer to metrics: No such file or directory; "
+            "/metrics, /-/status, /-/me and /-/reload leave it out"
+        )
     ]
     names = [line.split()[2] for line in page.splitlines() if line.startswith("# TYPE")]
     assert len(names) == len(set(names))

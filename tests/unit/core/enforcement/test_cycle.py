@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.support.core import keys
 from tests.support.core.limiters import limit
 from tests.support.each import each
+from vmgw_core.access import read_access_policy
 from vmgw_core.backends.backend import Backend
 from vmgw_core.backends.balancer import BackendGroup, Member
 from vmgw_core.backends.concurrency import Concurrency, Seat
@@ -30,6 +31,7 @@ from vmgw_core.errors import (
     BodyTooLarge,
     Cause,
     InternalError,
+    QueryGuarded,
     RateLimited,
     Refusal,
     TooManyAtOnce,
@@ -38,8 +40,11 @@ from vmgw_core.errors import (
 )
 from vmgw_core.http.head import RequestHead
 from vmgw_core.limits.account import Reply, Want
+from vmgw_core.limits.config import read_limits
+from vmgw_core.limits.guards import Guards
 from vmgw_core.limits.limiter import Limiter
 from vmgw_core.limits.model import Limit, LimitType
+from vmgw_core.tokens import TokenRules
 from vmgw_core.tokens.keyring import MAX_WAITING, KeyRing
 from vmgw_core.tokens.verifier import TokenVerifier
 
@@ -352,6 +357,66 @@ def test_a_limit_that_observes_is_told_once_a_minute() -> None:
     now[0] = 61.0
     asked(cycle(), by)
     assert list(limiter.told)[1:] == ["tenant 7:0 has 5 of 1 concurrent requests (mode: observe)"]
+
+
+# --- guards --------------------------------------------------------------------------------------------------------
+
+
+def guarding(text: str, **parts: Any) -> Gateway:  # noqa: ANN401
+    return gateway(guards=Guards(read_limits(text, "limits.yaml").guards), **parts)
+
+
+@each("method", ["GET", "POST"])
+def test_a_guard_refuses_a_url_and_a_form_alike(method: str) -> None:
+    limiter = Limiter()
+    by = guarding("guards: [{max_range: 30d}]", limiter=limiter)
+    arguments = "query=m&start=-31d&end=now"
+    if method == "GET":
+        made = cycle(target=f"/api/v1/query_range?{arguments}")
+    else:
+        made = cycle("POST", "/api/v1/query_range", FORM, (b"Transfer-Encoding", b"chunked"))
+    with pytest.raises(QueryGuarded, match=r"^the query spans 31d; at most 30d are allowed here"):
+        admit(made, by).form(arguments.encode())
+    assert (made.state, made.upstream) == (State.REFUSED, None)
+    assert limiter.rejects == {("max_range", None, "7:0"): 1}
+
+
+def test_a_guard_that_observes_sends_the_request_and_tells() -> None:
+    limiter = Limiter()
+    made = cycle(target="/api/v1/query_range?start=-31d&end=now")
+    admit(made, guarding("guards: [{max_range: 30d, mode: observe}]", limiter=limiter))
+    assert made.state is State.READY
+    assert limiter.observed == {("max_range", None, "7:0"): 1}
+    said = "tenant 7:0: the query spans 31d; at most 30d are allowed here: choose a shorter range (mode: observe)"
+    assert list(limiter.told) == [said]
+    assert [str(guard) for guard in made.guards] == ["max_range 30d (mode: observe)"]
+
+
+def test_the_timeout_is_what_the_backend_receives() -> None:
+    made = admit(cycle(target="/api/v1/query?query=up&timeout=1h"), guarding("guards: [{timeout: 5s}]"))
+    assert made.upstream is not None
+    assert made.upstream.target == "/api/v1/query?query=up&timeout=5s"
+    other = admit(cycle(target="/api/v1/status/tsdb?timeout=1h"), guarding("guards: [{timeout: 5s}]"))
+    assert other.guards == ()
+    assert other.upstream is not None
+    assert other.upstream.target == "/api/v1/status/tsdb?timeout=1h"
+    assert cycle().guards == ()
+
+
+def test_a_request_for_all_tenants_is_held_to_the_guards_of_each() -> None:
+    text = "match: [{when: {sub: a}, grant: {tenant: 1}}, {when: {sub: a}, grant: {tenant: 2}}]"
+    rules = TokenRules(grants=read_access_policy(text, "policy.yaml").grants)
+    by = guarding("guards: [{max_range: 30d}, {max_range: 1d, account_id: 2}]")
+    by = replace(by, policy=replace(by.policy, cluster=True, verifier=TokenVerifier(None, rules=rules)))
+    token = keys.compact({"alg": "RS256"}, {"exp": NOW + 60, "sub": "a"})
+    for path, told in (("multitenant", ["max_range 30d", "max_range 1d"]), ("1", ["max_range 30d"])):
+        made = cycle(target=f"/select/{path}/prometheus/api/v1/query_range?start=-2d&end=now", token=token)
+        if path == "multitenant":
+            with pytest.raises(QueryGuarded, match="at most 1d are allowed"):
+                admit(made, by)
+        else:
+            admit(made, by)
+        assert [str(guard) for guard in made.guards] == told
 
 
 # --- limits that processes share -----------------------------------------------------------------------------------

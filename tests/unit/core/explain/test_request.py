@@ -15,6 +15,8 @@ from vmgw_core import errors
 from vmgw_core.access import read_access_policy
 from vmgw_core.backends.backend import Backend
 from vmgw_core.backends.balancer import BackendGroup
+from vmgw_core.backends.concurrency import Concurrency, Seat
+from vmgw_core.base import Subject, TenantID
 from vmgw_core.enforcement.admission import Body, Policy, admit
 from vmgw_core.enforcement.rewriting import UpstreamRequest, rewrite
 from vmgw_core.errors import Refusal
@@ -22,6 +24,8 @@ from vmgw_core.explain.model import Step, Verdict
 from vmgw_core.explain.request import Outcome, describe, explain, own_page
 from vmgw_core.explain.text import explanation_text, summary
 from vmgw_core.http import Headers, RequestHead
+from vmgw_core.limits.config import read_limits
+from vmgw_core.limits.guards import Guards
 from vmgw_core.limits.limiter import Limiter
 from vmgw_core.limits.model import Limit, LimitType, Resolution
 from vmgw_core.tokens import TokenRules
@@ -391,6 +395,39 @@ def test_limits_are_told_with_their_usage_until_they_refuse() -> None:
     assert (refusal.step, refusal.code) == (Step.LIMITS, "rate_limited")
     # It refuses before the arguments are looked at.
     assert (stories[2].url_arguments, stories[2].upstream) == (None, None)
+
+
+def test_limits_of_concurrent_requests_are_shown_and_do_not_decide() -> None:
+    slots = Concurrency(0, 0, read_limits("limits: [{type: concurrency, value: 1}]", "x").concurrency)
+    assert slots.enter(Seat(Subject(TenantID(1, 5))))
+    for target, method in (("/api/v1/query", "GET"), ("/api/v1/admin/tsdb/delete_series", "POST")):
+        story = explain(POLICY, _head(target, ANYBODY, method), None, NOW, limiter=Limiter(), slots=slots)
+        told = {"type": "concurrency", "resolution": None, "scope": "1:5", "value": 1, "used": 1}
+        assert story.as_json()["limits"] == [told]
+        assert story.verdict is Verdict.ADMITTED
+        assert "\nLimits\n  tenant 1:5 has 1 of 1 concurrent requests\n" in explanation_text(story)
+    assert slots.running == 1
+
+
+def test_guards_are_told_and_refuse() -> None:
+    guards = Guards(read_limits("guards: [{max_range: 1d, class: a}, {max_range: 30d, timeout: 5s}]", "x").guards)
+    limiter = Limiter()
+    good, bad, other = (
+        explain(POLICY, _head(target, ANYBODY), None, NOW, limiter=limiter, guards=guards)
+        for target in ("/api/v1/query_range?start=-1d", "/api/v1/query_range?start=-31d", "/api/v1/status/tsdb")
+    )
+    told = [
+        {"guard": "max_range", "value": "30d", "scope": "tenant"},
+        {"guard": "timeout", "value": "5s", "scope": "tenant"},
+    ]
+    assert [story.as_json()["guards"] for story in (good, bad, other)] == [told, told, []]
+    assert "\nGuards\n  max_range 30d\n  timeout 5s\n" in explanation_text(good)
+    assert "+timeout=5s" in explanation_text(good)
+    assert bad.refusal is not None
+    assert (bad.refusal.step, bad.refusal.code) == (Step.ARGUMENTS, "query_guarded")
+    assert limiter.rejects == {("max_range", None, "1:5"): 1}
+    explain(POLICY, _head("/api/v1/query_range?start=-31d", ANYBODY), None, NOW, limiter=limiter, guards=guards, live=1)
+    assert limiter.rejects == {("max_range", None, "1:5"): 1}, "a running gateway counts no question"
 
 
 def test_limits_of_reads_and_of_writes() -> None:

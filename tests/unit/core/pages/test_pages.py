@@ -11,6 +11,7 @@ from tests.support.core import keys
 from tests.support.core.limiters import limit
 from tests.support.each import each
 from vmgw_core.base import Labels, TenantID
+from vmgw_core.limits.config import read_limits
 from vmgw_core.limits.model import Usage
 from vmgw_core.pages import BackendState, Decision, KeyState, OwnAccess, SourceState, Status, TaskState
 from vmgw_core.pages.status import MOST_LIMITS
@@ -146,6 +147,18 @@ def test_own_access_as_json() -> None:
         ],
         "silent_workers": [2],
     }  # fmt: skip
+
+
+def test_own_access_with_guards_and_concurrent_requests() -> None:
+    file = read_limits("limits: [{type: concurrency, value: 4}]\nguards: [{max_range: 30d}]", "x")
+    at_once = Usage(limit=file.concurrency[0], tenant=TenantID(1, 5), usage=3, key="x")
+    page = dataclasses.replace(own(at_once), guards=file.guards)
+    assert json.loads(page.as_json())["guards"] == [{"guard": "max_range", "value": "30d", "scope": "tenant"}]
+    text = page.as_html().decode()
+    assert "<h2>What a query may ask for</h2>" in text
+    assert "<td>max_range 30d</td>" in text
+    assert "<td>concurrent requests</td><td>tenant 1:5</td>" in text
+    assert "What a query may ask for" not in own().as_html().decode()
 
 
 def test_own_access_as_html() -> None:

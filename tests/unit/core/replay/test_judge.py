@@ -16,6 +16,8 @@ from tests.support.core.keys import NOW
 from vmgw_core.backends.backend import Backend
 from vmgw_core.backends.balancer import BackendGroup
 from vmgw_core.enforcement.admission import Policy
+from vmgw_core.limits.config import read_limits
+from vmgw_core.limits.guards import Guards
 from vmgw_core.limits.limiter import Limiter
 from vmgw_core.limits.model import Limit, LimitType, Resolution
 from vmgw_core.replay.judge import Difference, Judge, Verdict, compare
@@ -139,6 +141,13 @@ def test_limits_hold_at_the_times_of_the_capture() -> None:
     ]  # fmt: skip
     token = keys.sign(keys.claims(exp=NOW + 1000), FIRST)
     assert verdicts(judge, replace(captured(head(token=token)), at=NOW + 62)) == ["admitted"]
+
+
+def test_guards_hold_at_the_time_of_the_capture() -> None:
+    guards = Guards(read_limits("guards: [{max_range: 1d}]", "x").guards)
+    made = captured(head(f"/api/v1/query_range?start={NOW - 100_000}"))
+    for later, found in ((-20_000, "admitted"), (0, "422 query_guarded")):
+        assert verdicts(Judge(policy(FIRST), guards=guards), replace(made, at=NOW + later)) == [found]
 
 
 def test_each_tenant_has_its_own_limit_and_a_refused_request_counts_nowhere() -> None:

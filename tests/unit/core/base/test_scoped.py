@@ -1,0 +1,33 @@
+"""scoped: which rules hold whom, and that what is remembered is bounded."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.core.limiters import limit
+from vmgw_core.base import scoped
+from vmgw_core.base.scoped import ScopedRules, scope_of
+from vmgw_core.base.tenants import Subject, TenantID
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoped, "MAX_MATCHES", 2)
+    rule = limit("queries", 1)
+    rules = ScopedRules([rule])
+    for number in range(5):
+        assert rules.of(Subject(TenantID(number))) == (rule,)
+        assert len(rules._found) <= 2
+
+
+def test_no_rules_hold_nobody() -> None:
+    assert ScopedRules[scoped.Scoped]([]).of(Subject(TenantID())) == ()
+
+
+def test_a_total_and_a_tenants_own_rule_hold_together() -> None:
+    default, own, total = (limit("queries", 1, tenant=tenant, total=total)
+                           for tenant, total in ((None, False), (TenantID(1), False), (None, True)))  # fmt: skip
+    rules = ScopedRules([default, own, total])
+    assert rules.of(Subject(TenantID(1))) == (own, total)
+    assert rules.of(Subject(TenantID(2))) == (default, total)
+    assert rules.of(Subject(None)) == (default, total)
+    assert len({scope_of(rule) for rule in rules.rules}) == 3
