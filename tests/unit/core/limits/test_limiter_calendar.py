@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.core.limiters import A, B, C, admitted, limit, refused, rows_refused
 from vmgw_core.base.tenants import Access, Labels, Subject, TenantID
@@ -246,3 +249,47 @@ def test_counts_are_restored_for_each_limit_of_a_token(labels: Labels) -> None:
     again = Limiter(limits)
     again.restore(saved(limiter))
     assert admitted(again, 9, NOON, subject) == 2
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["admit", "admit", "save", "fail", "crash", "stop", "reload"]),
+            st.integers(1, 6),
+            st.sampled_from([0.0, 1.0, DAY / 3]),
+        ),
+        max_size=40,
+    )
+)
+def test_only_what_was_not_saved_is_lost(steps: list[tuple[str, int, float]]) -> None:
+    file: Counter[tuple[str, int]] = Counter()
+    passed: Counter[int] = Counter()
+    lost: Counter[int] = Counter()
+    now, limiter = float(NOON), Limiter([daily(10)])
+    limiter.restore([])
+
+    def save() -> None:
+        for each in limiter.calendar.unsaved(now):
+            file[each.window.key, each.until] += each.count
+
+    for what, number, gap in steps:
+        now += gap
+        end = (int(now // DAY) + 1) * DAY
+        if what == "admit":
+            passed[end] += admitted(limiter, number, now)
+        elif what == "save":
+            save()
+        elif what == "fail":
+            limiter.calendar.not_saved(limiter.calendar.unsaved(now))
+        elif what == "reload":
+            limiter.replace([])
+            limiter.replace([daily(10)])
+        else:
+            if what == "stop":
+                save()
+            lost[end] = passed[end] - file[KEY, end]
+            limiter = Limiter([daily(10)])
+            limiter.restore([(key, until, count) for (key, until), count in file.items() if until > now])
+        assert passed[end] <= 10 + lost[end]
+    save()
+    assert file[KEY, end] == passed[end] - lost[end] if steps else not file
