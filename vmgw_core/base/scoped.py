@@ -45,10 +45,13 @@ class ScopedRules(Generic[Rule]):
         self.rules = tuple(rules)
         self._by_scope = {scope_of(rule): rule for rule in self.rules}
         self._slots = dict.fromkeys((rule.kind, rule.labels, rule.limit_class) for rule in self.rules)
+        self._by_token = any(rule.labels or rule.limit_class for rule in self.rules)
         self._found: dict[Subject, tuple[Rule, ...]] = {}
 
     def of(self, subject: Subject) -> tuple[Rule, ...]:
         """Return the rules that hold a request of ``subject``."""
+        if not self._by_token:
+            subject = Subject(subject.tenant)
         found = self._found.get(subject)
         if found is None:
             if len(self._found) >= MAX_MATCHES:

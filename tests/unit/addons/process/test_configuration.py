@@ -111,6 +111,31 @@ def test_who_waited_for_a_place_goes_on_under_the_new_configuration(gateway: Con
     assert seen == [8]
 
 
+def test_a_reload_of_the_limits_brings_concurrency_and_guards_and_takes_them_away(gateway: Configured) -> None:
+    gateway.apply(*gateway.limited(5))
+    assert gateway.in_force.configured.concurrency is None
+    text = "limits: [{type: concurrency, value: 1}]\nguards: [{max_range: 1d}]"
+    gateway.in_force.use_limits(read_limits(text, "x"))
+    with_file = gateway.in_force.configured
+    assert with_file.gateway is not None
+    assert with_file.concurrency is not None
+    assert with_file.gateway.concurrency is with_file.concurrency
+    assert with_file.gateway.guards is not None
+    running, waiting = Seat(Subject(TenantID())), Seat(Subject(TenantID()))
+    assert with_file.concurrency.enter(running)
+    assert not with_file.concurrency.enter(waiting)
+    seen: list[bool] = []
+
+    def granted() -> None:
+        now = gateway.in_force.configured.gateway
+        seen.append(now is not None and now.guards is None)
+
+    with_file.concurrency.wait(waiting, granted)
+    gateway.in_force.use_limits(read_limits("limits: []", "x"))
+    assert seen == [True]
+    assert gateway.in_force.configured.concurrency is with_file.concurrency
+
+
 def test_new_keys_come_into_force_with_a_policy_that_has_them(gateway: Configured) -> None:
     gateway.apply("auth.jwksEndpoints=http://idp/keys")
     before = gateway.in_force.configured

@@ -229,3 +229,16 @@ def test_without_limits_there_is_only_the_count_of_reloads() -> None:
     text = generate_latest(registry).decode()
     assert 'vmgateway_ratelimit_config_reloads_total{result="error"} 0.0' in text
     assert "vmgateway_tenant_limit" not in text
+
+
+def test_what_other_rules_would_have_refused_is_logged_in_a_bounded_number(caplog: pytest.LogCaptureFixture) -> None:
+    limiter = Limiter()
+    for number in range(12):
+        limiter.note(LimitType.CONCURRENCY, TenantID(number), 0.0, beyond=f"tenant {number}:0 has too many")
+    rate_limit = Limited(limiter).rate_limit
+    with caplog.at_level(logging.WARNING):
+        rate_limit.report()
+        lines = [f"beyond a limit: tenant {number}:0 has too many" for number in range(10)]
+        assert caplog.messages == [*lines, "beyond a limit: 2 more"]
+        rate_limit.report()
+        assert len(caplog.messages) == 11

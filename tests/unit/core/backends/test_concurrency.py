@@ -264,6 +264,7 @@ def test_one_that_waits_for_its_class_holds_up_nobody_of_its_tenant() -> None:
     assert slots.enter(bronze)
     assert slots.enter(plain)
     slots.wait(seat(A, (), "bronze"), calls.waiter("bronze"))
+    slots.wait(seat(A, (), "bronze"), calls.waiter("another"))
     slots.wait(seat(A), calls.waiter("plain"))
     assert calls.call(slots.leave(plain)) == ["plain"]
     assert calls.call(slots.leave(bronze)) == ["bronze"]

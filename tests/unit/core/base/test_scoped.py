@@ -19,6 +19,17 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(rules._found) <= 2
 
 
+def test_labels_are_remembered_only_if_a_rule_has_some() -> None:
+    dev = (("team", "dev"),)
+    plain = ScopedRules([limit("queries", 1)])
+    labelled = ScopedRules([limit("queries", 1, labels=dev)])
+    for number in range(5):
+        labels = (("a", str(number)), *dev)
+        assert plain.of(Subject(TenantID(), labels)) == plain.rules
+        assert labelled.of(Subject(TenantID(), labels)) == labelled.rules
+    assert (len(plain._found), len(labelled._found)) == (1, 5)
+
+
 def test_no_rules_hold_nobody() -> None:
     assert ScopedRules[scoped.Scoped]([]).of(Subject(TenantID())) == ()
 

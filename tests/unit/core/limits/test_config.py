@@ -11,6 +11,7 @@ from tests.support.each import each
 from vmgw_core.base.tenants import TenantID
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits.config import MAX_BYTES, MAX_LABELLED, LimitFile, check_classes, check_measurable, read_limits
+from vmgw_core.limits.guards import span_text
 from vmgw_core.limits.model import MAX_VALUE, Limit
 
 NAME = "limit.yaml"
@@ -545,6 +546,17 @@ def test_guards() -> None:
     assert str(file.guards[-2]) == 'deny_pattern =~"[.][*]" (mode: observe)'
     assert str(file.guards[-1]) == "max_range 1h, class bronze"
     check_classes({"bronze": "policy.yaml, line 3"}, file)
+
+
+@each(
+    ("seconds", "text"),
+    [
+        (0.0015, "2ms"), (0.25, "250ms"), (1.0, "1s"), (1.5, "1500ms"), (59.0, "59s"), (60.0, "1m"), (90.0, "1m30s"),
+        (86_400.0, "1d"), (86_400.1, "1d1s"), (90_061.0, "1d1h1m1s"), (31_536_000.0, "365d"),
+    ],
+)  # fmt: skip
+def test_durations_in_words(seconds: float, text: str) -> None:
+    assert span_text(seconds) == text
 
 
 @each(
