@@ -583,7 +583,8 @@ class Cycle:
         self.refusal = refusal
         if self.state is State.CHECKING:
             self._stop_waiting()
-        self._leave_queue()
+        if self._seat is not None and not self._has_slot:
+            self._leave_queue()
         self._drop_answer()
         if self.state is not State.ENDED:
             self.state = State.REFUSED
@@ -599,13 +600,13 @@ class Cycle:
         self._forsake()
         if state is State.CHECKING:
             self._stop_waiting()
-        elif not self._has_slot:
-            self._leave_queue()
-        else:
+        elif self._has_slot:
             slots, seat = self._limit()
             self._has_slot = False
             for waiter in slots.leave(seat):
                 waiter()
+        elif self._seat is not None:
+            self._leave_queue()
 
     def _spend(self) -> None:
         """Tell the limiter what the request has used that a backend was asked with."""
@@ -701,9 +702,8 @@ class Cycle:
 
     def _leave_queue(self) -> None:
         """Wait for no slot any more."""
-        if self._seat is not None and not self._has_slot:
-            slots, seat = self._limit()
-            slots.give_up(seat)
+        slots, seat = self._limit()
+        slots.give_up(seat)
 
     def _no_slot(self, slots: Concurrency, seat: Seat) -> TooManyAtOnce:
         slots.refused += 1
