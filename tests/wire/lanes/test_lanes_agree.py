@@ -6,6 +6,7 @@ at, good and bad tokens, bodies in either framing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -36,13 +37,21 @@ class Lanes:
 
 
 @pytest.fixture(scope="module", params=["single", "cluster"])
-def lanes(request: pytest.FixtureRequest, key: SigningKey, key_file: Path) -> Iterator[Lanes]:
+def lanes(
+    request: pytest.FixtureRequest, key: SigningKey, key_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lanes]:
     with ExitStack() as stack:
         upstream = stack.enter_context(RecordingUpstream(echo))
         flags = [f"-read.url={upstream.url}", f"-write.url={upstream.url}", f"-auth.publicKeyFiles={key_file}"]
         flags += ["-maxFormSize=64KiB"] + (["-clusterMode"] if request.param == "cluster" else [])
+        # One of the two has a shadow of the same flags: it changes nothing, and never disagrees.
+        file = tmp_path_factory.mktemp("shadow") / "same.flags"
+        file.write_text(" ".join(["-enable.auth", *flags]))
+        shadowed = "fast" if request.param == "single" else "flow"
+        shadow = [f"-shadow.flags={file}"]
         fast, flow = (
-            stack.enter_context(Gateway("-enable.auth", f"-lane={lane}", *flags)) for lane in ("fast", "flow")
+            stack.enter_context(Gateway("-enable.auth", f"-lane={lane}", *flags, *(shadow if lane == shadowed else [])))
+            for lane in ("fast", "flow")
         )
         filters = ['{env=~"a|b"}', '{env="c"}']
         tokens = {
@@ -60,6 +69,11 @@ def lanes(request: pytest.FixtureRequest, key: SigningKey, key_file: Path) -> It
         values |= {"none": b"", "rubbish": b"Bearer a.b.c", "basic": b"Basic YTpi", "no prefix": values["full"][7:]}
         values |= {"lower case": b"bearer" + values["full"][6:], "cut": values["full"][:-3], "empty": b"Bearer "}
         yield Lanes(fast, flow, upstream, values)
+        found = (fast if shadowed == "fast" else flow).client().get("/metrics").text
+        numbers = dict(re.findall(r'^vmgateway_shadow_([a-z_]+(?:{kind="[a-z_]+"})?) ([0-9.]+)$', found, re.MULTILINE))
+        assert float(numbers.pop("requests_total")) > float(numbers.pop("undecided_total"))
+        assert len(numbers) == 8
+        assert set(numbers.values()) == {"0.0"}, numbers
 
 
 def echo(request: ReceivedRequest) -> Reply:
