@@ -146,7 +146,7 @@ class Filter:
             raise BadAnswer("the backend's answer does not have the form that is expected here") from None
 
     def _paths(self, content: bytes, arguments: Arguments, largest: int) -> Filtered:
-        visible = names_of(parse(content))
+        visible = list(names_of(parse(content)))
         made = _PATHS[self.answer](visible, arguments, largest)
         return Filtered(status=200, body=written(made), kind="filtered", note=f"of {len(visible)} names")
 

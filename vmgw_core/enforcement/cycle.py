@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from vmgw_core.answers import Filter, Filtered, read_names
+from vmgw_core.answers import Filter, Filtered
 from vmgw_core.backends import Concurrency, Member
 from vmgw_core.base import Access, TenantID
 from vmgw_core.errors import (
@@ -471,12 +471,12 @@ class Cycle:
             return None
         return names_request(gateway.policy, grant, self.head, path)
 
-    def names(self, status: int, headers: Headers, body: bytes, now: float) -> None:
-        """Take the response to :meth:`names_request`. Raises ``BadAnswer`` if it has no names."""
+    def names(self, names: frozenset[str], now: float) -> None:
+        """Take the names in the response to :meth:`names_request`, which :func:`read_names` has read."""
         gateway, grant = self._admitted()
         assert grant.filter is not None
         assert grant.filter.names_path is not None
-        self._names = read_names(status, headers, body, gateway.policy.held.largest)
+        self._names = names
         gateway.policy.visible.put((grant.filter.names_path, grant.claim), (now + _NAMES_SECONDS, self._names))
 
     def collect(self, content: bytes) -> None:
