@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from mitmproxy.http import HTTPFlow
 
 from vmgw_addons.state import Cycles
+from vmgw_core.answers import VisibleNames
 from vmgw_core.enforcement import Cycle, State, UpstreamRequest
 from vmgw_core.errors import InternalError, Refusal
 
@@ -16,7 +17,7 @@ from .flow_responses import refuse
 
 logger = logging.getLogger(__name__)
 
-Fetch = Callable[[UpstreamRequest], Awaitable[frozenset[str]]]
+Fetch = Callable[[UpstreamRequest], Awaitable[VisibleNames]]
 
 
 class MetricNames:

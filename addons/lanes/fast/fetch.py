@@ -6,7 +6,7 @@ import asyncio
 
 from vmgw_addons.state import InForce
 from vmgw_addons.support import OneThread
-from vmgw_core.answers import HeldBytes, read_names
+from vmgw_core.answers import HeldBytes, VisibleNames, read_names
 from vmgw_core.enforcement import UpstreamRequest
 from vmgw_core.errors import AnswerTooLarge, BackendTimeout, BackendUnreachable, Cause, Overloaded
 from vmgw_core.http import Headers
@@ -19,7 +19,7 @@ Fetched = tuple[int, Headers, bytes]
 """Status, headers and body of a response."""
 
 
-async def fetch_names(pool: Pool, in_force: InForce, request: UpstreamRequest, thread: OneThread) -> frozenset[str]:
+async def fetch_names(pool: Pool, in_force: InForce, request: UpstreamRequest, thread: OneThread) -> VisibleNames:
     """Send ``request``, and return the metric names in the response, which is read in ``thread``.
 
     Raises:

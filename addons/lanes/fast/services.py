@@ -12,6 +12,7 @@ from vmgw_addons.observability import StatusPages, Telemetry
 from vmgw_addons.state import InForce, Process, WireLimits
 from vmgw_addons.steps import AccessControl
 from vmgw_addons.support import Background, OneThread
+from vmgw_core.answers import VisibleNames
 from vmgw_core.enforcement import Cycle, UpstreamRequest
 from vmgw_core.errors import Refusal
 from vmgw_core.http import Headers, Response, refusal_response
@@ -80,7 +81,7 @@ class Services:
         """The sizes and timeouts in force."""
         return self.in_force.configured.limits
 
-    async def fetch_names(self, request: UpstreamRequest) -> frozenset[str]:
+    async def fetch_names(self, request: UpstreamRequest) -> VisibleNames:
         """Ask for metric names. Raises ``BackendFailure``, ``BadAnswer``, ``AnswerTooLarge`` and ``Overloaded``."""
         return await fetch_names(self.pool, self.in_force, request, self.filters)
 

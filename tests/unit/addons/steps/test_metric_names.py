@@ -11,6 +11,7 @@ from mitmproxy.http import HTTPFlow
 from tests.support.addons.configured import GatewayState, asked, authorized, configured
 from tests.support.core import keys
 from vmgw_addons.steps.metric_names import MetricNames
+from vmgw_core.answers import VisibleNames
 from vmgw_core.enforcement import Cycle, UpstreamRequest
 from vmgw_core.errors import BackendTimeout, BadAnswer
 
@@ -26,11 +27,11 @@ def ready(state: GatewayState, path: str) -> tuple[HTTPFlow, Cycle]:
     return flow, cycle
 
 
-def look_up(state: GatewayState, flow: HTTPFlow, reply: frozenset[str] | Exception) -> list[str]:
+def look_up(state: GatewayState, flow: HTTPFlow, reply: VisibleNames | Exception) -> list[str]:
     """Run the hook; return the targets that were asked."""
     targets = []
 
-    async def fetch(request: UpstreamRequest) -> frozenset[str]:
+    async def fetch(request: UpstreamRequest) -> VisibleNames:
         targets.append(request.target)
         if isinstance(reply, Exception):
             raise reply
@@ -48,7 +49,7 @@ def look_up(state: GatewayState, flow: HTTPFlow, reply: frozenset[str] | Excepti
 def test_the_names_are_asked_for_before_the_request() -> None:
     state = configured()
     flow, cycle = ready(state, "/api/v1/metadata")
-    (target,) = look_up(state, flow, frozenset("a"))
+    (target,) = look_up(state, flow, VisibleNames(frozenset("a"), 100))
     assert target.startswith("/api/v1/label/__name__/values?start=0&extra_label=team%3Ddev&")
     assert (flow.response, cycle.names_request(1.0)) == (None, None)
     assert look_up(state, flow, ValueError()) == []
@@ -62,7 +63,7 @@ def test_the_names_are_asked_for_before_the_request() -> None:
         (ValueError("a defect"), 500),
     ],
 )
-def test_without_names_the_request_is_refused(reply: frozenset[str] | Exception, status: int) -> None:
+def test_without_names_the_request_is_refused(reply: VisibleNames | Exception, status: int) -> None:
     state = configured()
     flow, _ = ready(state, "/api/v1/metadata")
     look_up(state, flow, reply)
