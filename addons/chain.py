@@ -91,7 +91,7 @@ def build(in_force: InForce | None = None, process: Process | None = None) -> li
         ConcurrencyLimit(cycles, gate),
         rate_limit,
         Forwarding(in_force, process, cycles),
-        MetricNames(cycles, services.fetch),
+        MetricNames(cycles, services.fetch_names),
         AnswerFilter(services.filters),
         ServerReplay(cycles),
         connections,

@@ -9,19 +9,19 @@ from collections.abc import Awaitable, Callable
 from mitmproxy.http import HTTPFlow
 
 from vmgw_addons.state import Cycles
+from vmgw_core.answers import VisibleNames
 from vmgw_core.enforcement import Cycle, State, UpstreamRequest
 from vmgw_core.errors import InternalError, Refusal
-from vmgw_core.http import Headers
 
 from .flow_responses import refuse
 
 logger = logging.getLogger(__name__)
 
-Fetch = Callable[[UpstreamRequest], Awaitable[tuple[int, Headers, bytes]]]
+Fetch = Callable[[UpstreamRequest], Awaitable[VisibleNames]]
 
 
 class MetricNames:
-    """Asks for metric names. ``fetch`` sends a request of the gateway itself."""
+    """Asks for metric names. ``fetch`` sends a request of the gateway itself, and reads the names."""
 
     def __init__(self, cycles: Cycles, fetch: Fetch) -> None:
         self.cycles = cycles
@@ -40,7 +40,7 @@ class MetricNames:
     async def look_up(self, flow: HTTPFlow, cycle: Cycle, request: UpstreamRequest) -> None:
         """Give the cycle the names, or refuse the request."""
         try:
-            cycle.names(*await self.fetch(request), time.monotonic())
+            cycle.names(await self.fetch(request), time.monotonic())
         except Refusal as refusal:
             refuse(flow, cycle, refusal)
         except Exception:

@@ -5,10 +5,10 @@ the client's answer of what the backend answered (:meth:`Filter.apply`). What is
 left out: every member of the answer is listed here.
 """
 
-from .filter import DROPPED_HEADERS, HEADER, Filter, Filtered, read_names
+from .filter import DROPPED_HEADERS, HEADER, Filter, Filtered, VisibleNames, read_names
 from .held import HeldBytes
 from .ownership import RulesTenant
 from .rules import RuleFilter, rule_filter
 
-__all__ = ["DROPPED_HEADERS", "HEADER", "Filter", "Filtered", "HeldBytes", "RuleFilter", "RulesTenant", "read_names",
+__all__ = ["DROPPED_HEADERS", "HEADER", "Filter", "Filtered", "HeldBytes", "RuleFilter", "RulesTenant", "VisibleNames", "read_names",
            "rule_filter"]  # fmt: skip

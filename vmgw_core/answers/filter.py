@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_plus
 
-from vmgw_core.base import FieldError, TenantID
+from vmgw_core.base import FieldError, TenantID, text_bytes
 from vmgw_core.errors import AnswerTooLarge, BadAnswer, BadBody, BadRequest
 from vmgw_core.http import Headers, decoded_key, decoder, encode_pair, values_of
 from vmgw_core.routing import Answer
@@ -146,7 +146,7 @@ class Filter:
             raise BadAnswer("the backend's answer does not have the form that is expected here") from None
 
     def _paths(self, content: bytes, arguments: Arguments, largest: int) -> Filtered:
-        visible = names_of(parse(content))
+        visible = list(names_of(parse(content)))
         made = _PATHS[self.answer](visible, arguments, largest)
         return Filtered(status=200, body=written(made), kind="filtered", note=f"of {len(visible)} names")
 
@@ -214,14 +214,23 @@ def body_of(headers: Headers, body: bytes, largest: int) -> bytes:
     return bytes(decoded)
 
 
-def read_names(status: int, headers: Headers, body: bytes, largest: int) -> frozenset[str]:
+@dataclass(frozen=True, slots=True)
+class VisibleNames:
+    """The metric names that a token can see, and the bytes of memory that they take."""
+
+    names: frozenset[str]
+    memory: int
+
+
+def read_names(status: int, headers: Headers, body: bytes, largest: int) -> VisibleNames:
     """Return the names in a response of ``/api/v1/label/__name__/values``. Raises ``BadAnswer``."""
     if status != 200:
         raise BadAnswer(f"the backend answered with status {status} when it was asked for the token's metric names")
     try:
-        return frozenset(names_of(parse(body_of(headers, body, largest))))
+        names = frozenset(names_of(parse(body_of(headers, body, largest))))
     except FieldError:
         raise BadAnswer("the backend's list of metric names does not have the form that is expected") from None
+    return VisibleNames(names, text_bytes(*names))
 
 
 def _arguments(pairs: Sequence[str]) -> dict[str, list[str]]:

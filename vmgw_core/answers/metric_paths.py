@@ -82,7 +82,8 @@ def expanded(names: Iterable[str], arguments: Arguments, largest: int) -> object
     by_query = _search(names, queries, arguments, expand=True, largest=largest)
     if _is_set(arguments, "groupByExpr"):
         return {"results": by_query}
-    return _nodes_first({path for paths in by_query.values() for path in paths}, _delimiter(arguments))
+    every = dict.fromkeys(path for paths in by_query.values() for path in paths)
+    return _nodes_first(every, _delimiter(arguments))
 
 
 # --- the search -------------------------------------------------------------------------------------------------------
@@ -100,14 +101,14 @@ def _search(
     by_query: dict[str, list[str]] = {}
     known, room = _Names(names, delimiter), largest
     for query in dict.fromkeys(queries):
-        paths = set()
+        paths: dict[str, None] = {}  # in the order of the names, so that sorting is cheap
         for path in _matched(known, query, expand=expand):
             if path in paths or (leaves and path.endswith(delimiter)):
                 continue
             room -= len(path) + _PATH_BYTES
             if room < 0:
                 raise AnswerTooLarge(f"the paths take more than {largest} bytes (-response.maxFilterBytes)")
-            paths.add(path)
+            paths[path] = None
         by_query[query] = _nodes_first(paths, delimiter)
     return by_query
 
@@ -214,7 +215,10 @@ def _translated(query: str, star: str, depth: int) -> tuple[str, str]:
 
 
 def _nodes_first(paths: Iterable[str], delimiter: str) -> list[str]:
-    return sorted(paths, key=lambda path: (not path.endswith(delimiter), path))
+    ordered = sorted(paths)
+    return [path for path in ordered if path.endswith(delimiter)] + [
+        path for path in ordered if not path.endswith(delimiter)
+    ]
 
 
 def _tree(paths: Iterable[str], delimiter: str, *, wildcards: bool) -> object:

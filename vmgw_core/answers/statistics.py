@@ -124,7 +124,7 @@ def _metric_names(document: Document, *, restricted: bool) -> tuple[dict[str, ob
 
 def _names(answer: Answer, document: Document, arguments: Mapping[str, Sequence[str]]) -> tuple[object, str]:
     """Return what Graphite calls tags, values of a tag or metrics, of a list of names that filters have limited."""
-    names = names_of(document)
+    names = list(names_of(document))
     note = f"{len(names)} names shown"
     if answer is Answer.INDEX:
         return names, note

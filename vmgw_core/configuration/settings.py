@@ -172,7 +172,7 @@ class Settings:
         "How the tenant of a rule is known in a cluster, where one vmalert serves all tenants (vmselect's "
         "-vmalert.proxyURL): group (the member tenant of its group), labels (its labels vm_account_id and "
         "vm_project_id), or a tenant such as 0:0 that all rules belong to. Nobody sees a rule without a known tenant.")
-    response_max_filter_bytes: int = _flag("response.maxFilterBytes", SIZE, "32MiB",
+    response_max_filter_bytes: int = _flag("response.maxFilterBytes", SIZE, "16MiB",
         "The largest response, decoded, that the gateway limits to a token itself, such as rules and alerts. A larger "
         "one is answered 502. Responses that wait for it take at most four times as much memory.", least="64KiB")
     backend_connect_timeout: float = _flag("backend.connectTimeout", DURATION, "5s",

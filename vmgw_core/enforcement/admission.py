@@ -14,7 +14,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Final
 
-from vmgw_core.answers import Filter, HeldBytes, RulesTenant, rule_filter
+from vmgw_core.answers import Filter, HeldBytes, RulesTenant, VisibleNames, rule_filter
 from vmgw_core.backends import BackendGroup
 from vmgw_core.base import Access, BoundedCache, Subject, TenantID, text_bytes
 from vmgw_core.credentials import Certificate, Credentials
@@ -124,9 +124,9 @@ class Policy:
     """
     rules_tenant: RulesTenant = field(default_factory=RulesTenant)
     """How the tenant of a rule is known in a cluster (``-vmalert.tenant``)."""
-    held: HeldBytes = field(default_factory=lambda: HeldBytes(32 << 20))
+    held: HeldBytes = field(default_factory=lambda: HeldBytes(16 << 20))
     """The memory for answers that must be filtered (``-response.maxFilterBytes``)."""
-    visible: BoundedCache[VisibleKey, tuple[float, frozenset[str]]] = field(init=False, repr=False)
+    visible: BoundedCache[VisibleKey, tuple[float, VisibleNames]] = field(init=False, repr=False)
     """The metric names that a claim can see, and until when that holds."""
     certificates: bool = False
     """Whether a client's certificate counts if a request has no other credential (``-auth.mtlsClaims``)."""
@@ -417,8 +417,8 @@ def _admission_bytes(key: tuple[Grants | None, Match], admission: Admission) -> 
     return _ADMISSION_BYTES + texts + admission.claim.memory + own
 
 
-def _visible_bytes(key: VisibleKey, entry: tuple[float, frozenset[str]]) -> int:
-    return text_bytes(key[0], *entry[1]) + key[1].memory
+def _visible_bytes(key: VisibleKey, entry: tuple[float, VisibleNames]) -> int:
+    return text_bytes(key[0]) + key[1].memory + entry[1].memory
 
 
 def _match(policy: Policy, head: RequestHead) -> Match:

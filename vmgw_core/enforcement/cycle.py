@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from vmgw_core.answers import Filter, Filtered, read_names
+from vmgw_core.answers import Filter, Filtered, VisibleNames
 from vmgw_core.backends import Concurrency, Member, Seat
 from vmgw_core.base import Access, tenant_name
 from vmgw_core.errors import (
@@ -505,17 +505,17 @@ class Cycle:
         gateway, grant = self._admitted()
         known = gateway.policy.visible.get((path, grant.claim))
         if known is not None and now < known[0]:
-            self._names = known[1]
+            self._names = known[1].names
             return None
         return names_request(gateway.policy, grant, self.head, path)
 
-    def names(self, status: int, headers: Headers, body: bytes, now: float) -> None:
-        """Take the response to :meth:`names_request`. Raises ``BadAnswer`` if it has no names."""
+    def names(self, found: VisibleNames, now: float) -> None:
+        """Take the names in the response to :meth:`names_request`, which :func:`read_names` has read."""
         gateway, grant = self._admitted()
         assert grant.filter is not None
         assert grant.filter.names_path is not None
-        self._names = read_names(status, headers, body, gateway.policy.held.largest)
-        gateway.policy.visible.put((grant.filter.names_path, grant.claim), (now + _NAMES_SECONDS, self._names))
+        self._names = found.names
+        gateway.policy.visible.put((grant.filter.names_path, grant.claim), (now + _NAMES_SECONDS, found))
 
     def collect(self, content: bytes) -> None:
         """Keep more of the backend's response, in state RESPONDING. Raises ``AnswerTooLarge`` and ``Overloaded``."""

@@ -292,11 +292,11 @@ class Exchange:
     async def look_up(self, request: UpstreamRequest) -> None:
         """Ask for the metric names that the token can see, then send the client's request."""
         try:
-            response = await self.services.fetch(request)
+            names = await self.services.fetch_names(request)
             self.connecting = None
             if not self.over:
                 self.client.hold(False)
-                self.cycle.names(*response, time.monotonic())
+                self.cycle.names(names, time.monotonic())
                 self.send()
         except Exception as error:
             self.connecting = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from vmgw_addons.state import InForce
-from vmgw_core.answers import HeldBytes
+from vmgw_addons.support import OneThread
+from vmgw_core.answers import HeldBytes, VisibleNames, read_names
 from vmgw_core.enforcement import UpstreamRequest
 from vmgw_core.errors import AnswerTooLarge, BackendTimeout, BackendUnreachable, Cause, Overloaded
 from vmgw_core.http import Headers
@@ -18,11 +19,12 @@ Fetched = tuple[int, Headers, bytes]
 """Status, headers and body of a response."""
 
 
-async def fetch(pool: Pool, in_force: InForce, request: UpstreamRequest) -> Fetched:
-    """Send ``request`` and return the response.
+async def fetch_names(pool: Pool, in_force: InForce, request: UpstreamRequest, thread: OneThread) -> VisibleNames:
+    """Send ``request``, and return the metric names in the response, which is read in ``thread``.
 
     Raises:
         BackendFailure: there is no response within ``-backend.responseTimeout``.
+        BadAnswer: it has no names.
         AnswerTooLarge: it is larger than ``-response.maxFilterBytes``.
         Overloaded: the gateway holds as much as it may.
     """
@@ -30,18 +32,21 @@ async def fetch(pool: Pool, in_force: InForce, request: UpstreamRequest) -> Fetc
     assert configured.policy is not None
     held = configured.policy.held
     flag = request.backend.flag
+    receiver = _Response(flag, held)
     try:
-        async with asyncio.timeout(configured.settings.backend_response_timeout):
-            connection = await pool.connect(request.backend)
-            receiver = _Response(flag, held)
-            try:
-                connection.send(receiver, head_bytes(request, HeaderLines()), is_head=False)
-                return await receiver.response
-            finally:
-                connection.abort()
-                held.give_back(len(receiver.body))
-    except TimeoutError:
-        raise BackendTimeout(f"-{flag}: the backend did not respond in time") from None
+        try:
+            async with asyncio.timeout(configured.settings.backend_response_timeout):
+                connection = await pool.connect(request.backend)
+                try:
+                    connection.send(receiver, head_bytes(request, HeaderLines()), is_head=False)
+                    response = await receiver.response
+                finally:
+                    connection.abort()
+        except TimeoutError:
+            raise BackendTimeout(f"-{flag}: the backend did not respond in time") from None
+        return await thread.call(lambda: read_names(*response, held.largest))
+    finally:
+        held.give_back(len(receiver.body))
 
 
 class _Response:

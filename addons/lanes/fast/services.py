@@ -12,11 +12,12 @@ from vmgw_addons.observability import StatusPages, Telemetry
 from vmgw_addons.state import InForce, Process, WireLimits
 from vmgw_addons.steps import AccessControl
 from vmgw_addons.support import Background, OneThread
+from vmgw_core.answers import VisibleNames
 from vmgw_core.enforcement import Cycle, UpstreamRequest
 from vmgw_core.errors import Refusal
 from vmgw_core.http import Headers, Response, refusal_response
 
-from .fetch import Fetched, fetch
+from .fetch import fetch_names
 from .pool import Pool
 from .request_head import FieldsCache
 from .response_head import ResponseHead
@@ -80,9 +81,9 @@ class Services:
         """The sizes and timeouts in force."""
         return self.in_force.configured.limits
 
-    async def fetch(self, request: UpstreamRequest) -> Fetched:
-        """Send a request of the gateway itself. Raises ``BackendFailure`` and ``AnswerTooLarge``."""
-        return await fetch(self.pool, self.in_force, request)
+    async def fetch_names(self, request: UpstreamRequest) -> VisibleNames:
+        """Ask for metric names. Raises ``BackendFailure``, ``BadAnswer``, ``AnswerTooLarge`` and ``Overloaded``."""
+        return await fetch_names(self.pool, self.in_force, request, self.filters)
 
     def response_head(self, status: int, headers: Headers) -> bytes:
         """Return a response head without its end: the standard reason phrase, and the headers of every response."""

@@ -11,9 +11,9 @@ from mitmproxy.http import HTTPFlow
 from tests.support.addons.configured import GatewayState, asked, authorized, configured
 from tests.support.core import keys
 from vmgw_addons.steps.metric_names import MetricNames
+from vmgw_core.answers import VisibleNames
 from vmgw_core.enforcement import Cycle, UpstreamRequest
-from vmgw_core.errors import BackendTimeout
-from vmgw_core.http import Headers
+from vmgw_core.errors import BackendTimeout, BadAnswer
 
 DEV = keys.compact({"alg": "RS256"}, keys.claims(vm_access={"extra_labels": {"team": "dev"}}))
 
@@ -27,11 +27,11 @@ def ready(state: GatewayState, path: str) -> tuple[HTTPFlow, Cycle]:
     return flow, cycle
 
 
-def look_up(state: GatewayState, flow: HTTPFlow, reply: tuple[int, Headers, bytes] | Exception) -> list[str]:
+def look_up(state: GatewayState, flow: HTTPFlow, reply: VisibleNames | Exception) -> list[str]:
     """Run the hook; return the targets that were asked."""
     targets = []
 
-    async def fetch(request: UpstreamRequest) -> tuple[int, Headers, bytes]:
+    async def fetch(request: UpstreamRequest) -> VisibleNames:
         targets.append(request.target)
         if isinstance(reply, Exception):
             raise reply
@@ -49,7 +49,7 @@ def look_up(state: GatewayState, flow: HTTPFlow, reply: tuple[int, Headers, byte
 def test_the_names_are_asked_for_before_the_request() -> None:
     state = configured()
     flow, cycle = ready(state, "/api/v1/metadata")
-    (target,) = look_up(state, flow, (200, (), b'{"data":["a"]}'))
+    (target,) = look_up(state, flow, VisibleNames(frozenset("a"), 100))
     assert target.startswith("/api/v1/label/__name__/values?start=0&extra_label=team%3Ddev&")
     assert (flow.response, cycle.names_request(1.0)) == (None, None)
     assert look_up(state, flow, ValueError()) == []
@@ -58,13 +58,12 @@ def test_the_names_are_asked_for_before_the_request() -> None:
 @pytest.mark.parametrize(
     ("reply", "status"),
     [
-        ((500, (), b""), 502),
-        ((200, (), b"{}"), 502),
+        (BadAnswer("no names"), 502),
         (BackendTimeout("-read.url: the backend did not respond in time"), 504),
         (ValueError("a defect"), 500),
     ],
 )
-def test_without_names_the_request_is_refused(reply: tuple[int, Headers, bytes] | Exception, status: int) -> None:
+def test_without_names_the_request_is_refused(reply: VisibleNames | Exception, status: int) -> None:
     state = configured()
     flow, _ = ready(state, "/api/v1/metadata")
     look_up(state, flow, reply)

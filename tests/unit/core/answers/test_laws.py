@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.core.answers.test_ownership import claim
 from tests.unit.core.answers.test_rules import FOREIGN, alert, answered, group, rule
 from vmgw_core.answers import Filter, rule_filter
+from vmgw_core.answers.document import parse, written
 from vmgw_core.errors import BadAnswer
 from vmgw_core.routing import Answer
 from vmgw_core.tokens import VMAccessClaim
@@ -79,3 +80,18 @@ def test_any_bytes_give_an_answer_or_a_refusal(body: bytes) -> None:
     for answer in (Answer.RULES, Answer.ALERTS, Answer.GROUP):
         with contextlib.suppress(BadAnswer):
             json.loads(shown(answer, [claim({"team": "dev"})], body))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=25) | st.dictionaries(st.text(), inner, max_size=5),
+    max_leaves=60,
+)
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=5))
+def test_writing_in_pieces_is_writing_at_once(document: dict[str, object]) -> None:
+    """Lists of some hundred elements have several pieces."""
+    text = written(document)
+    assert text == json.dumps(document, separators=(",", ":")).encode()
+    assert parse(text) == document
