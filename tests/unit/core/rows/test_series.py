@@ -136,7 +136,9 @@ def test_one_series_in_several_spellings(target: str, first: bytes, second: byte
         pytest.param(TEXT, [rb'm{"q",a="1"} 1', rb'{"q","r"} 1', rb'{a="1"} 1', b"\rm 1"], id="broken names"),
         pytest.param(INFLUX, [b"m v=1", b"m,a=1 v=1", b"m w=1", rb"m,a=1\,b\=2 v=1", b"m,a=1,b=2 v=1"], id="influx"),
         pytest.param(INFLUX, [b"m,a=1,a=2 v=1", b"m,a=2,a=1 v=1"], id="influx, repeated"),
-        pytest.param(INFLUX, [b'm v="', b'm v="1" "', b"m v\\", b'm "=1', b'm,a=1 ,="'], id="influx, broken"),
+        pytest.param(
+            INFLUX, [b'm v="', b'm v="1" "', b"m v\\", b'm "=1', b'm,a=1 ,="', rb"m,a=\x =1"], id="influx, broken"
+        ),
         pytest.param(
             LINES,
             [
@@ -162,6 +164,9 @@ def test_comments_and_blank_lines_are_no_series() -> None:
     assert found(TEXT, b"# HELP m x\n\n \t# y\nm 1\n\n") == found(TEXT, b"m 1")
     assert found(INFLUX, b'#x\n\nm v="1"\n\r\n', check=False) == found(INFLUX, b"m v=1")
     assert found(LINES, b"\n \n", check=False) == set()
+    line = b'{"metric":{"__name__":"m"},"values":[1],"timestamps":[1]}'
+    assert found(LINES, line + b"\n \n" + line + b"\n") == found(LINES, line) == found(TEXT, b"m 1")
+    assert found(ZABBIX, zabbix([]) + b" \n" + zabbix([])) == found(ZABBIX, zabbix([]))
 
 
 def test_the_url_and_the_tenant_tell_series_apart() -> None:
