@@ -351,3 +351,14 @@ def test_few_labels_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     bodies = [text([("a", str(number))]) for number in range(20)] + [text([("a", "x" * 500)])]
     assert len(found(TEXT, *bodies)) == 21
     assert found(TEXT, *bodies) == found(TEXT, *reversed(bodies))
+
+
+def test_long_labels_are_not_remembered() -> None:
+    hashes = LabelHashes(b"key")
+
+    def parse(written: bytes) -> tuple[bytes, bytes]:
+        return written[:1], b"1"
+
+    for written in (b"a", b"a" * 256, b"a" * 257):
+        assert hashes.of(written, parse) == (b"a", hashes.hash(b"a", b"1"))
+    assert [len(written) for written in hashes.known(parse)] == [1, 256]
