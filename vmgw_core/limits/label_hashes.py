@@ -15,7 +15,7 @@ MASK: Final = (1 << KEY_BITS) - 1
 _MAX_LABELS: Final = 20_000
 """Labels whose hashes are remembered, in each format."""
 _MAX_BYTES: Final = 256
-"""Bytes of a remembered label."""
+"""Bytes of a remembered label, as it is written."""
 
 Pair = tuple[bytes, bytes]
 Hashed = tuple[bytes, int]
@@ -42,7 +42,8 @@ class LabelHashes:
         name, value = parse(written)
         hashed = name, self.hash(name, value) if value else 0
         known = self._known.setdefault(parse, {})
-        if len(name) + len(value) <= _MAX_BYTES:
+        size = len(written) if isinstance(written, bytes) else len(name) + len(value)
+        if size <= _MAX_BYTES:
             if len(known) >= _MAX_LABELS:
                 known.clear()
             known[written] = hashed
@@ -50,7 +51,8 @@ class LabelHashes:
 
     def part(self, value: object) -> int:
         """Return the hash of what tells several series of a row apart."""
-        return self.of((b"part", str(value).encode()), _as_it_is)[1]
+        label = b"part", str(value).encode()
+        return (self.known(_as_it_is).get(label) or self.of(label, _as_it_is))[1]
 
     def hash(self, name: bytes, value: bytes) -> int:
         written = b"%d %b%b" % (len(name), name, value)

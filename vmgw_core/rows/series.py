@@ -1,8 +1,9 @@
 """The series of a body: a hash of the labels of each.
 
-Two rows are of one series if they have the same labels in any order, after the labels that the URL or the token adds.
-Labels without a value do not count. If a label is repeated, releases differ in which one they take, so all of them
-matter here, in their order: different series are never taken for one.
+Two rows are of one series if they have the same labels in any order, and the URL or the token adds the same ones.
+Labels without a value do not count. A label that is repeated matters each time, in its order, and so does one that an
+added label replaces. VictoriaMetrics would store one series in the end, but until it has indexed that (for a second) it
+makes one of each spelling.
 """
 
 from __future__ import annotations
@@ -61,28 +62,24 @@ class Series:
                 added.append((name, value))
             elif decoded_key(pair) == _DATABASE:  # a label of InfluxDB
                 context.append(value.hex())
-        self._replaced = frozenset(name for name, _ in added)
-        self._start = hashes.hash(b"context", repr(context).encode())
-        # As with labels of the body, the last one of several counts, and one without a value is none.
-        self._start += sum(hashes.hash(name, value) for name, value in dict(added).items() if value)
+        # Of several the last one counts; one without a value is none.
+        values = {name: value for name, value in added if value}
+        self._start = hashes.hash(b"context", repr((context, sorted(values.items()))).encode())
         self._hashes = hashes
         self._found: set[int] = set()
 
     def read(self, reader: SeriesReader, data: bytes) -> None:
         """Add the series of complete rows. Raises ``BodyTooLarge`` if there are too many, or too many labels."""
         found, start, hashes, parse = self._found, self._start, self._hashes, reader.parse
-        known, replaced, left = hashes.known(parse), self._replaced, MAX_LABELS
+        known, left = hashes.known(parse), MAX_LABELS
         for written in reader.read(data):
             parts, labels = (written.values, written.labels) if isinstance(written, Parts) else (None, written)
             key = start
-            names: set[object] = set()
+            names = set()
             for label in labels:
                 name, number = known.get(label) or hashes.of(label, parse)
-                if name not in replaced:
-                    key += number
-                    names.add(name)
-                else:
-                    names.add(label)
+                key += number
+                names.add(name)
             if len(names) != len(labels):
                 key += hashes.hash(b"repeated", repr([parse(label) for label in labels]).encode())
             if parts is None:

@@ -12,6 +12,7 @@ from vmgw_addons.sources.limit_file import expanded
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits.config import MAX_BYTES
 
+_STORAGE = "-ratelimit.storage=redis://127.0.0.1:1"
 _SERIES = "limits: [{type: active_series, value: 1}]"
 
 
@@ -41,7 +42,7 @@ _SERIES = "limits: [{type: active_series, value: 1}]"
             id="bad file",
         ),
         pytest.param(
-            ["-enable.rateLimit", "-enable.auth", "-ratelimit.config={file}", "-ratelimit.storage=redis://127.0.0.1:1"],
+            ["-enable.rateLimit", "-enable.auth", "-ratelimit.config={file}", _STORAGE],
             _SERIES,
             "-ratelimit.config {file}: a limit on active_series needs -datasource.url",
             id="no source",

@@ -210,6 +210,7 @@ def test_processes_tell_each_other_their_series() -> None:
     for each in (one, other):
         each.share_series(b"key")
         write(each, {1}, 0)
+        each.share_series(b"key")
         each.series_news(0)
     assert one.label_hashes.hash(b"a", b"b") == other.label_hashes.hash(b"a", b"b")
     write(one, {1, 2}, NOW)
