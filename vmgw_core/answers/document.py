@@ -1,7 +1,8 @@
 """JSON documents of backends: read strictly, written anew, so that no parser reads more in them than this one did.
 
 Large ones are for a thread. The C code of ``json`` holds the interpreter until it calls a Python function, so parsing
-calls one for each object, and writing goes piece by piece: other threads wait for milliseconds, not for the whole document.
+calls one for each object, and writing goes piece by piece: other threads wait for milliseconds, not for the whole
+document.
 """
 
 from __future__ import annotations

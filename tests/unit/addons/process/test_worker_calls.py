@@ -50,7 +50,7 @@ def test_a_worker_that_does_not_answer_has_not_reloaded(tmp_path: Path, caplog: 
         await one.calls.running()
         assert not await one.reload_everywhere()
         assert caplog.messages == [
-            "worker 1 does not answer to reload: No such file or directory; /metrics, /-/status and /-/reload leave it out"  # noqa: E501
+            "worker 1 does not answer to reload: No such file or directory; /metrics, /-/status, /-/me and /-/reload leave it out"  # noqa: E501
         ]
         await two.calls.running()
         one.paused_until = 0.0
