@@ -16,9 +16,11 @@ from setuptools import setup
 _PACKAGES = (
     "vmgw_core/backends",
     "vmgw_core/enforcement",
+    "vmgw_core/enforcement/guards",
     "vmgw_core/http",
     "vmgw_core/routing",
     "vmgw_core/rows",
+    "vmgw_core/rows/labels",
     "vmgw_addons/lanes/fast",
 )
 _MODULES = (

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from vmgw_addons import chain
 from vmgw_addons.observability import StatusPages
-from vmgw_addons.observability.explain_page import EXPLAIN, judge, with_token
+from vmgw_addons.observability.pages.explain_page import EXPLAIN, judge, with_token
 from vmgw_addons.outgoing import RequestFailed, send
 from vmgw_addons.process import check_limit_classes, limiter_for
 from vmgw_addons.sources.limit_file import load

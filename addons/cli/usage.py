@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from vmgw_addons.observability import USAGE
 from vmgw_addons.outgoing import RequestFailed, send
 from vmgw_addons.sources import usage_store
-from vmgw_addons.sources.usage_table import TooLong
+from vmgw_addons.sources.kept.usage_table import TooLong
 from vmgw_addons.support import StateError
 from vmgw_core.base import printable
 from vmgw_core.errors import ConfigurationError

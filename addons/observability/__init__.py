@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from .access_log import AccessLog, AccessLogging
 from .backend_metrics import BackendMetrics, ConcurrencyMetrics
 from .limit_metrics import LimitMetrics
+from .logs.access_log import AccessLog, AccessLogging
+from .logs.query_log import QueryLog, QueryLogging, check_query_log
+from .logs.traces import Traces, Tracing, check_traces
+from .logs.usage_log import USAGE, UsageLog, UsageReport
 from .metrics import StateMetrics, Telemetry
+from .pages.state_pages import ME
+from .pages.status_pages import StatusPages
 from .push_metrics import PushMetrics, PushTarget
-from .query_log import QueryLog, QueryLogging, check_query_log
-from .state_pages import ME
-from .status_pages import StatusPages
-from .traces import Traces, Tracing, check_traces
-from .usage_log import USAGE, UsageLog, UsageReport
 from .worker_calls import WorkerCalls
 from .worker_metrics import WorkerMetrics
 

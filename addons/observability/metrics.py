@@ -26,8 +26,8 @@ from vmgw_core.pages import Decision, Decisions, holder
 from vmgw_core.replay import Difference, ShadowCounts
 from vmgw_core.tokens import KeyRing
 
-from .access_log import parties, shown_path, tenant_of
 from .families import counter, gauge
+from .logs.access_log import parties, shown_path, tenant_of
 from .tenant_metrics import Traffic, tenant_families
 
 _OTHER = "other"

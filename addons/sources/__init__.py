@@ -5,15 +5,15 @@ No request waits for any of it, but for the accounts of limits that processes sh
 
 from __future__ import annotations
 
-from .file_exchange import FileExchange
-from .kept_counts import KeptCounts
-from .kept_state import StateFileEnd, build_state_file
+from .exchange.file_exchange import FileExchange
+from .exchange.usage_exchange import UsageExchange, build_exchange
+from .kept.kept_counts import KeptCounts
+from .kept.kept_state import StateFileEnd, build_state_file
+from .kept.usage_store import build_usage_store, usage_store
 from .keys import KeyRefresh
 from .limit_reload import LimitsReload, read_in_thread
 from .passwords import PasswordChecks
-from .usage_exchange import UsageExchange, build_exchange
 from .usage_refresh import UsageRefresh
-from .usage_store import build_usage_store, usage_store
 
 __all__ = [
     "FileExchange",

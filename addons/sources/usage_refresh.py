@@ -20,7 +20,7 @@ from vmgw_core.backends import Backend
 from vmgw_core.base import FieldError, TenantID
 from vmgw_core.configuration import Settings
 from vmgw_core.limits import Limiter, LimitType, OwnRequests, Resolution, Snapshot, UsagePlan
-from vmgw_core.limits.datasource_query import Role, Usage
+from vmgw_core.limits.measured.datasource_query import Role, Usage
 
 from .tenant_series import TenantQueries
 

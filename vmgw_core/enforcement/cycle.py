@@ -54,7 +54,7 @@ from vmgw_core.rows import RowMeter, Series, row_counter
 from vmgw_core.tokens import KeyRing
 
 from .admission import Body, Grant, Policy, admit, too_large
-from .guards import asks_of, hold_to_guards
+from .guards.check import asks_of, hold_to_guards
 from .rewriting import UpstreamRequest, moved, names_request, rewrite
 
 

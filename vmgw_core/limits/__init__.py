@@ -4,22 +4,22 @@
 and ``replicas`` sums the counts of other gateways.
 """
 
-from .account import ACCOUNT_SLACK, GRAINS, LEASE_SECONDS, UNKNOWN_SECONDS, Account, Reply, Want
-from .calendar import Unsaved
 from .config import MAX_BYTES, LimitFile, check_classes, check_measurable, read_limits
-from .datasource_query import Snapshot, UsagePlan, parse_labels
 from .guards import Guard, Guards, Member, span_text
 from .headers import rate_limit_headers
-from .label_hashes import MASK as LABEL_MASK
-from .label_hashes import LabelHashes
 from .limiter import OTHER, Kind, Limiter, Notice, Question
+from .measured.datasource_query import Snapshot, UsagePlan, parse_labels
+from .measured.own_requests import OwnRequests
+from .measured.tenant_series import Ask, TenantSeries
 from .model import Limit, LimitType, Resolution
-from .own_requests import OwnRequests
-from .queue import GRACE_SECONDS, MAX_CLAIMS
-from .replicas import MAX_REPLICAS, LocalCounts, PeerCounts
-from .series_counts import SeriesNews
+from .sharing.account import ACCOUNT_SLACK, GRAINS, LEASE_SECONDS, UNKNOWN_SECONDS, Account, Reply, Want
+from .sharing.queue import GRACE_SECONDS, MAX_CLAIMS
+from .sharing.replicas import MAX_REPLICAS, LocalCounts, PeerCounts
 from .slots import slot_usages
-from .tenant_series import Ask, TenantSeries
+from .windows.calendar import Unsaved
+from .windows.label_hashes import MASK as LABEL_MASK
+from .windows.label_hashes import LabelHashes
+from .windows.series_counts import SeriesNews
 
 __all__ = [
     "ACCOUNT_SLACK", "GRACE_SECONDS", "GRAINS", "LABEL_MASK", "LEASE_SECONDS", "MAX_BYTES", "MAX_CLAIMS",

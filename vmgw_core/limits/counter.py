@@ -17,13 +17,13 @@ from typing import Final
 
 from vmgw_core.base import TenantID
 
-from .account import LEASE_SECONDS, Reply, Spent, Want
-from .calendar import Calendar, CalendarWindow
-from .lease import Lease, Window
 from .model import Limit, LimitType, label_text
-from .queue import Queue
-from .series_table import SeriesTable
-from .sliding_window import SlidingWindow
+from .sharing.account import LEASE_SECONDS, Reply, Spent, Want
+from .sharing.lease import Lease, Window
+from .sharing.queue import Queue
+from .windows.calendar import Calendar, CalendarWindow
+from .windows.series_table import SeriesTable
+from .windows.sliding_window import SlidingWindow
 
 NEAR: Final = 0.8
 """A warning is logged when usage reaches this share of the limit."""

@@ -13,11 +13,11 @@ from typing import Final
 
 from vmgw_core.base import Subject, TenantID
 
-from .calendar import Calendar
 from .counter import Counter, Measurement, Peers, counter_key
 from .limit_set import LimitSet, Slot
 from .model import Limit, LimitType, Resolution
-from .series_counts import LEARNING, ActiveWindow, series_table
+from .windows.calendar import Calendar
+from .windows.series_counts import LEARNING, ActiveWindow, series_table
 
 MAX_PLANS: Final = 64
 """Sets of limits kept for one tenant: one for each set of limits with labels or a class that its tokens match."""

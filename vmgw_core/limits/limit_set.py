@@ -12,7 +12,7 @@ from typing import Final
 from vmgw_core.base import Labels, TenantID
 
 from .model import Limit, LimitType, Resolution
-from .series_counts import kept_seconds
+from .windows.series_counts import kept_seconds
 
 MAX_MATCHES: Final = 10_000
 """Labels and classes of tokens whose matching limits are remembered."""

@@ -23,14 +23,14 @@ from typing import Final
 from vmgw_core.base import Access, Subject, TenantID, tenant_name
 from vmgw_core.errors import RateLimited, Refusal, TooManyRows, UsageUnknown
 
-from .account import Reply, Want
-from .calendar import Calendar
 from .counter import Counter, Peers
 from .counters import Counters, Plan, Tenant
 from .headers import Quota
-from .label_hashes import LabelHashes
 from .model import MAX_VALUE, Limit, LimitType, Resolution, Usage
-from .series_counts import SeriesNews
+from .sharing.account import Reply, Want
+from .windows.calendar import Calendar
+from .windows.label_hashes import LabelHashes
+from .windows.series_counts import SeriesNews
 
 OTHER: Final = "other"
 """The name under which the refusals of further tenants are counted, beyond ``max_tenants``."""

@@ -4,8 +4,8 @@
 """
 
 from .dispatch import row_counter
+from .labels.series import Series
+from .labels.tenants import names_tenant
 from .meter import RowMeter
-from .series import Series
-from .tenants import names_tenant
 
 __all__ = ["RowMeter", "Series", "names_tenant", "row_counter"]

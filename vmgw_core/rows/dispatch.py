@@ -27,12 +27,8 @@ from vmgw_core.routing import Filters, Route
 from .counter import Format, Reading, RowCounter, Whole
 from .json import count_datadog, count_firehose, count_new_relic, count_opentsdb
 from .json_names import json_lines_fault, zabbix_fault
-from .lines import MAX_LINE, Lines, count_filled, count_influx, count_json_lines, count_text, csv_rows
-from .names import CheckBlock, check_head, influx_fault, text_fault
-from .native import Native
-from .protobuf import count_datadog_v2, count_opentelemetry, count_remote_write, count_sketches
-from .series import Series, SeriesReader
-from .series_documents import (
+from .labels.series import Series, SeriesReader
+from .labels.series_documents import (
     DATADOG_JSON,
     DATADOG_V2,
     FIREHOSE,
@@ -42,8 +38,8 @@ from .series_documents import (
     REMOTE_WRITE,
     SKETCHES,
 )
-from .series_lines import INFLUX, JSON, TEXT, ZABBIX, csv_series_of
-from .tenant_documents import (
+from .labels.series_lines import INFLUX, JSON, TEXT, ZABBIX, csv_series_of
+from .labels.tenant_documents import (
     datadog_rows,
     datadog_v2_json_rows,
     datadog_v2_rows,
@@ -53,8 +49,12 @@ from .tenant_documents import (
     remote_write_rows,
     sketch_rows,
 )
-from .tenant_lines import csv_rows_of, influx_rows, json_rows, text_rows
-from .tenants import Row, Tenants, check_url, unclear
+from .labels.tenant_lines import csv_rows_of, influx_rows, json_rows, text_rows
+from .labels.tenants import Row, Tenants, check_url, unclear
+from .lines import MAX_LINE, Lines, count_filled, count_influx, count_json_lines, count_text, csv_rows
+from .names import CheckBlock, check_head, influx_fault, text_fault
+from .native import Native
+from .protobuf import count_datadog_v2, count_opentelemetry, count_remote_write, count_sketches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

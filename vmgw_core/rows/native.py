@@ -14,11 +14,11 @@ from typing import Final
 
 from vmgw_core.errors import BadBody, BadLabels
 
+from .labels.series import Series
+from .labels.series_lines import NATIVE
+from .labels.tenant_lines import native_row
+from .labels.tenants import Tenants
 from .names import check_names
-from .series import Series
-from .series_lines import NATIVE
-from .tenant_lines import native_row
-from .tenants import Tenants
 
 _TIME_RANGE: Final = 16
 _SIZE: Final = 4

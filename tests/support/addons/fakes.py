@@ -27,7 +27,7 @@ from vmgw_addons.lanes.fast.lane import FastLane
 from vmgw_addons.lanes.fast.pool import Pool
 from vmgw_addons.lanes.fast.services import Services
 from vmgw_addons.observability.metrics import Telemetry
-from vmgw_addons.observability.status_pages import StatusPages
+from vmgw_addons.observability.pages.status_pages import StatusPages
 from vmgw_addons.observability.worker_calls import WorkerCalls
 from vmgw_addons.observability.worker_metrics import WorkerMetrics
 from vmgw_addons.process.configuration import Configuration

@@ -9,15 +9,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from prometheus_client import CollectorRegistry
 
 from tests.support.wire.waiting import HANGS
-from vmgw_addons.sources.usage_exchange import UsageExchange
+from vmgw_addons.sources.exchange.usage_exchange import UsageExchange
 from vmgw_addons.state import Configured, InForce
 from vmgw_addons.state.exchange import Exchange
 from vmgw_addons.support import Background
 from vmgw_core.base.tenants import Access, Subject, TenantID
 from vmgw_core.errors import RateLimited
-from vmgw_core.limits.account import Reply
 from vmgw_core.limits.limiter import Limiter, Question
 from vmgw_core.limits.model import Limit, LimitType, Resolution
+from vmgw_core.limits.sharing.account import Reply
 
 KEY = "queries/minute/1:5"
 TENANT = TenantID(1, 5)

@@ -10,9 +10,9 @@ from itertools import count
 from tests.support.core.limiters import A
 from vmgw_core.base.tenants import Access, Subject
 from vmgw_core.errors import RateLimited
-from vmgw_core.limits.account import Account, Reply, Want
 from vmgw_core.limits.limiter import Limiter, Question
 from vmgw_core.limits.model import Limit
+from vmgw_core.limits.sharing.account import Account, Reply, Want
 
 TICK = 0.1
 """Seconds between two exchanges of a process."""

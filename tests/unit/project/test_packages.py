@@ -48,6 +48,13 @@ def test_each_package_is_installed() -> None:
     assert listed == found
 
 
+def test_a_package_has_a_dozen_modules_at_most() -> None:
+    for folder in ("vmgw_core", "addons"):
+        for package in (REPOSITORY / folder).rglob("__init__.py"):
+            modules = [path.name for path in package.parent.glob("*.py") if path.name != "__init__.py"]
+            assert len(modules) <= 12, package
+
+
 def test_the_page_names_each_package_once() -> None:
     text = ARCHITECTURE.partition("## The packages")[2].partition("\n## ")[0]
     tables = text.split("| package of ")[1:]

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from tests.support.addons.replicas import KEY, Replica, run
 from tests.support.wire.servers import Redis
-from vmgw_addons.sources.redis_accounts import SCRIPT, _read, _written
-from vmgw_addons.sources.redis_exchange import RedisExchange
-from vmgw_core.limits.account import Account, Reply, Want
-from vmgw_core.limits.queue import MAX_CLAIMS
+from vmgw_addons.sources.exchange.redis_accounts import SCRIPT, _read, _written
+from vmgw_addons.sources.exchange.redis_exchange import RedisExchange
+from vmgw_core.limits.sharing.account import Account, Reply, Want
+from vmgw_core.limits.sharing.queue import MAX_CLAIMS
 
 WANT = st.tuples(
     st.sampled_from([0.0, 0.001, 0.07, 0.5, 3.2, 20.0, 61.0, -0.5]),  # seconds that pass before it

@@ -13,9 +13,9 @@ from tests.support.addons.replicas import KEY, Replica, run
 from tests.support.wire.certificates import Authority
 from tests.support.wire.processes import free_port
 from tests.support.wire.servers import Redis
-from vmgw_addons.sources.file_exchange import FileExchange
-from vmgw_addons.sources.redis_exchange import RedisExchange
-from vmgw_addons.sources.usage_exchange import build_exchange
+from vmgw_addons.sources.exchange.file_exchange import FileExchange
+from vmgw_addons.sources.exchange.redis_exchange import RedisExchange
+from vmgw_addons.sources.exchange.usage_exchange import build_exchange
 from vmgw_addons.state.exchange import Exchange
 from vmgw_core.configuration.command_line import parse
 from vmgw_core.errors import ConfigurationError
@@ -149,7 +149,7 @@ def test_redis_killed_and_back(own_redis: Redis, caplog: pytest.LogCaptureFixtur
 
 
 def test_redis_paused_and_back(own_redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmgw_addons.sources.redis_exchange.TIMEOUT", 0.2)
+    monkeypatch.setattr("vmgw_addons.sources.exchange.redis_exchange.TIMEOUT", 0.2)
 
     async def work(one: Replica, two: Replica) -> None:
         await one.admit(20)

@@ -16,9 +16,9 @@ from tests.support.wire.upstream import RecordingUpstream
 from tests.wire.conftest import StartGateway
 from tests.wire.operations.test_usage import PAGE, QUERY, Sent, amounts, answers, report, traffic
 from vmgw_addons.cli.main import main
-from vmgw_addons.sources import usage_table
-from vmgw_addons.sources.redis_usage import RedisUsage
-from vmgw_addons.sources.usage_store import FileUsage
+from vmgw_addons.sources.kept import usage_table
+from vmgw_addons.sources.kept.redis_usage import RedisUsage
+from vmgw_addons.sources.kept.usage_store import FileUsage
 from vmgw_addons.support import StateError, StateFile
 from vmgw_core.usage import Amounts, Key, Period, Question, Report, start_of
 
@@ -98,7 +98,7 @@ def test_a_batch_whose_reply_was_lost_counts_once_and_what_is_old_expires(redis_
 def test_a_report_that_is_too_long_is_refused(
     redis_server: Redis, metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vmgw_addons.sources.redis_usage.MOST_LINES", 3)
+    monkeypatch.setattr("vmgw_addons.sources.kept.redis_usage.MOST_LINES", 3)
     store = RedisUsage(redis_server.url, metric)
     asyncio.run(store.add("a", {Key(NOW, "1:0", str(number)): EVERY for number in range(4)}, 24))
     with pytest.raises(usage_table.TooLong):

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.each import each
 from tests.support.wire.tokens import SPEC_READ, SigningKey, tenant
-from vmgw_addons.observability.access_log import AccessLog
+from vmgw_addons.observability.logs.access_log import AccessLog
 from vmgw_addons.state import Configured, InForce
 from vmgw_addons.support.log_format import LogStyle
 from vmgw_core.access import read_access_policy

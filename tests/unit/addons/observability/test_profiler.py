@@ -11,8 +11,8 @@ from typing import Any, Final
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from vmgw_addons.observability.profile_format import Call, Sample, encode
-from vmgw_addons.observability.profiler import Profiler, Times, look_around
+from vmgw_addons.observability.pages.profile_format import Call, Sample, encode
+from vmgw_addons.observability.pages.profiler import Profiler, Times, look_around
 
 REPEATED, OPTIONAL = 3, 1
 INT64, UINT64, STRING, BOOL, MESSAGE = 3, 4, 9, 8, 11
@@ -169,7 +169,7 @@ def test_one_at_a_time() -> None:
 
 
 def test_the_number_of_stacks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmgw_addons.observability.profiler._MAX_STACKS", 2)
+    monkeypatch.setattr("vmgw_addons.observability.pages.profiler._MAX_STACKS", 2)
     times = Times()
     for thread in ("a", "b", "c", "a"):
         times.add(thread, None, 1)

@@ -12,7 +12,7 @@ from tests.support.addons.configured import GatewayState, asked, configured
 from tests.support.core import keys
 from tests.support.each import each
 from vmgw_addons.observability.metrics import Telemetry
-from vmgw_addons.observability.status_pages import StatusPages
+from vmgw_addons.observability.pages.status_pages import StatusPages
 from vmgw_addons.observability.worker_calls import WorkerCalls
 from vmgw_addons.observability.worker_metrics import WorkerMetrics
 from vmgw_core.http.responses import Response

@@ -6,7 +6,7 @@ import time
 from typing import Any, Final
 
 from tests.support.addons.configured import GatewayState, settings_of
-from vmgw_addons.observability.traces import MAX_WAITING, Traces
+from vmgw_addons.observability.logs.traces import MAX_WAITING, Traces
 from vmgw_addons.process import Configuration
 from vmgw_addons.state import InForce
 from vmgw_core.configuration import parse

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.addons.replicas import KEY, Replica, run
 from vmgw_addons.outgoing import RequestFailed
-from vmgw_addons.sources.file_exchange import FileExchange
+from vmgw_addons.sources.exchange.file_exchange import FileExchange
 
 
 def test_a_worker_that_takes_the_place_of_another_keeps_its_file(tmp_path: Path) -> None:

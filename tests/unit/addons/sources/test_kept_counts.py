@@ -16,8 +16,8 @@ from vmgw_addons.sources import FileExchange, KeptCounts, build_state_file
 from vmgw_addons.state import Configured, InForce
 from vmgw_addons.support import Background
 from vmgw_core.configuration.command_line import parse
-from vmgw_core.limits.account import Want
 from vmgw_core.limits.limiter import Limiter
+from vmgw_core.limits.sharing.account import Want
 
 KEY = "queries/month/1:0"
 

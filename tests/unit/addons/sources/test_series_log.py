@@ -10,8 +10,9 @@ import pytest
 
 from tests.support.core.limiters import A, limit
 from vmgw_addons.outgoing import RequestFailed
-from vmgw_addons.sources import FileExchange, series_log
-from vmgw_addons.sources.series_log import SeriesLog
+from vmgw_addons.sources import FileExchange
+from vmgw_addons.sources.exchange import series_log
+from vmgw_addons.sources.exchange.series_log import SeriesLog
 from vmgw_core.limits import Limiter, SeriesNews
 
 

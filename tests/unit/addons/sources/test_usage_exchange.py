@@ -11,13 +11,13 @@ import pytest
 
 from tests.support.addons.replicas import KEY, Replica, run
 from vmgw_addons.outgoing import RequestFailed
-from vmgw_addons.sources.redis_exchange import RedisExchange
-from vmgw_addons.sources.usage_exchange import build_exchange
+from vmgw_addons.sources.exchange.redis_exchange import RedisExchange
+from vmgw_addons.sources.exchange.usage_exchange import build_exchange
 from vmgw_addons.state import Configured
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError
-from vmgw_core.limits.account import Reply, Want
-from vmgw_core.limits.replicas import PeerCounts
+from vmgw_core.limits.sharing.account import Reply, Want
+from vmgw_core.limits.sharing.replicas import PeerCounts
 
 SETTINGS = Settings()
 

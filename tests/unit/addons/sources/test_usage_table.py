@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from tests.support.each import each
-from vmgw_addons.sources import usage_table
+from vmgw_addons.sources.kept import usage_table
 from vmgw_core.usage import Amounts, Key, Period, Question, start_of
 
 NOW = 498_849  # 2026-11-28T09:00:00Z

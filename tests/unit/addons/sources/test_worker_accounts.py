@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vmgw_addons.sources.worker_accounts import WorkerAccounts
-from vmgw_core.limits.account import Reply, Want
+from vmgw_addons.sources.exchange.worker_accounts import WorkerAccounts
+from vmgw_core.limits.sharing.account import Reply, Want
 
 WANT = Want(key="queries/minute/1:5", seconds=60, limit=10, need=1, client="192.0.2.1")
 

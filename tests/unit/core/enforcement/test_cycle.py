@@ -39,11 +39,11 @@ from vmgw_core.errors import (
     UnknownKey,
 )
 from vmgw_core.http.head import RequestHead
-from vmgw_core.limits.account import Reply, Want
 from vmgw_core.limits.config import read_limits
 from vmgw_core.limits.guards import Guards
 from vmgw_core.limits.limiter import Limiter
 from vmgw_core.limits.model import Limit, LimitType
+from vmgw_core.limits.sharing.account import Reply, Want
 from vmgw_core.tokens import TokenRules
 from vmgw_core.tokens.keyring import MAX_WAITING, KeyRing
 from vmgw_core.tokens.verifier import TokenVerifier

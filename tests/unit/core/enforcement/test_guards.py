@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.each import each
 from vmgw_core.base import Access, Subject, TenantID
-from vmgw_core.enforcement.guards import asks_of, hold_to_guards
+from vmgw_core.enforcement.guards.check import asks_of, hold_to_guards
 from vmgw_core.errors import QueryGuarded
 from vmgw_core.http import RequestHead
 from vmgw_core.limits import Guard, Guards, read_limits

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.each import each
-from vmgw_core.enforcement.times import (
+from vmgw_core.enforcement.guards.times import (
     NoZone,
     duration,
     duration_argument,

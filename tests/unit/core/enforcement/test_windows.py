@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.each import each
-from vmgw_core.enforcement import windows
-from vmgw_core.enforcement.windows import MAX_WINDOWS, Reach
+from vmgw_core.enforcement.guards import windows
+from vmgw_core.enforcement.guards.windows import MAX_WINDOWS, Reach
 
 SPAN, STEP = 3600.0, 60.0
 

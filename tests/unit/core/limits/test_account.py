@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.core.limits.test_limiter_windows import most_in_any_window
-from vmgw_core.limits.account import LEASE_SECONDS, UNKNOWN_SECONDS, Account, Want
-from vmgw_core.limits.lease import PARTS, Lease
-from vmgw_core.limits.queue import GRACE_SECONDS, Queue
+from vmgw_core.limits.sharing.account import LEASE_SECONDS, UNKNOWN_SECONDS, Account, Want
+from vmgw_core.limits.sharing.lease import PARTS, Lease
+from vmgw_core.limits.sharing.queue import GRACE_SECONDS, Queue
 
 
 def want(

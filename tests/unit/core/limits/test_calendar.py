@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.each import each
-from vmgw_core.limits.calendar import LONGEST, Calendar, CalendarWindow, holds, next_begin
 from vmgw_core.limits.model import Resolution
+from vmgw_core.limits.windows.calendar import LONGEST, Calendar, CalendarWindow, holds, next_begin
 
 DAY, MONTH = Resolution.DAY, Resolution.MONTH
 HOUR = 3600

@@ -13,10 +13,10 @@ from tests.support.core.limiters import WINDOWED
 from tests.support.each import each
 from vmgw_core.base.strict_json import FieldError
 from vmgw_core.base.tenants import TenantID
-from vmgw_core.limits import datasource_query as module
-from vmgw_core.limits.datasource_query import MARK, PAGE_AGE, Role, Snapshot, UsagePlan, parse_labels
+from vmgw_core.limits.measured import datasource_query as module
+from vmgw_core.limits.measured.datasource_query import MARK, PAGE_AGE, Role, Snapshot, UsagePlan, parse_labels
+from vmgw_core.limits.measured.own_requests import OwnRequests
 from vmgw_core.limits.model import Limit, LimitType, Resolution
-from vmgw_core.limits.own_requests import OwnRequests
 
 QUERIES, ROWS, NEW, ACTIVE = (
     LimitType.QUERIES,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vmgw_core.base.tenants import TenantID
-from vmgw_core.limits.own_requests import KEPT_SECONDS, OwnRequests
+from vmgw_core.limits.measured.own_requests import KEPT_SECONDS, OwnRequests
 
 A, B = TenantID(1), TenantID(2)
 

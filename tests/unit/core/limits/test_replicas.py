@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.each import each
-from vmgw_core.limits import replicas as module
-from vmgw_core.limits.replicas import ALIVE_SECONDS, MAX_COUNT, MAX_KEY, LocalCounts, PeerCounts, window_of
+from vmgw_core.limits.sharing import replicas as module
+from vmgw_core.limits.sharing.replicas import ALIVE_SECONDS, MAX_COUNT, MAX_KEY, LocalCounts, PeerCounts, window_of
 
 KEY = "queries/minute/1:5"
 HOURLY = "queries/hour/1:5"

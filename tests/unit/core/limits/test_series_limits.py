@@ -8,8 +8,8 @@ from tests.support.core.limiters import A, B, limit
 from vmgw_core.base import Access, Labels, Subject, TenantID
 from vmgw_core.errors import RateLimited, Refusal, TooManyRows
 from vmgw_core.limits import Account, Limit, Limiter, Question, Reply
-from vmgw_core.limits.series_counts import ACTIVE, LEARNING, MEMORY
-from vmgw_core.limits.series_table import MAX_SERIES
+from vmgw_core.limits.windows.series_counts import ACTIVE, LEARNING, MEMORY
+from vmgw_core.limits.windows.series_table import MAX_SERIES
 
 DEV: Labels = (("team", "dev"),)
 

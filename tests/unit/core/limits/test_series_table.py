@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmgw_core.limits.label_hashes import LabelHashes
-from vmgw_core.limits.series_table import KEY_BITS, MAX_SERIES, SeriesTable
+from vmgw_core.limits.windows.label_hashes import LabelHashes
+from vmgw_core.limits.windows.series_table import KEY_BITS, MAX_SERIES, SeriesTable
 
 KEYS = st.sets(st.integers(1, 2**KEY_BITS - 1), max_size=1000)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmgw_core.limits.sliding_window import EXACT, SlidingWindow
+from vmgw_core.limits.windows.sliding_window import EXACT, SlidingWindow
 
 # Multiples of 1/1024 second, so that no sum of them is rounded.
 _STEPS = st.lists(st.integers(0, 40 * 1024), max_size=300)

@@ -9,9 +9,9 @@ import pytest
 from tests.support.each import each
 from vmgw_core.base.strict_json import FieldError
 from vmgw_core.base.tenants import TenantID
-from vmgw_core.limits import tenant_series as module
+from vmgw_core.limits.measured import tenant_series as module
+from vmgw_core.limits.measured.tenant_series import Ask, TenantSeries
 from vmgw_core.limits.model import LimitType, Resolution
-from vmgw_core.limits.tenant_series import Ask, TenantSeries
 
 ACTIVE, NEW = LimitType.ACTIVE_SERIES, LimitType.NEW_SERIES
 MINUTE, HOUR = Resolution.MINUTE, Resolution.HOUR

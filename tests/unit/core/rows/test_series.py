@@ -340,18 +340,18 @@ def test_series_of_encoded_bodies() -> None:
 
 
 def test_a_body_may_have_so_many_series(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmgw_core.rows.series.MAX_SERIES", 3)
+    monkeypatch.setattr("vmgw_core.rows.labels.series.MAX_SERIES", 3)
     assert len(found(TEXT, b"a 1\nb 1\nc 1\na 1")) == 3
     with pytest.raises(BodyTooLarge, match="more than 3 series"):
         found(TEXT, b"a 1\nb 1\nc 1\nd 1")
-    monkeypatch.setattr("vmgw_core.rows.series.MAX_LABELS", 5)
+    monkeypatch.setattr("vmgw_core.rows.labels.series.MAX_LABELS", 5)
     assert len(found(TEXT, b"a 1\nb 1")) == 2
     with pytest.raises(BodyTooLarge, match="or 5 labels"):
         found(TEXT, b"a 1\na 1\na 1\n")
 
 
 def test_few_labels_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vmgw_core.limits.label_hashes._MAX_LABELS", 3)
+    monkeypatch.setattr("vmgw_core.limits.windows.label_hashes._MAX_LABELS", 3)
     bodies = [text([("a", str(number))]) for number in range(20)] + [text([("a", "x" * 500)])]
     assert len(found(TEXT, *bodies)) == 21
     assert found(TEXT, *bodies) == found(TEXT, *reversed(bodies))

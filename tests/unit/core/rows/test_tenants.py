@@ -34,7 +34,7 @@ from vmgw_core.errors import BadBody, BodyTooLarge, ForeignTenant, Refusal, Unsu
 from vmgw_core.http.head import RequestHead
 from vmgw_core.routing.routes import match_route
 from vmgw_core.rows.dispatch import row_counter
-from vmgw_core.rows.tenants import names_tenant
+from vmgw_core.rows.labels.tenants import names_tenant
 
 EVERY = ("0:0", "7:9", "7:0", "0:9", "4294967295:0", "8:0", "0:7", "1:0")
 

@@ -1,8 +1,8 @@
 """The accounts of limits that the worker processes of one machine share: a database in their directory.
 
-One transaction takes some 50 microseconds, and most requests need none: see ``vmgw_core/limits/lease.py``. A worker
-that is killed in the middle of one leaves the accounts as they were. Times are those of the monotonic clock, which all
-processes of a machine share; in the accounts of days and months they are Unix time.
+One transaction takes some 50 microseconds, and most requests need none: see ``vmgw_core/limits/sharing/lease.py``. A
+worker that is killed in the middle of one leaves the accounts as they were. Times are those of the monotonic clock,
+which all processes of a machine share; in the accounts of days and months they are Unix time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Traces: a span of each sampled request, from both lanes (``-traces.endpoint``).
 
-This module does without OpenTelemetry's SDK, which only the flag needs: see :mod:`vmgw_addons.observability.spans`.
+This module does without OpenTelemetry's SDK, which only the flag needs: see :mod:`.spans`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from .model import Limit, LimitType
+from vmgw_core.limits.model import Limit, LimitType
+
 from .series_table import SeriesTable
 from .sliding_window import SlidingWindow
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from vmgw_core.errors import BadBody, BodyTooLarge
+from vmgw_core.rows.json import firehose_readings
+from vmgw_core.rows.messages import message_classes, parse
 
-from .json import firehose_readings
-from .messages import message_classes, parse
 from .series import NAME, Pair, Parts, SeriesReader
 from .series_lines import text
 

@@ -14,6 +14,8 @@ from mitmproxy.http import HTTPFlow
 
 from vmgw_addons.lanes.flow.upstreams import gate
 from vmgw_addons.login import LoginPages
+from vmgw_addons.observability.metrics import Telemetry
+from vmgw_addons.observability.worker_metrics import WorkerMetrics
 from vmgw_addons.state import Cycles, InForce, Process, hide_token
 from vmgw_addons.state.page_access import page
 from vmgw_addons.steps import respond
@@ -26,10 +28,8 @@ from vmgw_core.login import LOGIN_PAGES
 from vmgw_core.tokens import KEY_WAIT
 
 from .explain_page import EXPLAIN, answer
-from .metrics import Telemetry
 from .profiler import Profiler
 from .state_pages import HTML, ME, StatePages
-from .worker_metrics import WorkerMetrics
 
 _ByToken = Callable[[Policy, RequestHead], Response | Awaitable[Response]]
 _MAX_SECONDS: Final = 120

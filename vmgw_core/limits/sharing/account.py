@@ -11,8 +11,8 @@ without asking (a *lease*). The rules:
 The account of a day or month is simpler: what was taken counts until that window ends, and nobody is kept a place, as
 nothing leaves before. Its clock is Unix time, and decides which window it is.
 
-Moments are seconds of the clock of whoever keeps the accounts. ``addons/sources/redis_accounts.py`` has the same rules
-as a script; a test compares the two.
+Moments are seconds of the clock of whoever keeps the accounts. ``addons/sources/exchange/redis_accounts.py`` has the
+same rules as a script; a test compares the two.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Final
 
-from .calendar import holds
+from vmgw_core.limits.windows.calendar import holds
+
 from .queue import Queue
 
 GRAINS: Final = 1000

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from .lines import column_index, csv_cells
+from vmgw_core.rows.lines import column_index, csv_cells
+
 from .series import NAME, Pair, SeriesReader, unread
 
 # --- Prometheus text -------------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from .lines import column_index, csv_cells
+from vmgw_core.rows.lines import column_index, csv_cells
+
 from .tenants import Row, Tenants, names_tenant, unclear
 
 _LINE: Final = re.compile(rb"[^\n]+")

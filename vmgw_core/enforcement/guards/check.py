@@ -13,13 +13,13 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote_plus
 
 from vmgw_core.base import quoted
+from vmgw_core.enforcement.arguments import MAX_FORM_READ
+from vmgw_core.enforcement.graphite import intervals_of
 from vmgw_core.errors import QueryGuarded
 from vmgw_core.http import RequestHead, decoded_key
 from vmgw_core.limits import Guard, Member, span_text
 from vmgw_core.routing import Route
 
-from .arguments import MAX_FORM_READ
-from .graphite import intervals_of
 from .times import NoZone, duration_argument, graphite_interval, graphite_time, time_argument
 from .windows import Reach, Window, reach_of, windows_of
 

@@ -16,11 +16,11 @@ from typing import Any, Final, TypeVar
 import redis
 from redis.exceptions import RedisError
 
+from vmgw_addons.sources.exchange.redis_accounts import reason_of
 from vmgw_addons.support import OneThread, StateError
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.usage import NAMES, Amounts, Key, Line, Period, Question, Report, start_of
 
-from .redis_accounts import reason_of
 from .usage_table import HOURS_KEPT, MOST_LINES, TooLong
 
 T = TypeVar("T")

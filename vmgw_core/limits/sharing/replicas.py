@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from .model import Resolution
+from vmgw_core.limits.model import Resolution
 
 MAX_REPLICAS: Final = 1024
 MAX_COUNTERS: Final = 200_000

@@ -9,13 +9,13 @@ import time
 from contextlib import suppress
 from typing import Final
 
+from vmgw_addons.sources.exchange.file_exchange import FileExchange
 from vmgw_addons.state import InForce
 from vmgw_addons.support import Background, StateError, StateFile
 from vmgw_core.errors import Cause
 from vmgw_core.limits import Limiter
 
 from . import counts_table
-from .file_exchange import FileExchange
 
 logger = logging.getLogger(__name__)
 

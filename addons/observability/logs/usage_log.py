@@ -11,7 +11,7 @@ from secrets import token_hex
 from typing import Final
 from urllib.parse import parse_qsl
 
-from vmgw_addons.sources.usage_table import TooLong
+from vmgw_addons.sources.kept.usage_table import TooLong
 from vmgw_addons.state import InForce, UsageStore
 from vmgw_addons.state.page_access import page
 from vmgw_addons.support import Background, StateError

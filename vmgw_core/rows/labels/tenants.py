@@ -23,8 +23,7 @@ from vmgw_core.base import TenantID
 from vmgw_core.errors import ForeignTenant
 from vmgw_core.http import RequestHead, decoded_key, split_pairs
 from vmgw_core.routing import decode_path
-
-from .names import grouping_names, shown
+from vmgw_core.rows.names import grouping_names, shown
 
 Row = Iterable[tuple[bytes, bytes | None]]
 """Names and values of labels. The value None is one that VictoriaMetrics may read in several ways."""

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from vmgw_core.base import TenantID
 from vmgw_core.errors import BadBody, BodyTooLarge
+from vmgw_core.rows.messages import message_classes, parse
 
-from .messages import message_classes, parse
 from .tenant_lines import json_labels
 from .tenants import Row, Tenants, names_tenant, unclear
 

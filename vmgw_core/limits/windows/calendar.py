@@ -13,7 +13,7 @@ from datetime import date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from .model import Resolution
+from vmgw_core.limits.model import Resolution
 
 LONGEST: Final[Mapping[Resolution, int]] = {Resolution.DAY: 26 * 3600, Resolution.MONTH: 32 * 86400}
 """The longest day and month in seconds: one more hour when the clocks go back, and one that a clock may be ahead."""

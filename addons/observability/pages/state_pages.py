@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
+from vmgw_addons.observability.metrics import Telemetry
+from vmgw_addons.observability.worker_calls import WorkerCalls
 from vmgw_addons.state import InForce, Process, describe_keys
 from vmgw_addons.state.page_access import page
 from vmgw_addons.support import Background
@@ -35,9 +37,6 @@ from vmgw_core.pages import (
 )
 from vmgw_core.pages.html import bad, element
 from vmgw_core.tokens import Token
-
-from .metrics import Telemetry
-from .worker_calls import WorkerCalls
 
 ME: Final = "/-/me"
 HTML: Final = b"text/html; charset=utf-8"

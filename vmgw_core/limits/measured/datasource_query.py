@@ -26,8 +26,8 @@ from typing import Final
 
 from vmgw_core.base import TenantID, string_literal
 from vmgw_core.base.strict_json import FieldError, as_list, as_object, as_text, child, load_object, required
+from vmgw_core.limits.model import Limit, LimitType, Resolution
 
-from .model import Limit, LimitType, Resolution
 from .own_requests import OwnRequests
 
 MAX_ITEMS: Final = 200_000

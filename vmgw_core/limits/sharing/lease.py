@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from vmgw_core.limits.windows.calendar import CalendarWindow
+from vmgw_core.limits.windows.sliding_window import SlidingWindow
+
 from .account import Reply, Spent
-from .calendar import CalendarWindow
-from .sliding_window import SlidingWindow
 
 Window = SlidingWindow | CalendarWindow
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from vmgw_core.base import FieldError, TenantID, as_integer, as_list, as_object, child, load_object, required
+from vmgw_core.limits.model import MEASURED, LimitType, Resolution
 
 from .datasource_query import Values
-from .model import MEASURED, LimitType, Resolution
 
 MAX_TENANTS: Final = 1000
 

@@ -1,7 +1,7 @@
 """The accounts of limits that replicas share through Redis or Valkey: one script, one round trip.
 
-The script has the rules of ``vmgw_core/limits/account.py``. One question is on its way at a time, and what comes
-meanwhile goes with the next. All keys have one hash tag, and expire when nothing in them counts any more.
+The script has the rules of ``vmgw_core/limits/sharing/account.py``. One question is on its way at a time, and what
+comes meanwhile goes with the next. All keys have one hash tag, and expire when nothing in them counts any more.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The gateway's own pages: metrics, flags, status, a token's own access, explanations and profiles."""

@@ -1,0 +1,1 @@
+"""Usage that a datasource measures: what to ask it, and what its answers say."""

@@ -1,0 +1,1 @@
+"""What counts: sliding windows, the windows of the calendar, and tables of series."""
