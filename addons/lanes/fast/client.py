@@ -219,8 +219,12 @@ class FastClient(asyncio.Protocol):
             self.body = ChunkedReader(limits.chunk_line) if length is None else LengthReader(length)
             self._wait(Waiting.BODY, limits.body_timeout)
         exchange.start()
-        if not head.has_body and self.exchange is exchange and exchange.connection is None:
+        if not head.has_body and self._carries(exchange) and exchange.connection is None:
             self.await_response()  # it waits for something else first
+
+    def _carries(self, exchange: Exchange) -> bool:
+        """Whether ``exchange`` has not ended."""
+        return self.exchange is exchange
 
     def _read_body(self, exchange: Exchange, body: BodyReader) -> bool:
         try:

@@ -29,7 +29,7 @@ READS = {
     "label-values": ("/api/v1/label/__name__/values", {}),
     "export": ("/api/v1/export", {"match[]": '{__name__!=""}'}),
     "federate": ("/federate", {"match[]": '{__name__!=""}'}),
-    "autocomplete": ("/tags/autoComplete/values", {"tag": "name"}),
+    "autocomplete": ("/tags/autoComplete/values", {"tag": "name", "expr": "team=~.*"}),
     "find-series": ("/tags/findSeries", {"expr": "name=~.*"}),
 }
 TOKENS = {

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+import vmgw_core
 from tests.support.addons.configured import asked, authorized, configured
 from tests.support.core import keys
 from vmgw_addons.lanes.fast.fetch import fetch_names
@@ -16,6 +17,8 @@ from vmgw_addons.lanes.fast.response_head import ResponseHead
 from vmgw_addons.support import OneThread
 from vmgw_core.answers import HeldBytes, VisibleNames
 from vmgw_core.errors import BadAnswer
+
+pytestmark = pytest.mark.skipif(vmgw_core.BUILD == "compiled", reason="the compiled lane takes real pools only")
 
 DEV = keys.compact({"alg": "RS256"}, keys.claims(vm_access={"extra_labels": {"team": "dev"}}))
 BODY = b'{"status":"success","data":["a","b"]}'
