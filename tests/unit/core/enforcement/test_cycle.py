@@ -788,6 +788,17 @@ def test_rows_are_counted_for_a_report_without_any_limit() -> None:
     assert (made.body(b"b 2\n", end=True), made.meter.forwarded) == (ROWS, 2)
 
 
+def test_the_series_of_a_body_count_and_a_new_one_beyond_the_limit_is_refused() -> None:
+    limiter = Limiter([limit("active_series", 2)])
+    by = gateway(limiter=limiter)
+    for body in (b"a 1\nb 2\n", b"b 3\n"):
+        assert admit(write(), by).body(body, end=True) == body
+    refused = admit(write(), by)
+    with pytest.raises(RateLimited):
+        refused.body(b"a 4\nc 5\n", end=True)
+    assert [usage.usage for usage in limiter.status(1.0)] == [2]
+
+
 def test_rows_that_are_refused_are_not_forwarded() -> None:
     made = admit(write(), gateway(limiter=Limiter([limit("rows_inserted", 1)], refuse_oversized=True)))
     assert made.meter is not None
