@@ -92,6 +92,11 @@ class Filter:
         """Whether it asks for names or values of labels."""
         return self.answer in (Answer.INDEX, Answer.TAGS, Answer.TAG_VALUES, *_PATHS)
 
+    @property
+    def searches(self) -> bool:
+        """Whether the client's patterns are looked up in the answer, which may take long for its size."""
+        return self.answer in _PATHS
+
     def target(self, pairs: Sequence[str], enforced: Sequence[str]) -> str:
         """Return the path and the query to send: the client's raw ``pairs`` that may be sent, and ``enforced`` ones.
 

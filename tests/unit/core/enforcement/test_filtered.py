@@ -312,6 +312,15 @@ def test_only_a_large_answer_is_for_a_thread() -> None:
     assert found.filters_long(JSON)
 
 
+@each("page", ["/metrics/find?query=*", "/metrics/expand?query=*"])
+def test_patterns_are_looked_up_at_once_in_a_small_answer_alone(page: str) -> None:
+    found = ready(page)
+    responded(found, b" " * (2 << 10))
+    assert not found.filters_long(JSON)
+    found.collect(b" ")
+    assert found.filters_long(JSON)
+
+
 def test_an_answer_that_is_made_after_the_client_has_left_is_not_shown() -> None:
     found = ready("/api/v1/rules")
     responded(found, b'{"status":"success","data":{"groups":[]}}')
