@@ -726,6 +726,10 @@ class Cycle:
         guarded = None if gateway.guards is None else self._guarded
         self.upstream = rewrite(gateway.policy, grant, self.head, form, guarded)
 
+    def traced(self, request: UpstreamRequest) -> UpstreamRequest:
+        """Return ``request`` with the headers that name the span of this cycle. Without traces there are none."""
+        return request
+
     @property
     def guards(self) -> tuple[Guard, ...]:
         """The guards of the request's tenant, or of all tenants of the token if the path is for all."""
