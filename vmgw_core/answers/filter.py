@@ -94,8 +94,8 @@ class Filter:
 
     @property
     def searches(self) -> bool:
-        """Whether the client's patterns are looked up in the answer, which may take long for its size."""
-        return self.answer in _PATHS
+        """Whether the client may send patterns for what is in the answer, which can take long, however small it is."""
+        return self.answer in (Answer.TAGS, Answer.TAG_VALUES, *_PATHS, *_GROUPS)
 
     def target(self, pairs: Sequence[str], enforced: Sequence[str]) -> str:
         """Return the path and the query to send: the client's raw ``pairs`` that may be sent, and ``enforced`` ones.

@@ -86,8 +86,6 @@ _NAMES_SECONDS: Final = 30.0
 
 _FILTERED_AT_ONCE: Final = 64 << 10
 """Bytes of an answer that takes a few milliseconds to filter."""
-_SEARCHED_AT_ONCE: Final = 2 << 10
-"""The same for an answer in which the client's patterns are looked up: they take up to 10 microseconds a byte."""
 
 
 class WrongState(Exception):
@@ -528,10 +526,9 @@ class Cycle:
         self.state = State.RESPONDING
 
     def filters_long(self, headers: Headers) -> bool:
-        """Whether the complete answer of the backend is so large that :meth:`filtering` is for a thread."""
+        """Whether :meth:`filtering` may take long for the complete answer of the backend, so that it is for a thread."""
         searches = self.filter is not None and self.filter.searches
-        at_once = _SEARCHED_AT_ONCE if searches else _FILTERED_AT_ONCE
-        return len(self._answer) > at_once or bool(values_of(headers, b"content-encoding"))
+        return searches or len(self._answer) > _FILTERED_AT_ONCE or bool(values_of(headers, b"content-encoding"))
 
     def filtering(self, status: int, headers: Headers) -> Callable[[], Filtered]:
         """Return what makes the client's answer of the backend's, which is complete. The state stays RESPONDING.

@@ -303,8 +303,8 @@ def test_the_events_are_allowed_while_responding_alone() -> None:
         made(ready("/api/v1/rules"), 200)
 
 
-def test_only_a_large_answer_is_for_a_thread() -> None:
-    found = ready("/api/v1/rules")
+def test_without_patterns_only_a_large_answer_is_for_a_thread() -> None:
+    found = ready("/api/v1/status/tsdb")
     responded(found, b" " * (64 << 10))
     assert not found.filters_long(JSON)
     assert found.filters_long((*JSON, (b"Content-Encoding", b"gzip")))
@@ -312,12 +312,13 @@ def test_only_a_large_answer_is_for_a_thread() -> None:
     assert found.filters_long(JSON)
 
 
-@each("page", ["/metrics/find?query=*", "/metrics/expand?query=*"])
-def test_patterns_are_looked_up_at_once_in_a_small_answer_alone(page: str) -> None:
+@each(
+    "page",
+    ["/metrics/find?query=*", "/metrics/expand?query=*", "/tags", "/tags/team", "/api/v1/rules", "/api/v1/alerts"],
+)
+def test_the_patterns_of_a_client_are_for_a_thread(page: str) -> None:
     found = ready(page)
-    responded(found, b" " * (2 << 10))
-    assert not found.filters_long(JSON)
-    found.collect(b" ")
+    responded(found, b"")
     assert found.filters_long(JSON)
 
 
