@@ -4,8 +4,8 @@ Most identity providers cannot issue the nested claim ``vm_access``. With this f
 grant access instead. :func:`read_access_policy` reads it, and :meth:`AccessPolicy.grants` applies it to claims.
 """
 
-from .expressions import Expression, compile_expression
+from .expressions import Expression, Steps, compile_expression
 from .file import read_access_policy
 from .policy import AccessPolicy, Entry
 
-__all__ = ["AccessPolicy", "Entry", "Expression", "compile_expression", "read_access_policy"]
+__all__ = ["AccessPolicy", "Entry", "Expression", "Steps", "compile_expression", "read_access_policy"]

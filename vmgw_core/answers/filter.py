@@ -92,6 +92,11 @@ class Filter:
         """Whether it asks for names or values of labels."""
         return self.answer in (Answer.INDEX, Answer.TAGS, Answer.TAG_VALUES, *_PATHS)
 
+    @property
+    def searches(self) -> bool:
+        """Whether the client may send patterns for what is in the answer, which can take long, however small it is."""
+        return self.answer in (Answer.TAGS, Answer.TAG_VALUES, *_PATHS, *_GROUPS)
+
     def target(self, pairs: Sequence[str], enforced: Sequence[str]) -> str:
         """Return the path and the query to send: the client's raw ``pairs`` that may be sent, and ``enforced`` ones.
 

@@ -27,6 +27,7 @@ _SPECIAL: Final = re.compile(r"[*{\[,}]")
 _LONGEST: Final = 4096  # characters of all queries of a request
 _MOST_PARTS: Final = 100  # parts with wildcards, of all queries of a request
 _MOST_LOOKS: Final = 1_000_000  # a look takes about a microsecond
+_STEPS_OF_LOOK: Final = 400  # steps of an expression that take as long as a look
 _DEEPEST: Final = 10  # braces inside of each other
 _PATH_BYTES: Final = 100  # what a path takes in an answer besides its text
 
@@ -121,8 +122,10 @@ class _Names:
         self.delimiter = delimiter
         self.looks = _MOST_LOOKS
 
-    def suffixes(self, prefix: str) -> Iterator[str]:
+    def suffixes(self, prefix: str, steps: int = 0) -> Iterator[str]:
         """Yield what follows ``prefix`` in the names that begin with it, up to the next delimiter, each once.
+
+        ``steps``: what an expression that is matched against them may take for each character.
 
         Raises:
             BadRequest: the request has taken too many looks.
@@ -131,8 +134,9 @@ class _Names:
         while at < len(names) and names[at].startswith(prefix):
             self.looks -= 1
             if self.looks < 0:
-                raise BadRequest(f"query: its patterns would be compared with more than {_MOST_LOOKS} parts of names")
+                raise BadRequest("query: its patterns take too long for so many names: use fewer or simpler ones")
             suffix, mark, _ = names[at][len(prefix) :].partition(self.delimiter)
+            self.looks -= len(suffix) * steps // _STEPS_OF_LOOK
             yield suffix + mark
             at = bisect_left(names, prefix + suffix + following, at + 1) if mark else at + 1
 
@@ -155,10 +159,12 @@ def _matched(names: _Names, query: str, *, expand: bool) -> Iterator[str]:
         literal, rest = tail[: wildcard.start()], tail[wildcard.start() :]
         part, mark, tail = rest.partition(delimiter)
         expression = None if rest == "*" else _expression(part + mark, delimiter)
+        # RE2 keeps a state for each character of an expression, at worst. With one wildcard it needs few of them.
+        steps = len(part) if len(_WILDCARD.findall(part)) > 1 else 0
         matched = (
             (head, suffix)
             for head in heads
-            for suffix in names.suffixes(head + literal)
+            for suffix in names.suffixes(head + literal, steps)
             if expression is None or expression.fullmatch(suffix)
         )
         if not tail:

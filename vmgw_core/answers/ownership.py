@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Self
 
-from vmgw_core.access import Expression, compile_expression
+from vmgw_core.access import Expression, Steps, compile_expression
 from vmgw_core.base import TenantID
 from vmgw_core.errors import FiltersIgnored
 from vmgw_core.routing import tenant_labels
@@ -55,9 +55,16 @@ class _Test:
     value: str
     expression: Expression | None
     negative: bool
+    steps: Steps | None = None
+    """What the expression may take, if it is a client's."""
 
     def holds(self, value: str) -> bool:
-        found = value == self.value if self.expression is None else self.expression.fullmatch(value) is not None
+        if self.expression is None:
+            found = value == self.value
+        elif self.steps is None:
+            found = self.expression.fullmatch(value) is not None
+        else:
+            found = self.steps.matches(self.expression, value)
         return found is not self.negative
 
 
@@ -136,21 +143,27 @@ def ownership_of(claims: Sequence[VMAccessClaim], tenants: RulesTenant | None) -
     return Ownership(tuple(grants))
 
 
-def tests_of(matchers: Sequence[Matcher]) -> tuple[_Test, ...]:
-    """Compile matchers. Raises ``FiltersIgnored`` if one has an expression that RE2 cannot compile."""
-    return tuple(_test(matcher) for matcher in matchers)
+def tests_of(matchers: Sequence[Matcher], steps: Steps | None = None) -> tuple[_Test, ...]:
+    """Compile matchers. Raises ``FiltersIgnored`` if one has an expression that RE2 cannot compile.
+
+    ``steps``: what they may take, if they are a client's; else ``BadRequest`` is raised.
+    """
+    return tuple(_test(matcher, steps) for matcher in matchers)
 
 
-def _test(matcher: Matcher) -> _Test:
+def _test(matcher: Matcher, steps: Steps | None) -> _Test:
     expression = None
     if matcher.operator.endswith("~"):
         try:
-            expression, _ = compile_expression(matcher.value, max_bytes=MAX_SELECTOR)
+            if steps is None:
+                expression, _ = compile_expression(matcher.value, max_bytes=MAX_SELECTOR)
+            else:
+                expression = steps.compile(matcher.value, max_bytes=MAX_SELECTOR)
         except ValueError:
             raise FiltersIgnored(
                 "a filter has a regular expression that cannot be applied to rules and alerts"
             ) from None
-    return _Test(matcher.name, matcher.value, expression, matcher.operator.startswith("!"))
+    return _Test(matcher.name, matcher.value, expression, matcher.operator.startswith("!"), steps)
 
 
 class LabelChoice:
@@ -159,8 +172,9 @@ class LabelChoice:
     __slots__ = ("_groups",)
 
     def __init__(self, selectors: Sequence[str]) -> None:
-        """Raises ``SelectorError`` and ``FiltersIgnored`` for selectors that cannot be applied."""
-        self._groups = [tests_of(matchers) for text in selectors for matchers in parse_selector(text).alternatives]
+        """Raises ``SelectorError``, ``FiltersIgnored`` and ``BadRequest`` for selectors that cannot be applied."""
+        steps = Steps()
+        self._groups = [tests_of(matchers, steps) for text in selectors for matchers in parse_selector(text).alternatives]
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Return whether no selector was given, or one matches."""

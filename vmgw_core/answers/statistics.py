@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from vmgw_core.access import compile_expression
+from vmgw_core.access import Steps
 from vmgw_core.base import TenantID, as_integer, as_list, as_object, required
 from vmgw_core.errors import BadRequest
 from vmgw_core.routing import Answer
@@ -132,11 +132,12 @@ def _names(answer: Answer, document: Document, arguments: Mapping[str, Sequence[
         names = sorted("name" if name == "__name__" else name for name in names)
     pattern = next(iter(arguments.get("filter", ())), "")
     if pattern:
+        steps = Steps()
         try:
-            expression, _ = compile_expression(f"(?:{pattern})(?s:.*)")
+            expression = steps.compile(f"(?:{pattern})(?s:.*)")
         except ValueError:
             raise BadRequest("filter: not a regular expression that RE2 reads") from None
-        names = [name for name in names if expression.fullmatch(name)]
+        names = [name for name in names if steps.matches(expression, name)]
     names = names[: _limit(arguments, "limit")]
     if answer is Answer.TAGS:
         return [{"tag": name} for name in names], note

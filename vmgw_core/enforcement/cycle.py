@@ -526,8 +526,9 @@ class Cycle:
         self.state = State.RESPONDING
 
     def filters_long(self, headers: Headers) -> bool:
-        """Whether the complete answer of the backend is so large that :meth:`filtering` is for a thread."""
-        return len(self._answer) > _FILTERED_AT_ONCE or bool(values_of(headers, b"content-encoding"))
+        """Whether :meth:`filtering` may take long for the complete answer of the backend, so that it is for a thread."""
+        searches = self.filter is not None and self.filter.searches
+        return searches or len(self._answer) > _FILTERED_AT_ONCE or bool(values_of(headers, b"content-encoding"))
 
     def filtering(self, status: int, headers: Headers) -> Callable[[], Filtered]:
         """Return what makes the client's answer of the backend's, which is complete. The state stays RESPONDING.
@@ -721,6 +722,10 @@ class Cycle:
             gateway.shadow(self, form)
         guarded = None if gateway.guards is None else self._guarded
         self.upstream = rewrite(gateway.policy, grant, self.head, form, guarded)
+
+    def traced(self, request: UpstreamRequest) -> UpstreamRequest:
+        """Return ``request`` with the headers that name the span of this cycle. Without traces there are none."""
+        return request
 
     @property
     def guards(self) -> tuple[Guard, ...]:

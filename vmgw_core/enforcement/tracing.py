@@ -156,14 +156,13 @@ class TracedCycle(Cycle):
     def _rewrite(self, form: bytes | None) -> None:
         super()._rewrite(form)
         assert self.upstream is not None
-        self.upstream = self._traced(self.upstream)
+        self.upstream = self.traced(self.upstream)
 
     def names_request(self, now: float) -> UpstreamRequest | None:
         request = super().names_request(now)
-        return None if request is None else self._traced(request)
+        return None if request is None else self.traced(request)
 
-    def _traced(self, request: UpstreamRequest) -> UpstreamRequest:
-        """Name the span of this request to the backend."""
+    def traced(self, request: UpstreamRequest) -> UpstreamRequest:
         trace = self.trace
         assert trace is not None
         forwarded = with_trace(request.forwarded, trace.context, state=trace.parent is not None)

@@ -130,7 +130,7 @@ class Shadow:
         if live.gateway is None or (live.refusal is None and live.upstream is None):
             return ""  # nothing was decided: the client has left
         other, doubt = self._decide(self._head_of(live.head), live, form, now)
-        other.upstream = _at_same_backend(live, other)
+        other.upstream = _as_sent(live, other)
         self.counts.requests += 1
         if self._is_undecided(live, other, doubt):
             self.counts.undecided += 1
@@ -257,11 +257,12 @@ def _granted(cycle: Cycle) -> Grant:
     return cycle.grant
 
 
-def _at_same_backend(live: Cycle, other: Cycle) -> UpstreamRequest | None:
-    """Return the shadow's request as it would go to the backend of ``live``, so that the rest can be compared."""
-    if live.upstream is None or other.upstream is None or live.upstream.backend is other.upstream.backend:
+def _as_sent(live: Cycle, other: Cycle) -> UpstreamRequest | None:
+    """Return the shadow's request as ``live`` would send it to its backend, so that the rest can be compared."""
+    if live.upstream is None or other.upstream is None:
         return other.upstream
-    return moved(other.upstream, live.upstream.backend)
+    same = live.upstream.backend is other.upstream.backend
+    return live.traced(other.upstream if same else moved(other.upstream, live.upstream.backend))
 
 
 def _tenants(grant: Grant) -> object:

@@ -120,6 +120,16 @@ def test_answers_and_what_the_backend_gets_are_the_same(
     assert "vmgateway_shadow" not in plain.client().get("/metrics").text
 
 
+def test_with_traces_the_same_policy_makes_no_difference(
+    start_gateway: StartGateway, flags: list[str], upstream: RecordingUpstream, key: SigningKey, tmp_path: Path
+) -> None:
+    traces = (f"-traces.endpoint={upstream.url}/v1/traces", "-traces.ratio=1")
+    gateway = start_gateway(*flags, f"-shadow.policy={tmp_path}/policy.yaml", *traces)
+    asked = len(ask_all(gateway, key))
+    wait_until_judged(gateway, asked)
+    assert found(gateway) == {}
+
+
 def test_a_difference_is_logged_and_shown(
     start_gateway: StartGateway, flags: list[str], key: SigningKey, tmp_path: Path
 ) -> None:

@@ -193,6 +193,8 @@ def test_names_and_tags() -> None:
     assert made(values, {"data": ["b", "b\nc"]}, "filter=b$")[0] == expected
     with pytest.raises(BadRequest, match="filter"):
         made(tags, NAMES, "filter=(")
+    with pytest.raises(BadRequest, match="take too long"):
+        made(values, {"data": ["ab" * 50] * 600}, "filter=.*a(.{0,30}){30}c")
 
 
 @each(

@@ -202,8 +202,28 @@ def test_the_looks_at_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(metric_paths, "_MOST_LOOKS", 5)
     assert expand("*") == ["a.", "b.", "v.", "a", "c-1"]
     for refused in (("*.*",), ("*", "a")):
-        with pytest.raises(BadRequest, match="more than 5 parts of names"):
+        with pytest.raises(BadRequest, match="take too long for so many names"):
             ask(Answer.EXPAND, *(("query", query) for query in refused))
+
+
+def _options(length: int) -> str:
+    return "{" + ",".join(f"{number:09b}" for number in range(length)) + "}"
+
+
+@each("query", [f"*{_options(180)}{_options(180)}c", "*0" + "[01]" * 90 + "c", "*0" + "{0,1}" * 90 + "c"])
+def test_the_steps_of_costly_patterns_are_bounded(query: str) -> None:
+    """RE2 may take a step for each of their characters and each character of a name."""
+    names = [f"{number:0500b}" for number in range(3000)]
+    assert ask(Answer.EXPAND, ("query", query), names=names[:20], largest=4_000_000) == []
+    with pytest.raises(BadRequest, match="take too long for so many names"):
+        ask(Answer.EXPAND, ("query", query), names=names, largest=4_000_000)
+
+
+def test_a_long_list_of_names_is_not_costly() -> None:
+    hosts = [f"host{number}" for number in range(3000)]
+    listed = hosts[:400]
+    query = "{" + ",".join(listed) + "}"
+    assert ask(Answer.EXPAND, ("query", query), names=hosts, largest=1_000_000) == sorted(listed)
 
 
 @each("names", [[1], None, {}, "a"])

@@ -7,7 +7,7 @@ import pytest
 from tests.support.each import each
 from vmgw_core.answers.ownership import Belonging, LabelChoice, Ownership, RulesTenant, ownership_of
 from vmgw_core.base import TenantID
-from vmgw_core.errors import FiltersIgnored
+from vmgw_core.errors import BadRequest, FiltersIgnored
 from vmgw_core.tokens import AccessMode, SelectorError, VMAccessClaim
 
 ONE, TWO = TenantID(1, 5), TenantID(1, 6)
@@ -129,3 +129,13 @@ def test_the_clients_choice_is_one_of_its_selectors() -> None:
     assert LabelChoice([]).matches({})
     with pytest.raises(SelectorError):
         LabelChoice(["sum(a)"])
+
+
+def test_the_expressions_of_a_client_are_bounded_together() -> None:
+    costly = '{host=~".*a(.{0,30}){30}c"}'
+    labels = {"host": "ab" * 2000}
+    assert not LabelChoice([costly]).matches(labels)
+    with pytest.raises(BadRequest, match="take too long"):
+        LabelChoice([costly] * 7).matches(labels)
+    with pytest.raises(BadRequest, match="take too long"):
+        LabelChoice([costly] * 100)

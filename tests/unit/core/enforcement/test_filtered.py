@@ -303,12 +303,22 @@ def test_the_events_are_allowed_while_responding_alone() -> None:
         made(ready("/api/v1/rules"), 200)
 
 
-def test_only_a_large_answer_is_for_a_thread() -> None:
-    found = ready("/api/v1/rules")
+def test_without_patterns_only_a_large_answer_is_for_a_thread() -> None:
+    found = ready("/api/v1/status/tsdb")
     responded(found, b" " * (64 << 10))
     assert not found.filters_long(JSON)
     assert found.filters_long((*JSON, (b"Content-Encoding", b"gzip")))
     found.collect(b" ")
+    assert found.filters_long(JSON)
+
+
+@each(
+    "page",
+    ["/metrics/find?query=*", "/metrics/expand?query=*", "/tags", "/tags/team", "/api/v1/rules", "/api/v1/alerts"],
+)
+def test_the_patterns_of_a_client_are_for_a_thread(page: str) -> None:
+    found = ready(page)
+    responded(found, b"")
     assert found.filters_long(JSON)
 
 

@@ -21,6 +21,7 @@ from vmgw_core.credentials.passwords import PasswordHash
 from vmgw_core.credentials.store import Credentials
 from vmgw_core.enforcement.admission import Policy
 from vmgw_core.enforcement.cycle import Cycle, Gateway, State
+from vmgw_core.enforcement.tracing import TracedCycle, Tracer
 from vmgw_core.errors import (
     BackendUnreachable,
     BadSignature,
@@ -42,6 +43,7 @@ from vmgw_core.tokens.source import TokenSource
 from vmgw_core.tokens.verifier import Token, TokenVerifier
 
 FORM: Final = b"query=up"
+FORM_HEADERS: Final = (("Content-Type", "application/x-www-form-urlencoded"), ("Content-Length", str(len(FORM))))
 ROWS: Final = b"a 1\nb 2\n"
 MALFORMED: Final = "a.b.c"
 MULTITENANT: Final = "/insert/multitenant/prometheus/api/v1/import/prometheus"
@@ -79,9 +81,18 @@ class Pair:
         self.now = 1000.0
         self.line = ""
 
-    def run(self, request: RequestHead, body: bytes | None = None, fails: Refusal | None = None) -> Cycle:
+    def run(
+        self,
+        request: RequestHead,
+        body: bytes | None = None,
+        fails: Refusal | None = None,
+        tracer: Tracer | None = None,
+    ) -> Cycle:
         """Let the live gateway decide, and then the shadow, as a carrier does. ``fails``: what comes after it."""
-        cycle = Cycle(request, at=NOW, started=1.0)
+        if tracer is None:
+            cycle = Cycle(request, at=NOW, started=1.0)
+        else:
+            cycle = TracedCycle(request, at=NOW, started=1.0, tracer=tracer)
         noted: list[tuple[Cycle, bytes | None]] = []
         try:
             cycle.authorize(replace(self.live, shadow=lambda made, form: noted.append((made, form))))
@@ -150,6 +161,24 @@ def test_the_backend_that_the_live_gateway_chose_is_no_difference() -> None:
     assert {str(pair.run(head()).upstream.backend) for _ in range(2)} == {str(A), str(B)}  # type: ignore[union-attr]
     two[1].read.choose()  # type: ignore[union-attr]
     assert {str(pair.run(head()).upstream.backend) for _ in range(2)} == {str(A), str(B)}  # type: ignore[union-attr]
+    assert pair.counted == (4, 0, {})
+
+
+@each("sampled", [0.0, 1.0])
+@each("headers", [(), (("traceparent", f"00-{5:032x}-{7:016x}-01"), ("tracestate", "a=b")), (("tracestate", "a=b"),)])
+def test_the_span_of_a_request_is_no_difference(sampled: float, headers: tuple[tuple[str, str], ...]) -> None:
+    tracer = Tracer(sampled, 100, lambda: 1.0, lambda _: 1 << 150)
+    two = [policy(FIRST, read=BackendGroup((A, B)), filters_responses=True) for _ in range(2)]
+    pair = Pair(*two)
+    for request, body in (
+        (head("/api/v1/query?query=up", *headers), None),
+        (head("/api/v1/query", *FORM_HEADERS, *headers, method="POST"), FORM),
+        (head(RULES, *headers), None),
+        (write("/api/v1/import/prometheus", *headers), ROWS),
+    ):
+        upstream = pair.run(request, body, tracer=tracer).upstream
+        assert upstream is not None
+        assert b"traceparent" in dict(upstream.forwarded)
     assert pair.counted == (4, 0, {})
 
 
