@@ -174,7 +174,9 @@ class LabelChoice:
     def __init__(self, selectors: Sequence[str]) -> None:
         """Raises ``SelectorError``, ``FiltersIgnored`` and ``BadRequest`` for selectors that cannot be applied."""
         steps = Steps()
-        self._groups = [tests_of(matchers, steps) for text in selectors for matchers in parse_selector(text).alternatives]
+        self._groups = [
+            tests_of(matchers, steps) for text in selectors for matchers in parse_selector(text).alternatives
+        ]
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Return whether no selector was given, or one matches."""
