@@ -1,7 +1,7 @@
 """Regular expressions that match in linear time, whatever the text: RE2 (https://github.com/google/re2).
 
-Linear in the text is not enough for expressions of clients: one of 20 characters can have 8,000 instructions, and RE2 may
-take a step for each of them and each character. So :class:`Steps` bounds what the expressions of a request take.
+That is not enough for expressions of clients: one of 20 characters can have 8,000 instructions, and RE2 may take a step
+for each of them and each character. So :class:`Steps` bounds what the expressions of a request take.
 """
 
 from __future__ import annotations

@@ -138,12 +138,12 @@ def ownership_of(claims: Sequence[VMAccessClaim], tenants: RulesTenant | None) -
             labels += tenant_labels(claim.tenant)
         given = tuple(Matcher(name=name, operator="=", value=value) for name, value in labels)
         selectors = [matchers for text in claim.filters for matchers in parse_selector(text).alternatives] or [()]
-        groups = tuple(tests_of((*given, *matchers)) for matchers in selectors)
+        groups = tuple(tests_of((*given, *matchers), None) for matchers in selectors)
         grants.append(_Grant(None if tenants is None or tenants.labels else claim.tenant, groups))
     return Ownership(tuple(grants))
 
 
-def tests_of(matchers: Sequence[Matcher], steps: Steps | None = None) -> tuple[_Test, ...]:
+def tests_of(matchers: Sequence[Matcher], steps: Steps | None) -> tuple[_Test, ...]:
     """Compile matchers. Raises ``FiltersIgnored`` if one has an expression that RE2 cannot compile.
 
     ``steps``: what they may take, if they are a client's; else ``BadRequest`` is raised.
@@ -174,7 +174,9 @@ class LabelChoice:
     def __init__(self, selectors: Sequence[str]) -> None:
         """Raises ``SelectorError``, ``FiltersIgnored`` and ``BadRequest`` for selectors that cannot be applied."""
         steps = Steps()
-        self._groups = [tests_of(matchers, steps) for text in selectors for matchers in parse_selector(text).alternatives]
+        self._groups = [
+            tests_of(matchers, steps) for text in selectors for matchers in parse_selector(text).alternatives
+        ]
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Return whether no selector was given, or one matches."""

@@ -526,7 +526,7 @@ class Cycle:
         self.state = State.RESPONDING
 
     def filters_long(self, headers: Headers) -> bool:
-        """Whether :meth:`filtering` may take long for the complete answer of the backend, so that it is for a thread."""
+        """Whether :meth:`filtering` may take long for the complete answer, so that it is for a thread."""
         searches = self.filter is not None and self.filter.searches
         return searches or len(self._answer) > _FILTERED_AT_ONCE or bool(values_of(headers, b"content-encoding"))
 

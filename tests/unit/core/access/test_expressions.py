@@ -27,19 +27,17 @@ def test_the_steps_of_matches_are_bounded_together() -> None:
     expression = steps.compile(COSTLY)
     assert not steps.matches(expression, "ab" * 5000)
     with pytest.raises(BadRequest, match="take too long"):
-        for _ in range(3):
-            steps.matches(expression, "ab" * 5000)
+        steps.matches(expression, "ab" * 5000)
 
 
 def test_compiling_takes_steps_too() -> None:
     steps = Steps()
     with pytest.raises(BadRequest, match="take too long"):
-        for number in range(100):
-            steps.compile(COSTLY + str(number))
+        [steps.compile(COSTLY) for _ in range(100)]
 
 
 def test_what_re2_cannot_compile_is_a_value_error() -> None:
-    with pytest.raises(ValueError, match="missing argument|no argument|bad repetition"):
+    with pytest.raises(ValueError, match="no argument"):
         Steps().compile("*")
     with pytest.raises(ValueError, match="longer than 3 bytes"):
         Steps().compile("abcd", max_bytes=3)
