@@ -22,8 +22,8 @@ OF_OTHERS: Final = {
 
 THEIRS: Final = frozenset({
     "influxMeasurementFieldSeparator", "opentsdbHTTPListenAddr", "promscrape.config", "relabelConfig",
-    "remoteWrite.bearerTokenFile", "search.ignoreExtraFiltersAtLabelsAPI", "selfScrapeInterval", "sortLabels",
-    "vmalert.proxyURL",
+    "remoteWrite.bearerTokenFile", "search.ignoreExtraFiltersAtLabelsAPI", "search.maxTagKeys",
+    "search.maxTagValues", "selfScrapeInterval", "sortLabels", "vmalert.proxyURL",
 })  # fmt: skip
 """Flags of VictoriaMetrics, vmagent and vmalert that are spoken of."""
 
