@@ -76,9 +76,9 @@ def _influx_tags(line: bytes) -> list[tuple[bytes, bytes | None]]:
     at = masked.find(b",")
     while at >= 0:
         end = masked.find(b",", at + 1)
-        tag = slice(at + 1, len(masked) if end < 0 else end)
-        size = len(masked[tag].partition(b"=")[0])
-        labels.append((line[tag][:size], line[tag][size + 1 :]))
+        begin, stop = at + 1, len(masked) if end < 0 else end
+        split = begin + len(masked[begin:stop].partition(b"=")[0])
+        labels.append((line[begin:split], line[split + 1 : stop]))
         at = end
     return labels
 
