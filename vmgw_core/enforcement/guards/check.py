@@ -26,7 +26,9 @@ from .windows import Reach, Window, reach_of, windows_of
 TIMEOUT_KEY: Final = "timeout"
 _TEXTS: Final = ("query", "match[]", "match", "target", "expr")
 _MAX_TEXT: Final = 64 << 10
-"""Characters of a query that a pattern is looked for in. VictoriaMetrics refuses longer queries by default."""
+"""Characters of a query that are judged, and of all targets together: more would hold up other requests.
+VictoriaMetrics refuses queries above 16 KiB by default."""
+_TOO_LONG: Final = f"a query is longer than {_MAX_TEXT} characters: write a shorter one"
 _STEP: Final = 300.0
 """The default of ``step``, and how far VictoriaMetrics looks back for the last value."""
 _STORAGE_STEP: Final = 10.0
@@ -194,7 +196,12 @@ class _Read:
 
     @cached_property
     def windows(self) -> Sequence[Window]:
-        return windows_of(self.first("query")) if self.asks in (Asks.MOMENT, Asks.RANGE) else ()
+        if self.asks not in (Asks.MOMENT, Asks.RANGE):
+            return ()
+        query = self.first("query")
+        if len(query) > _MAX_TEXT:
+            raise _Unreadable(_TOO_LONG)
+        return windows_of(query)
 
     def reach(self, span: float = 0.0) -> Reach:
         """Return what the windows of the query ask for; ``span`` matters for the points only."""
@@ -267,7 +274,11 @@ def _max_lookback(read: _Read, guard: Guard) -> str:
 
 
 def _graphite_lookback(read: _Read, guard: Guard, allowed: str) -> str:
+    left = _MAX_TEXT
     for target in read.values("target"):
+        left -= len(target)
+        if left < 0:
+            return f"the targets are longer than {_MAX_TEXT} characters together: send fewer in a request"
         try:
             back = sum(abs(graphite_interval(text)) for text in intervals_of(target))
         except ValueError as error:
@@ -281,7 +292,7 @@ def _deny_pattern(read: _Read, guard: Guard) -> str:
     assert guard.expression is not None
     for text in read.values(*_TEXTS):
         if len(text) > _MAX_TEXT:
-            return f"a query is longer than {_MAX_TEXT} characters: write a shorter one"
+            return _TOO_LONG
         if guard.expression.search(text) is not None:
             return f"the query has a part that is not allowed here: {quoted(guard.pattern, 100)}"
     return ""

@@ -255,6 +255,24 @@ def test_the_shortest_timeout_of_several_holds() -> None:
     assert hold_to_guards(several, route, head, "", None, NOW, lambda *_: None) == ("timeout=1500ms", None)
 
 
+LONG_TEXT = "a query is longer than 65536 characters: write a shorter one"
+LONG_TARGETS = "the targets are longer than 65536 characters together: send fewer in a request"
+
+
+@each("item", ["max_lookback: 7d", "min_step: 15s", "max_points: 11000"])
+@each("path", [RANGE, "/api/v1/query"])
+def test_a_long_query_is_not_searched_for_windows(path: str, item: str) -> None:
+    most = "m[5m]" + " " * 65_531
+    assert broken(path, "", item, form=text(most)) == ""
+    assert broken(path, "", item, form=text(most + " ")) == LONG_TEXT
+
+
+def test_long_targets_are_not_searched_for_intervals() -> None:
+    half = f"target={'a' * 32_768}"
+    assert broken("/render", f"{half}&{half}", "max_lookback: 7d") == ""
+    assert broken("/render", f"{half}&{half}&target=a", "max_lookback: 7d") == LONG_TARGETS
+
+
 def test_a_guard_that_observes_is_told_and_the_next_one_refuses() -> None:
     told: list[tuple[str, bool]] = []
     route = match_route(RANGE, "GET", cluster=True).route
