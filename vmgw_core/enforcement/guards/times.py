@@ -72,10 +72,10 @@ def duration_argument(text: str) -> float | None:
     """Read an argument such as ``step`` or ``timeout``; None if the default holds. Raises ``ValueError``."""
     if text in ("", "undefined"):
         return None
-    seconds = math.trunc(duration(text) * 1000) / 1000
-    if not 0 < seconds <= _LONGEST:
+    seconds = duration(text)
+    if not 0.001 <= seconds <= _LONGEST:
         raise ValueError("out of range")
-    return seconds
+    return math.trunc(seconds * 1000) / 1000
 
 
 def time_argument(text: str, now: float) -> float:

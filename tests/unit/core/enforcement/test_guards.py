@@ -273,6 +273,16 @@ def test_long_targets_are_not_searched_for_intervals() -> None:
     assert broken("/render", f"{half}&{half}&target=a", "max_lookback: 7d") == LONG_TARGETS
 
 
+@each("key", ["step", "max_lookback"])
+def test_a_duration_too_long_for_a_float_of_milliseconds(key: str) -> None:
+    told = f'the gateway cannot read the argument {key}="1e308": write it as 15s, 5m or 1h'
+    assert broken("/api/v1/query", f"{key}=1e308", "max_lookback: 7d") == told
+
+
+def test_a_timeout_too_long_for_a_float_of_milliseconds_is_replaced() -> None:
+    assert held(RANGE, "query=m&timeout=1e308", "timeout: 30s") == ("query=m&timeout=30s", None)
+
+
 def test_a_guard_that_observes_is_told_and_the_next_one_refuses() -> None:
     told: list[tuple[str, bool]] = []
     route = match_route(RANGE, "GET", cluster=True).route
