@@ -20,7 +20,7 @@ from vmgw_core.http import RequestHead, decoded_key
 from vmgw_core.limits import Guard, Member, span_text
 from vmgw_core.routing import Route
 
-from .times import NoZone, duration_argument, graphite_interval, graphite_time, time_argument
+from .times import NoZone, below_seconds, duration_argument, graphite_interval, graphite_time, time_argument
 from .windows import Reach, Window, reach_of, windows_of
 
 TIMEOUT_KEY: Final = "timeout"
@@ -184,6 +184,8 @@ class _Read:
         if self.asks is Asks.GRAPHITE:
             return _Span(max(self.time("until", self.now) - self.time("from", self.now - _DAY), 0.0))
         end = self.time("end", latest)
+        if below_seconds(self.first("end")):
+            end = max(end, latest)
         if self.asks is Asks.RANGE:
             start = self.time("start", (self.now - _STEP) // 1)
             return _Span(end - start if start <= end else _STEP)

@@ -118,6 +118,14 @@ def _date(bare: str, zone: re.Match[str] | None, text: str) -> float:
     return seconds
 
 
+def below_seconds(text: str) -> bool:
+    """Tell whether a time is a number that v1.150 reads as milliseconds or microseconds.
+
+    Older releases read it as seconds, so as the latest time.
+    """
+    return bool(len(text) <= _LARGEST_TEXT and _UNIX.fullmatch(text)) and int(Decimal(text)) > (2**63 - 1) // 10**9
+
+
 def _unix(text: str) -> float:
     """Read seconds, or if they are too many, milliseconds or microseconds."""
     if not _UNIX.fullmatch(text):

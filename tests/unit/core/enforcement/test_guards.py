@@ -283,6 +283,16 @@ def test_a_timeout_too_long_for_a_float_of_milliseconds_is_replaced() -> None:
     assert held(RANGE, "query=m&timeout=1e308", "timeout: 30s") == ("query=m&timeout=30s", None)
 
 
+@each("path", [RANGE, "/api/v1/export", "/api/v1/series"])
+def test_an_end_in_milliseconds_is_at_least_now(path: str) -> None:
+    """VictoriaMetrics 1.79.5 reads it as the latest time, and would send all data since the start."""
+    old, recent = int(NOW) - 31 * DAY, int(NOW) - DAY
+    assert broken(path, f"start={old}&end={old}", "max_range: 30d") == ""
+    assert broken(path, f"start={old}&end={old}000", "max_range: 30d") == LONG
+    assert broken(path, f"start={old}&end={old}000000", "max_range: 30d") == LONG
+    assert broken(path, f"start={recent}000&end={int(NOW)}000", "max_range: 30d") == ""
+
+
 def test_a_guard_that_observes_is_told_and_the_next_one_refuses() -> None:
     told: list[tuple[str, bool]] = []
     route = match_route(RANGE, "GET", cluster=True).route
