@@ -10,6 +10,7 @@ The reader knows brackets, strings, comments and names, and no functions. What m
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
@@ -73,6 +74,8 @@ def reach_of(windows: Sequence[Window], span: float, step: float) -> Reach:
             behind, span = behind + length, span + length
         back = max(back, behind)
         todo += [(inner, inner_step, span, behind) for inner in window.inner]
+    if math.isinf(back):
+        raise ValueError("out of range")
     return Reach(back, points, finest)
 
 

@@ -293,6 +293,11 @@ def test_an_end_in_milliseconds_is_at_least_now(path: str) -> None:
     assert broken(path, f"start={recent}000&end={int(NOW)}000", "max_range: 30d") == ""
 
 
+def test_windows_that_are_infinite_together_are_refused() -> None:
+    told = broken("/api/v1/query", text("m[1e308:1e308][1e308:1e308]"), "max_lookback: 10d")
+    assert told.startswith("the gateway cannot tell how far the query looks back (out of range)")
+
+
 def test_a_guard_that_observes_is_told_and_the_next_one_refuses() -> None:
     told: list[tuple[str, bool]] = []
     route = match_route(RANGE, "GET", cluster=True).route
