@@ -164,10 +164,15 @@ class _Read:
         if self.asks is not Asks.GRAPHITE:
             return self.duration("step")
         text = self.first("storage_step") or b"".join(self.head.values(b"storage-step")[:1]).decode("latin-1")
+        if not text:
+            return None
         try:
-            return graphite_interval(text) if text else None
+            step = graphite_interval(text)
+            if step <= 0:
+                raise ValueError("not above zero")
         except ValueError:
             raise _unreadable("storage_step", text, "write it as 10s or 1min") from None
+        return step
 
     @cached_property
     def default_step(self) -> float:

@@ -110,6 +110,7 @@ def test_arguments_that_come_twice(arguments: str, form: str | None, told: str) 
     assert broken(RANGE, arguments, "max_range: 30d", form=form) == told
 
 
+UNREAD = 'the gateway cannot read the argument storage_step="%s": write it as 10s or 1min'
 FINE = "at least 15s is needed here: choose a longer step"
 
 
@@ -127,7 +128,10 @@ FINE = "at least 15s is needed here: choose a longer step"
         ("/render", "storage_step=10s", f"the step of the query is 10s; {FINE}"),
         ("/render", "storage_step=1min", ""),
         ("/render", "", ""),
-        ("/render", "storage_step=x", 'the gateway cannot read the argument storage_step="x": write it as 10s or 1min'),
+        *(
+            ("/render", f"storage_step={step}", UNREAD % step)
+            for step in ("x", "-1s", "0s")
+        ),
         ("/api/v1/series", "step=1s", ""),
     ],
 )  # fmt: skip
