@@ -29,6 +29,13 @@ class Process:
         self.connected = True
         self.alive = True
         self.epoch = -1
+        self.waiting: list[Callable[[], None]] | None = []
+        """Requests that came before the first exchange: until then a process does not listen. None after it."""
+
+    def listen(self) -> None:
+        waiting, self.waiting = self.waiting or [], None
+        for request in waiting:
+            request()
 
 
 class World:
@@ -109,6 +116,7 @@ class World:
         process = self.processes[index]
         if not process.connected:
             process.limiter.accounts_lost()
+            process.listen()
             return
         process.published = process.limiter.local_counts(self.now)
         others: Counter[str] = Counter()
@@ -124,6 +132,7 @@ class World:
             process.limiter.noticed(notice, replies, self.now)
             if replies is not None:
                 process.limiter.accounts_found()
+            process.listen()
 
         self._send(process, notice.wants, done)
 
@@ -140,7 +149,14 @@ class World:
 
     def request(self, index: int, outcome: Outcome, client: str = "me", rows: int = 0, subject: Subject = A) -> None:
         """Send a query, or ``rows``, to a process; ``outcome`` gets the refusal, or None, when that is known."""
-        process, sent = self.processes[index], self.now
+        process = self.processes[index]
+        if process.waiting is not None:
+            process.waiting.append(lambda: self._request(process, outcome, client, rows, subject))
+        else:
+            self._request(process, outcome, client, rows, subject)
+
+    def _request(self, process: Process, outcome: Outcome, client: str, rows: int, subject: Subject) -> None:
+        sent = self.now
 
         def decided(refusal: RateLimited | None) -> None:
             if refusal is None:

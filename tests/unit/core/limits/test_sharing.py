@@ -6,7 +6,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.core.limiters import A, B, limit
@@ -335,6 +335,7 @@ STEPS = st.lists(
 )
 
 
+@example(1, 36, 0, [("burst", 0, 0.6), ("crash", 0, 0.0), ("burst", 0, 0.6)])
 @given(st.integers(1, 4), st.integers(1, 120), st.integers(0, 100), STEPS)
 def test_whatever_happens_the_sum_stays_within_the_limit(
     number: int, value: int, seed: int, steps: list[tuple[str, int, float]]
