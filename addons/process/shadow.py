@@ -50,7 +50,11 @@ def read_candidate(live: Settings) -> Candidate | None:
         if file is not None:
             check_needs(settings)
     except ConfigurationError as error:
-        told = error if file is None else file.error(error)
+        told = str(error if file is None else file.error(error))
+        if live.shadow_policy:
+            told = told.replace("-auth.policy", "-shadow.policy")
+        if live.shadow_ratelimit_config:
+            told = told.replace("-ratelimit.config", "-shadow.ratelimitConfig")
         raise ConfigurationError(f"shadow: {told}") from None
     return Candidate(settings=settings, policy=policy, keyring=keyring, static=static, limits=limits)
 

@@ -52,9 +52,12 @@ class KeptCounts:
     async def step(self) -> float:
         configured = self.in_force.configured
         limiter, file = configured.limiter, configured.state_file
+        shadow = None if configured.shadow is None else configured.shadow.shadow.gateway.limiter
+        for each in (limiter, shadow):
+            if each is not None:
+                each.calendar.tell_time(time.time(), time.monotonic())
         if limiter is None:
             return INTERVAL
-        limiter.calendar.tell_time(time.time(), time.monotonic())
         if not limiter.has_calendar or configured.settings.ratelimit_storage:  # Redis keeps the counts of its accounts
             return INTERVAL
         if file is None:

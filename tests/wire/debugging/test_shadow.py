@@ -281,8 +281,8 @@ def test_users_of_a_candidate(
         ({"f": "-enable.auth\n'"}, "flags", "shadow: {f}, line 2: no closing quotation"),
         ({"f": "-enable.auth\n-read.url=ftp://vm"}, "flags", "shadow: {f}, line 2: -read.url"),
         ({}, "flags", "shadow: -shadow.flags: cannot read {f}: No such file"),
-        ({"f": "match:\n- {grant: {}, when: 1}\n"}, "policy", "shadow: -auth.policy {f}, line 2"),
-        ({"f": "limits:\n- {type: nope}\n"}, "ratelimitConfig", "shadow: -ratelimit.config {f}, line 2"),
+        ({"f": "match:\n- {grant: {}, when: 1}\n"}, "policy", "shadow: -shadow.policy {f}, line 2"),
+        ({"f": "limits:\n- {type: nope}\n"}, "ratelimitConfig", "shadow: -shadow.ratelimitConfig {f}, line 2"),
     ],
     ids=["unknown flag", "no effect", "quote", "bad value", "missing", "policy", "limits"],
 )

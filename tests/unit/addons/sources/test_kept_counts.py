@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.addons.configured import configured
 from tests.support.core.limiters import admitted, limit
 from vmgw_addons.sources import FileExchange, KeptCounts, build_state_file
 from vmgw_addons.state import Configured, InForce
@@ -190,3 +191,19 @@ def test_nothing_is_kept_without_limits_of_days(path: Path) -> None:
         assert not path.exists()
 
     run(work)
+
+
+def test_the_limits_of_a_shadow_are_told_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = tmp_path / "limits"
+    limits.write_text("limits:\n- {type: queries, value: 1, resolution: day}\n")
+    state = configured(**{"shadow.ratelimitConfig": str(limits)})
+    addon = KeptCounts(state.in_force, Background())
+    shadow = state.configured.shadow
+    assert shadow is not None
+    limiter = shadow.shadow.gateway.limiter
+    assert limiter is not None
+    now, tomorrow = time.monotonic(), time.time() + 86400
+    assert admitted(limiter, 2, now) == 1
+    monkeypatch.setattr(time, "time", lambda: tomorrow)
+    asyncio.run(addon.step())
+    assert admitted(limiter, 2, now) == 1

@@ -185,8 +185,8 @@ def test_own_keys_have_a_ring_of_their_own(file: Path) -> None:
     ("flags", "message"),
     [
         ({"shadow.flags": "/nope/flags"}, "^shadow: -shadow.flags: cannot read /nope/flags: No such file"),
-        ({"shadow.policy": "/nope/policy"}, "^shadow: -auth.policy /nope/policy: cannot read it"),
-        ({"shadow.ratelimitConfig": "/nope/limits"}, "^shadow: -ratelimit.config /nope/limits: cannot read it"),
+        ({"shadow.policy": "/nope/policy"}, "^shadow: -shadow.policy /nope/policy: cannot read it"),
+        ({"shadow.ratelimitConfig": "/nope/limits"}, "^shadow: -shadow.ratelimitConfig /nope/limits: cannot read it"),
     ],
 )
 def test_a_file_that_cannot_be_read(flags: dict[str, str], message: str) -> None:
