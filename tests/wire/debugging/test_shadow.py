@@ -308,7 +308,7 @@ def test_a_bad_file_at_a_reload_keeps_the_old_shadow(
     gateway.wait_until(lambda: found(gateway) == {"other_tenant": 1}, what="has a difference")
     file.write_text("match: 1\n")
     assert gateway.client().post("/-/reload").status == 200, "what is in force could be read"
-    gateway.wait_for_log(r"cannot reload the shadow, keeping the old one: shadow: -auth\.policy .*, line 1")
+    gateway.wait_for_log(r"cannot reload the shadow, keeping the old one: shadow: -shadow\.policy .*, line 1")
     assert client.get(QUERY).status == 200
     gateway.wait_until(lambda: found(gateway) == {"other_tenant": 2}, what="judges by the old file")
     file.write_text(POLICY)
