@@ -19,7 +19,7 @@ from vmgw_addons.state import CaptureStatus, Cycles, InForce, Process, Reloads
 from vmgw_addons.support import Background, Outages
 from vmgw_core import BUILD, __version__
 from vmgw_core.backends import Durations
-from vmgw_core.base import tenant_name
+from vmgw_core.base import TenantID, tenant_name
 from vmgw_core.enforcement import Cycle
 from vmgw_core.errors import Refusal, TokenRefused
 from vmgw_core.pages import Decision, Decisions, holder
@@ -31,6 +31,8 @@ from .logs.access_log import parties, shown_path, tenant_of
 from .tenant_metrics import Traffic, tenant_families
 
 _OTHER = "other"
+_NONE = "none"
+"""The access and the tenant of a request that no route and token allow."""
 
 
 class Telemetry:
@@ -40,7 +42,8 @@ class Telemetry:
         self.in_force = in_force
         self.cycles = cycles
         # Plain counters: those of prometheus_client cost some five microseconds per request.
-        self.requests: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        self.ungranted: defaultdict[str, int] = defaultdict(int)
+        """Requests that no route and token allow, by outcome."""
         self.refusals: defaultdict[str, int] = defaultdict(int)
         self.auth_rejects: defaultdict[str, int] = defaultdict(int)
         self.durations: defaultdict[str, Durations] = defaultdict(Durations)
@@ -67,20 +70,20 @@ class Telemetry:
 
     def count(self, cycle: Cycle, status: int | None) -> None:
         """Count a finished request. ``status`` is None if the client or the backend closed the connection."""
-        grant, refusal = cycle.grant, cycle.refusal
-        access, tenant = "none", "none"
+        grant, refusal, outcome = cycle.grant, cycle.refusal, cycle.verdict(status)
         seconds = time.perf_counter() - cycle.started
-        if grant is not None:
-            access = grant.route.access.value
-            tenant = self.tenant_label(tenant_name(grant.subject.tenant))
-            self.traffic[tenant, access].add(status, seconds, cycle.received, cycle.sent)
+        if grant is None:
+            self.ungranted[outcome] += 1
+            self.durations[_NONE].add(seconds)
+        else:
+            access = grant.route.access
+            self.traffic_of(grant.subject.tenant, access).add(outcome, status, seconds, cycle.received, cycle.sent)
+            self.durations[access].add(seconds)
         if refusal is not None:
             self.refusals[refusal.code] += 1
             if isinstance(refusal, TokenRefused):
                 self.auth_rejects[refusal.code] += 1
             self.note(cycle, refusal, status)
-        self.requests[access, cycle.verdict(status), tenant] += 1
-        self.durations[access].add(seconds)
 
     def note(self, cycle: Cycle, refusal: Refusal, status: int | None) -> None:
         """Keep a refusal for the pages that tell of the last ones."""
@@ -105,7 +108,13 @@ class Telemetry:
     def malformed(self, refusal: Refusal) -> None:
         """Count an invalid request, which has no cycle."""
         self.refusals[refusal.code] += 1
-        self.requests["none", "refused", "none"] += 1
+        self.ungranted["refused"] += 1
+
+    def traffic_of(self, tenant: TenantID | None, access: str) -> Traffic:
+        """Return what is counted of a tenant, or of all tenants beyond the bound."""
+        name = tenant_name(tenant)
+        found = self.traffic.get((name, access))  # it has labels alone, so this name is one
+        return self.traffic[self.tenant_label(name), access] if found is None else found
 
     def tenant_label(self, tenant: str) -> str:
         """Return the tenant, or ``other`` after ``-metrics.maxTenants`` tenants."""
@@ -121,7 +130,7 @@ class Telemetry:
             "vmgateway_requests",
             "Requests by access (read, write, delete, none), outcome (admitted, refused, failed) and tenant",
             ["access", "outcome", "tenant"],
-            self.requests.items(),
+            self.outcomes(),
         )
         for name, text, numbers in (
             ("vmgateway_refusals", "Requests that the gateway refused, by reason", self.refusals),
@@ -137,6 +146,14 @@ class Telemetry:
             durations.add_metric([access], each.cumulative(), each.sum)
         yield durations
         yield from tenant_families(self.traffic)
+
+    def outcomes(self) -> Iterator[tuple[tuple[str, str, str], int]]:
+        """Yield the number of requests by access, outcome and tenant."""
+        for outcome, number in self.ungranted.items():
+            yield (_NONE, outcome, _NONE), number
+        for (tenant, access), each in self.traffic.items():
+            for outcome, number in each.outcomes.items():
+                yield (access, outcome, tenant), number
 
     def exposition(self) -> tuple[bytes, str]:
         """Return the page and its content type."""

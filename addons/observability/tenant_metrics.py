@@ -16,7 +16,7 @@ ABORTED = "aborted"
 class Traffic:
     """Requests of one tenant with one access. Plain numbers, since every request adds to them."""
 
-    __slots__ = ("errors", "received", "requests", "seconds", "sent")
+    __slots__ = ("errors", "outcomes", "received", "requests", "seconds", "sent")
 
     def __init__(self) -> None:
         self.requests = 0
@@ -25,12 +25,15 @@ class Traffic:
         """Bytes of content that came from clients."""
         self.sent = 0
         """Bytes of content that went to clients."""
+        self.outcomes: defaultdict[str, int] = defaultdict(int)
+        """Requests by outcome: admitted, refused, failed."""
         self.errors: defaultdict[str, int] = defaultdict(int)
         """Responses with an error by class of status, such as 5xx, and requests without a complete response."""
 
-    def add(self, status: int | None, seconds: float, received: int, sent: int) -> None:
+    def add(self, outcome: str, status: int | None, seconds: float, received: int, sent: int) -> None:
         """Count a request that has ended. ``status`` None: without a complete response."""
         self.requests += 1
+        self.outcomes[outcome] += 1
         self.seconds += seconds
         self.received += received
         self.sent += sent

@@ -17,16 +17,17 @@ class TenantID:
 
     account_id: int = 0
     project_id: int = 0
-    _name: str = field(init=False, repr=False, compare=False)
+    name: str = field(init=False, repr=False, compare=False)
+    """The tenant as paths spell it: ``1:5``."""
 
     def __post_init__(self) -> None:
         for number in (self.account_id, self.project_id):
             if isinstance(number, bool) or not 0 <= number <= MAX_NUMBER:
                 raise ValueError(f"a tenant is two integers of 0 to {MAX_NUMBER}")
-        object.__setattr__(self, "_name", f"{self.account_id}:{self.project_id}")
+        object.__setattr__(self, "name", f"{self.account_id}:{self.project_id}")
 
     def __str__(self) -> str:
-        return self._name
+        return self.name
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -43,7 +44,7 @@ MULTITENANT: Final = "multitenant"
 
 def tenant_name(tenant: TenantID | None) -> str:
     """Return a tenant as paths spell it: ``1:5``, or ``multitenant`` for None."""
-    return MULTITENANT if tenant is None else str(tenant)
+    return MULTITENANT if tenant is None else tenant.name
 
 
 class Access(enum.StrEnum):

@@ -422,7 +422,7 @@ def _visible_bytes(key: VisibleKey, entry: tuple[float, VisibleNames]) -> int:
 
 
 def _match(policy: Policy, head: RequestHead) -> Match:
-    path = head.target.partition("?")[0]
+    path = head.path
     match = _match_path if len(path) <= _LONG_PATH else _match_path.__wrapped__
     return match(path, head.method, policy.path_prefix, policy.cluster)
 

@@ -167,7 +167,9 @@ def enforce(
         added = _added(route, claim, f"{kept}&{kept_form}" if read else kept)
     if uncached:
         added += (f"{NO_CACHE_KEY}=1",)
-    return "&".join((kept, *added) if kept else added), kept_form
+    if added:
+        kept = "&".join((kept, *added) if kept else added)
+    return kept, kept_form
 
 
 def narrowing(claim: VMAccessClaim, *, lists_labels: bool) -> tuple[str, ...]:

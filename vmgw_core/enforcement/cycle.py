@@ -262,8 +262,8 @@ class Cycle:
     def enter(self) -> bool:
         """Take a slot of the concurrency limit: AUTHORIZED to ENTERED. Return False if there is none."""
         self._leave("enter", State.AUTHORIZED)
-        gateway, _ = self._admitted()
-        slots = gateway.concurrency
+        assert self.gateway is not None
+        slots = self.gateway.concurrency
         if slots is not None:
             seat = self._limit()[1]
             if not slots.enter(seat):
@@ -315,7 +315,9 @@ class Cycle:
         answered.
         """
         self._leave("count", State.ENTERED)
-        gateway, grant = self._admitted()
+        gateway, grant = self.gateway, self.grant
+        assert gateway is not None
+        assert grant is not None
         limiter = gateway.limiter
         if limiter is not None and not grant.route.is_file:
             size = None
@@ -367,8 +369,8 @@ class Cycle:
     def prepare(self) -> None:
         """Write the upstream request: COUNTED to READY, or to FORM or METERED if the body decides."""
         self._leave("prepare", State.COUNTED)
-        _, grant = self._admitted()
-        if grant.body is Body.HOLD:
+        assert self.grant is not None
+        if self.grant.body is Body.HOLD:
             self.state = State.FORM
             return
         self._rewrite(None)
@@ -399,7 +401,7 @@ class Cycle:
         If other processes have to be asked, the cycle is ``awaiting`` then, and ``waiter`` is called when they have
         answered.
         """
-        state = self._leave("body", *_STREAMING)
+        state = self._leave_any("body", _STREAMING)
         self.received += len(content)
         if self.meter is None:
             self.state = state
@@ -411,7 +413,7 @@ class Cycle:
 
     def resumed(self) -> bytes:
         """Take the answer of the other processes; return the bytes to forward now, as :meth:`body`."""
-        state = self._leave("resumed", *_STREAMING)
+        state = self._leave_any("resumed", _STREAMING)
         if self.meter is None or not self.meter.waits:
             raise WrongState(f"resumed in state {state.value}")
         self._take_answer("resumed", state)
@@ -455,7 +457,7 @@ class Cycle:
         idle ones may be stale too. Raises ``BackendUnreachable`` if the request may not be sent again; ``reason`` is
         for the client, and may be empty.
         """
-        state = self._leave("lost", State.ASKED, State.RESPONDING)
+        state = self._leave_any("lost", (State.ASKED, State.RESPONDING))
         assert self.upstream is not None
         _, grant = self._admitted()
         first = state is State.ASKED and not self._retried
@@ -472,7 +474,7 @@ class Cycle:
 
     def late(self) -> None:
         """Give up on a backend that did not respond in time. Always raises ``BackendTimeout``."""
-        self._leave("late", *_STREAMING)
+        self._leave_any("late", _STREAMING)
         assert self.upstream is not None
         failure = BackendTimeout(f"-{self.upstream.backend.flag}: the backend did not respond in time")
         if self.asked:
@@ -631,14 +633,26 @@ class Cycle:
 
     # --- private ---------------------------------------------------------------------------------------------------
 
-    def _leave(self, event: str, *allowed: State) -> State:
+    def _leave(self, event: str, allowed: State) -> None:
+        """Leave the ``allowed`` state for REFUSED, until the event sets another one."""
+        if self.state is not allowed:
+            raise self._wrong(event)
+        self.state = State.REFUSED
+
+    def _leave_any(self, event: str, allowed: tuple[State, ...]) -> State:
         """Leave one of the ``allowed`` states for REFUSED, until the event sets another one. Return the state left."""
+        state = self.state
+        if state not in allowed:
+            raise self._wrong(event)
+        self.state = State.REFUSED
+        return state
+
+    def _wrong(self, event: str) -> WrongState:
+        """Refuse the request: the state does not allow the event."""
         state = self.state
         if state is not State.ENDED:
             self.state = State.REFUSED
-        if state not in allowed:
-            raise WrongState(f"{event} in state {state.value}")
-        return state
+        return WrongState(f"{event} in state {state.value}")
 
     def _admitted(self) -> tuple[Gateway, Grant]:
         assert self.gateway is not None

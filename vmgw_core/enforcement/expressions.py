@@ -67,7 +67,7 @@ def _suspect(arguments: str) -> bool:
             return True
     if "%" in lowered and _ENCODED.search(lowered):
         return True
-    return lowered.count("^") + lowered.count("%5e") > MAX_POWERS
+    return len(lowered) > MAX_POWERS and lowered.count("^") + lowered.count("%5e") > MAX_POWERS
 
 
 def _check_length(query: str) -> None:

@@ -56,8 +56,7 @@ def rewrite(
     Raises:
         Refusal: the arguments cannot be made binding, or the form cannot be read.
     """
-    query = head.target.partition("?")[2]
-    text = None
+    query, text = head.query, None
     if grant.body is Body.HOLD:
         # The body of a GET has no meaning (RFC 9110, section 9.3.1), and Go does not read it.
         text = read_form(form_type(head), form or b"") if head.method == "POST" else ""

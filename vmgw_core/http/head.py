@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from vmgw_core.base import Value
 from vmgw_core.errors import HeadTooLarge, MalformedHead, TargetTooLong
@@ -28,13 +28,19 @@ class HeadLimits:
     fields: int = 200
 
 
-class RequestLine(NamedTuple):
+class RequestLine(Value):
     """The first line of a request: ``old`` is HTTP/1.0, ``size`` is in bytes, with the line break."""
 
-    method: str
-    target: str
-    old: bool
-    size: int
+    __slots__ = ("method", "old", "size", "target")
+
+    def __init__(self, method: str, target: str, old: bool, size: int) -> None:
+        self.method = method
+        self.target = target
+        self.old = old
+        self.size = size
+
+    def fields(self) -> tuple[str, str, bool, int]:
+        return self.method, self.target, self.old, self.size
 
 
 END_OF_HEAD: Final = b"\r\n\r\n"
@@ -64,7 +70,7 @@ class RequestHead(Value):
     what follows from the headers.
     """
 
-    __slots__ = ("certificate", "client", "facts", "headers", "method", "target")
+    __slots__ = ("certificate", "client", "facts", "headers", "method", "path", "query", "target")
 
     def __init__(
         self, method: str, target: str, headers: Headers, client: str, facts: HeaderFacts | None = None
@@ -72,6 +78,8 @@ class RequestHead(Value):
         self.certificate: object = None
         self.method = method
         self.target = target
+        self.path, _, self.query = target.partition("?")
+        """The target before and after its first question mark."""
         self.headers = headers
         self.client = client
         self.facts = facts_of(headers) if facts is None else facts

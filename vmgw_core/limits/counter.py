@@ -66,9 +66,9 @@ class Counter:
     """The usage of one limit by one tenant, or by all tenants together."""
 
     __slots__ = (
-        "_admitted_since", "_exceeded_until", "_generation", "_heard_in", "_measurement", "_near", "_peers", "_share",
-        "_share_in", "_warned_until", "above", "asks", "calendar", "key", "lease", "limit", "observe", "queue",
-        "series", "tenant", "typical", "window",
+        "_admitted_since", "_exceeded_until", "_generation", "_heard_in", "_measured_until", "_measured_value",
+        "_measurement", "_near", "_peers", "_share", "_share_in", "_warned_until", "above", "asks", "calendar", "key",
+        "lease", "limit", "observe", "queue", "series", "tenant", "typical", "window",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +93,9 @@ class Counter:
         self._warned_until = self._exceeded_until = float("-inf")
         self._measurement = measurement
         self._generation = 0
+        """The generation of the measurement that the next three are of."""
+        self._measured_value = 0
+        self._measured_until = float("-inf")
         self._admitted_since = 0
         self._peers = peers
         self._share: int | None = None
@@ -125,17 +128,19 @@ class Counter:
         """
         if self.observe:
             return True
-        need, peers = min(need, self.limit.value), self._peers
+        most, peers = self.limit.value, self._peers
+        if need > most:
+            need = most
         if peers is None:
             counted = self.window.count(now) + need
-            if counted > self.limit.value or (self.queue is not None and not self._passes(counted, now, client)):
+            if counted > most or (self.queue is not None and not self._passes(counted, now, client)):
                 return False
         elif not peers.reachable:
             if self.window.count(now) + need > self.share(now):
                 return False
-        elif not self.asks and self.usage(now) + need > self.limit.value:
+        elif not self.asks and self.usage(now) + need > most:
             return False
-        return self._measurement is None or self._measured(now) + need <= self.limit.value
+        return self._measurement is None or self._measured(now) + need <= most
 
     def _passes(self, counted: int, now: float, client: str) -> bool:
         """Whether there is room beside what those need who were refused before."""
@@ -206,7 +211,10 @@ class Counter:
         counted = self.window.count(now)
         if self._peers is not None:
             counted += self._others()
-        return counted if self._measurement is None else max(counted, self._measured(now))
+        if self._measurement is None:
+            return counted
+        measured = self._measured(now)
+        return measured if measured > counted else counted
 
     @property
     def name(self) -> str:
@@ -249,15 +257,18 @@ class Counter:
         """Return the datasource's number plus what was admitted since; 0 once it is older than the window."""
         measurement = self._measurement
         assert measurement is not None
-        gauge = self.limit.type is LimitType.ACTIVE_SERIES
-        if not gauge and measurement.as_of + self.window.seconds <= now:
-            return 0
         if self._generation != measurement.generation:
-            assert isinstance(self.window, SlidingWindow)
-            self._generation = measurement.generation
-            self._admitted_since = self.window.since(measurement.as_of)
-        value = measurement.values.get(None if self.limit.total else self.tenant, 0)
-        return value + self._admitted_since
+            self._read(measurement)
+        return self._measured_value + self._admitted_since if now < self._measured_until else 0
+
+    def _read(self, measurement: Measurement) -> None:
+        """Look up what a new generation says of this counter."""
+        assert isinstance(self.window, SlidingWindow)
+        self._generation = measurement.generation
+        self._admitted_since = self.window.since(measurement.as_of)
+        self._measured_value = measurement.values.get(None if self.limit.total else self.tenant, 0)
+        gauge = self.limit.type is LimitType.ACTIVE_SERIES
+        self._measured_until = float("inf") if gauge else measurement.as_of + self.window.seconds
 
     # --- shared with other processes -------------------------------------------------------------------------------
 

@@ -46,13 +46,18 @@ class Plan:
 
 
 class Tenant:
-    """The counters of one tenant, when it was last admitted, and when it was last moved to the end."""
+    """The counters of one tenant, when it was last admitted, and when it was last moved to the end.
 
-    __slots__ = ("counters", "kept", "last", "moved", "plans")
+    ``plan`` is the one of ``slots``, which were looked up last.
+    """
+
+    __slots__ = ("counters", "kept", "last", "moved", "plan", "plans", "slots")
 
     def __init__(self) -> None:
         self.counters: dict[Slot, Counter] = {}
         self.plans: dict[tuple[Slot, ...], Plan] = {}
+        self.plan: Plan | None = None
+        self.slots: tuple[Slot, ...] = ()
         self.kept = False
         self.last = self.moved = float("-inf")
 
@@ -127,6 +132,7 @@ class Counters:
         self._set_aside(totals.values())
         for tenant, entry in self.tenants.items():
             entry.plans.clear()
+            entry.plan = None
             old, entry.counters = entry.counters, {}
             for slot, counter in old.items():
                 own = self.set.limit_of(tenant, slot)
@@ -169,11 +175,14 @@ class Counters:
         if entry is None:
             entry = Tenant()
         slots = self.set.slots(subject.labels, subject.classes)
-        plan = entry.plans.get(slots)
-        if plan is None:
-            if len(entry.plans) >= MAX_PLANS:
-                entry.plans.clear()
-            plan = entry.plans[slots] = self._plan(subject.tenant, entry, slots)
+        plan = entry.plan
+        if plan is None or slots is not entry.slots:  # to compare and to hash slots takes long
+            plan = entry.plans.get(slots)
+            if plan is None:
+                if len(entry.plans) >= MAX_PLANS:
+                    entry.plans.clear()
+                plan = entry.plans[slots] = self._plan(subject.tenant, entry, slots)
+            entry.slots, entry.plan = slots, plan
         return entry, plan
 
     def _plan(self, tenant: TenantID | None, entry: Tenant, slots: tuple[Slot, ...]) -> Plan:

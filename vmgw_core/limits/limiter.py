@@ -204,7 +204,8 @@ class Limiter:
         for counter in counters:
             if self._is_stale(counter, now):
                 return self._usage_unknown(counter)
-            if self._is_full(counter, (size or 1) if counter in plan.late_writes else 1, now, ""):
+            need = (size or 1) if counter in plan.late_writes else 1
+            if not counter.fits(need, now) or counter.turned_away(need, "", now):
                 return _slowest(counters, now, "")[0]
         return None
 
@@ -356,15 +357,13 @@ class Limiter:
         for counter in counters:
             if self.stale_after is not None and self._is_stale(counter, now):
                 raise self._usage_unknown(counter)
-            if self._is_full(counter, need, now, client):
+            full = not counter.fits(need, now, client)
+            if full or (counter.lease is not None and counter.turned_away(need, client, now)):
                 raise self._turned_away(subject, counters, now, client)
         if entry.counters:
-            self._keep(subject, entry, now)
-
-    def _is_full(self, counter: Counter, need: int, now: float, client: str) -> bool:
-        if not counter.fits(need, now, client):
-            return True
-        return self._counters.peers is not None and counter.turned_away(need, client, now)
+            wait = self._counters.keep(subject, entry, now, self.max_tenants)
+            if wait > 0:
+                raise self._no_room(subject, wait)
 
     def _is_stale(self, counter: Counter, now: float) -> bool:
         return self.stale_after is not None and counter.age(now) > self.stale_after
@@ -438,15 +437,14 @@ class Limiter:
         numbers[key] = numbers.get(key, 0) + 1
         return name
 
-    def _keep(self, subject: Subject, entry: Tenant, now: float) -> None:
-        wait = self._counters.keep(subject, entry, now, self.max_tenants)
-        if wait > 0:
-            self._reject(None, subject.tenant)
-            raise RateLimited(
-                f"request was rate limited: the gateway tracks {self.max_tenants} tenants (-ratelimit.maxTenants), "
-                f"and all of them are active, so it cannot track tenant {tenant_name(subject.tenant)}",
-                _whole_seconds(wait),
-            )
+    def _no_room(self, subject: Subject, wait: float) -> RateLimited:
+        """Return the refusal of a tenant that cannot be kept."""
+        self._reject(None, subject.tenant)
+        return RateLimited(
+            f"request was rate limited: the gateway tracks {self.max_tenants} tenants (-ratelimit.maxTenants), "
+            f"and all of them are active, so it cannot track tenant {tenant_name(subject.tenant)}",
+            _whole_seconds(wait),
+        )
 
     def _clock(self, now: float) -> float:
         now += self._offset

@@ -67,9 +67,12 @@ class VMAccessClaim:
     mode: AccessMode
     limit_class: str = ""
     """The class of limits that the grant names. A token cannot name one itself."""
+    restricted: bool = field(init=False, repr=False, compare=False)
+    """Whether the token is limited to a part of its tenant."""
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "restricted", bool(self.labels or self.filters))
         object.__setattr__(self, "_hash", hash((self.tenant, self.labels, self.filters, self.mode, self.limit_class)))
 
     def __hash__(self) -> int:
@@ -80,11 +83,6 @@ class VMAccessClaim:
         """The approximate bytes of memory that it takes."""
         labels = sum(_PAIR_BYTES + text_bytes(*pair) for pair in self.labels)
         return _CLAIM_BYTES + labels + text_bytes(*self.filters)
-
-    @property
-    def restricted(self) -> bool:
-        """Whether the token is limited to a part of its tenant."""
-        return bool(self.labels or self.filters)
 
     @classmethod
     def from_claims(cls, claims: Mapping[str, object]) -> Self:

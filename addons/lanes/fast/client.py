@@ -213,18 +213,15 @@ class FastClient(asyncio.Protocol):
         else:
             cycle = TracedCycle(head, at=at, started=started, tracer=traces.tracer)
         exchange = self.exchange = Exchange(self._services, self, cycle, keep_alive=self._heads.fields.keep_alive)
-        if head.has_body:
+        has_body = head.has_body
+        if has_body:
             length = head.content_length
             limits = self._services.limits
             self.body = ChunkedReader(limits.chunk_line) if length is None else LengthReader(length)
             self._wait(Waiting.BODY, limits.body_timeout)
         exchange.start()
-        if not head.has_body and self._carries(exchange) and exchange.connection is None:
+        if not has_body and exchange.connection is None and not exchange.over:
             self.await_response()  # it waits for something else first
-
-    def _carries(self, exchange: Exchange) -> bool:
-        """Whether ``exchange`` has not ended."""
-        return self.exchange is exchange
 
     def _read_body(self, exchange: Exchange, body: BodyReader) -> bool:
         try:

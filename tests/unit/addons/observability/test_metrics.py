@@ -48,8 +48,9 @@ def test_refusals_are_counted_by_reason_and_outcome() -> None:
 def test_traffic_counts_errors_by_class_and_what_was_broken_off() -> None:
     traffic = Traffic()
     for status in (200, 204, 404, 429, 500, None):
-        traffic.add(status, 0.5, 10, 100)
+        traffic.add("admitted", status, 0.5, 10, 100)
     assert (traffic.requests, traffic.seconds, traffic.received, traffic.sent) == (6, 3.0, 60, 600)
+    assert traffic.outcomes == {"admitted": 6}
     assert dict(traffic.errors) == {"4xx": 2, "5xx": 1, "aborted": 1}
 
 
@@ -67,6 +68,7 @@ def test_a_refusal_under_a_policy_that_is_no_longer_in_force_is_its_holders() ->
     made.authorize(Gateway(policy=policy, clock=lambda: 0.0))
     made.refuse(BackendUnreachable("x"))
     page.count(made, 502)
+    assert 'vmgateway_requests_total{access="read",outcome="failed",tenant="1:5"} 1.0' in page.exposition()[0].decode()
     assert made.grant is not None
     assert made.grant.token is not None
     for found in (page.decisions.last(), page.decisions.of(holder(made.grant.token, text))):

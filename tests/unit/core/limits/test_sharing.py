@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.support.core.limiters import A, B, limit
+from tests.support.core.limiters import A, B, admitted, limit
 from tests.support.core.processes import World
 from tests.unit.core.limits.test_limiter_windows import most_in_any_window
 from vmgw_core.base.tenants import Access, Subject, TenantID
@@ -272,6 +272,13 @@ def test_what_was_counted_before_limits_are_shared_is_told() -> None:
     limiter.noticed(notice, None, 1)
     assert limiter.notice(2).wants[0].spent == ((2.0, 4),), "again, for it did not arrive"
     assert limiter.notice(3).wants == ()
+
+
+def test_a_tenant_that_was_admitted_before_limits_are_shared_is_held_to_what_others_have_used() -> None:
+    limiter = Limiter([limit(value=10)])
+    assert admitted(limiter, 2, 0) == 2
+    limiter.learn_peers({"queries/minute/1:0": 6}, 1, 1)
+    assert admitted(limiter, 10, 1) == 1, "half of the two that are left"
 
 
 def test_much_that_was_used_without_asking_is_told_in_parts() -> None:
