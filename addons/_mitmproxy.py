@@ -92,7 +92,7 @@ try:
         ResponseHeaders,
         ResponseProtocolError,
     )
-    from mitmproxy.proxy.layers.http._hooks import HttpErrorHook
+    from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpRequestHeadersHook
     from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server
     from mitmproxy.proxy.layers.http._http2 import Http2Server
     from mitmproxy.proxy.layers.tls import ServerTLSLayer

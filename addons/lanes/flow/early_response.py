@@ -10,6 +10,7 @@ from mitmproxy.proxy.context import Context
 
 from vmgw_addons._mitmproxy import (
     HttpEvent,
+    HttpRequestHeadersHook,
     HttpStream,
     RequestData,
     RequestEndOfMessage,
@@ -51,7 +52,20 @@ class EarlyResponses(HttpStream):
             if self.client_state == self.state_discard:
                 yield commands.CloseConnection(self.context.client)
         else:
-            yield from super()._handle_event(event)
+            yield from self.call_hooks(super()._handle_event(event))
+
+    def call_hooks(self, generator: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
+        """Call the addons where a hook is started, as far as they need not be awaited.
+
+        The first hook of a request is left to the parent. It calls the addons after the event, so however many requests
+        a client has sent at once, they are not handled one inside the other.
+        """
+        call, reply = self.parent.call, None
+        with suppress(StopIteration):
+            while True:
+                command = generator.send(reply)
+                is_hook = isinstance(command, commands.StartHook) and not isinstance(command, HttpRequestHeadersHook)
+                reply = None if call is not None and is_hook and call(command) else (yield command)
 
     def drop_backend(self) -> layer.CommandGenerator[None]:
         """Close the connection to the backend, and ignore what still comes from it."""

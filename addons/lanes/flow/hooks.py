@@ -35,6 +35,8 @@ class DirectAddonManager(AddonManager):
 
     def call(self, event: Hook) -> bool:
         """Call the addons. Return False if one must be awaited: then ``handle_lifecycle`` does the rest."""
+        if event in self.begun:
+            return False
         rest = self.begin(event)
         if rest is None:
             return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from mitmproxy.hooks import Hook
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layer import NextLayer
 
@@ -71,6 +72,31 @@ def test_pipelined_requests_are_answered_in_their_order() -> None:
     [backend] = lane.backends
     lane.feed(OK, backend)
     assert re.findall(rb"HTTP/1\.1 (\d+) ", lane.written) == [b"404", b"200", b"404"]
+
+
+def test_however_many_requests_come_at_once_each_is_answered() -> None:
+    lane = connection()
+    lane.feed(request("GET", "/no/such/path") * 500)
+    assert re.findall(rb"HTTP/1\.1 (\d+) ", lane.written) == [b"404"] * 500
+    assert not lane.closed
+
+
+@pytest.mark.parametrize("awaited", ["", "requestheaders", "request", "responseheaders", "response"])
+def test_the_addons_see_each_hook_once_and_in_order(awaited: str) -> None:
+    lane, seen = connection(), []
+
+    def call(hook: Hook) -> bool:
+        if hook.name == awaited:
+            return False  # mitmproxy awaits it, as ``FlowConnection.answer`` does
+        seen.append(hook.name)
+        return lane.hook(hook)
+
+    lane.layer.call = call
+    lane.feed(QUERY)
+    [backend] = lane.backends
+    lane.feed(OK, backend)
+    assert seen == [name for name in ("requestheaders", "request", "responseheaders", "response") if name != awaited]
+    assert lane.written.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 def test_a_hook_that_must_be_awaited_goes_to_mitmproxy_with_the_request_undecided() -> None:
