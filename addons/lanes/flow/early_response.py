@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -9,6 +10,7 @@ from mitmproxy.http import Headers
 from mitmproxy.proxy.context import Context
 
 from vmgw_addons._mitmproxy import (
+    Hook,
     HttpEvent,
     HttpRequestHeadersHook,
     HttpStream,
@@ -52,20 +54,23 @@ class EarlyResponses(HttpStream):
             if self.client_state == self.state_discard:
                 yield commands.CloseConnection(self.context.client)
         else:
-            yield from self.call_hooks(super()._handle_event(event))
+            handling, call = super()._handle_event(event), self.parent.call
+            yield from handling if call is None else self.call_hooks(handling, call)
 
-    def call_hooks(self, generator: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
+    def call_hooks(
+        self, handling: layer.CommandGenerator[None], call: Callable[[Hook], bool]
+    ) -> layer.CommandGenerator[None]:
         """Call the addons where a hook is started, as far as they need not be awaited.
 
         The first hook of a request is left to the parent. It calls the addons after the event, so however many requests
         a client has sent at once, they are not handled one inside the other.
         """
-        call, reply = self.parent.call, None
+        reply = None
         with suppress(StopIteration):
             while True:
-                command = generator.send(reply)
+                command = handling.send(reply)
                 is_hook = isinstance(command, commands.StartHook) and not isinstance(command, HttpRequestHeadersHook)
-                reply = None if call is not None and is_hook and call(command) else (yield command)
+                reply = None if is_hook and call(command) else (yield command)
 
     def drop_backend(self) -> layer.CommandGenerator[None]:
         """Close the connection to the backend, and ignore what still comes from it."""

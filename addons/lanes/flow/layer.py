@@ -17,7 +17,6 @@ from mitmproxy.proxy.context import Context
 
 from vmgw_addons._mitmproxy import (
     GetHttpConnection,
-    GetHttpConnectionCompleted,
     Hook,
     HttpLayer,
     HTTPMode,
@@ -124,8 +123,8 @@ class GatewayHttpLayer(HttpLayer):
             request.headers["Authorization"] = authorization.decode("ascii")
         return RequestHeaders(event.stream_id, request, event.end_stream)
 
-    def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> layer.CommandGenerator[None]:
-        """Reuse a connection of this client to the backend that carries no request, or open one.
+    def idle_connection(self, event: GetHttpConnection) -> Server | None:
+        """Return a connection of this client to the backend that carries no request, or None.
 
         mitmproxy keeps closed and failed connections as long as the client stays, and repeats the error of a failed
         one even after the backend is back.
@@ -139,9 +138,11 @@ class GatewayHttpLayer(HttpLayer):
                 del self.connections[connection]
                 self.used.discard(connection)
             elif event.connection_spec_matches(connection) and _is_idle(self.connections[connection]):
-                stream = self.command_sources.pop(event)
-                yield from self.event_to_child(stream, GetHttpConnectionCompleted(event, (connection, None)))
-                return
+                return connection
+        return None
+
+    def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> layer.CommandGenerator[None]:
+        """Open a connection: ``GatewayStream`` has found none to use again."""
         context = self.context.fork()
         context.server = self.last_opened = Server(address=event.address)
         self.requested[context.server] = event.address

@@ -214,7 +214,10 @@ class GatewayStream(EarlyResponses):
                 return False
             backend = cycle.upstream.backend
             cycle.ask(time.perf_counter())
-            connection, error = yield GetHttpConnection(backend.address, backend.scheme == "https", None)
+            wanted, error = GetHttpConnection(backend.address, backend.scheme == "https", None), None
+            connection = self.parent.idle_connection(wanted)
+            if connection is None:
+                connection, error = yield wanted
             if self.cycle is None or self.cycle.state is State.ENDED:
                 return False  # the client has left
             if not error and connection.state is ConnectionState.OPEN:
