@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from mitmproxy.http import Headers
 from mitmproxy.proxy.context import Context
 
 from vmgw_addons._mitmproxy import (
@@ -22,7 +21,7 @@ from vmgw_addons._mitmproxy import (
     events,
     layer,
 )
-from vmgw_addons.steps import refuse
+from vmgw_addons.steps import FlowHeaders, refuse
 from vmgw_core.enforcement import Cycle
 from vmgw_core.errors import Refusal
 
@@ -43,11 +42,15 @@ class EarlyResponses(HttpStream):
     def __init__(self, context: Context, stream_id: int, parent: GatewayHttpLayer) -> None:
         super().__init__(context, stream_id)
         self.parent = parent
+        self.found: Cycle | None = None
+        """The cycle of the flow, once it has begun."""
         self.discarded = 0
 
     @property
     def cycle(self) -> Cycle | None:
-        return self.parent.cycles.get(self.flow)
+        if self.found is None:
+            self.found = self.parent.cycles.get(self.flow)
+        return self.found
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Wakeup):
@@ -69,8 +72,10 @@ class EarlyResponses(HttpStream):
         with suppress(StopIteration):
             while True:
                 command = handling.send(reply)
-                is_hook = isinstance(command, commands.StartHook) and not isinstance(command, HttpRequestHeadersHook)
-                reply = None if is_hook and call(command) else (yield command)
+                if not isinstance(command, commands.StartHook) or isinstance(command, HttpRequestHeadersHook):
+                    reply = yield command
+                else:
+                    reply = None if call(command) else (yield command)
 
     def drop_backend(self) -> layer.CommandGenerator[None]:
         """Close the connection to the backend, and ignore what still comes from it."""
@@ -100,7 +105,7 @@ class EarlyResponses(HttpStream):
                 command = sending.send(reply)
                 if isinstance(command, SendHttp) and isinstance(command.event, ResponseHeaders):
                     response = command.event.response.copy()
-                    response.headers = Headers((*response.headers.fields, *private))
+                    response.headers = FlowHeaders((*response.headers.fields, *private))
                     event = ResponseHeaders(self.stream_id, response, command.event.end_stream)
                     command = SendHttp(event, command.connection)
                 reply = yield command

@@ -9,10 +9,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Container, MutableMapping
-from copy import copy
+from typing import TypeVar
 
 from mitmproxy.connection import ConnectionState, Server
-from mitmproxy.http import Headers
 from mitmproxy.proxy.context import Context
 
 from vmgw_addons._mitmproxy import (
@@ -29,12 +28,15 @@ from vmgw_addons._mitmproxy import (
     tunnel,
 )
 from vmgw_addons.state import Cycles, InForce
+from vmgw_addons.steps import FlowHeaders
 
 from .http1 import GatewayHttp1Client, GatewayHttp1Server
 from .http2 import GatewayHttp2Server
 from .stream import GatewayStream
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class GatewayHttpLayer(HttpLayer):
@@ -100,7 +102,9 @@ class GatewayHttpLayer(HttpLayer):
             yield commands.CloseConnection(self.context.client)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
-        stream = GatewayStream(self.context.fork(), stream_id, self)
+        context = _copy_of(self.context)  # fork() would make a connection for it
+        context.layers = self.context.layers.copy()
+        stream = GatewayStream(context, stream_id, self)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 
@@ -114,9 +118,9 @@ class GatewayHttpLayer(HttpLayer):
             raise AssertionError("a request without a decision was about to be sent to a backend")
         # A copy: the connection frames the body as these headers say, whatever other addons make of the flow's.
         # mitmproxy's own copy() takes the request to pieces and checks each of them.
-        request = copy(event.request)
-        request.data = copy(request.data)
-        request.headers = Headers(request.headers.fields)
+        request = _copy_of(event.request)
+        request.data = _copy_of(request.data)
+        request.headers = FlowHeaders(request.headers.fields)
         request.http_version = "HTTP/1.1"
         authorization = cycle.upstream.backend.authorization
         if authorization is not None:
@@ -214,6 +218,13 @@ class BackendConnection(layer.Layer):
             self.handle_event = child.handle_event  # type: ignore[method-assign]
             yield from child.handle_event(event)
         yield RegisterHttpConnection(self.context.server, error)
+
+
+def _copy_of(thing: T) -> T:
+    """Return a copy that shares all attributes."""
+    made: T = object.__new__(type(thing))
+    vars(made).update(vars(thing))
+    return made
 
 
 def _is_idle(connection: layer.Layer) -> bool:
