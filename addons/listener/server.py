@@ -15,7 +15,7 @@ from mitmproxy import ctx
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy.mode_specs import ReverseMode
 
-from vmgw_addons._mitmproxy import NextLayer, ProxyConnectionHandler, ServerInstance, proxyserver
+from vmgw_addons._mitmproxy import ProxyConnectionHandler, ServerInstance, proxyserver
 from vmgw_addons.lanes.fast import LINGER_BYTES, LINGER_SECONDS, MOST_TURNED_AWAY, FastLane
 from vmgw_addons.state import DEAD_TARGET, Cycles, InForce, Process, Reloads
 from vmgw_addons.support import Background, certificate_of, in_thread, raise_limit
@@ -255,7 +255,7 @@ class Listener:
                 return
             handler = ProxyConnectionHandler(ctx.master, reader, writer, ctx.options, self.mode.mode)
             context = handler.layer.context
-            handler.layer = NextLayer(context)  # FlowLane sets the layer, whatever the mode
+            handler.layer = self.mode.make_top_layer(context)
             peer = context.client.peername
             if client is not None and peer:
                 context.client.peername = (client, *peer[1:])
