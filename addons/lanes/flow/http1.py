@@ -23,6 +23,7 @@ from vmgw_addons._mitmproxy import (
     HttpEvent,
     ReceiveBuffer,
     ReceiveHttp,
+    RequestEndOfMessage,
     RequestHeaders,
     ResponseProtocolError,
     commands,
@@ -112,6 +113,10 @@ class GatewayHttp1Server(_BoundedBodies, Http1Server):
             self.request = request_of(line, received[line.size : end])
             size = http1.expected_http_body_size(self.request)
             yield ReceiveHttp(RequestHeaders(self.stream_id, self.request, size == 0))
+            if size == 0:
+                yield ReceiveHttp(RequestEndOfMessage(self.stream_id))
+                yield from self.mark_done(request=True)
+                return
             self.body_reader = make_body_reader(size)
             self.state = self.read_body
             yield from self.state(event)

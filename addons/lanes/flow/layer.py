@@ -70,7 +70,7 @@ class GatewayHttpLayer(HttpLayer):
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Handle an event. Call the hooks that it starts after that, each in its turn, as tasks would."""
         if isinstance(event, events.Start):
-            context = self.context.fork()
+            context = _fork(self.context)
             two = context.client.alpn == b"h2"
             limits = self.in_force.configured.limits
             server = GatewayHttp2Server(context) if two else GatewayHttp1Server(context, limits)
@@ -102,9 +102,7 @@ class GatewayHttpLayer(HttpLayer):
             yield commands.CloseConnection(self.context.client)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
-        context = _copy_of(self.context)  # fork() would make a connection for it
-        context.layers = self.context.layers.copy()
-        stream = GatewayStream(context, stream_id, self)
+        stream = GatewayStream(_fork(self.context), stream_id, self)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 
@@ -147,7 +145,7 @@ class GatewayHttpLayer(HttpLayer):
 
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> layer.CommandGenerator[None]:
         """Open a connection: ``GatewayStream`` has found none to use again."""
-        context = self.context.fork()
+        context = _fork(self.context)
         context.server = self.last_opened = Server(address=event.address)
         self.requested[context.server] = event.address
         stack = tunnel.LayerStack()
@@ -218,6 +216,13 @@ class BackendConnection(layer.Layer):
             self.handle_event = child.handle_event  # type: ignore[method-assign]
             yield from child.handle_event(event)
         yield RegisterHttpConnection(self.context.server, error)
+
+
+def _fork(context: Context) -> Context:
+    """Fork a context, without the ``Server`` that mitmproxy makes for each and replaces at once."""
+    forked = _copy_of(context)
+    forked.layers = context.layers.copy()
+    return forked
 
 
 def _copy_of(thing: T) -> T:
