@@ -8,6 +8,7 @@ from __future__ import annotations
 from .access_control import AccessControl
 from .answer_filter import AnswerFilter, Filtering
 from .concurrency import ConcurrencyLimit
+from .flow_headers import FlowHeaders
 from .flow_responses import refuse, respond
 from .forwarding import Forwarding
 from .metric_names import MetricNames
@@ -22,6 +23,7 @@ __all__ = [
     "ConcurrencyLimit",
     "Decisions",
     "Filtering",
+    "FlowHeaders",
     "Forwarding",
     "MetricNames",
     "RateLimit",

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from mitmproxy.connection import Client
-from mitmproxy.http import HTTPFlow
+from mitmproxy.http import HTTPFlow, Request
 
 from vmgw_addons.sources import KeyRefresh, PasswordChecks
 from vmgw_addons.state import Cycles, InForce, hide_token
@@ -22,12 +22,20 @@ from vmgw_core.errors import (
     TokenRefused,
     UnknownKey,
 )
-from vmgw_core.http import Response, check_fields
+from vmgw_core.http import RequestHead, Response, check_fields
 from vmgw_core.tokens import KEY_WAIT
 
+from .flow_headers import FlowHeaders
 from .flow_responses import respond
 
 logger = logging.getLogger(__name__)
+
+
+def has_checked_head(request: Request, head: RequestHead) -> bool:
+    """Whether the head is the very one that was checked when it came: no addon has changed it since."""
+    data, headers = request.data, request.headers
+    checked = headers.checked if isinstance(headers, FlowHeaders) else None
+    return checked is not None and checked == (data.method, data.path, head.headers)
 
 
 def _nobody() -> None:
@@ -62,10 +70,12 @@ class AccessControl:
         cycle = self.cycles.of(flow, None if traces is None else traces.tracer)
         if cycle.state is not State.HEAD:
             return None  # a replayed request
+        is_checked = has_checked_head(flow.request, cycle.head)
         hide_token(flow, self.in_force.configured.policy)
         try:
             # The check of HTTP/1.1 heads has not seen HTTP/2, nor what addons changed since.
-            check_fields(cycle.head, self.in_force.configured.limits.head)
+            if not is_checked:
+                check_fields(cycle.head, self.in_force.configured.limits.head)
             done = asyncio.Event()
             http2 = flow.client_conn.alpn == b"h2"
             # HTTP/2 streams share a connection, so one that waits must not hold up its connection, nor fill memory.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from mitmproxy import http
-from mitmproxy.http import Headers, HTTPFlow
+from mitmproxy.http import HTTPFlow
 
 from vmgw_core.enforcement import Cycle
 from vmgw_core.errors import Refusal
 from vmgw_core.http import Response, refusal_response
+
+from .flow_headers import FlowHeaders
 
 
 def respond(flow: HTTPFlow, response: Response) -> None:
@@ -21,7 +23,7 @@ def respond(flow: HTTPFlow, response: Response) -> None:
     # RFC 9110, sections 9.3.2 and 15.3.5: no content in a response to HEAD, and no length in a 204.
     is_head = flow.request.method == "HEAD"
     flow.response = http.Response.make(response.status, b"" if is_head else response.body)
-    flow.response.headers = Headers(response.headers)
+    flow.response.headers = FlowHeaders(response.headers)
 
 
 def refuse(flow: HTTPFlow, cycle: Cycle | None, refusal: Refusal) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mitmproxy.http import Headers, HTTPFlow
+from mitmproxy.http import HTTPFlow
 
 from vmgw_addons.state import Cycles, InForce, Process
 from vmgw_core.enforcement import Body, Cycle, State, UpstreamRequest
 from vmgw_core.errors import Refusal
 
+from .flow_headers import FlowHeaders
 from .flow_responses import refuse
 
 
@@ -54,7 +55,7 @@ def apply(flow: HTTPFlow, cycle: Cycle) -> None:
     upstream, request = cycle.upstream, flow.request
     assert upstream is not None
     assert cycle.grant is not None
-    request.headers = Headers(upstream.headers)
+    request.headers = FlowHeaders(upstream.headers)
     request.trailers = None
     request.data.http_version = b"HTTP/1.1"
     request.data.method = upstream.method.encode("ascii")
@@ -73,8 +74,9 @@ def apply(flow: HTTPFlow, cycle: Cycle) -> None:
 
 def address(flow: HTTPFlow, upstream: UpstreamRequest) -> None:
     """Write the backend's address: all that differs between two backends of a group."""
-    request = flow.request
-    request.headers["Host"] = upstream.backend.host_header
+    request, host = flow.request, upstream.backend.host_header
+    if request.headers.fields[:1] != ((b"Host", host.encode()),):  # it is of another backend
+        request.headers["Host"] = host
     request.data.scheme = upstream.backend.scheme.encode()
     request.data.host, request.data.port = upstream.backend.address
     request.data.path = upstream.target.encode("ascii")

@@ -6,8 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable
 from typing import Final
 
 from mitmproxy.http import HTTPFlow
@@ -26,17 +25,13 @@ _MAX_LINES: Final = 10  # log lines a second
 _MAX_NEAR: Final = 100_000  # entries
 
 
-@contextmanager
-def refusing(flow: HTTPFlow, cycle: Cycle) -> Iterator[None]:
+def refuse_uncounted(flow: HTTPFlow, cycle: Cycle, error: Exception) -> None:
     """Respond with the refusal that the request was not counted for."""
-    try:
-        yield
-    except Refusal as refusal:
-        refuse(flow, cycle, refusal)
-    except Exception:
+    if not isinstance(error, Refusal):
         # mitmproxy would log the exception and continue with the flow.
-        logger.exception("a request could not be counted")
-        refuse(flow, cycle, InternalError("the request could not be counted"))
+        logger.error("a request could not be counted", exc_info=error)
+        error = InternalError("the request could not be counted")
+    refuse(flow, cycle, error)
 
 
 class RateLimit:
@@ -58,17 +53,21 @@ class RateLimit:
         if flow.response is not None or cycle is None or cycle.state is not State.ENTERED:
             return None
         answered = asyncio.Event()
-        with refusing(flow, cycle):
+        try:
             if not cycle.count(time.monotonic(), answered.set):
                 return self.wait(flow, cycle, answered)
+        except Exception as error:
+            refuse_uncounted(flow, cycle, error)
         return None
 
     async def wait(self, flow: HTTPFlow, cycle: Cycle, answered: asyncio.Event) -> None:
         """Wait for other processes, which share the limit."""
         await answered.wait()
         if cycle.state is State.COUNTING:  # else the client has left
-            with refusing(flow, cycle):
+            try:
                 cycle.counted()
+            except Exception as error:
+                refuse_uncounted(flow, cycle, error)
 
     async def rows_asked(self, answered: asyncio.Event) -> None:
         """Wait for other processes before more of a body passes."""

@@ -5,10 +5,12 @@ Headers that name the backend's machine are always removed. What the session of 
 
 from __future__ import annotations
 
-from mitmproxy.http import Headers, HTTPFlow
+from mitmproxy.http import HTTPFlow
 
 from vmgw_addons.state import Cycles, InForce
 from vmgw_core.http import NOT_SHARED
+
+from .flow_headers import FlowHeaders
 
 
 class ResponseHeaders:
@@ -27,8 +29,9 @@ class ResponseHeaders:
 
     def response(self, flow: HTTPFlow) -> None:
         """Edit the gateway's own responses too. This changes nothing in a response edited before."""
-        if flow.response is not None:
+        if flow.response is not None and not getattr(flow.response.headers, "edited", False):
             edit = self.in_force.configured.header_edit
             cycle = self.cycles.get(flow)
             limits = () if cycle is None else cycle.limit_headers()
-            flow.response.headers = Headers((*edit.apply(flow.response.headers.fields), *limits))
+            headers = flow.response.headers = FlowHeaders((*edit.apply(flow.response.headers.fields), *limits))
+            headers.edited = True

@@ -38,14 +38,16 @@ class Decisions:
     def __init__(self, cycles: Cycles, last: object) -> None:
         self.cycles = cycles
         self.last = last
+        self.seal: Seal | None = None
         self.noted: WeakKeyDictionary[HTTPFlow, Decision] = WeakKeyDictionary()
 
     def running(self) -> None:
         if "scripts" in ctx.options:  # one of mitmproxy's programs, where there are other addons
-            ctx.master.addons.add(Seal(self), self.last)
+            self.seal = Seal(self)
+            ctx.master.addons.add(self.seal, self.last)
 
     def requestheaders(self, flow: HTTPFlow) -> None:
-        if flow in self.cycles:
+        if self.seal is not None and flow in self.cycles:
             content = flow.request.raw_content if flow.is_replay == "request" else None
             self.noted[flow] = Decision(flow.request.stream, content, flow.response)
 

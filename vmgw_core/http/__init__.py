@@ -19,6 +19,7 @@ from .framing import BodyReader, ChunkedReader, LengthReader
 from .head import (
     HeadLimits,
     RequestHead,
+    RequestLine,
     check_fields,
     check_head,
     check_request_line,
@@ -48,6 +49,7 @@ __all__ = [
     "LengthReader",
     "Plain",
     "RequestHead",
+    "RequestLine",
     "Response",
     "SeriesFetched",
     "Sink",

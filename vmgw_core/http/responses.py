@@ -84,11 +84,9 @@ class HeaderEdit:
     def apply(self, headers: Headers) -> Headers:
         """Return the headers of a response as the client gets them."""
         replaced = {name.lower() for name, _ in self.add}
-        kept = (
-            (name, value)
-            for name, value in headers
-            if name.lower() not in replaced and not name.lower().startswith(self.drop)
-        )
+        kept = [
+            field for field in headers if (name := field[0].lower()) not in replaced and not name.startswith(self.drop)
+        ]
         return (*kept, *self.add)
 
 

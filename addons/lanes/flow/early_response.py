@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from mitmproxy.http import Headers
 from mitmproxy.proxy.context import Context
 
 from vmgw_addons._mitmproxy import (
+    Hook,
     HttpEvent,
+    HttpRequestHeadersHook,
     HttpStream,
     RequestData,
     RequestEndOfMessage,
@@ -19,7 +21,7 @@ from vmgw_addons._mitmproxy import (
     events,
     layer,
 )
-from vmgw_addons.steps import refuse
+from vmgw_addons.steps import FlowHeaders, refuse
 from vmgw_core.enforcement import Cycle
 from vmgw_core.errors import Refusal
 
@@ -40,18 +42,40 @@ class EarlyResponses(HttpStream):
     def __init__(self, context: Context, stream_id: int, parent: GatewayHttpLayer) -> None:
         super().__init__(context, stream_id)
         self.parent = parent
+        self.found: Cycle | None = None
+        """The cycle of the flow, once it has begun."""
         self.discarded = 0
 
     @property
     def cycle(self) -> Cycle | None:
-        return self.parent.cycles.get(self.flow)
+        if self.found is None:
+            self.found = self.parent.cycles.get(self.flow)
+        return self.found
 
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         if isinstance(event, events.Wakeup):
             if self.client_state == self.state_discard:
                 yield commands.CloseConnection(self.context.client)
         else:
-            yield from super()._handle_event(event)
+            handling, call = super()._handle_event(event), self.parent.call
+            yield from handling if call is None else self.call_hooks(handling, call)
+
+    def call_hooks(
+        self, handling: layer.CommandGenerator[None], call: Callable[[Hook], bool]
+    ) -> layer.CommandGenerator[None]:
+        """Call the addons where a hook is started, as far as they need not be awaited.
+
+        The first hook of a request is left to the parent. It calls the addons after the event, so however many requests
+        a client has sent at once, they are not handled one inside the other.
+        """
+        reply = None
+        with suppress(StopIteration):
+            while True:
+                command = handling.send(reply)
+                if not isinstance(command, commands.StartHook) or isinstance(command, HttpRequestHeadersHook):
+                    reply = yield command
+                else:
+                    reply = None if call(command) else (yield command)
 
     def drop_backend(self) -> layer.CommandGenerator[None]:
         """Close the connection to the backend, and ignore what still comes from it."""
@@ -81,7 +105,7 @@ class EarlyResponses(HttpStream):
                 command = sending.send(reply)
                 if isinstance(command, SendHttp) and isinstance(command.event, ResponseHeaders):
                     response = command.event.response.copy()
-                    response.headers = Headers((*response.headers.fields, *private))
+                    response.headers = FlowHeaders((*response.headers.fields, *private))
                     event = ResponseHeaders(self.stream_id, response, command.event.end_stream)
                     command = SendHttp(event, command.connection)
                 reply = yield command

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 from mitmproxy.exceptions import AddonHalt
@@ -25,7 +26,8 @@ class DirectAddonManager(AddonManager):
 
     def __init__(self, master: Master) -> None:
         super().__init__(master)  # type: ignore[no-untyped-call]
-        self.handlers: dict[str, list[Handler]] = {}
+        self.handlers: dict[str, tuple[list[Handler], list[str]]] = {}
+        """What to call on a hook, and which of its attributes are the arguments."""
         self.begun: dict[Hook, Awaitable[None]] = {}
         """What is left to do for a hook whose addons have something to await."""
 
@@ -35,6 +37,8 @@ class DirectAddonManager(AddonManager):
 
     def call(self, event: Hook) -> bool:
         """Call the addons. Return False if one must be awaited: then ``handle_lifecycle`` does the rest."""
+        if event in self.begun:
+            return False
         rest = self.begin(event)
         if rest is None:
             return True
@@ -48,11 +52,13 @@ class DirectAddonManager(AddonManager):
 
     def begin(self, event: Hook) -> Awaitable[None] | None:
         """Call the addons up to the first that must be awaited. Return what is left to do, or None."""
-        handlers = self.handlers.get(event.name)
-        if handlers is None:
+        known = self.handlers.get(event.name)
+        if known is None:
             found = (getattr(addon, event.name, None) for addon in traverse(self.chain))
-            handlers = self.handlers[event.name] = [handler for handler in found if callable(handler)]
-        return self.go_on(event, iter(handlers), event.args())
+            handlers = [handler for handler in found if callable(handler)]
+            known = self.handlers[event.name] = handlers, [field.name for field in fields(event)]  # type: ignore[arg-type]
+        handlers, names = known
+        return self.go_on(event, iter(handlers), [getattr(event, name) for name in names])
 
     def go_on(self, event: Hook, handlers: Iterator[Handler], arguments: Sequence[object]) -> Awaitable[None] | None:
         """Call the remaining ``handlers`` up to the first that must be awaited."""

@@ -6,12 +6,13 @@ feeds, and crashes on trailers. All of this is fixed here.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
 import h11
-from mitmproxy.http import Headers, Response
+from mitmproxy.http import Headers, Request, Response
 from mitmproxy.proxy.context import Context
 
 from vmgw_addons._mitmproxy import (
@@ -21,17 +22,21 @@ from vmgw_addons._mitmproxy import (
     Http1Server,
     HttpEvent,
     ReceiveBuffer,
+    ReceiveHttp,
+    RequestEndOfMessage,
     RequestHeaders,
     ResponseProtocolError,
     commands,
     events,
     http1,
     layer,
+    make_body_reader,
 )
 from vmgw_addons.state import WireLimits
+from vmgw_addons.steps import FlowHeaders
 from vmgw_core.errors import BackendUnreachable, BadRequest, MalformedHead, Refusal
 from vmgw_core.http import ChunkedReader as CoreReader
-from vmgw_core.http import check_head, find_head, mend, refusal_response, skip_empty_lines
+from vmgw_core.http import RequestLine, check_head, find_head, mend, refusal_response, skip_empty_lines
 
 _MAX_CHUNK_LINE: Final = 64 * 1024  # bytes of a chunk's head, and of the trailers, in a backend's response
 _READ_SIZE: Final = 64 * 1024  # bytes of one read in mitmproxy
@@ -93,7 +98,7 @@ class GatewayHttp1Server(_BoundedBodies, Http1Server):
                 self.seen = 0 if end else len(received)
                 if not end:
                     return
-                check_head(received[:end], self.limits.head)
+                line = check_head(received[:end], self.limits.head)
             except Refusal as refusal:
                 mended = mend(received) if isinstance(refusal, MalformedHead) else received
                 if mended == received:
@@ -104,7 +109,19 @@ class GatewayHttp1Server(_BoundedBodies, Http1Server):
                 self.seen = 0
                 yield from self.read_headers(event)
                 return
-        yield from super().read_headers(event)
+            self.buf.maybe_extract_at_most(end)
+            self.request = request_of(line, received[line.size : end])
+            size = http1.expected_http_body_size(self.request)
+            yield ReceiveHttp(RequestHeaders(self.stream_id, self.request, size == 0))
+            if size == 0:
+                yield ReceiveHttp(RequestEndOfMessage(self.stream_id))
+                yield from self.mark_done(request=True)
+                return
+            self.body_reader = make_body_reader(size)
+            self.state = self.read_body
+            yield from self.state(event)
+        else:
+            yield from super().read_headers(event)
 
     def refuse(self, refusal: Refusal) -> layer.CommandGenerator[None]:
         """Respond to an invalid request, and close: where the next request would begin is not known."""
@@ -159,6 +176,16 @@ class GatewayHttp1Client(_BoundedBodies, Http1Client):
                 return
             self.buf.maybe_extract_at_most(end)
             received = received[end:]
+
+
+def request_of(line: RequestLine, fields: bytes) -> Request:
+    """Make the request of a head that was checked; ``fields`` are the lines after the first, up to the empty one."""
+    pairs = [field.partition(b":") for field in fields.split(b"\r\n")[:-2]]
+    headers = FlowHeaders(tuple((name, value.strip()) for name, _, value in pairs))
+    method, path = line.method.encode(), line.target.encode()
+    headers.checked = method, path, headers.fields
+    version = b"HTTP/1.0" if line.old else b"HTTP/1.1"
+    return Request("", 0, method, b"", b"", path, version, headers, None, None, time.time(), None)
 
 
 def _status(event: ResponseProtocolError) -> int | None:

@@ -9,15 +9,13 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Container, MutableMapping
-from copy import copy
+from typing import TypeVar
 
 from mitmproxy.connection import ConnectionState, Server
-from mitmproxy.http import Headers
 from mitmproxy.proxy.context import Context
 
 from vmgw_addons._mitmproxy import (
     GetHttpConnection,
-    GetHttpConnectionCompleted,
     Hook,
     HttpLayer,
     HTTPMode,
@@ -30,12 +28,15 @@ from vmgw_addons._mitmproxy import (
     tunnel,
 )
 from vmgw_addons.state import Cycles, InForce
+from vmgw_addons.steps import FlowHeaders
 
 from .http1 import GatewayHttp1Client, GatewayHttp1Server
 from .http2 import GatewayHttp2Server
 from .stream import GatewayStream
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class GatewayHttpLayer(HttpLayer):
@@ -69,7 +70,7 @@ class GatewayHttpLayer(HttpLayer):
     def _handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Handle an event. Call the hooks that it starts after that, each in its turn, as tasks would."""
         if isinstance(event, events.Start):
-            context = self.context.fork()
+            context = _fork(self.context)
             two = context.client.alpn == b"h2"
             limits = self.in_force.configured.limits
             server = GatewayHttp2Server(context) if two else GatewayHttp1Server(context, limits)
@@ -101,7 +102,7 @@ class GatewayHttpLayer(HttpLayer):
             yield commands.CloseConnection(self.context.client)
 
     def make_stream(self, stream_id: int) -> layer.CommandGenerator[None]:
-        stream = GatewayStream(self.context.fork(), stream_id, self)
+        stream = GatewayStream(_fork(self.context), stream_id, self)
         self.streams[stream_id] = stream
         yield from self.event_to_child(stream, events.Start())
 
@@ -115,17 +116,17 @@ class GatewayHttpLayer(HttpLayer):
             raise AssertionError("a request without a decision was about to be sent to a backend")
         # A copy: the connection frames the body as these headers say, whatever other addons make of the flow's.
         # mitmproxy's own copy() takes the request to pieces and checks each of them.
-        request = copy(event.request)
-        request.data = copy(request.data)
-        request.headers = Headers(request.headers.fields)
+        request = _copy_of(event.request)
+        request.data = _copy_of(request.data)
+        request.headers = FlowHeaders(request.headers.fields)
         request.http_version = "HTTP/1.1"
         authorization = cycle.upstream.backend.authorization
         if authorization is not None:
             request.headers["Authorization"] = authorization.decode("ascii")
         return RequestHeaders(event.stream_id, request, event.end_stream)
 
-    def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> layer.CommandGenerator[None]:
-        """Reuse a connection of this client to the backend that carries no request, or open one.
+    def idle_connection(self, event: GetHttpConnection) -> Server | None:
+        """Return a connection of this client to the backend that carries no request, or None.
 
         mitmproxy keeps closed and failed connections as long as the client stays, and repeats the error of a failed
         one even after the backend is back.
@@ -139,10 +140,12 @@ class GatewayHttpLayer(HttpLayer):
                 del self.connections[connection]
                 self.used.discard(connection)
             elif event.connection_spec_matches(connection) and _is_idle(self.connections[connection]):
-                stream = self.command_sources.pop(event)
-                yield from self.event_to_child(stream, GetHttpConnectionCompleted(event, (connection, None)))
-                return
-        context = self.context.fork()
+                return connection
+        return None
+
+    def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> layer.CommandGenerator[None]:
+        """Open a connection: ``GatewayStream`` has found none to use again."""
+        context = _fork(self.context)
         context.server = self.last_opened = Server(address=event.address)
         self.requested[context.server] = event.address
         stack = tunnel.LayerStack()
@@ -213,6 +216,20 @@ class BackendConnection(layer.Layer):
             self.handle_event = child.handle_event  # type: ignore[method-assign]
             yield from child.handle_event(event)
         yield RegisterHttpConnection(self.context.server, error)
+
+
+def _fork(context: Context) -> Context:
+    """Fork a context, without the ``Server`` that mitmproxy makes for each and replaces at once."""
+    forked = _copy_of(context)
+    forked.layers = context.layers.copy()
+    return forked
+
+
+def _copy_of(thing: T) -> T:
+    """Return a copy that shares all attributes."""
+    made: T = object.__new__(type(thing))
+    vars(made).update(vars(thing))
+    return made
 
 
 def _is_idle(connection: layer.Layer) -> bool:

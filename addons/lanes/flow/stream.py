@@ -30,7 +30,7 @@ from vmgw_addons._mitmproxy import (
     layer,
 )
 from vmgw_addons.outgoing import SPEAKS_TLS, TLS_ALERT, failure_of_text
-from vmgw_addons.steps import Filtering, forwarding, respond
+from vmgw_addons.steps import Filtering, FlowHeaders, forwarding, respond
 from vmgw_core.enforcement import State
 from vmgw_core.errors import BackendFailure, BackendTimeout, BackendUnreachable, Cause, InternalError, Refusal
 
@@ -95,6 +95,13 @@ class GatewayStream(EarlyResponses):
             self.refuse(InternalError(_NO_DECISION))
         if self.flow.response is not None and not event.end_stream:
             yield from self.respond_early()
+
+    def check_invalid(self, request: bool) -> layer.CommandGenerator[bool]:
+        """Leave out what the core has checked already: the head of a client on HTTP/1."""
+        headers = self.flow.request.headers
+        if request and isinstance(headers, FlowHeaders) and headers.checked is not None:
+            return False
+        return (yield from super().check_invalid(request))
 
     def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
         """Ignore ``stream_large_bodies``: the route decides what streams."""
@@ -214,7 +221,10 @@ class GatewayStream(EarlyResponses):
                 return False
             backend = cycle.upstream.backend
             cycle.ask(time.perf_counter())
-            connection, error = yield GetHttpConnection(backend.address, backend.scheme == "https", None)
+            wanted, error = GetHttpConnection(backend.address, backend.scheme == "https", None), None
+            connection = self.parent.idle_connection(wanted)
+            if connection is None:
+                connection, error = yield wanted
             if self.cycle is None or self.cycle.state is State.ENDED:
                 return False  # the client has left
             if not error and connection.state is ConnectionState.OPEN:
@@ -246,6 +256,7 @@ class GatewayStream(EarlyResponses):
             return
         if self.cycle is not None and self.cycle.state is State.ASKED:
             self.cycle.responded(time.perf_counter())
+        event.response.headers = FlowHeaders(event.response.headers.fields)
         yield from super().state_wait_for_response_headers(event)
 
     def start_response_stream(self) -> layer.CommandGenerator[None]:

@@ -97,3 +97,17 @@ def test_an_addon_that_comes_later_is_called_too() -> None:
 
     asyncio.run(main())
     assert calls == ["a", "a", "b"]
+
+
+def test_a_hook_that_is_being_awaited_is_not_called_again() -> None:
+    calls: list[str] = []
+
+    async def main() -> None:
+        manager = DirectAddonManager(Master(Options(), event_loop=asyncio.get_running_loop()))
+        manager.add(Addon("a", calls, later))  # type: ignore[no-untyped-call]
+        hook: Hook = HttpRequestHook(tflow.tflow())
+        assert [manager.call(hook), manager.call(hook)] == [False, False]
+        await manager.handle_lifecycle(hook)
+
+    asyncio.run(main())
+    assert calls == ["a"]

@@ -44,7 +44,7 @@ def with_patience(state: GatewayState, work: Callable[[FlowKeepAlive, HTTPFlow],
         patience.client_connected(flow.client_conn)
         work(patience, flow)
         patience.client_disconnected(flow.client_conn)
-        assert not patience.idle
+        assert not patience.clients
 
     asyncio.run(main())
     return flow
@@ -52,10 +52,12 @@ def with_patience(state: GatewayState, work: Callable[[FlowKeepAlive, HTTPFlow],
 
 def answered(patience: FlowKeepAlive, flow: HTTPFlow) -> None:
     patience.requestheaders(flow)
-    assert not patience.idle
+    [client] = patience.clients.values()
+    assert (client.requests, client.timer) == (1, None)
     patience.responseheaders(flow)
     patience.response(flow)
-    assert len(patience.idle) == 1
+    assert client.requests == 0
+    assert client.timer is not None
 
 
 def test_a_connection_is_kept_unless_there_is_a_reason() -> None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
+from mitmproxy.hooks import Hook
+from mitmproxy.http import Headers, HTTPFlow
+from mitmproxy.net.http.http1 import read_request_head
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layer import NextLayer
 
 from tests.support.addons.configured import configured
 from tests.support.addons.fakes import TOKEN, WRITE, request
 from tests.support.addons.layers import FlowConnection
+from vmgw_addons.lanes.flow.http1 import request_of
 from vmgw_addons.lanes.flow.layer import GatewayHttpLayer
 from vmgw_addons.state import DEAD_ADDRESS
+from vmgw_core.http import check_head
 
 QUERY = request("GET", "/api/v1/query?query=up")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nup"
@@ -57,6 +64,70 @@ def test_what_is_refused_reaches_no_backend(data: bytes, status: int, direct: bo
     assert lane.backends == {}
 
 
+def _new_path(flow: HTTPFlow) -> None:
+    flow.request.data.path = b"/api/v1/query?query=up HTTP/1.1\r\nX: y"
+
+
+def _new_method(flow: HTTPFlow) -> None:
+    flow.request.data.method = b"GET /"
+
+
+def _new_header(flow: HTTPFlow) -> None:
+    flow.request.headers.fields = (*flow.request.headers.fields, (b"X", b"y\r\nZ: z"))
+
+
+def _new_headers(flow: HTTPFlow) -> None:
+    flow.request.headers = Headers((*flow.request.headers.fields, (b"X y", b"z")))
+
+
+def _new_request(flow: HTTPFlow) -> None:
+    flow.request = flow.request.copy()
+    flow.request.headers["Transfer-Encoding"] = "chunked, chunked"
+
+
+@pytest.mark.parametrize("change", [_new_path, _new_method, _new_header, _new_headers, _new_request])
+@pytest.mark.parametrize("direct", [True, False], ids=["in the launcher", "in mitmproxy's programs"])
+def test_what_another_addon_makes_of_a_head_is_checked_again(change: Callable[[HTTPFlow], None], direct: bool) -> None:
+    lane = FlowConnection(configured(), direct=direct)
+    lane.addons.insert(0, SimpleNamespace(requestheaders=change))
+    lane.feed(QUERY)
+    assert lane.written.startswith(b"HTTP/1.1 400 ")
+    assert lane.backends == {}
+
+
+def test_what_another_addon_makes_of_a_head_is_decided_on_and_sent() -> None:
+    def change(flow: HTTPFlow) -> None:
+        flow.request.path = "/api/v1/query?query=down"
+
+    lane = connection()
+    lane.addons.insert(0, SimpleNamespace(requestheaders=change))
+    lane.feed(QUERY)
+    [got] = lane.backends.values()
+    assert got.startswith(b"GET /api/v1/query?query=down HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("head", "version", "path", "fields"),
+    [
+        (b"GET / HTTP/1.0\r\n\r\n", b"HTTP/1.0", b"/", ()),
+        (
+            b"GET /a?b=c:d HTTP/1.1\r\nHost:a\r\nX-Two: b : c \t\r\nX-Empty:\r\nX-Two: \xff\r\n\r\n",
+            b"HTTP/1.1",
+            b"/a?b=c:d",
+            ((b"Host", b"a"), (b"X-Two", b"b : c"), (b"X-Empty", b""), (b"X-Two", b"\xff")),
+        ),
+    ],
+)
+def test_a_request_is_what_mitmproxy_would_have_made_of_the_head(
+    head: bytes, version: bytes, path: bytes, fields: tuple[tuple[bytes, bytes], ...]
+) -> None:
+    line = check_head(head)
+    made = request_of(line, head[line.size :]).get_state()
+    assert (made["method"], made["path"], made["http_version"], made["headers"]) == (b"GET", path, version, fields)
+    theirs = read_request_head(head[:-4].split(b"\r\n")).get_state()
+    assert made | {"timestamp_start": 0} == theirs | {"timestamp_start": 0}
+
+
 def test_without_a_decision_nothing_is_sent() -> None:
     lane = FlowConnection(configured(), decide=False)
     lane.feed(QUERY)
@@ -71,6 +142,31 @@ def test_pipelined_requests_are_answered_in_their_order() -> None:
     [backend] = lane.backends
     lane.feed(OK, backend)
     assert re.findall(rb"HTTP/1\.1 (\d+) ", lane.written) == [b"404", b"200", b"404"]
+
+
+def test_however_many_requests_come_at_once_each_is_answered() -> None:
+    lane = connection()
+    lane.feed(request("GET", "/no/such/path") * 500)
+    assert re.findall(rb"HTTP/1\.1 (\d+) ", lane.written) == [b"404"] * 500
+    assert not lane.closed
+
+
+@pytest.mark.parametrize("awaited", ["", "requestheaders", "request", "responseheaders", "response"])
+def test_the_addons_see_each_hook_once_and_in_order(awaited: str) -> None:
+    lane, seen = connection(), []
+
+    def call(hook: Hook) -> bool:
+        if hook.name == awaited:
+            return False  # mitmproxy awaits it, as ``FlowConnection.answer`` does
+        seen.append(hook.name)
+        return lane.hook(hook)
+
+    lane.layer.call = call
+    lane.feed(QUERY)
+    [backend] = lane.backends
+    lane.feed(OK, backend)
+    assert seen == [name for name in ("requestheaders", "request", "responseheaders", "response") if name != awaited]
+    assert lane.written.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 def test_a_hook_that_must_be_awaited_goes_to_mitmproxy_with_the_request_undecided() -> None:
