@@ -94,7 +94,7 @@ try:
     )
     from mitmproxy.proxy.layers.http._hooks import HttpErrorHook, HttpRequestHeadersHook
     from mitmproxy.proxy.layers.http._http1 import Http1Client, Http1Connection, Http1Server, make_body_reader
-    from mitmproxy.proxy.layers.http._http2 import Http2Server
+    from mitmproxy.proxy.layers.http._http2 import Http2Server, StreamState
     from mitmproxy.proxy.layers.tls import ServerTLSLayer
     from mitmproxy.proxy.mode_servers import ProxyConnectionHandler, ServerInstance
     from mitmproxy.proxy.mode_servers import logger as mode_servers_logger
@@ -113,9 +113,9 @@ GetHttpConnection: connection_spec_matches(connection)
 Http1Client: __init__(context) | read_headers(event) | send(event)
 Http1Connection: done(event) | read_body(event) | wait(event) | body_reader | buf | request | response | state
 Http1Server: __init__(context) | read_headers(event) | send(event)
-Http2Server: __init__(context) | _handle_event(event) | protocol_error(message, error_code) | h2_conn
+Http2Server: __init__(context) | _handle_event(event) | handle_h2_event(event) | protocol_error(message, error_code) | h2_conn | streams
 HttpLayer: __init__(context, mode) | _handle_event(event) | event_to_child(child, event) | get_connection(event, reuse) | make_stream(stream_id) | register_connection(command) | command_sources | connections | streams | waiting_for_establishment
-HttpStream: __init__(context, stream_id) | _handle_event(event) | check_body_size(request) | check_invalid(request) | flow_done() | handle_protocol_error(event) | make_server_connection() | send_response(already_streamed) | start_request_stream() | start_response_stream() | state_consume_request_body(event) | state_consume_response_body(event) | state_done(_) | state_errored(_) | state_stream_request_body(event) | state_wait_for_request_headers(event) | state_wait_for_response_headers(event) | flow | request_body_buf | stream_id
+HttpStream: __init__(context, stream_id) | _handle_event(event) | check_body_size(request) | check_invalid(request) | flow_done() | handle_event(event) | handle_protocol_error(event) | make_server_connection() | send_response(already_streamed) | start_request_stream() | start_response_stream() | state_consume_request_body(event) | state_consume_response_body(event) | state_done(_) | state_errored(_) | state_stream_request_body(event) | state_wait_for_request_headers(event) | state_wait_for_response_headers(event) | flow | request_body_buf | stream_id
 Layer: _handle_event(event)
 Master: __init__(opts, event_loop, with_termlog) | _asyncio_exception_handler(loop, context) | done() | run() | running()
 MessageData: __post_init__()

@@ -81,6 +81,9 @@ class AccessControl:
             # HTTP/2 streams share a connection, so one that waits must not hold up its connection, nor fill memory.
             waiter = None if http2 and cycle.head.has_body else done.set
             if not self.authorize(cycle, waiter):
+                if flow.error is not None:
+                    cycle.end()  # the client has left
+                    return None
                 self.checking[flow] = cycle
                 return self.wait(flow, cycle, done, asyncio.Event() if http2 else self.gate(flow.client_conn))
         except Refusal as refusal:

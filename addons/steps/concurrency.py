@@ -32,6 +32,9 @@ class ConcurrencyLimit:
         cycle = self.cycles.get(flow)
         if flow.response is not None or cycle is None or cycle.state is not State.AUTHORIZED:
             return None
+        if flow.error is not None:
+            cycle.end()  # the client has left
+            return None
         self.flows[flow] = cycle
         return None if cycle.enter() else self.wait(flow, cycle)
 

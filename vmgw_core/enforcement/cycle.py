@@ -219,7 +219,7 @@ class Cycle:
 
         With ``waiter``: if no key verifies the token, and keys are about to be fetched, or if a password must be
         checked, go to CHECKING and return False. ``waiter`` is called when that is done; the carrier then calls
-        ``recheck``.
+        ``recheck``. It is called at the ``end`` too.
         """
         self._leave("authorize", State.HEAD)
         self._waiter = waiter
@@ -275,7 +275,10 @@ class Cycle:
         return True
 
     def queue(self, waiter: Callable[[], None]) -> None:
-        """Wait for a slot, if the queue has room: AUTHORIZED to QUEUED. ``waiter`` is called once it is ENTERED."""
+        """Wait for a slot, if the queue has room: AUTHORIZED to QUEUED.
+
+        ``waiter`` is called once it is ENTERED, or ENDED.
+        """
         self._leave("queue", State.AUTHORIZED)
         gateway, _ = self._admitted()
         slots, seat = self._limit()
@@ -593,7 +596,7 @@ class Cycle:
             self.state = State.REFUSED
 
     def end(self) -> None:
-        """Give back what the request holds: the client has its response, or has left."""
+        """Give back what the request holds: the client has its response, or has left. A waiter is called."""
         state, self.state = self.state, State.ENDED
         if self._answer:
             self._drop_answer()
@@ -610,6 +613,8 @@ class Cycle:
                 waiter()
         elif self._seat is not None:
             self._leave_queue()
+        if state in (State.CHECKING, State.QUEUED) and self._waiter is not None:
+            self._waiter()
 
     def _spend(self) -> None:
         """Tell the limiter what the request has used that a backend was asked with."""

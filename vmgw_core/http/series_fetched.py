@@ -1,7 +1,7 @@
-"""How many series VictoriaMetrics read for a query: ``stats.seriesFetched`` at the end of its JSON answer.
+"""How many series VictoriaMetrics read for a query: ``stats.seriesFetched`` near the end of its JSON answer.
 
-The answer is not held back: only its last bytes are kept while it passes. A gzipped answer is decoded for that, up to
-a bound; the decoded bytes are dropped.
+The answer is not held back, and no more than its last bytes are kept while it passes. A trace may follow the number. A
+gzipped answer is decoded for that, up to a bound; the decoded bytes are dropped.
 """
 
 from __future__ import annotations
@@ -12,24 +12,27 @@ from typing import Final
 
 from .headers import Headers
 
-_TAIL: Final = 256
 _MOST_DECODED: Final = 16 << 20
-"""Bytes of a gzipped answer that are decoded; of a larger one the number is unknown."""
+"""Bytes of a gzipped answer that are decoded in any case."""
+_MOST_TIMES: Final = 100
+"""Beyond that, it is decoded while it is at most so many times as large as what came. Else the number is unknown."""
 _PIECE: Final = 64 << 10
-# Strings in JSON have no raw quotes, so a label's value cannot look like this.
-_STATS: Final = re.compile(
-    rb',"stats":\{"seriesFetched":\s*"([0-9]{1,19})"(?:,"[A-Za-z]{1,40}":\s*[0-9]{1,19})*\}\}\s*\Z'
-)
+_NAME: Final = b'"seriesFetched"'
+# Strings in JSON have no raw quotes, so neither a label nor a trace can look like this.
+_STATS: Final = re.compile(rb'"stats":\{"seriesFetched":\s{0,4}"([0-9]{1,19})"')
+_TAIL: Final = 64  # bytes, more than what the expression matches
 
 
 class SeriesFetched:
     """Reads the content of one response as it passes."""
 
-    __slots__ = ("_decoded", "_decoder", "_tail")
+    __slots__ = ("_came", "_decoded", "_decoder", "_tail", "number")
 
     def __init__(self, *, gzipped: bool) -> None:
+        self.number: int | None = None
+        """The number in the content so far; None if it is not there."""
         self._decoder = zlib.decompressobj(wbits=31) if gzipped else None
-        self._decoded = 0
+        self._came = self._decoded = 0
         self._tail = b""
 
     @classmethod
@@ -49,27 +52,26 @@ class SeriesFetched:
 
     def feed(self, content: bytes) -> None:
         """Take more of the content, as the backend sent it."""
+        if self.number is not None:
+            return
         decoder = self._decoder
         if decoder is None:
-            self._keep(content)
+            self._find(content)
             return
-        while content and not decoder.eof and self._decoded <= _MOST_DECODED:
+        self._came += len(content)
+        most = max(_MOST_DECODED, _MOST_TIMES * self._came)
+        while content and not decoder.eof and self._decoded <= most:
             try:
                 piece = decoder.decompress(content, _PIECE)
             except zlib.error:
-                self._decoded = _MOST_DECODED + 1  # never gzip again
-                break
+                return  # as after the next piece: it cannot become gzip again
             self._decoded += len(piece)
-            self._keep(piece)
+            self._find(piece)
             content = decoder.unconsumed_tail
 
-    @property
-    def number(self) -> int | None:
-        """The number in the content so far; None if it is not there."""
-        if self._decoder is not None and not self._decoder.eof:
-            return None
-        found = _STATS.search(self._tail)
-        return None if found is None else int(found[1])
-
-    def _keep(self, content: bytes) -> None:
-        self._tail = content[-_TAIL:] if len(content) >= _TAIL else (self._tail + content)[-_TAIL:]
+    def _find(self, content: bytes) -> None:
+        text = self._tail + content
+        place = text.rfind(_NAME)
+        if place >= 0 and (found := _STATS.search(text, max(0, place - _TAIL))):
+            self.number = int(found[1])
+        self._tail = text[-_TAIL:]

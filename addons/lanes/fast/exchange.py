@@ -113,6 +113,8 @@ class Exchange:
 
     def recheck(self, *, last: bool = False) -> None:
         """Decide on the token again: keys were fetched, or ``last``, it has waited for as long as it may."""
+        if self.over:
+            return
         try:
             if not self.services.access_control.recheck(self.cycle, last=last):
                 return
@@ -229,6 +231,8 @@ class Exchange:
 
     def granted(self) -> None:
         """The request has a slot. Go on once whoever gave it up has done the rest of its work."""
+        if self.over:
+            return
         assert self.timer is not None
         self.timer.cancel()
         asyncio.get_running_loop().call_soon(self.dequeue)

@@ -1,13 +1,14 @@
-"""HTTP/2 on the client's side: mitmproxy's, with an early limit on frames."""
+"""HTTP/2 on the client's side: mitmproxy's, with an early limit on frames, and with every reset."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import h2.errors
+import h2.events
 from mitmproxy.proxy.context import Context
 
-from vmgw_addons._mitmproxy import Http2Server, events, layer
+from vmgw_addons._mitmproxy import Http2Server, StreamState, events, layer
 
 _PREFACE_SIZE: Final = 24  # bytes, RFC 9113, section 3.4
 _HEADER_SIZE: Final = 9  # bytes, section 4.1
@@ -39,7 +40,11 @@ class FrameSizes:
 
 
 class GatewayHttp2Server(Http2Server):
-    """Refuses a large frame at once: h2 buffers the whole frame, up to 16 MiB, before it checks the size."""
+    """Refuses a large frame at once, and passes every reset on.
+
+    h2 buffers a whole frame, up to 16 MiB, before it checks the size. mitmproxy forgets a request whose reset comes
+    together with its end, and does all of its work.
+    """
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -54,3 +59,8 @@ class GatewayHttp2Server(Http2Server):
                 )
                 return
         yield from super()._handle_event(event)
+
+    def handle_h2_event(self, event: h2.events.Event) -> layer.CommandGenerator[bool]:
+        if isinstance(event, h2.events.StreamReset):
+            self.streams.setdefault(event.stream_id, StreamState.HEADERS_RECEIVED)
+        return (yield from super().handle_h2_event(event))

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _TLS_ALERT: Final = f"unexpected server response: {TLS_ALERT!r}"[:-1]
 _NO_DECISION: Final = "no decision was taken on this request"
+_WAITING: Final = frozenset((State.CHECKING, State.QUEUED))
 _DECIDED: Final = frozenset((State.FORM, State.METERED, State.READY, State.ASKED, State.RESPONDING, State.ENDED))
 
 
@@ -77,6 +78,15 @@ class GatewayStream(EarlyResponses):
         """Whether the client has its response."""
         return self.cycle is not None and self.cycle.state is State.ENDED
 
+    def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Note at once that the client has left: mitmproxy keeps that back while the head is decided on."""
+        if isinstance(event, RequestProtocolError) and self.client_state == self.state_wait_for_request_headers:
+            self.flow.error = Error(event.message)
+            cycle = self.cycle
+            if cycle is not None and cycle.state in _WAITING:
+                cycle.end()
+        yield from super().handle_event(event)
+
     # --- the request -----------------------------------------------------------------------------------------------
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> layer.CommandGenerator[None]:
@@ -89,6 +99,9 @@ class GatewayStream(EarlyResponses):
         if self.client_state == self.state_errored and self.failure is None:
             return
         cycle = self.cycle
+        if self.is_over() and self.flow.response is None:
+            self.client_state = self.state_left
+            return
         if self.failure is not None:
             self.refuse(self.failure)
         elif self.flow.response is None and (cycle is None or cycle.state not in _DECIDED):
@@ -102,6 +115,10 @@ class GatewayStream(EarlyResponses):
         if request and isinstance(headers, FlowHeaders) and headers.checked is not None:
             return False
         return (yield from super().check_invalid(request))
+
+    def state_left(self, event: HttpEvent) -> layer.CommandGenerator[None]:
+        """Ignore what the client sent before it left."""
+        yield from ()
 
     def check_body_size(self, request: bool) -> layer.CommandGenerator[bool]:
         """Ignore ``stream_large_bodies``: the route decides what streams."""

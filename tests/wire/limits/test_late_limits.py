@@ -96,14 +96,14 @@ def test_series_of_victoria_metrics(
     """Older releases do not tell the number, so they count none."""
     victoria_metrics.import_prometheus("".join(f'{metric}{{n="{number}"}} 1\n' for number in range(3)))
     told = "seriesFetched" in victoria_metrics.client.get(f"/api/v1/query?query={metric}").text
-    client = start("{type: series_fetched, value: 6}", victoria_metrics.url).client(key.mint(FULL))
+    client = start("{type: series_fetched, value: 9}", victoria_metrics.url).client(key.mint(FULL))
     found = []
-    for encoding in ("identity", "gzip", "gzip"):
+    for encoding, trace in (("identity", "0"), ("gzip", "0"), ("gzip", "1"), ("gzip", "0")):
         asked = {"query": f"count({metric})", "time": f"{time.time() + 5:.0f}"}  # a new sample shows a second later
-        found.append(client.get("/api/v1/query", asked, headers={"Accept-Encoding": encoding}))
-    assert [answer.status for answer in found] == [200, 200, 429 if told else 200]
-    assert [answer.header("RateLimit") for answer in found[:2]] == [
-        f'"series_fetched/minute";r={left}' for left in ((6, 3) if told else (6, 6))
+        found.append(client.get("/api/v1/query", {**asked, "trace": trace}, headers={"Accept-Encoding": encoding}))
+    assert [answer.status for answer in found] == [200, 200, 200, 429 if told else 200]
+    assert [answer.header("RateLimit") for answer in found[:3]] == [
+        f'"series_fetched/minute";r={left}' for left in ((9, 6, 3) if told else (9, 9, 9))
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from mitmproxy.flow import Error
 from mitmproxy.http import HTTPFlow
 
 from tests.support.addons.configured import GatewayState, asked, authorized, configured
@@ -83,5 +84,41 @@ def test_what_was_not_authorized_takes_no_place() -> None:
     async def work(occupancy: ConcurrencyLimit) -> None:
         assert occupancy.requestheaders(asked()) is None
         assert occupancy.flows == {}
+
+    run(state, work)
+
+
+def test_the_wait_of_a_client_that_leaves_ends_at_once() -> None:
+    """What it holds in memory is free then, and not once the wait is over."""
+    state = configured(maxConcurrentRequests="1", maxQueueDuration="1m")
+    places = state.configured.concurrency
+    assert places is not None
+
+    async def work(occupancy: ConcurrencyLimit) -> None:
+        first, second = ready(state), ready(state)
+        assert occupancy.requestheaders(first) is None
+        queued = occupancy.requestheaders(second)
+        assert queued is not None
+        waiting = asyncio.ensure_future(queued)
+        await asyncio.sleep(0)
+        occupancy.error(second)
+        await waiting
+        assert second.response is None
+        assert state.cycles[second].state is State.ENDED
+        assert (places.running, places.waiting) == (1, 0)
+
+    run(state, work)
+
+
+def test_a_client_that_has_left_before_takes_no_place() -> None:
+    state = configured(maxConcurrentRequests="1")
+
+    async def work(occupancy: ConcurrencyLimit) -> None:
+        flow = ready(state)
+        flow.error = Error("the client left")
+        assert occupancy.requestheaders(flow) is None
+        assert state.cycles[flow].state is State.ENDED
+        assert state.configured.concurrency is not None
+        assert state.configured.concurrency.running == 0
 
     run(state, work)

@@ -623,7 +623,7 @@ def test_a_kid_that_now_names_another_key_is_waited_for_too() -> None:
     assert made.recheck(by, NOW)
 
 
-@pytest.mark.parametrize("leave", ["last", "end", "refuse"])
+@pytest.mark.parametrize("leave", ["last", "refuse"])
 def test_who_no_longer_waits_for_keys_is_not_called(leave: str) -> None:
     by, ring = rotating()
     made = cycle(token=SIGNED)
@@ -631,12 +631,20 @@ def test_who_no_longer_waits_for_keys_is_not_called(leave: str) -> None:
     if leave == "last":
         with pytest.raises(UnknownKey):
             made.recheck(by, NOW + 2, last=True)
-    elif leave == "refuse":
+    else:
         made.refuse(BadRequest("no"))
         made.end()
-    else:
-        made.end()
     ring.wake()
+
+
+def test_who_waits_for_keys_is_called_once_at_the_end() -> None:
+    by, ring = rotating()
+    made, called = cycle(token=SIGNED), []
+    assert not made.authorize(by, lambda: called.append(made.state))
+    made.end()
+    ring.wake()
+    made.end()
+    assert called == [State.ENDED]
 
 
 def test_few_wait_at_once_and_nobody_for_keys_that_do_not_come() -> None:
@@ -688,19 +696,29 @@ def test_the_place_of_one_that_ends_goes_to_the_next() -> None:
     assert by.concurrency.running == 0
 
 
-@pytest.mark.parametrize("leave", ["expire", "end"])
-def test_who_no_longer_waits_gets_no_slot(leave: str) -> None:
+def test_who_has_waited_long_enough_gets_no_slot() -> None:
     by = full()
     assert by.concurrency is not None
     made = cycle()
     made.authorize(by)
     made.queue(lambda: pytest.fail("it no longer waits"))
-    if leave == "expire":
-        with pytest.raises(TooManyAtOnce, match=r"^the gateway is at its limit of 1 concurrent requests \(-max"):
-            made.expire()
-        assert by.concurrency.refused == 1
-    else:
-        made.end()
+    with pytest.raises(TooManyAtOnce, match=r"^the gateway is at its limit of 1 concurrent requests \(-max"):
+        made.expire()
+    made.end()
+    assert by.concurrency.refused == 1
+    assert by.concurrency.leave(Seat(Subject(BUSY))) == []
+    assert (by.concurrency.running, by.concurrency.waiting) == (0, 0)
+
+
+def test_who_leaves_the_queue_is_called_once_and_gets_no_slot() -> None:
+    by, called = full(), []
+    assert by.concurrency is not None
+    made = cycle()
+    made.authorize(by)
+    made.queue(lambda: called.append(made.state))
+    made.end()
+    made.end()
+    assert called == [State.ENDED]
     assert by.concurrency.leave(Seat(Subject(BUSY))) == []
     assert (by.concurrency.running, by.concurrency.waiting) == (0, 0)
 
