@@ -37,15 +37,15 @@ class Grants:
 
 
 class Store:
-    """Another replica has counted ``heard``."""
+    """Another replica has counted ``heard``; it takes ``pages`` swaps to read that, or any number if it is None."""
 
     name = "the test's store"
 
-    def __init__(self, heard: int = 0, error: BaseException | None = None, *, more: bool = False) -> None:
+    def __init__(self, heard: int = 0, error: BaseException | None = None, *, pages: int | None = 1) -> None:
         self.accounts = Grants()
         self.peers = PeerCounts()
         self.spent = 0.0
-        self.heard, self.error, self.more = heard, error, more
+        self.heard, self.error, self.pages = heard, error, pages
         self.told: list[dict[str, int]] = []
         self.closed = 0
 
@@ -54,8 +54,9 @@ class Store:
         if self.error is not None:
             raise self.error
         self.peers.seen("other", now)
-        self.peers.replace_counts("other", {KEY: self.heard}, now)
-        return self.more
+        whole = self.pages is not None and len(self.told) >= self.pages
+        self.peers.replace_counts("other", {KEY: self.heard if whole else 1}, now)
+        return not whole
 
     async def close(self) -> None:
         self.closed += 1
@@ -81,7 +82,44 @@ def test_half_of_what_there_is_to_know_is_not_acted_on() -> None:
         assert await replica.step() == 0.01
         assert replica.addon.alive == 0
 
-    run(work, Store(heard=60, more=True))
+    run(work, Store(heard=60, pages=2))
+
+
+def test_all_that_there_is_to_know_is_known_before_the_first_request() -> None:
+    store = Store(heard=60, pages=4)
+
+    async def work(replica: Replica) -> None:
+        await replica.addon.running()
+        assert len(store.told) == 4
+        assert (replica.others(), replica.addon.alive) == ({KEY: 60}, 1)
+        await replica.addon.background.close()
+
+    run(work, store)
+
+
+def test_a_start_does_not_wait_for_a_store_that_fails() -> None:
+    store = Store(error=RequestFailed("LOADING"), pages=None)
+
+    async def work(replica: Replica) -> None:
+        await replica.addon.running()
+        assert len(store.told) == 1
+        await replica.addon.background.close()
+
+    run(work, store)
+
+
+def test_a_start_waits_a_while_for_a_store_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmgw_addons.sources.exchange.usage_exchange._DEADLINE", 0.05)
+    store = Store(heard=60, pages=None)
+
+    async def work(replica: Replica) -> None:
+        await replica.addon.running()
+        assert len(store.told) > 1
+        assert replica.addon.more
+        assert replica.addon.alive == 0, "nothing is made of a part"
+        await replica.addon.background.close()
+
+    run(work, store)
 
 
 @pytest.mark.parametrize(
