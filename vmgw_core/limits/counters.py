@@ -105,17 +105,16 @@ class Counters:
 
         ``tenant`` None: that of a limit of all tenants together.
         """
-        for limit in self.set.limits:
-            if limit.type.counted or limit.total is not (tenant is None) or limit.tenant not in (None, tenant):
-                continue
-            if counter_key(limit, tenant) != key:
+        for slot in self.set.series_slots:
+            limit = self.set.totals.get(slot) if tenant is None else self.set.limit_of(tenant, slot)
+            if limit is None or counter_key(limit, tenant) != key:
                 continue
             if tenant is None:
-                return self._totals[limit.slot]
+                return self._totals[slot]
             entry = self.tenants.get(tenant) or Tenant()
-            counter = entry.counters.get(limit.slot)
+            counter = entry.counters.get(slot)
             if counter is None:
-                counter = entry.counters[limit.slot] = self._counter(limit, tenant)
+                counter = entry.counters[slot] = self._counter(limit, tenant)
             return counter if self.keep(Subject(tenant), entry, now, max_tenants) == 0 else None
         return None
 

@@ -245,6 +245,20 @@ def test_news_of_others_that_no_limit_needs_are_dropped() -> None:
     assert used(measured, 0) == [0]
 
 
+@pytest.mark.parametrize("own_first", [False, True])
+def test_news_count_for_the_limit_that_the_tenant_has(own_first: bool) -> None:
+    default, own = limit("active_series", 2), limit("active_series", 5, tenant=TenantID(1))
+    limits = [own, default] if own_first else [default, own]
+    one, other = Limiter(limits), Limiter(limits)
+    one.share_series(b"key")
+    write(one, {1, 2}, 0)
+    for found in one.series_news(0):
+        other.learn_series(found, 0)
+    assert write(other, {3, 4, 5}, 0) is None
+    refusal = write(other, {6}, 0)
+    assert str(refusal) == "request was rate limited: tenant 1:0 has 5 of 5 active series"
+
+
 def test_what_nobody_fetches_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vmgw_core.limits.limiter._MAX_NEWS", 3)
     limiter = Limiter([limit("active_series", 100)])
