@@ -19,8 +19,6 @@ from vmgw_addons.support import Background
 from vmgw_core.configuration import Settings
 from vmgw_core.limits import Limiter, Reply, Want
 
-from .file_exchange import FileExchange
-
 logger = logging.getLogger(__name__)
 
 INTERVAL: Final = 0.1
@@ -94,6 +92,8 @@ class UsageExchange:
             limiter.accounts_lost()
             with suppress(RequestFailed, TimeoutError):
                 async with asyncio.timeout(_LAST_DEADLINE):
+                    if limiter.counts_series:
+                        await used.swap_series(limiter, now)
                     await used.swap(limiter.local_counts(now), now)
                     await self.tell(used.accounts, limiter)
         await used.close()
@@ -104,11 +104,12 @@ class UsageExchange:
         busy = time.thread_time()
         counts = limiter.local_counts(started)
         busy = time.thread_time() - busy
-        self.more = False
+        self.more = more_series = False
         try:
+            if limiter.counts_series:
+                more_series = await asyncio.wait_for(used.swap_series(limiter, started), _DEADLINE)
+                busy += used.spent
             more = await asyncio.wait_for(used.swap(counts, started), _DEADLINE)
-            if limiter.counts_series and isinstance(used, FileExchange):
-                await asyncio.wait_for(used.swap_series(limiter, started), _DEADLINE)
         except (RequestFailed, TimeoutError) as error:
             reason = str(error) or f"no response within {_DEADLINE:.0f} seconds"
             cause = failure_of(error).cause
@@ -120,7 +121,7 @@ class UsageExchange:
             self.outage.failed("the exchange of counts failed")
             raise
         self.duration.observe(time.monotonic() - started)
-        self.more = more
+        self.more = more or more_series
         if more:  # do not act on half of the counts
             return 0.01
         begun = time.thread_time()

@@ -10,12 +10,14 @@ from dataclasses import replace
 import pytest
 
 from tests.support.addons.replicas import KEY, Replica, run
+from tests.support.core.limiters import limit
 from vmgw_addons.outgoing import RequestFailed
 from vmgw_addons.sources.exchange.redis_exchange import RedisExchange
 from vmgw_addons.sources.exchange.usage_exchange import build_exchange
 from vmgw_addons.state import Configured
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError
+from vmgw_core.limits import Limiter
 from vmgw_core.limits.sharing.account import Reply, Want
 from vmgw_core.limits.sharing.replicas import PeerCounts
 
@@ -47,6 +49,8 @@ class Store:
         self.spent = 0.0
         self.heard, self.error, self.pages = heard, error, pages
         self.told: list[dict[str, int]] = []
+        self.series: list[bool] = []
+        """Whether there is more after each exchange of series; an exchange beyond them fails."""
         self.closed = 0
 
     async def swap(self, counts: Mapping[str, int], now: float) -> bool:
@@ -57,6 +61,11 @@ class Store:
         whole = self.pages is not None and len(self.told) >= self.pages
         self.peers.replace_counts("other", {KEY: self.heard if whole else 1}, now)
         return not whole
+
+    async def swap_series(self, limiter: Limiter, now: float) -> bool:
+        if not self.series:
+            raise RequestFailed("no series")
+        return self.series.pop(0)
 
     async def close(self) -> None:
         self.closed += 1
@@ -93,6 +102,40 @@ def test_all_that_there_is_to_know_is_known_before_the_first_request() -> None:
         assert len(store.told) == 4
         assert (replica.others(), replica.addon.alive) == ({KEY: 60}, 1)
         await replica.addon.background.close()
+
+    run(work, store)
+
+
+def test_all_series_are_known_before_the_first_request() -> None:
+    store = Store(heard=60)
+    store.series = [True, True, False]
+
+    async def work(replica: Replica) -> None:
+        replica.limiter.replace([*replica.limiter.limits, limit("active_series", 10)])
+        await replica.addon.running()
+        assert (store.series, len(store.told)) == ([], 3)
+        assert replica.addon.alive == 1
+        await replica.addon.background.close()
+
+    run(work, store)
+
+
+def test_counts_are_acted_on_while_there_are_more_series() -> None:
+    store = Store(heard=60)
+    store.series = [True]
+
+    async def work(replica: Replica) -> None:
+        replica.limiter.replace([*replica.limiter.limits, limit("active_series", 10)])
+        assert 0.01 < await replica.step() <= 0.1
+        assert (replica.addon.alive, replica.addon.more) == (1, True)
+        await replica.step()
+        assert (replica.addon.outage.reason or "").endswith("the test's store: no series")
+        assert not replica.addon.more
+        store.series = [False, False]
+        await replica.step()
+        assert replica.addon.outage.reason is None
+        await replica.addon.leave(store)
+        assert store.series == [], "who leaves tells its series"
 
     run(work, store)
 
