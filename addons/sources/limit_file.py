@@ -27,8 +27,7 @@ def load(settings: Settings) -> LimitFile:
         raise ConfigurationError("-enable.rateLimit needs -ratelimit.config, the file with the limits")
     name = shown(_FLAG, location)
     file = read_limits(expanded(read(_FLAG, location), os.environ, name), name)
-    datasource, replicas = bool(settings.datasource_url), bool(settings.ratelimit_storage)
-    check_measurable(file.limits, name, datasource=datasource, replicas=replicas)
+    check_measurable(file.limits, name, datasource=bool(settings.datasource_url))
     return file
 
 

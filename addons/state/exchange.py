@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from vmgw_addons.outgoing import RequestFailed
-from vmgw_core.limits import PeerCounts, Reply, Want
+from vmgw_core.limits import Limiter, PeerCounts, Reply, Want
 
 
 class Accounts(Protocol):
@@ -38,6 +38,12 @@ class Exchange(Protocol):
 
         Returns:
             Whether there is more to exchange at once.
+        """
+
+    async def swap_series(self, limiter: Limiter, now: float) -> bool:
+        """Tell the other processes the series that the limiter has seen, and let it learn theirs.
+
+        Raises ``RequestFailed``. Returns whether there is more to exchange at once.
         """
 
     async def close(self) -> None:

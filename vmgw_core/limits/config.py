@@ -100,24 +100,16 @@ def read_limits(text: str | bytes, name: str) -> LimitFile:
     return _File(name).read(text)
 
 
-def check_measurable(limits: Iterable[Limit], name: str, *, datasource: bool, replicas: bool) -> None:
+def check_measurable(limits: Iterable[Limit], name: str, *, datasource: bool) -> None:
     """Raise ``ConfigurationError`` for a limit that nothing can measure.
 
-    ``datasource``: whether there is a ``-datasource.url``, which measures series. ``replicas``: whether replicas share
-    limits.
+    ``datasource``: whether there is a ``-datasource.url``, which measures series.
     """
     for limit in limits:
-        if limit.type.counted:
-            continue
-        if datasource and limit.tokens:
+        if datasource and limit.tokens and not limit.type.counted:
             raise ConfigurationError(
                 f"{name}: a datasource cannot measure {limit.type} by the labels or the class of tokens: leave out "
                 "-datasource.url, so that the gateway counts series itself"
-            )
-        if replicas and not datasource:
-            raise ConfigurationError(
-                f"{name}: a limit on {limit.type} needs -datasource.url: the gateway could count series itself, but "
-                "replicas do not share them in -ratelimit.storage"
             )
 
 

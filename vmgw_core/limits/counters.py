@@ -18,6 +18,7 @@ from .limit_set import LimitSet, Slot
 from .model import Limit, LimitType, Resolution
 from .windows.calendar import Calendar
 from .windows.series_counts import LEARNING, ActiveWindow, series_table
+from .windows.series_table import SeriesTable
 
 MAX_PLANS: Final = 64
 """Sets of limits kept for one tenant: one for each set of limits with labels or a class that its tokens match."""
@@ -105,22 +106,28 @@ class Counters:
             return 0
         return counter.series.unknown(series, now)
 
+    def forget_series(self) -> None:
+        """Forget which series are known, and learn anew which are new."""
+        self._learned.clear()
+        for counter in self:
+            if counter.series is not None:
+                _use(series_table(counter.limit), counter)
+
     def of_series(self, tenant: TenantID | None, key: str, now: float, max_tenants: int) -> Counter | None:
         """Return the counter of a limit on series by its name; None if there is none, or no room for the tenant.
 
         ``tenant`` None: that of a limit of all tenants together.
         """
-        for limit in self.set.limits:
-            if limit.type.counted or limit.total is not (tenant is None) or limit.tenant not in (None, tenant):
-                continue
-            if counter_key(limit, tenant) != key:
+        for slot in self.set.series_slots:
+            limit = self.set.totals.get(slot) if tenant is None else self.set.limit_of(tenant, slot)
+            if limit is None or counter_key(limit, tenant) != key:
                 continue
             if tenant is None:
-                return self._totals[limit.slot]
+                return self._totals[slot]
             entry = self.tenants.get(tenant) or Tenant()
-            counter = entry.counters.get(limit.slot)
+            counter = entry.counters.get(slot)
             if counter is None:
-                counter = entry.counters[limit.slot] = self._counter(limit, tenant)
+                counter = entry.counters[slot] = self._counter(limit, tenant)
             return counter if self.keep(Subject(tenant), entry, now, max_tenants) == 0 else None
         return None
 
@@ -154,9 +161,7 @@ class Counters:
         shared = limit.type.counted and not limit.is_burst
         counter = Counter(limit, tenant, measurement, self.peers if shared else None, self.calendar)
         if not (limit.type.counted or self._measured):
-            table = counter.series = series_table(limit) if old is None or old.series is None else old.series
-            if limit.type is LimitType.ACTIVE_SERIES:
-                counter.window = ActiveWindow(table)
+            _use(series_table(limit) if old is None or old.series is None else old.series, counter)
         if old is None:
             if counter.calendar is not None and counter.key in self.restored:
                 counter.calendar.restore(*self.restored[counter.key])  # it stays there: this tenant may not be kept
@@ -240,3 +245,10 @@ class Counters:
             else:
                 self.tenants.popitem(last=False)
         return min(waits) if waits and len(self.tenants) >= max_tenants else 0.0
+
+
+def _use(table: SeriesTable, counter: Counter) -> None:
+    """Let a counter know the series of ``table``."""
+    counter.series = table
+    if counter.limit.type is LimitType.ACTIVE_SERIES:
+        counter.window = ActiveWindow(table)

@@ -30,6 +30,7 @@ class LimitSet:
         self._default = {limit.slot: limit for limit in self.limits if limit.tenant is None and not limit.total}
         self._own = {(limit.tenant, limit.slot): limit for limit in self.limits if limit.tenant is not None}
         slots = dict.fromkeys(limit.slot for limit in self.limits)
+        self.series_slots = tuple(slot for slot in slots if not slot[0].counted)
         self._plain = tuple(slot for slot in slots if not (slot[2] or slot[3]))
         self._by_token = tuple((slot, frozenset(slot[2]), slot[3]) for slot in slots if slot[2] or slot[3])
         self._matches: dict[tuple[Labels, frozenset[str]], tuple[Slot, ...]] = {}

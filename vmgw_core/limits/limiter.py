@@ -110,7 +110,8 @@ class Limiter:
         self.measured = measured
         self.stale_after = stale_after
         self.refuse_oversized = refuse_oversized
-        self.label_hashes = LabelHashes(token_bytes(16) if series_key is None else series_key)
+        self.series_key = token_bytes(16) if series_key is None else series_key
+        self.label_hashes = LabelHashes(self.series_key)
         self.warnings: deque[Usage] = deque(maxlen=1000)
         """Usages that came near their limit since this was last emptied."""
         self.rejects: Refusals = {}
@@ -268,15 +269,30 @@ class Limiter:
                 self._untold += len(changed)
 
     def share_series(self, key: bytes) -> None:
-        """Hash series with ``key`` from now on, and keep what :meth:`series_news` tells other processes."""
-        if self._news is None:
-            self._news = {}
-            self.label_hashes = LabelHashes(key)
+        """Hash series with ``key`` from now on, and keep what :meth:`series_news` tells other processes.
+
+        Series that were hashed with another key are forgotten, and limits on new series learn anew. A body that is
+        being read meanwhile may add a few with the old key, which count until they leave the window.
+        """
+        if self._news is None or key != self.series_key:
+            self._news, self._untold = {}, 0
+        if key != self.series_key:
+            self.series_key, self.label_hashes = key, LabelHashes(key)
+            self._counters.forget_series()
 
     def series_news(self, now: float) -> list[SeriesNews]:
         """Return what other processes have not been told: series that are new or in a new part of their window."""
         news, self._news, self._untold = self._news or {}, {}, 0
         return [SeriesNews(tenant, key, now, series) for (tenant, key), series in news.items()]
+
+    def known_series(self, now: float) -> Iterator[SeriesNews]:
+        """Yield all series that are known, a part of a window at a time. Tenants that come meanwhile may be missing."""
+        now = self._clock(now)
+        for counter in tuple(self._counters):
+            if counter.series is not None:
+                tenant = "" if counter.limit.total else tenant_name(counter.tenant)
+                for until, series in counter.series.known(now):
+                    yield SeriesNews(tenant, counter.key, min(until, now), series)
 
     def learn_series(self, news: SeriesNews, now: float) -> None:
         """Take series that another process has seen, as if they had been written here."""

@@ -6,6 +6,7 @@ window. Times are those of the monotonic clock, which all processes of a machine
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -77,8 +78,8 @@ class FileExchange:
         self.spent = spent + time.thread_time() - begun
         return False
 
-    async def swap_series(self, limiter: Limiter, now: float) -> None:
-        """Tell the other workers the series that this one has seen, and learn theirs. Raises ``RequestFailed``."""
+    async def swap_series(self, limiter: Limiter, now: float) -> bool:
+        self.spent = 0.0
         limiter.share_series(KEY)
         news = limiter.series_news(now)
         try:
@@ -87,6 +88,8 @@ class FileExchange:
             raise RequestFailed(f"{self._directory}: {error.strerror}", Cause.FILE) from None
         for each in found:
             limiter.learn_series(each, time.monotonic())
+            await asyncio.sleep(0)  # requests go on meanwhile
+        return self._series.more
 
     async def close(self) -> None:
         """Keep the file: its counts still count."""

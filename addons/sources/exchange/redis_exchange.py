@@ -18,9 +18,10 @@ from redis.exceptions import RedisError
 
 from vmgw_addons.outgoing import RequestFailed
 from vmgw_core.errors import Cause, ConfigurationError
-from vmgw_core.limits import LocalCounts, PeerCounts
+from vmgw_core.limits import Limiter, LocalCounts, PeerCounts
 
 from .redis_accounts import RedisAccounts, reason_of
+from .redis_series import RedisSeries
 
 TIMEOUT: Final = 2.0
 """Seconds for a connection, and for an exchange."""
@@ -108,6 +109,7 @@ class RedisExchange:
         self._script = self._client.register_script(SCRIPT)
         base = f"{{{prefix}}}:"
         self.accounts = RedisAccounts(self._client, base)
+        self._series = RedisSeries(self._client, base)
         self._keys = [f"{base}replicas", f"{base}{self._id}:counts", f"{base}{self._id}:times", base]
 
     async def swap(self, counts: Mapping[str, int], now: float) -> bool:
@@ -129,6 +131,12 @@ class RedisExchange:
             raise RequestFailed("the script returned something unexpected", Cause.RESPONSE) from None
         finally:
             self.spent += time.thread_time() - begun
+
+    async def swap_series(self, limiter: Limiter, now: float) -> bool:
+        try:
+            return await self._series.swap(limiter, now)
+        finally:
+            self.spent = self._series.spent
 
     async def close(self) -> None:
         await self.accounts.close()

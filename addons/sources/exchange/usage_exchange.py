@@ -19,8 +19,6 @@ from vmgw_addons.support import Background
 from vmgw_core.configuration import Settings
 from vmgw_core.limits import Limiter, Reply, Want
 
-from .file_exchange import FileExchange
-
 logger = logging.getLogger(__name__)
 
 INTERVAL: Final = 0.1
@@ -46,6 +44,8 @@ class UsageExchange:
         self.outage = in_force.outages.of("usage exchange", logger, "only the counts of this replica are up to date")
         self.alive = 0
         """Live peers, as of the last exchange."""
+        self.more = False
+        """Whether the last exchange has left something to read."""
         self.duration = Histogram(
             "vmgateway_ratelimit_exchange_duration_seconds",
             "Duration of an exchange of counts with the other replicas",
@@ -58,8 +58,15 @@ class UsageExchange:
         self.used = exchange = self.in_force.configured.exchange
         limiter = self.in_force.configured.limiter
         if exchange is not None and limiter is not None and limiter.limits:
-            await self.exchange(exchange, limiter)  # know the peers' counts before the first request
+            await self.catch_up(exchange, limiter)
         self.task = self.background.repeat("usage_exchange", self.step)
+
+    async def catch_up(self, exchange: Exchange, limiter: Limiter) -> None:
+        """Read all that the peers have told, before the first request. Goes on later if that takes too long."""
+        deadline = time.monotonic() + _DEADLINE
+        await self.exchange(exchange, limiter)
+        while self.more and time.monotonic() < deadline:
+            await self.exchange(exchange, limiter)
 
     async def done(self) -> None:
         await self.background.stop(self.task)  # the swap below must be the last one
@@ -85,6 +92,8 @@ class UsageExchange:
             limiter.accounts_lost()
             with suppress(RequestFailed, TimeoutError):
                 async with asyncio.timeout(_LAST_DEADLINE):
+                    if limiter.counts_series:
+                        await used.swap_series(limiter, now)
                     await used.swap(limiter.local_counts(now), now)
                     await self.tell(used.accounts, limiter)
         await used.close()
@@ -95,10 +104,12 @@ class UsageExchange:
         busy = time.thread_time()
         counts = limiter.local_counts(started)
         busy = time.thread_time() - busy
+        self.more = more_series = False
         try:
+            if limiter.counts_series:
+                more_series = await asyncio.wait_for(used.swap_series(limiter, started), _DEADLINE)
+                busy += used.spent
             more = await asyncio.wait_for(used.swap(counts, started), _DEADLINE)
-            if limiter.counts_series and isinstance(used, FileExchange):
-                await asyncio.wait_for(used.swap_series(limiter, started), _DEADLINE)
         except (RequestFailed, TimeoutError) as error:
             reason = str(error) or f"no response within {_DEADLINE:.0f} seconds"
             cause = failure_of(error).cause
@@ -110,6 +121,7 @@ class UsageExchange:
             self.outage.failed("the exchange of counts failed")
             raise
         self.duration.observe(time.monotonic() - started)
+        self.more = more or more_series
         if more:  # do not act on half of the counts
             return 0.01
         begun = time.thread_time()

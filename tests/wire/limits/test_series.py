@@ -11,8 +11,8 @@ import pytest
 
 from tests.support.core.bodies import CASES
 from tests.support.wire.client import Answer, Client
-from tests.support.wire.processes import Gateway, free_port, run_vmgateway
-from tests.support.wire.servers import VictoriaMetrics, Vmagent
+from tests.support.wire.processes import Gateway, free_port
+from tests.support.wire.servers import Redis, VictoriaMetrics, Vmagent
 from tests.support.wire.tokens import SigningKey, team, tenant
 from tests.support.wire.upstream import RecordingUpstream
 from tests.support.wire.waiting import eventually
@@ -117,12 +117,87 @@ def test_workers_share_series(start: Callable[..., Gateway], upstream: Recording
         assert gateway.metric("vmgateway_tenant_usage", type="active_series", worker=worker) == 40
 
 
-def test_replicas_do_not_share_series(start: Callable[..., Gateway], file: Path, key_file: Path) -> None:
-    file.write_text("limits: [{type: new_series, value: 3}]")
-    flags = ["-enable.auth", f"-auth.publicKeyFiles={key_file}", "-write.url=http://127.0.0.1:1", "-enable.rateLimit"]
-    result = run_vmgateway(*flags, f"-ratelimit.config={file}", "-ratelimit.storage=redis://127.0.0.1:1")
-    assert result.returncode != 0
-    assert "a limit on new_series needs -datasource.url" in result.stderr + result.stdout
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture
+def replicas(
+    start: Callable[..., Gateway], upstream: RecordingUpstream, key: SigningKey, redis: Redis
+) -> Callable[[str], list[Gateway]]:
+    def replicas(limits: str) -> list[Gateway]:
+        gateways = [start(limits, upstream.url, f"-ratelimit.storage={redis.url}") for _ in range(2)]
+        for gateway in gateways:
+            gateway.wait_until(lambda g=gateway: g.metric("vmgateway_ratelimit_replicas") == 2, what="both meet")  # type: ignore[misc]
+        return gateways
+
+    return replicas
+
+
+def usage(gateway: Gateway) -> float:
+    return gateway.metric("vmgateway_tenant_usage", type="active_series")
+
+
+def knows(gateway: Gateway, number: int) -> None:
+    gateway.wait_until(lambda: usage(gateway) == number, what=f"it knows {number} series")
+
+
+@pytest.mark.smoke
+def test_replicas_share_series(
+    replicas: Callable[[str], list[Gateway]], upstream: RecordingUpstream, key: SigningKey
+) -> None:
+    gateways = replicas("{type: active_series, value: 4}")
+    one, two = (gateway.client(key.mint(team("dev", mode=2))) for gateway in gateways)
+    assert write(one, 1, 2) == 200
+    knows(gateways[1], 2)
+    assert write(two, 2, 3, 4) == 200
+    knows(gateways[0], 4)
+    for client in (one, two):
+        assert [write(client, 1, 2, 3, 4), write(client, 1, 5)] == [200, 429]
+    assert [request.body for request in upstream.requests] == [
+        rows(1, 2), rows(2, 3, 4), rows(1, 2, 3, 4), rows(1, 2, 3, 4)
+    ]  # fmt: skip
+
+
+def test_a_replica_that_is_killed_knows_the_series_again(
+    replicas: Callable[[str], list[Gateway]], upstream: RecordingUpstream, key: SigningKey
+) -> None:
+    gateways = replicas("{type: active_series, value: 2000}")
+    one, two = (gateway.client(key.mint(team("dev", mode=2))) for gateway in gateways)
+    assert [write(one, *range(1000)), write(two, *range(1000, 2000))] == [200, 200]
+    for gateway in gateways:
+        knows(gateway, 2000)
+    gateways[0].kill()
+    gateways[0].start()
+    assert [write(one, 5000), write(one, *range(2000))] == [429, 200]
+    assert usage(gateways[0]) == 2000
+    assert upstream.requests[-1].body == rows(*range(2000))
+
+
+def test_replicas_hold_series_while_redis_is_away_and_after_it_is_back_empty(
+    replicas: Callable[[str], list[Gateway]], redis: Redis, upstream: RecordingUpstream, key: SigningKey
+) -> None:
+    gateways = replicas("{type: active_series, value: 5}")
+    one, two = (gateway.client(key.mint(team("dev", mode=2))) for gateway in gateways)
+    assert write(one, 1, 2) == 200
+    knows(gateways[1], 2)
+    redis.kill()
+    assert [write(one, 1, 3), write(two, 2, 4)] == [200, 200], "each goes on with what it knows"
+    assert [write(one, 5, 6, 7), write(two, 5, 6, 7)] == [429, 429]
+    assert [usage(gateway) for gateway in gateways] == [3, 3]
+    redis.start()
+    for gateway in gateways:
+        gateway.wait_for_log("counts are exchanged with other replicas again")
+        knows(gateway, 4)
+    gateways[1].kill()
+    gateways[1].start()
+    knows(gateways[1], 4)
+    assert [write(two, 1, 2, 3, 4, 5), write(two, 6)] == [200, 429]
+    knows(gateways[0], 5)
+    assert write(one, 6) == 429
+    assert b'n="6"' not in b"".join(request.body for request in upstream.requests)
 
 
 def lines(metric: str, numbers: range) -> str:

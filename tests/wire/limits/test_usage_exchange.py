@@ -119,6 +119,19 @@ def test_many_counters_take_several_exchanges(make: Make) -> None:
     run(work, make(), make())
 
 
+def test_a_replica_that_comes_late_reads_many_counters_before_its_first_request(make: Make) -> None:
+    async def work(one: Replica, two: Replica) -> None:
+        counts = {KEY: 100} | {f"queries/hour/{number}:0": 1 for number in range(12_000)}
+        while await one.exchange.swap(counts, time.monotonic()):
+            pass
+        await two.addon.running()
+        assert two.others() == counts
+        assert two.addon.alive == 1
+        await two.addon.done()
+
+    run(work, make(), make())
+
+
 # --- Redis ---------------------------------------------------------------------------------------------------------
 
 

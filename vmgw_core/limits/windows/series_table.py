@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from secrets import randbits
 from typing import Final
 
 KEY_BITS: Final = 48
@@ -25,7 +26,10 @@ _LARGEST: Final = 1 << 18
 _PART_BITS: Final = 16
 _PARTS: Final = 1 << _PART_BITS
 _PART: Final = _PARTS - 1
-_INDEX: Final = _PART_BITS + KEY_BITS // 2  # the bits of a cell from here on say where it belongs
+_MIX: Final = randbits(KEY_BITS) | 1
+"""A cell belongs where some bits of the product with this number say. So who knows hashes, or makes some up in a store
+that replicas share, cannot choose those that belong to one place."""
+_INDEX: Final = 30  # the bits of the product from here on say where
 
 
 class SeriesTable:
@@ -111,6 +115,17 @@ class SeriesTable:
                 self._make_room()
         return changed
 
+    def known(self, now: float) -> Iterator[tuple[float, list[int]]]:
+        """Yield the end of each part of the window, and the series of the table that were last written in it."""
+        self._turn(now)
+        parts: dict[int, list[int]] = {}
+        now_in, oldest = self._part, self._part - self._parts
+        for cell in self._cells:
+            if cell and (part := now_in - ((now_in - cell) & _PART)) >= oldest:
+                parts.setdefault(part, []).append(cell >> _PART_BITS)
+        for part, keys in parts.items():
+            yield (part + 1) * self._seconds, keys
+
     def _turn(self, now: float) -> None:
         """Begin the part of the window that ``now`` is in."""
         part = int(now // self._seconds)
@@ -135,7 +150,7 @@ class SeriesTable:
         """Return the index of the cell with the key, or of the empty one where it belongs."""
         cells = self._cells
         mask = len(cells) - 1
-        at = key >> (_INDEX - _PART_BITS) & mask
+        at = key * _MIX >> _INDEX & mask
         while (cell := cells[at]) and cell >> _PART_BITS != key:
             at = (at + 1) & mask
         return at
@@ -157,7 +172,7 @@ class SeriesTable:
             size *= 2
         cells, mask = array("Q", bytes(8 * size)), size - 1
         for cell in live:
-            at = cell >> _INDEX & mask
+            at = (cell >> _PART_BITS) * _MIX >> _INDEX & mask
             while cells[at]:
                 at = (at + 1) & mask
             cells[at] = cell

@@ -12,9 +12,6 @@ from vmgw_addons.sources.limit_file import expanded
 from vmgw_core.errors import ConfigurationError
 from vmgw_core.limits.config import MAX_BYTES
 
-_STORAGE = "-ratelimit.storage=redis://127.0.0.1:1"
-_SERIES = "limits: [{type: active_series, value: 1}]"
-
 
 @pytest.mark.parametrize(
     ("flags", "content", "error"),
@@ -40,12 +37,6 @@ _SERIES = "limits: [{type: active_series, value: 1}]"
             "limits:\n- type: queries\n  value: many\n",
             "-ratelimit.config {file}, line 3: limits[0].value: expected an integer",
             id="bad file",
-        ),
-        pytest.param(
-            ["-enable.rateLimit", "-enable.auth", "-ratelimit.config={file}", _STORAGE],
-            _SERIES,
-            "-ratelimit.config {file}: a limit on active_series needs -datasource.url",
-            id="no source",
         ),
         pytest.param(
             ["-enable.rateLimit", "-enable.auth", "-ratelimit.config=http://user:secret@127.0.0.1:1/x?key=secret"],

@@ -39,6 +39,9 @@ def test_a_line_that_is_not_complete_is_read_later(tmp_path: Path, monkeypatch: 
         file.write(b", 2]]\n")
     monkeypatch.setattr(series_log, "_MAX_READ", 10)
     assert reader.swap([]) == [news(1, 2)]
+    assert reader.more
+    assert reader.swap([]) == []
+    assert not reader.more
 
 
 def test_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

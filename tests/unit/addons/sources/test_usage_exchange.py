@@ -10,12 +10,14 @@ from dataclasses import replace
 import pytest
 
 from tests.support.addons.replicas import KEY, Replica, run
+from tests.support.core.limiters import limit
 from vmgw_addons.outgoing import RequestFailed
 from vmgw_addons.sources.exchange.redis_exchange import RedisExchange
 from vmgw_addons.sources.exchange.usage_exchange import build_exchange
 from vmgw_addons.state import Configured
 from vmgw_core.configuration import Settings
 from vmgw_core.errors import ConfigurationError
+from vmgw_core.limits import Limiter
 from vmgw_core.limits.sharing.account import Reply, Want
 from vmgw_core.limits.sharing.replicas import PeerCounts
 
@@ -37,16 +39,18 @@ class Grants:
 
 
 class Store:
-    """Another replica has counted ``heard``."""
+    """Another replica has counted ``heard``; it takes ``pages`` swaps to read that, or any number if it is None."""
 
     name = "the test's store"
 
-    def __init__(self, heard: int = 0, error: BaseException | None = None, *, more: bool = False) -> None:
+    def __init__(self, heard: int = 0, error: BaseException | None = None, *, pages: int | None = 1) -> None:
         self.accounts = Grants()
         self.peers = PeerCounts()
         self.spent = 0.0
-        self.heard, self.error, self.more = heard, error, more
+        self.heard, self.error, self.pages = heard, error, pages
         self.told: list[dict[str, int]] = []
+        self.series: list[bool] = []
+        """Whether there is more after each exchange of series; an exchange beyond them fails."""
         self.closed = 0
 
     async def swap(self, counts: Mapping[str, int], now: float) -> bool:
@@ -54,8 +58,14 @@ class Store:
         if self.error is not None:
             raise self.error
         self.peers.seen("other", now)
-        self.peers.replace_counts("other", {KEY: self.heard}, now)
-        return self.more
+        whole = self.pages is not None and len(self.told) >= self.pages
+        self.peers.replace_counts("other", {KEY: self.heard if whole else 1}, now)
+        return not whole
+
+    async def swap_series(self, limiter: Limiter, now: float) -> bool:
+        if not self.series:
+            raise RequestFailed("no series")
+        return self.series.pop(0)
 
     async def close(self) -> None:
         self.closed += 1
@@ -81,7 +91,78 @@ def test_half_of_what_there_is_to_know_is_not_acted_on() -> None:
         assert await replica.step() == 0.01
         assert replica.addon.alive == 0
 
-    run(work, Store(heard=60, more=True))
+    run(work, Store(heard=60, pages=2))
+
+
+def test_all_that_there_is_to_know_is_known_before_the_first_request() -> None:
+    store = Store(heard=60, pages=4)
+
+    async def work(replica: Replica) -> None:
+        await replica.addon.running()
+        assert len(store.told) == 4
+        assert (replica.others(), replica.addon.alive) == ({KEY: 60}, 1)
+        await replica.addon.background.close()
+
+    run(work, store)
+
+
+def test_all_series_are_known_before_the_first_request() -> None:
+    store = Store(heard=60)
+    store.series = [True, True, False]
+
+    async def work(replica: Replica) -> None:
+        replica.limiter.replace([*replica.limiter.limits, limit("active_series", 10)])
+        await replica.addon.running()
+        assert (store.series, len(store.told)) == ([], 3)
+        assert replica.addon.alive == 1
+        await replica.addon.background.close()
+
+    run(work, store)
+
+
+def test_counts_are_acted_on_while_there_are_more_series() -> None:
+    store = Store(heard=60)
+    store.series = [True]
+
+    async def work(replica: Replica) -> None:
+        replica.limiter.replace([*replica.limiter.limits, limit("active_series", 10)])
+        assert 0.01 < await replica.step() <= 0.1
+        assert (replica.addon.alive, replica.addon.more) == (1, True)
+        await replica.step()
+        assert (replica.addon.outage.reason or "").endswith("the test's store: no series")
+        assert not replica.addon.more
+        store.series = [False, False]
+        await replica.step()
+        assert replica.addon.outage.reason is None
+        await replica.addon.leave(store)
+        assert store.series == [], "who leaves tells its series"
+
+    run(work, store)
+
+
+def test_a_start_does_not_wait_for_a_store_that_fails() -> None:
+    store = Store(error=RequestFailed("LOADING"), pages=None)
+
+    async def work(replica: Replica) -> None:
+        await replica.addon.running()
+        assert len(store.told) == 1
+        await replica.addon.background.close()
+
+    run(work, store)
+
+
+def test_a_start_waits_a_while_for_a_store_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmgw_addons.sources.exchange.usage_exchange._DEADLINE", 0.05)
+    store = Store(heard=60, pages=None)
+
+    async def work(replica: Replica) -> None:
+        await replica.addon.running()
+        assert len(store.told) > 1
+        assert replica.addon.more
+        assert replica.addon.alive == 0, "nothing is made of a part"
+        await replica.addon.background.close()
+
+    run(work, store)
 
 
 @pytest.mark.parametrize(

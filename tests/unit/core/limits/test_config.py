@@ -455,14 +455,11 @@ def test_anything_gives_limits_or_our_error(text: str | bytes) -> None:
 def test_a_datasource_or_the_gateway_must_be_able_to_measure_series(limit_type: str) -> None:
     plain, counted = limit(limit_type, 1), limit("queries", 1, labels=(("a", "b"),))
     by_label, by_class = limit(limit_type, 1, labels=(("a", "b"),)), limit(limit_type, 1, limit_class="c")
-    check_measurable([counted, plain], NAME, datasource=True, replicas=True)
-    check_measurable([counted, plain, by_label, by_class], NAME, datasource=False, replicas=False)
-    check_measurable([counted], NAME, datasource=False, replicas=True)
+    check_measurable([counted, plain], NAME, datasource=True)
+    check_measurable([counted, plain, by_label, by_class], NAME, datasource=False)
     for wrong in (by_label, by_class):
         with pytest.raises(ConfigurationError, match=f"^{NAME}: a datasource cannot measure {limit_type} by the "):
-            check_measurable([counted, plain, wrong], NAME, datasource=True, replicas=False)
-    with pytest.raises(ConfigurationError, match=f"^{NAME}: a limit on {limit_type} needs -datasource.url: "):
-        check_measurable([counted, plain], NAME, datasource=False, replicas=True)
+            check_measurable([counted, plain, wrong], NAME, datasource=True)
 
 
 def test_a_class_that_a_grant_names_must_have_a_limit() -> None:
@@ -493,7 +490,7 @@ limits:
     assert file.limits == (limit("queries", 1),)
     assert len(file) == 5
     check_classes({"bronze": "policy.yaml, line 3"}, file)
-    check_measurable(file.concurrency, NAME, datasource=True, replicas=True)
+    check_measurable(file.concurrency, NAME, datasource=True)
 
 
 @each(

@@ -245,6 +245,58 @@ def test_news_of_others_that_no_limit_needs_are_dropped() -> None:
     assert used(measured, 0) == [0]
 
 
+@pytest.mark.parametrize("own_first", [False, True])
+def test_news_count_for_the_limit_that_the_tenant_has(own_first: bool) -> None:
+    default, own = limit("active_series", 2), limit("active_series", 5, tenant=TenantID(1))
+    limits = [own, default] if own_first else [default, own]
+    one, other = Limiter(limits), Limiter(limits)
+    one.share_series(b"key")
+    write(one, {1, 2}, 0)
+    for found in one.series_news(0):
+        other.learn_series(found, 0)
+    assert write(other, {3, 4, 5}, 0) is None
+    refusal = write(other, {6}, 0)
+    assert str(refusal) == "request was rate limited: tenant 1:0 has 5 of 5 active series"
+
+
+def test_another_key_forgets_the_series() -> None:
+    limiter = learned(limit("active_series", 3), limit("new_series", 2))
+    assert write(limiter, {4, 5, 6}, NOW) is not None
+    limiter.share_series(limiter.series_key)
+    assert used(limiter, NOW) == [3, 0]
+    write(limiter, {1}, NOW)
+    before = limiter.label_hashes
+    limiter.share_series(b"another key")
+    assert limiter.label_hashes.hash(b"a", b"b") != before.hash(b"a", b"b")
+    assert limiter.series_news(NOW) == [], "hashes of the old key are not told"
+    assert used(limiter, NOW) == [0, 0]
+    assert write(limiter, {4, 5, 6}, NOW) is None, "and new series are learned anew"
+    assert used(limiter, NOW) == [3, 0]
+
+
+def test_all_known_series_can_be_told_again() -> None:
+    limits = [limit("active_series", 9), limit("active_series", 9, total=True), limit("queries", 1)]
+    one, other = Limiter(limits), Limiter(limits)
+    one.share_series(b"key")
+    write(one, {1, 2}, 0)
+    write(one, {3}, 0, B)
+    write(one, {2, 4}, ACTIVE / 2)
+    one.series_news(0)
+    news = list(one.known_series(ACTIVE / 2 + 1))
+    assert sorted((each.tenant, each.at, sorted(each.series)) for each in news) == [
+        ("", 300, [1, 3]),
+        ("", ACTIVE / 2 + 1, [2, 4]),
+        ("1:0", 300, [1]),
+        ("1:0", ACTIVE / 2 + 1, [2, 4]),
+        ("2:0", 300, [3]),
+    ]
+    for each in news:
+        other.learn_series(each, ACTIVE / 2 + 1)
+    assert [used(other, ACTIVE / 2 + 1, subject)[1:] for subject in (A, B)] == [[3, 4], [1, 4]]
+    assert used(other, 300 + ACTIVE + 299)[1:] == [3, 4]
+    assert used(other, 300 + ACTIVE + 300)[1:] == [2, 2]
+
+
 def test_what_nobody_fetches_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vmgw_core.limits.limiter._MAX_NEWS", 3)
     limiter = Limiter([limit("active_series", 100)])

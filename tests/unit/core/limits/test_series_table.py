@@ -118,3 +118,13 @@ def test_the_hash_of_a_label_has_a_key() -> None:
     one, same, other = LabelHashes(b"one"), LabelHashes(b"one"), LabelHashes(b"other")
     assert one.hash(b"a", b"b") == same.hash(b"a", b"b") != other.hash(b"a", b"b")
     assert len({one.hash(*pair) for pair in ((b"a", b"b"), (b"ab", b""), (b"b", b"a"), (b"1 a", b"b"))}) == 4
+
+
+def test_series_that_somebody_chose_do_not_belong_to_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place is found in some steps: without the secret number it is not known which series it belongs to."""
+    monkeypatch.setattr("vmgw_core.limits.windows.series_table._MIX", 0xB7E151628AED)
+    for step in (1, 2**10, 2**24, 2**30):
+        table = SeriesTable(60, 12)
+        table.note(range(step, 10_000 * step, step), 0)
+        taken = "".join("x" if cell else " " for cell in table._cells)
+        assert max(map(len, taken.split())) < 200
