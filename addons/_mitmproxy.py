@@ -105,7 +105,7 @@ except ImportError as error:
     raise unsupported(f"{name or error} is missing") from None
 
 PARTS: Final = """
-AddonManager: __init__(master) | add(addons) | get(name) | handle_lifecycle(event) | register(addon)
+AddonManager: __init__(master) | _iter_hooks(addon, event) | add(addons) | get(name) | handle_lifecycle(event) | invoke_addon(addon, event) | register(addon) | trigger_event(event)
 ConnectionHandler: handle_client() | open_connection(command) | server_event(event) | client | layer | max_conns | transports
 ConnectionIO: handler | reader | writer
 ErrorCheck: finish() | shutdown_if_errored()
