@@ -119,7 +119,7 @@ HttpStream: __init__(context, stream_id) | _handle_event(event) | check_body_siz
 Layer: _handle_event(event)
 Master: __init__(opts, event_loop, with_termlog) | _asyncio_exception_handler(loop, context) | done() | run() | running()
 MessageData: __post_init__()
-OptManager: has_changed(option) | process_deferred() | update(kwargs)
+OptManager: has_changed(option) | keys() | process_deferred() | subscribe(func, opts) | update(kwargs)
 ProxyConnectionHandler: __init__(master, r, w, options, mode)
 Proxyserver: register_connection(connection_id, handler) | setup_servers() | connections | servers
 ReceiveBuffer: __iadd__(byteslike) | maybe_extract_at_most(count)
@@ -181,12 +181,15 @@ def cancel_setup_of_servers() -> bool:
     return False
 
 
-def keep_script(addon: object) -> None:
-    """Stop mitmproxy from loading the script of ``addon`` again when its file changes or goes."""
+def keep_script(addon: object) -> str | None:
+    """Stop mitmproxy from loading the script of ``addon`` again when its file changes or goes. Return its path."""
     loader = ctx.master.addons.get("scriptloader")
     for script in loader.addons if isinstance(loader, ScriptLoader) else ():
-        if addon in traverse([script]) and isinstance(script, Script) and script.reloadtask is not None:
-            script.reloadtask.cancel()
+        if addon in traverse([script]) and isinstance(script, Script):
+            if script.reloadtask is not None:
+                script.reloadtask.cancel()
+            return str(script.path)
+    return None
 
 
 def show_status(message: str, seconds: int) -> None:

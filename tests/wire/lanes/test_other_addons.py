@@ -12,7 +12,7 @@ from mitmproxy.http import HTTPFlow
 
 from tests.support.wire.client import Client
 from tests.support.wire.processes import free_port
-from tests.support.wire.programs import Mitmdump, options
+from tests.support.wire.programs import Mitmdump, opened, options
 from tests.support.wire.raw import RawClient, head
 from tests.support.wire.tokens import SigningKey, team
 from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream
@@ -459,3 +459,38 @@ def test_a_command_of_another_addon_sends_nothing_without_a_decision(
         assert answer.status == status
         gateway.wait_for_log(r"\[replay\].*\n +<< 401 ", behind=behind)
         assert len(beside.upstream.requests) == requests
+
+
+ACTS = """
+from mitmproxy import ctx, http
+def requestheaders(flow):
+    if flow.request.path.startswith("/api/v1/labels"):
+        try:
+            CODE
+        except Exception as error:
+            flow.response = http.Response.make(299, str(error))
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("ctx.options.reset()", "the options cannot be reset while the gateway runs"),
+        ("ctx.master.commands.call('options.reset')", "the options cannot be reset while the gateway runs"),
+        ("ctx.options.update(mode=['regular'])", "mode cannot change while the gateway runs"),
+        ("ctx.options.update(server=True)", "server cannot change while the gateway runs"),
+        ("ctx.options.update(listen_port=OTHER)", "listen_port cannot change while the gateway runs"),
+        ("ctx.options.update(scripts=[])", "scripts cannot change while the gateway runs"),
+        ("ctx.options.update(keep_host_header=False)", "keep_host_header cannot change while the gateway runs"),
+        ("ctx.options.update(connection_strategy='eager')", "connection_strategy cannot change while the gateway runs"),
+        ("ctx.options.update(tcp_hosts=['.*'])", "tcp_hosts cannot be used with vmgateway: it would forward"),
+        ("ctx.options.update(vmgw_enable_auth=False)", "-enable.auth is not set"),
+    ],
+)
+def test_options_that_an_addon_changes(beside: Beside, code: str, message: str, tmp_path: Path) -> None:
+    gateway = beside.start(tmp_path, ACTS.replace("CODE", code), "after")
+    answer = gateway.client(beside.token).get("/api/v1/labels")
+    assert (answer.status, message in answer.text) == (299, True), answer.text
+    assert beside.ask(gateway.port) == [200, 200, 200, 200, 401, 401]
+    check_received(beside.upstream.requests)
+    assert opened(gateway.pid) == [gateway.port]
