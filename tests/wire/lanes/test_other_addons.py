@@ -15,7 +15,8 @@ from tests.support.wire.processes import free_port
 from tests.support.wire.programs import Mitmdump, opened, options
 from tests.support.wire.raw import RawClient, head
 from tests.support.wire.tokens import SigningKey, team
-from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream
+from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, never
+from tests.support.wire.waiting import eventually
 
 QUERY = "/api/v1/query?query=up"
 IMPORT = "/api/v1/import/prometheus"
@@ -494,3 +495,84 @@ def test_options_that_an_addon_changes(beside: Beside, code: str, message: str, 
     assert beside.ask(gateway.port) == [200, 200, 200, 200, 401, 401]
     check_received(beside.upstream.requests)
     assert opened(gateway.pid) == [gateway.port]
+
+
+HELD = """
+import logging
+from mitmproxy import http
+held = []
+def HOOK(flow):
+    if flow.request.path.startswith("/api/v1/"):
+        held.append(flow)
+        if INTERCEPTS:
+            flow.intercept()
+        logging.info("own addon has the flow")
+def client_connected(client):
+    for flow in held:
+        ACTION
+"""
+"""The next client that connects makes the addon act on the flow that it has."""
+
+
+def held(hook: str, *, intercepts: bool, action: str) -> str:
+    return HELD.replace("HOOK", hook).replace("INTERCEPTS", str(intercepts)).replace("ACTION", action)
+
+
+def request_of(beside: Beside, *, upload: bool) -> bytes:
+    if upload:
+        return head("POST", IMPORT, beside.token, ["Content-Length: 4", "Connection: close"]) + b"a 1\n"
+    return head("GET", QUERY, beside.token, ["Connection: close"])
+
+
+@pytest.mark.parametrize("upload", [False, True])
+@pytest.mark.parametrize(
+    ("hook", "intercepts"),
+    [("requestheaders", True), ("request", True), ("responseheaders", True), ("requestheaders", False)],
+)
+def test_a_killed_flow_ends_and_gives_its_place_back(
+    beside: Beside, hook: str, intercepts: bool, upload: bool, tmp_path: Path
+) -> None:
+    """mitmproxy itself ends a flow only when a hook of it ends, and never one that is intercepted."""
+    if not intercepts:
+        beside.upstream.responder = lambda _: never()
+    script = held(hook, intercepts=intercepts, action="flow.killable and flow.kill()")
+    gateway = beside.start(tmp_path, script, "after", *options(max_concurrent_requests=1))
+    asked = not intercepts or hook == "responseheaders" or (upload and hook == "request")
+    with RawClient(gateway.port) as client:
+        client.send(request_of(beside, upload=upload))
+        gateway.wait_for_log("own addon has the flow")
+        eventually(lambda: len(beside.upstream.requests) == int(asked))
+        assert gateway.client().get("/health").status == 200
+        assert client.receive_all() == b""
+    assert gateway.metric("vmgateway_concurrent_requests_current") == 0
+    assert gateway.metric("vmgateway_backend_concurrent_requests") == 0
+    assert len(beside.upstream.requests) == int(asked)
+
+
+@pytest.mark.parametrize("upload", [False, True])
+@pytest.mark.parametrize("hook", ["requestheaders", "request", "responseheaders"])
+def test_an_intercepted_flow_goes_on_as_it_was_decided(beside: Beside, hook: str, upload: bool, tmp_path: Path) -> None:
+    action = "flow.request.path, flow.request.content = '/evil', b'evil'; flow.resume()"
+    script = held(hook, intercepts=True, action=action)
+    gateway = beside.start(tmp_path, script, "after", *options(max_concurrent_requests=1))
+    with RawClient(gateway.port) as client:
+        client.send(request_of(beside, upload=upload))
+        gateway.wait_for_log("own addon has the flow")
+        assert gateway.client().get("/health").status == 200
+        assert client.receive_all().startswith(b"HTTP/1.1 200 ")
+    [request] = beside.upstream.requests
+    assert (request.path, request.body) == ((IMPORT, b"a 1\n") if upload else ("/api/v1/query", b""))
+    assert request.argument("extra_label") == ["team=dev"]
+    assert gateway.metric("vmgateway_concurrent_requests_current") == 0
+
+
+@pytest.mark.parametrize(("hook", "upload"), [("requestheaders", False), ("requestheaders", True), ("request", False)])
+def test_an_intercepted_flow_may_get_a_response(beside: Beside, hook: str, upload: bool, tmp_path: Path) -> None:
+    action = "flow.response = http.Response.make(299, b'own'); flow.resume()"
+    gateway = beside.start(tmp_path, held(hook, intercepts=True, action=action), "after")
+    with RawClient(gateway.port) as client:
+        client.send(request_of(beside, upload=upload))
+        gateway.wait_for_log("own addon has the flow")
+        assert gateway.client().get("/health").status == 200
+        assert client.receive_all().startswith(b"HTTP/1.1 299 ")
+    assert beside.upstream.requests == []
