@@ -105,7 +105,7 @@ except ImportError as error:
     raise unsupported(f"{name or error} is missing") from None
 
 PARTS: Final = """
-AddonManager: __init__(master) | add(addons) | get(name) | handle_lifecycle(event) | register(addon)
+AddonManager: __init__(master) | _iter_hooks(addon, event) | add(addons) | get(name) | handle_lifecycle(event) | invoke_addon(addon, event) | register(addon) | trigger_event(event)
 ConnectionHandler: handle_client() | open_connection(command) | server_event(event) | client | layer | max_conns | transports
 ConnectionIO: handler | reader | writer
 ErrorCheck: finish() | shutdown_if_errored()
@@ -119,7 +119,7 @@ HttpStream: __init__(context, stream_id) | _handle_event(event) | check_body_siz
 Layer: _handle_event(event)
 Master: __init__(opts, event_loop, with_termlog) | _asyncio_exception_handler(loop, context) | done() | run() | running()
 MessageData: __post_init__()
-OptManager: has_changed(option) | process_deferred() | update(kwargs)
+OptManager: has_changed(option) | keys() | process_deferred() | subscribe(func, opts) | update(kwargs)
 ProxyConnectionHandler: __init__(master, r, w, options, mode)
 Proxyserver: register_connection(connection_id, handler) | setup_servers() | connections | servers
 ReceiveBuffer: __iadd__(byteslike) | maybe_extract_at_most(count)
@@ -181,12 +181,15 @@ def cancel_setup_of_servers() -> bool:
     return False
 
 
-def keep_script(addon: object) -> None:
-    """Stop mitmproxy from loading the script of ``addon`` again when its file changes or goes."""
+def keep_script(addon: object) -> str | None:
+    """Stop mitmproxy from loading the script of ``addon`` again when its file changes or goes. Return its path."""
     loader = ctx.master.addons.get("scriptloader")
     for script in loader.addons if isinstance(loader, ScriptLoader) else ():
-        if addon in traverse([script]) and isinstance(script, Script) and script.reloadtask is not None:
-            script.reloadtask.cancel()
+        if addon in traverse([script]) and isinstance(script, Script):
+            if script.reloadtask is not None:
+                script.reloadtask.cancel()
+            return str(script.path)
+    return None
 
 
 def show_status(message: str, seconds: int) -> None:

@@ -50,6 +50,8 @@ class FlowReplay:
     def requestheaders(self, flow: HTTPFlow) -> None:
         if flow.live and flow.is_replay != "request":
             return
+        if flow.response is None:
+            self.cycles.pop(flow, None)  # of the time before: what is sent again is decided again
         judge, captured = self.current_judge(), captured_of(flow)
         if judge is None or captured is None:
             return

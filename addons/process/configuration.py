@@ -36,13 +36,13 @@ from vmgw_core.tokens import KeyRing, VerificationKey
 from vmgw_core.usage import Accounting
 
 from .checks import check, fail_start
+from .fixed_options import FixedOptions
 from .lane_choice import why_flows
 from .mitmproxy_options import (
     WATCHED,
     Host,
     check_options,
     complete,
-    fixed_options,
     option_that_needs_flows,
     read_host,
     set_up,
@@ -78,8 +78,8 @@ class Configuration:
         """The flags that were given as options."""
         self.host: Host | None = None
         """What mitmproxy's options said at start."""
-        self.fixed: object = None
-        """The options that must not change any more."""
+        self.fixed: FixedOptions | None = None
+        """Keeps options as they are, once the gateway has set them."""
 
     def load(self, loader: Loader) -> None:
         for flag in FLAGS:
@@ -120,8 +120,6 @@ class Configuration:
             raise ConfigurationError(f"-{flag}: only the command vmgateway has it")
         if self.host is None:
             self.host = read_host(ctx.options)
-        elif self.fixed is not None and self.fixed != fixed_options(ctx.options):
-            raise ConfigurationError("the mode and the address cannot change while the gateway runs")
         if self.process.fast and (reason := option_that_needs_flows(ctx.options)):
             raise ConfigurationError(f"the fast lane is in use: {reason}")
         return complete(settings, self.host, address_is_given="httpListenAddr" in self.given)
@@ -133,7 +131,8 @@ class Configuration:
                 check_unknown(ctx.options)
                 if configured.policy is None:
                     raise ConfigurationError("set at least vmgw_enable_auth, and vmgw_read_url or --mode reverse:URL")
-                keep_script(self)
+                if self.fixed is not None:
+                    self.fixed.script = keep_script(self)
             self.choose_lane(configured.settings)
         except ConfigurationError as error:
             fail_start(error)
@@ -159,7 +158,8 @@ class Configuration:
         if style != LogStyle() and "termlog_verbosity" in ctx.options:
             set_up_logging_beside(style)
         set_up(ctx.options, settings, offline=self.process.offline)
-        self.fixed = fixed_options(ctx.options)
+        if "scripts" in ctx.options:  # one of mitmproxy's programs
+            self.fixed = self.fixed or FixedOptions(ctx.options)
 
     def apply(self, settings: Settings, limits: LimitFile | None = None) -> None:
         """Read the files of ``settings`` and put both in force, or change nothing.

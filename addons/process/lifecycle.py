@@ -17,6 +17,7 @@ from mitmproxy.http import HTTPFlow
 
 from vmgw_addons._mitmproxy import HttpErrorHook, proxyserver
 from vmgw_addons.lanes.fast import FastLane
+from vmgw_addons.lanes.flow.upstreams import close_client
 from vmgw_addons.listener import Listener
 from vmgw_addons.observability import WorkerCalls
 from vmgw_addons.sources import KeyRefresh
@@ -28,6 +29,7 @@ from .configuration import Configuration
 logger = logging.getLogger(__name__)
 
 _POLL: Final = 0.02  # seconds between two checks whether the last request has ended
+_KILLED_PAUSE: Final = 0.2  # seconds between two looks for flows that were killed
 _RELOAD_PAUSE: Final = 1.0  # seconds between two reloads by the page
 _RELOAD_SECONDS: Final = 60.0  # to wait for a reload
 _CALL: Final = "reload"
@@ -60,6 +62,8 @@ class Lifecycle:
         """Flows whose response has not been sent."""
         self.ended: WeakSet[HTTPFlow] = WeakSet()
         """Flows whose end a hook has reported."""
+        self.woken: WeakSet[HTTPFlow] = WeakSet()
+        """Flows that were killed, and do not wait for the user any more."""
         self.stopping: asyncio.Task[None] | None = None
         self.reloading: asyncio.Task[None] | None = None
         self.next_reload: asyncio.Future[bool] | None = None
@@ -80,6 +84,8 @@ class Lifecycle:
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         if type(ctx.master).__name__ in ("DumpMaster", "GatewayMaster"):  # the others ask the user on Ctrl-C
             loop.add_signal_handler(signal.SIGINT, self.stop)
+        if "scripts" in ctx.options:  # one of mitmproxy's programs
+            self.background.repeat("killed_flows", self.end_killed)
         if self.process.worker is not None:
             parent = self.process.worker.parent
             self.background.repeat("parent", lambda: self.watch(parent))
@@ -202,6 +208,20 @@ class Lifecycle:
         if tasks:
             await asyncio.wait(tasks, timeout=1)
 
+    async def end_killed(self) -> float:
+        """End the requests of flows that were killed.
+
+        mitmproxy does so only when a hook of the flow ends, and leaves one waiting that was intercepted.
+        """
+        for flow in [flow for flow in self.flows if flow not in self.ended and is_killed(flow)]:
+            if flow in self.woken:
+                close_client(flow.client_conn)
+            else:
+                self.woken.add(flow)
+                flow.intercept()
+                flow.resume()
+        return _KILLED_PAUSE
+
     def requestheaders(self, flow: HTTPFlow) -> None:
         self.flows.add(flow)
         self.ended.discard(flow)  # a replay sends it again
@@ -223,6 +243,11 @@ class Lifecycle:
         for flow in [flow for flow in self.flows if flow.client_conn is client and flow not in self.ended]:
             flow.error = flow.error or Error("the client left")
             await ctx.master.addons.handle_lifecycle(HttpErrorHook(flow))
+
+
+def is_killed(flow: HTTPFlow) -> bool:
+    """Whether the user or an addon has killed the flow."""
+    return flow.error is not None and flow.error.msg == Error.KILLED_MESSAGE
 
 
 def _settle(result: asyncio.Future[bool], succeeded: bool) -> None:

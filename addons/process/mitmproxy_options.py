@@ -66,8 +66,7 @@ NEEDS_FLOWS: Final = {
 }
 """Options that only the flow lane can honour, with the reason."""
 
-_FIXED: Final = ("listen_host", "listen_port", "mode", "server")
-WATCHED: Final = frozenset((*REFUSED, *NEEDS_FLOWS, *_FIXED, "flow_detail"))
+WATCHED: Final = frozenset((*REFUSED, *NEEDS_FLOWS, "flow_detail"))
 """Options that are looked at again when they change."""
 
 DEFAULT_PORT: Final = 8080
@@ -158,11 +157,6 @@ def set_up(options: Options, settings: Settings, *, offline: bool) -> None:
     if "tcp_timeout" in options:  # mitmproxy 12; 600 seconds in 11
         changes["tcp_timeout"] = int(settings.backend_response_timeout + 60)
     options.update(**changes)
-
-
-def fixed_options(options: Options) -> tuple[object, ...]:
-    """Return the values that must not change while the gateway runs."""
-    return tuple(getattr(options, name) for name in _FIXED)
 
 
 def _address(options: Options, mode_host: str | None, mode_port: int | None) -> str:

@@ -11,8 +11,11 @@ from mitmproxy.http import HTTPFlow, Response
 
 from vmgw_addons.state import Cycles
 from vmgw_core.enforcement import Body, Cycle, State
+from vmgw_core.errors import InternalError
 
+from .flow_responses import refuse
 from .forwarding import apply
+from .turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +35,7 @@ class Decisions:
     """Notes how each decided request is sent, before other addons see it.
 
     Args:
-        last: another addon that must run after all others.
+        last: another object with hooks that must run after all addons.
     """
 
     def __init__(self, cycles: Cycles, last: object) -> None:
@@ -44,7 +47,7 @@ class Decisions:
     def running(self) -> None:
         if "scripts" in ctx.options:  # one of mitmproxy's programs, where there are other addons
             self.seal = Seal(self)
-            ctx.master.addons.add(self.seal, self.last)
+            Turns(ctx.master.addons, (self.seal, self.last), self.seal.failed)
 
     def requestheaders(self, flow: HTTPFlow) -> None:
         if self.seal is not None and flow in self.cycles:
@@ -58,9 +61,10 @@ class Decisions:
 
 
 class Seal:
-    """The last addon of all: writes the decided request into the flow again.
+    """Comes after all addons: writes the decided request into the flow again, and refuses one without a decision.
 
-    Flows so show what the backend gets. :class:`GatewayStream` does the same once more before it sends the request.
+    Flows so show what the backend gets. :class:`GatewayStream` does the same once more before it sends the request; a
+    client replay, which mitmproxy's own stream sends, has only this.
     """
 
     def __init__(self, decisions: Decisions) -> None:
@@ -69,9 +73,34 @@ class Seal:
 
     def requestheaders(self, flow: HTTPFlow) -> None:
         self.seal(flow)
+        self.demand(flow, form_may_come=True)
 
     def request(self, flow: HTTPFlow) -> None:
         self.seal(flow)
+        self.demand(flow, form_may_come=False)
+
+    def responseheaders(self, flow: HTTPFlow) -> None:
+        """Refuse to switch protocols: mitmproxy would pass on what the client sends next to the backend."""
+        if flow.live and flow.response is not None and flow.response.status_code == 101:
+            logger.warning("another addon answered 101, which would lead past the decision: the client gets 500")
+            flow.response.status_code, flow.response.reason = 500, "Internal Server Error"
+
+    response = responseheaders
+
+    def failed(self, flow: HTTPFlow) -> None:
+        """Refuse a request that an addon before the gateway has failed with: it may have wanted to refuse it."""
+        if flow not in self.decisions.cycles:
+            refuse(flow, None, InternalError("another addon failed"))
+
+    def demand(self, flow: HTTPFlow, *, form_may_come: bool) -> None:
+        """Refuse a request that a backend would get without a decision. A form that is yet to come may decide."""
+        cycle = self.decisions.cycles.get(flow)
+        if cycle is None or cycle.state is State.REFUSED:
+            decided = False
+        else:
+            decided = cycle.upstream is not None or (form_may_come and cycle.state is State.FORM)
+        if flow.live and flow.response is None and not decided:
+            refuse(flow, cycle, InternalError("no decision was taken on this request"))
 
     def seal(self, flow: HTTPFlow) -> None:
         """Undo what was changed since the decision. A response that was set meanwhile stays."""

@@ -127,7 +127,9 @@ class GatewayStream(EarlyResponses):
 
     def start_request_stream(self) -> layer.CommandGenerator[None]:
         self.stream = self.flow.request.stream
-        if self.metered:
+        if self.flow.response is not None:  # set by the user, who had intercepted the flow
+            self.client_state = self.state_consume_request_body
+        elif self.metered:
             self.client_state = self.state_hold_request_body
         else:
             yield from super().start_request_stream()

@@ -87,6 +87,8 @@ class UpstreamConnections:
         address = data.server.address
         if address is None or address not in [member.backend.address for member in members]:
             return "not the address of a backend"
+        if data.server.transport_protocol != "tcp":
+            return "not over TCP"
         if data.client.id in proxyserver().connections and self.requested.get(data.server) != address:
             return "no request asked for it"  # in a client replay mitmproxy's own layer asks
         if ":" in address[0] and not self.in_force.configured.settings.enable_tcp6:
@@ -154,7 +156,7 @@ class UpstreamConnections:
 
 
 class ConnectionSeal:
-    """Checks a connection to a backend again, after all other addons: one may have changed its address."""
+    """Comes after all addons: one may have changed the address or the TLS of a connection to a backend."""
 
     def __init__(self, connections: UpstreamConnections) -> None:
         self.connections = connections
@@ -162,6 +164,9 @@ class ConnectionSeal:
     def server_connect(self, data: ServerConnectionHookData) -> None:
         if data.server.error is None:
             data.server.error = self.connections.objection(data)
+
+    def tls_start_server(self, data: TlsData) -> None:
+        self.connections.tls_start_server(data)
 
 
 def transports(client: Client) -> dict[object, ConnectionIO]:

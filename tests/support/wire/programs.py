@@ -96,3 +96,15 @@ def run_until_end(program: str, *arguments: str, directory: Path, config: str = 
             end_group(process)
     text = (directory / "errors").read_text(errors="replace")
     return Ended(code, [line for line in text.splitlines() if "Loading script" not in line and line.strip()])
+
+
+def opened(pid: int) -> list[int]:
+    """The TCP ports that a process listens on."""
+    links = (link for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink())
+    inodes = {str(link.readlink())[8:-1] for link in links if str(link.readlink()).startswith("socket:")}
+    rows = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]
+    ]
+    return [int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and row[9] in inodes]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.wire.client import Client
 from tests.support.wire.processes import free_port
-from tests.support.wire.programs import Mitmdump, options, run_until_end
+from tests.support.wire.programs import Mitmdump, opened, options, run_until_end
 from tests.support.wire.tokens import SigningKey, team
 from tests.support.wire.upstream import RecordingUpstream
 from tests.support.wire.waiting import HANGS
@@ -274,18 +274,6 @@ def test_mitmproxys_own_port_stays_closed(upstream: RecordingUpstream, keys: lis
         assert gateway.seen in (["refused", "200"], ["200"])
         assert opened(gateway.pid) == [port]
         assert ":8080" not in gateway.log()
-
-
-def opened(pid: int) -> list[int]:
-    """The TCP ports that a process listens on."""
-    links = (link for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink())
-    inodes = {str(link.readlink())[8:-1] for link in links if str(link.readlink()).startswith("socket:")}
-    rows = [
-        line.split()
-        for name in ("tcp", "tcp6")
-        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]
-    ]
-    return [int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and row[9] in inodes]
 
 
 def listens_on_udp(port: int) -> bool:
