@@ -51,10 +51,11 @@ class BoundedCache(Generic[K, V]):
         if size > self._max_entry:
             return
         self._entries[key] = value
-        self._entries.move_to_end(key, last=last)
+        if not last:
+            self._entries.move_to_end(key, last=False)
         self.used += size
         while self.used > self.max_bytes:
-            self._remove(next(iter(self._entries)))
+            self.used -= self._size(*self._entries.popitem(last=False))
 
     def clear(self) -> None:
         self._entries.clear()

@@ -43,7 +43,7 @@ NAME_AS_IT_IS = r"(?:\b|\B)"
 """Always matches, and keeps the storage from reading a regular expression as a list of names."""
 _META = re.compile(r"[\\.+*?()|\[\]{}^$]")
 MAX_FORM_READ = 10 << 20  # bytes: Go does not read a larger form, only the URL
-MAX_REMEMBERED: Final = 8 << 20
+MAX_REMEMBERED: Final = 12 << 20
 """Bytes of memory for claims and their arguments."""
 _ENFORCEMENT_BYTES: Final = 400
 _MATCH_KEYS = ("match[]", "match")

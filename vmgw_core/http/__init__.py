@@ -27,7 +27,7 @@ from .head import (
     mend,
     skip_empty_lines,
 )
-from .headers import Headers, facts_cache, facts_of, values_of
+from .headers import HeaderFacts, Headers, facts_bytes, facts_cache, facts_of, values_of
 from .responses import CORS, NOT_SHARED, HeaderEdit, Response, refusal_response
 from .series_fetched import SeriesFetched
 from .trace_context import RANDOM, SAMPLED, TraceContext, with_trace
@@ -45,6 +45,7 @@ __all__ = [
     "Decoder",
     "HeadLimits",
     "HeaderEdit",
+    "HeaderFacts",
     "Headers",
     "LengthReader",
     "Plain",
@@ -63,6 +64,7 @@ __all__ = [
     "decoded_key",
     "decoder",
     "encode_pair",
+    "facts_bytes",
     "facts_cache",
     "facts_of",
     "find_head",

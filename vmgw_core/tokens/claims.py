@@ -30,7 +30,7 @@ from .selector import Matcher, Selector, SelectorError, parse_selector
 MAX_LABELS: Final = 64
 MAX_FILTERS: Final = 64
 MAX_TEXT_BYTES: Final = 32 * 1024
-_CLAIM_BYTES: Final = 320
+_CLAIM_BYTES: Final = 370
 """The memory of a claim without labels and filters."""
 _PAIR_BYTES: Final = 80
 VM_ACCESS: Final = "vm_access"
@@ -69,20 +69,18 @@ class VMAccessClaim:
     """The class of limits that the grant names. A token cannot name one itself."""
     restricted: bool = field(init=False, repr=False, compare=False)
     """Whether the token is limited to a part of its tenant."""
+    memory: int = field(init=False, repr=False, compare=False)
+    """The approximate bytes of memory that it takes."""
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        labels = sum(_PAIR_BYTES + text_bytes(*pair) for pair in self.labels)
         object.__setattr__(self, "restricted", bool(self.labels or self.filters))
+        object.__setattr__(self, "memory", _CLAIM_BYTES + labels + text_bytes(*self.filters))
         object.__setattr__(self, "_hash", hash((self.tenant, self.labels, self.filters, self.mode, self.limit_class)))
 
     def __hash__(self) -> int:
         return self._hash  # its arguments are looked up for every request
-
-    @property
-    def memory(self) -> int:
-        """The approximate bytes of memory that it takes."""
-        labels = sum(_PAIR_BYTES + text_bytes(*pair) for pair in self.labels)
-        return _CLAIM_BYTES + labels + text_bytes(*self.filters)
 
     @classmethod
     def from_claims(cls, claims: Mapping[str, object]) -> Self:

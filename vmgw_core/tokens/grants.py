@@ -10,7 +10,7 @@ from vmgw_core.base import Labels, TenantID, text_bytes
 
 from .claims import VMAccessClaim
 
-_GRANTS_BYTES: Final = 120
+_GRANTS_BYTES: Final = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,9 +21,13 @@ class Grants:
     """At least one."""
     sources: tuple[str, ...] = ()
     """The entries of the access policy that matched; empty if the token's own ``vm_access`` grants."""
+    memory: int = field(init=False, repr=False, compare=False)
+    """The approximate bytes of memory that they take."""
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        claims = sum(claim.memory for claim in self.alternatives)
+        object.__setattr__(self, "memory", _GRANTS_BYTES + text_bytes(*self.sources) + claims)
         object.__setattr__(self, "_hash", hash((self.alternatives, self.sources)))
 
     def __hash__(self) -> int:
@@ -49,8 +53,3 @@ class Grants:
         """The classes of limits that the grants for ``tenant`` name, or all grants; the limits of each hold."""
         named = (claim.limit_class for claim in self.alternatives if tenant is None or claim.tenant == tenant)
         return frozenset(name for name in named if name)
-
-    @property
-    def memory(self) -> int:
-        """The approximate bytes of memory that they take."""
-        return _GRANTS_BYTES + text_bytes(*self.sources) + sum(claim.memory for claim in self.alternatives)

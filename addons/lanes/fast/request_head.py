@@ -10,26 +10,35 @@ from typing import Final
 
 import httptools
 
+from vmgw_core.base import BoundedCache
 from vmgw_core.errors import BadRequest
-from vmgw_core.http import Headers, HeadLimits, RequestHead, check_head, check_request_line, facts_of
+from vmgw_core.http import HeaderFacts, Headers, HeadLimits, RequestHead, check_head, check_request_line, facts_bytes
 
-MAX_CACHED: Final = 256
-"""Headers of requests that are cached, each of at most ``_MAX_CACHED_SIZE`` bytes."""
-_MAX_CACHED_SIZE: Final = 4096
+CACHE_BYTES: Final = 12 << 20
+"""Memory for the headers of requests: those of some 3,500 tokens."""
+_MAX_ENTRY: Final = 32 << 10
+"""A large head is not cached: it would push out many small ones."""
+_FIELDS_BYTES: Final = 200  # without the headers, and what is computed from them
 
 
 class Fields:
     """All of a head after its request line, read."""
 
-    __slots__ = ("facts", "headers", "keep_alive", "old")
+    __slots__ = ("facts", "headers", "keep_alive", "memory", "old")
 
     def __init__(self, headers: Headers, *, old: bool, keep_alive: bool) -> None:
         self.headers = headers
-        self.facts = facts_of(headers)
+        self.facts = HeaderFacts(headers)
         self.old = old
         """Whether it is HTTP/1.0."""
         self.keep_alive = keep_alive
         """Whether the client wants the connection to stay (RFC 9112, section 9.3)."""
+        self.memory = _FIELDS_BYTES + facts_bytes(headers)
+        """Bytes."""
+
+
+def _size(received: bytes, fields: Fields) -> int:
+    return received.__sizeof__() + fields.memory
 
 
 class FieldsCache:
@@ -38,11 +47,16 @@ class FieldsCache:
     __slots__ = ("_known", "_limits")
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Fields] = {}
+        self._known: BoundedCache[bytes, Fields] = BoundedCache(CACHE_BYTES, _size, max_entry=_MAX_ENTRY)
         self._limits: HeadLimits | None = None
 
     def __len__(self) -> int:
         return len(self._known)
+
+    @property
+    def used(self) -> int:
+        """Bytes of memory that are taken."""
+        return self._known.used
 
     def find(self, received: bytes, limits: HeadLimits) -> Fields | None:
         """Return the fields that ``received`` is, if these very bytes were read before with the same limits."""
@@ -53,10 +67,7 @@ class FieldsCache:
 
     def note(self, received: bytes, fields: Fields) -> None:
         """Cache the fields that ``received`` is; ``find`` has not found them."""
-        if len(received) <= _MAX_CACHED_SIZE:
-            if len(self._known) >= MAX_CACHED:
-                self._known.clear()
-            self._known[received] = fields
+        self._known.put(received, fields)
 
 
 class HeadReader:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.each import each
-from vmgw_addons.lanes.fast.request_head import MAX_CACHED, FieldsCache, HeadReader
+from vmgw_addons.lanes.fast.request_head import CACHE_BYTES, FieldsCache, HeadReader
+from vmgw_core.enforcement.upstream_headers import _forward
 from vmgw_core.errors import BadRequest, HeadTooLarge, Refusal
 from vmgw_core.http.head import HeadLimits, RequestHead, check_head
+from vmgw_core.tokens import TokenSource
 
 LIMITS = HeadLimits()
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n"
@@ -141,12 +145,41 @@ def test_other_limits_hold_for_headers_that_were_read_before() -> None:
 
 def test_the_cache_is_bounded() -> None:
     cache = FieldsCache()
-    for number in range(3 * MAX_CACHED):
-        read(HeadReader(cache), GET + b"X: %d\r\n\r\n" % number)
-        assert 0 < len(cache) <= MAX_CACHED
+    for number in range(2 * CACHE_BYTES // 20_000):
+        read(HeadReader(cache), GET + b"X: %d%b\r\n\r\n" % (number, b"x" * 5000))
+        assert 0 < cache.used <= CACHE_BYTES
+    assert cache.used > CACHE_BYTES - 30_000
     before = len(cache)
-    read(HeadReader(cache), GET + b"X: %b\r\n\r\n" % (b"x" * 5000))
+    read(HeadReader(cache), GET + b"X: %b\r\n\r\n" % (b"x" * 50_000))
     assert len(cache) == before
+
+
+@each("fields", [0, 15], ids=str)
+def test_the_memory_of_what_is_remembered_is_what_is_counted(fields: int) -> None:
+    cache, source = FieldsCache(), TokenSource()
+    others = b"".join(b"X-Other-%d: value of this header\r\n" % number for number in range(fields))
+    heads = [GET + others + b"Authorization: Bearer %d.%b\r\n\r\n" % (n, b"x" * 500) for n in range(200)]
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for received in heads:
+            head = read(HeadReader(cache), received)
+            head.facts.token = source, source.find(head.headers)
+            key = head.client, source.headers, "backend:8428", False, True
+            head.facts.forwarded = key, _forward(head.headers, *key)
+        used = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert len(cache) == 200
+    assert cache.used / 2 < used <= cache.used
+
+
+def test_what_is_remembered_is_found_at_another_connection() -> None:
+    cache, head = FieldsCache(), GET + b"X: 1\r\n\r\n"
+    first, second = HeadReader(cache), HeadReader(cache)
+    read(first, head)
+    read(second, head)
+    assert second.fields is first.fields
 
 
 def test_the_request_line_is_checked_every_time() -> None:
