@@ -111,7 +111,7 @@ ConnectionIO: handler | reader | writer
 ErrorCheck: finish() | shutdown_if_errored()
 GetHttpConnection: connection_spec_matches(connection)
 Http1Client: __init__(context) | read_headers(event) | send(event)
-Http1Connection: done(event) | read_body(event) | wait(event) | body_reader | buf | request | response | state
+Http1Connection: done(event) | mark_done(request, response) | read_body(event) | wait(event) | body_reader | buf | request | response | state
 Http1Server: __init__(context) | read_headers(event) | send(event)
 Http2Server: __init__(context) | _handle_event(event) | handle_h2_event(event) | protocol_error(message, error_code) | h2_conn | streams
 HttpLayer: __init__(context, mode) | _handle_event(event) | event_to_child(child, event) | get_connection(event, reuse) | make_stream(stream_id) | register_connection(command) | command_sources | connections | streams | waiting_for_establishment

@@ -34,3 +34,6 @@ class FlowHeaders(Headers):
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str | bytes) and bool(self.get_all(name))
+
+    def __bytes__(self) -> bytes:
+        return b"".join([b"%b: %b\r\n" % field for field in self.fields])

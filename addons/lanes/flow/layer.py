@@ -80,7 +80,7 @@ class GatewayHttpLayer(HttpLayer):
             return
         pending: deque[commands.StartHook] = deque()
         while True:
-            for command in self.handle_safely(event):
+            for command in _joined(self.handle_safely(event)):
                 if isinstance(command, commands.StartHook):
                     pending.append(command)
                 else:
@@ -216,6 +216,24 @@ class BackendConnection(layer.Layer):
             self.handle_event = child.handle_event  # type: ignore[method-assign]
             yield from child.handle_event(event)
         yield RegisterHttpConnection(self.context.server, error)
+
+
+def _joined(handling: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
+    """Pass on commands. What is written to one connection in a row becomes one command: each is a call of the kernel."""
+    held: commands.SendData | None = None
+    for command in handling:
+        if isinstance(command, commands.SendData) and held is not None and held.connection is command.connection:
+            held.data += command.data
+            continue
+        if held is not None and not isinstance(command, commands.Log):
+            yield held
+            held = None
+        if isinstance(command, commands.SendData):
+            held = command
+        else:
+            yield command
+    if held is not None:
+        yield held
 
 
 def _fork(context: Context) -> Context:

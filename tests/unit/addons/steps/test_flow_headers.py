@@ -49,5 +49,9 @@ def test_headers_change_copy_and_save_as_in_mitmproxy() -> None:
     assert dict(ours) == dict(theirs)
 
 
+def test_no_headers_are_written_as_in_mitmproxy() -> None:
+    assert bytes(FlowHeaders()) == bytes(Headers()) == b""
+
+
 def test_something_else_than_a_name_is_not_found() -> None:
     assert 1 not in FlowHeaders(FIELDS)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
+from mitmproxy.connection import Connection
 from mitmproxy.hooks import Hook
 from mitmproxy.http import Headers, HTTPFlow
 from mitmproxy.net.http.http1 import read_request_head
@@ -19,7 +20,7 @@ from tests.support.addons.layers import FlowConnection
 from vmgw_addons.lanes.flow.http1 import request_of
 from vmgw_addons.lanes.flow.layer import GatewayHttpLayer
 from vmgw_addons.state import DEAD_ADDRESS
-from vmgw_core.http import check_head
+from vmgw_core.http import URLENCODED, check_head
 
 QUERY = request("GET", "/api/v1/query?query=up")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nup"
@@ -126,6 +127,30 @@ def test_a_request_is_what_mitmproxy_would_have_made_of_the_head(
     assert (made["method"], made["path"], made["http_version"], made["headers"]) == (b"GET", path, version, fields)
     theirs = read_request_head(head[:-4].split(b"\r\n")).get_state()
     assert made | {"timestamp_start": 0} == theirs | {"timestamp_start": 0}
+
+
+def test_what_is_written_in_a_row_is_one_write_to_either_side() -> None:
+    def writes(data: bytes, of: Connection) -> list[bytes]:
+        found = list(lane.layer.handle_event(events.DataReceived(of, data)))
+        assert all(isinstance(each, commands.SendData | commands.Log) for each in found)
+        return [each.data for each in found if isinstance(each, commands.SendData)]
+
+    lane = connection()
+    lane.feed(QUERY)
+    [backend] = lane.backends
+    [answer] = writes(OK, backend)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\nup")
+    [form] = writes(
+        request("POST", "/api/v1/query", f"Content-Type: {URLENCODED}", "Content-Length: 8") + b"query=up", lane.client
+    )
+    assert form.startswith(b"POST /api/v1/query HTTP/1.1\r\n")
+    assert form.endswith(b"\r\n\r\nquery=up")
+    # What a backend has sent is passed on at once.
+    [head] = writes(OK[:-2], backend)
+    assert head.endswith(b"\r\n\r\n")
+    assert writes(b"u", backend) == [b"u"]
+    assert writes(b"p", backend) == [b"p"]
 
 
 def test_without_a_decision_nothing_is_sent() -> None:
