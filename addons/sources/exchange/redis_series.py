@@ -44,7 +44,7 @@ MAX_BODY: Final = 48 << 10
 """Bytes of a record's body."""
 _MAX_READ: Final = 64 << 10  # bytes in one exchange; the rest follows in the next one
 _MAX_TOLD: Final = 256 << 10  # the same for what is told
-_MAX_RETOLD: Final = 100  # parts of windows in one exchange
+_MAX_RETOLD: Final = 10  # lists of series at once: requests wait meanwhile
 MAX_UNTOLD: Final = 16 << 20
 """Bytes that wait to be told. Beyond that the oldest are dropped."""
 _HEAD: Final = struct.Struct("<Id")
@@ -116,11 +116,11 @@ class RedisSeries:
 
         Returns whether there is more to tell or to learn.
         """
+        await self._tell_again()
         begun = time.thread_time()
         key = limiter.series_key
         limiter.share_series(key)
         self._keep(limiter.series_news(now))
-        self._tell_again()
         told = self._next()
         fresh = token_hex(_EPOCH_BYTES)
         arguments: list[str | int | bytes] = [key.hex(), self._epoch, fresh, json.dumps(self._read_to), _MAX_READ]
@@ -169,13 +169,14 @@ class RedisSeries:
             told.append(each)
         return told
 
-    def _tell_again(self) -> None:
+    async def _tell_again(self) -> None:
         """Keep some of what a new log should have, to be told next."""
-        if self._again is not None and self._size < _MAX_TOLD:
+        while self._again is not None and self._size < _MAX_TOLD:
             some = list(islice(self._again, _MAX_RETOLD))
             self._keep(some)
             if not some:
                 self._again = None
+            await asyncio.sleep(0)  # requests go on meanwhile
 
     def _meet(self, limiter: Limiter, key: bytes, epoch: str, fresh: str) -> None:
         """Take over the key and the epoch of the store; ``fresh``: the epoch that a new log has."""
