@@ -3,7 +3,8 @@
 The log has segments. Each replica appends what it has seen to the newest one, and reads what was appended since it last
 did. One that comes late reads the newest segment first. All replicas hash with one key, which the first of them names.
 One that has counted with another key until then forgets what it has counted. The epoch names the log. It changes if the
-store has lost it. The replica that begins a log tells all that it knows.
+store has lost it. The replica that begins a log tells all that it knows. It may be one that has just started: its log
+loses against replicas that have shared another key before.
 
 A record is its size, the time on the server's clock, and the body. That is the size of the text that names the writer,
 the tenant and the counter, then this text, then the hashes in eight bytes each.
@@ -55,13 +56,14 @@ local key, known, fresh, most = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[5])
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
 local function is_hex(text, size) return text and #text == size and string.find(text, '^%x+$') end
-local stored = redis.call('HMGET', KEYS[1], 'key', 'epoch', 'newest')
+local stored = redis.call('HMGET', KEYS[1], 'key', 'epoch', 'newest', 'first')
 local newest = tonumber(stored[3])
+local loses = stored[4] == '1' and stored[1] ~= key and known ~= '' and known ~= stored[2]
 local valid = is_hex(stored[1], {2 * _KEY_BYTES}) and is_hex(stored[2], {2 * _EPOCH_BYTES})
-if not (valid and newest and newest >= 0 and newest < 1e12 and newest % 1 == 0) then
+if loses or not (valid and newest and newest >= 0 and newest < 1e12 and newest % 1 == 0) then
     stored, newest = {{key, fresh}}, 0
     redis.call('DEL', KEYS[1])
-    redis.call('HSET', KEYS[1], 'key', key, 'epoch', fresh, 'newest', newest)
+    redis.call('HSET', KEYS[1], 'key', key, 'epoch', fresh, 'newest', newest, 'first', known == '' and 1 or 0)
 end
 redis.call('EXPIRE', KEYS[1], {_KEPT})
 local base = KEYS[1] .. ':' .. stored[2] .. ':'

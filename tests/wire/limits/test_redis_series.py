@@ -180,6 +180,32 @@ def test_one_that_has_counted_alone_takes_over_the_key(run: Run, redis_server: R
     run(work, 2)
 
 
+def test_a_new_replica_does_not_change_the_key_of_those_that_run(run: Run, redis_server: Redis, metric: str) -> None:
+    async def work(one: Replica, two: Replica, new: Replica, newer: Replica) -> None:
+        for replica in (one, two):
+            await replica.swap()
+        one.write(1, 2)
+        for replica in (one, two):
+            await replica.swap()
+        shared = one.limiter.series_key
+        redis_server.connect().delete(*keys(redis_server, metric))
+        new.write(11, 12, 13)
+        for replica in (new, new, newer):
+            await replica.swap()
+        assert newer.limiter.series_key == new.limiter.series_key != shared
+        for replica in (two, two, one, new, newer):
+            await replica.swap()
+        for replica in (one, two, new, newer):
+            assert (replica.limiter.series_key, replica.known()) == (shared, 2)
+        redis_server.connect().delete(*keys(redis_server, metric))
+        for replica in (new, new, one, two, newer):
+            await replica.read()
+        for replica in (one, two, new, newer):
+            assert (replica.limiter.series_key, replica.known()) == (shared, 2)
+
+    run(work, 4)
+
+
 def test_redis_killed_and_back_empty(run: Run, own_redis: Redis) -> None:
     async def work(one: Replica, two: Replica, late: Replica) -> None:
         one.write(1, 2)
