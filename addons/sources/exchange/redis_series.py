@@ -87,6 +87,7 @@ local reply = {{stored[1], stored[2], string.format('%.6f', now)}}
 for number = newest, math.max(1, newest - {SEGMENTS - 1}), -1 do
     if most <= 0 then break end
     local begin = read_to[tostring(number)] or 0
+    if begin > redis.call('STRLEN', base .. number) then begin = 0 end  -- the store has lost its end
     local data = redis.call('GETRANGE', base .. number, begin, begin + most - 1)
     if #data > 0 then reply[#reply + 1] = {{number, begin, data}} end
     most = most - #data
