@@ -286,7 +286,7 @@ class Limiter:
         return [SeriesNews(tenant, key, now, series) for (tenant, key), series in news.items()]
 
     def known_series(self, now: float) -> Iterator[SeriesNews]:
-        """Yield all series that are known, a part of a window at a time. Tenants that come meanwhile may be missing."""
+        """Yield all series that are known, some at a time. Those that are written meanwhile may be missing."""
         now = self._clock(now)
         for counter in tuple(self._counters):
             if counter.series is not None:

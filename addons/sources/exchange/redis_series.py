@@ -3,7 +3,8 @@
 The log has segments. Each replica appends what it has seen to the newest one, and reads what was appended since it last
 did. One that comes late reads the newest segment first. All replicas hash with one key, which the first of them names.
 One that has counted with another key until then forgets what it has counted. The epoch names the log. It changes if the
-store has lost it. The replica that begins a log tells all that it knows.
+store has lost it. The replica that begins a log tells all that it knows. It may be one that has just started: its log
+loses against replicas that have shared another key before.
 
 A record is its size, the time on the server's clock, and the body. That is the size of the text that names the writer,
 the tenant and the counter, then this text, then the hashes in eight bytes each.
@@ -44,7 +45,7 @@ MAX_BODY: Final = 48 << 10
 """Bytes of a record's body."""
 _MAX_READ: Final = 64 << 10  # bytes in one exchange; the rest follows in the next one
 _MAX_TOLD: Final = 256 << 10  # the same for what is told
-_MAX_RETOLD: Final = 100  # parts of windows in one exchange
+_MAX_RETOLD: Final = 10  # lists of series at once: requests wait meanwhile
 MAX_UNTOLD: Final = 16 << 20
 """Bytes that wait to be told. Beyond that the oldest are dropped."""
 _HEAD: Final = struct.Struct("<Id")
@@ -55,13 +56,14 @@ local key, known, fresh, most = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[5])
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
 local function is_hex(text, size) return text and #text == size and string.find(text, '^%x+$') end
-local stored = redis.call('HMGET', KEYS[1], 'key', 'epoch', 'newest')
+local stored = redis.call('HMGET', KEYS[1], 'key', 'epoch', 'newest', 'first')
 local newest = tonumber(stored[3])
+local loses = stored[4] == '1' and stored[1] ~= key and known ~= '' and known ~= stored[2]
 local valid = is_hex(stored[1], {2 * _KEY_BYTES}) and is_hex(stored[2], {2 * _EPOCH_BYTES})
-if not (valid and newest and newest >= 0 and newest < 1e12 and newest % 1 == 0) then
+if loses or not (valid and newest and newest >= 0 and newest < 1e12 and newest % 1 == 0) then
     stored, newest = {{key, fresh}}, 0
     redis.call('DEL', KEYS[1])
-    redis.call('HSET', KEYS[1], 'key', key, 'epoch', fresh, 'newest', newest)
+    redis.call('HSET', KEYS[1], 'key', key, 'epoch', fresh, 'newest', newest, 'first', known == '' and 1 or 0)
 end
 redis.call('EXPIRE', KEYS[1], {_KEPT})
 local base = KEYS[1] .. ':' .. stored[2] .. ':'
@@ -85,6 +87,7 @@ local reply = {{stored[1], stored[2], string.format('%.6f', now)}}
 for number = newest, math.max(1, newest - {SEGMENTS - 1}), -1 do
     if most <= 0 then break end
     local begin = read_to[tostring(number)] or 0
+    if begin > redis.call('STRLEN', base .. number) then begin = 0 end  -- the store has lost its end
     local data = redis.call('GETRANGE', base .. number, begin, begin + most - 1)
     if #data > 0 then reply[#reply + 1] = {{number, begin, data}} end
     most = most - #data
@@ -116,11 +119,11 @@ class RedisSeries:
 
         Returns whether there is more to tell or to learn.
         """
+        await self._tell_again()
         begun = time.thread_time()
         key = limiter.series_key
         limiter.share_series(key)
         self._keep(limiter.series_news(now))
-        self._tell_again()
         told = self._next()
         fresh = token_hex(_EPOCH_BYTES)
         arguments: list[str | int | bytes] = [key.hex(), self._epoch, fresh, json.dumps(self._read_to), _MAX_READ]
@@ -169,13 +172,14 @@ class RedisSeries:
             told.append(each)
         return told
 
-    def _tell_again(self) -> None:
+    async def _tell_again(self) -> None:
         """Keep some of what a new log should have, to be told next."""
-        if self._again is not None and self._size < _MAX_TOLD:
+        while self._again is not None and self._size < _MAX_TOLD:
             some = list(islice(self._again, _MAX_RETOLD))
             self._keep(some)
             if not some:
                 self._again = None
+            await asyncio.sleep(0)  # requests go on meanwhile
 
     def _meet(self, limiter: Limiter, key: bytes, epoch: str, fresh: str) -> None:
         """Take over the key and the epoch of the store; ``fresh``: the epoch that a new log has."""

@@ -17,6 +17,7 @@ from vmgw_addons.outgoing import RequestFailed, failure_of
 from vmgw_addons.state import Accounts, Exchange, InForce, Worker
 from vmgw_addons.support import Background
 from vmgw_core.configuration import Settings
+from vmgw_core.errors import Cause
 from vmgw_core.limits import Limiter, Reply, Want
 
 logger = logging.getLogger(__name__)
@@ -105,9 +106,10 @@ class UsageExchange:
         counts = limiter.local_counts(started)
         busy = time.thread_time() - busy
         self.more = more_series = False
+        failure = None
         try:
             if limiter.counts_series:
-                more_series = await asyncio.wait_for(used.swap_series(limiter, started), _DEADLINE)
+                more_series, failure = await self.exchange_series(used, limiter, started)
                 busy += used.spent
             more = await asyncio.wait_for(used.swap(counts, started), _DEADLINE)
         except (RequestFailed, TimeoutError) as error:
@@ -130,15 +132,22 @@ class UsageExchange:
         peers = self.alive if worker is None else max(self.alive, worker.count - 1)  # some may not have started yet
         limiter.learn_peers(totals, peers, time.monotonic())
         await self.tell(used.accounts, limiter)
-        if used.accounts.failure is None:
+        failure = used.accounts.failure or failure
+        if failure is None:
             self.outage.succeeded("counts are exchanged with other replicas again")
         else:
-            self.outage.failed(
-                f"cannot share limits with other replicas: {used.name}: {used.accounts.failure}",
-                used.accounts.failure.cause,
-            )
+            self.outage.failed(f"cannot share limits with other replicas: {used.name}: {failure}", failure.cause)
         busy += time.thread_time() - begun + used.spent
         return max(started + INTERVAL - time.monotonic(), busy * _SHARE, 0.001)
+
+    async def exchange_series(self, used: Exchange, limiter: Limiter, now: float) -> tuple[bool, RequestFailed | None]:
+        """Return whether there is more, and why the store's answer cannot be used: counts do not depend on it."""
+        try:
+            return await asyncio.wait_for(used.swap_series(limiter, now), _DEADLINE), None
+        except RequestFailed as error:
+            if error.cause in (Cause.RESPONSE, Cause.STATUS):
+                return False, error
+            raise
 
     async def tell(self, accounts: Accounts, limiter: Limiter) -> None:
         """Tell the accounts what they do not know, give back what is not used, and renew what is used up soon."""

@@ -162,6 +162,29 @@ def test_a_segment_that_is_gone_is_not_begun_again(run: Run, redis_server: Redis
     run(work, 2)
 
 
+def test_a_segment_that_has_lost_its_end_is_read_again(run: Run, redis_server: Redis, metric: str) -> None:
+    """As after a restart with what was on disk, or a failover."""
+
+    async def work(one: Replica, two: Replica) -> None:
+        for replica in (one, two):
+            await replica.swap()
+        one.write(1)
+        await one.swap()
+        segment = keys(redis_server, metric)[-1]
+        before = redis_server.connect().strlen(segment)
+        one.write(*range(2, 100))
+        for replica in (one, two):
+            await replica.swap()
+        shorten = "redis.call('SET', KEYS[1], redis.call('GETRANGE', KEYS[1], 0, ARGV[1]))"
+        redis_server.connect().eval(shorten, 1, segment, int(before) - 1)
+        one.write(100)
+        for replica in (one, two):
+            await replica.swap()
+        assert two.known() == 100
+
+    run(work, 2)
+
+
 def test_one_that_has_counted_alone_takes_over_the_key(run: Run, redis_server: Redis, metric: str) -> None:
     async def work(one: Replica, alone: Replica) -> None:
         one.write(1, 2)
@@ -178,6 +201,32 @@ def test_one_that_has_counted_alone_takes_over_the_key(run: Run, redis_server: R
         assert one.known() == alone.known() == 3
 
     run(work, 2)
+
+
+def test_a_new_replica_does_not_change_the_key_of_those_that_run(run: Run, redis_server: Redis, metric: str) -> None:
+    async def work(one: Replica, two: Replica, new: Replica, newer: Replica) -> None:
+        for replica in (one, two):
+            await replica.swap()
+        one.write(1, 2)
+        for replica in (one, two):
+            await replica.swap()
+        shared = one.limiter.series_key
+        redis_server.connect().delete(*keys(redis_server, metric))
+        new.write(11, 12, 13)
+        for replica in (new, new, newer):
+            await replica.swap()
+        assert newer.limiter.series_key == new.limiter.series_key != shared
+        for replica in (two, two, one, new, newer):
+            await replica.swap()
+        for replica in (one, two, new, newer):
+            assert (replica.limiter.series_key, replica.known()) == (shared, 2)
+        redis_server.connect().delete(*keys(redis_server, metric))
+        for replica in (new, new, one, two, newer):
+            await replica.read()
+        for replica in (one, two, new, newer):
+            assert (replica.limiter.series_key, replica.known()) == (shared, 2)
+
+    run(work, 4)
 
 
 def test_redis_killed_and_back_empty(run: Run, own_redis: Redis) -> None:

@@ -100,8 +100,16 @@ def test_a_body_that_streams_is_judged_in_pieces(
     assert all(len(request.body) <= len(body) for request in upstream.requests)
 
 
-def test_workers_share_series(start: Callable[..., Gateway], upstream: RecordingUpstream, key: SigningKey) -> None:
-    gateway = start("{type: active_series, value: 40}", upstream.url, "-workers=2")
+@pytest.mark.parametrize("through", ["files", "redis"])
+def test_workers_share_series(
+    start: Callable[..., Gateway],
+    upstream: RecordingUpstream,
+    key: SigningKey,
+    through: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    storage = [f"-ratelimit.storage={request.getfixturevalue('redis').url}"] if through == "redis" else []
+    gateway = start("{type: active_series, value: 40}", upstream.url, "-workers=2", *storage)
     token = key.mint(team("dev", mode=2))
 
     def written(*numbers: int) -> int:

@@ -23,6 +23,7 @@ MAX_SERIES: Final = 100_000
 
 _SMALLEST: Final = 1 << 10  # cells of eight bytes
 _LARGEST: Final = 1 << 18
+_SLICE: Final = 1 << 13
 _PART_BITS: Final = 16
 _PARTS: Final = 1 << _PART_BITS
 _PART: Final = _PARTS - 1
@@ -116,15 +117,19 @@ class SeriesTable:
         return changed
 
     def known(self, now: float) -> Iterator[tuple[float, list[int]]]:
-        """Yield the end of each part of the window, and the series of the table that were last written in it."""
+        """Yield the series of the table, and the end of the part of the window in which they were last written.
+
+        They come from some thousand cells at a time. Those that are written meanwhile may be missing.
+        """
         self._turn(now)
-        parts: dict[int, list[int]] = {}
-        now_in, oldest = self._part, self._part - self._parts
-        for cell in self._cells:
-            if cell and (part := now_in - ((now_in - cell) & _PART)) >= oldest:
-                parts.setdefault(part, []).append(cell >> _PART_BITS)
-        for part, keys in parts.items():
-            yield (part + 1) * self._seconds, keys
+        cells, now_in, oldest = self._cells, self._part, self._part - self._parts
+        for begin in range(0, len(cells), _SLICE):
+            parts: dict[int, list[int]] = {}
+            for cell in cells[begin : begin + _SLICE]:
+                if cell and (part := now_in - ((now_in - cell) & _PART)) >= oldest:
+                    parts.setdefault(part, []).append(cell >> _PART_BITS)
+            for part, keys in parts.items():
+                yield (part + 1) * self._seconds, keys
 
     def _turn(self, now: float) -> None:
         """Begin the part of the window that ``now`` is in."""

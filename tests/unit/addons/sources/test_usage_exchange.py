@@ -16,7 +16,7 @@ from vmgw_addons.sources.exchange.redis_exchange import RedisExchange
 from vmgw_addons.sources.exchange.usage_exchange import build_exchange
 from vmgw_addons.state import Configured
 from vmgw_core.configuration import Settings
-from vmgw_core.errors import ConfigurationError
+from vmgw_core.errors import Cause, ConfigurationError
 from vmgw_core.limits import Limiter
 from vmgw_core.limits.sharing.account import Reply, Want
 from vmgw_core.limits.sharing.replicas import PeerCounts
@@ -50,7 +50,8 @@ class Store:
         self.heard, self.error, self.pages = heard, error, pages
         self.told: list[dict[str, int]] = []
         self.series: list[bool] = []
-        """Whether there is more after each exchange of series; an exchange beyond them fails."""
+        """Whether there is more after each exchange of series; an exchange beyond them fails with ``cause``."""
+        self.cause = Cause.CLOSED
         self.closed = 0
 
     async def swap(self, counts: Mapping[str, int], now: float) -> bool:
@@ -64,7 +65,7 @@ class Store:
 
     async def swap_series(self, limiter: Limiter, now: float) -> bool:
         if not self.series:
-            raise RequestFailed("no series")
+            raise RequestFailed("no series", self.cause)
         return self.series.pop(0)
 
     async def close(self) -> None:
@@ -136,6 +137,26 @@ def test_counts_are_acted_on_while_there_are_more_series() -> None:
         assert replica.addon.outage.reason is None
         await replica.addon.leave(store)
         assert store.series == [], "who leaves tells its series"
+
+    run(work, store)
+
+
+def test_counts_are_exchanged_though_the_series_in_the_store_are_wrong() -> None:
+    store = Store(heard=60)
+    store.cause = Cause.RESPONSE
+
+    async def work(replica: Replica) -> None:
+        replica.limiter.replace([*replica.limiter.limits, limit("active_series", 10)])
+        await replica.step()
+        assert (replica.addon.alive, replica.others(), replica.limiter.asks) == (1, {KEY: 60}, True)
+        assert (replica.addon.outage.reason or "").endswith("the test's store: no series")
+        assert store.accounts.failure is None
+        store.series = [False]
+        await replica.step()
+        assert replica.addon.outage.reason is None
+        store.cause = Cause.TIMEOUT
+        await replica.step()
+        assert not replica.limiter.asks, "a store that is gone has no counts either"
 
     run(work, store)
 

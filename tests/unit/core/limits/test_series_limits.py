@@ -260,18 +260,18 @@ def test_news_count_for_the_limit_that_the_tenant_has(own_first: bool) -> None:
 
 
 def test_another_key_forgets_the_series() -> None:
-    limiter = learned(limit("active_series", 3), limit("new_series", 2))
+    limiter = learned(limit("active_series", 3), limit("new_series", 2), limit("queries", 1))
     assert write(limiter, {4, 5, 6}, NOW) is not None
     limiter.share_series(limiter.series_key)
-    assert used(limiter, NOW) == [3, 0]
+    assert used(limiter, NOW) == [0, 3, 0]
     write(limiter, {1}, NOW)
     before = limiter.label_hashes
     limiter.share_series(b"another key")
     assert limiter.label_hashes.hash(b"a", b"b") != before.hash(b"a", b"b")
     assert limiter.series_news(NOW) == [], "hashes of the old key are not told"
-    assert used(limiter, NOW) == [0, 0]
+    assert used(limiter, NOW) == [0, 0, 0]
     assert write(limiter, {4, 5, 6}, NOW) is None, "and new series are learned anew"
-    assert used(limiter, NOW) == [3, 0]
+    assert used(limiter, NOW) == [0, 3, 0]
 
 
 def test_all_known_series_can_be_told_again() -> None:
