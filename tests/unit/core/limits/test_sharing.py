@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from tests.support.core.happenings import Step, alone, beyond_in_a_minute, play, steps
 from tests.support.core.limiters import A, B, limit
-from tests.support.core.processes import World
+from tests.support.core.processes import DAY, World
 from tests.unit.core.limits.test_limiter_windows import most_in_any_window
 from vmgw_core.base.tenants import Access, Subject, TenantID
 from vmgw_core.errors import RateLimited
 from vmgw_core.limits.limiter import Limiter
+from vmgw_core.limits.sharing.lease import PARTS
 
 NUMBERS = [1, 2, 4, 16]
 LIMITS = [10, 64, 1000]
@@ -123,6 +124,31 @@ def test_a_process_that_dies_takes_nothing_back_and_nothing_away() -> None:
     assert 950 <= 300 + rest <= 1000
     world.run(61)
     assert world.admitted(0, 2000) >= 950
+
+
+@given(
+    st.sampled_from([1, 2, 4]),
+    st.sampled_from([100, 1000, 4000]),
+    st.lists(
+        st.tuples(st.integers(1, 60), st.integers(0, 3), st.sampled_from([0.0, 0.001, 0.05, 0.1, 0.3]), st.booleans()),
+        min_size=5,
+        max_size=40,
+    ),
+)
+def test_a_process_that_dies_takes_at_most_its_part_of_a_fortieth_away(
+    number: int, value: int, happening: list[tuple[int, int, float, bool]]
+) -> None:
+    world = World(number, limit(value=value, resolution="day"), begin=100 * DAY)
+    crashes = 0
+    for requests, which, gap, crash in happening:
+        world.admitted(which % number, requests)
+        world.run(gap)
+        if crash:
+            world.crash(which % number)
+            crashes += 1
+    world.run(1)
+    [account] = world.accounts.values()
+    assert 0 <= sum(account.parts.values()) - len(world.passed) <= crashes * (value // (PARTS * number))
 
 
 def test_a_rolling_restart_refuses_nobody() -> None:
