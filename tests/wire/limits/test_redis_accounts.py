@@ -30,9 +30,9 @@ WANT = st.tuples(
 )
 
 
-@pytest.fixture
-def own_redis() -> Iterator[Redis]:
-    with Redis() as server:
+@pytest.fixture(params=[(), ("--appendonly", "yes")], ids=["keeps nothing", "keeps everything"])
+def own_redis(request: pytest.FixtureRequest) -> Iterator[Redis]:
+    with Redis(*request.param) as server:
         yield server
 
 
@@ -147,7 +147,7 @@ def test_the_queue_of_the_script_is_bounded(redis_server: Redis, metric: str) ->
 # --- failures ------------------------------------------------------------------------------------------------------
 
 
-def test_redis_is_killed_and_comes_back_empty(own_redis: Redis) -> None:
+def test_redis_is_killed_and_comes_back(own_redis: Redis) -> None:
     """Nobody gets more than the limit, and who has room gets it at once."""
 
     async def work(one: Replica, two: Replica) -> None:
