@@ -166,8 +166,7 @@ def test_processes_that_cannot_ask_keep_their_shares() -> None:
     world = World(2, limit(value=100))
     assert world.admitted(0, 60) == 60
     world.run(1)
-    for process in world.processes:
-        process.connected = False
+    world.connect(False)
     passed = [world.admitted(index, 100) for index in (0, 1)]
     assert passed == [20, 20]
     world.run(90)
@@ -190,11 +189,9 @@ def test_shares_know_what_the_last_reply_has_told() -> None:
 
 def test_shares_end_as_soon_as_the_accounts_can_be_asked() -> None:
     world = World(2, limit(value=100))
-    for process in world.processes:
-        process.connected = False
+    world.connect(False)
     assert world.admitted(0, 100) == 50
-    for process in world.processes:
-        process.connected = True
+    world.connect(True)
     world.run(0.3)
     assert world.admitted(0, 100) + world.admitted(1, 100) == 50, "what was used meanwhile counts"
     world.run(61)

@@ -76,8 +76,7 @@ def test_shares_begin_anew_at_midnight() -> None:
     world = World(2, limit(value=100, resolution="day"), begin=10 * DAY - 100)
     assert world.admitted(0, 60) == 60
     world.run(1)
-    for process in world.processes:
-        process.connected = False
+    world.connect(False)
     assert [world.admitted(index, 100) for index in (0, 1)] == [20, 20]
     world.run(100)
     assert [world.admitted(index, 100) for index in (0, 1)] == [50, 50]
@@ -92,11 +91,9 @@ def test_a_refused_write_of_many_rows_does_not_hold_up_small_ones_until_midnight
 
 def test_what_was_used_while_the_accounts_were_away_is_told() -> None:
     world = World(2, limit(value=100, resolution="day"), begin=10 * DAY)
-    for process in world.processes:
-        process.connected = False
+    world.connect(False)
     assert world.admitted(0, 30) == 30
-    for process in world.processes:
-        process.connected = True
+    world.connect(True)
     world.run(0.3)
     assert sum(world.accounts[KEY].parts.values()) == 30
     world.crash(0)
