@@ -114,8 +114,10 @@ class Counter:
 
     def keep_window(self, old: Counter) -> None:
         """Take over the counts of a limit that has the same type, resolution, labels and class."""
-        self.window, self.queue = old.window, old.queue
-        if old._share is not None and self._peers is not None:
+        self.window = old.window
+        if self._peers is None:
+            self.queue = old.queue
+        elif old._share is not None:
             self._share = old._share + (self.limit.value - old.limit.value) // (self._peers.alive + 1)
             self._share_in = old._share_in
         if old.calendar is not None:

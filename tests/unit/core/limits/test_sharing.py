@@ -487,6 +487,16 @@ def test_one_process_keeps_its_queue_over_a_reload() -> None:
     assert refused_alone(limiter, 60.0, "polite") is None
 
 
+def test_a_queue_of_one_process_ends_when_its_limits_are_shared() -> None:
+    limiter = Limiter([limit(value=1)])
+    assert refused_alone(limiter, 0.0, "impatient") is None
+    assert refused_alone(limiter, 1.0, "gone") is not None
+    limiter.learn_peers({}, 1, 2.0)  # and the accounts cannot be asked
+    refusal = refused_alone(limiter, 3.0, "me")
+    assert refusal is not None
+    assert refusal.retry_after == 58
+
+
 def test_one_process_tells_whoever_has_no_place_when_the_others_have_lost_theirs() -> None:
     limiter = Limiter([limit(value=1)])
     assert refused_alone(limiter, 0.0, "first") is None
