@@ -60,6 +60,8 @@ class Peers:
     """Whether the accounts can be asked."""
     at: float = float("-inf")
     """When the counts were learned."""
+    settled: float = float("-inf")
+    """When all have told accounts what they have used, after these had been emptied."""
 
 
 class Counter:
@@ -116,6 +118,11 @@ class Counter:
     def keep_window(self, old: Counter) -> None:
         """Take over the counts of a limit that has the same type, resolution, labels and class."""
         self.window = old.window
+        if self._peers is None:
+            self.queue = old.queue
+        elif old._share is not None:
+            self._share = old._share + (self.limit.value - old.limit.value) // (self._peers.alive + 1)
+            self._share_in = old._share_in
         if old.calendar is not None:
             self.calendar = old.calendar
             self.calendar.zone = self.limit.zone  # from the end of its present window on
@@ -240,7 +247,10 @@ class Counter:
                 most = most - self._others() if self.reachable else self.share(now)
             ahead = 0 if self.queue is None else self.queue.ahead(client)
             excess = self.window.count(now) + ahead + need - most
-            wait = self.window.left_at(now) - now if excess > self.window.total else self.window.wait(excess, now)
+            if excess > self.window.total:
+                wait = max(self.window.left_at(now), float("-inf") if self.queue is None else self.queue.end) - now
+            else:
+                wait = self.window.wait(excess, now)
         if self._measurement is not None and self._measured(now) + need > self.limit.value:
             if self.limit.type is LimitType.ACTIVE_SERIES:
                 wait = max(wait, self.window.seconds)  # when series end is unknown
@@ -339,7 +349,8 @@ class Counter:
     def share(self, now: float) -> int:
         """Return how much the local window may hold while the account cannot be asked.
 
-        It is what this process had used then, and an equal part of what was left when it last heard of the others.
+        It is what this process had used then, and an equal part of what was left when it last heard of the others. If
+        all had used more than the limit, it is that much less.
         """
         peers = self._peers
         assert peers is not None
@@ -350,8 +361,11 @@ class Counter:
             others = self._others()
             if self.calendar is None and self.lease is not None and self.lease.heard > peers.at:
                 others = max(others, self.lease.others)
-            left = max(0, self.limit.value - others - own)
-            self._share = own + max(left // (peers.alive + 1), min(left, 1))
+            left = self.limit.value - others - own
+            if left > 0:
+                self._share = own + max(left // (peers.alive + 1), 1)
+            else:
+                self._share = own * self.limit.value // (own + others)
         return self._share
 
 

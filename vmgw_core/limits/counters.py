@@ -169,7 +169,7 @@ class Counters:
             counter.keep_window(old)
             if counter.lease is not None and old.lease is not None:
                 counter.lease = old.lease
-                counter.lease.forget_refusals()
+                counter.lease.limit_changed()
             else:
                 counter.account_lost()  # it has not heard of what was counted before
         return counter

@@ -28,6 +28,7 @@ from .counters import Counters, Plan, Tenant
 from .headers import Quota
 from .model import MAX_VALUE, Limit, LimitType, Resolution, Usage
 from .sharing.account import Reply, Want
+from .sharing.replicas import SETTLE_SECONDS
 from .windows.calendar import Calendar
 from .windows.label_hashes import LabelHashes
 from .windows.series_counts import SeriesNews
@@ -315,7 +316,7 @@ class Limiter:
             self.accounts_lost()
             for counter in question.shared:
                 assert counter.lease is not None
-                counter.lease.asking -= 1
+                counter.lease.no_reply()
             self._pass(question.subject, question.entry, question.counters, need, now, client, question.series)
             return
         series = question.series
@@ -557,7 +558,7 @@ class Limiter:
             self.accounts_lost()
             for counter, want in zip(notice.counters, notice.wants, strict=True):
                 assert counter.lease is not None
-                counter.lease.asking -= 1
+                counter.lease.no_reply()
                 counter.lease.untold(want.spent, notice.sent, counter.window)
             return
         now = self._clock(now)
@@ -565,13 +566,18 @@ class Limiter:
             counter.take(reply, 0, 0, notice.sent, now)
 
     def accounts_found(self) -> None:
-        """Ask the accounts from now on. Call it after they were told what was used without asking."""
-        self._reach(True)
+        """Ask the accounts from now on. Call it after they were told what was used without asking.
+
+        If they were empty, the other processes have to tell them too, so this one waits ``SETTLE_SECONDS``.
+        """
+        if self._counters.peers is not None and self._now >= self._counters.peers.settled:
+            self._reach(True)
 
     def accounts_lost(self, *, emptied: bool = False) -> None:
         """Keep to this process' share until :meth:`accounts_found`; ``emptied``: they have forgotten everything."""
         self._reach(False)
-        if emptied:
+        if emptied and self._counters.peers is not None:
+            self._counters.peers.settled = self._now + SETTLE_SECONDS
             for counter in self._counters:
                 counter.account_lost()
 

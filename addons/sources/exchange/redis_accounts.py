@@ -104,7 +104,7 @@ local function take(key, seconds, limit, need, extra, client, returned, spent, e
     local stored = redis.call('GET', key)
     local account = stored and cmsgpack.unpack(stored) or {{{{}}, {{}}}}
 
-    local parts, claims, used = {{}}, {{}}, 0
+    local parts, claims, used, latest = {{}}, {{}}, 0, (part + 1) * grain + life + {GRACE_SECONDS}
     for at = 1, #account[1], 2 do
         if (account[1][at] + 1) * grain + life > now then
             add(parts, math.min(account[1][at], part), account[1][at + 1])
@@ -112,7 +112,8 @@ local function take(key, seconds, limit, need, extra, client, returned, spent, e
     end
     for at = 1, #account[2], 3 do
         if account[2][at + 2] > now then
-            for field = at, at + 2 do claims[#claims + 1] = account[2][field] end
+            claims[#claims + 1], claims[#claims + 2] = account[2][at], account[2][at + 1]
+            claims[#claims + 1] = math.min(account[2][at + 2], latest)
         end
     end
     give_back(parts, returned)
@@ -136,8 +137,8 @@ local function take(key, seconds, limit, need, extra, client, returned, spent, e
     local fits = math.min(need, limit)  -- more than the limit fits if nothing else is counted
     local excess = used + ahead + fits - limit
     if excess > 0 then
-        local due = now + life
-        local left = excess
+        local due, left = now + life, excess
+        for at = 3, #claims, 3 do due = math.max(due, claims[at]) end
         for at = 1, #parts, 2 do
             left = left - parts[at + 1]
             if left <= 0 then

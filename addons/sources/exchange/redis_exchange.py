@@ -159,4 +159,5 @@ class RedisExchange:
         self._known = known
         if lost:
             self._local.forget()
+            self.accounts.ask((), lambda replies: None)  # they are gone too, and nobody else may ask
         return bool(lost) or read >= _MAX_COUNTERS

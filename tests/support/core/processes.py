@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import count
 
 from tests.support.core.limiters import A
@@ -17,7 +18,23 @@ from vmgw_core.limits.sharing.account import Account, Reply, Want
 TICK = 0.1
 """Seconds between two exchanges of a process."""
 
+TELL = 1.0
+"""Seconds after which a process looks at the clock of the machine again."""
+DAY = 86400
+
 Outcome = Callable[[RateLimited | None], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """A query or row that was admitted."""
+
+    sent: float
+    at: float
+    day: tuple[int, float] | None
+    """The day of Unix time, and how far that was ahead; None if one of them changed while it was under way."""
+    allowed: int
+    """The limit in force meanwhile: the highest that a process had."""
 
 
 class Process:
@@ -29,6 +46,10 @@ class Process:
         self.connected = True
         self.alive = True
         self.epoch = -1
+        self.asking = False
+        self.unsent: list[tuple[Sequence[Want], Callable[[Sequence[Reply] | None], None]]] = []
+        self.told = float("-inf")
+        """When it last looked at the clock of the machine."""
         self.waiting: list[Callable[[], None]] | None = []
         """Requests that came before the first exchange: until then a process does not listen. None after it."""
 
@@ -52,10 +73,9 @@ class World:
         self.delay = delay
         self.accounts: dict[str, Account] = {}
         self.epoch = 0
-        self.passed: list[float] = []
-        """When requests were admitted."""
-        self.spans: list[tuple[float, float]] = []
-        """When they came, and when they were admitted."""
+        self.ahead = 0.0
+        """Seconds that Unix time is ahead."""
+        self.admissions: list[Admission] = []
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self.processes = [Process(limits) for _ in range(number)]
@@ -64,6 +84,16 @@ class World:
                 self.tick(index)
 
     # --- time ------------------------------------------------------------------------------------------------------
+
+    @property
+    def unix(self) -> float:
+        return self.now + self.ahead
+
+    def skip(self, seconds: float) -> None:
+        """Let time pass in which nothing happens."""
+        self.run(min(seconds, 1.0))
+        self.now += max(0.0, seconds - 1.0)
+        self.run(0.2)
 
     def later(self, seconds: float, event: Callable[[], None]) -> None:
         heapq.heappush(self._events, (self.now + seconds, next(self._order), event))
@@ -75,7 +105,8 @@ class World:
             for index in range(len(self.processes)):
                 self.later(min(TICK * (index + 1) / len(self.processes), seconds), lambda i=index: self._ticks(i, end))  # type: ignore[misc]
         while self._events and self._events[0][0] <= end:
-            self.now, _, event = heapq.heappop(self._events)
+            moment, _, event = heapq.heappop(self._events)
+            self.now = max(self.now, moment)
             event()
         self.now = end
 
@@ -87,20 +118,38 @@ class World:
     # --- the accounts ----------------------------------------------------------------------------------------------
 
     def _send(self, process: Process, wants: Sequence[Want], done: Callable[[Sequence[Reply] | None], None]) -> None:
-        """Ask over the network; the reply of a process that cannot reach the accounts is None."""
+        """Ask over the network. One message is on its way at a time, and what comes meanwhile goes with the next."""
+        process.unsent.append((wants, done))
+        if not process.asking:
+            self._ask(process)
+
+    def _ask(self, process: Process) -> None:
+        batch, process.unsent, process.asking = process.unsent, [], True
 
         def arrive() -> None:
-            replies = None
-            if process.connected and process.epoch in (-1, self.epoch):
-                accounts = [self.accounts.setdefault(want.key, Account()) for want in wants]
-                replies = [account.take(want, self.now) for account, want in zip(accounts, wants, strict=True)]
-            elif process.connected:
-                process.limiter.accounts_lost(emptied=True)
-            if process.connected:
-                process.epoch = self.epoch
-            self._deliver(lambda: done(replies) if process.alive else None)
+            replies = [self._replies(process, wants) for wants, _ in batch]
+            self._deliver(lambda: answered(replies))
+
+        def answered(replies: Sequence[Sequence[Reply] | None]) -> None:
+            for (_, done), each in zip(batch, replies, strict=True):
+                if process.alive:
+                    done(each)
+            process.asking = False
+            if process.unsent:
+                self._ask(process)
 
         self._deliver(arrive)
+
+    def _replies(self, process: Process, wants: Sequence[Want]) -> Sequence[Reply] | None:
+        """Return what the accounts reply; None if the process cannot reach them, or if they have lost everything."""
+        if not process.connected:
+            return None
+        known, process.epoch = process.epoch, self.epoch
+        if known not in (-1, self.epoch):
+            process.limiter.accounts_lost(emptied=True)
+            return None
+        accounts = [(self.accounts.setdefault(want.key, Account()), want) for want in wants]
+        return [account.take(want, self.unix if want.ends else self.now) for account, want in accounts]
 
     def _deliver(self, event: Callable[[], None]) -> None:
         delay = self.delay()
@@ -114,6 +163,9 @@ class World:
     def tick(self, index: int) -> None:
         """Exchange counts, and tell the accounts what they do not know."""
         process = self.processes[index]
+        if self.now >= process.told + TELL:
+            process.limiter.calendar.tell_time(self.unix, self.now)
+            process.told = self.now
         if not process.connected:
             process.limiter.accounts_lost()
             process.listen()
@@ -125,7 +177,7 @@ class World:
                 others.update(other.published)
         process.limiter.learn_peers(others, len(self.processes) - 1, self.now)
         notice = process.limiter.notice(self.now)
-        if not notice.wants and process.limiter.asks:
+        if not notice.wants and process.limiter.asks and process.epoch == self.epoch:
             return
 
         def done(replies: Sequence[Reply] | None) -> None:
@@ -142,6 +194,34 @@ class World:
         self.processes[index] = Process(self.limits)
         self.tick(index)
 
+    def join(self) -> None:
+        """Start one more process."""
+        self.processes.append(Process(self.limits))
+        self.tick(len(self.processes) - 1)
+
+    def drain(self, index: int) -> None:
+        """Stop a process in order: its requests end, and it gives back what it has not used."""
+        process = self.processes.pop(index)
+
+        def leave() -> None:
+            process.limiter.accounts_lost()
+            notice = process.limiter.notice(self.now)
+            self._send(process, notice.wants, lambda replies: process.limiter.noticed(notice, replies, self.now))
+
+        self.later(1.0, leave)
+
+    def reload(self, index: int, *limits: Limit) -> None:
+        self.limits = limits
+        self.processes[index].limiter.replace(limits)
+
+    def connect(self, connected: bool) -> None:
+        for process in self.processes:
+            process.connected = connected
+
+    def settle(self) -> None:
+        """Wait until everybody knows of everything."""
+        self.run(0.7)
+
     def flush(self) -> None:
         """The store is restarted empty."""
         self.accounts.clear()
@@ -156,12 +236,13 @@ class World:
             self._request(process, outcome, client, rows, subject)
 
     def _request(self, process: Process, outcome: Outcome, client: str, rows: int, subject: Subject) -> None:
-        sent = self.now
+        sent, began, allowed = self.now, self._day, self._allowed
 
         def decided(refusal: RateLimited | None) -> None:
             if refusal is None:
-                self.passed += [self.now] * (rows or 1)
-                self.spans += [(sent, self.now)] * (rows or 1)
+                day = self._day if self._day == began else None
+                each = Admission(sent=sent, at=self.now, day=day, allowed=max(allowed, self._allowed))
+                self.admissions += [each] * (rows or 1)
             outcome(refusal)
 
         def answer(question: Question, replies: Sequence[Reply] | None) -> None:
@@ -184,6 +265,19 @@ class World:
             decided(None)
         else:
             self._send(process, question.wants, lambda replies: answer(question, replies))
+
+    @property
+    def _day(self) -> tuple[int, float]:
+        return int(self.unix // DAY), self.ahead
+
+    @property
+    def _allowed(self) -> int:
+        return max((each.value for process in self.processes for each in process.limiter.limits), default=0)
+
+    @property
+    def passed(self) -> list[float]:
+        """When requests were admitted."""
+        return [each.at for each in self.admissions]
 
     def refused(self, index: int, client: str = "me", rows: int = 0, subject: Subject = A) -> RateLimited | None:
         """As :meth:`request`, and wait for the outcome."""

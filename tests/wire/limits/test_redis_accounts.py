@@ -7,10 +7,10 @@ import json
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
-import redis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.addons.replicas import KEY, Replica, run
@@ -21,7 +21,7 @@ from vmgw_core.limits.sharing.account import Account, Reply, Want
 from vmgw_core.limits.sharing.queue import MAX_CLAIMS
 
 WANT = st.tuples(
-    st.sampled_from([0.0, 0.001, 0.07, 0.5, 3.2, 20.0, 61.0, -0.5]),  # seconds that pass before it
+    st.sampled_from([0.0, 0.001, 0.07, 0.5, 3.2, 20.0, 61.0, -0.5, -86400.0]),  # seconds that pass before it
     st.integers(0, 12),  # needed
     st.integers(0, 9),  # more
     st.sampled_from(["a", "b", "c", ""]),  # for whom
@@ -30,22 +30,41 @@ WANT = st.tuples(
 )
 
 
-@pytest.fixture
-def own_redis() -> Iterator[Redis]:
-    with Redis() as server:
+@pytest.fixture(params=[(), ("--appendonly", "yes")], ids=["keeps nothing", "keeps everything"])
+def own_redis(request: pytest.FixtureRequest) -> Iterator[Redis]:
+    with Redis(*request.param) as server:
         yield server
 
 
-def as_written(account: Account, store: redis.Redis, key: str) -> None:
-    """The script's account has the same parts and the same queue."""
-    known = store.eval("return cjson.encode(cmsgpack.unpack(redis.call('GET', KEYS[1])))", 1, key)
+class Compared:
+    """The account of the script and that of the core, which are asked the same."""
 
-    parts, claims = (written or [] for written in json.loads(known))  # Lua has one kind of empty table
-    assert dict(zip(parts[::2], parts[1::2], strict=True)) == account.parts
-    assert [claims[at] for at in range(0, len(claims), 3)] == list(account.queue.claims)
+    def __init__(self, server: Redis, prefix: str) -> None:
+        self.store = server.connect()
+        self.script = self.store.register_script(SCRIPT.replace("redis.call('TIME')", "{tonumber(ARGV[4]), 0}"))
+        self.keys = [f"{{{prefix}}}:epoch", f"{{{prefix}}}:account"]
+        self.store.delete(*self.keys)
+        self.account = Account()
+        self.now = 1_750_000_000.0
+        self.part = 0
+        """Of the last reply."""
+
+    def ask(self, want: Want) -> None:
+        """Ask both. Replies, parts and queues are the same."""
+        expected = self.account.take(want, self.now)
+        _, reply = self.script(keys=self.keys, args=["", "first", json.dumps([_written(want)]), repr(self.now)])
+        found = _read(reply)
+        assert replace(found, wait=0.0) == replace(expected, wait=0.0)
+        assert found.wait == pytest.approx(expected.wait, abs=0.002)
+        self.part = found.part
+        known = self.store.eval("return cjson.encode(cmsgpack.unpack(redis.call('GET', KEYS[1])))", 1, self.keys[1])
+        parts, claims = (written or [] for written in json.loads(known))  # Lua has one kind of empty table
+        assert dict(zip(parts[::2], parts[1::2], strict=True)) == self.account.parts
+        assert [claims[at] for at in range(0, len(claims), 3)] == list(self.account.queue.claims)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@example(1, [(0.0, 1, 0, "a", 0, []), (0.0, 1, 0, "b", 0, []), (-86400.0, 1, 0, "c", 0, []), (64.0, 1, 0, "c", 0, [])])
 @given(st.integers(1, 40), st.lists(WANT, max_size=40))
 def test_the_script_and_the_core_give_the_same_replies(
     redis_server: Redis,
@@ -53,13 +72,9 @@ def test_the_script_and_the_core_give_the_same_replies(
     limit: int,
     steps: Sequence[tuple[float, int, int, str, int, list[tuple[float, int]]]],
 ) -> None:
-    store = redis_server.connect()
-    script = store.register_script(SCRIPT.replace("redis.call('TIME')", "{tonumber(ARGV[4]), 0}"))
-    keys = [f"{{{metric}}}:epoch", f"{{{metric}}}:account"]
-    store.delete(*keys)
-    account, now, last = Account(), 1_750_000_000.0, Reply(granted=True, extra=0, part=0, wait=0.0, used=0)
+    compared = Compared(redis_server, metric)
     for gap, need, extra, client, returned, spent in steps:
-        now += gap
+        compared.now += gap
         want = Want(
             key=KEY,
             seconds=60,
@@ -67,21 +82,10 @@ def test_the_script_and_the_core_give_the_same_replies(
             need=need,
             extra=extra,
             client=client if need else "",
-            returned=((last.part, returned),) if returned else (),
+            returned=((compared.part, returned),) if returned else (),
             spent=tuple(spent),
         )
-        expected = account.take(want, now)
-
-        _, reply = script(keys=keys, args=["", "first", json.dumps([_written(want)]), repr(now)])
-        last = _read(reply)
-        assert (last.granted, last.extra, last.part, last.used) == (
-            expected.granted,
-            expected.extra,
-            expected.part,
-            expected.used,
-        )
-        assert last.wait == pytest.approx(expected.wait, abs=0.002)
-        as_written(account, store, keys[1])
+        compared.ask(want)
 
 
 DAY = 86400
@@ -103,14 +107,10 @@ def test_the_script_and_the_core_give_the_same_replies_for_days(
     limit: int,
     steps: Sequence[tuple[float, int, int, int, int, list[tuple[int, int]]]],
 ) -> None:
-    store = redis_server.connect()
-    script = store.register_script(SCRIPT.replace("redis.call('TIME')", "{tonumber(ARGV[4]), 0}"))
-    keys = [f"{{{metric}}}:epoch", f"{{{metric}}}:account"]
-    store.delete(*keys)
-    account, now, last = Account(), 1_750_000_000.0, Reply(granted=True, extra=0, part=0, wait=0.0, used=0)
+    compared = Compared(redis_server, metric)
     for gap, ahead, need, extra, returned, spent in steps:
-        now += gap
-        end = (int(now // DAY) + 1 + ahead) * DAY
+        compared.now += gap
+        end = (int(compared.now // DAY) + 1 + ahead) * DAY
         want = Want(
             key=KEY,
             seconds=26 * 3600,
@@ -118,23 +118,13 @@ def test_the_script_and_the_core_give_the_same_replies_for_days(
             need=need,
             extra=extra,
             client="a" if need else "",
-            returned=((last.part, returned),) if returned else (),
+            returned=((compared.part, returned),) if returned else (),
             spent=tuple((end + day * DAY, number) for day, number in spent),
             ends=(end, end + DAY),
         )
-        expected = account.take(want, now)
-        _, reply = script(keys=keys, args=["", "first", json.dumps([_written(want)]), repr(now)])
-        last = _read(reply)
-        assert (last.granted, last.extra, last.part, last.used) == (
-            expected.granted,
-            expected.extra,
-            expected.part,
-            expected.used,
-        )
-        assert last.wait == pytest.approx(expected.wait, abs=0.002)
-        as_written(account, store, keys[1])
-        assert 26 * 3600 < store.ttl(keys[1]) <= 26 * 3600 + 10
-        assert store.ttl(keys[0]) > 32 * DAY, "the name of the store outlives every account"
+        compared.ask(want)
+        assert 26 * 3600 < compared.store.ttl(compared.keys[1]) <= 26 * 3600 + 10
+        assert compared.store.ttl(compared.keys[0]) > 32 * DAY, "the name of the store outlives every account"
 
 
 def test_the_queue_of_the_script_is_bounded(redis_server: Redis, metric: str) -> None:
@@ -157,7 +147,7 @@ def test_the_queue_of_the_script_is_bounded(redis_server: Redis, metric: str) ->
 # --- failures ------------------------------------------------------------------------------------------------------
 
 
-def test_redis_is_killed_and_comes_back_empty(own_redis: Redis) -> None:
+def test_redis_is_killed_and_comes_back(own_redis: Redis) -> None:
     """Nobody gets more than the limit, and who has room gets it at once."""
 
     async def work(one: Replica, two: Replica) -> None:
@@ -195,6 +185,24 @@ def test_redis_loses_everything_between_two_questions(redis_server: Redis, metri
             await replica.until(lambda replica=replica: replica.limiter.asks)  # type: ignore[misc]
             await replica.step()
         assert await two.admit(100) + await one.admit(100) == 30
+
+    run(work, RedisExchange(redis_server.url, metric), RedisExchange(redis_server.url, metric))
+
+
+def test_a_replica_that_is_idle_tells_a_redis_that_has_lost_everything(redis_server: Redis, metric: str) -> None:
+    async def work(one: Replica, two: Replica) -> None:
+        for replica in (one, two, one, two):
+            await replica.step()
+        assert await one.admit(60) == 60
+        for replica in (one, two):
+            await replica.step()
+        store = redis_server.connect()
+        store.delete(*store.scan_iter(f"{{{metric}}}:*"))
+        await one.until(lambda: not one.limiter.asks)  # it has noticed
+        assert await two.admit(100) == 20, "its share"
+        for replica in (one, two):
+            await replica.until(lambda replica=replica: replica.limiter.asks)  # type: ignore[misc]
+        assert await two.admit(100) == 20, "and the rest"
 
     run(work, RedisExchange(redis_server.url, metric), RedisExchange(redis_server.url, metric))
 

@@ -141,7 +141,7 @@ class Account:
         for taken, number in parts.items():
             if (taken + 1) * grain + life > now:
                 self._add(min(taken, part), number)  # no clock is ahead of its own
-        self.queue.expire(now)
+        self.queue.expire(now, (part + 1) * grain + life)
 
     def _add(self, part: int, number: int) -> None:
         self.parts[part] = self.parts.get(part, 0) + number
@@ -152,4 +152,4 @@ class Account:
             excess -= self.parts[part]
             if excess <= 0:
                 return (part + 1) * grain + life
-        return now + life
+        return max(now + life, self.queue.end)  # others have a place before, for all that there is

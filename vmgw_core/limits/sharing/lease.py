@@ -28,7 +28,7 @@ class Lease:
     """Units in hand, units to give back, and units that the account still has to be told of."""
 
     __slots__ = (
-        "_owed", "_part", "_refused", "_returned", "_size", "_until", "_used", "asking", "heard", "others",
+        "_owed", "_part", "_refused", "_returned", "_size", "_until", "_used", "_void", "asking", "heard", "others",
         "units", "used",
     )  # fmt: skip
 
@@ -49,6 +49,7 @@ class Lease:
         self._returned: dict[int, int] = {}
         self._refused: dict[str, tuple[int, float, float]] = {}
         self._owed: Window | None = None
+        self._void = 0
 
     def covers(self, need: int, now: float) -> bool:
         return self.units >= need and now < self._until
@@ -94,17 +95,31 @@ class Lease:
         self.units = self._used = 0
         self._returned.clear()
 
-    # --- replies ---------------------------------------------------------------------------------------------------
+    def limit_changed(self) -> None:
+        """Ask again: what was taken or refused under the old limit does not hold, nor does what is on its way."""
+        self._refused.clear()
+        self.give_back()
+        self._void = self.asking
+
+    # --- replies, in the order of the questions --------------------------------------------------------------------
 
     def take(self, reply: Reply, units: int, until: float, used_here: int, now: float) -> None:
         """Put ``units`` of the reply to a question in hand, to be used before ``until``."""
-        self.asking -= 1
+        void = self._void > 0
+        self.no_reply()
         self.used, self.heard = reply.used, now
         self.others = max(0, reply.used - used_here - units)
         if units:
             self.give_back()
             self.units = units
             self._part, self._until = reply.part, until
+        if void:
+            self.give_back()
+
+    def no_reply(self) -> None:
+        """Note that a question was not answered."""
+        self.asking -= 1
+        self._void = max(0, self._void - 1)
 
     def refuse(self, reply: Reply, need: int, client: str, now: float) -> None:
         """Remember that the account refused ``need``."""
@@ -120,10 +135,6 @@ class Lease:
     def due(self, client: str) -> float:
         """Return the moment that the account has promised to a client that it refused; -inf if there is none."""
         return self._refused.get(client, (0, float("-inf")))[1]
-
-    def forget_refusals(self) -> None:
-        """Ask again: the limit has changed."""
-        self._refused.clear()
 
     # --- what the account does not know ----------------------------------------------------------------------------
 

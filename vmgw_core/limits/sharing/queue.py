@@ -21,8 +21,15 @@ class Queue:
 
     claims: dict[str, tuple[int, float]] = field(default_factory=dict)
 
-    def expire(self, now: float) -> None:
-        self.claims = {client: claim for client, claim in self.claims.items() if claim[1] > now}
+    def expire(self, now: float, last_due: float = float("inf")) -> None:
+        """Remove the places whose time is over.
+
+        ``last_due``: the last moment that can have been promised, unless the clock has been set back since.
+        """
+        latest = last_due + GRACE_SECONDS
+        self.claims = {
+            client: (need, min(until, latest)) for client, (need, until) in self.claims.items() if until > now
+        }
 
     def ahead(self, client: str) -> int:
         """Return what those need who were refused before this client."""
@@ -37,6 +44,11 @@ class Queue:
     def claimed(self) -> int:
         """What all of them need."""
         return sum(need for need, _ in self.claims.values())
+
+    @property
+    def end(self) -> float:
+        """When the last place is given up if nobody comes; -inf if there is none."""
+        return max((until for _, until in self.claims.values()), default=float("-inf"))
 
     def keep(self, client: str, need: int, due: float, limit: int) -> None:
         """Give the client a place, or keep it, unless the queue is full or longer than a whole limit."""

@@ -26,6 +26,8 @@ MAX_KEY: Final = 16_384
 MAX_COUNT: Final = 2**53
 ALIVE_SECONDS: Final = 3.0
 """A replica that was not seen for this long gets no share of what is left."""
+SETTLE_SECONDS: Final = 0.5
+"""How long a replica keeps to its share after the store was emptied: until then all have told it their counts again."""
 
 _SECONDS: Final = {resolution.value: float(resolution.seconds) for resolution in Resolution if resolution.seconds}
 

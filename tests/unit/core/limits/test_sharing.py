@@ -9,12 +9,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.support.core.happenings import Step, alone, beyond_in_a_minute, play, steps
 from tests.support.core.limiters import A, B, admitted, limit
-from tests.support.core.processes import World
+from tests.support.core.processes import DAY, World
 from tests.unit.core.limits.test_limiter_windows import most_in_any_window
 from vmgw_core.base.tenants import Access, Subject, TenantID
 from vmgw_core.errors import RateLimited
 from vmgw_core.limits.limiter import Limiter
+from vmgw_core.limits.sharing.lease import PARTS
 
 NUMBERS = [1, 2, 4, 16]
 LIMITS = [10, 64, 1000]
@@ -124,6 +126,31 @@ def test_a_process_that_dies_takes_nothing_back_and_nothing_away() -> None:
     assert world.admitted(0, 2000) >= 950
 
 
+@given(
+    st.sampled_from([1, 2, 4]),
+    st.sampled_from([100, 1000, 4000]),
+    st.lists(
+        st.tuples(st.integers(1, 60), st.integers(0, 3), st.sampled_from([0.0, 0.001, 0.05, 0.1, 0.3]), st.booleans()),
+        min_size=5,
+        max_size=40,
+    ),
+)
+def test_a_process_that_dies_takes_at_most_its_part_of_a_fortieth_away(
+    number: int, value: int, happening: list[tuple[int, int, float, bool]]
+) -> None:
+    world = World(number, limit(value=value, resolution="day"), begin=100 * DAY)
+    crashes = 0
+    for requests, which, gap, crash in happening:
+        world.admitted(which % number, requests)
+        world.run(gap)
+        if crash:
+            world.crash(which % number)
+            crashes += 1
+    world.run(1)
+    [account] = world.accounts.values()
+    assert 0 <= sum(account.parts.values()) - len(world.passed) <= crashes * (value // (PARTS * number))
+
+
 def test_a_rolling_restart_refuses_nobody() -> None:
     world = World(4, limit(value=1000))
     passed = 0
@@ -139,8 +166,7 @@ def test_processes_that_cannot_ask_keep_their_shares() -> None:
     world = World(2, limit(value=100))
     assert world.admitted(0, 60) == 60
     world.run(1)
-    for process in world.processes:
-        process.connected = False
+    world.connect(False)
     passed = [world.admitted(index, 100) for index in (0, 1)]
     assert passed == [20, 20]
     world.run(90)
@@ -163,11 +189,9 @@ def test_shares_know_what_the_last_reply_has_told() -> None:
 
 def test_shares_end_as_soon_as_the_accounts_can_be_asked() -> None:
     world = World(2, limit(value=100))
-    for process in world.processes:
-        process.connected = False
+    world.connect(False)
     assert world.admitted(0, 100) == 50
-    for process in world.processes:
-        process.connected = True
+    world.connect(True)
     world.run(0.3)
     assert world.admitted(0, 100) + world.admitted(1, 100) == 50, "what was used meanwhile counts"
     world.run(61)
@@ -332,66 +356,29 @@ def test_tenants_are_told_apart() -> None:
     assert world.processes[0].limiter.local_counts(0) == {"queries/hour/3:7": 3, "queries/hour/4:7": 4}
 
 
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["query", "query", "query", "burst", "tick", "crash", "apart", "together"]),
-        st.integers(0, 3),
-        st.sampled_from([0.0, 0.001, 0.05, 0.6, 7.0, 30.0]),
-    ),
-    max_size=60,
-)
-
-
 @example(1, 36, 0, [("burst", 0, 0.6), ("crash", 0, 0.0), ("burst", 0, 0.6)])
-@given(st.integers(1, 4), st.integers(1, 120), st.integers(0, 100), STEPS)
+@example(1, 4000, 0, [("burst", 0, 30.0), ("burst", 0, 59.0), ("lower", 0, 0.0), ("burst", 0, 0.0)])
+@example(2, 64, 0, [("apart", 0, 0.0), ("burst", 0, 0.0), ("burst", 1, 0.0), ("keep", 0, 0.0), ("burst", 0, 0.0)])
+@example(2, 10, 0, [("burst", 0, 7.0), ("flush", 0, 0.0), ("burst", 1, 0.0), ("burst", 1, 0.6)])
+@given(st.sampled_from(NUMBERS), st.integers(1, 120), st.integers(0, 100), steps((0.0, 0.05, 0.6, 7.0, 30.0, 59.0)))
 def test_whatever_happens_the_sum_stays_within_the_limit(
-    number: int, value: int, seed: int, steps: list[tuple[str, int, float]]
+    number: int, value: int, seed: int, happening: list[Step]
 ) -> None:
-    """Only a process that is cut off alone may use its share beyond it."""
+    """Only processes that must decide alone may admit one each beyond it."""
     choose = random.Random(seed)  # noqa: S311
     world = World(number, limit(value=value), delay=lambda: choose.choice((0.0, 0.002, 0.04)))
-    outcomes: list[RateLimited | None] = []
-    cut_off = False
-    for what, which, gap in steps:
-        index = which % number
-        if what in ("query", "burst"):
-            for _ in range(1 if what == "query" else value):
-                world.request(index, outcomes.append, f"client {which}")
-        elif what == "tick":
-            world.tick(index)
-        elif what == "crash":
-            world.crash(index)
-        elif not cut_off and what == "apart":
-            world.run(0.3)  # everybody knows of everything
-            cut_off = True
-            for process in world.processes:
-                process.connected = False
-            world.run(0.3)
-        elif what == "together":
-            for process in world.processes:
-                process.connected = True
-            world.run(0.3)
-        world.run(gap)
-    crashes = any(what == "crash" for what, _, _ in steps)
-    if not (cut_off and crashes):  # what a process used while it was cut off dies with it
-        assert most_in_any_window(world.passed, 60) <= value + number
+    play(world, happening)
+    assert beyond_in_a_minute(world) <= alone(world, happening)
 
 
-@given(st.integers(1, 4), st.integers(1, 40), STEPS)
-def test_a_client_that_waits_always_gets_through(number: int, value: int, steps: list[tuple[str, int, float]]) -> None:
+@given(st.integers(1, 4), st.integers(1, 40), steps((0.0, 0.05, 0.6, 7.0, 30.0)))
+def test_a_client_that_waits_always_gets_through(number: int, value: int, happening: list[Step]) -> None:
     world = World(number, limit(value=value))
-    for what, which, gap in steps:
-        if what == "burst":
-            world.admitted(which % number, value, f"client {which % 2}")
-        elif what == "crash":
-            world.crash(which % number)
-        else:
-            world.refused(which % number, f"client {which % 2}")
-        world.run(gap)
+    play(world, [step for step in happening if step[0] not in ("apart", "flush", "raise", "lower")])
     refusal = world.refused(0)
     if refusal is not None:
         world.run(refusal.retry_after)
-        assert world.refused(number - 1) is None
+        assert world.refused(len(world.processes) - 1) is None
 
 
 def test_a_limit_that_observes_sees_what_other_processes_count_and_asks_nobody() -> None:
@@ -403,10 +390,78 @@ def test_a_limit_that_observes_sees_what_other_processes_count_and_asks_nobody()
     assert list(world.processes[1].limiter.observed.values()) == [6]
 
 
+def test_a_limit_that_is_lowered_is_in_force_at_once() -> None:
+    world = World(1, limit(value=4000))
+    assert world.admitted(0, 250) == 250  # and it has taken more
+    world.reload(0, limit(value=300))
+    assert world.admitted(0, 300) == 50
+
+
+def test_what_is_on_its_way_when_a_limit_is_lowered_is_not_used_without_asking() -> None:
+    world = World(1, limit(value=4000))
+    assert world.admitted(0, 250) == 250
+    world.run(1)
+    outcomes: list[RateLimited | None] = []
+    world.delay = lambda: 0.1
+    world.request(0, outcomes.append)
+    world.reload(0, limit(value=100))
+    world.run(0.3)
+    assert outcomes == [None], "the account had granted it"
+    assert world.admitted(0, 100) == 0
+
+
+def test_a_reload_while_the_accounts_are_away_does_not_make_a_share_larger() -> None:
+    world = World(2, limit(value=100))
+    world.connect(False)
+    for _ in range(3):
+        for index in (0, 1):
+            world.admitted(index, 100)
+            world.reload(index, limit(value=100))
+    assert len(world.passed) == 100
+    for index in (0, 1):
+        world.reload(index, limit(value=200))
+    assert [world.admitted(index, 100) for index in (0, 1)] == [50, 50]
+
+
+def test_a_process_that_used_more_than_a_lowered_limit_keeps_to_it_when_the_accounts_are_away() -> None:
+    world = World(1, limit(value=10))
+    assert world.admitted(0, 10) == 10
+    world.reload(0, limit(value=2))
+    world.connect(False)
+    assert world.admitted(0, 10) == 0
+    world.skip(61)
+    assert world.admitted(0, 10) == 2
+
+
+def test_an_idle_process_tells_a_store_that_has_lost_everything_before_others_may_take() -> None:
+    world = World(2, limit(value=100))
+    assert world.admitted(0, 60) == 60
+    world.run(1)
+    world.flush()
+    for _ in range(2):
+        world.tick(1)  # it tells what it has used, and the other has not
+    assert world.admitted(1, 100) == 20, "its share"
+    world.run(1)
+    assert world.admitted(1, 100) == 20, "and the rest"
+
+
+def test_whoever_finds_all_that_leaves_promised_to_others_is_told_when_they_have_lost_it() -> None:
+    world = World(2, limit(value=1))
+    assert world.refused(0) is None
+    assert world.refused(0, "gone") is not None
+    refusal = world.refused(1)
+    assert refusal is not None
+    assert refusal.retry_after == 64
+    world.run(refusal.retry_after - 1.5)
+    assert world.refused(1) is not None
+    world.run(1.5)
+    assert world.refused(0) is None
+
+
 # --- one process alone -----------------------------------------------------------------------------------------------
 
 
-def alone(limiter: Limiter, now: float, client: str) -> RateLimited | None:
+def refused_alone(limiter: Limiter, now: float, client: str) -> RateLimited | None:
     try:
         assert limiter.admit(A, Access.READ, now, client) is None
     except RateLimited as refusal:
@@ -416,15 +471,45 @@ def alone(limiter: Limiter, now: float, client: str) -> RateLimited | None:
 
 def test_one_process_has_the_same_queue() -> None:
     limiter = Limiter([limit(value=2)])
-    assert alone(limiter, 0.0, "impatient") is None
-    assert alone(limiter, 30.0, "impatient") is None
-    first, second = alone(limiter, 31.0, "polite"), alone(limiter, 31.0, "other")
+    assert refused_alone(limiter, 0.0, "impatient") is None
+    assert refused_alone(limiter, 30.0, "impatient") is None
+    first, second = refused_alone(limiter, 31.0, "polite"), refused_alone(limiter, 31.0, "other")
     assert first is not None
     assert second is not None
     assert (first.retry_after, second.retry_after) == (30, 60), "each is told its own time"
-    assert alone(limiter, 60.0, "impatient") is not None
-    assert alone(limiter, 60.5, "impatient") is not None
-    assert alone(limiter, 61.0, "polite") is None
-    assert alone(limiter, 91.0, "impatient") is not None
-    assert alone(limiter, 91.0, "other") is None
-    assert alone(limiter, 130.0, "anybody") is None, "whoever has not come back has lost its place"
+    assert refused_alone(limiter, 60.0, "impatient") is not None
+    assert refused_alone(limiter, 60.5, "impatient") is not None
+    assert refused_alone(limiter, 61.0, "polite") is None
+    assert refused_alone(limiter, 91.0, "impatient") is not None
+    assert refused_alone(limiter, 91.0, "other") is None
+    assert refused_alone(limiter, 130.0, "anybody") is None, "whoever has not come back has lost its place"
+
+
+def test_one_process_keeps_its_queue_over_a_reload() -> None:
+    limiter = Limiter([limit(value=1)])
+    assert refused_alone(limiter, 0.0, "impatient") is None
+    assert refused_alone(limiter, 1.0, "polite") is not None
+    limiter.replace([limit(value=1)])
+    assert refused_alone(limiter, 60.0, "impatient") is not None
+    assert refused_alone(limiter, 60.0, "polite") is None
+
+
+def test_a_queue_of_one_process_ends_when_its_limits_are_shared() -> None:
+    limiter = Limiter([limit(value=1)])
+    assert refused_alone(limiter, 0.0, "impatient") is None
+    assert refused_alone(limiter, 1.0, "gone") is not None
+    limiter.learn_peers({}, 1, 2.0)  # and the accounts cannot be asked
+    refusal = refused_alone(limiter, 3.0, "me")
+    assert refusal is not None
+    assert refusal.retry_after == 58
+
+
+def test_one_process_tells_whoever_has_no_place_when_the_others_have_lost_theirs() -> None:
+    limiter = Limiter([limit(value=1)])
+    assert refused_alone(limiter, 0.0, "first") is None
+    assert refused_alone(limiter, 1.0, "gone") is not None
+    refusal = refused_alone(limiter, 2.0, "me")
+    assert refusal is not None
+    assert refusal.retry_after == 62, "a place is kept for three seconds"
+    assert refused_alone(limiter, 62.5, "me") is not None
+    assert refused_alone(limiter, 64.0, "me") is None

@@ -6,71 +6,36 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.support.core.happenings import CLOCKS, Step, alone, beyond_in_a_day, play, steps
 from tests.support.core.limiters import A, limit
-from tests.support.core.processes import World
+from tests.support.core.processes import DAY, World
 from vmgw_core.base.tenants import Access
-from vmgw_core.errors import RateLimited
 from vmgw_core.limits.limiter import Limiter
 from vmgw_core.limits.model import LimitType
 
-DAY = 86400
 KEY = "queries/day/1:0"
 
 
-def per_day(world: World) -> Counter[int]:
-    """What was admitted, by the day that it came on and was admitted on; a request over midnight is of either."""
-    return Counter(int(sent // DAY) for sent, admitted in world.spans if sent // DAY == admitted // DAY)
-
-
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["query", "query", "burst", "burst", "tick", "crash", "apart", "together"]),
-        st.integers(0, 3),
-        st.sampled_from([0.0, 0.001, 0.05, 0.4, 0.6, 7.0, DAY / 2]),
-    ),
-    max_size=50,
+@example(1, 4000, 0, 1.0, [("burst", 0, DAY / 2), ("lower", 0, 0.0), ("burst", 0, 0.0)])
+@given(
+    st.sampled_from([1, 2, 4, 16]),
+    st.integers(1, 120),
+    st.integers(0, 100),
+    st.sampled_from([0.3, 1.0, 20.0]),
+    steps((0.0, 0.05, 0.4, 0.6, 7.0, DAY / 2), *CLOCKS),
 )
-
-
-@given(st.integers(1, 4), st.integers(1, 120), st.integers(0, 100), st.sampled_from([0.3, 1.0, 20.0]), STEPS)
 def test_whatever_happens_no_day_has_more_than_the_limit(
-    number: int, value: int, seed: int, before: float, steps: list[tuple[str, int, float]]
+    number: int, value: int, seed: int, before: float, happening: list[Step]
 ) -> None:
-    """Only a process that is cut off alone may use its share beyond it."""
+    """Only processes that must decide alone may admit one each beyond it."""
     choose = random.Random(seed)  # noqa: S311
     delay = lambda: choose.choice((0.0, 0.002, 0.04))  # noqa: E731
-    world = World(number, limit(value=value, resolution="day"), delay=delay, begin=10 * DAY - before)
-    outcomes: list[RateLimited | None] = []
-    cut_off = False
-    for what, which, gap in steps:
-        index = which % number
-        if what in ("query", "burst"):
-            for _ in range(1 if what == "query" else value):
-                world.request(index, outcomes.append, f"client {which}")
-        elif what == "tick":
-            world.tick(index)
-        elif what == "crash":
-            world.crash(index)
-        elif not cut_off and what == "apart":
-            world.run(0.3)  # everybody knows of everything
-            cut_off = True
-            for process in world.processes:
-                process.connected = False
-            world.run(0.3)
-        elif what == "together":
-            for process in world.processes:
-                process.connected = True
-            world.run(0.3)
-        world.run(min(gap, 7.0))
-        if gap > 7.0:  # the night passes
-            world.now += gap
-            world.run(0.2)
-    crashes = any(what == "crash" for what, _, _ in steps)
-    if not (cut_off and crashes):  # what a process used while it was cut off dies with it
-        assert max(per_day(world).values(), default=0) <= value + (number if cut_off else 0)
+    world = World(number, limit(value=value, resolution="day"), delay=delay, begin=10_000 * DAY - before)
+    play(world, happening)
+    assert beyond_in_a_day(world) <= alone(world, happening)
 
 
 @pytest.mark.parametrize("number", [1, 2, 4])
@@ -87,7 +52,7 @@ def test_the_whole_limit_of_a_day_can_be_used_and_the_next_day_has_it_again(numb
         if world.now < 10 * DAY:
             assert refusal.retry_after in (4, 5)
             world.run(refusal.retry_after)
-    assert dict(per_day(world)) == {9: 100, 10: 100}
+    assert Counter(each.day for each in world.admissions) == {(9, 0.0): 100, (10, 0.0): 100}
 
 
 def test_a_process_that_starts_again_finds_what_it_has_used() -> None:
@@ -111,8 +76,7 @@ def test_shares_begin_anew_at_midnight() -> None:
     world = World(2, limit(value=100, resolution="day"), begin=10 * DAY - 100)
     assert world.admitted(0, 60) == 60
     world.run(1)
-    for process in world.processes:
-        process.connected = False
+    world.connect(False)
     assert [world.admitted(index, 100) for index in (0, 1)] == [20, 20]
     world.run(100)
     assert [world.admitted(index, 100) for index in (0, 1)] == [50, 50]
@@ -127,11 +91,9 @@ def test_a_refused_write_of_many_rows_does_not_hold_up_small_ones_until_midnight
 
 def test_what_was_used_while_the_accounts_were_away_is_told() -> None:
     world = World(2, limit(value=100, resolution="day"), begin=10 * DAY)
-    for process in world.processes:
-        process.connected = False
+    world.connect(False)
     assert world.admitted(0, 30) == 30
-    for process in world.processes:
-        process.connected = True
+    world.connect(True)
     world.run(0.3)
     assert sum(world.accounts[KEY].parts.values()) == 30
     world.crash(0)
