@@ -52,11 +52,15 @@ class ConcurrencyLimit:
             reading.set()
 
     def response(self, flow: HTTPFlow) -> None:
+        self.end(flow)
+
+    def error(self, flow: HTTPFlow) -> None:
+        self.end(flow, left=True)
+
+    def end(self, flow: HTTPFlow, *, left: bool = False) -> None:
         cycle = self.flows.pop(flow, None)
         if cycle is not None:
-            cycle.end()
-
-    error = response
+            cycle.end(left=left)
 
 
 async def wait_for_slot(cycle: Cycle, seconds: float | None = None) -> None:

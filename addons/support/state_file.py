@@ -15,6 +15,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final, TypeVar
 
 from vmgw_core.errors import Cause, ConfigurationError
@@ -35,6 +36,7 @@ _REASONS: Final = {
     "SQLITE_NOTADB": f"it is not a state file, or it is damaged: name another file, or {_ANEW}",
     "SQLITE_CORRUPT": f"it is damaged: restore it, or {_ANEW}",
     "SQLITE_BUSY": "another program has locked it",
+    "SQLITE_IOERR": "the disk cannot be read or written, it may be full",
 }
 
 
@@ -61,7 +63,9 @@ class StateFile:
         """Check the file, whole, before the start. Blocks, and makes no file. Raises ``ConfigurationError``."""
         try:
             LineFile(self.path).check()
-            if Path(self.path).exists():
+            if os.path.lexists(self.path):
+                if not S_ISREG(Path(self.path).stat().st_mode):
+                    raise StateError("it is not a regular file")
                 with closing(self._connect(make=False)) as database:
                     _verify(database)
                     self._check_pages(database)

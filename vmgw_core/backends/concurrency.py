@@ -218,6 +218,11 @@ class Concurrency:
         for tenant, of_tenant in self.queue.items():
             if self.of_tenant and self.by_tenant.get(tenant, 0) >= self.of_tenant:
                 continue
+            full = self._full(self.uses(Subject(tenant)))  # which holds all tokens of the tenant
+            if full is not None:
+                if full.limit.total:
+                    return None  # and those of all others
+                continue
             for seat in of_tenant:
                 if seat.subject not in blocked:
                     if self._full(self.uses(seat.subject)) is None:

@@ -595,14 +595,14 @@ class Cycle:
         if self.state is not State.ENDED:
             self.state = State.REFUSED
 
-    def end(self) -> None:
-        """Give back what the request holds: the client has its response, or has left. A waiter is called."""
+    def end(self, *, left: bool = False) -> None:
+        """Give back what the request holds: the client has its response, or has ``left`` before. A waiter is called."""
         state, self.state = self.state, State.ENDED
         if self._answer:
             self._drop_answer()
         if self._late and self.asked:
             self._limits = self.limit_headers()  # the flow lane asks for them only now
-            self._spend()
+            self._spend(left)
         self._forsake()
         if state is State.CHECKING:
             self._stop_waiting()
@@ -616,15 +616,17 @@ class Cycle:
         if state in (State.CHECKING, State.QUEUED) and self._waiter is not None:
             self._waiter()
 
-    def _spend(self) -> None:
+    def _spend(self, left: bool) -> None:
         """Tell the limiter what the request has used that a backend was asked with."""
         gateway, grant = self._admitted()
         assert gateway.limiter is not None
-        amounts = {LimitType.BYTES_WRITTEN: self.received}
+        amounts: dict[LimitType, int | None] = {LimitType.BYTES_WRITTEN: self.received}
         if grant.route.access is Access.READ:
-            series = None if self.series is None else self.series.number
+            series = 0 if self.series is None else self.series.number
+            if series is None and not (left and self.refusal is None):
+                series = 0  # the backend does not tell, or has failed
             passed = self.refusal is None or self.responding
-            amounts = {LimitType.BYTES_READ: self.sent if passed else 0, LimitType.SERIES_FETCHED: series or 0}
+            amounts = {LimitType.BYTES_READ: self.sent if passed else 0, LimitType.SERIES_FETCHED: series}
         gateway.limiter.spend(grant.subject, amounts, gateway.clock())
 
     def verdict(self, status: int | None) -> str:

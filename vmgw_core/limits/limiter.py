@@ -42,6 +42,8 @@ Kind = StrEnum
 Refusals = dict[tuple[Kind | None, Resolution | None, str], int]
 """The number of refusals by limit and tenant."""
 
+UNKNOWN_SHARE: Final = 100
+"""An amount that a client has kept from being known counts as this part of a limit, rounded up."""
 _TOLD_AGAIN: Final = 60.0  # seconds
 _LONGEST_WINDOW: Final = float(Resolution.HOUR.seconds)
 _NOTICE_SIZE: Final = 200
@@ -183,12 +185,17 @@ class Limiter:
         self._count(plan.measured, 0, now, client)
         return None
 
-    def spend(self, subject: Subject, amounts: Mapping[LimitType, int], now: float) -> None:
-        """Count what a request has used that has ended: the amounts of late types that are greater than 0."""
+    def spend(self, subject: Subject, amounts: Mapping[LimitType, int | None], now: float) -> None:
+        """Count what a request has used that has ended: the amounts of late types that are greater than 0.
+
+        None is an amount that the client has kept from being known: a share of each limit counts.
+        """
         now = self._clock(now)
         entry, plan = self._counters.find(subject)
         for counter in plan.late_reads + plan.late_writes:
             amount = amounts.get(counter.limit.type, 0)
+            if amount is None:
+                amount = -(-counter.limit.value // UNKNOWN_SHARE)
             if amount > 0:
                 counter.window.count(now)
                 counter.add(amount, now, "", False)

@@ -41,13 +41,16 @@ def _parts(report: Report, *, links: bool) -> Iterator[Html]:
     yield element("p", _links(question) if links else _ARGUMENTS, "soft")
     yield joined(*_plots(report))
     yield element("h2", "By tenant and subject")
-    yield from _table(("Tenant", "Subject", *_NAMES), [(*who, *_cells(sum_)) for who, sum_ in _sums(report.lines)])
+    sums = _sums(report.lines)
+    rows = [(*who, *_cells(amounts)) for who, amounts in sums[:MOST_ROWS]]
+    yield from _table(("Tenant", "Subject", *_NAMES), rows, len(sums))
     yield element("h2", f"By {question.by}")
     lines = sorted(report.lines, key=lambda line: -line.hour)  # the order of those of one period stays
-    yield from _table(
-        ("Start", "Tenant", "Subject", *_NAMES),
-        [(report.start(line.hour), line.tenant, line.subject or None, *_cells(line.amounts)) for line in lines],
-    )
+    rows = [
+        (report.start(line.hour), line.tenant, line.subject or None, *_cells(line.amounts))
+        for line in lines[:MOST_ROWS]
+    ]
+    yield from _table(("Start", "Tenant", "Subject", *_NAMES), rows, len(lines))
 
 
 def _sums(lines: Sequence[Line]) -> list[tuple[tuple[Cell, Cell], Amounts]]:
@@ -63,10 +66,11 @@ def _cells(amounts: Amounts) -> Iterator[Cell]:
         yield _shown(value(amounts))
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Iterator[Html]:
-    yield table(headings, rows[:MOST_ROWS], empty="nothing was used")
-    if len(rows) > MOST_ROWS:
-        yield element("p", f"and {len(rows) - MOST_ROWS} more, which CSV and JSON have", "soft")
+def _table(headings: Sequence[str], rows: Sequence[Sequence[Cell]], number: int) -> Iterator[Html]:
+    """Yield a table of the first rows of that number."""
+    yield table(headings, rows, empty="nothing was used")
+    if number > len(rows):
+        yield element("p", f"and {number - len(rows)} more, which CSV and JSON have", "soft")
 
 
 def _links(question: Question) -> Html:

@@ -79,6 +79,8 @@ class Accounting:
     def of(self, tenant: str, subject: str | None, now: float) -> Amounts:
         """Return what a request that ends at the Unix time ``now`` must be added to. ``subject`` None: it has none."""
         hour = int(now // HOUR)
+        if subject is not None:
+            subject = subject[:LONGEST]  # before it is kept: a token may have a long one
         if hour != self._hour:
             self._hour = hour
             self._known.clear()
@@ -103,7 +105,7 @@ class Accounting:
 
     def _key(self, tenant: str, subject: str | None) -> Key:
         if len(self._known) < self.most:
-            text = "" if subject is None else subject[:LONGEST].encode("utf-8", "replace").decode()
+            text = "" if subject is None else subject.encode("utf-8", "replace").decode()
             key = self._known[tenant, subject] = Key(self._hour, tenant, text)
             return key
         if tenant not in self._tenants and len(self._tenants) < self.most:

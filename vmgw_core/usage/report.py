@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +15,8 @@ from .accounting import HOUR, LONGEST, NAMES, Amounts
 from .question import Period, Question, moment_of
 
 FORMATS: Final = ("text", "csv", "json")
-_FORMULA: Final = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # the last four are wide
+# Where a cell begins: in some countries spreadsheets take a semicolon for the separator. The last four are wide.
+_FORMULA: Final = re.compile('(^|;)(?=[\\s"]*[=+\\-@\uff1d\uff0b\uff0d\uff20])')
 _HEADINGS: Final = ("start", "tenant", "subject", *NAMES)
 _FORMATS: Final = {Period.HOUR: "%Y-%m-%dT%H:%MZ", Period.DAY: "%Y-%m-%d", Period.MONTH: "%Y-%m"}
 
@@ -98,8 +100,7 @@ def _shown(text: str) -> str:
 
 def _csv(text: str) -> str:
     text = text if text.isprintable() else printable(text, LONGEST)
-    if text.lstrip().startswith(_FORMULA):
-        text = f"'{text}"
+    text = _FORMULA.sub(r"\1'", text)
     return '"' + text.replace('"', '""') + '"'
 
 

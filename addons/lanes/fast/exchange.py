@@ -534,7 +534,7 @@ class Exchange:
             self.over = True
             if self.timer is not None:
                 self.timer.cancel()
-            self.cycle.end()
+            self.cycle.end(left=status is None)
             self.services.finished(self.cycle, status)
             if self.tap is not None:
                 self.services.captured(self.tap, self.cycle, complete=status is not None)

@@ -127,7 +127,7 @@ class UsageReport:
         if accounting is None or store is None:
             return
         retention = int(configured.settings.usage_retention // 3600)
-        outage = self.in_force.outages.of(store.name, logger, "what it is told of waits in memory")
+        outage = self.in_force.outages.of("-usage.retention", logger, "the usage report waits in memory")
         again = self.batch is not None
         try:
             await self._add(store, accounting, retention)
@@ -140,7 +140,7 @@ class UsageReport:
             accounting.give_back(accounting.take())  # to bound what waits
             outage.failed(str(error), error.cause)
         else:
-            outage.succeeded(f"{store.name} can be written again")
+            outage.succeeded(f"-usage.retention: the usage report is written again, to {store.name}")
 
     async def _add(self, store: UsageStore, accounting: Accounting, retention: int) -> None:
         """Write the batch, or one of what is new."""

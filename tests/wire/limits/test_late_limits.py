@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.wire.client import Answer
 from tests.support.wire.processes import Gateway, auth_flags
+from tests.support.wire.raw import RawClient, head
 from tests.support.wire.servers import VictoriaMetrics
 from tests.support.wire.tokens import FULL, SigningKey, team, tenant
 from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
@@ -88,6 +89,27 @@ def test_fetched_series_refuse_the_next_read(start: Start, upstream: RecordingUp
     assert [client.get(QUERY).status for _ in range(2)] == [200, 200]
     check_refusal(client.get(QUERY), "14 of 14 series fetched")
     assert len(upstream.requests) == 2
+
+
+def test_a_client_that_drops_the_end_of_an_answer_uses_a_part_of_the_limit(
+    start: Start, upstream: RecordingUpstream, key: SigningKey
+) -> None:
+    """Whatever comes later: the answer does not fit into what the gateway and the kernel hold."""
+    answer = b'{"status":"success","data":{"result":[' + b"[]," * 20_000_000 + b"[]]}}"
+    upstream.responder = lambda request: Reply(body=answer)
+    gateway = start("{type: series_fetched, value: 250}")
+    token = key.mint(tenant(1, 5))
+    for number in (1, 2):
+        with RawClient(gateway.port) as client:
+            client.send(head("GET", QUERY, token)).receive_head()
+            client.reset()
+        gateway.wait_until(
+            lambda n=number: gateway.metric("vmgateway_tenant_usage", tenant="1:5", type="series_fetched") == 3 * n,  # type: ignore[misc]
+            what="counts a hundredth, rounded up",
+        )
+    assert gateway.client(token).get(QUERY).body == answer, "which is taken to its end, and tells no number"
+    upstream.responder = answers
+    assert gateway.client(token).get(QUERY).header("RateLimit") == '"series_fetched/minute";r=244'
 
 
 def test_series_of_victoria_metrics(

@@ -299,12 +299,10 @@ def test_a_file_that_cannot_be_written_costs_nothing_but_the_report(
         )
         assert client.get(QUERY).status == 200
         gateway.wait_until(
-            lambda: gateway.metric("vmgateway_failing", what="-ratelimit.stateFile", reason="file") == 1,
+            lambda: gateway.metric("vmgateway_failing", what="-usage.retention", reason="file") == 1,
             what="tells that it cannot write",
         )
-        gateway.wait_for_log(
-            "-ratelimit.stateFile: cannot use .*: the disk is full; what it is told of waits in memory"
-        )
+        gateway.wait_for_log("-ratelimit.stateFile: cannot use .*: the disk is full; the usage report waits in memory")
         assert client.get(QUERY).status == 200
         assert gateway.client().get(PAGE).status == 200
         database.execute("DROP TRIGGER full")

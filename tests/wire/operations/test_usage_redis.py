@@ -136,7 +136,7 @@ def test_replicas_have_one_report_that_outlives_them(
     own_redis.kill()
     assert client.get(QUERY).status == 200
     second.wait_until(
-        lambda: second.metric("vmgateway_failing", what="-ratelimit.storage", reason="refused") == 1, what="tells it"
+        lambda: second.metric("vmgateway_failing", what="-usage.retention", reason="refused") == 1, what="tells it"
     )
     assert second.client().get(PAGE).status == 503
     assert client.get(QUERY).status == 200

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from mitmproxy.flow import Error
 from mitmproxy.http import Headers
 from mitmproxy.test import tflow, tutils
 
@@ -15,6 +16,7 @@ from vmgw_addons.sources import KeyRefresh, PasswordChecks
 from vmgw_addons.state import Cycles, hide_token
 from vmgw_addons.steps.access_control import AccessControl
 from vmgw_addons.support import Background
+from vmgw_core.enforcement import State
 from vmgw_core.tokens.keys import KeySet, VerificationKey
 
 
@@ -91,3 +93,14 @@ def test_a_flow_holds_no_credential_and_no_identity(lane: Lane) -> None:
     flow = tflow.tflow(req=tutils.treq(headers=Headers(fields)))
     hide_token(flow, lane.in_force.configured.policy)
     assert flow.request.headers.fields == ((b"Host", b"a"), (b"X-Forwarded-For", b"192.0.2.1"))
+
+
+def test_a_client_that_has_left_does_not_wait_in_the_flow_lane(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AccessControl, "authorize", lambda *_: False)
+    flow = tflow.tflow(req=tutils.treq(path=b"/api/v1/query?query=up", headers=Headers(host="a"), content=b""))
+    flow.error = Error("the client left")
+    cycles, background = Cycles(), Background()
+    control = AccessControl(lane.in_force, cycles, KeyRefresh(lane.in_force, background), PasswordChecks(background))
+    assert control.requestheaders(flow) is None
+    assert cycles[flow].state is State.ENDED
+    assert control.checking == {}

@@ -187,6 +187,18 @@ def is_a_directory(path: Path) -> None:
     path.mkdir()
 
 
+def is_a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def is_a_link_to_nothing(path: Path) -> None:
+    path.symlink_to(path.parent / "other")
+
+
+def is_a_link_to_itself(path: Path) -> None:
+    path.symlink_to(path)
+
+
 def is_nowhere(path: Path) -> None:
     path.parent.rmdir()
 
@@ -199,6 +211,9 @@ BAD: Final = [
     (is_newer, "a newer version of the gateway has written it: run that one, or name another file"),
     (is_damaged, f"it is damaged: restore it, or {ANEW}"),
     (is_a_directory, "Is a directory"),
+    (is_a_pipe, "it is not a regular file"),
+    (is_a_link_to_nothing, "No such file or directory"),
+    (is_a_link_to_itself, "Too many levels of symbolic links"),
     (is_nowhere, "No such file or directory"),
 ]
 

@@ -270,6 +270,40 @@ def test_one_that_waits_for_its_class_holds_up_nobody_of_its_tenant() -> None:
     assert calls.call(slots.leave(bronze)) == ["bronze"]
 
 
+@each("full", [limit("concurrency", 1, total=True), limit("concurrency", 1)])
+def test_a_long_queue_of_a_full_limit_is_not_searched(full: Limit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each token may be of its own kind, and whoever waits is looked at whenever a request ends."""
+    calls = Counter[TenantID | None]()
+    uses = Concurrency.uses
+
+    def counting(places: Concurrency, subject: Subject) -> object:
+        calls[subject.tenant] += 1
+        return uses(places, subject)
+
+    places = Concurrency(0, 0, [full, limit("concurrency", 1000, labels=(("team", "dev"),))])
+    first = seat(A)
+    assert places.enter(first)
+    for number in range(MAX_WAITING_OF_TENANT):
+        one = seat(A, (("team", "dev"), ("user", str(number))))
+        assert not places.enter(one)
+        assert places.wait(one, nothing)
+    monkeypatch.setattr(Concurrency, "uses", counting)
+    assert len(places.leave(first)) == 1
+    assert calls.total() < 10
+
+
+def test_requests_for_several_tenants_at_their_limit_hold_up_nobody_else() -> None:
+    called = Calls()
+    places = Concurrency(0, 0, [limit("concurrency", 1)])
+    running = seat(B)
+    assert places.enter(seat(None))
+    assert places.enter(running)
+    for name, one in (("several", seat(None)), ("B", seat(B))):
+        assert not places.enter(one)
+        assert places.wait(one, called.waiter(name))
+    assert called.call(places.leave(running)) == ["B"]
+
+
 def test_a_reload_keeps_the_count_of_a_limit_that_stays() -> None:
     slots, calls = Concurrency(0, 0, [at_once(1), at_once(1, labels=DEV)]), Calls()
     running = seat(A, DEV)

@@ -1086,6 +1086,40 @@ def test_a_read_counts_its_bytes_and_series_once_it_has_ended() -> None:
         admit(cycle(), by)
 
 
+@each(
+    ("content", "left", "counted"),
+    [(STATS, True, 7), (STATS[:20], True, 1), (STATS[:20], False, 0), (b"", True, 1)],
+)
+def test_a_client_that_drops_the_end_of_an_answer_uses_a_part_of_the_limit(
+    content: bytes, left: bool, counted: int
+) -> None:
+    limiter, by = spending("series_fetched")
+    made = admit(cycle(), by)
+    made.ask(2.0)
+    made.responded(3.0)
+    made.watch(200, JSON)
+    assert made.series is not None
+    made.series.feed(content)
+    made.end(left=left)
+    assert used(limiter) == {"series_fetched": counted}
+
+
+def test_an_answer_that_has_not_begun_or_that_the_backend_cuts_off_uses_nothing() -> None:
+    limiter, by = spending("series_fetched")
+    gone = admit(cycle(), by)
+    gone.ask(2.0)
+    gone.end(left=True)
+    cut = admit(cycle(), by)
+    cut.ask(2.0)
+    cut.responded(3.0)
+    cut.watch(200, JSON)
+    with pytest.raises(BackendUnreachable) as caught:
+        cut.lost("it closed")
+    cut.refuse(caught.value)
+    cut.end(left=True)
+    assert used(limiter) == {"series_fetched": 0}
+
+
 def test_a_write_counts_the_bytes_that_came() -> None:
     limiter, by = spending("bytes_written", "bytes_read")
     made = admit(write(), by)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core.limiters import MULTITENANT, A, B, limit, refused
+from tests.support.each import each
 from vmgw_core.base.tenants import Access, Subject, TenantID
 from vmgw_core.errors import RateLimited
 from vmgw_core.limits.headers import rate_limit_headers
@@ -76,6 +77,14 @@ def test_a_read_that_is_refused_for_its_bytes_does_not_count_as_a_query() -> Non
         assert refusal is not None
         assert "bytes read" in str(refusal)
     assert [refused(limiter, 60) is None for _ in range(3)] == [True, True, False]
+
+
+@each(("value", "counted"), [(1, 1), (100, 1), (101, 2), (20_000, 200)])
+def test_an_amount_that_is_not_known_counts_as_a_hundredth(value: int, counted: int) -> None:
+    limiter = Limiter([limit("series_fetched", value)])
+    assert refused(limiter, 0) is None
+    limiter.spend(A, {SERIES: None}, 0)
+    assert [usage.usage for usage in limiter.status(1)] == [counted]
 
 
 def test_the_limit_that_takes_longest_is_told() -> None:

@@ -48,6 +48,12 @@ def test_a_subject_is_cut_and_can_be_written() -> None:
     }
 
 
+def test_long_subjects_that_are_one_when_cut_take_one_place() -> None:
+    """A place keeps no more of a subject than is written."""
+    requests = [("1:0", "x" * 200 + str(number), 0.0) for number in range(9)]
+    assert counted(Accounting(2), *requests, ("1:0", "y", 0)) == {(0, "1:0", "x" * 200): 9, (0, "1:0", "y"): 1}
+
+
 def test_what_was_not_kept_is_counted_again() -> None:
     accounting = Accounting(9)
     every = Amounts(queries=1, rows=2, bytes_in=3, bytes_out=4, seconds=0.5, series_fetched=6, refusals=7)

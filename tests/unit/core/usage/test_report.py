@@ -79,7 +79,16 @@ def test_no_cell_is_a_formula(subject: str) -> None:
     assert subject_in_csv(subject) == f"'{subject}"
 
 
-@each("subject", ["alice", 'a"b', "a,b", "a=b", "é", "'=1"])
+@each(
+    ("subject", "shown"),
+    [("a;=1", "a;'=1"), ("a; @b;-1", "a;' @b;'-1"), ('a;"=1', "a;'\"=1"), (";;\uff1d1", ";;'\uff1d1")],
+)
+def test_no_cell_behind_a_semicolon_is_a_formula(subject: str, shown: str) -> None:
+    """Where a comma is for decimals, spreadsheets take a semicolon for the separator, in quotes too."""
+    assert subject_in_csv(subject) == shown
+
+
+@each("subject", ["alice", 'a"b', "a,b", "a=b", "é", "'=1", "a;b=1"])
 def test_other_text_is_as_it_is(subject: str) -> None:
     assert subject_in_csv(subject) == subject
 
