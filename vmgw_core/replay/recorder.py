@@ -40,8 +40,8 @@ def record(
     """Return the record of one request that was decided at ``at``, in Unix seconds.
 
     ``grant`` is None if the head was refused, and ``refusal`` if the request was forwarded. ``form`` is the client's
-    form if it is small enough to keep, ``rows`` those of a write if known, ``sample`` the share of requests recorded, and ``guards`` those that
-    the request was held to.
+    form if it is small enough to keep, ``rows`` those of a write if known, ``sample`` the share of requests recorded,
+    and ``guards`` those that the request was held to.
     """
     in_cookie = policy.token_source.may_be_cookie(head.headers)
     if in_cookie:
