@@ -198,6 +198,7 @@ class Capture:
             form=cycle.kept_form,
             rows=rows,
             sample=self.rate() if sampled else 1.0,
+            guards=cycle.guards,
         )
         return to_metadata(captured)
 

@@ -139,7 +139,7 @@ class Configuration:
         if configured.policy is None:
             return
         if configured.limiter is not None:
-            logger.info(f"{len(configured.limit_file)} limits are enforced")
+            logger.info(f"{configured.limit_file} are in force")
         verified = configured.policy.auth and configured.keyring is not None and configured.keyring.keyset is not None
         logger.log(logging.INFO if verified else logging.WARNING, describe_keys(configured))
 
@@ -316,7 +316,7 @@ class Configuration:
             self.reloads.failed()
             raise
         self.reloads.succeeded()
-        loaded = f"{len(limits)} limits, " if limits is not None else ""
+        loaded = f"{limits}, " if limits is not None else ""
         logger.info(f"reloaded: {loaded}{describe_keys(self.in_force.configured)}")
         return True
 

@@ -211,7 +211,8 @@ class Lifecycle:
     async def end_killed(self) -> float:
         """End the requests of flows that were killed.
 
-        mitmproxy does so only when a hook of the flow ends, and leaves one waiting that was intercepted.
+        mitmproxy does so only when a hook of the flow ends, and leaves one waiting that was intercepted. A flow between
+        two hooks ends with its client's connection.
         """
         for flow in [flow for flow in self.flows if flow not in self.ended and is_killed(flow)]:
             if flow in self.woken:

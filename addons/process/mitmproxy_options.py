@@ -41,6 +41,7 @@ REFUSED: Final = {
     "ciphers_client": "set vmgw_tls_cipher_suites",
     "tls_version_client_min": "set vmgw_tls_min_version",
     "tls_version_client_max": "set vmgw_tls_min_version",
+    "tls_ecdh_curve_client": _LISTENER_TLS,
     "request_client_cert": "set vmgw_mtls and vmgw_mtls_ca_file",
     "client_certs": _BACKEND_TLS,
     "ssl_insecure": _BACKEND_TLS,
@@ -49,6 +50,7 @@ REFUSED: Final = {
     "ciphers_server": _BACKEND_TLS,
     "tls_version_server_min": _BACKEND_TLS,
     "tls_version_server_max": _BACKEND_TLS,
+    "tls_ecdh_curve_server": _BACKEND_TLS,
 }
 """Options that must not be set, with the reason or what to set instead."""
 

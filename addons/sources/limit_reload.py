@@ -63,7 +63,7 @@ class LimitsReload:
             return
         self.in_force.use_limits(limits)
         self.reloads.success += 1
-        logger.info(f"reloaded {len(limits)} limits")
+        logger.info(f"reloaded {limits}")
 
 
 async def read_in_thread(settings: Settings) -> LimitFile:

@@ -83,8 +83,9 @@ class LimitFile:
     """Those of concurrent requests."""
     guards: tuple[Guard, ...] = ()
 
-    def __len__(self) -> int:
-        return len(self.limits) + len(self.concurrency) + len(self.guards)
+    def __str__(self) -> str:
+        """Tell how many there are, a burst and each member of a guard counted by themselves."""
+        return f"{len(self.limits) + len(self.concurrency)} limits, {len(self.guards)} guards"
 
     @property
     def classes(self) -> frozenset[str]:

@@ -6,12 +6,15 @@ whatever the redaction changed; tests check that law.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from vmgw_core.enforcement import Body, Grant, Policy, rewrite
+from vmgw_core.enforcement.guards.check import hold_to_guards
 from vmgw_core.errors import BackendTimeout, BackendUnreachable, CrossSite, InternalError, Refusal, RequestTimeout
 from vmgw_core.http import Headers, RequestHead
+from vmgw_core.limits import Guard
 
 from .evidence import Evidence, examine, found, of_credential, token_of
 from .judge import admitted, refused
@@ -32,11 +35,13 @@ def record(
     form: bytes | None,
     rows: int | None = None,
     sample: float = 1.0,
+    guards: Sequence[Guard] = (),
 ) -> Captured:
     """Return the record of one request that was decided at ``at``, in Unix seconds.
 
     ``grant`` is None if the head was refused, and ``refusal`` if the request was forwarded. ``form`` is the client's
-    form if it is small enough to keep, ``rows`` those of a write if known, ``sample`` the share of requests recorded.
+    form if it is small enough to keep, ``rows`` those of a write if known, ``sample`` the share of requests recorded,
+    and ``guards`` those that the request was held to.
     """
     in_cookie = policy.token_source.may_be_cookie(head.headers)
     if in_cookie:
@@ -54,7 +59,7 @@ def record(
         sample=sample,
         token_in="cookie" if in_cookie and token_of(head, policy.token_source) is not None else None,
     )
-    return replace(captured, outcome=_outcome(policy, captured, grant, refusal))
+    return replace(captured, outcome=_outcome(policy, captured, grant, refusal, guards))
 
 
 def _redact_form(headers: Headers, head: RequestHead, form: bytes) -> tuple[Headers, bytes | None]:
@@ -79,15 +84,25 @@ def _evidence(policy: Policy, head: RequestHead, redacted: RequestHead, grant: G
     return found(grant.token.key, kept)
 
 
-def _outcome(policy: Policy, captured: Captured, grant: Grant | None, refusal: Refusal | None) -> Outcome | None:
+def _outcome(
+    policy: Policy, captured: Captured, grant: Grant | None, refusal: Refusal | None, guards: Sequence[Guard]
+) -> Outcome | None:
     if refusal is not None and not isinstance(refusal, _NO_DECISION):
         return refused(policy, captured.head, grant, refusal)
     if grant is None:
         return None
+
+    def guarded(query: str, form: str | None) -> tuple[str, str | None]:
+        return hold_to_guards(guards, grant.route, captured.head, query, form, captured.at, _tell_nobody)
+
     outcome = admitted(grant)
     if grant.body is Body.HOLD and captured.form is None:
         return outcome
     try:
-        return replace(outcome, sent=sent_of(rewrite(policy, grant, captured.head, captured.form)))
+        return replace(outcome, sent=sent_of(rewrite(policy, grant, captured.head, captured.form, guarded)))
     except Refusal:  # of the redacted request; the client's own was admitted
         return outcome
+
+
+def _tell_nobody(guard: Guard, broken: str) -> None:
+    """The gateway has told of it."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cramjam
@@ -16,6 +18,7 @@ from tests.support.wire.client import Client
 from tests.support.wire.interactive import MitmWeb
 from tests.support.wire.tokens import FULL, SigningKey, team, tenant
 from tests.support.wire.upstream import ReceivedRequest, RecordingUpstream, Reply
+from tests.support.wire.waiting import HANGS, eventually
 from tests.support.wire.write_bodies import TEXT_BLOCK
 
 BIG = b"x" * (5 << 20)
@@ -122,6 +125,37 @@ def test_no_flow_holds_a_signature(web: MitmWeb, key: SigningKey, tmp_path: Path
     for token in (good, other):
         assert token.rpartition(".")[2] not in known
         assert token.rpartition(".")[2].encode() not in (tmp_path / "flows").read_bytes()
+
+
+@pytest.mark.parametrize("command", ["flow.resume", "flow.kill"])
+def test_a_flow_that_is_intercepted(web: MitmWeb, client: Client, backend: RecordingUpstream, command: str) -> None:
+    backend.forget()
+    web.run("set", "intercept", "~q")
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(client.get, "/api/v1/query?query=up&extra_label=team=ops")
+            eventually(lambda: [flow for flow in web.flows("/select/") if flow["intercepted"]])
+            assert backend.requests == []
+            web.run(command, "@all")
+            if command == "flow.kill":
+                with pytest.raises(http.client.RemoteDisconnected):
+                    asked.result(HANGS)
+            else:
+                assert asked.result(HANGS).status == 200
+    finally:
+        web.run("set", "intercept", "")
+    labels = [request.argument("extra_label") for request in backend.requests]
+    assert labels == ([] if command == "flow.kill" else [["team=dev"]])
+
+
+def test_a_filter_of_the_list(web: MitmWeb, client: Client) -> None:
+    assert client.get("/api/v1/query?query=up").status == 200
+    assert web.client().get("/api/v1/query?query=up").status == 401
+    web.run("set", "view_filter", "~c 401")
+    try:
+        assert [flow["response"]["status_code"] for flow in web.flows()] == [401]
+    finally:
+        web.run("set", "view_filter", "")
 
 
 # --- commands ------------------------------------------------------------------------------------------------------

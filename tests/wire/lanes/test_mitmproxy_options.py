@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,12 +14,15 @@ import pytest
 from mitmproxy.version import VERSION
 
 from tests.support.addons import bodies
+from tests.support.wire.certificates import Authority
 from tests.support.wire.client import Answer, Client
 from tests.support.wire.processes import REPOSITORY, free_port
 from tests.support.wire.programs import Mitmdump, options, run_until_end
 from tests.support.wire.raw import RawClient, head
+from tests.support.wire.tls import needs_http2, trusting
 from tests.support.wire.tokens import SigningKey, team
 from tests.support.wire.upstream import RecordingUpstream
+from tests.support.wire.waiting import HANGS
 from vmgw_addons.process.mitmproxy_options import NEEDS_FLOWS, REFUSED
 
 QUERY = "/api/v1/query?query=up"
@@ -73,6 +77,7 @@ def test_the_page_has_every_option() -> None:
     assert {name for name, text in page.items() if text.startswith("flow lane")} == set(NEEDS_FLOWS)
 
 
+CURVE = "prime256v1" if VERSION.startswith("11.") else "secp256r1"
 VALUES = {
     "certs": "a.pem",
     "client_certs": "a.pem",
@@ -91,6 +96,8 @@ VALUES = {
     "tls_version_client_max": "TLS1_2",
     "tls_version_server_min": "TLS1_3",
     "tls_version_server_max": "TLS1_2",
+    "tls_ecdh_curve_client": CURVE,
+    "tls_ecdh_curve_server": CURVE,
 }
 
 
@@ -215,6 +222,43 @@ def test_options_without_effect(with_options: With) -> None:
     assert with_options.ask().status == 200
     assert len(with_options.upstream.connections) == 1
     assert with_options.labels() == [["team=dev"]]
+
+
+def test_protocols_are_not_switched(with_options: With) -> None:
+    with_options.start("--set", "websocket=true", "--set", "rawtcp=true", "--set", "http2=false")
+    with RawClient(with_options.port) as client:
+        upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: a", "Sec-WebSocket-Version: 13"]
+        client.send(head("GET", QUERY, with_options.token, upgrade))
+        client.send(b"GET /evil HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert client.receive_all().startswith(b"HTTP/1.1 200 ")
+    [request] = with_options.upstream.requests
+    assert (request.header("Upgrade"), request.argument("extra_label")) == ([], ["team=dev"])
+
+
+class Secure(Mitmdump):
+    """It is ready once it accepts connections."""
+
+    def is_ready(self) -> bool:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=HANGS):
+            return True
+
+
+@needs_http2
+def test_http2_is_a_flag_of_the_gateway(upstream: RecordingUpstream, key_file: Path, tmp_path: Path) -> None:
+    authority, port = Authority(tmp_path), free_port()
+    server = authority.issue("localhost")
+    flags = options(
+        enable_auth=True, auth_public_key_files=key_file, tls=True, tls_cert_file=server.cert, tls_key_file=server.key,
+        http_enable_http2=True,
+    )  # fmt: skip
+    context = trusting(authority)
+    context.set_alpn_protocols(["h2"])
+    with (
+        Secure("--mode", f"reverse:{upstream.url}@127.0.0.1:{port}", *flags, "--set", "http2=false", port=port),
+        socket.create_connection(("127.0.0.1", port)) as sock,
+        context.wrap_socket(sock, server_hostname="localhost") as tls,
+    ):
+        assert tls.selected_alpn_protocol() == "h2"
 
 
 def test_lines_of_mitmdump_show_the_host_and_the_reason(with_options: With) -> None:

@@ -417,7 +417,7 @@ def test_the_number_of_limits_with_labels_is_bounded() -> None:
     def text(number: int) -> str:
         return "limits:\n" + "".join(f"- {{type: queries, value: 1, labels: {{l: v{n}}}}}\n" for n in range(number))
 
-    assert len(read_limits(text(MAX_LABELLED), NAME)) == MAX_LABELLED
+    assert len(read_limits(text(MAX_LABELLED), NAME).limits) == MAX_LABELLED
     with pytest.raises(ConfigurationError, match=rf"line {MAX_LABELLED + 2}: .*more than {MAX_LABELLED} limits with"):
         read_limits(text(MAX_LABELLED + 1), NAME)
 
@@ -488,7 +488,7 @@ limits:
         limit("concurrency", 2, "", labels=(("team", "dev"),), limit_class="bronze"),
     )
     assert file.limits == (limit("queries", 1),)
-    assert len(file) == 5
+    assert str(file) == "5 limits, 0 guards"
     check_classes({"bronze": "policy.yaml, line 3"}, file)
     check_measurable(file.concurrency, NAME, datasource=True)
 
@@ -539,7 +539,7 @@ def test_guards() -> None:
         {"guard": "max_range", "value": "1h", "scope": '0:5{team="dev"}', "class": "bronze"},
     ]
     assert [guard.value for guard in file.guards] == [2_592_000, 15, 11_000, 129_600, 1.5, 7_776_000, 0, 3600]
-    assert (file.limits, len(file)) == ((), 8)
+    assert (file.limits, str(file)) == ((), "0 limits, 8 guards")
     assert str(file.guards[-2]) == 'deny_pattern =~"[.][*]" (mode: observe)'
     assert str(file.guards[-1]) == "max_range 1h, class bronze"
     check_classes({"bronze": "policy.yaml, line 3"}, file)

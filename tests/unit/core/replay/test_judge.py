@@ -16,12 +16,14 @@ from tests.support.core.keys import NOW
 from vmgw_core.backends.backend import Backend
 from vmgw_core.backends.balancer import BackendGroup
 from vmgw_core.enforcement.admission import Policy
+from vmgw_core.enforcement.cycle import Cycle, Gateway
 from vmgw_core.limits.config import read_limits
 from vmgw_core.limits.guards import Guards
 from vmgw_core.limits.limiter import Limiter
 from vmgw_core.limits.model import Limit, LimitType, Resolution
 from vmgw_core.replay.judge import Difference, Judge, Verdict, compare
 from vmgw_core.replay.record import Captured, Outcome
+from vmgw_core.replay.recorder import record
 
 TEAM = {"tenant_id": {"account_id": 3}, "extra_labels": {"team": "dev"}}
 
@@ -148,6 +150,20 @@ def test_guards_hold_at_the_time_of_the_capture() -> None:
     made = captured(head(f"/api/v1/query_range?start={NOW - 100_000}"))
     for later, found in ((-20_000, "admitted"), (0, "422 query_guarded")):
         assert verdicts(Judge(policy(FIRST), guards=guards), replace(made, at=NOW + later)) == [found]
+
+
+def test_the_same_guards_change_nothing() -> None:
+    by, guards = policy(FIRST), Guards(read_limits("guards: [{timeout: 30s, max_range: 1d}]", "x").guards)
+    form = b"query=up&timeout=40s"
+    for one, kept in ((head(), None), (posted(form), form)):
+        cycle = Cycle(one, at=NOW, started=0)
+        cycle.authorize(Gateway(policy=by, clock=lambda: 0.0, guards=guards))
+        made = record(by, one, at=NOW, grant=cycle.grant, refusal=None, form=kept, guards=cycle.guards)
+        verdict = Judge(by, guards=guards).judge(made)
+        assert made.outcome is not None
+        assert made.outcome.sent == verdict.outcome.sent
+        assert compare(made.outcome, verdict.outcome) is None
+        assert difference(made, by) is Difference.OTHER_UPSTREAM
 
 
 def test_each_tenant_has_its_own_limit_and_a_refused_request_counts_nowhere() -> None:
