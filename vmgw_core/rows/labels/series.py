@@ -1,9 +1,9 @@
 """The series of a body: a hash of the labels of each.
 
-Two rows are of one series if they have the same labels in any order, and the URL or the token adds the same ones.
-Labels without a value do not count. A label that is repeated matters each time, in its order, and so does one that an
-added label replaces. VictoriaMetrics would store one series in the end, but until it has indexed that (for a second) it
-makes one of each spelling.
+Two rows are of one series if they have the same labels in the same order, and the URL or the token adds the same ones.
+Labels without a value do not count. A label that is repeated matters each time, and so does one that an added label
+replaces. VictoriaMetrics joins labels in another order later, but until it has indexed a series (for a second), and in
+each month, it makes one of each spelling: a client could make thousands of them of ten labels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 from vmgw_core.base import Labels, TenantID, tenant_name
 from vmgw_core.errors import BodyTooLarge
 from vmgw_core.http import RequestHead, decoded_key, split_pairs
-from vmgw_core.limits import LABEL_MASK, LabelHashes
+from vmgw_core.limits import LabelHashes, joined, key_of
 
 MAX_SERIES: Final = 250_000
 """Different series of a body, or of the part of it that is judged at once."""
@@ -26,6 +26,7 @@ _DATABASE: Final = "db"
 
 Pair = tuple[bytes, bytes]
 NAME: Final = b"__name__"
+_UNREAD: Final = b"\x00unread"  # no name of a label
 
 
 def as_it_is(label: Pair) -> Pair:
@@ -74,18 +75,11 @@ class Series:
         known, left = hashes.known(parse), MAX_LABELS
         for written in reader.read(data):
             parts, labels = (written.values, written.labels) if isinstance(written, Parts) else (None, written)
-            key = start
-            names = set()
-            for label in labels:
-                name, number = known.get(label) or hashes.of(label, parse)
-                key += number
-                names.add(name)
-            if len(names) != len(labels):
-                key += hashes.hash(b"repeated", repr([parse(label) for label in labels]).encode())
+            hashed = joined(start, [known.get(label) or hashes.of(label, parse) for label in labels])
             if parts is None:
-                found.add(key & LABEL_MASK or 1)
+                found.add(key_of(hashed))
             else:
-                of_parts = {key + hashes.part(value) & LABEL_MASK or 1 for value in parts}
+                of_parts = {key_of(joined(hashed, (hashes.part(value),))) for value in parts}
                 found |= of_parts
                 left -= len(of_parts)
             left -= len(labels) + 1
@@ -100,4 +94,4 @@ class Series:
 
 def unread(row: bytes) -> list[Pair]:
     """Return a series of its own for a row that cannot be read in one way only."""
-    return [(b"unread", row)]
+    return [(_UNREAD, row)]
