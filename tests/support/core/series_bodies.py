@@ -60,6 +60,12 @@ HIDDEN: Final = (
         24,
     ),
     Hidden("names like labels", TEXT, b'a="1"{b="2",c="3"} 1\nb="2"{a="1",c="3"} 1\nc="3"{a="1",b="2"} 1\n', 3),
+    Hidden(
+        "labels behind the brace",
+        TEXT,
+        b"".join(b'%b 1 c%d="x"} 1\n' % (labels, n) for labels in (b"m{}", b'm{a="1",}', b'{"m"}') for n in range(5)),
+        15,
+    ),
     Hidden("fields before a quote", INFLUX, b"m %b,z=1\"" % FIELDS, 21),
     Hidden("fields before a backslash", INFLUX, b"m %b,z=1\\" % FIELDS, 21),
     Hidden("a field with a quoted name", INFLUX, b'm %b,"z"=1' % FIELDS, 21),

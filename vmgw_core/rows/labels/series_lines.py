@@ -18,7 +18,8 @@ from .series import NAME, Pair, SeriesReader, unread
 
 _LINE: Final = re.compile(rb"[^\n]+")
 _SIMPLE: Final = re.compile(
-    rb'[ \t]*+([^{"# \t\r][^{" \t]*+)(?:\{((?:[a-zA-Z_][^"=,{} \t]*+="[^"\\]*+"(?:,|(?=\})))*+)\}|[ \t][^{]*+\Z)'
+    rb'[ \t]*+([^{"# \t\r][^{" \t]*+)'
+    rb'(?:\{((?:[a-zA-Z_][^"=,{} \t]*+="[^"\\]*+"(?:,|(?=\})))*+)(?:(?<=")\}|\}[^"]*+\Z)|[ \t][^{]*+\Z)'
 )
 _LABEL: Final = re.compile(rb'[^"=,{} \t]++="[^"\\]*+"')
 _BLANK: Final = rb"[ \t]*+"
@@ -55,6 +56,7 @@ def _text_labels(row: bytes) -> list[Pair]:
     name = before.rstrip(b" \t")
     names = [name] if name else []
     labels: list[Pair] = []
+    ends = False
     at = _end_of_blanks(row, len(before) + 1)
     while found and row[at : at + 1] != b"}":
         label = _ANY_LABEL.match(row, at)
@@ -67,7 +69,10 @@ def _text_labels(row: bytes) -> list[Pair]:
             names.append(_unescaped(quoted))
         else:
             return unread(row)
+        ends = value is not None and not label[0].endswith(b",")
         at = _end_of_blanks(row, label.end())
+    if not ends and b'"' in row[at:]:
+        return unread(row)  # VictoriaMetrics looks for one more label, behind the brace
     return [(NAME, names[0]), *labels] if found and len(names) == 1 else unread(row)
 
 
