@@ -6,6 +6,7 @@ window. Times are those of the monotonic clock, which all processes of a machine
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -26,6 +27,7 @@ from .worker_accounts import WorkerAccounts
 
 _MAX_FILE: Final = 64 << 20  # bytes
 _HEARTBEAT: Final = 1.0  # seconds
+_LEARNED: Final = 2_000  # series that are learned at once: others wait
 _KEPT: Final = 4500.0  # seconds: a count is valid for a window and a quarter
 
 
@@ -86,7 +88,9 @@ class FileExchange:
         except OSError as error:
             raise RequestFailed(f"{self._directory}: {error.strerror}", Cause.FILE) from None
         for each in found:
-            limiter.learn_series(each, time.monotonic())
+            for begin in range(0, len(each.series), _LEARNED):
+                limiter.learn_series(each._replace(series=each.series[begin : begin + _LEARNED]), time.monotonic())
+                await asyncio.sleep(0)
 
     async def close(self) -> None:
         """Keep the file: its counts still count."""

@@ -20,7 +20,7 @@ from tests.support.wire.waiting import eventually
 from tests.wire.conftest import StartGateway
 from vmgw_core.base import TenantID
 from vmgw_core.http.head import RequestHead
-from vmgw_core.limits import LabelHashes
+from vmgw_core.limits import LabelHashes, finished
 from vmgw_core.routing.routes import match_route
 from vmgw_core.rows import Series, row_counter
 
@@ -190,6 +190,7 @@ def counted_series(target: str, headers: Headers, body: bytes) -> int:
     assert counter is not None
     counter.feed(body)
     counter.finish()
+    finished(series.steps())
     return len(series.taken())
 
 

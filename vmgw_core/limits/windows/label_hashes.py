@@ -47,6 +47,8 @@ class LabelHashes:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+        self.waiting = 0
+        """Bytes of all bodies whose series wait to be read."""
         self._known: dict[Callable[[Any], Pair], dict[Any, int]] = {}
 
     def known(self, parse: Callable[[Any], Pair]) -> dict[Any, int]:

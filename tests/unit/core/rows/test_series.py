@@ -27,9 +27,11 @@ from tests.support.core.tenant_bodies import (
 from vmgw_core.base import Labels, TenantID
 from vmgw_core.errors import BadBody, BodyTooLarge, UnsupportedBody
 from vmgw_core.http.head import RequestHead
-from vmgw_core.limits import LabelHashes
+from vmgw_core.limits import LabelHashes, finished
 from vmgw_core.routing.routes import match_route
 from vmgw_core.rows import Series, row_counter
+from vmgw_core.rows.labels import series_lines
+from vmgw_core.rows.labels.series import Parts, SeriesReader
 
 HASHES = LabelHashes(b"key")
 TENANT = TenantID(1)
@@ -62,6 +64,7 @@ def found(
         assert counter is not None
         counter.feed(body)
         counter.finish()
+        finished(collected.steps())
         all_of_them |= collected.taken()
         assert collected.taken() == set()
     return all_of_them
@@ -366,6 +369,49 @@ def test_a_body_may_have_so_many_series(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(found(TEXT, b"a 1\nb 1")) == 2
     with pytest.raises(BodyTooLarge, match="or 5 labels"):
         found(TEXT, b"a 1\na 1\na 1\n")
+
+
+def series_of(*bodies: bytes, hashes: LabelHashes = HASHES) -> Series:
+    """The series of bodies that wait to be read."""
+    collected = Series(hashes, TENANT, (), RequestHead(method="POST", target=TEXT, headers=(), client="127.0.0.1"))
+    for body in bodies:
+        collected.read(series_lines.TEXT, body)
+    return collected
+
+
+def steps(collected: Series) -> int:
+    return sum(1 for _ in collected.steps())
+
+
+def test_rows_are_read_in_steps() -> None:
+    assert steps(series_of(b"a 1\nb 1\n")) == 0
+    lines = b"".join(b'm{a="%d"} 1\n' % number for number in range(10_000))
+    waiting = series_of(lines, b"a 1")
+    assert (waiting.waits, len(waiting.found)) == (True, 0)
+    assert steps(waiting) == 14
+    assert (waiting.waits, len(waiting.taken()), waiting.found) == (False, 10_001, set())
+    parts = Series(HASHES, TENANT, (), RequestHead(method="POST", target=TEXT, headers=(), client="127.0.0.1"))
+    parts.read(SeriesReader(lambda _: [Parts([(b"a", b"1")], range(10_000))]), b"")
+    assert (steps(parts), len(parts.found)) == (4, 10_000)
+
+
+def test_a_row_has_few_labels() -> None:
+    labels = [",".join(f'l{number}="1"' for number in range(most)) for most in (1999, 2000)]
+    assert len(found(TEXT, f"m{{{labels[0]}}} 1".encode())) == 1
+    with pytest.raises(BodyTooLarge, match="a row has more than 2000 labels"):
+        found(TEXT, f"m{{{labels[1]}}} 1".encode())
+
+
+def test_few_bytes_wait_to_be_read() -> None:
+    hashes = LabelHashes(b"key")
+    large = b"# " + b"x" * (20 << 20)
+    waiting = series_of(large, b"a 1\n", hashes=hashes)
+    assert (hashes.waiting, waiting.waits) == (len(large) + 4, True)
+    read = series_of(large, b"b 1\n", hashes=hashes)
+    assert (len(read.found), read.waits, hashes.waiting) == (0, True, len(large) + 8)
+    waiting.drop()
+    assert (waiting.waits, hashes.waiting) == (False, 4)
+    assert (steps(read), len(read.found), hashes.waiting) == (0, 1, 0)
 
 
 def test_few_labels_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
