@@ -64,7 +64,8 @@ HIDDEN: Final = (
         "labels behind the brace",
         TEXT,
         b"".join(b'%b 1 c%d="x"} 1\n' % (labels, n) for labels in (b"m{}", b'm{a="1",}', b'{"m"}') for n in range(5)),
-        15,
+        10,
+        skipped=5,  # those of the name in quotes are those of the name before the brace
     ),
     Hidden("fields before a quote", INFLUX, b"m %b,z=1\"" % FIELDS, 21),
     Hidden("fields before a backslash", INFLUX, b"m %b,z=1\\" % FIELDS, 21),

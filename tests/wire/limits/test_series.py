@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.core.bodies import CASES, Headers
+from tests.support.core.bodies import CASES, Headers, item, label, sample, snappy
 from tests.support.core.series_bodies import HIDDEN, Hidden
 from tests.support.wire.client import Answer, Client
 from tests.support.wire.processes import Gateway, free_port, run_vmgateway
@@ -99,6 +99,33 @@ def test_a_body_that_streams_is_judged_in_pieces(
     assert gateway.metric("vmgateway_tenant_usage", type="active_series") == 1000
     assert [request.complete for request in upstream.requests] == [True, True, False]
     assert all(len(request.body) <= len(body) for request in upstream.requests)
+
+
+def remote_write(numbers: range) -> bytes:
+    return snappy(b"".join(item(1, label("__name__", "m"), label("n", str(n)), sample(1)) for n in numbers))
+
+
+@pytest.mark.parametrize(
+    ("target", "made", "headers"),
+    [
+        pytest.param(IMPORT, lambda numbers: rows(*numbers), {}, id="text"),
+        pytest.param("/api/v1/write", remote_write, {"Content-Encoding": "snappy"}, id="remote write"),
+    ],
+)
+def test_bodies_with_many_series_are_judged_whole(
+    start: Callable[..., Gateway],
+    upstream: RecordingUpstream,
+    key: SigningKey,
+    target: str,
+    made: Callable[[range], bytes],
+    headers: dict[str, str],
+) -> None:
+    gateway = start("{type: active_series, value: 20000}", upstream.url)
+    client = gateway.client(key.mint(team("dev", mode=2)))
+    known, new = made(range(20_000)), made(range(5000, 25_000))
+    assert [client.post(target, body=body, headers=headers).status for body in (known, new, known)] == [200, 429, 200]
+    assert [request.body for request in upstream.requests] == [known, known]
+    assert gateway.metric("vmgateway_tenant_usage", type="active_series") == 20_000
 
 
 def test_workers_share_series(start: Callable[..., Gateway], upstream: RecordingUpstream, key: SigningKey) -> None:
