@@ -112,16 +112,27 @@ class Series:
             parts, labels = (written.values, written.labels) if isinstance(written, Parts) else (None, written)
             if len(labels) > PIECE:
                 raise BodyTooLarge(f"a row has more than {PIECE} labels")
-            left -= len(labels)
+            left -= len(labels) + 1
             hashed = joined(start, [known.get(label) or hashes.of(label, parse) for label in labels])
-            for number in (0,) if parts is None else map(hashes.part, parts):
-                found.add(key_of(joined(hashed, (number,))))
-                left -= 1
-                if left < 0 or len(found) > MAX_SERIES:
-                    raise BodyTooLarge(f"the body has more than {MAX_SERIES} series or {MAX_LABELS} labels: split it")
-                if left < pause:
-                    pause = left - PIECE
-                    yield
+            if parts is None:
+                found.add(key_of(hashed))
+            else:
+                for number in map(hashes.part, parts):
+                    found.add(key_of(joined(hashed, (number,))))
+                    left -= 1
+                    if left < pause:
+                        pause = self._check(left)
+                        yield
+            if left < pause:
+                pause = self._check(left)
+                yield
+        self._check(left)
+
+    def _check(self, left: int) -> int:
+        """Return what is left of ``left`` labels after the next piece. Raises ``BodyTooLarge``."""
+        if left < 0 or len(self.found) > MAX_SERIES:
+            raise BodyTooLarge(f"the body has more than {MAX_SERIES} series or {MAX_LABELS} labels: split it")
+        return left - PIECE
 
     def taken(self) -> set[int]:
         """Return the hashes, and begin anew. All rows must have been read."""
