@@ -385,3 +385,15 @@ def test_rows_without_series_are_counted_at_once() -> None:
     assert finished(limiter.taking_rows(A, 0, NOW)) is None
     assert finished(limiter.taking_rows(A, 0, NOW, "", {1, 7})) is None
     assert used(limiter, NOW) == [2, 4]
+
+
+@pytest.mark.parametrize("limits", [[limit("active_series", 6)], []], ids=["another value", "no limit"])
+def test_limits_that_are_replaced_meanwhile(limits: list[Limit]) -> None:
+    limiter = learned(limit("active_series", 10**6))
+    steps = limiter.taking_rows(A, 1, NOW, "", series(1, MANY))
+    next(steps)
+    limiter.replace(limits)
+    assert finished(steps) is None
+    noted(limiter)
+    assert used(limiter, NOW) == [MANY + 2] * len(limits)
+    assert (write(limiter, {7}, NOW) is None) is (not limits)
