@@ -219,6 +219,7 @@ class Configuration:
                 else None
             ),
             outages=before.outages,
+            turns=before.turns,
         )
         candidate: Candidate | ConfigurationError | None
         try:

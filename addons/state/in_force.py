@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from vmgw_addons.outgoing import Datasource, UpstreamTLS
-from vmgw_addons.support import Outages, Secret, StateFile
+from vmgw_addons.support import Outages, Secret, StateFile, Turns
 from vmgw_core.backends import BackendGroup, Concurrency, Member
 from vmgw_core.configuration import Settings
 from vmgw_core.enforcement import Gateway, Policy
@@ -64,6 +64,8 @@ class Configured:
     """The candidate configuration that judges each request too; None without ``-shadow.*``."""
     outages: Outages = field(default_factory=Outages)
     """Stays the same object over reloads."""
+    turns: Turns = field(default_factory=Turns)
+    """For long tasks of requests. Stays the same object over reloads."""
     request_logs: tuple[RequestLog, ...] = field(init=False)
     """All logs that are told of each request."""
     response_log: ResponseLog | None = field(init=False)
@@ -84,6 +86,7 @@ class Configured:
                 max_queue=self.settings.max_queue_duration,
                 backend_result=self.note_backend,
                 ask=None if self.exchange is None else self.exchange.accounts.ask,
+                later=self.turns.add,
                 guards=Guards(self.limit_file.guards) if self.limit_file.guards else None,
                 tells_limits=self.settings.ratelimit_headers,
                 reports_rows=self.usage_log is not None,

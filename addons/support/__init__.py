@@ -13,6 +13,7 @@ from .secrets import Secret
 from .state_file import StateError, StateFile
 from .tasks import Background, OneThread, in_thread
 from .thread_writer import ThreadWriter
+from .turns import Turns
 
 __all__ = [
     "Background",
@@ -25,6 +26,7 @@ __all__ = [
     "StateError",
     "StateFile",
     "ThreadWriter",
+    "Turns",
     "certificate_end",
     "certificate_of",
     "file_version",

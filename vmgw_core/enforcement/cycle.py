@@ -27,7 +27,7 @@ that ends the request, if there is one. The states, in the manner of h11:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -49,7 +49,7 @@ from vmgw_core.errors import (
     UnknownKey,
 )
 from vmgw_core.http import CORS, Headers, RequestHead, Response, SeriesFetched, values_of
-from vmgw_core.limits import Guard, Guards, Limiter, LimitType, Question, Reply, Want, rate_limit_headers
+from vmgw_core.limits import Guard, Guards, Limiter, LimitType, Question, Reply, Want, finished, rate_limit_headers
 from vmgw_core.rows import RowMeter, Series, row_counter
 from vmgw_core.tokens import KeyRing
 
@@ -100,6 +100,10 @@ def _ignore(member: Member, failure: BackendFailure | None) -> None:
     """Do nothing."""
 
 
+Later = Callable[[Callable[[], None]], None]
+_Steps = Generator[None, None, Question | None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
     """What is in force when a request begins, and stays so until it ends.
@@ -119,6 +123,8 @@ class Gateway:
     """Called when a request to a backend fails, and with None for the first one that does not fail after that."""
     ask: Ask | None = None
     """Asks the accounts that processes share; None if they share none."""
+    later: Later | None = None
+    """Does what is left of a long task soon, after others had their turn; None: it is done at once."""
     guards: Guards | None = None
     """What single queries may ask for; None if there are no guards."""
     tells_limits: bool = False
@@ -137,10 +143,11 @@ class Cycle:
     """One request. ``at`` is Unix time in seconds; the carrier chooses the clock of the other times."""
 
     __slots__ = (
-        "_answer", "_awaited", "_ending", "_failure", "_has_slot", "_held", "_late", "_limits", "_names", "_retried",
-        "_seat", "_series", "_tried", "_waiter", "answer_note", "asked", "at", "awaiting", "checked", "filter",
-        "gateway", "grant", "head", "kept_form", "member", "meter", "own_page", "private_headers", "received",
-        "refusal", "responding", "sent", "series", "shadow", "started", "state", "upstream", "wants_series",
+        "_answer", "_awaited", "_ending", "_failure", "_has_slot", "_held", "_late", "_limits", "_names", "_passed",
+        "_retried", "_seat", "_series", "_tried", "_waiter", "answer_note", "asked", "at", "awaiting", "checked",
+        "filter", "gateway", "grant", "head", "kept_form", "member", "meter", "own_page", "private_headers",
+        "received", "refusal", "responding", "sent", "series", "shadow", "started", "state", "upstream",
+        "wants_series",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, *, at: float, started: float) -> None:
@@ -197,6 +204,7 @@ class Cycle:
         self._seat: Seat | None = None
         self._retried = False
         self._series: Series | None = None
+        self._passed: bytes | None = None
         self._tried: tuple[Member, ...] = ()
         self._waiter: Callable[[], None] | None = None
 
@@ -409,18 +417,26 @@ class Cycle:
         if self.meter is None:
             self.state = state
             return content
-        if self.meter.waits:
+        if self.awaiting:
             raise WrongState(f"body in state {state.value}, before other processes have answered")
         self._waiter, self._ending = waiter, end
-        return self._metered(state, self.meter.finish(content) if end else self.meter.feed(content))
+        passed = self.meter.finish(content) if end else self.meter.feed(content)
+        series = self._series
+        if series is not None and not self.awaiting and (series.waits or (passed and series.found)):
+            # Rows are read at once, and never pass before their series are counted.
+            waits = self._work(self._judging(series, 0) if passed else series.steps())
+            if waits:
+                self._passed, passed = passed, b""
+        return self._metered(state, passed)
 
     def resumed(self) -> bytes:
         """Take the answer of the other processes; return the bytes to forward now, as :meth:`body`."""
         state = self._leave_any("resumed", _STREAMING)
-        if self.meter is None or not self.meter.waits:
+        passed, self._passed = self._passed, None
+        if self.meter is None or (passed is None and not self.meter.waits):
             raise WrongState(f"resumed in state {state.value}")
         self._take_answer("resumed", state)
-        return self._metered(state, self.meter.resume())
+        return self._metered(state, self.meter.resume() if passed is None else passed)
 
     def _metered(self, state: State, passed: bytes) -> bytes:
         ready = state is State.METERED and not self.awaiting and (passed or self._ending)
@@ -600,6 +616,8 @@ class Cycle:
         state, self.state = self.state, State.ENDED
         if self._answer:
             self._drop_answer()
+        if self._series is not None:
+            self._series.drop()
         if self._late and self.asked:
             self._limits = self.limit_headers()  # the flow lane asks for them only now
             self._spend(left)
@@ -675,9 +693,57 @@ class Cycle:
         limiter, client = gateway.limiter, self.head.client
         if limiter is None or not (gateway.counts_rows or self._series):
             return False
-        series = None if self._series is None else self._series.taken()
-        question = limiter.take_rows(grant.subject, rows, gateway.clock(), client, series)
+        if self._series is not None:
+            return self._work(self._judging(self._series, rows))
+        question = limiter.take_rows(grant.subject, rows, gateway.clock(), client)
         return question is not None and not self._ask(question, self._waiter)
+
+    def _judging(self, series: Series, rows: int) -> _Steps:
+        """Read the series, and count them with their rows."""
+        gateway, grant = self._admitted()
+        assert gateway.limiter is not None
+        yield from series.steps()
+        found = series.taken()
+        return (yield from gateway.limiter.taking_rows(grant.subject, rows, gateway.clock(), self.head.client, found))
+
+    def _work(self, steps: _Steps) -> bool:
+        """Take steps; return True if the waiter is called when the rest of them are taken. Raises ``Refusal``."""
+        gateway, _ = self._admitted()
+        later, waiter = gateway.later, self._waiter
+        if later is None or waiter is None:
+            return self._judged(finished(steps))
+        try:
+            next(steps)
+        except StopIteration as end:
+            return self._judged(end.value)
+        self.awaiting = True
+        later(lambda: self._step(steps, later, waiter))
+        return True
+
+    def _step(self, steps: _Steps, later: Later, waiter: Callable[[], None]) -> None:
+        """Take one more step, and call ``waiter`` after the last one."""
+        try:
+            if self.state is not State.ENDED:
+                next(steps)
+                later(lambda: self._step(steps, later, waiter))
+                return
+        except StopIteration as end:
+            try:
+                if self._judged(end.value):
+                    return
+            except Exception as error:
+                self._failure = error
+        except Exception as error:
+            self._failure = error
+        self.awaiting = False
+        waiter()
+
+    def _judged(self, question: Question | None) -> bool:
+        """Return True if other processes have to answer first. Raises ``Refusal``."""
+        gateway, _ = self._admitted()
+        waits = question is not None and not self._ask(question, self._waiter)
+        _note(gateway)
+        return waits
 
     def _ask(self, question: Question, waiter: Callable[[], None] | None) -> bool:
         """Ask other processes; return False if ``waiter`` is called with their answer. Raises ``Refusal``."""
@@ -690,6 +756,7 @@ class Cycle:
             self.awaiting = False
             try:
                 limiter.answer(question, replies, gateway.clock())
+                _note(gateway)
             except Exception as error:
                 self._failure = error
             if not at_once and waiter is not None:
@@ -804,3 +871,19 @@ class Cycle:
         member.failing, member.up = True, member.up and not dead
         failure.cut_off = self.responding
         self._admitted()[0].backend_result(member, failure)
+
+
+def _note(gateway: Gateway) -> None:
+    """Note the series that were counted."""
+    limiter, later = gateway.limiter, gateway.later
+    assert limiter is not None
+    if later is None:
+        while limiter.note_more():
+            pass
+    elif limiter.unnoted:
+        later(lambda: _note_more(limiter, later))
+
+
+def _note_more(limiter: Limiter, later: Later) -> None:
+    if limiter.note_more():
+        later(lambda: _note_more(limiter, later))

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from secrets import token_bytes
-from typing import Final
+from typing import Final, TypeVar
 
 from vmgw_core.base import Access, Subject, TenantID, tenant_name
 from vmgw_core.errors import RateLimited, Refusal, TooManyRows, UsageUnknown
@@ -32,12 +32,15 @@ from .sharing.replicas import SETTLE_SECONDS
 from .windows.calendar import Calendar
 from .windows.label_hashes import LabelHashes
 from .windows.series_counts import SeriesNews
+from .windows.series_table import SeriesTable
 
 OTHER: Final = "other"
 """The name under which the refusals of further tenants are counted, beyond ``max_tenants``."""
 
 Kind = StrEnum
 """A type of limits, or a member of a guard."""
+
+_Result = TypeVar("_Result")
 
 Refusals = dict[tuple[Kind | None, Resolution | None, str], int]
 """The number of refusals by limit and tenant."""
@@ -50,6 +53,10 @@ _NOTICE_SIZE: Final = 200
 """Accounts and moments told at once: those who ask meanwhile have to wait."""
 _MAX_NEWS: Final = 1_000_000
 """Series that are kept to be told to other processes."""
+_PIECE: Final = 2_000
+"""Series that are looked up or noted at once: it takes a few milliseconds, and others wait."""
+_PASSES: Final = 3
+"""How often they are looked up at most."""
 _SLACK: Final = 1e-5  # seconds that float arithmetic may lose
 
 
@@ -74,7 +81,7 @@ class Question:
 class Series:
     """The series of a body, and for each limit that counts them how many are new."""
 
-    keys: set[int]
+    pieces: list[list[int]]
     needs: tuple[tuple[Counter, int], ...]
 
 
@@ -127,6 +134,9 @@ class Limiter:
         self._rejected: set[str] = set()
         self._news: dict[tuple[str, str], list[int]] | None = None
         self._untold = 0
+        self._noted = 0
+        """Counts what is new in the tables."""
+        self._unnoted: deque[Iterator[None]] = deque()
         self._now = float("-inf")
         self._offset = 0.0
         self._counters = Counters()
@@ -229,14 +239,27 @@ class Limiter:
         Rows that are more than a whole limit pass if nothing else is in its window, and then all of them count; with
         ``refuse_oversized`` they raise ``TooManyRows``. So do new series.
         """
-        if rows <= 0:
+        question = finished(self.taking_rows(subject, rows, now, client, series))
+        while self.note_more():
+            pass
+        return question
+
+    def taking_rows(
+        self, subject: Subject, rows: int, now: float, client: str = "", series: set[int] | None = None
+    ) -> Generator[None, None, Question | None]:
+        """Do what :meth:`take_rows` does, with pauses. Many series are noted only by :meth:`note_more`."""
+        if rows <= 0 and not series:
             return None
         now = self._clock(now)
         entry, plan = self._counters.find(subject)
         for counter in plan.rows:
             self._check_size(counter, rows)
-            counter.typical = rows
-        checked = self._check_series(subject, plan, series, now, client) if series else None
+            counter.typical = max(1, rows)
+        checked = None
+        if series:
+            checked = yield from self._series(plan, _pieces(series))
+            now = self._now
+            self._check_series(subject, checked, now, client)
         return self._pass(subject, entry, plan.rows, rows, now, client, checked)
 
     def _check_size(self, counter: Counter, number: int) -> None:
@@ -248,33 +271,72 @@ class Limiter:
 
     # --- series ----------------------------------------------------------------------------------------------------
 
-    def _check_series(self, subject: Subject, plan: Plan, keys: set[int], now: float, client: str) -> Series:
-        """Return what the series need, or raise if there is no room."""
-        needs = tuple((counter, self._counters.new_series(counter, keys, now)) for counter in plan.series)
-        for counter, need in needs:
+    def _series(self, plan: Plan, pieces: list[list[int]]) -> Generator[None, None, Series]:
+        """Return what the series need. They are counted anew if others were noted in a pause."""
+        for _ in range(_PASSES):
+            while self.note_more():
+                yield
+            noted, needs = self._noted, dict.fromkeys(plan.series, 0)
+            for number, piece in enumerate(pieces):
+                if number:
+                    yield
+                for counter in plan.series:
+                    needs[counter] += self._counters.new_series(counter, piece, self._now)
+            if self._noted == noted and not self._unnoted:
+                break
+        return Series(pieces=pieces, needs=tuple(needs.items()))
+
+    def _check_series(self, subject: Subject, series: Series, now: float, client: str) -> None:
+        """Raise if there is no room for the series."""
+        for counter, need in series.needs:
             if need:
                 self._check_size(counter, need)
                 counter.typical = need
-        series = Series(keys=keys, needs=needs)
         full = _without_room(series, now, client)
         if full:
             raise self._turned_away(subject, full, now, client)
-        return series
 
     def _count_series(self, series: Series, now: float, client: str) -> None:
         for counter, need in series.needs:
             assert counter.series is not None
             if need and counter.observe:
                 self._observe(counter, need, now)
-            changed = counter.series.note(series.keys, now)
+            counter.series.expected += need
             if need:
                 counter.add(need, now, client, granted=False)
                 if counter.crossed(now):
                     self.warnings.append(_usage(counter, now))
+            self._unnoted.append(self._noting(counter, counter.series, series.pieces, need))
+            if len(series.pieces) == 1:
+                self.note_more()
+
+    @property
+    def unnoted(self) -> bool:
+        """Whether :meth:`note_more` has something to do."""
+        return bool(self._unnoted)
+
+    def note_more(self) -> bool:
+        """Note some of the series that were counted; return whether there are more to note."""
+        if self._unnoted and next(self._unnoted[0], self) is self:
+            self._unnoted.popleft()
+        return bool(self._unnoted)
+
+    def _noting(self, counter: Counter, table: SeriesTable, pieces: list[list[int]], need: int) -> Iterator[None]:
+        """Note series piece by piece, with pauses; ``need``: how many were counted as new."""
+        for number, piece in enumerate(pieces):
+            if number:
+                yield
+            before = table.count(self._now)
+            changed = table.note(piece, self._now)
+            found = max(0, min(need, table.count(self._now) - before))
+            need -= found
+            table.expected -= found
+            self._noted += found
             if changed and self._news is not None and self._untold < _MAX_NEWS:
                 tenant = "" if counter.limit.total else tenant_name(counter.tenant)
                 self._news.setdefault((tenant, counter.key), []).extend(changed)
                 self._untold += len(changed)
+        table.expected -= need
 
     def share_series(self, key: bytes) -> None:
         """Hash series with ``key`` from now on, and keep what :meth:`series_news` tells other processes.
@@ -638,6 +700,21 @@ def _of_heads(plan: Plan) -> tuple[Counter, ...]:
     if not plan.series:
         return plan.writes
     return plan.writes + tuple(each for each in plan.series if each.series is not None and not each.series.exact)
+
+
+def _pieces(series: set[int]) -> list[list[int]]:
+    keys = list(series)
+    return [keys[begin : begin + _PIECE] for begin in range(0, len(keys), _PIECE)]
+
+
+def finished(steps: Generator[None, None, _Result]) -> _Result:
+    """Take all steps at once, and return the result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: _Result = end.value
+            return result
 
 
 def _without_room(series: Series, now: float, client: str) -> tuple[Counter, ...]:

@@ -142,7 +142,7 @@ def _filled_cells(line: bytes, columns: list[int]) -> int:
 
 
 def csv_cells(line: bytes) -> list[bytes] | None:
-    """Return the cells of a CSV line as they are between their quotes, or None if it is malformed."""
+    """Return the cells of a CSV line, or None if it is malformed."""
     if b'"' not in line and b"'" not in line:
         return line.split(b",")
     cells, start = [], 0
@@ -150,7 +150,11 @@ def csv_cells(line: bytes) -> list[bytes] | None:
         match = _QUOTED.match(line, start)
         if match is None:
             return None
-        cells.append(match[match.lastindex or 0])
+        double, single, plain = match.groups()
+        if double is not None:
+            cells.append(double.replace(b'""', b'"'))
+        else:
+            cells.append(plain if single is None else single.replace(b"''", b"'"))
         start = match.end()
     return cells
 

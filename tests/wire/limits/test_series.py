@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.core.bodies import CASES
+from tests.support.core.bodies import CASES, Headers, item, label, sample, snappy
+from tests.support.core.series_bodies import HIDDEN, Hidden
 from tests.support.wire.client import Answer, Client
 from tests.support.wire.processes import Gateway, free_port
 from tests.support.wire.servers import Redis, VictoriaMetrics, Vmagent
@@ -19,7 +20,7 @@ from tests.support.wire.waiting import eventually
 from tests.wire.conftest import StartGateway
 from vmgw_core.base import TenantID
 from vmgw_core.http.head import RequestHead
-from vmgw_core.limits import LabelHashes
+from vmgw_core.limits import LabelHashes, finished
 from vmgw_core.routing.routes import match_route
 from vmgw_core.rows import Series, row_counter
 
@@ -98,6 +99,33 @@ def test_a_body_that_streams_is_judged_in_pieces(
     assert gateway.metric("vmgateway_tenant_usage", type="active_series") == 1000
     assert [request.complete for request in upstream.requests] == [True, True, False]
     assert all(len(request.body) <= len(body) for request in upstream.requests)
+
+
+def remote_write(numbers: range) -> bytes:
+    return snappy(b"".join(item(1, label("__name__", "m"), label("n", str(n)), sample(1)) for n in numbers))
+
+
+@pytest.mark.parametrize(
+    ("target", "made", "headers"),
+    [
+        pytest.param(IMPORT, lambda numbers: rows(*numbers), {}, id="text"),
+        pytest.param("/api/v1/write", remote_write, {"Content-Encoding": "snappy"}, id="remote write"),
+    ],
+)
+def test_bodies_with_many_series_are_judged_whole(
+    start: Callable[..., Gateway],
+    upstream: RecordingUpstream,
+    key: SigningKey,
+    target: str,
+    made: Callable[[range], bytes],
+    headers: dict[str, str],
+) -> None:
+    gateway = start("{type: active_series, value: 20000}", upstream.url)
+    client = gateway.client(key.mint(team("dev", mode=2)))
+    known, new = made(range(20_000)), made(range(5000, 25_000))
+    assert [client.post(target, body=body, headers=headers).status for body in (known, new, known)] == [200, 429, 200]
+    assert [request.body for request in upstream.requests] == [known, known]
+    assert gateway.metric("vmgateway_tenant_usage", type="active_series") == 20_000
 
 
 @pytest.mark.parametrize("through", ["files", "redis"])
@@ -249,19 +277,39 @@ def test_as_many_series_are_counted_as_are_stored(storage: VictoriaMetrics, open
         storage.client.get("/internal/force_flush")
         return int(json.loads(storage.client.get("/api/v1/series/count").text)["data"][0])
 
-    is_old = 'type="datadogv2"' not in storage.client.get("/metrics").text
-    hashes = LabelHashes(b"key")
-    for number, case in enumerate(CASES):
-        target = f"{case.target}{'&' if '?' in case.target else '?'}extra_label=run%3D{number}"
-        head = RequestHead(method="POST", target=target, headers=case.headers, client="127.0.0.1")
-        series = Series(hashes, TenantID(), (), head)
-        route = match_route(case.path, "POST", cluster=False).route
-        counter = row_counter(route, head, max_decoded=64 << 20, check=True, series=series)
-        assert counter is not None
-        counter.feed(case.body)
-        counter.finish()
+    def compare(number: int, name: str, target: str, headers: Headers, body: bytes, skipped: int = 0) -> None:
+        target += f"{'&' if '?' in target else '?'}extra_label=run%3D{number}"
         before = stored()
-        client = Client(opentsdb_port if case.kind == "opentsdbhttp" else storage.port)
-        client.post(target, body=case.body, headers={name.decode(): value.decode() for name, value in case.headers})
-        created, counted = stored() - before, len(series.taken())
-        assert created == counted or (is_old and created < counted), case.name
+        client = Client(opentsdb_port if "/api/put" in target else storage.port)
+        client.post(target, body=body, headers={name.decode(): value.decode() for name, value in headers})
+        created, counted = stored() - before, counted_series(target, headers, body)
+        assert created == counted - skipped or (is_old and created < counted), name
+
+    is_old = 'type="datadogv2"' not in storage.client.get("/metrics").text
+    for number, case in enumerate(CASES):
+        compare(number, case.name, case.target, case.headers, case.body)
+    for number, hidden in enumerate(HIDDEN, len(CASES)):
+        compare(number, hidden.name, hidden.target, hidden.headers, hidden.body, hidden.skipped)
+
+
+def counted_series(target: str, headers: Headers, body: bytes) -> int:
+    head = RequestHead(method="POST", target=target, headers=headers, client="127.0.0.1")
+    series = Series(LabelHashes(b"key"), TenantID(), (), head)
+    route = match_route(target.partition("?")[0], "POST", cluster=False).route
+    counter = row_counter(route, head, max_decoded=64 << 20, check=True, series=series)
+    assert counter is not None
+    counter.feed(body)
+    counter.finish()
+    finished(series.steps())
+    return len(series.taken())
+
+
+@pytest.mark.parametrize("hidden", HIDDEN, ids=lambda hidden: hidden.name)
+def test_hidden_series_reach_a_limit(
+    start: Callable[..., Gateway], upstream: RecordingUpstream, key: SigningKey, hidden: Hidden
+) -> None:
+    gateway = start("{type: active_series, value: 1000}", upstream.url)
+    headers = {name.decode(): value.decode() for name, value in hidden.headers}
+    client = gateway.client(key.mint(team("dev", mode=2)))
+    assert client.post(hidden.target, body=hidden.body, headers=headers).status == 200
+    assert gateway.metric("vmgateway_tenant_usage", type="active_series") == hidden.series + hidden.skipped

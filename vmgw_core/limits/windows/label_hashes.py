@@ -1,25 +1,41 @@
-"""Keyed hashes of labels. The hash of a series is the sum of those of its labels, so their order does not matter.
+"""Keyed hashes of labels, and of series by the hashes of their labels in order.
 
-No client may know the key: who does can write two series with the same sum.
+No client may know the key: who does can write two series with the same hash.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any, Final
 
 from .series_table import KEY_BITS
 
-MASK: Final = (1 << KEY_BITS) - 1
+_BITS: Final = 60  # of the hash of labels: Python multiplies such numbers fast
+_MASK: Final = (1 << _BITS) - 1
+_DROPPED: Final = _BITS - KEY_BITS
+_FACTOR: Final = 0x2545F491  # odd; the lowest bits of a product hardly depend on the order, so they are dropped
 _MAX_LABELS: Final = 20_000
 """Labels whose hashes are remembered, in each format."""
 _MAX_BYTES: Final = 256
 """Bytes of a remembered label, as it is written."""
+_PART: Final = b"\x00part"
+"""No name of a label."""
 
 Pair = tuple[bytes, bytes]
-Hashed = tuple[bytes, int]
-"""The name of a label, and its hash. The hash of a label without a value is 0, as if it were not there."""
+
+
+def joined(start: int, numbers: Iterable[int]) -> int:
+    """Return the hash of labels in their order: those before, and more. A label with the hash 0 is not there."""
+    for number in numbers:
+        if number:
+            start = start * _FACTOR + number & _MASK
+    return start
+
+
+def key_of(hashed: int) -> int:
+    """Return the key of a series in a table."""
+    return hashed >> _DROPPED or 1
 
 
 def _as_it_is(label: Pair) -> Pair:
@@ -27,20 +43,22 @@ def _as_it_is(label: Pair) -> Pair:
 
 
 class LabelHashes:
-    """Hashes of labels, which are remembered as they are written in each format."""
+    """Hashes of labels, which are remembered as they are written in each format. That of one without a value is 0."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
-        self._known: dict[Callable[[Any], Pair], dict[Any, Hashed]] = {}
+        self.waiting = 0
+        """Bytes of all bodies whose series wait to be read."""
+        self._known: dict[Callable[[Any], Pair], dict[Any, int]] = {}
 
-    def known(self, parse: Callable[[Any], Pair]) -> dict[Any, Hashed]:
+    def known(self, parse: Callable[[Any], Pair]) -> dict[Any, int]:
         """Return what is remembered of labels that ``parse`` reads."""
         return self._known.setdefault(parse, {})
 
-    def of(self, written: Any, parse: Callable[[Any], Pair]) -> Hashed:  # noqa: ANN401
+    def of(self, written: Any, parse: Callable[[Any], Pair]) -> int:  # noqa: ANN401
         """Return the hash of a label, and remember it."""
         name, value = parse(written)
-        hashed = name, self.hash(name, value) if value else 0
+        hashed = self.hash(name, value) if value else 0
         known = self._known.setdefault(parse, {})
         size = len(written) if isinstance(written, bytes) else len(name) + len(value)
         if size <= _MAX_BYTES:
@@ -51,9 +69,9 @@ class LabelHashes:
 
     def part(self, value: object) -> int:
         """Return the hash of what tells several series of a row apart."""
-        label = b"part", str(value).encode()
-        return (self.known(_as_it_is).get(label) or self.of(label, _as_it_is))[1]
+        label = _PART, str(value).encode()
+        return self.known(_as_it_is).get(label) or self.of(label, _as_it_is)
 
     def hash(self, name: bytes, value: bytes) -> int:
         written = b"%d %b%b" % (len(name), name, value)
-        return int.from_bytes(blake2b(written, digest_size=KEY_BITS // 8, key=self._key).digest())
+        return int.from_bytes(blake2b(written, digest_size=8, key=self._key).digest()) & _MASK or 1

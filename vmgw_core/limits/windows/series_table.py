@@ -40,7 +40,19 @@ class SeriesTable:
     hashes of ``KEY_BITS`` bits, from 1 on.
     """
 
-    __slots__ = ("_cells", "_counts", "_live", "_part", "_parts", "_rebuilt", "_seconds", "_shift", "_used", "window")
+    __slots__ = (
+        "_cells",
+        "_counts",
+        "_live",
+        "_part",
+        "_parts",
+        "_rebuilt",
+        "_seconds",
+        "_shift",
+        "_used",
+        "expected",
+        "window",
+    )
 
     def __init__(self, window: float, parts: int) -> None:
         self.window = window
@@ -55,6 +67,8 @@ class SeriesTable:
         self._part = 0
         self._rebuilt = 0
         self._shift = 0
+        self.expected = 0
+        """How many series count already, though they are not noted yet."""
 
     @property
     def exact(self) -> bool:
@@ -69,7 +83,7 @@ class SeriesTable:
     def count(self, now: float) -> int:
         """Return how many series are in the window."""
         self._turn(now)
-        return self._live << self._shift
+        return (self._live << self._shift) + self.expected
 
     def unknown(self, keys: Iterable[int], now: float) -> int:
         """Return how many of the series are not in the window."""

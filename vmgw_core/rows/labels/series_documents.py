@@ -14,13 +14,13 @@ from vmgw_core.rows.json import firehose_readings
 from vmgw_core.rows.messages import message_classes, parse
 
 from .series import NAME, Pair, Parts, SeriesReader
-from .series_lines import text
+from .series_lines import has_half_characters, text
 
 _MESSAGES: Final = """
 WriteRequest: 1 series *bytes
 TimeSeries: 1 labels *bytes, 2 samples *bytes, 4 histograms *NativeHistogram
 Label: 1 name bytes, 2 value bytes
-NativeHistogram: 4 schema sint32, 8 negative_spans *Span, 9 negative_deltas *sint64, 10 negative_counts *double, 11 positive_spans *Span, 12 positive_deltas *sint64, 13 positive_counts *double
+NativeHistogram: 4 schema sint32, 5 zero_threshold double, 8 negative_spans *Span, 9 negative_deltas *sint64, 10 negative_counts *double, 11 positive_spans *Span, 12 positive_deltas *sint64, 13 positive_counts *double
 Span: 1 offset sint32, 2 length uint32
 SketchPayload: 1 series *bytes
 Sketch: 1 metric bytes, 2 host bytes, 4 tags *bytes
@@ -39,7 +39,7 @@ NumberPoint: 7 attributes *Attribute
 SummaryPoint: 7 attributes *Attribute, 6 quantiles *Quantile
 Quantile: 1 quantile double
 HistogramPoint: 9 attributes *Attribute, 7 bounds *double
-ExponentialPoint: 1 attributes *Attribute, 6 scale sint32, 8 positive *Buckets, 9 negative *Buckets
+ExponentialPoint: 1 attributes *Attribute, 6 scale sint32, 14 zero_threshold double, 8 positive *Buckets, 9 negative *Buckets
 Buckets: 1 offset sint32, 2 counts *uint64
 """  # noqa: E501
 
@@ -91,7 +91,7 @@ REMOTE_WRITE: Final = SeriesReader(_remote_write, _wire_label)
 
 
 def _native_buckets(histogram: Any) -> Iterator[object]:  # noqa: ANN401
-    yield from ("count", "sum", "zero")
+    yield from ("count", "sum", _zero_bucket(histogram))
     for sign in ("positive", "negative"):
         left = len(getattr(histogram, f"{sign}_deltas")) + len(getattr(histogram, f"{sign}_counts"))
         index = 0
@@ -103,24 +103,26 @@ def _native_buckets(histogram: Any) -> Iterator[object]:  # noqa: ANN401
                 left -= 1
 
 
+def _zero_bucket(histogram: Any) -> str:  # noqa: ANN401
+    return f"zero {histogram.zero_threshold:.3e}"  # as VictoriaMetrics writes it into a label
+
+
 # --- DataDog ---------------------------------------------------------------------------------------------------------
 
 _OF_A_SKETCH: Final = range(9)
 
 
-def _tags(tags: Sequence[bytes]) -> list[Pair]:
+def _tags(tags: Sequence[bytes], host: bytes = b"exported_host") -> list[Pair]:
+    """``host``: the name of a tag ``host``."""
     parts = (tag.partition(b":") for tag in tags)
-    return [
-        (b"exported_host" if name == b"host" else name, value if colon else b"no_label_value")
-        for name, colon, value in parts
-    ]
+    return [(host if name == b"host" else name, value if colon else b"no_label_value") for name, colon, value in parts]
 
 
 def _sketches(data: bytes) -> Iterator[Parts]:
     """Read DataDog sketches, of nine series each."""
     for encoded in parse(_CLASSES, "SketchPayload", data, 1).series:
         sketch = parse(_CLASSES, "Sketch", encoded, 4)
-        labels = [(NAME, sketch.metric), (b"host", sketch.host), *_tags(sketch.tags)]
+        labels = [(b"host", sketch.host), (NAME, sketch.metric), *_tags(sketch.tags, b"host")]
         yield Parts(labels, _OF_A_SKETCH)
 
 
@@ -137,10 +139,17 @@ def _datadog_json(data: bytes) -> Iterator[list[Pair]]:
     """Read DataDog series in JSON, of either version."""
     for key, found in _pairs(_parse(data)):
         for series in found if key.casefold() == "series" and isinstance(found, list) else ():
-            labels: list[Pair] = []
-            for name, value in _pairs(series):
-                labels += _datadog_labels(name.casefold(), value)
-            yield labels
+            yield [
+                pair for name in _OF_DATADOG for value in _values(series, name) for pair in _datadog_labels(name, value)
+            ]
+
+
+_OF_DATADOG: Final = ("metric", "host", "device", "resources", "tags", "source_type_name")
+
+
+def _values(found: object, name: str) -> list[Any]:
+    """Return the values of a key in any case."""
+    return [value for key, value in _pairs(found) if key.casefold() == name]
 
 
 def _datadog_labels(name: str, value: Any) -> Iterator[Pair]:  # noqa: ANN401
@@ -152,7 +161,7 @@ def _datadog_labels(name: str, value: Any) -> Iterator[Pair]:  # noqa: ANN401
             yield text(fields.get("type")), text(fields.get("name"))
     elif name == "metric":
         yield NAME, text(value)
-    elif name in ("host", "device", "source_type_name"):
+    elif name not in ("tags", "resources"):
         yield name.encode(), text(value)
 
 
@@ -179,7 +188,7 @@ def _attributes(message: Any) -> list[Pair]:  # noqa: ANN401
 
 def _joined(values: Sequence[bytes]) -> bytes:
     """Return the value of a field; if it is repeated, all of them, since releases differ in which one they take."""
-    return values[0] if len(values) == 1 else repr(list(values)).encode()
+    return values[0] if len(values) == 1 else b"\x00" + repr(list(values)).encode()
 
 
 def _scope(scope: Any) -> Iterator[Pair]:  # noqa: ANN401
@@ -217,7 +226,7 @@ def _parts(kind: str, point: Any) -> Iterator[object]:  # noqa: ANN401
         yield from point.bounds
         yield "+Inf"
     else:
-        yield "zero"
+        yield _zero_bucket(point)
         for sign, buckets in (("positive", point.positive), ("negative", point.negative)):
             for each in buckets:
                 yield from (f"{sign} {point.scale} {each.offset + at}" for at, n in enumerate(each.counts) if n)
@@ -250,9 +259,12 @@ def _check_size(data: bytes) -> None:
 def _parse(data: bytes) -> Any:  # noqa: ANN401
     _check_size(data)
     try:
-        return json.loads(data.decode(), object_pairs_hook=_Object)
+        found = json.loads(data.decode(), object_pairs_hook=_Object)
     except (ValueError, RecursionError):
         raise BadBody("the body is not valid JSON in UTF-8") from None
+    if has_half_characters(data):
+        raise BadBody("the body has an escape for a half of a character")
+    return found
 
 
 def _pairs(found: object) -> _Object:
@@ -266,13 +278,9 @@ def _each(found: object) -> list[object]:
 def _opentsdb(data: bytes) -> Iterator[list[Pair]]:
     """Read OpenTSDB rows: an object, or a list of them."""
     for row in _each(_parse(data)):
-        labels: list[Pair] = []
-        for key, value in _pairs(row):
-            if key == "metric":
-                labels.append((NAME, text(value)))
-            elif key == "tags":
-                labels += [(text(name), text(tag)) for name, tag in _pairs(value)]
-        yield labels
+        names = [(NAME, text(value)) for key, value in _pairs(row) if key == "metric"]
+        tags = [_pairs(value) for key, value in _pairs(row) if key == "tags"]
+        yield [*names, *((text(name), text(tag)) for pairs in tags for name, tag in pairs)]
 
 
 def _new_relic(data: bytes) -> Iterator[list[Pair]]:
@@ -282,7 +290,7 @@ def _new_relic(data: bytes) -> Iterator[list[Pair]]:
             for event in _each(events) if key == "Events" else ():
                 texts = [(text(name), text(value)) for name, value in _pairs(event) if isinstance(value, str)]
                 numbers = (name for name, value in _pairs(event) if type(value) in (int, float))
-                yield from ([*texts, (NAME, text(name))] for name in numbers if name != "timestamp")
+                yield from ([(NAME, text(name)), *texts] for name in numbers if name != "timestamp")
 
 
 SKETCHES: Final = SeriesReader(_sketches)

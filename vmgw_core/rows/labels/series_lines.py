@@ -18,7 +18,8 @@ from .series import NAME, Pair, SeriesReader, unread
 
 _LINE: Final = re.compile(rb"[^\n]+")
 _SIMPLE: Final = re.compile(
-    rb'[ \t]*+([^{# \t\r][^{ \t]*+)(?:\{((?:[a-zA-Z_][^"=,{} \t]*+="[^"\\]*+"(?:,|(?=\})))*+)\}|[ \t][^{]*+\Z)'
+    rb'[ \t]*+([^{"# \t\r][^{" \t]*+)'
+    rb'(?:\{((?:[a-zA-Z_][^"=,{} \t]*+="[^"\\]*+"(?:,|(?=\})))*+)(?:(?<=")\}|\}[^"]*+\Z)|[ \t][^{]*+\Z)'
 )
 _LABEL: Final = re.compile(rb'[^"=,{} \t]++="[^"\\]*+"')
 _BLANK: Final = rb"[ \t]*+"
@@ -34,9 +35,7 @@ def _text(block: bytes) -> Iterator[Sequence[bytes | Pair]]:
     for match in _LINE.finditer(block):
         line = match[0]
         if simple := _SIMPLE.match(line):
-            labels = _LABEL.findall(simple[2]) if simple[2] else []
-            labels.append(simple[1])
-            yield labels
+            yield [simple[1], *_LABEL.findall(simple[2])] if simple[2] else [simple[1]]
         elif (row := line.removesuffix(b"\r").lstrip(b" \t")) and not row.startswith(b"#"):
             yield _text_labels(row)
 
@@ -57,6 +56,7 @@ def _text_labels(row: bytes) -> list[Pair]:
     name = before.rstrip(b" \t")
     names = [name] if name else []
     labels: list[Pair] = []
+    ends = False
     at = _end_of_blanks(row, len(before) + 1)
     while found and row[at : at + 1] != b"}":
         label = _ANY_LABEL.match(row, at)
@@ -69,8 +69,11 @@ def _text_labels(row: bytes) -> list[Pair]:
             names.append(_unescaped(quoted))
         else:
             return unread(row)
+        ends = value is not None and not label[0].endswith(b",")
         at = _end_of_blanks(row, label.end())
-    return [*labels, (NAME, names[0])] if found and len(names) == 1 else unread(row)
+    if not ends and b'"' in row[at:]:
+        return unread(row)  # VictoriaMetrics looks for one more label, behind the brace
+    return [(NAME, names[0]), *labels] if found and len(names) == 1 else unread(row)
 
 
 def _end_of_blanks(row: bytes, at: int) -> int:
@@ -104,7 +107,11 @@ def _plain_influx(row: bytes) -> Iterator[Sequence[bytes | Pair]]:
     head, _, rest = row.partition(b" ")
     measurement, *tags = head.split(b",")
     for field in rest.lstrip(b" ").partition(b" ")[0].split(b","):
-        yield [*tags, (NAME, measurement + b"_" + field.partition(b"=")[0])]
+        yield [*tags, _influx_name(measurement, field.partition(b"=")[0])]
+
+
+def _influx_name(measurement: bytes, field: bytes) -> Pair:
+    return NAME, measurement + b"_" + field if measurement else field
 
 
 def _influx_label(written: bytes | Pair) -> Pair:
@@ -121,13 +128,13 @@ INFLUX: Final = SeriesReader(_influx, _influx_label)
 def _escaped_influx(row: bytes) -> Iterator[list[Pair]]:
     match = _INFLUX.match(row)
     if match is None:
-        yield unread(row)
+        yield from _unread_influx(row)
         return
     fields, at = [], 0
     while at < len(match[2]):
         field = _INFLUX_FIELD.match(match[2], at)
         if field is None:
-            yield unread(row)
+            yield from _unread_influx(row)
             return
         fields.append(_influx_text(field[1]))
         at = field.end()
@@ -137,7 +144,13 @@ def _escaped_influx(row: bytes) -> Iterator[list[Pair]]:
         size = len(_INFLUX_ESCAPED.sub(b"__", part).partition(b"=")[0])
         tags.append((_influx_text(part[:size]), _influx_text(part[size + 1 :])))
     for name in fields:
-        yield [*tags, (NAME, _influx_text(measurement) + b"_" + name)]
+        yield [*tags, _influx_name(_influx_text(measurement), name)]
+
+
+def _unread_influx(row: bytes) -> Iterator[list[Pair]]:
+    """Yield a series for each comma: one of them may be before each field, wherever the fields begin."""
+    for number in range(row.count(b",") + 1):
+        yield [*unread(row), (NAME, b"%d" % number)]
 
 
 _INFLUX_ESCAPED: Final = re.compile(rb"\\.", re.DOTALL)
@@ -179,7 +192,7 @@ def _json_label(written: bytes | Pair) -> Pair:
 
 def _parsed(data: bytes) -> list[tuple[str, Any]] | None:
     """Parse an object, to a list of pairs for each object in it; None if it has no single reading."""
-    if len(data) > _MAX_PARSED:
+    if len(data) > _MAX_PARSED or has_half_characters(data):
         return None
     try:
         found = _DECODER.decode(data.decode())
@@ -189,8 +202,18 @@ def _parsed(data: bytes) -> list[tuple[str, Any]] | None:
 
 
 def text(value: object) -> bytes:
-    """Return a value of JSON as a label. VictoriaMetrics takes texts, and in places numbers."""
-    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else repr(value).encode()
+    """Return a value of JSON as a label. What is no text becomes bytes that no text has."""
+    return value.encode() if isinstance(value, str) else b"\xff" + repr(value).encode()
+
+
+_JSON_ESCAPE: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F])|.)", re.DOTALL
+)
+
+
+def has_half_characters(data: bytes) -> bool:
+    """Return whether JSON has an escape for a half of a character. VictoriaMetrics takes it as it is written."""
+    return b"\\u" in data and any(match[1] for match in _JSON_ESCAPE.finditer(data))
 
 
 def _zabbix(block: bytes) -> Iterator[list[Pair]]:
@@ -202,7 +225,11 @@ def _zabbix(block: bytes) -> Iterator[list[Pair]]:
         if pairs is None:
             yield unread(line)
         else:
-            yield [pair for key, value in pairs for pair in _zabbix_labels(key, value)]
+            yield [pair for key, value in sorted(pairs, key=_key) for pair in _zabbix_labels(key, value)]
+
+
+def _key(pair: tuple[str, Any]) -> str:
+    return pair[0]
 
 
 def _zabbix_labels(key: str, value: Any) -> Iterator[Pair]:  # noqa: ANN401
@@ -234,7 +261,7 @@ def csv_series_of(formats: list[str]) -> SeriesReader:
                 yield unread(line)
                 continue
             of_row = [(name, cells[place]) for place, name in labels if 0 <= place < len(cells)]
-            yield from ([*of_row, (NAME, name)] for place, name in metrics if 0 <= place < len(cells) and cells[place])
+            yield from ([(NAME, name), *of_row] for place, name in metrics if 0 <= place < len(cells) and cells[place])
 
     return SeriesReader(read)
 
@@ -249,7 +276,7 @@ def _native(name: bytes) -> Iterator[list[Pair]]:
     if len(labels) % 2 != 1 or labels[-1]:
         yield unread(name)
     else:
-        yield [*zip(labels[:-1:2], labels[1::2], strict=True), (NAME, group)]
+        yield [(NAME, group), *zip(labels[:-1:2], labels[1::2], strict=True)]
 
 
 NATIVE: Final = SeriesReader(_native)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -12,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.core import keys
+from tests.support.core.bodies import zstd
 from tests.support.core.limiters import limit
+from tests.support.core.tenant_bodies import zabbix
 from tests.support.each import each
 from vmgw_core.access import read_access_policy
 from vmgw_core.backends.backend import Backend
@@ -815,6 +818,125 @@ def test_the_series_of_a_body_count_and_a_new_one_beyond_the_limit_is_refused() 
     with pytest.raises(RateLimited):
         refused.body(b"a 4\nc 5\n", end=True)
     assert [usage.usage for usage in limiter.status(1.0)] == [2]
+
+
+class Turns:
+    """What is left of long tasks, a step in each turn."""
+
+    def __init__(self) -> None:
+        self.steps: deque[Callable[[], None]] = deque()
+        self.called = 0
+
+    def waiter(self) -> None:
+        self.called += 1
+
+    def take(self) -> int:
+        taken = 0
+        while self.steps:
+            self.steps.popleft()()
+            taken += 1
+        return taken
+
+
+def many(begin: int, end: int) -> bytes:
+    return b"".join(b'm{n="%d"} 1\n' % number for number in range(begin, end))
+
+
+def active(limiter: Limiter) -> int:
+    return next(limiter.status(1.0)).usage
+
+
+def test_many_series_are_counted_in_steps() -> None:
+    turns, limiter = Turns(), Limiter([limit("active_series", 6000)])
+    by = gateway(limiter=limiter, later=turns.steps.append)
+    made, body = admit(write(), by), many(0, 5000)
+    assert made.body(body, end=True, waiter=turns.waiter) == b""
+    assert (made.awaiting, made.state, turns.called, active(limiter)) == (True, State.METERED, 0, 0)
+    assert turns.take() > 5
+    assert (made.awaiting, turns.called, active(limiter)) == (False, 1, 5000)
+    assert (made.resumed(), made.state) == (body, State.READY)
+    known, new = admit(write(), by), admit(write(), by)
+    for sent, numbers in ((known, body), (new, many(4000, 7000))):
+        assert sent.body(numbers, end=True, waiter=turns.waiter) == b""
+    turns.take()
+    assert (known.resumed(), turns.called) == (body, 3)
+    with pytest.raises(RateLimited):
+        new.resumed()
+
+
+def test_a_body_with_many_series_is_refused_after_its_steps() -> None:
+    turns, limiter = Turns(), Limiter([limit("active_series", 10)])
+    by = gateway(limiter=limiter, later=turns.steps.append)
+    assert admit(write(), by).body(many(0, 5), end=True, waiter=turns.waiter) == many(0, 5)
+    made = admit(write(), by)
+    assert made.body(many(0, 5000), end=True, waiter=turns.waiter) == b""
+    turns.take()
+    with pytest.raises(RateLimited):
+        made.resumed()
+    assert (made.state, active(limiter), turns.called) == (State.REFUSED, 5, 1)
+
+
+def test_rows_are_read_in_steps_before_they_pass() -> None:
+    turns, limiter = Turns(), Limiter([limit("active_series", 10**6)])
+    made, body = admit(write(), gateway(limiter=limiter, later=turns.steps.append)), many(0, 20_000)
+    passed = b""
+    for begin in range(0, len(body), 100_000):
+        piece = made.body(body[begin : begin + 100_000], end=begin + 100_000 >= len(body), waiter=turns.waiter)
+        assert piece == b""
+        assert made.awaiting
+        turns.take()
+        passed += made.resumed()
+    assert (passed, active(limiter)) == (body, 20_000)
+
+
+def test_the_series_of_a_client_that_has_left_are_not_counted() -> None:
+    turns, limiter = Turns(), Limiter([limit("active_series", 10**6)])
+    by = gateway(limiter=limiter, later=turns.steps.append)
+    left = admit(write(), by)
+    left.body(many(0, 5000), end=True, waiter=turns.waiter)
+    left.end()
+    turns.take()
+    assert (turns.called, active(limiter), limiter.label_hashes.waiting) == (1, 0, 0)
+
+
+def test_other_processes_are_asked_after_the_steps() -> None:
+    for granted in (True, False):
+        for at_once in (True, False):
+            turns, accounts = Turns(), Accounts(granted=granted, at_once=at_once)
+            limiter = Limiter([limit("rows_inserted", 10**6), limit("active_series", 10**6)])
+            limiter.learn_peers({}, 1, 0.0)
+            limiter.accounts_found()
+            made = admit(write(), gateway(limiter=limiter, ask=accounts.ask, later=turns.steps.append))
+            assert made.body(many(0, 5000), end=True, waiter=turns.waiter) == b""
+            turns.take()
+            assert made.awaiting is not at_once
+            if not at_once:
+                accounts.answer()
+                turns.take()
+            assert (turns.called, len(accounts.asked)) == (1, 1)
+            if granted:
+                assert made.resumed() == many(0, 5000)
+            else:
+                with pytest.raises(RateLimited):
+                    made.resumed()
+            counted = [use.usage for use in limiter.status(1.0) if use.limit.type is LimitType.ACTIVE_SERIES]
+            assert counted == [5000 if granted else 0]
+
+
+def test_no_series_pass_because_other_bytes_had_more_rows() -> None:
+    """A body in zstd is counted in two ways. What is not decoded in one of them has rows in the other."""
+    hidden = b"\n1" * (600 << 10)
+    body = b"\x50\x2a\x4d\x18" + len(hidden).to_bytes(4, "little") + hidden
+    body += b"".join(zstd(zabbix([("n", str(number))])) for number in range(20))
+    limiter = Limiter([limit("active_series", 10)])
+    by = gateway(limiter=limiter)
+    assert admit(write(), by).body(many(0, 5), end=True) == many(0, 5)
+    headers = (b"Transfer-Encoding", b"chunked"), (b"Content-Encoding", b"zstd")
+    made = admit(cycle("POST", "/zabbixconnector/api/v1/history", *headers), by)
+    assert made.body(body[: 8 + len(hidden)], end=False)
+    with pytest.raises(RateLimited):
+        made.body(body[8 + len(hidden) :], end=True)
+    assert active(limiter) == 5
 
 
 def test_rows_that_are_refused_are_not_forwarded() -> None:

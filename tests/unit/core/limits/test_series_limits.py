@@ -7,7 +7,7 @@ import pytest
 from tests.support.core.limiters import A, B, limit
 from vmgw_core.base import Access, Labels, Subject, TenantID
 from vmgw_core.errors import RateLimited, Refusal, TooManyRows
-from vmgw_core.limits import Account, Limit, Limiter, Question, Reply
+from vmgw_core.limits import Account, Limit, Limiter, Question, Reply, finished
 from vmgw_core.limits.windows.series_counts import ACTIVE, LEARNING, MEMORY
 from vmgw_core.limits.windows.series_table import MAX_SERIES
 
@@ -354,3 +354,98 @@ def test_series_count_if_the_accounts_cannot_be_asked() -> None:
     limiter = sharing(limit("rows_inserted", 10), limit("active_series", 3))
     limiter.answer(asked(limiter, 4, {1, 2}, 0), None, 0)
     assert used(limiter, 0) == [4, 2]
+
+
+# --- in steps --------------------------------------------------------------------------------------------------------
+
+MANY = 5000
+
+
+def series(begin: int, end: int) -> set[int]:
+    """Hashes, which are spread as real ones are."""
+    return {number * 0x9E3779B97F4B & 0xFFFFFFFFFFFF for number in range(begin, end)}
+
+
+def taken(limiter: Limiter, *bodies: set[int], between: tuple[set[int], ...] = ()) -> list[bool]:
+    """Take the steps of several writes in turn, with a small write after each round; return which were admitted."""
+    small = iter(between)
+    admitted = [False] * len(bodies)
+    steps = {number: limiter.taking_rows(A, 1, NOW, "", body) for number, body in enumerate(bodies)}
+    while steps:
+        for number, each in list(steps.items()):
+            try:
+                next(each)
+            except StopIteration:
+                admitted[number] = True
+                del steps[number]
+            except RateLimited:
+                del steps[number]
+        if more := next(small, None):
+            assert write(limiter, more, NOW) is None
+    return admitted
+
+
+def noted(limiter: Limiter) -> int:
+    turns = 1
+    while limiter.note_more():
+        turns += 1
+    assert not limiter.unnoted
+    return turns
+
+
+def test_writes_of_the_same_new_series_at_the_same_time_count_them_once() -> None:
+    limiter = learned(limit("active_series", 10**6), limit("new_series", 10**6))
+    body = series(1, MANY)
+    assert taken(limiter, body, body, body) == [True] * 3
+    noted(limiter)
+    assert used(limiter, NOW) == [MANY + 2, MANY - 1]
+
+
+def test_series_count_before_they_are_noted() -> None:
+    limiter = learned(limit("active_series", MANY + 4))
+    assert taken(limiter, series(1, MANY)) == [True]
+    assert (limiter.unnoted, used(limiter, NOW)) == (True, [MANY + 2])
+    assert taken(limiter, series(MANY, MANY + 3), series(MANY - 1, MANY + 1)) == [False, True]
+    assert used(limiter, NOW) == [MANY + 3]
+    assert write(limiter, {7}, NOW) is None
+    assert write(limiter, {8}, NOW) is not None
+    assert used(limiter, NOW) == [MANY + 4]
+
+
+def test_many_series_are_noted_in_steps() -> None:
+    limiter = learned(limit("active_series", 10**6))
+    taken(limiter, series(1, 10_001))
+    assert noted(limiter) == 5
+    assert used(limiter, NOW) == [10_003]
+    # A table that begins to keep a part of the hashes counts fewer than were expected.
+    taken(limiter, series(1, MAX_SERIES + 9000))
+    noted(limiter)
+    assert used(limiter, NOW)[0] == pytest.approx(MAX_SERIES + 9000, rel=0.02)
+
+
+def test_series_are_looked_up_again_a_few_times_at_most() -> None:
+    limiter = learned(limit("active_series", 10**6))
+    others = tuple({10 + number} for number in range(20))
+    assert taken(limiter, series(1, MANY), between=others) == [True]
+    noted(limiter)
+    assert used(limiter, NOW)[0] > MANY + 2
+
+
+def test_rows_without_series_are_counted_at_once() -> None:
+    limiter = learned(limit("rows_inserted", 10), limit("active_series", 10))
+    assert finished(limiter.taking_rows(A, 2, NOW)) is None
+    assert finished(limiter.taking_rows(A, 0, NOW)) is None
+    assert finished(limiter.taking_rows(A, 0, NOW, "", {1, 7})) is None
+    assert used(limiter, NOW) == [2, 4]
+
+
+@pytest.mark.parametrize("limits", [[limit("active_series", 6)], []], ids=["another value", "no limit"])
+def test_limits_that_are_replaced_meanwhile(limits: list[Limit]) -> None:
+    limiter = learned(limit("active_series", 10**6))
+    steps = limiter.taking_rows(A, 1, NOW, "", series(1, MANY))
+    next(steps)
+    limiter.replace(limits)
+    assert finished(steps) is None
+    noted(limiter)
+    assert used(limiter, NOW) == [MANY + 2] * len(limits)
+    assert (write(limiter, {7}, NOW) is None) is (not limits)
