@@ -19,6 +19,7 @@ from .slots import slot_usages
 from .windows.calendar import Unsaved
 from .windows.label_hashes import LabelHashes, joined, key_of
 from .windows.series_counts import SeriesNews
+from .windows.series_table import MAX_KEY
 
 __all__ = [
     "ACCOUNT_SLACK", "GRACE_SECONDS", "GRAINS", "LEASE_SECONDS", "MAX_BYTES", "MAX_CLAIMS", "MAX_REPLICAS", "OTHER",

@@ -219,7 +219,7 @@ class BackendConnection(layer.Layer):
 
 
 def _joined(handling: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
-    """Pass on commands. What is written to one connection in a row becomes one command: each is a call of the kernel."""
+    """Pass on commands. What is written to one connection in a row is joined: each write is a call of the kernel."""
     held: commands.SendData | None = None
     for command in handling:
         if isinstance(command, commands.SendData) and held is not None and held.connection is command.connection:

@@ -29,7 +29,7 @@ from redis.exceptions import RedisError
 from vmgw_addons.outgoing import RequestFailed
 from vmgw_core.base import TenantID
 from vmgw_core.errors import Cause
-from vmgw_core.limits import LABEL_MASK, Limiter, SeriesNews
+from vmgw_core.limits import MAX_KEY, Limiter, SeriesNews
 
 from .redis_accounts import reason_of
 
@@ -235,7 +235,7 @@ def read(body: bytes, at: float) -> tuple[str, SeriesNews]:
     writer, tenant, key = body[_TEXT.size : end].decode("utf-8", "surrogatepass").split(" ", 2)
     if tenant:
         TenantID.parse(tenant)
-    if not (0 < len(series) <= MAX_SERIES and min(series) > 0 and max(series) <= LABEL_MASK and math.isfinite(at)):
+    if not (0 < len(series) <= MAX_SERIES and min(series) > 0 and max(series) <= MAX_KEY and math.isfinite(at)):
         raise ValueError("not hashes of series")
     return writer, SeriesNews(tenant, key, at, series)
 

@@ -18,6 +18,8 @@ from secrets import randbits
 from typing import Final
 
 KEY_BITS: Final = 48
+MAX_KEY: Final = (1 << KEY_BITS) - 1
+"""The greatest hash of a series."""
 MAX_SERIES: Final = 100_000
 """The most hashes in a table."""
 

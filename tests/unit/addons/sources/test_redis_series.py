@@ -17,10 +17,10 @@ from tests.support.core.limiters import A, limit
 from vmgw_addons.outgoing import RequestFailed
 from vmgw_addons.sources.exchange import redis_series
 from vmgw_addons.sources.exchange.redis_series import MAX_BODY, MAX_SERIES, RedisSeries, read, records, written
-from vmgw_core.limits import LABEL_MASK, Limiter, SeriesNews
+from vmgw_core.limits import MAX_KEY, Limiter, SeriesNews
 
 KEY = "active_series/minute/1:0"
-NEWS = SeriesNews("1:0", KEY, 5.0, [1, LABEL_MASK])
+NEWS = SeriesNews("1:0", KEY, 5.0, [1, MAX_KEY])
 BODY = written("me", NEWS, NEWS.series)
 
 
@@ -45,7 +45,7 @@ def test_what_is_written_is_read(tenant: str, key: str) -> None:
         pytest.param(b"\xff\xff\xff\xff" + BODY[4:], 1.0, id="a text beyond the end"),
         pytest.param(written("me", NEWS, []), 1.0, id="no series"),
         pytest.param(written("me", NEWS, [0]), 1.0, id="zero is no hash"),
-        pytest.param(written("me", NEWS, [LABEL_MASK + 1]), 1.0, id="49 bits"),
+        pytest.param(written("me", NEWS, [MAX_KEY + 1]), 1.0, id="49 bits"),
         pytest.param(written("me", NEWS, [1] * (MAX_SERIES + 1)), 1.0, id="too many"),
         pytest.param(written("me", NEWS._replace(tenant="1:x"), [1]), 1.0, id="no tenant"),
         pytest.param(BODY.replace(b"me 1:0", b"me_1:0"), 1.0, id="a word is missing"),
