@@ -22,7 +22,7 @@ from .windows.series_counts import SeriesNews
 from .windows.series_table import MAX_KEY
 
 __all__ = [
-    "ACCOUNT_SLACK", "GRACE_SECONDS", "GRAINS", "LEASE_SECONDS", "MAX_BYTES", "MAX_CLAIMS", "MAX_REPLICAS", "OTHER",
+    "ACCOUNT_SLACK", "GRACE_SECONDS", "GRAINS", "LEASE_SECONDS", "MAX_BYTES", "MAX_CLAIMS", "MAX_KEY", "MAX_REPLICAS", "OTHER",
     "UNKNOWN_SECONDS", "Account", "Ask", "Guard", "Guards", "Kind", "LabelHashes", "Limit", "LimitFile", "LimitType",
     "Limiter", "LocalCounts", "Member", "Notice", "OwnRequests", "PeerCounts", "Question", "Reply", "Resolution",
     "SeriesNews", "Snapshot", "TenantSeries", "Unsaved", "UsagePlan", "Want", "check_classes", "check_measurable",
