@@ -39,7 +39,7 @@ def steps(gaps: Sequence[float], *more: str) -> st.SearchStrategy[list[Step]]:
 
 
 def play(world: World, happening: Iterable[Step]) -> None:
-    """Let it happen, but nothing that makes the last process forget what only it knows."""
+    """Let it happen, but nothing that loses counts for good: a process that ends while it alone knows what it used."""
     apart = ended = flushed = False
     for what, which, gap in happening:
         index = which % len(world.processes)
@@ -83,7 +83,7 @@ def play(world: World, happening: Iterable[Step]) -> None:
 
 def alone(world: World, happening: Iterable[Step]) -> int:
     """Return how much may be admitted beyond a limit: one by each process that had to decide alone for a while."""
-    return len(world.processes) if any(what in ("apart", "flush") for what, _, _ in happening) else 0
+    return world.most if any(what in ("apart", "flush") for what, _, _ in happening) else 0
 
 
 def beyond_in_a_minute(world: World) -> int:

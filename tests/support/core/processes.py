@@ -79,6 +79,8 @@ class World:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self.processes = [Process(limits) for _ in range(number)]
+        self.most = number
+        """The most processes at a time."""
         for _ in range(2):  # the second time each knows of all others
             for index in range(number):
                 self.tick(index)
@@ -197,6 +199,7 @@ class World:
     def join(self) -> None:
         """Start one more process."""
         self.processes.append(Process(self.limits))
+        self.most = max(self.most, len(self.processes))
         self.tick(len(self.processes) - 1)
 
     def drain(self, index: int) -> None:
