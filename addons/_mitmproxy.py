@@ -64,7 +64,7 @@ try:
     from mitmproxy.addons.script import Script, ScriptLoader
     from mitmproxy.addons.tlsconfig import TlsConfig
     from mitmproxy.hooks import Hook, all_hooks
-    from mitmproxy.http import MessageData
+    from mitmproxy.http import Headers, MessageData
     from mitmproxy.io import compat, tnetstring
     from mitmproxy.master import Master
     from mitmproxy.net.http import http1
@@ -110,6 +110,7 @@ ConnectionHandler: handle_client() | open_connection(command) | server_event(eve
 ConnectionIO: handler | reader | writer
 ErrorCheck: finish() | shutdown_if_errored()
 GetHttpConnection: connection_spec_matches(connection)
+Headers: __init__(fields, headers) | __bytes__() | get_all(name) | fields
 Http1Client: __init__(context) | read_headers(event) | send(event)
 Http1Connection: done(event) | mark_done(request, response) | read_body(event) | wait(event) | body_reader | buf | request | response | state
 Http1Server: __init__(context) | read_headers(event) | send(event)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Container, MutableMapping
-from typing import TypeVar
+from collections.abc import Callable, Container, Iterable, MutableMapping
+from typing import Final, TypeVar
 
 from mitmproxy.connection import ConnectionState, Server
 from mitmproxy.proxy.context import Context
@@ -37,6 +37,8 @@ from .stream import GatewayStream
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_JOINED: Final = 16 * 1024  # bytes; no more is added to them, or many small pieces would be copied again and again
 
 
 class GatewayHttpLayer(HttpLayer):
@@ -218,20 +220,21 @@ class BackendConnection(layer.Layer):
         yield RegisterHttpConnection(self.context.server, error)
 
 
-def _joined(handling: layer.CommandGenerator[None]) -> layer.CommandGenerator[None]:
-    """Pass on commands. What is written to one connection in a row is joined: each write is a call of the kernel."""
+def _joined(handling: Iterable[commands.Command]) -> layer.CommandGenerator[None]:
+    """Pass on commands. What is written to one connection in a row becomes one: each is a call of the kernel."""
     held: commands.SendData | None = None
     for command in handling:
-        if isinstance(command, commands.SendData) and held is not None and held.connection is command.connection:
-            held.data += command.data
-            continue
-        if held is not None and not isinstance(command, commands.Log):
-            yield held
-            held = None
-        if isinstance(command, commands.SendData):
-            held = command
-        else:
+        if not isinstance(command, commands.SendData):
+            if held is not None and not isinstance(command, commands.Log):
+                yield held
+                held = None
             yield command
+        elif held is not None and held.connection is command.connection and len(held.data) < _JOINED:
+            held.data += command.data
+        else:
+            if held is not None:
+                yield held
+            held = command
     if held is not None:
         yield held
 

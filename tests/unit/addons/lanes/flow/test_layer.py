@@ -18,7 +18,7 @@ from tests.support.addons.configured import configured
 from tests.support.addons.fakes import TOKEN, WRITE, request
 from tests.support.addons.layers import FlowConnection
 from vmgw_addons.lanes.flow.http1 import request_of
-from vmgw_addons.lanes.flow.layer import GatewayHttpLayer
+from vmgw_addons.lanes.flow.layer import GatewayHttpLayer, _joined
 from vmgw_addons.state import DEAD_ADDRESS
 from vmgw_core.http import URLENCODED, check_head
 
@@ -151,6 +151,14 @@ def test_what_is_written_in_a_row_is_one_write_to_either_side() -> None:
     assert head.endswith(b"\r\n\r\n")
     assert writes(b"u", backend) == [b"u"]
     assert writes(b"p", backend) == [b"p"]
+
+
+def test_many_pieces_become_a_few_writes_of_bounded_size_in_their_order() -> None:
+    lane = connection()
+    pieces = [commands.SendData(lane.client, b"%07d\n" % number) for number in range(5000)]
+    writes = [each.data for each in _joined(iter(pieces)) if isinstance(each, commands.SendData)]
+    assert b"".join(writes) == b"".join(b"%07d\n" % number for number in range(5000))
+    assert (len(writes), max(map(len, writes))) == (3, 16 * 1024)
 
 
 def test_without_a_decision_nothing_is_sent() -> None:
