@@ -26,6 +26,13 @@ _PACKAGES = (
 _MODULES = (
     "vmgw_core/base/bounded_cache.py",
     "vmgw_core/base/value.py",
+    "vmgw_core/limits/counter.py",
+    "vmgw_core/limits/counters.py",
+    "vmgw_core/limits/limit_set.py",
+    "vmgw_core/limits/limiter.py",
+    "vmgw_core/limits/windows/series_counts.py",
+    "vmgw_core/limits/windows/series_table.py",
+    "vmgw_core/limits/windows/sliding_window.py",
     "vmgw_core/tokens/claims.py",
     "vmgw_core/tokens/grants.py",
     "vmgw_addons/observability/metrics.py",

@@ -43,7 +43,7 @@ NAME_AS_IT_IS = r"(?:\b|\B)"
 """Always matches, and keeps the storage from reading a regular expression as a list of names."""
 _META = re.compile(r"[\\.+*?()|\[\]{}^$]")
 MAX_FORM_READ = 10 << 20  # bytes: Go does not read a larger form, only the URL
-MAX_REMEMBERED: Final = 12 << 20
+MAX_REMEMBERED: Final = 14 << 20
 """Bytes of memory for claims and their arguments."""
 _ENFORCEMENT_BYTES: Final = 400
 _MATCH_KEYS = ("match[]", "match")
@@ -80,7 +80,7 @@ def enforcement_of(claim: VMAccessClaim) -> Enforcement:
 
 
 def _size(claim: VMAccessClaim, enforcement: Enforcement) -> int:
-    pairs = text_bytes(*enforcement.labels, *enforcement.narrowing, *enforcement.filters, *enforcement.matches)
+    pairs = text_bytes(*enforcement.labels, *enforcement.filters, *enforcement.matches)  # narrowing has the same texts
     return claim.memory + _ENFORCEMENT_BYTES + pairs
 
 
@@ -93,9 +93,10 @@ def _enforcement(claim: VMAccessClaim) -> Enforcement:
         selectors: tuple[str, ...] = (_written((_matchers(claim.labels),)),)
     else:
         selectors = filters
+    labels = tuple(encode_pair(LABEL_KEY, f"{name}={value}") for name, value in claim.labels)
     return Enforcement(
-        labels=tuple(encode_pair(LABEL_KEY, f"{name}={value}") for name, value in claim.labels),
-        narrowing=tuple(encode_pair(LABEL_KEY, f"{name}={value}") for name, value in claim.labels if name != _NAME),
+        labels=labels,
+        narrowing=tuple(pair for pair, (name, _) in zip(labels, claim.labels, strict=True) if name != _NAME),
         filters=tuple(encode_pair("extra_filters[]", selector) for selector in filters),
         matches=tuple(encode_pair("match[]", selector) for selector in selectors),
     )

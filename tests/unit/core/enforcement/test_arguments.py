@@ -5,6 +5,7 @@ What VictoriaMetrics makes of a rewritten request is read with ``go_query``, whi
 
 from __future__ import annotations
 
+import tracemalloc
 from urllib.parse import unquote
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from tests.support.core import go_query
 from tests.support.each import each
 from vmgw_core.base.tenants import TenantID
-from vmgw_core.enforcement.arguments import enforce, enforcement_of
+from vmgw_core.enforcement.arguments import _remembered, enforce, enforcement_of
 from vmgw_core.errors import BadRequest
 from vmgw_core.http.forms import MAX_ARGUMENTS, key_of, split_pairs
 from vmgw_core.routing.routes import ROUTES, Filters, Route, match_route
@@ -593,3 +594,23 @@ def test_a_match_in_a_form_counts_where_go_reads_the_form(size: int, expected: l
     form = "match[]=m&a="
     sent = go_query.arguments("POST", *enforce(LABELS, BY_LABEL, "", form + "a" * (size - len(form)), cluster=False))
     assert go_query.named(sent, "match[]") == expected
+
+
+# --- what is remembered --------------------------------------------------------------------------------------------
+
+
+@each("labels", [1, 20], ids=str)
+def test_the_memory_of_remembered_claims_is_what_is_counted(labels: int) -> None:
+    _remembered.clear()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(500):
+            names = {f"label{each}": f"value {number} of {each}" for each in range(labels)}
+            enforcement_of(_claim(f'{{team="{number}"}}', __name__=f"metric_{number}", **names))
+        used = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert len(_remembered) == 500
+    assert _remembered.used / 2 < used <= _remembered.used
+    _remembered.clear()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import vmgw_core
 from tests.support.core.limiters import A, B, limit, refused, rows_refused
 from vmgw_core.base.tenants import Access, Subject
 from vmgw_core.errors import TooManyRows
@@ -18,6 +19,7 @@ LIMITS = (limit(value=5), limit(value=9, resolution="hour"), limit(value=7, tota
 SUBJECTS = st.sampled_from([A, B])
 # Multiples of 1/1024 second, so that no sum of them is rounded: from a burst to a pause longer than a window.
 GAPS = st.one_of(st.just(0), st.integers(0, 2048), st.integers(0, 70 * 1024), st.integers(0, 3700 * 1024))
+COPIES = pytest.mark.skipif(vmgw_core.BUILD == "compiled", reason="a compiled limiter cannot be copied")
 ARRIVALS = st.lists(st.tuples(GAPS, SUBJECTS), max_size=60)
 
 
@@ -75,6 +77,7 @@ def test_a_clock_that_jumps_back_lets_no_more_through(arrivals: list[tuple[int, 
         assert most_in_any_window(passed, 60) <= 5
 
 
+@COPIES
 @given(ARRIVALS)
 def test_who_waits_as_long_as_told_gets_through_and_not_much_later_than_needed(
     arrivals: list[tuple[int, Subject]],
@@ -90,6 +93,7 @@ def test_who_waits_as_long_as_told_gets_through_and_not_much_later_than_needed(
                 assert refused(before, now + refusal.retry_after - 1.01, subject) is not None
 
 
+@COPIES
 @given(st.lists(st.tuples(GAPS, st.integers(1, 120)), max_size=60))
 def test_rows_keep_to_their_limits_and_wait_as_long_as_they_are_told(writes: list[tuple[int, int]]) -> None:
     limiter, now = (
@@ -129,6 +133,7 @@ def test_a_large_limit_is_never_exceeded_and_nearly_used_up(pattern: list[int]) 
     assert most_in_any_window(passed, 60) <= 2000
 
 
+@COPIES
 @pytest.mark.parametrize("start", [0.0, 1_700_000_000.123, 4e9])
 def test_retry_after_survives_the_rounding_of_large_clocks(start: float) -> None:
     limiter = Limiter([limit(value=1)])
