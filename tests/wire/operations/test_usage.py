@@ -120,6 +120,11 @@ def in_file(state: Path) -> int:
         return -1
 
 
+def counts_in_file(state: Path) -> int:
+    with closing(sqlite3.connect(f"{state.as_uri()}?mode=ro", uri=True)) as database:
+        return int(database.execute("SELECT ifnull(sum(count), 0) FROM counts").fetchone()[0])
+
+
 @LANES
 def test_the_report_agrees_with_what_clients_sent_and_got(
     start_gateway: StartGateway, flags: list[str], state: Path, key: SigningKey, lane: str
@@ -287,9 +292,12 @@ def test_the_command_reads_the_file_and_asks_the_gateway(
 
 
 def test_a_file_that_cannot_be_written_costs_nothing_but_the_report(
-    start_gateway: StartGateway, flags: list[str], state: Path, key: SigningKey
+    start_gateway: StartGateway, flags: list[str], state: Path, key: SigningKey, tmp_path: Path
 ) -> None:
-    gateway = start_gateway(*flags)
+    """That counts can be written does not hide it."""
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("limits: [{type: queries, value: 1000, resolution: month}]")
+    gateway = start_gateway(*flags, "-enable.rateLimit", f"-ratelimit.config={limits}")
     client = gateway.client(key.mint(tenant(1), sub="alice"))
     assert client.get(QUERY).status == 200
     gateway.wait_until(lambda: in_file(state) == 1, what="has written")
@@ -304,6 +312,9 @@ def test_a_file_that_cannot_be_written_costs_nothing_but_the_report(
         )
         gateway.wait_for_log("-ratelimit.stateFile: cannot use .*: the disk is full; the usage report waits in memory")
         assert client.get(QUERY).status == 200
+        gateway.wait_until(lambda: counts_in_file(state) == 3, what="writes the counts")
+        assert gateway.metric("vmgateway_failing", what="-ratelimit.stateFile", reason="none") == 0
+        assert gateway.metric("vmgateway_failing", what="-usage.retention", reason="file") == 1
         assert gateway.client().get(PAGE).status == 200
         database.execute("DROP TRIGGER full")
     gateway.wait_until(lambda: in_file(state) == 3, what="writes what waited")

@@ -270,6 +270,16 @@ def test_one_that_waits_for_its_class_holds_up_nobody_of_its_tenant() -> None:
     assert calls.call(slots.leave(bronze)) == ["bronze"]
 
 
+def test_a_tenant_whose_requests_all_wait_for_their_class_holds_up_no_other() -> None:
+    slots, calls = Concurrency(2, 0, [at_once(1, limit_class="bronze")]), Calls()
+    plain = seat(A)
+    assert slots.enter(seat(A, (), "bronze"))
+    assert slots.enter(plain)
+    slots.wait(seat(A, (), "bronze"), calls.waiter("bronze"))
+    slots.wait(seat(B), calls.waiter("B"))
+    assert calls.call(slots.leave(plain)) == ["B"]
+
+
 @each("full", [limit("concurrency", 1, total=True), limit("concurrency", 1)])
 def test_a_long_queue_of_a_full_limit_is_not_searched(full: Limit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each token may be of its own kind, and whoever waits is looked at whenever a request ends."""
