@@ -11,7 +11,8 @@ from vmgw_core.base import printable
 from .mitmproxy_options import option_that_needs_flows
 
 _LIFECYCLE: Final = frozenset(("load", "configure", "running", "done", "add_log"))
-_KNOWN: Final = ("mitmproxy.", "vmgw_addons.")
+_MITMPROXYS: Final = "mitmproxy."
+_OURS: Final = "vmgw_addons."
 
 
 def why_flows(master: Master) -> str | None:
@@ -23,10 +24,14 @@ def why_flows(master: Master) -> str | None:
 
 
 def _other_addon(master: Master) -> str | None:
-    """Return the name of an addon that is neither mitmproxy's nor ours and has a hook for requests or connections."""
+    """Return the name of an addon that is neither mitmproxy's nor ours and has a hook for requests or connections.
+
+    One of mitmproxy's own that a script loads is the user's: mitmproxy would not have loaded it.
+    """
+    scripts = {id(addon) for addon in traverse([master.addons.get("scriptloader")])}
     for addon in traverse(master.addons.chain):
         name = addon.__name__ if isinstance(addon, ModuleType) else f"{type(addon).__module__}.{type(addon).__name__}"
-        if name.startswith(_KNOWN):
+        if name.startswith(_OURS) or (name.startswith(_MITMPROXYS) and id(addon) not in scripts):
             continue
         for hook in sorted(all_hooks.keys() - _LIFECYCLE):
             if callable(getattr(addon, hook, None)):

@@ -285,6 +285,7 @@ def listens_on_udp(port: int) -> bool:
 
 HOOKS = "def response(flow):\n    flow.comment = 'seen'\n"
 NO_HOOKS = "def running():\n    pass\n"
+OF_MITMPROXY = "from mitmproxy.addons.intercept import Intercept\naddons = [Intercept()]\n"
 LANES = [
     (["--set", "flow_detail=0"], "", "fast lane"),
     (["--set", "flow_detail=0"], NO_HOOKS, "fast lane"),
@@ -296,6 +297,11 @@ LANES = [
     (["--set", "flow_detail=0", *options(capture_file="c")], "", "fast lane"),
     (["--set", "flow_detail=0", "--set", "block_list=/~u nowhere/403"], "", r"flow lane \(block_list blocks flows\)"),
     (["--set", "flow_detail=0"], HOOKS, r"flow lane \(the addon own has the hook response\)"),
+    (
+        ["--set", "flow_detail=0"],
+        OF_MITMPROXY,
+        r"flow lane \(the addon mitmproxy\.addons\.intercept\.Intercept has the hook dns_request\)",
+    ),
 ]
 
 
