@@ -292,7 +292,8 @@ class AnswerTooLarge(BadAnswer, code="answer_too_large"):
 
 
 class Overloaded(Refusal, status=503, code="overloaded"):
-    """The gateway is at a limit of its own: connections (``-http.maxConnections``), or memory for answers."""
+    """The gateway is at a limit of its own: connections (``-http.maxConnections``), or memory for answers or
+    for bodies whose series are counted."""
 
 
 class KeysUnavailable(Refusal, status=503, code="keys_unavailable"):

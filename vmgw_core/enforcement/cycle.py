@@ -727,6 +727,7 @@ class Cycle:
                 next(steps)
                 later(lambda: self._step(steps, later, waiter))
                 return
+            steps.close()
         except StopIteration as end:
             try:
                 if self._judged(end.value):

@@ -22,7 +22,7 @@ OF_OTHERS: Final = {
 
 THEIRS: Final = frozenset({
     "influxMeasurementFieldSeparator", "opentsdbHTTPListenAddr", "promscrape.config", "relabelConfig",
-    "remoteWrite.bearerTokenFile", "search.ignoreExtraFiltersAtLabelsAPI", "search.maxTagKeys",
+    "remoteWrite.bearerTokenFile", "retentionPeriod", "search.ignoreExtraFiltersAtLabelsAPI", "search.maxTagKeys",
     "search.maxTagValues", "selfScrapeInterval", "sortLabels", "vmalert.proxyURL",
 })  # fmt: skip
 """Flags of VictoriaMetrics, vmagent and vmalert that are spoken of."""

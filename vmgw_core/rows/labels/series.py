@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from vmgw_core.base import Labels, TenantID, tenant_name
-from vmgw_core.errors import BodyTooLarge
+from vmgw_core.errors import BodyTooLarge, Overloaded
 from vmgw_core.http import RequestHead, decoded_key, split_pairs
 from vmgw_core.limits import LabelHashes, joined, key_of
 
@@ -25,7 +25,8 @@ MAX_LABELS: Final = 1_000_000
 PIECE: Final = 2_000
 """Labels that are read at once. Others wait meanwhile."""
 _MAX_WAITING: Final = 32 << 20
-"""Bytes of all bodies that wait to be read. Beyond that they are read without a pause."""
+"""Bytes of all bodies that wait to be read, unless one alone has more. Beyond that, large ones are refused."""
+_LARGE: Final = 1 << 20
 _EXTRA_LABEL: Final = "extra_label"
 _DATABASE: Final = "db"
 
@@ -77,12 +78,12 @@ class Series:
         self._unread: deque[tuple[SeriesReader, bytes]] = deque()
 
     def read(self, reader: SeriesReader, data: bytes) -> None:
-        """Add the series of complete rows, once :meth:`steps` reads them. Raises as it does."""
+        """Let :meth:`steps` read complete rows. Raises ``Overloaded`` if too many bytes wait for that."""
+        waiting = self._hashes.waiting
+        if waiting and len(data) > _LARGE and waiting + len(data) > _MAX_WAITING:
+            raise Overloaded("the gateway reads the series of as many bodies as it may: retry later")
         self._unread.append((reader, data))
         self._hashes.waiting += len(data)
-        if self._hashes.waiting > _MAX_WAITING:
-            for _ in self.steps():
-                pass
 
     @property
     def waits(self) -> bool:
@@ -96,8 +97,10 @@ class Series:
         """
         while self._unread:
             reader, data = self._unread.popleft()
-            self._hashes.waiting -= len(data)
-            yield from self._read(reader, data)
+            try:
+                yield from self._read(reader, data)
+            finally:
+                self._hashes.waiting -= len(data)
 
     def drop(self) -> None:
         """Read no more."""

@@ -889,6 +889,15 @@ def test_rows_are_read_in_steps_before_they_pass() -> None:
     assert (passed, active(limiter)) == (body, 20_000)
 
 
+def test_rows_are_read_at_once_if_nothing_may_wait() -> None:
+    limiter = Limiter([limit("active_series", 10**6)])
+    made, body = admit(write(), gateway(limiter=limiter)), many(0, 20_000)
+    assert made.body(body[:100_000], end=False) == b""
+    assert limiter.label_hashes.waiting == 0
+    assert made.body(body[100_000:], end=True) == body
+    assert active(limiter) == 20_000
+
+
 def test_the_series_of_a_client_that_has_left_are_not_counted() -> None:
     turns, limiter = Turns(), Limiter([limit("active_series", 10**6)])
     by = gateway(limiter=limiter, later=turns.steps.append)

@@ -25,7 +25,7 @@ from tests.support.core.tenant_bodies import (
     zabbix,
 )  # fmt: skip
 from vmgw_core.base import Labels, TenantID
-from vmgw_core.errors import BadBody, BodyTooLarge, UnsupportedBody
+from vmgw_core.errors import BadBody, BodyTooLarge, Overloaded, UnsupportedBody
 from vmgw_core.http.head import RequestHead
 from vmgw_core.limits import LabelHashes, finished
 from vmgw_core.routing.routes import match_route
@@ -404,14 +404,23 @@ def test_a_row_has_few_labels() -> None:
 
 def test_few_bytes_wait_to_be_read() -> None:
     hashes = LabelHashes(b"key")
-    large = b"# " + b"x" * (20 << 20)
-    waiting = series_of(large, b"a 1\n", hashes=hashes)
-    assert (hashes.waiting, waiting.waits) == (len(large) + 4, True)
-    read = series_of(large, b"b 1\n", hashes=hashes)
-    assert (len(read.found), read.waits, hashes.waiting) == (0, True, len(large) + 8)
+    alone = series_of(b"a 1\n" + b"# " * (20 << 20), hashes=hashes)  # one may have more than all together
+    small = series_of(b"b 1", hashes=hashes)
+    with pytest.raises(Overloaded, match="retry later"):
+        series_of(b"c" * (2 << 20), hashes=hashes)
+    assert (steps(alone), steps(small), hashes.waiting) == (0, 0, 0)
+    assert [len(each.found) for each in (alone, small)] == [1, 1]
+    waiting = series_of(*[b"#" * (10 << 20)] * 3, hashes=hashes)
+    assert hashes.waiting == 30 << 20
+    with pytest.raises(Overloaded):
+        series_of(b"c" * (3 << 20), hashes=hashes)
     waiting.drop()
-    assert (waiting.waits, hashes.waiting) == (False, 4)
-    assert (steps(read), len(read.found), hashes.waiting) == (0, 1, 0)
+    assert (waiting.waits, hashes.waiting) == (False, 0)
+    reading = series_of(b"".join(b"m%d 1\n" % number for number in range(5000)), hashes=hashes).steps()
+    next(reading)
+    assert hashes.waiting > 0
+    reading.close()
+    assert hashes.waiting == 0
 
 
 def test_few_labels_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
