@@ -22,9 +22,10 @@ from .windows.series_counts import SeriesNews
 from .windows.series_table import MAX_KEY
 
 __all__ = [
-    "ACCOUNT_SLACK", "GRACE_SECONDS", "GRAINS", "LEASE_SECONDS", "MAX_BYTES", "MAX_CLAIMS", "MAX_KEY", "MAX_REPLICAS", "OTHER",
-    "UNKNOWN_SECONDS", "Account", "Ask", "Guard", "Guards", "Kind", "LabelHashes", "Limit", "LimitFile", "LimitType",
-    "Limiter", "LocalCounts", "Member", "Notice", "OwnRequests", "PeerCounts", "Question", "Reply", "Resolution",
-    "SeriesNews", "Snapshot", "TenantSeries", "Unsaved", "UsagePlan", "Want", "check_classes", "check_measurable",
-    "finished", "joined", "key_of", "parse_labels", "rate_limit_headers", "read_limits", "slot_usages", "span_text",
+    "ACCOUNT_SLACK", "GRACE_SECONDS", "GRAINS", "LEASE_SECONDS", "MAX_BYTES", "MAX_CLAIMS", "MAX_KEY",
+    "MAX_REPLICAS", "OTHER", "UNKNOWN_SECONDS", "Account", "Ask", "Guard", "Guards", "Kind", "LabelHashes", "Limit",
+    "LimitFile", "LimitType", "Limiter", "LocalCounts", "Member", "Notice", "OwnRequests", "PeerCounts", "Question",
+    "Reply", "Resolution", "SeriesNews", "Snapshot", "TenantSeries", "Unsaved", "UsagePlan", "Want",
+    "check_classes", "check_measurable", "finished", "joined", "key_of", "parse_labels", "rate_limit_headers",
+    "read_limits", "slot_usages", "span_text",
 ]  # fmt: skip
