@@ -21,6 +21,7 @@ import vmgw_core as core
 from examples import asgi
 from tests.support.wire.tokens import SigningKey
 from tests.support.wire.upstream import RecordingUpstream, Reply
+from tests.support.wire.waiting import eventually
 
 REPOSITORY: Final = Path(__file__).resolve().parents[3]
 EXAMPLE: Final = REPOSITORY / "examples" / "asgi.py"
@@ -283,6 +284,7 @@ def test_rows_beyond_the_limit_in_a_long_body_end_it(front: asgi.Front, upstream
     piece = b"a_metric_with_a_long_name 1\n" * 40000  # 1.1 MB: more than is held
     client = ask(limited, "/api/v1/import/prometheus", BEARER, CHUNKED, method="POST", body=(piece, piece, piece))
     assert (client.status, client.complete) == (429, True)
+    eventually(lambda: upstream.requests)  # the backend reads what it was sent in its own time
     assert [request.complete for request in upstream.requests] == [False]
 
 
