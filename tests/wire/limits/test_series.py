@@ -97,6 +97,7 @@ def test_a_body_that_streams_is_judged_in_pieces(
         assert client.post(IMPORT, body=sent).status == 200
     assert client.post(IMPORT, body=body + rows(1, 2)).status == 429
     assert gateway.metric("vmgateway_tenant_usage", type="active_series") == 1000
+    eventually(lambda: len(upstream.requests) == 3)
     assert [request.complete for request in upstream.requests] == [True, True, False]
     assert all(len(request.body) <= len(body) for request in upstream.requests)
 
