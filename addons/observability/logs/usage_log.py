@@ -106,8 +106,7 @@ class UsageReport:
         store = self.in_force.configured.usage_store
         with suppress(TimeoutError):
             async with asyncio.timeout(_END):
-                await self.write()  # what is being written, if anything is
-                await self.write()
+                await self.write_all()
                 if store is not None:
                     await store.close()
 
@@ -120,6 +119,11 @@ class UsageReport:
         if self.writing is None or self.writing.done():
             self.writing = asyncio.Task(self._write(), loop=asyncio.get_running_loop())
         await asyncio.shield(self.writing)
+
+    async def write_all(self) -> None:
+        """Write all that has been counted until now."""
+        await self.write()  # or wait for the write that has begun: it knows nothing of what was counted since
+        await self.write()
 
     async def _write(self) -> None:
         configured, now = self.in_force.configured, time.time()
@@ -169,7 +173,7 @@ class UsageReport:
                 raise ValueError("format: expected html, text, csv or json")
         except ValueError as error:
             return page(400, f"{error}\n".encode(), extra=HEADERS)
-        await self.write()
+        await self.write_all()
         links = "authKey" not in given
 
         def make(report: Report) -> bytes:

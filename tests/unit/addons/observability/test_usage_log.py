@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
 from tests.support.each import each
 from tests.support.wire.tokens import tenant
 from tests.unit.addons.observability.test_access_log import ALICE, KEY, POLICY, decide
 from vmgw_addons.observability import UsageLog
+from vmgw_addons.observability.logs.usage_log import UsageReport
 from vmgw_addons.state import Configured, InForce
+from vmgw_addons.support import Background
 from vmgw_core.enforcement import Cycle
 from vmgw_core.errors import BackendTimeout
-from vmgw_core.usage import Accounting, Amounts
+from vmgw_core.usage import Accounting, Amounts, Key, Question, Report
+
+T = TypeVar("T")
 
 SERIES = b'{"data":{},"stats":{"seriesFetched":"5","executionTimeMsec":1}}'
 
@@ -77,3 +85,41 @@ def test_own_pages_are_nobodys() -> None:
 
 def test_a_token_without_a_subject() -> None:
     assert counted(decide("GET", "/api/v1/labels", KEY.mint(tenant(2)))) == {("2:0", ""): Amounts(queries=1)}
+
+
+class SlowStore:
+    """A store whose first write waits until it is let through."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.added: list[set[str]] = []
+        self.reached, self.free = asyncio.Event(), asyncio.Event()
+
+    async def add(self, batch: str, amounts: Mapping[Key, Amounts], retention: int) -> None:
+        self.reached.set()
+        await self.free.wait()
+        self.added.append({key[1] for key in amounts})
+
+    async def tidy(self, hour: int, retention: int) -> None: ...
+
+    async def read(self, question: Question, hour: int, make: Callable[[Report], T]) -> T:
+        raise NotImplementedError
+
+    async def close(self) -> None: ...
+
+
+def test_what_is_counted_while_a_write_goes_on_is_written_too() -> None:
+    async def work() -> None:
+        accounting, store = Accounting(), SlowStore()
+        report = UsageReport(InForce(Configured(accounting=accounting, usage_store=store)), Background())
+        accounting.of("1:0", None, 0.0).queries += 1
+        begun = asyncio.ensure_future(report.write())
+        await store.reached.wait()
+        accounting.of("2:0", None, 0.0).queries += 1
+        all_written = asyncio.ensure_future(report.write_all())
+        store.free.set()
+        await asyncio.gather(begun, all_written)
+        assert store.added == [{"1:0"}, {"2:0"}]
+
+    asyncio.run(work())
