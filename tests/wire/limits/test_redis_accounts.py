@@ -170,15 +170,20 @@ def test_redis_is_killed_and_comes_back(own_redis: Redis) -> None:
     run(work, RedisExchange(own_redis.url, "p"), RedisExchange(own_redis.url, "p"))
 
 
+async def use_and_lose(one: Replica, two: Replica, server: Redis, prefix: str) -> None:
+    """Let one of two replicas use 60 of 100 that both know of, and empty the store."""
+    for replica in (one, two, one, two):
+        await replica.step()
+    assert await one.admit(60) == 60
+    for replica in (one, two):
+        await replica.step()
+    store = server.connect()
+    store.delete(*store.scan_iter(f"{{{prefix}}}:*"))
+
+
 def test_redis_loses_everything_between_two_questions(redis_server: Redis, metric: str) -> None:
     async def work(one: Replica, two: Replica) -> None:
-        for replica in (one, two, one, two):
-            await replica.step()
-        assert await one.admit(60) == 60
-        for replica in (one, two):
-            await replica.step()
-        store = redis_server.connect()
-        store.delete(*store.scan_iter(f"{{{metric}}}:*"))
+        await use_and_lose(one, two, redis_server, metric)
         assert await one.admit(5) == 5
         assert await two.admit(5) == 5
         for replica in (one, two, one, two):
@@ -191,13 +196,7 @@ def test_redis_loses_everything_between_two_questions(redis_server: Redis, metri
 
 def test_a_replica_that_is_idle_tells_a_redis_that_has_lost_everything(redis_server: Redis, metric: str) -> None:
     async def work(one: Replica, two: Replica) -> None:
-        for replica in (one, two, one, two):
-            await replica.step()
-        assert await one.admit(60) == 60
-        for replica in (one, two):
-            await replica.step()
-        store = redis_server.connect()
-        store.delete(*store.scan_iter(f"{{{metric}}}:*"))
+        await use_and_lose(one, two, redis_server, metric)
         await one.until(lambda: not one.limiter.asks)  # it has noticed
         assert await two.admit(100) == 20, "its share"
         for replica in (one, two):
