@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -290,9 +291,17 @@ class Redis(Server):
     def is_ready(self) -> bool:
         return self.connect().ping() is True
 
-    def connect(self) -> redis.Redis:
-        """A client of its own: it need not be closed."""
+    @cached_property
+    def _client(self) -> redis.Redis:
         return redis.Redis(port=self.port, password=self.password, socket_timeout=5, decode_responses=True)
+
+    def connect(self) -> redis.Redis:
+        """The client of all tests, which is closed with the server."""
+        return self._client
+
+    def close(self) -> None:
+        self._client.close()
+        super().close()
 
 
 class OidcProvider(Server):
