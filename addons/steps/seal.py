@@ -13,9 +13,9 @@ from vmgw_addons.state import Cycles
 from vmgw_core.enforcement import Body, Cycle, State
 from vmgw_core.errors import InternalError
 
+from .addon_order import AddonOrder
 from .flow_responses import refuse
 from .forwarding import apply
-from .turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Decisions:
     def running(self) -> None:
         if "scripts" in ctx.options:  # one of mitmproxy's programs, where there are other addons
             self.seal = Seal(self)
-            Turns(ctx.master.addons, (self.seal, self.last), self.seal.failed)
+            AddonOrder(ctx.master.addons, (self.seal, self.last), self.seal.failed)
 
     def requestheaders(self, flow: HTTPFlow) -> None:
         if self.seal is not None and flow in self.cycles:

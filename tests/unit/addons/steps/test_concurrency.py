@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import Future
 from collections.abc import Awaitable, Callable
 
 from mitmproxy.flow import Error
@@ -42,16 +43,22 @@ def test_a_place_is_given_back_once() -> None:
     run(state, work)
 
 
+async def one_waits(state: GatewayState, occupancy: ConcurrencyLimit) -> tuple[HTTPFlow, HTTPFlow, Future[None]]:
+    """Return a flow that has the only place, one that waits for it, and that wait."""
+    first, second = ready(state), ready(state)
+    assert occupancy.requestheaders(first) is None
+    queued = occupancy.requestheaders(second)
+    assert queued is not None
+    waiting = asyncio.ensure_future(queued)
+    await asyncio.sleep(0)
+    return first, second, waiting
+
+
 def test_a_request_that_waits_goes_on_when_another_has_ended() -> None:
     state = configured(maxConcurrentRequests="1", maxQueueDuration="1m")
 
     async def work(occupancy: ConcurrencyLimit) -> None:
-        first, second = ready(state), ready(state)
-        assert occupancy.requestheaders(first) is None
-        queued = occupancy.requestheaders(second)
-        assert queued is not None
-        waiting = asyncio.ensure_future(queued)
-        await asyncio.sleep(0)
+        first, second, waiting = await one_waits(state, occupancy)
         assert state.cycles[second].state is State.QUEUED
         occupancy.response(first)
         await waiting
@@ -95,12 +102,7 @@ def test_the_wait_of_a_client_that_leaves_ends_at_once() -> None:
     assert places is not None
 
     async def work(occupancy: ConcurrencyLimit) -> None:
-        first, second = ready(state), ready(state)
-        assert occupancy.requestheaders(first) is None
-        queued = occupancy.requestheaders(second)
-        assert queued is not None
-        waiting = asyncio.ensure_future(queued)
-        await asyncio.sleep(0)
+        _, second, waiting = await one_waits(state, occupancy)
         occupancy.error(second)
         await waiting
         assert second.response is None

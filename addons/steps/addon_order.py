@@ -1,4 +1,4 @@
-"""The turns of the addons: whatever other people's do, the gateway's see each hook, and its seals are last."""
+"""The order of addons: whatever other people's do, the gateway's see each hook, and its seals are last."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mitmproxy.http import HTTPFlow
 from vmgw_addons._mitmproxy import AddonManager, Hook
 
 
-class Turns:
+class AddonOrder:
     """Calls addons as mitmproxy does, but for two things.
 
     - An addon that fails, or ends a hook with ``AddonHalt``, keeps the addons behind it from the hook, but not the
@@ -31,7 +31,7 @@ class Turns:
         manager.trigger_event = self.trigger_sealed  # type: ignore[method-assign]
 
     async def invoke(self, addon: object, event: Hook) -> None:
-        """Call ``addon`` and those that it has loaded. Raises the first error when the gateway's had their turn."""
+        """Call ``addon`` and those that it has loaded. Raises the first error once the gateway's have been called."""
         failure: Exception | None = None
         for each, hook in self.manager._iter_hooks(addon, event):
             ours = type(each).__module__.startswith("vmgw_addons.")
