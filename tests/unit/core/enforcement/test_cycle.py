@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -29,6 +30,7 @@ from vmgw_core.errors import (
     BackendFailure,
     BackendTimeout,
     BackendUnreachable,
+    BadBody,
     BadLabels,
     BadRequest,
     BodyTooLarge,
@@ -906,6 +908,18 @@ def test_the_series_of_a_client_that_has_left_are_not_counted() -> None:
     left.end()
     turns.take()
     assert (turns.called, active(limiter), limiter.label_hashes.waiting) == (1, 0, 0)
+
+
+def test_a_body_that_is_cut_off_leaves_nothing_that_waits_to_be_read() -> None:
+    turns, limiter = Turns(), Limiter([limit("active_series", 10**6)])
+    headers = (b"Transfer-Encoding", b"chunked"), (b"Content-Encoding", b"gzip")
+    made = cycle("POST", "/api/v1/import/prometheus", *headers)
+    admit(made, gateway(limiter=limiter, later=turns.steps.append))
+    with pytest.raises(BadBody):
+        made.body(gzip.compress(many(0, 5000))[:-8], end=True, waiter=turns.waiter)
+    assert limiter.label_hashes.waiting > 0
+    made.end()
+    assert (turns.take(), active(limiter), limiter.label_hashes.waiting) == (0, 0, 0)
 
 
 def test_other_processes_are_asked_after_the_steps() -> None:
